@@ -1,0 +1,1 @@
+"""What the functions and the containers share: one module knows each fact."""

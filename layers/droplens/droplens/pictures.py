@@ -1,0 +1,345 @@
+"""Pictures from strangers: hostile bytes in, an upright RGB picture within limits out.
+
+Packing, measuring and answering all come through here, so that a model is asked with the very
+pixels that it was trained on. Pillow's own global settings are neither needed nor changed.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from math import isfinite
+from typing import Any, Self, cast
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
+
+CODES = frozenset(
+    {
+        "image.empty",
+        "image.unreadable",
+        "image.unsupported_format",
+        "image.too_large",
+        "image.too_many_pixels",
+        "image.too_narrow",
+    }
+)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+
+# What a file that Pillow did not recognise is, by its first bytes. A picture of another format is
+# its owner's to convert; anything else under a picture's name is a mistake in the folder.
+_OTHER_PICTURES = (
+    (re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), "a HEIC picture"),
+    (re.compile(rb"8BPS"), "a Photoshop file"),
+    (re.compile(rb"\x00\x00\x01\x00"), "an icon file"),
+    (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
+    (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "a JPEG XL picture"),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg", re.DOTALL), "an SVG drawing"),
+    (re.compile(rb"FUJIFILMCCD-RAW|II\x1a\x00\x00\x00HEAPCCDR|IIU\x00"), "a camera's raw file"),
+)
+_NO_PICTURES = (
+    (re.compile(rb"\xff\xd8\xff"), "a damaged JPEG"),
+    (re.compile(rb"\x89PNG"), "a damaged PNG"),
+    (re.compile(rb"GIF8"), "a damaged GIF"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "a damaged WebP"),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "a damaged TIFF"),
+    (re.compile(rb"BM"), "a damaged BMP"),
+    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "a damaged AVIF"),
+    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "an HTML page"),
+    (re.compile(rb"%PDF"), "a PDF document"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive"),
+    (re.compile(rb"\x1f\x8b"), "gzip-compressed data"),
+    (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
+)
+
+_WHITE = (255, 255, 255)
+# EXIF orientations 5 to 8 lay the picture on its side.
+_SIDEWAYS = (5, 6, 7, 8)
+# A picture shrunk while it is decoded keeps this many times the wanted size for the real resize.
+_DRAFT_MARGIN = 2
+_TO_8_BIT = [(value * 255 + 32767) // 65535 for value in range(65536)]
+
+
+class PictureError(Exception):
+    """The picture cannot be used. code: one of CODES; message: a sentence for its owner."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is refused before a pixel of it is decoded.
+
+    max_bytes: size of the encoded file.
+    max_pixels: width x height, read from the header. 100 million take 300 MB as RGB. Pillow's own
+        guard stands above it: 178,956,970 pixels are refused whatever is set here.
+    max_aspect: longer by shorter side. A 2000x3 strip becomes 170,667x256 once it is resized.
+    """
+
+    max_bytes: int = 25 * 1024 * 1024
+    max_pixels: int = 100_000_000
+    max_aspect: float = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """The picture as it came. format: Pillow's name of it; width, height: pixels, upright."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes what a model is trained on and asked with.
+
+    shorter_side: pixels of the shorter side after the resize; the longer one follows.
+    crop: side of the square cut from the middle after the resize; None keeps the whole picture.
+    quality: of the JPEG, 1 to 95, with 4:2:0 chroma.
+    """
+
+    shorter_side: int
+    crop: int | None = None
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shorter_side <= 4096:
+            raise ValueError(f"shorter_side is {self.shorter_side}, expected 1 to 4096 pixels")
+        if self.crop is not None and not 1 <= self.crop <= self.shorter_side:
+            raise ValueError(f"crop is {self.crop}, expected 1 to {self.shorter_side} pixels")
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f"quality is {self.quality}, expected 1 to 95")
+
+    def to_dict(self) -> dict[str, int | None]:
+        """As dataset.json and the model card keep it."""
+        return {"shorter_side": self.shorter_side, "crop": self.crop, "quality": self.quality}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """What `to_dict` gave."""
+        crop = stored["crop"]
+        return cls(
+            shorter_side=int(stored["shorter_side"]),
+            crop=None if crop is None else int(crop),
+            quality=int(stored["quality"]),
+        )
+
+
+def decode(
+    data: bytes, limits: Limits = Limits(), shorter_side: int | None = None
+) -> tuple[Image.Image, PictureInfo]:
+    """The first frame of `data` as an upright RGB picture, transparency on white.
+
+    shorter_side: pixels that the caller will shrink the shorter side to. It lets a large JPEG be
+        shrunk while it is decoded, to no less than twice that size.
+
+    Raises PictureError for anything that is not a whole picture within `limits`.
+    """
+    picture, width, height = _open(data, limits)
+    with picture:
+        if shorter_side is not None:
+            picture.draft(None, (shorter_side * _DRAFT_MARGIN,) * 2)
+        orientation = _load(picture)
+        upright = _to_rgb(picture if orientation == 1 else _turn(picture))
+    upright.info = {}
+    if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
+        width, height = upright.size
+    elif orientation in _SIDEWAYS:
+        width, height = height, width
+    return upright, PictureInfo(_format_name(picture), width, height)
+
+
+def prepare(
+    data: bytes, preprocessing: Preprocessing, limits: Limits = Limits()
+) -> tuple[bytes, PictureInfo]:
+    """`data` as the JPEG that a record stores and an endpoint is asked with.
+
+    The shorter side is brought to exactly `preprocessing.shorter_side` by Lanczos, up or down. An
+    upright baseline JPEG that has that size already passes through byte for byte, once it has been
+    decoded whole, so that what was prepared once is not encoded a second time.
+
+    Raises PictureError as `decode` does.
+    """
+    if info := _already_prepared(data, preprocessing, limits):
+        return data, info
+    picture, info = decode(data, limits, preprocessing.shorter_side)
+    prepared = _crop(_resize(picture, preprocessing.shorter_side), preprocessing.crop)
+    jpeg = BytesIO()
+    prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
+    return jpeg.getvalue(), info
+
+
+def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
+    """The picture with only its header read, and the sides in it, once they pass the limits."""
+    if not data:
+        raise PictureError("image.empty", "the file is empty (0 bytes)")
+    if len(data) > limits.max_bytes:
+        raise PictureError(
+            "image.too_large",
+            f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}",
+        )
+    try:
+        with _trouble_is_the_pictures():
+            picture = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise PictureError(
+            "image.too_many_pixels",
+            f"the picture has more pixels than the limit of {limits.max_pixels:,}",
+        ) from None
+    width, height = picture.size
+    if width * height > limits.max_pixels:
+        raise PictureError(
+            "image.too_many_pixels",
+            f"the picture is {width:,}x{height:,}, more than the limit of "
+            f"{limits.max_pixels:,} pixels",
+        )
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise PictureError(
+            "image.too_narrow",
+            f"the picture is {width:,}x{height:,}: one side is more than {limits.max_aspect:g} "
+            "times the other",
+        )
+    return picture, width, height
+
+
+def _load(picture: Image.Image) -> int:
+    """Decode the first frame; the EXIF orientation (1: upright) that is still to be applied."""
+    with _trouble_is_the_pictures():
+        picture.load()
+    try:
+        orientation = picture.getexif().get(ExifTag.Orientation, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF around a sound picture: it stays as it lies
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _turn(picture: Image.Image) -> Image.Image:
+    turned = ImageOps.exif_transpose(picture)
+    turned.info = picture.info
+    return turned
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """`picture` in RGB: transparency on white, 16 bits scaled to 8."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _scale_to_8_bit(picture).convert("RGB")
+    if picture.has_transparency_data:
+        return _on_white(picture.convert("RGBA"))
+    if picture.mode == "RGB":
+        return picture.copy()
+    try:
+        return picture.convert("RGB")
+    except ValueError:
+        raise PictureError(
+            "image.unsupported_format",
+            f"{_format_name(picture)} pixels of the kind {picture.mode} cannot be read",
+        ) from None
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", picture.size, _WHITE)
+    canvas.paste(picture, mask=picture.getchannel("A"))
+    return canvas
+
+
+def _scale_to_8_bit(picture: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits, of 32 bits or of floats as 8 bits.
+
+    Pillow's own conversion clips at 255 and turns such pictures white.
+    """
+    if picture.mode.startswith("I;16"):
+        whole = picture.convert("I")
+        grey = whole.point(_TO_8_BIT, "L")
+        transparent = picture.info.get("transparency")
+        if isinstance(transparent, int):
+            opaque = [0 if value == transparent else 255 for value in range(65536)]
+            canvas = Image.new("L", picture.size, 255)
+            canvas.paste(grey, mask=whole.point(opaque, "L"))
+            return canvas
+        return grey
+    # Nothing in the file says what is white: take the smallest usual range that holds the values.
+    levels = picture.convert("F")
+    lowest, highest = cast(tuple[float, float], levels.getextrema())
+    if not (isfinite(lowest) and isfinite(highest)):
+        raise PictureError("image.unreadable", "the picture has levels that are not numbers")
+    black = min(0.0, lowest)
+    whites = (255.0, 65535.0) if picture.mode == "I" else (1.0, 255.0, 65535.0)
+    white = next((level for level in whites if highest <= level), highest)
+    scale = 255 / (white - black)
+    return levels.point(lambda level: level * scale + (0.5 - black * scale)).convert("L")
+
+
+def _resize(picture: Image.Image, shorter_side: int) -> Image.Image:
+    width, height = picture.size
+    shorter = min(width, height)
+    size = (
+        max(shorter_side, round(width * shorter_side / shorter)),
+        max(shorter_side, round(height * shorter_side / shorter)),
+    )
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _crop(picture: Image.Image, side: int | None) -> Image.Image:
+    if side is None:
+        return picture
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _already_prepared(
+    data: bytes, preprocessing: Preprocessing, limits: Limits
+) -> PictureInfo | None:
+    """What `data` is, if it is already what `prepare` would make of it; None if it is not."""
+    picture, width, height = _open(data, limits)
+    with picture:
+        wanted = (preprocessing.crop,) * 2 if preprocessing.crop else (width, height)
+        if (
+            picture.format != "JPEG"
+            or picture.mode not in ("RGB", "L")
+            or "progressive" in picture.info
+            or min(width, height) != preprocessing.shorter_side
+            or (width, height) != wanted
+            or _load(picture) != 1
+        ):
+            return None
+        return PictureInfo("JPEG", width, height)
+
+
+@contextmanager
+def _trouble_is_the_pictures() -> Iterator[None]:
+    """Pillow's parsers raise whatever they trip over: it is the picture that is damaged."""
+    try:
+        yield
+    except (UnidentifiedImageError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise
+    except Exception as error:
+        detail = str(error) or type(error).__name__
+        raise PictureError("image.unreadable", f"the picture is damaged: {detail}") from error
+
+
+def _format_name(picture: Image.Image) -> str:
+    """Pillow's name; a JPEG with further pictures behind the first (MPO) is a JPEG all the same."""
+    return "JPEG" if picture.format == "MPO" else str(picture.format)
+
+
+def _unidentified(data: bytes) -> PictureError:
+    start = data[:1024]
+    for pattern, what in _OTHER_PICTURES:
+        if pattern.match(start):
+            return PictureError(
+                "image.unsupported_format", f"{what}; the formats read are {', '.join(FORMATS)}"
+            )
+    for pattern, what in _NO_PICTURES:
+        if pattern.match(start):
+            return PictureError("image.unreadable", f"{what}, not a readable picture")
+    return PictureError("image.unreadable", "the bytes are not those of a picture")
