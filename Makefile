@@ -1,0 +1,159 @@
+# Every task of the project. Environments are made on first use below .local/.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+DATASET ?=
+STACK ?= droplens
+# Another DROPLENS_LOCAL and DROPLENS_PORT are another local cloud beside the first.
+DROPLENS_LOCAL ?= .local
+export PYTHON DATASET DROPLENS_LOCAL
+
+bin = .local/venv/$(1)/bin
+LOCALCLOUD := $(call bin,cloud)/python -m localcloud
+BUILD := $(DROPLENS_LOCAL)/sam
+REFERENCE := .local/reference/image-classification.json
+# The saved answers of sam deploy --guided for your own account: yours, not the repository's.
+ACCOUNT_CONFIG := samconfig.account.toml
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- What a newcomer runs ---
+
+.PHONY: demo
+demo: venvs-cloud ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders
+	@$(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"}
+
+.PHONY: test
+test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
+	@$(call bin,dev)/python -m pytest
+
+# --- The local cloud ---
+
+.PHONY: up
+up: venvs-cloud ## start the local cloud on 127.0.0.1
+	@$(LOCALCLOUD) up
+
+# The layer is built by the interpreter that will run it, so that its python3.X must be found first.
+.PHONY: deploy-local
+deploy-local: up ## build the template and deploy it to the local cloud
+	@eval "$$($(LOCALCLOUD) env)"
+	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
+	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+	sam build --config-env local --build-dir $(BUILD)/build --cached --cache-dir $(BUILD)/cache \
+		--parameter-overrides "PythonRuntime=$$runtime"
+	$(LOCALCLOUD) images
+	sam deploy --config-env local --template-file $(BUILD)/build/template.yaml \
+		--no-confirm-changeset --no-fail-on-empty-changeset \
+		--parameter-overrides "PythonRuntime=$$runtime"
+
+.PHONY: logs
+logs: venvs-cloud ## follow what functions, jobs and endpoints say
+	@$(LOCALCLOUD) logs
+
+.PHONY: down
+down: venvs-cloud ## stop the local cloud; its state is kept for the next up
+	@$(LOCALCLOUD) down
+
+# --- A real account ---
+
+.PHONY: deploy
+deploy: venvs-tools ## build and deploy to your AWS account; the first time it asks what it needs to know
+	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
+	docker info > /dev/null 2>&1 || { \
+		echo "make deploy builds two container images: start Docker first (docker info must answer)"; exit 1; }
+	sam build --parameter-overrides "PythonRuntime=$$(python -c \
+		'import sys; print("python%d.%d" % sys.version_info[:2])')"
+	if [ -f $(ACCOUNT_CONFIG) ]; then sam deploy --config-file $(CURDIR)/$(ACCOUNT_CONFIG); \
+	else sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --stack-name $(STACK); fi
+
+# --- Checks, each also a part of make test ---
+
+.PHONY: format
+format: venvs-dev ## rewrite the sources in the project's format, with the mends that ruff is sure of
+	@$(call bin,dev)/ruff format -q
+	$(call bin,dev)/ruff check -q --fix
+
+.PHONY: lint
+lint: venvs-dev ## check format and habits (ruff)
+	@$(call bin,dev)/ruff format --check -q
+	$(call bin,dev)/ruff check -q
+	echo "lint: no findings"
+
+.PHONY: types
+types: venvs-dev ## check types (mypy, strict)
+	@$(call bin,dev)/mypy $(wildcard layers/droplens/droplens functions batch_prep trainer \
+		localcloud demo benchmarks tools tests)
+
+.PHONY: check-template
+check-template: venvs-tools ## check template.yaml as written and as SAM expands it
+	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH" AWS_DEFAULT_REGION=us-east-1
+	sam validate --lint --template template.yaml
+	cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
+	mkdir -p .local/template
+	python tools/expand_template.py template.yaml > .local/template/expanded.json
+	cfn-lint --template .local/template/expanded.json
+	echo "check-template: no findings"
+
+.PHONY: unit integration infrastructure e2e
+unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
+	@$(call bin,dev)/python -m pytest tests/unit
+integration: venvs-test ## tests of parts together, with real servers on this machine
+	@$(call bin,dev)/python -m pytest tests/integration
+infrastructure: venvs-test ## tests of what the template promises
+	@$(call bin,dev)/python -m pytest tests/infrastructure
+e2e: venvs-test ## tests of the whole journey in a local cloud of their own
+	@$(call bin,dev)/python -m pytest tests/e2e
+
+# --- Locks and data made from elsewhere ---
+
+.PHONY: lock
+lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes newer indirect packages
+	@for source in $$(git ls-files -co --exclude-standard '*.in'); do \
+		echo "  $$source"; \
+		options=$$(sed -n 's/^# uv: //p' $$source); \
+		(cd $$(dirname $$source) && $(CURDIR)/$(call bin,lock)/uv pip compile -q --no-config \
+			--universal --python-version 3.11 --generate-hashes --no-strip-extras \
+			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+			$(if $(UPGRADE),--upgrade) $$options \
+			$$(basename $$source) -o $$(basename $$source .in).txt); \
+	done
+
+.PHONY: builtin-registry
+builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
+	@$(PYTHON) tools/builtin_registry.py write $(REFERENCE)
+
+$(REFERENCE): requirements/sagemaker-reference.txt tools/builtin_registry.py
+	@$(PYTHON) tools/builtin_registry.py fetch $@
+
+.PHONY: clean
+clean: ## remove all that was built or cached; the local cloud must be down
+	@if [ -x $(call bin,cloud)/python ]; then $(LOCALCLOUD) down; fi
+	rm -rf .local .aws-sam .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Environments ---
+
+.PHONY: python
+python:
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is not found: name one by PYTHON=..."; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Droplens runs on Python 3.11 to 3.13," \
+			"name one by PYTHON=..."; exit 1; }
+
+.PHONY: venvs-dev venvs-tools venvs-lock venvs-cloud venvs-test
+venvs-dev venvs-tools venvs-lock: venvs-%: python
+	@$(PYTHON) tools/venvs.py $*
+venvs-cloud: python
+	@$(PYTHON) tools/venvs.py cloud demo lambda tools
+venvs-test: python
+	@$(PYTHON) tools/venvs.py cloud dev lambda mxnet tools

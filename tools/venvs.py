@@ -1,0 +1,145 @@
+"""Make virtual environments below .local/venv from hashed locks: python tools/venvs.py dev tools ...
+
+An environment is stamped with its lock, its interpreter and its place once pip has finished, so
+making it again costs nothing, and one that was interrupted, moved or outdated is made anew.
+Runs on the standard library alone, since nothing is installed when it starts.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENVS = ROOT / ".local" / "venv"
+LOCKS = {
+    "cloud": "localcloud/requirements.txt",
+    "demo": "demo/requirements.txt",
+    "dev": "requirements/dev.txt",
+    "lambda": "localcloud/requirements-lambda.txt",
+    "lock": "requirements/lock.txt",
+    "mxnet": "tests/requirements-mxnet.txt",
+    "tools": "requirements/tools.txt",
+}
+# MXNet's last release works only with a NumPy whose last wheels are for this Python.
+ONLY_ON = {"mxnet": (3, 11)}
+# pip warns once per package about a local index that lacks it: nothing a reader can act on.
+NOISE = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
+
+
+class InstallError(Exception):
+    """An environment could not be made; the message ends with pip's last lines."""
+
+
+class Progress:
+    """One line per environment, and between them a line redrawn in place where there is a terminal."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._state: dict[str, str] = {}
+
+    def line(self, name: str, text: str) -> None:
+        """Print a lasting line about the environment and take it off the redrawn one."""
+        with self._lock:
+            self._state.pop(name, None)
+            print(f"{self._clear}{name:>6}: {text}", file=sys.stderr, flush=True)
+            self._draw()
+
+    def update(self, name: str, text: str) -> None:
+        """Replace what the redrawn line says of the environment."""
+        with self._lock:
+            self._state[name] = text
+            self._draw()
+
+    @property
+    def _clear(self) -> str:
+        return "\r\033[K" if self._terminal else ""
+
+    def _draw(self) -> None:
+        if self._terminal and self._state:
+            shown = "   ".join(f"{name} {text}" for name, text in self._state.items())
+            print(f"{self._clear}        {shown[:90]}", end="", file=sys.stderr, flush=True)
+
+
+def make(name: str, progress: Progress) -> None:
+    """Make the environment of that name, or leave it alone where it is complete and current."""
+    lock, venv = ROOT / LOCKS[name], VENVS / name
+    if not lock.is_file():
+        raise InstallError(f"{name}: its lock {LOCKS[name]} does not exist")
+    wanted = "\n".join([hashlib.sha256(lock.read_bytes()).hexdigest(), sys.version, str(venv)])
+    stamp = venv / ".complete"
+    VENVS.mkdir(parents=True, exist_ok=True)
+    with (VENVS / f"{name}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return
+        started = time.monotonic()
+        total = len(re.findall(r"^[A-Za-z0-9].*==", lock.read_text(), re.MULTILINE))
+        progress.line(name, f"installing at most {total} packages from {LOCKS[name]}")
+        stamp.unlink(missing_ok=True)
+        _run(name, [sys.executable, "-m", "venv", "--clear", str(venv)], progress, total)
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        # The lock is complete, so pip need not resolve it again (nor trip over extras in it).
+        install = ["install", "--no-input", "--progress-bar", "off", "--no-compile", "--no-deps"]
+        _run(name, [*pip, *install, "--require-hashes", "-r", str(lock)], progress, total)
+        stamp.write_text(wanted)
+        progress.line(name, f"ready after {time.monotonic() - started:.0f} s")
+
+
+def _run(name: str, command: list[str], progress: Progress, total: int) -> None:
+    """Run one step, counting the packages that pip collects; raise with its last lines."""
+    tail: list[str] = []
+    collected = 0
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if NOISE.match(line):
+                continue
+            tail = [*tail[-19:], line.rstrip()]
+            if line.startswith(("Collecting ", "Processing ")):
+                collected += 1
+                progress.update(name, f"{collected}/{total}")
+            elif line.startswith("Installing collected packages"):
+                progress.update(name, "unpacking")
+    if process.returncode:
+        raise InstallError("\n    ".join([f"{name}: {' '.join(command)} failed:", *tail]))
+
+
+def main() -> int:
+    """Make the named environments side by side; 1 where one of them failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", choices=sorted(LOCKS), metavar="NAME")
+    progress = Progress()
+    wanted = []
+    for name in parser.parse_args().names:
+        if sys.version_info[:2] == ONLY_ON.get(name, sys.version_info[:2]):
+            wanted.append(name)
+        else:
+            only = ".".join(map(str, ONLY_ON[name]))
+            progress.line(name, f"left out, it exists for Python {only} only; its tests skip")
+    failed = 0
+    with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as pool:
+        for future in [pool.submit(make, name, progress) for name in wanted]:
+            try:
+                future.result()
+            except InstallError as error:
+                failed = 1
+                print(f"\n{error}", file=sys.stderr)
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
