@@ -1,0 +1,36 @@
+"""A training is complete: create the endpoint of its run."""
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.events import training_ended
+from droplens.failures import Failures
+from droplens.hosting import deploy_endpoint
+from droplens.reporting import run_of_resource
+from droplens.runs import Runs
+from droplens.settings import HostingSettings
+from droplens.telemetry import logger, metrics, tracer
+
+SETTINGS = HostingSettings.from_environment()
+TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+SAGEMAKER = boto3.client("sagemaker")
+SNS = boto3.client("sns")
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take a "SageMaker Training Job State Change" event of a job that completed."""
+    trained = training_ended(event)
+    run = run_of_resource(SAGEMAKER, trained.job_arn, trained.tags)
+    if run is None:
+        return {"run": None}
+    logger.set_correlation_id(run.run_id)
+    logger.append_keys(**run.as_key())
+    runs = Runs(TABLE, owner=context.aws_request_id)
+    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    endpoint = deploy_endpoint(trained, run, runs, SAGEMAKER, failures, SETTINGS)
+    return {"run": run.as_key(), "endpoint": endpoint}

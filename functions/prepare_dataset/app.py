@@ -1,0 +1,31 @@
+"""A labelled dataset is complete: open its run and have AWS Batch pack it."""
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.events import object_created
+from droplens.failures import Failures
+from droplens.packing import start_packing
+from droplens.runs import Runs
+from droplens.settings import PackingSettings
+from droplens.storage import Bucket
+from droplens.telemetry import logger, metrics, tracer
+
+SETTINGS = PackingSettings.from_environment()
+BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
+TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+BATCH = boto3.client("batch")
+SNS = boto3.client("sns")
+
+
+@logger.inject_lambda_context(correlation_id_path="id", clear_state=True)
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take an S3 "Object Created" event of datasets/."""
+    runs = Runs(TABLE, owner=context.aws_request_id)
+    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    run = start_packing(object_created(event), BUCKET, runs, BATCH, failures, SETTINGS)
+    return {"run": run.as_key() if run else None}

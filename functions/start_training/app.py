@@ -1,0 +1,34 @@
+"""A dataset is packed: have SageMaker train on it."""
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.events import packing_ended
+from droplens.failures import Failures
+from droplens.runs import Runs
+from droplens.settings import TrainingSettings
+from droplens.storage import Bucket
+from droplens.telemetry import logger, metrics, tracer
+from droplens.training import start_training
+
+SETTINGS = TrainingSettings.from_environment()
+BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
+TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+SAGEMAKER = boto3.client("sagemaker")
+SNS = boto3.client("sns")
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take a "Batch Job State Change" event of a job that succeeded."""
+    packed = packing_ended(event)
+    logger.set_correlation_id(packed.run.run_id)
+    logger.append_keys(**packed.run.as_key())
+    runs = Runs(TABLE, owner=context.aws_request_id)
+    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    job = start_training(packed, BUCKET, runs, SAGEMAKER, failures, SETTINGS)
+    return {"run": packed.run.as_key(), "training_job": job}

@@ -1,0 +1,98 @@
+"""Model cards in the bucket: which model answers, and the one write that changes it."""
+
+import json
+import time
+from dataclasses import replace
+
+from droplens import layout
+from droplens.card import ModelCard
+from droplens.errors import RetryLater
+from droplens.storage import Bucket, ObjectMissing
+
+ATTEMPTS = 5
+
+
+class Cards:
+    """The model cards of one bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+
+    def live(self, classifier: str) -> ModelCard | None:
+        """The card that answers for `classifier` now, or None."""
+        return self._live(classifier)[0]
+
+    def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
+        """The card of one run, live or not, or None if the run was never measured."""
+        try:
+            body, _ = self.bucket.read(layout.card_key(classifier, run_id))
+        except ObjectMissing:
+            return None
+        return ModelCard.from_json(body)
+
+    def keep(self, card: ModelCard) -> None:
+        """Store a run's own card; the first one stays."""
+        self.bucket.write_json(layout.card_key(card.classifier, card.run_id), card.to_json())
+
+    def make_live(self, card: ModelCard) -> ModelCard | None:
+        """Make `card` the one that answers, unless a newer run's does.
+
+        Returns the live card afterwards: this one (which then says whom it replaces), or the
+        newer one.
+        """
+        for _ in range(ATTEMPTS):
+            live, etag = self._live(card.classifier)
+            if live is not None and live.run_id >= card.run_id:
+                return live
+            candidate = replace(card, replaces=live.run_id if live else None)
+            if self.bucket.write_json(
+                layout.live_card_key(card.classifier), candidate.to_json(), replacing=etag
+            ):
+                return candidate
+        raise RetryLater("promotion.contended", f"{card.classifier}: live.json keeps changing")
+
+    def default_classifier(self) -> str | None:
+        """The classifier that answers pictures which name none, or None while there is none."""
+        try:
+            body, _ = self.bucket.read(layout.DEFAULT_CLASSIFIER_KEY)
+        except ObjectMissing:
+            return None
+        return str(json.loads(body)["classifier"])
+
+    def make_default_if_first(self, classifier: str) -> None:
+        """The first classifier to go live becomes the default one."""
+        self.bucket.write_json(
+            layout.DEFAULT_CLASSIFIER_KEY, json.dumps({"classifier": classifier}).encode()
+        )
+
+    def _live(self, classifier: str) -> tuple[ModelCard | None, str | None]:
+        try:
+            body, info = self.bucket.read(layout.live_card_key(classifier))
+        except ObjectMissing:
+            return None, None
+        return ModelCard.from_json(body), info.etag
+
+
+class CachedCards:
+    """Live cards, remembered for a few seconds by a function that answers many pictures.
+
+    Only a card is remembered, never its absence: a picture that found no model is left to the
+    sweep of the promotion, which is right only if there really was none at that moment.
+    """
+
+    def __init__(self, cards: Cards, seconds: float = 5.0) -> None:
+        self.cards = cards
+        self.seconds = seconds
+        self._known: dict[str, tuple[float, ModelCard]] = {}
+
+    def live(self, classifier: str, *, fresh: bool = False) -> ModelCard | None:
+        """The live card; fresh: ask the bucket whatever is remembered."""
+        known = self._known.get(classifier)
+        if known and not fresh and time.monotonic() < known[0]:
+            return known[1]
+        card = self.cards.live(classifier)
+        if card is None:
+            self._known.pop(classifier, None)
+        else:
+            self._known[classifier] = (time.monotonic() + self.seconds, card)
+        return card

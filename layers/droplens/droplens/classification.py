@@ -1,0 +1,172 @@
+"""From a dropped picture to its result: one right answer per picture version and model."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from droplens import layout, result
+from droplens.card import ModelCard
+from droplens.cards import CachedCards
+from droplens.endpoint import EndpointMissing, probabilities
+from droplens.errors import RetryLater
+from droplens.events import ObjectCreated
+from droplens.pictures import Limits, PictureError, PictureInfo, prepare
+from droplens.routing import Router
+from droplens.storage import Bucket, ObjectInfo, ObjectMissing
+from droplens.telemetry import logger, metrics
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
+
+EVENT_SOURCE = "droplens"
+EVENT_TYPE = "Image Classified"
+EVENT_SCHEMA = "droplens.image-classified.v1"
+
+# What a result object says of itself without being read.
+META_PICTURE = "picture-etag"
+META_KEY = "picture-key-sha256"
+META_RUN = "run-id"
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """classify_image's tools, gathered once per process."""
+
+    bucket: Bucket
+    cards: CachedCards
+    router: Router
+    runtime: "SageMakerRuntimeClient"
+    limits: Limits = field(default_factory=Limits)
+
+    def classify(self, dropped: ObjectCreated) -> dict[str, Any] | None:
+        """Answer one picture and store the result.
+
+        Returns the "Image Classified" event's detail, or None where there is nothing to answer:
+        not a picture's key, a picture that is gone, or no model yet (the sweep of its promotion
+        will find the picture). Raises RetryLater where the system is at fault.
+        """
+        if not layout.is_picture_key(dropped.key):
+            return None
+        classifier, card = self._card_for(dropped.key)
+        if classifier is None or card is None:
+            logger.info("picture waits for its first model", key=dropped.key)
+            return None
+        try:
+            picture, data = self._fetch(dropped)
+        except ObjectMissing:
+            logger.info("picture is gone", key=dropped.key)
+            return None
+        try:
+            answer, card = self._answer(picture, data, card)
+        except PictureError as problem:
+            logger.info("picture rejected", key=dropped.key, code=problem.code)
+            metrics.add_metric(name="PictureRejected", unit="Count", value=1)
+            answer = result.rejected(self.bucket.name, picture, problem, card)
+        else:
+            metrics.add_metric(name="PictureClassified", unit="Count", value=1)
+        return self._store(picture, answer, card)
+
+    def _card_for(self, key: str) -> tuple[str | None, ModelCard | None]:
+        """The classifier that answers, and its live card."""
+        named = layout.named_classifier(key)
+        if named is not None and (card := self.cards.live(named)):
+            return named, card
+        classifier = self.router.classifier_for(key)
+        return classifier, self.cards.live(classifier) if classifier else None
+
+    def _fetch(self, dropped: ObjectCreated) -> tuple[ObjectInfo, bytes | None]:
+        """The picture as it is now, whatever version the event spoke of; no bytes if too many."""
+        if dropped.bytes > self.limits.max_bytes:
+            info = self.bucket.head(dropped.key)
+            if info.bytes > self.limits.max_bytes:
+                return info, None
+        data, info = self.bucket.read(dropped.key)
+        return info, data
+
+    def _answer(
+        self, picture: ObjectInfo, data: bytes | None, card: ModelCard
+    ) -> tuple[dict[str, Any], ModelCard]:
+        if data is None:
+            raise PictureError(
+                "image.too_large",
+                f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
+            )
+        body, info = prepare(data, card.preprocessing, self.limits)
+        try:
+            return self._asked(picture, body, info, card), card
+        except EndpointMissing:
+            # The endpoint was replaced after its card was read: ask the one that is live now.
+            fresh = self.cards.live(card.classifier, fresh=True)
+            if fresh is None or fresh.run_id == card.run_id:
+                raise
+            body, info = prepare(data, fresh.preprocessing, self.limits)
+            return self._asked(picture, body, info, fresh), fresh
+
+    def _asked(
+        self, picture: ObjectInfo, body: bytes, info: PictureInfo, card: ModelCard
+    ) -> dict[str, Any]:
+        ranked = result.rank(probabilities(self.runtime, card.endpoint, body), card)
+        return result.classified(self.bucket.name, picture, info, ranked, card)
+
+    def _store(
+        self, picture: ObjectInfo, answer: dict[str, Any], card: ModelCard
+    ) -> dict[str, Any] | None:
+        """Write the result unless the same or a newer answer stands; return its event."""
+        key = layout.result_key(picture.key, card.classifier)
+        metadata = {
+            META_PICTURE: picture.etag,
+            META_KEY: _key_digest(picture.key),
+            META_RUN: card.run_id,
+        }
+        body = result.to_json(answer)
+        replacing: str | None = None
+        for _ in range(ATTEMPTS):
+            if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
+                return classified_event(answer, key)
+            try:
+                standing = self.bucket.head(key)
+            except ObjectMissing:
+                replacing = None  # it was deleted meanwhile
+                continue
+            if standing.metadata == metadata:
+                # A repeat. Its event may not have gone out: send it again, under the same id.
+                return classified_event(answer, key)
+            if self._stands(standing, picture, card):
+                return None
+            replacing = standing.etag
+        raise RetryLater("result.contended", f"{key} keeps changing")
+
+    def _stands(self, standing: ObjectInfo, picture: ObjectInfo, card: ModelCard) -> bool:
+        """Whether the answer that stands is newer than ours."""
+        if standing.metadata.get(META_PICTURE) == picture.etag:
+            return standing.metadata.get(META_RUN, "") > card.run_id
+        try:
+            return self.bucket.head(picture.key).etag != picture.etag
+        except ObjectMissing:
+            return True  # the picture is gone: whatever stands may stay
+
+
+def classified_event(answer: dict[str, Any], key: str) -> dict[str, Any]:
+    """The "Image Classified" event's detail. id: the same whenever it is sent again."""
+    image, model = answer["image"], answer["model"]
+    identity = "\n".join((key, image["etag"], model["run_id"]))
+    detail = {
+        "schema": EVENT_SCHEMA,
+        "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "status": answer["status"],
+        "classifier": answer["classifier"],
+        "image": image,
+        "result": {"bucket": image["bucket"], "key": key},
+        "model": model,
+    }
+    for part in ("prediction", "error"):
+        if part in answer:
+            detail[part] = answer[part]
+    return detail
+
+
+def _key_digest(key: str) -> str:
+    """Metadata travels in headers: a digest stands for keys of any script."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,21 @@
+"""The errors that the functions tell apart: the user's to mend, and those that time mends."""
+
+
+class DroplensError(Exception):
+    """Base of all errors that Droplens raises itself.
+
+    code: a short stable word for programs; message: a sentence for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class UserError(DroplensError):
+    """Trying again cannot help: the run ends, and its record says why."""
+
+
+class RetryLater(DroplensError):
+    """The system's own trouble (throttling, an endpoint away): the event must come again."""

@@ -1,0 +1,188 @@
+"""What the functions are told: AWS's events read into what the journey needs of them.
+
+Field names as AWS publishes them; fields that are not known are let pass. Keys in S3's EventBridge
+events are not URL-encoded, so they are never decoded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes import (
+    EventBridgeEvent,
+    S3EventBridgeNotificationEvent,
+)
+
+from droplens.errors import DroplensError
+from droplens.runs import RunKey
+
+BATCH_JOB = "Batch Job State Change"
+TRAINING_JOB = "SageMaker Training Job State Change"
+ENDPOINT = "SageMaker Endpoint State Change"
+OBJECT_CREATED = "Object Created"
+
+TAG_CLASSIFIER = "droplens:classifier"
+TAG_RUN = "droplens:run"
+
+
+class UnexpectedEvent(DroplensError):
+    """An event that no rule of ours should have let through."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("event.unexpected", message)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCreated:
+    """An object was stored. etag: without quotes; version_id: None on an unversioned bucket."""
+
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None
+    bytes: int
+
+    @property
+    def version(self) -> str:
+        """What tells this version of the object from others of the same key."""
+        return self.version_id or self.etag
+
+
+@dataclass(frozen=True, slots=True)
+class PackingEnded:
+    """A Batch job of ours reached its end. exit_code: None if no container ran."""
+
+    run: RunKey
+    job_id: str
+    succeeded: bool
+    reason: str
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEnded:
+    """A training job reached its end: status Completed, Failed or Stopped."""
+
+    job_name: str
+    job_arn: str
+    status: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChanged:
+    """An endpoint changed its state. status: in the event's own UPPER_CASE."""
+
+    name: str
+    arn: str
+    status: str
+    tags: Mapping[str, str]
+
+
+def detail_type(event: Mapping[str, Any]) -> str:
+    """The event's kind, or "" for something that did not come by EventBridge."""
+    return str(event.get("detail-type", ""))
+
+
+def object_created(event: Mapping[str, Any]) -> ObjectCreated:
+    """Read an S3 "Object Created" event. Raises UnexpectedEvent."""
+    try:
+        detail = S3EventBridgeNotificationEvent(dict(event)).detail
+        found = detail.object
+        return ObjectCreated(
+            bucket=detail.bucket.name,
+            key=found.key,
+            etag=found.etag.strip('"'),
+            version_id=found.get("version-id"),
+            bytes=int(found.size or 0),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error
+
+
+def packing_ended(event: Mapping[str, Any]) -> PackingEnded:
+    """Read a Batch event. Raises UnexpectedEvent for a job that carries no run."""
+    detail = _detail(event)
+    parameters = detail.get("parameters") or {}
+    try:
+        run = RunKey(parameters["classifier"], parameters["run_id"])
+        job_id, status = detail["jobId"], detail["status"]
+    except KeyError as error:
+        raise UnexpectedEvent(f"a Batch job that carries no {error}") from error
+    exit_code = (detail.get("container") or {}).get("exitCode")
+    if exit_code is None and detail.get("attempts"):
+        exit_code = (detail["attempts"][-1].get("container") or {}).get("exitCode")
+    return PackingEnded(run, job_id, status == "SUCCEEDED", _batch_reason(detail), exit_code)
+
+
+def training_ended(event: Mapping[str, Any]) -> TrainingEnded:
+    """Read a training job's event. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return TrainingEnded(
+            detail["TrainingJobName"],
+            detail["TrainingJobArn"],
+            detail["TrainingJobStatus"],
+            tag_map(detail.get("Tags")),
+        )
+    except KeyError as error:
+        raise UnexpectedEvent(f"a training job's event without {error}") from error
+
+
+def endpoint_changed(event: Mapping[str, Any]) -> EndpointChanged:
+    """Read an endpoint's event. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return EndpointChanged(
+            detail["EndpointName"],
+            detail["EndpointArn"],
+            detail["EndpointStatus"],
+            tag_map(detail.get("Tags")),
+        )
+    except KeyError as error:
+        raise UnexpectedEvent(f"an endpoint's event without {error}") from error
+
+
+def tag_map(tags: Any) -> dict[str, str]:
+    """Tags as a mapping; AWS writes them as a mapping in some events, as a list in others."""
+    if isinstance(tags, Mapping):
+        return {str(key): str(value) for key, value in tags.items()}
+    return {
+        str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value")))
+        for tag in tags or []
+    }
+
+
+def tag_list(run: RunKey) -> list[Any]:
+    """The tags that tie a SageMaker resource to its run."""
+    return [
+        {"Key": TAG_CLASSIFIER, "Value": run.classifier},
+        {"Key": TAG_RUN, "Value": run.run_id},
+    ]
+
+
+def tagged_run(tags: Mapping[str, str]) -> RunKey | None:
+    """The run that these tags name, or None."""
+    if TAG_CLASSIFIER in tags and TAG_RUN in tags:
+        return RunKey(tags[TAG_CLASSIFIER], tags[TAG_RUN])
+    return None
+
+
+def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return EventBridgeEvent(dict(event)).detail
+    except KeyError as error:
+        raise UnexpectedEvent(f"an event without {error}") from error
+
+
+def _batch_reason(detail: Mapping[str, Any]) -> str:
+    """Batch tells the cause in up to three places: say each thing once."""
+    last = (detail.get("attempts") or [{}])[-1]
+    container = detail.get("container") or {}
+    said = [
+        detail.get("statusReason"),
+        container.get("reason"),
+        last.get("statusReason"),
+        (last.get("container") or {}).get("reason"),
+    ]
+    return "; ".join(dict.fromkeys(str(reason) for reason in said if reason))

@@ -1,0 +1,121 @@
+"""From a finished training to an endpoint of this run's own; and its removal."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from droplens import naming
+from droplens.errors import UserError
+from droplens.events import TrainingEnded, tag_list
+from droplens.failures import Failures
+from droplens.runs import RunKey, Runs, Stage
+from droplens.settings import HostingSettings
+from droplens.storage import error_code
+from droplens.telemetry import logger
+from droplens.training import DROPLENS
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker.client import SageMakerClient
+
+# SageMaker answers so both for a name that is taken and for one that is not there.
+_EXISTS_OR_MISSING = "ValidationException"
+
+
+def deploy_endpoint(
+    trained: TrainingEnded,
+    run: RunKey,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    failures: Failures,
+    settings: HostingSettings,
+) -> str | None:
+    """Create model, configuration and endpoint of a trained run; None if there is nothing to do."""
+    if not runs.claim(run, Stage.DEPLOY):
+        logger.info("run is past this stage, or another invocation has it")
+        return None
+    with failures.recorded(run, Stage.DEPLOY):
+        job = sagemaker.describe_training_job(TrainingJobName=trained.job_name)
+        record = runs.get(run)
+        trainer = str(record.facts.get("trainer", DROPLENS)) if record else DROPLENS
+        name = naming.resource_name(settings.stack, run.classifier, run.run_id)
+        tags = tag_list(run)
+        _create(
+            sagemaker.create_model,
+            lambda: sagemaker.describe_model(ModelName=name),
+            ModelName=name,
+            ExecutionRoleArn=settings.sagemaker_role,
+            PrimaryContainer={
+                "Image": job["AlgorithmSpecification"]["TrainingImage"],
+                "ModelDataUrl": job["ModelArtifacts"]["S3ModelArtifacts"],
+            },
+            Tags=tags,
+        )
+        _create(
+            sagemaker.create_endpoint_config,
+            lambda: sagemaker.describe_endpoint_config(EndpointConfigName=name),
+            EndpointConfigName=name,
+            ProductionVariants=[production_variant(name, trainer, settings)],
+            Tags=tags,
+        )
+        _create(
+            sagemaker.create_endpoint,
+            lambda: sagemaker.describe_endpoint(EndpointName=name),
+            EndpointName=name,
+            EndpointConfigName=name,
+            Tags=tags,
+        )
+        metrics = {
+            metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])
+        }
+        runs.finish(run, Stage.DEPLOY, endpoint=name, training_metrics=metrics)
+        logger.info("endpoint is being created", endpoint=name)
+        return name
+    return None
+
+
+def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
+    """How the endpoint runs: without servers where the image can, or on one instance."""
+    mode = settings.endpoint_mode
+    if mode == "auto":
+        # Whether the built-in algorithm's old container runs serverless is not known.
+        mode = "serverless" if trainer == DROPLENS else "realtime"
+    variant: dict[str, Any] = {"VariantName": "main", "ModelName": name}
+    if mode == "serverless":
+        variant["ServerlessConfig"] = {
+            "MemorySizeInMB": settings.endpoint_memory_mb,
+            "MaxConcurrency": settings.endpoint_max_concurrency,
+        }
+    else:
+        variant["InstanceType"] = settings.endpoint_instance_type
+        variant["InitialInstanceCount"] = 1
+    return variant
+
+
+def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> None:
+    """Delete endpoint, configuration and model of one run; what is gone already is let be."""
+    deletes: tuple[Callable[[], Any], ...] = (
+        lambda: sagemaker.delete_endpoint(EndpointName=name),
+        lambda: sagemaker.delete_endpoint_config(EndpointConfigName=name),
+        lambda: sagemaker.delete_model(ModelName=name),
+    )
+    for delete in deletes:
+        try:
+            delete()
+        except ClientError as error:
+            if error_code(error) != _EXISTS_OR_MISSING:
+                raise
+    logger.info("endpoint removed", endpoint=name)
+
+
+def _create(create: Any, describe: Any, **request: Any) -> None:
+    """Create a resource whose name is the run's; one that is there already is this very one."""
+    try:
+        create(**request)
+    except ClientError as error:
+        if error_code(error) != _EXISTS_OR_MISSING:
+            raise
+        try:
+            describe()
+        except ClientError:
+            raise UserError("endpoint.refused", f"SageMaker refused it: {error}") from error

@@ -1,0 +1,100 @@
+"""The S3 layout: the one place that knows which key holds what.
+
+datasets/<classifier>/...            labelled pictures, completed by datasets/<classifier>/_READY
+datasets/<classifier>.zip|.tar|...   or one archive of class folders
+input/[<classifier>/]...             pictures to classify
+results/<classifier>/....json        one answer per picture
+packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json
+training/<classifier>/<run>/...      what SageMaker writes
+models/<classifier>/...              model cards; live.json is the one that answers
+"""
+
+import re
+from dataclasses import dataclass
+
+DATASETS = "datasets/"
+INPUT = "input/"
+RESULTS = "results/"
+PACKED = "packed/"
+TRAINING = "training/"
+MODELS = "models/"
+
+READY_MARKER = "_READY"
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
+
+_CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """A dataset that its owner has declared complete.
+
+    classifier: the name as the user wrote it; check it with `is_classifier_name`.
+    key: what to pack: a prefix ending in "/" (class folders) or an archive's key.
+    """
+
+    classifier: str
+    key: str
+
+
+def is_classifier_name(name: str) -> bool:
+    """Whether `name` can be a classifier: lower-case letters, digits and '-', at most 31."""
+    return _CLASSIFIER.fullmatch(name) is not None
+
+
+def dataset_source(completed_key: str) -> DatasetSource | None:
+    """The dataset that the object `completed_key` completes, or None if it completes none."""
+    name = completed_key.removeprefix(DATASETS)
+    if name == completed_key or not name:
+        return None
+    if name.endswith("/" + READY_MARKER):
+        classifier = name.removesuffix("/" + READY_MARKER)
+        return DatasetSource(classifier, f"{DATASETS}{classifier}/")
+    if "/" in name:
+        return None  # an ordinary file of a dataset, perhaps an archive among its pictures
+    for suffix in ARCHIVE_SUFFIXES:
+        if name.endswith(suffix):
+            return DatasetSource(name.removesuffix(suffix), completed_key)
+    return None
+
+
+def packed_prefix(classifier: str, run_id: str) -> str:
+    """Where batch_prep writes a run's records."""
+    return f"{PACKED}{classifier}/{run_id}/"
+
+
+def training_prefix(classifier: str, run_id: str) -> str:
+    """Where SageMaker writes a run's artefacts and checkpoints."""
+    return f"{TRAINING}{classifier}/{run_id}/"
+
+
+def live_card_key(classifier: str) -> str:
+    """The model card that answers for `classifier`."""
+    return f"{MODELS}{classifier}/live.json"
+
+
+def card_key(classifier: str, run_id: str) -> str:
+    """The model card of one run, kept after another one went live."""
+    return f"{MODELS}{classifier}/{run_id}/card.json"
+
+
+def named_classifier(input_key: str) -> str | None:
+    """The classifier that an input key names in front, or None where it names none."""
+    first, slash, _ = input_key.removeprefix(INPUT).partition("/")
+    return first if slash and is_classifier_name(first) else None
+
+
+def is_picture_key(key: str) -> bool:
+    """Whether `key` can be a picture to classify: in input/, and not a folder marker."""
+    return key.startswith(INPUT) and not key.endswith("/")
+
+
+def result_key(input_key: str, classifier: str) -> str:
+    """Where the answer of `classifier` for `input_key` stands.
+
+    A picture that names its classifier keeps the rest of its path; any other, answered by the
+    default classifier, keeps its whole path below input/.
+    """
+    path = input_key.removeprefix(INPUT)
+    return f"{RESULTS}{classifier}/{path.removeprefix(classifier + '/')}.json"

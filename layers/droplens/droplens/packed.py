@@ -1,0 +1,45 @@
+"""A packed dataset as batch_prep left it: what was really packed, and in which class order."""
+
+import json
+from dataclasses import dataclass
+
+from droplens import layout
+from droplens.errors import UserError
+from droplens.runs import RunKey
+from droplens.storage import Bucket, ObjectMissing
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDataset:
+    """The manifest of a run's records.
+
+    classes: names, index = label; train, validation: records in each channel;
+    shorter_side: of every packed picture, in pixels; bytes: of both .rec files together.
+    """
+
+    prefix: str
+    classes: tuple[str, ...]
+    train: int
+    validation: int
+    shorter_side: int
+    bytes: int
+
+
+def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
+    """Read dataset.json, which is written last. Raises UserError if it is not there."""
+    prefix = layout.packed_prefix(run.classifier, run.run_id)
+    try:
+        body, _ = bucket.read(f"{prefix}dataset.json")
+    except ObjectMissing as error:
+        raise UserError(
+            "packed.incomplete", f"{prefix} holds no dataset.json: the packing did not finish"
+        ) from error
+    manifest = json.loads(body)
+    return PackedDataset(
+        prefix=prefix,
+        classes=tuple(manifest["classes"]),
+        train=int(manifest["counts"]["train"]),
+        validation=int(manifest["counts"]["validation"]),
+        shorter_side=int(manifest["preprocessing"]["shorter_side"]),
+        bytes=sum(int(size) for name, size in manifest["bytes"].items() if name.endswith(".rec")),
+    )

@@ -1,0 +1,158 @@
+"""Why a run failed: AWS's events and Lambda's own failure records turned into the run's reason."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from droplens import events, hosting, layout
+from droplens.events import UnexpectedEvent
+from droplens.failures import Failures
+from droplens.runs import RunKey, Runs, Stage
+from droplens.storage import Bucket, ObjectMissing
+from droplens.telemetry import logger
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker.client import SageMakerClient
+
+_STAGE_OF_EVENT = {
+    events.OBJECT_CREATED: Stage.PACK,
+    events.BATCH_JOB: Stage.TRAIN,
+    events.TRAINING_JOB: Stage.DEPLOY,
+    events.ENDPOINT: Stage.PROMOTE,
+}
+
+
+class Reporter:
+    """report_failure's tools, gathered once per invocation."""
+
+    def __init__(
+        self, bucket: Bucket, runs: Runs, sagemaker: "SageMakerClient", failures: Failures
+    ) -> None:
+        self.bucket = bucket
+        self.runs = runs
+        self.sagemaker = sagemaker
+        self.failures = failures
+
+    def report(self, event: Mapping[str, Any]) -> RunKey | None:
+        """Record the failure that `event` tells of; None if it belongs to no run."""
+        if "requestPayload" in event:
+            return self._function_failed(event)
+        kind = events.detail_type(event)
+        if kind == events.BATCH_JOB:
+            return self._packing_failed(events.packing_ended(event))
+        if kind == events.TRAINING_JOB:
+            return self._training_failed(events.training_ended(event))
+        if kind == events.ENDPOINT:
+            return self._endpoint_failed(events.endpoint_changed(event))
+        raise UnexpectedEvent(f"no failure is known of kind {kind!r}")
+
+    def run_of(self, arn: str, tags: Mapping[str, str]) -> RunKey | None:
+        """The run of a SageMaker resource, from its event's tags or its own."""
+        return run_of_resource(self.sagemaker, arn, tags)
+
+    def _packing_failed(self, packed: events.PackingEnded) -> RunKey | None:
+        run = self.runs.get(packed.run)
+        if run is None or run.facts.get("batch_job_id", packed.job_id) != packed.job_id:
+            logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
+            return None
+        message = self._words_of_the_job(packed.run)
+        code = "packing.failed" if message is None else "packing.dataset"
+        said = f"exit code {packed.exit_code}" if packed.exit_code is not None else "no exit code"
+        reason = f"Batch: {packed.reason or 'no reason given'}, {said}"
+        self.failures.fail(
+            packed.run, Stage.PACK, code, f"{message} ({reason})" if message else reason
+        )
+        return packed.run
+
+    def _words_of_the_job(self, run: RunKey) -> str | None:
+        """What batch_prep itself wrote of its failure: Batch's event has no room for it."""
+        key = f"{layout.packed_prefix(run.classifier, run.run_id)}failure.json"
+        try:
+            body, _ = self.bucket.read(key)
+        except ObjectMissing:
+            return None
+        return str(json.loads(body)["message"])
+
+    def _training_failed(self, trained: events.TrainingEnded) -> RunKey | None:
+        run = self.run_of(trained.job_arn, trained.tags)
+        if run is None:
+            return None
+        job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
+        reason = job.get("FailureReason") or f"the training job ended as {trained.status}"
+        self.failures.fail(run, Stage.TRAIN, f"training.{trained.status.lower()}", reason)
+        return run
+
+    def _endpoint_failed(self, endpoint: events.EndpointChanged) -> RunKey | None:
+        run = self.run_of(endpoint.arn, endpoint.tags)
+        if run is None:
+            return None
+        try:
+            found = self.sagemaker.describe_endpoint(EndpointName=endpoint.name)
+            reason = found.get("FailureReason") or "SageMaker gave no reason"
+        except ClientError:
+            reason = "the endpoint is gone"
+        self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
+        self._remove_if_failed(run, endpoint.name)
+        return run
+
+    def _function_failed(self, record: Mapping[str, Any]) -> RunKey | None:
+        """A function of the journey gave up: the record that Lambda sends after its last try."""
+        event = record["requestPayload"]
+        answer = record.get("responsePayload") or {}
+        condition = (record.get("requestContext") or {}).get("condition", "unknown")
+        message = (
+            f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', 'no message')} "
+            f"({condition})"
+        )
+        run = self._run_of_event(event)
+        if run is None:
+            self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
+            return None
+        stage = _STAGE_OF_EVENT[events.detail_type(event)]
+        self.failures.fail(run, stage, "function.failed", message)
+        record_of_run = self.runs.get(run)
+        if record_of_run and "endpoint" in record_of_run.facts:
+            self._remove_if_failed(run, str(record_of_run.facts["endpoint"]))
+        return run
+
+    def _run_of_event(self, event: Mapping[str, Any]) -> RunKey | None:
+        kind = events.detail_type(event)
+        if kind == events.BATCH_JOB:
+            return events.packing_ended(event).run
+        if kind == events.TRAINING_JOB:
+            trained = events.training_ended(event)
+            return self.run_of(trained.job_arn, trained.tags)
+        if kind == events.ENDPOINT:
+            endpoint = events.endpoint_changed(event)
+            return self.run_of(endpoint.arn, endpoint.tags)
+        if kind == events.OBJECT_CREATED:
+            completed = events.object_created(event)
+            source = layout.dataset_source(completed.key)
+            run = source and self.runs.find_by_dataset(source.classifier, completed.version)
+            return run.key if run else None
+        return None
+
+    def _remove_if_failed(self, run: RunKey, endpoint: str) -> None:
+        """A failed run's endpoint helps nobody and may be billed by the hour."""
+        record = self.runs.get(run)
+        if record is not None and record.status.value in ("failed", "refused"):
+            hosting.remove_endpoint(self.sagemaker, endpoint)
+
+
+def run_of_resource(
+    sagemaker: "SageMakerClient", arn: str, tags: Mapping[str, str]
+) -> RunKey | None:
+    """The run that a SageMaker resource is tagged with; its event may come without the tags."""
+    run = events.tagged_run(tags)
+    if run is None:
+        try:
+            answer = sagemaker.list_tags(ResourceArn=arn)
+        except ClientError as error:
+            logger.warning("tags cannot be read", arn=arn, error=str(error))
+            return None
+        run = events.tagged_run(events.tag_map(answer["Tags"]))
+    if run is None:
+        logger.warning("resource belongs to no run", arn=arn)
+    return run

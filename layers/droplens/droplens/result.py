@@ -1,0 +1,123 @@
+"""The result: what Droplens says of one picture (schemas/result.v1.json)."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from droplens.card import ModelCard
+from droplens.pictures import PictureError, PictureInfo
+from droplens.storage import ObjectInfo
+
+SCHEMA = "droplens.result.v1"
+TOP = 5
+
+
+class UnexpectedAnswer(Exception):
+    """The endpoint's answer does not fit the model card's class list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One class with its probability in [0, 1]."""
+
+    label: str
+    probability: float
+
+
+def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
+    """The TOP most probable classes, best first; ties in class order.
+
+    Raises UnexpectedAnswer unless there is exactly one finite probability per class.
+    """
+    if len(probabilities) != len(card.classes):
+        raise UnexpectedAnswer(
+            f"endpoint {card.endpoint} gave {len(probabilities)} probabilities "
+            f"for {len(card.classes)} classes"
+        )
+    if not all(0.0 <= p <= 1.000001 for p in probabilities):
+        raise UnexpectedAnswer(f"endpoint {card.endpoint} gave something other than probabilities")
+    order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
+    return [Ranked(card.classes[i], round(probabilities[i], 6)) for i in order[:TOP]]
+
+
+def parse_probabilities(body: bytes) -> list[float]:
+    """The endpoint's answer: a JSON list of numbers. Raises UnexpectedAnswer."""
+    try:
+        answer = json.loads(body)
+        if isinstance(answer, list):
+            return [float(value) for value in answer]
+    except (ValueError, TypeError) as error:
+        raise UnexpectedAnswer(
+            f"the endpoint's answer is not a list of numbers: {error}"
+        ) from error
+    raise UnexpectedAnswer("the endpoint's answer is not a list of numbers")
+
+
+def classified(
+    bucket: str, picture: ObjectInfo, info: PictureInfo, ranked: list[Ranked], card: ModelCard
+) -> dict[str, Any]:
+    """The result of a picture that was answered."""
+    best = ranked[0]
+    confident = card.confident_from is not None and best.probability >= card.confident_from
+    return {
+        "schema": SCHEMA,
+        "status": "classified",
+        "image": {
+            **_image(bucket, picture),
+            "width": info.width,
+            "height": info.height,
+            "format": info.format,
+        },
+        "classifier": card.classifier,
+        "prediction": {
+            "label": best.label,
+            "probability": best.probability,
+            "confident": confident,
+        },
+        "top": [{"label": entry.label, "probability": entry.probability} for entry in ranked],
+        "model": _model(card),
+        "classified_at": _now(),
+    }
+
+
+def rejected(
+    bucket: str, picture: ObjectInfo, problem: PictureError, card: ModelCard
+) -> dict[str, Any]:
+    """The result of a picture that cannot be answered, with the reason."""
+    return {
+        "schema": SCHEMA,
+        "status": "rejected",
+        "image": _image(bucket, picture),
+        "classifier": card.classifier,
+        "error": {"code": problem.code, "message": problem.message},
+        "model": _model(card),
+        "classified_at": _now(),
+    }
+
+
+def to_json(result: dict[str, Any]) -> bytes:
+    """A result as it is stored: UTF-8, names of any script readable."""
+    return json.dumps(result, ensure_ascii=False, indent=1).encode()
+
+
+def _image(bucket: str, picture: ObjectInfo) -> dict[str, Any]:
+    return {
+        "bucket": bucket,
+        "key": picture.key,
+        "etag": picture.etag,
+        "version_id": picture.version_id,
+        "bytes": picture.bytes,
+    }
+
+
+def _model(card: ModelCard) -> dict[str, Any]:
+    return {
+        "run_id": card.run_id,
+        "endpoint": card.endpoint,
+        "accuracy": round(card.measured.accuracy, 6),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

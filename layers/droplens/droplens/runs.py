@@ -1,0 +1,242 @@
+"""The Runs table: one item per run, each stage claimed and each end reached exactly once.
+
+Events come twice, late and out of order. A stage is therefore claimed by a conditional write
+before its work, and marked done after it. Whoever finds the claim done, or held by somebody who
+is still within the lease, does nothing. A holder that died is succeeded by its own retry (Lambda
+repeats an event under the same request id) or by anybody once the lease has run out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
+from botocore.exceptions import ClientError
+
+from droplens.storage import error_code
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.service_resource import Table
+
+
+class Stage(StrEnum):
+    """The steps of a run, each done by one function."""
+
+    PACK = "pack"
+    TRAIN = "train"
+    DEPLOY = "deploy"
+    PROMOTE = "promote"
+
+
+class Status(StrEnum):
+    """Where a run stands. The first four pass; the others are ends."""
+
+    PACKING = "packing"
+    TRAINING = "training"
+    DEPLOYING = "deploying"
+    MEASURING = "measuring"
+    LIVE = "live"
+    REPLACED = "replaced"
+    SUPERSEDED = "superseded"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+_WORKING = {
+    Stage.PACK: Status.PACKING,
+    Stage.TRAIN: Status.TRAINING,
+    Stage.DEPLOY: Status.DEPLOYING,
+    Stage.PROMOTE: Status.MEASURING,
+}
+IN_PROGRESS = frozenset(_WORKING.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """Which run: the classifier it trains, and its own id."""
+
+    classifier: str
+    run_id: str
+
+    def as_key(self) -> dict[str, str]:
+        """The item's primary key."""
+        return {"classifier": self.classifier, "run_id": self.run_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as its item tells it. facts: every other attribute of the item."""
+
+    key: RunKey
+    status: Status
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to this run by itself."""
+        return self.status not in IN_PROGRESS
+
+
+def utc_now() -> datetime:
+    """Now, with its zone."""
+    return datetime.now(UTC)
+
+
+class Runs:
+    """The Runs table. owner: this invocation's request id; lease_seconds: its time-out."""
+
+    def __init__(
+        self,
+        table: "Table",
+        *,
+        owner: str,
+        lease_seconds: int = 900,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.table = table
+        self.owner = owner
+        self.lease_seconds = lease_seconds
+        self.clock = clock
+
+    def get(self, key: RunKey) -> Run | None:
+        """The run, read consistently, or None."""
+        item = self.table.get_item(Key=key.as_key(), ConsistentRead=True).get("Item")
+        return _run(item) if item else None
+
+    def find_by_dataset(self, classifier: str, version: str) -> Run | None:
+        """The newest run of `classifier` that packs this version of its dataset, or None."""
+        answer = self.table.query(
+            KeyConditionExpression=Key("classifier").eq(classifier),
+            FilterExpression=Attr("dataset.version").eq(version),
+            ScanIndexForward=False,
+            ConsistentRead=True,
+        )
+        return _run(answer["Items"][0]) if answer["Items"] else None
+
+    def any_of(self, classifier: str) -> bool:
+        """Whether `classifier` has ever had a run."""
+        answer = self.table.query(KeyConditionExpression=Key("classifier").eq(classifier), Limit=1)
+        return bool(answer["Items"])
+
+    def open(self, key: RunKey, dataset: Mapping[str, Any]) -> bool:
+        """Make the run's item if there is none yet; False if there is one."""
+        now = self.clock().isoformat(timespec="seconds")
+        item: dict[str, Any] = {
+            **key.as_key(),
+            "status": Status.PACKING.value,
+            "dataset": dict(dataset),
+            "created_at": now,
+            "updated_at": now,
+        }
+        return self._conditionally(
+            lambda: self.table.put_item(Item=item, ConditionExpression=Attr("run_id").not_exists())
+        )
+
+    def claim(self, key: RunKey, stage: Stage) -> bool:
+        """Take `stage` of a run that has not ended; False if it is done or in other hands."""
+        now = self.clock()
+        claim = Attr(f"claim_{stage}")
+        free: ConditionBase = (
+            claim.not_exists()
+            | (Attr(f"claim_{stage}.owner").eq(self.owner) & ~self._done(stage))
+            | (
+                Attr(f"claim_{stage}.lease_until").lt(Decimal(int(now.timestamp())))
+                & ~self._done(stage)
+            )
+        )
+        for later in list(Stage)[list(Stage).index(stage) + 1 :]:
+            free &= Attr(f"claim_{later}").not_exists()  # a late event must not turn a run back
+        return self._update(
+            key,
+            free & Attr("status").is_in([status.value for status in IN_PROGRESS]),
+            {
+                f"claim_{stage}": {
+                    "owner": self.owner,
+                    "lease_until": int(now.timestamp()) + self.lease_seconds,
+                    "done": False,
+                },
+                "status": _WORKING[stage].value,
+            },
+        )
+
+    def finish(self, key: RunKey, stage: Stage, **facts: Any) -> None:
+        """Mark the stage done and keep what it found out."""
+        claim = {"owner": self.owner, "lease_until": 0, "done": True}
+        self._update(key, Attr("run_id").exists(), {f"claim_{stage}": claim, **facts})
+
+    def note(self, key: RunKey, **facts: Any) -> None:
+        """Keep facts of a run, whatever its state."""
+        self._update(key, Attr("run_id").exists(), facts)
+
+    def end(self, key: RunKey, status: Status, **facts: Any) -> bool:
+        """Bring a run to its end; False if it had ended before, and nothing is changed then."""
+        going = Attr("status").is_in([status.value for status in IN_PROGRESS])
+        return self._update(key, going, {"status": status.value, "ended_at": self._now(), **facts})
+
+    def replace(self, key: RunKey, by: str) -> bool:
+        """Mark a live run as replaced by the run `by`; False if it was not live."""
+        return self._update(
+            key,
+            Attr("status").eq(Status.LIVE.value),
+            {"status": Status.REPLACED.value, "replaced_by": by},
+        )
+
+    def refuse_new(self, key: RunKey, dataset: Mapping[str, Any], error: Mapping[str, str]) -> bool:
+        """Record a run that never began, with the reason; False if it is on record already."""
+        return self.open(key, dataset) and self.end(key, Status.FAILED, error=dict(error))
+
+    def _done(self, stage: Stage) -> ConditionBase:
+        return Attr(f"claim_{stage}.done").eq(True)
+
+    def _now(self) -> str:
+        return self.clock().isoformat(timespec="seconds")
+
+    def _update(self, key: RunKey, condition: ConditionBase, values: Mapping[str, Any]) -> bool:
+        values = {**values, "updated_at": self._now()}
+        # "#u" and ":u": boto3 numbers the condition's own placeholders "#n" and ":v".
+        names = {f"#u{i}": name for i, name in enumerate(values)}
+        return self._conditionally(
+            lambda: self.table.update_item(
+                Key=key.as_key(),
+                UpdateExpression="SET " + ", ".join(f"#u{i} = :u{i}" for i in range(len(values))),
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={
+                    f":u{i}": _to_item(value) for i, value in enumerate(values.values())
+                },
+            )
+        )
+
+    def _conditionally(self, write: Callable[[], Any]) -> bool:
+        try:
+            write()
+        except ClientError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+
+def _to_item(value: Any) -> Any:
+    """DynamoDB's numbers are decimals: floats are written with the digits that people read."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, Mapping):
+        return {key: _to_item(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_item(entry) for entry in value]
+    return value
+
+
+def _run(item: Mapping[str, Any]) -> Run:
+    facts = {
+        name: value
+        for name, value in item.items()
+        if name not in ("classifier", "run_id", "status")
+    }
+    return Run(
+        RunKey(str(item["classifier"]), str(item["run_id"])), Status(str(item["status"])), facts
+    )

@@ -1,0 +1,120 @@
+"""What a function is told by its environment, read once and checked."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+
+class SettingsError(Exception):
+    """An environment variable that the template should set is missing or malformed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Base of the settings classes: each field is the environment variable in upper case."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read every field from `environment` (default: the process's).
+
+        Raises SettingsError naming the variable.
+        """
+        source = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            variable = field.name.upper()
+            if variable not in source:
+                raise SettingsError(f"environment variable {variable} is not set")
+            try:
+                values[field.name] = _parse(field.type, source[variable])
+            except ValueError as error:
+                raise SettingsError(
+                    f"environment variable {variable}={source[variable]!r}: {error}"
+                ) from error
+        return cls(**values)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float, bool: _flag}
+
+
+def _parse(kind: Any, text: str) -> Any:
+    return _PARSERS[kind](text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JourneySettings(Settings):
+    """What every step of a run needs."""
+
+    bucket: str
+    runs_table: str
+    stack: str
+    failure_topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackingSettings(JourneySettings):
+    """prepare_dataset: the Batch queue and the side of the square that the model will see."""
+
+    job_queue: str
+    job_definition: str
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings(JourneySettings):
+    """start_training: which trainer, on what, for how long.
+
+    trainer_image: "builtin" or "droplens"; trainer_image_uri: our own image's address.
+    max_training_minutes: hard stop, billed time at most.
+    """
+
+    aws_region: str
+    url_suffix: str
+    sagemaker_role: str
+    trainer_image: str
+    trainer_image_uri: str
+    training_instance_type: str
+    use_spot: bool
+    epochs: int
+    mini_batch_size: int
+    learning_rate: float
+    image_size: int
+    max_training_minutes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostingSettings(JourneySettings):
+    """deploy_endpoint: how a candidate is served.
+
+    endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only.
+    """
+
+    sagemaker_role: str
+    endpoint_mode: str
+    endpoint_instance_type: str
+    endpoint_memory_mb: int
+    endpoint_max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionSettings(JourneySettings):
+    """promote_endpoint: what a candidate must reach, and where waiting pictures go."""
+
+    picture_queue_url: str
+    minimum_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationSettings(Settings):
+    """classify_image: its bucket, the runs it may have to wait for, and who hears of answers."""
+
+    bucket: str
+    runs_table: str
+    event_bus: str

@@ -1,0 +1,140 @@
+"""The bucket as the functions use it: conditional writes, and errors with names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from droplens.errors import DroplensError
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+_MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
+_LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+
+class ObjectMissing(DroplensError):
+    """The object, or the version of it that was asked for, is not there."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("object.missing", f"{key} is not in the bucket")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What S3 says of an object without its body. etag: without quotes; bytes: its size."""
+
+    key: str
+    etag: str
+    version_id: str | None
+    bytes: int
+    stored_at: datetime
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing tells it."""
+
+    key: str
+    etag: str
+    bytes: int
+
+
+def error_code(error: ClientError) -> str:
+    """The service's own code for a failed call."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+class Bucket:
+    """One S3 bucket. Every method raises ClientError for what it does not name itself."""
+
+    def __init__(self, client: "S3Client", name: str) -> None:
+        self.client = client
+        self.name = name
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
+        """What S3 says of `key`. Raises ObjectMissing."""
+        version = {"VersionId": version_id} if version_id else {}
+        try:
+            answer = self.client.head_object(Bucket=self.name, Key=key, **version)  # type: ignore[arg-type]
+        except ClientError as error:
+            raise self._named(error, key) from error
+        return ObjectInfo(
+            key=key,
+            etag=answer["ETag"].strip('"'),
+            version_id=answer.get("VersionId"),
+            bytes=answer["ContentLength"],
+            stored_at=answer["LastModified"],
+            metadata=answer.get("Metadata", {}),
+        )
+
+    def read(self, key: str) -> tuple[bytes, ObjectInfo]:
+        """The whole object. Raises ObjectMissing."""
+        try:
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            raise self._named(error, key) from error
+        info = ObjectInfo(
+            key=key,
+            etag=answer["ETag"].strip('"'),
+            version_id=answer.get("VersionId"),
+            bytes=answer["ContentLength"],
+            stored_at=answer["LastModified"],
+            metadata=answer.get("Metadata", {}),
+        )
+        return answer["Body"].read(), info
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start` up to, not including, `end`. Raises ObjectMissing."""
+        try:
+            answer = self.client.get_object(
+                Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}"
+            )
+        except ClientError as error:
+            raise self._named(error, key) from error
+        return answer["Body"].read()
+
+    def write_json(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        replacing: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> bool:
+        """Write `body` if `key` is still what the caller saw; False means somebody was first.
+
+        replacing: the ETag that the object must still have; None: it must not exist.
+        """
+        condition = {"IfNoneMatch": "*"} if replacing is None else {"IfMatch": replacing}
+        try:
+            self.client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType="application/json",
+                Metadata=metadata or {},
+                **condition,  # type: ignore[arg-type]
+            )
+        except ClientError as error:
+            # If-Match on an object that is gone by now answers with "no such key".
+            if error_code(error) in _LOST_RACE | _MISSING:
+                return False
+            raise
+        return True
+
+    def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
+        """Everything below `prefix` in S3's order (UTF-8 bytes of the key), after `start_after`."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=prefix, StartAfter=start_after
+        )
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+
+    def _named(self, error: ClientError, key: str) -> Exception:
+        return ObjectMissing(key) if error_code(error) in _MISSING else error

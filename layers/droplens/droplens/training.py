@@ -1,0 +1,199 @@
+"""From a packed dataset to a SageMaker training job: the built-in algorithm or our own image."""
+
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from droplens import layout, naming
+from droplens.errors import UserError
+from droplens.events import PackingEnded, tag_list
+from droplens.failures import Failures
+from droplens.packed import PackedDataset, read_packed
+from droplens.runs import RunKey, Runs, Stage
+from droplens.settings import TrainingSettings
+from droplens.storage import Bucket, error_code
+from droplens.telemetry import logger
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker.client import SageMakerClient
+
+BUILTIN = "builtin"
+DROPLENS = "droplens"
+
+# The pretrained network of the built-in algorithm exists for this size only.
+BUILTIN_IMAGE_SIZE = 224
+BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
+BUILTIN_LAYERS = 50
+
+METRICS = [
+    {"Name": "train:accuracy", "Regex": r"Epoch\[\d+\] Train-accuracy=([0-9.]+)"},
+    {"Name": "validation:accuracy", "Regex": r"Epoch\[\d+\] Validation-accuracy=([0-9.]+)"},
+]
+
+# SageMaker demands that waiting for spot capacity may last longer than training itself.
+SPOT_WAIT_SECONDS = 3600
+SCRATCH_GB = 10
+
+
+def start_training(
+    packed: PackingEnded,
+    bucket: Bucket,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    failures: Failures,
+    settings: TrainingSettings,
+) -> str | None:
+    """Create the training job of a packed run; None if the run has had it or has ended."""
+    run = packed.run
+    if not runs.claim(run, Stage.TRAIN):
+        logger.info("run is past this stage, or another invocation has it")
+        return None
+    with failures.recorded(run, Stage.TRAIN):
+        dataset = read_packed(bucket, run)
+        request = training_request(run, dataset, bucket.name, settings)
+        try:
+            sagemaker.create_training_job(**request)
+        except ClientError as error:
+            if error_code(error) == "ValidationException":
+                raise UserError(
+                    "training.refused", f"SageMaker refused the job: {error}"
+                ) from error
+            if error_code(error) != "ResourceInUse":  # the name is the run's: it is this very job
+                raise
+        name = str(request["TrainingJobName"])
+        runs.finish(
+            run,
+            Stage.TRAIN,
+            training_job=name,
+            trainer=settings.trainer_image,
+            image_size=settings.image_size,
+            counts={"train": dataset.train, "validation": dataset.validation},
+            classes=len(dataset.classes),
+        )
+        logger.info("training job created", training_job=name)
+        return name
+    return None
+
+
+def training_request(
+    run: RunKey, dataset: PackedDataset, bucket: str, settings: TrainingSettings
+) -> dict[str, Any]:
+    """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
+    builtin = settings.trainer_image == BUILTIN
+    algorithm: dict[str, Any] = {
+        "TrainingImage": _builtin_image(settings) if builtin else settings.trainer_image_uri,
+        "TrainingInputMode": "File",
+    }
+    channels = [
+        _channel("train", f"s3://{bucket}/{dataset.prefix}train/train.rec"),
+        _channel("validation", f"s3://{bucket}/{dataset.prefix}validation/validation.rec"),
+    ]
+    if not builtin:  # SageMaker refuses metric definitions for its own algorithms
+        algorithm["MetricDefinitions"] = METRICS
+        channels.append(
+            _channel("classes", f"s3://{bucket}/{dataset.prefix}classes.json", "application/json")
+        )
+    output = f"s3://{bucket}/{layout.training_prefix(run.classifier, run.run_id)}"
+    max_seconds = 60 * settings.max_training_minutes
+    stopping: dict[str, Any] = {"MaxRuntimeInSeconds": max_seconds}
+    request: dict[str, Any] = {
+        "TrainingJobName": naming.resource_name(settings.stack, run.classifier, run.run_id),
+        "RoleArn": settings.sagemaker_role,
+        "AlgorithmSpecification": algorithm,
+        "HyperParameters": (
+            _builtin_hyperparameters(dataset, settings)
+            if builtin
+            else _droplens_hyperparameters(dataset, settings)
+        ),
+        "InputDataConfig": channels,
+        "OutputDataConfig": {"S3OutputPath": output},
+        "ResourceConfig": {
+            "InstanceType": settings.training_instance_type,
+            "InstanceCount": 1,
+            "VolumeSizeInGB": SCRATCH_GB + 3 * dataset.bytes // 2**30,
+        },
+        "StoppingCondition": stopping,
+        "Tags": tag_list(run),
+    }
+    if settings.use_spot:
+        request["EnableManagedSpotTraining"] = True
+        request["CheckpointConfig"] = {"S3Uri": f"{output}checkpoints/"}
+        stopping["MaxWaitTimeInSeconds"] = max_seconds + SPOT_WAIT_SECONDS
+    return request
+
+
+def builtin_accounts() -> dict[str, str]:
+    """The account that holds the built-in algorithm's image, by region."""
+    text = resources.files("droplens").joinpath("builtin_registry.json").read_text("utf-8")
+    return dict(json.loads(text))
+
+
+def _builtin_image(settings: TrainingSettings) -> str:
+    accounts = builtin_accounts()
+    region = settings.aws_region
+    if region not in accounts:
+        raise UserError(
+            "training.region",
+            f"SageMaker's built-in image classification is not offered in {region}: deploy with "
+            f"TrainerImage={DROPLENS}",
+        )
+    if not settings.training_instance_type.startswith(BUILTIN_INSTANCES):
+        raise UserError(
+            "training.instance",
+            f"the built-in algorithm does not train on {settings.training_instance_type}: choose "
+            "a TrainingInstanceType of the families p2, p3, g4dn or g5",
+        )
+    return f"{accounts[region]}.dkr.ecr.{region}.{settings.url_suffix}/image-classification:1"
+
+
+def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
+    if settings.image_size != BUILTIN_IMAGE_SIZE:
+        raise UserError(
+            "training.image_size",
+            f"the built-in algorithm's pretrained network sees {BUILTIN_IMAGE_SIZE} pixels: "
+            f"ImageSize={settings.image_size} needs TrainerImage={DROPLENS}",
+        )
+    steps = sorted({max(1, settings.epochs * 2 // 3), max(1, settings.epochs * 5 // 6)})
+    return {
+        **_common_hyperparameters(dataset, settings),
+        "num_layers": str(BUILTIN_LAYERS),
+        "use_pretrained_model": "1",
+        "epochs": str(settings.epochs),
+        "optimizer": "sgd",
+        "learning_rate": str(settings.learning_rate),
+        "lr_scheduler_factor": "0.1",
+        "lr_scheduler_step": ",".join(map(str, steps)),
+        "augmentation_type": "crop_color_transform",
+        "early_stopping": "True",
+    }
+
+
+def _droplens_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
+    return {**_common_hyperparameters(dataset, settings), "recipe": "probe"}
+
+
+def _common_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
+    return {
+        "num_classes": str(len(dataset.classes)),
+        "num_training_samples": str(dataset.train),
+        "image_shape": f"3,{settings.image_size},{settings.image_size}",
+        # The built-in algorithm fails when a batch is larger than the dataset.
+        "mini_batch_size": str(min(settings.mini_batch_size, dataset.train)),
+    }
+
+
+def _channel(name: str, uri: str, content_type: str = "application/x-recordio") -> dict[str, Any]:
+    return {
+        "ChannelName": name,
+        "ContentType": content_type,
+        "CompressionType": "None",
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "S3Prefix",
+                "S3Uri": uri,
+                "S3DataDistributionType": "FullyReplicated",
+            }
+        },
+    }
