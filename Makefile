@@ -54,7 +54,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	$(LOCALCLOUD) images
 	sam deploy --config-env local --template-file $(BUILD)/build/template.yaml \
 		--no-confirm-changeset --no-fail-on-empty-changeset \
-		--parameter-overrides "PythonRuntime=$$runtime"
+		--parameter-overrides "PythonRuntime=$$runtime TrainerImage=droplens ImageSize=288"
 
 .PHONY: logs
 logs: venvs-cloud ## follow what functions, jobs and endpoints say
