@@ -1,0 +1,73 @@
+"""Datasets that cannot be used end in a run that says why; the others lose only what is bad."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+from tests.e2e.conftest import CLASSES, Cloud
+from tests.e2e.drawn import drawing
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as packed:
+        for name, body in members.items():
+            packed.writestr(name, body)
+    return stored.getvalue()
+
+
+def test_one_class_is_no_dataset(cloud: Cloud) -> None:
+    for index in range(3):
+        cloud.put(f"datasets/lonely/rings/{index}.jpg", drawing("rings", index))
+    cloud.put("datasets/lonely/_READY", b"")
+
+    run = cloud.ended_run("lonely")
+    assert run["status"] == "failed"
+    assert run["error"]["stage"] == "pack"
+    assert "class" in run["error"]["message"]
+    assert "exit code 1" in run["error"]["message"]
+
+
+def test_a_failed_run_is_told_once(cloud: Cloud) -> None:
+    queue = cloud.client("sqs").create_queue(QueueName="hears-of-failures")["QueueUrl"]
+    attributes = cloud.client("sqs").get_queue_attributes(
+        QueueUrl=queue, AttributeNames=["QueueArn"]
+    )
+    cloud.client("sns").subscribe(
+        TopicArn=cloud.outputs["FailureTopicArn"],
+        Protocol="sqs",
+        Endpoint=attributes["Attributes"]["QueueArn"],
+    )
+    cloud.put("datasets/Not A Name/_READY", b"")
+    run = cloud.ended_run("Not A Name")
+    assert "cannot be a classifier's name" in run["error"]["message"]
+
+    def heard() -> list[Any] | None:
+        answer = cloud.client("sqs").receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1
+        )
+        return answer.get("Messages")
+
+    messages = cloud.eventually(heard, "a notification")
+    about = [m for m in messages if "Not A Name" in json.loads(m["Body"])["Message"]]
+    assert len(about) == 1
+    assert run["error"]["message"] in json.loads(about[0]["Body"])["Message"]
+
+
+def test_an_archive_is_packed_but_for_what_tries_to_escape(cloud: Cloud) -> None:
+    members = {
+        f"{label}/{index}.jpg": drawing(label, 200 + index)
+        for label in CLASSES
+        for index in range(8)
+    }
+    members["../../escaped.jpg"] = drawing("rings", 1)
+    members["rings/notes.jpg"] = b"a text that calls itself a picture"
+    cloud.put("datasets/zipped.zip", archive(members))
+
+    run = cloud.ended_run("zipped")
+    assert run["status"] == "live", run
+    dataset = json.loads(cloud.get(f"packed/zipped/{run['run_id']}/dataset.json") or b"")
+    skipped = {entry["name"].rpartition("/")[2]: entry["reason"] for entry in dataset["skipped"]}
+    assert set(skipped) == {"escaped.jpg", "notes.jpg"}
+    assert dataset["counts"]["train"] + dataset["counts"]["validation"] == 24
