@@ -9,14 +9,14 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 DATASET ?=
-STACK ?= droplens
 # Another DROPLENS_LOCAL and DROPLENS_PORT are another local cloud beside the first.
 DROPLENS_LOCAL ?= .local
 export PYTHON DATASET DROPLENS_LOCAL
 
 bin = .local/venv/$(1)/bin
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
-BUILD := $(DROPLENS_LOCAL)/sam
+# Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
+PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
 # The saved answers of sam deploy --guided for your own account: yours, not the repository's.
 ACCOUNT_CONFIG := samconfig.account.toml
@@ -44,17 +44,21 @@ up: venvs-cloud ## start the local cloud on 127.0.0.1
 	@$(LOCALCLOUD) up
 
 # The layer is built by the interpreter that will run it, so that its python3.X must be found first.
+# sam keeps its working files where it is started: below DROPLENS_LOCAL, one place for each cloud.
 .PHONY: deploy-local
 deploy-local: up ## build the template and deploy it to the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-	sam build --config-env local --build-dir $(BUILD)/build --cached --cache-dir $(BUILD)/cache \
-		--parameter-overrides "PythonRuntime=$$runtime"
+	configured=$$(python -c 'import sys, tomllib; config = tomllib.load(sys.stdin.buffer)
+	print(config["local"]["deploy"]["parameters"]["parameter_overrides"])' < samconfig.toml)
+	local=(--config-file $(CURDIR)/samconfig.toml --config-env local \
+		--parameter-overrides "$$configured PythonRuntime=$$runtime $(PARAMETERS)")
+	mkdir -p $(DROPLENS_LOCAL)/sam
+	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
 	$(LOCALCLOUD) images
-	sam deploy --config-env local --template-file $(BUILD)/build/template.yaml \
-		--no-confirm-changeset --no-fail-on-empty-changeset \
-		--parameter-overrides "PythonRuntime=$$runtime TrainerImage=droplens ImageSize=288"
+	cd $(DROPLENS_LOCAL)/sam
+	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset
 
 .PHONY: logs
 logs: venvs-cloud ## follow what functions, jobs and endpoints say
@@ -69,12 +73,15 @@ down: venvs-cloud ## stop the local cloud; its state is kept for the next up
 .PHONY: deploy
 deploy: venvs-tools ## build and deploy to your AWS account; the first time it asks what it needs to know
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
-	docker info > /dev/null 2>&1 || { \
-		echo "make deploy builds two container images: start Docker first (docker info must answer)"; exit 1; }
-	sam build --parameter-overrides "PythonRuntime=$$(python -c \
-		'import sys; print("python%d.%d" % sys.version_info[:2])')"
-	if [ -f $(ACCOUNT_CONFIG) ]; then sam deploy --config-file $(CURDIR)/$(ACCOUNT_CONFIG); \
-	else sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --stack-name $(STACK); fi
+	python tools/account.py check
+	runtime=PythonRuntime=$$(python tools/account.py runtime $(ACCOUNT_CONFIG))
+	sam build --parameter-overrides $$runtime
+	if [ -f $(ACCOUNT_CONFIG) ]; then
+		sam deploy --config-file $(CURDIR)/$(ACCOUNT_CONFIG)
+	else
+		sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --parameter-overrides $$runtime
+	fi
+	python tools/account.py push $(ACCOUNT_CONFIG)
 
 # --- Checks, each also a part of make test ---
 

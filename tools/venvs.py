@@ -1,4 +1,4 @@
-"""Make virtual environments below .local/venv from hashed locks: python tools/venvs.py dev tools ...
+"""Make virtual environments below .local/venv from hashed locks: tools/venvs.py NAME [NAME ...]
 
 An environment is stamped with its lock, its interpreter and its place once pip has finished, so
 making it again costs nothing, and one that was interrupted, moved or outdated is made anew.
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".local" / "venv"
 LOCKS = {
     "cloud": "localcloud/requirements.txt",
-    "demo": "demo/requirements.txt",
+    "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",
     "lambda": "localcloud/requirements-lambda.txt",
     "lock": "requirements/lock.txt",
@@ -38,7 +38,7 @@ class InstallError(Exception):
 
 
 class Progress:
-    """One line per environment, and between them a line redrawn in place where there is a terminal."""
+    """Lasting lines, and below them, on a terminal, one line of counts redrawn in place."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()

@@ -1,0 +1,67 @@
+"""Environments are made once, and anew after a change or an interruption."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import venvs
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty lock for the environment "dev", which is made below tmp_path, with no index."""
+    lock = tmp_path / "dev.txt"
+    lock.write_text("# nothing\n")
+    monkeypatch.setattr(venvs, "VENVS", tmp_path / "venv")
+    monkeypatch.setitem(venvs.LOCKS, "dev", str(lock))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return lock
+
+
+def test_an_environment_is_made_once_and_again_where_its_lock_changed(
+    lock: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    venvs.make("dev", venvs.Progress())
+    python = venvs.VENVS / "dev" / "bin" / "python"
+    prefix = subprocess.check_output([python, "-c", "import sys; print(sys.prefix)"], text=True)
+    assert prefix.strip() == str(venvs.VENVS / "dev")
+    assert "dev: ready after" in capfd.readouterr().err
+
+    venvs.make("dev", venvs.Progress())
+    assert capfd.readouterr().err == ""
+
+    lock.write_text("# another\n")
+    venvs.make("dev", venvs.Progress())
+    assert "dev: ready after" in capfd.readouterr().err
+
+
+def test_a_failed_installation_tells_pips_reason_and_is_tried_again(
+    lock: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(venvs.InstallError, match="No matching distribution found"):
+        venvs.make("dev", venvs.Progress())
+    with pytest.raises(venvs.InstallError):
+        venvs.make("dev", venvs.Progress())
+    assert "ready" not in capfd.readouterr().err
+
+
+def test_an_environment_for_another_python_is_left_out_and_said_so(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["venvs.py", "dev"])
+    monkeypatch.setitem(venvs.ONLY_ON, "dev", (3, 9))
+    assert venvs.main() == 0
+    assert "left out, it exists for Python 3.9 only" in capfd.readouterr().err
+    assert not venvs.VENVS.exists()
+
+
+def test_every_lock_is_hashed_and_names_no_index(repo_root: Path) -> None:
+    locks = [repo_root / lock for lock in venvs.LOCKS.values()]
+    for text in (lock.read_text() for lock in locks):
+        assert "--hash=sha256:" in text
+        assert "index-url" not in text
+        assert "find-links" not in text
+        assert "://" not in text
