@@ -29,7 +29,7 @@ class Failures:
         """Bring the run to its end with this reason, unless it has ended; then notify."""
         error = {"stage": stage.value, "code": code, "message": message}
         if self.runs.end(key, status, error=error):
-            logger.error("run ended", extra={"status": status.value, **error})
+            logger.error("run ended", extra={"status": status.value, "reason": error})
             metrics.add_metric(name=f"Run{status.value.capitalize()}", unit="Count", value=1)
         self.notify_once(key)
 
