@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test shares: where the repository and the real photographs are."""
+"""What every kind of test shares: no AWS account, and where the real photographs are."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Keep a developer's own AWS account, profile and endpoint out of every test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +40,3 @@ def cars24() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the cars24 photographs: name their folder in DROPLENS_CARS24")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_aws_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a developer's own AWS account, profile and endpoint out of every test."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

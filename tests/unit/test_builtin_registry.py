@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from droplens import training
 
 REFERENCE = Path(".local/reference/image-classification.json")
