@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.batch import (
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
 from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
@@ -23,6 +24,8 @@ from droplens.settings import ClassificationSettings
 from droplens.storage import Bucket
 from droplens.telemetry import logger, metrics, tracer
 
+# One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
+ENDPOINT_CONFIG = Config(retries={"total_max_attempts": 2, "mode": "standard"}, read_timeout=50)
 SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
@@ -31,7 +34,7 @@ CLASSIFICATION = Classification(
     bucket=BUCKET,
     cards=CachedCards(CARDS),
     router=Router(RUNS.any_of, CARDS.default_classifier),
-    runtime=boto3.client("sagemaker-runtime"),
+    runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
 )
 ANNOUNCER = Announcer(boto3.client("events"), SETTINGS.event_bus)
 PROCESSOR = BatchProcessor(event_type=EventType.SQS)
