@@ -1,0 +1,1 @@
+"""The im2rec job: a folder or an archive of labelled pictures becomes RecordIO for training."""

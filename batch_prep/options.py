@@ -1,0 +1,82 @@
+"""What a packing job is asked to do."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batch_prep.errors import JobError
+from droplens.pictures import Preprocessing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line, checked.
+
+    source: a folder of class folders or one archive, s3://bucket/key or a local path.
+    destination: the folder to fill, s3://bucket/prefix/ or a local path.
+    preprocessing: how each picture is stored.
+    validation: share of every class that is kept for validation, above 0 and at most 0.5.
+    seed: another seed gives another split and another order.
+    max_bad: share of the pictures that may be unusable before the job fails, 0 to 1.
+    classifier, run_id: whose run this is, as dataset.json and the logs say.
+    runs_table: DynamoDB table whose run item is told of the progress; None tells nobody.
+    workers: pictures decoded at the same time.
+    """
+
+    source: str
+    destination: str
+    preprocessing: Preprocessing
+    validation: float
+    seed: int
+    max_bad: float
+    classifier: str
+    run_id: str
+    runs_table: str | None
+    workers: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation <= 0.5:
+            raise JobError(f"--validation is {self.validation:g}, expected above 0, at most 0.5.")
+        if not 0 <= self.max_bad <= 1:
+            raise JobError(f"--max-bad is {self.max_bad:g}, expected 0 to 1.")
+        if self.workers < 1:
+            raise JobError(f"--workers is {self.workers}, expected at least 1.")
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The options in `arguments`; ends the program with the usage where they are not understood.
+
+    Raises JobError where a value is out of its range.
+    """
+    parser = argparse.ArgumentParser(prog="python -m batch_prep", description=__doc__)
+    parser.add_argument("--source", required=True, help="s3://bucket/key or a local path")
+    parser.add_argument("--destination", required=True, help="s3://bucket/prefix/ or a folder")
+    parser.add_argument("--classifier", required=True, help="name of the classifier")
+    parser.add_argument("--run-id", required=True, help="id of the run")
+    parser.add_argument("--shorter-side", type=int, default=256, help="pixels (%(default)s)")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs (%(default)s)")
+    parser.add_argument("--validation", type=float, default=0.2, help="share (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of split and order (%(default)s)")
+    parser.add_argument("--max-bad", type=float, default=0.2, help="share (%(default)s)")
+    parser.add_argument("--runs-table", help="DynamoDB table to report the progress to")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="decoders at work (%(default)s)"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        preprocessing = Preprocessing(shorter_side=given.shorter_side, quality=given.quality)
+    except ValueError as error:
+        raise JobError(f"The preprocessing cannot be done: {error}.") from None
+    return Options(
+        source=given.source,
+        destination=given.destination,
+        preprocessing=preprocessing,
+        validation=given.validation,
+        seed=given.seed,
+        max_bad=given.max_bad,
+        classifier=given.classifier,
+        run_id=given.run_id,
+        runs_table=given.runs_table,
+        workers=given.workers,
+    )
