@@ -1,0 +1,108 @@
+"""The command line of the local cloud: up, down, status, logs, images, env."""
+
+import argparse
+import os
+import sys
+import time
+
+from localcloud import lifecycle
+from localcloud.images import ImageStore
+from localcloud.settings import (
+    OPERATOR_KEY,
+    OPERATOR_SECRET,
+    REGION,
+    LocalCloudError,
+    Settings,
+    client_environment,
+)
+
+
+def _up(settings: Settings, _: argparse.Namespace) -> None:
+    started = time.monotonic()
+    fresh = lifecycle.up(settings)
+    took = f"in {time.monotonic() - started:.1f} s" if fresh else "already"
+    print(f"local cloud up {took}: {settings.url} (log: {settings.server_log})")
+
+
+def _down(settings: Settings, _: argparse.Namespace) -> None:
+    stopped = lifecycle.down(settings)
+    print("local cloud down; its state is kept" if stopped else "local cloud was not up")
+
+
+def _status(settings: Settings, _: argparse.Namespace) -> int:
+    if not lifecycle.is_running(settings):
+        print(f"down (state: {settings.state})")
+        return 1
+    health = "healthy" if lifecycle.is_healthy(settings) else "not answering"
+    pids = lifecycle.running_pids(settings)
+    print(f"up, {health}: {settings.url}, process {pids.get('server')}, log {settings.server_log}")
+    return 0
+
+
+def _logs(settings: Settings, options: argparse.Namespace) -> None:
+    if not lifecycle.is_running(settings):
+        raise LocalCloudError(
+            f"the cloud is down; its own log of the last time: {settings.server_log}"
+        )
+    import boto3
+
+    from localcloud.logs import show
+
+    client = boto3.client(
+        "logs",
+        endpoint_url=settings.url,
+        region_name=REGION,
+        aws_access_key_id=OPERATOR_KEY,
+        aws_secret_access_key=OPERATOR_SECRET,
+    )
+    try:
+        show(client, sys.stdout, name=options.name, follow=options.follow)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    except BrokenPipeError:
+        # The reader (head, less) has what it wanted; spare it Python's complaint at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _images(settings: Settings, options: argparse.Namespace) -> None:
+    store = ImageStore(settings.context, settings.images)
+    for name in options.names or store.names():
+        image = store.get(name, lambda line: print(line, file=sys.stderr, flush=True))
+        print(f"{name}\t{image.program}")
+
+
+def _env(settings: Settings, _: argparse.Namespace) -> None:
+    for name, value in client_environment(settings).items():
+        print(f"export {name}={value}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """-> the exit code: 0, or 1 with the reason on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m localcloud",
+        description="One machine as the cloud, on 127.0.0.1.",
+        epilog="DROPLENS_PORT chooses the port (4566), DROPLENS_LOCAL the folder (.local).",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start it, or see that it runs").set_defaults(call=_up)
+    commands.add_parser("down", help="stop it; its state stays").set_defaults(call=_down)
+    commands.add_parser("status", help="say whether it runs").set_defaults(call=_status)
+    logs = commands.add_parser("logs", help="show what functions and containers logged")
+    logs.add_argument("name", nargs="?", default="", help="part of a log's name")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on as lines come")
+    logs.set_defaults(call=_logs)
+    images = commands.add_parser("images", help="build the containers' images")
+    images.add_argument("names", nargs="*", help="these only")
+    images.set_defaults(call=_images)
+    env = commands.add_parser("env", help="print export lines for AWS clients and sam")
+    env.set_defaults(call=_env)
+    options = parser.parse_args(arguments)
+    try:
+        return options.call(Settings.from_environment(), options) or 0
+    except LocalCloudError as error:
+        print(f"localcloud {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""CloudFormation's Batch types on top of the Batch service: create, update in place, delete."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from localcloud.batch import Batch
+from localcloud.ministack_seams import provide_resource_type
+from localcloud.service import Parameters, ServiceError, coerce
+
+# Properties by which CloudFormation only steers its own work.
+_STEERING = {"ReplaceComputeEnvironment", "UpdatePolicy", "SkipDeregisterOnUpdate"}
+
+Properties = dict[str, Any]
+Operation = Callable[[Parameters], Parameters]
+
+
+def install(batch: Batch) -> None:
+    """Make the three types known to CloudFormation."""
+    _provide(
+        batch,
+        "ComputeEnvironment",
+        ("CreateComputeEnvironment", batch.create_compute_environment),
+        ("UpdateComputeEnvironment", batch.update_compute_environment),
+        batch.delete_compute_environment,
+    )
+    _provide(
+        batch,
+        "JobQueue",
+        ("CreateJobQueue", batch.create_job_queue),
+        ("UpdateJobQueue", batch.update_job_queue),
+        batch.delete_job_queue,
+    )
+    # A job definition is never changed: each update registers a revision with an ARN of its own.
+    _provide(
+        batch,
+        "JobDefinition",
+        ("RegisterJobDefinition", batch.register_job_definition),
+        None,
+        batch.deregister_job_definition,
+    )
+
+
+def _provide(
+    batch: Batch,
+    kind: str,
+    making: tuple[str, Operation],
+    changing: tuple[str, Operation] | None,
+    remove: Operation,
+) -> None:
+    member = kind[0].lower() + kind[1:]
+    name_property = f"{kind}Name"
+
+    def make(properties: dict[str, Any], name: str) -> tuple[str, dict[str, str]]:
+        operation, call = making
+        request = _request(batch, operation, {name_property: name, **properties})
+        arn = _plainly(call, request)[f"{member}Arn"]
+        return arn, {f"{kind}Arn": arn}
+
+    def create(logical_id: str, properties: Properties, stack: str) -> tuple[str, dict[str, str]]:
+        name = properties.get(name_property) or f"{stack}-{logical_id}-{uuid.uuid4().hex[:8]}"
+        return make(properties, name)
+
+    def update(
+        physical_id: str, _old: Properties, new: Properties, _stack: str
+    ) -> tuple[str, dict[str, str]]:
+        name = physical_id.rsplit("/", 1)[-1].partition(":")[0]
+        if changing is None:
+            _plainly(remove, {member: physical_id})
+            return make(new, name)
+        operation, call = changing
+        shape = batch.front.input_shape(operation)
+        known = {key.lower() for key in shape.members}
+        kept = {key: value for key, value in new.items() if key.lower() in known}
+        _plainly(call, {**_request(batch, operation, kept), member: physical_id})
+        return physical_id, {f"{kind}Arn": physical_id}
+
+    def delete(physical_id: str, _: Properties) -> None:
+        _plainly(remove, {member: physical_id})
+
+    provide_resource_type(f"AWS::Batch::{kind}", create=create, update=update, delete=delete)
+
+
+def _request(batch: Batch, operation: str, properties: dict[str, Any]) -> Parameters:
+    given = {key: value for key, value in properties.items() if key not in _STEERING}
+    request: Parameters = coerce(batch.front.input_shape(operation), given)
+    return request
+
+
+def _plainly(call: Operation, request: Parameters) -> Parameters:
+    """CloudFormation shows a resource's failure by the words of a ValueError."""
+    try:
+        return call(request)
+    except ServiceError as error:
+        raise ValueError(f"{error.code}: {error.message}") from error

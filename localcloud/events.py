@@ -1,0 +1,92 @@
+"""The EventBridge events that Batch and SageMaker send, in the shape AWS publishes them.
+
+Sources: AWS Batch User Guide, "AWS Batch events"; SageMaker Developer Guide, "Events that Amazon
+SageMaker AI sends to Amazon EventBridge". Their times differ: Batch writes epoch milliseconds as
+integers, training jobs the same as text, endpoints as floats.
+"""
+
+import re
+from typing import Any
+
+from localcloud.ministack_seams import put_event
+
+Record = dict[str, Any]
+
+_JOB_FIELDS = (
+    "jobArn",
+    "jobName",
+    "jobId",
+    "jobQueue",
+    "status",
+    "statusReason",
+    "attempts",
+    "createdAt",
+    "startedAt",
+    "stoppedAt",
+    "retryStrategy",
+    "dependsOn",
+    "jobDefinition",
+    "parameters",
+    "container",
+    "timeout",
+    "propagateTags",
+    "platformCapabilities",
+)
+_TRAINING_FIELDS = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "TrainingJobStatus",
+    "SecondaryStatus",
+    "FailureReason",
+    "HyperParameters",
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "OutputDataConfig",
+    "ResourceConfig",
+    "VpcConfig",
+    "StoppingCondition",
+    "Environment",
+)
+_TRAINING_TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime", "LastModifiedTime")
+
+
+def batch_job_changed(job: Record) -> None:
+    """`job` as DescribeJobs shows it."""
+    detail = {name: job[name] for name in _JOB_FIELDS if job.get(name) is not None}
+    detail["tags"] = {"resourceArn": job["jobArn"], **job["tags"]}
+    put_event("aws.batch", "Batch Job State Change", detail, job["jobArn"])
+
+
+def training_job_changed(job: Record, tags: list[Record]) -> None:
+    """`job` as DescribeTrainingJob shows it, its times in epoch seconds."""
+    detail = {name: job[name] for name in _TRAINING_FIELDS if job.get(name) is not None}
+    for name in _TRAINING_TIMES:
+        if job.get(name) is not None:
+            detail[name] = str(int(job[name] * 1000))
+    detail["SecondaryStatusTransitions"] = [
+        {
+            key: int(value * 1000) if key.endswith("Time") else value
+            for key, value in transition.items()
+        }
+        for transition in job["SecondaryStatusTransitions"]
+    ]
+    detail["Tags"] = {tag["Key"]: tag["Value"] for tag in tags}
+    put_event("aws.sagemaker", "SageMaker Training Job State Change", detail, job["TrainingJobArn"])
+
+
+def endpoint_changed(endpoint: Record, tags: list[Record]) -> None:
+    """`endpoint` as DescribeEndpoint shows it. The event writes `InService` as IN_SERVICE, and
+    never carries the FailureReason."""
+    status = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", endpoint["EndpointStatus"]).upper()
+    detail = {
+        "EndpointName": endpoint["EndpointName"],
+        "EndpointArn": endpoint["EndpointArn"],
+        "EndpointConfigName": endpoint["EndpointConfigName"],
+        "ProductionVariants": endpoint.get("ProductionVariants", []),
+        "EndpointStatus": status,
+        "CreationTime": endpoint["CreationTime"] * 1000.0,
+        "LastModifiedTime": endpoint["LastModifiedTime"] * 1000.0,
+        "Tags": {tag["Key"]: tag["Value"] for tag in tags},
+    }
+    put_event("aws.sagemaker", "SageMaker Endpoint State Change", detail, endpoint["EndpointArn"])

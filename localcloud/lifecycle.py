@@ -1,0 +1,123 @@
+"""Starts the local cloud and waits until it answers; stops it and makes sure that it is gone."""
+
+import fcntl
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+from localcloud.server import prepare_folders, server_environment
+from localcloud.settings import HOST, LocalCloudError, Settings
+
+START_SECONDS = 60.0
+STOP_SECONDS = 45.0
+"""What the server gets to stop its containers and to write its state."""
+_POLL = 0.1
+
+
+def up(settings: Settings, caller: Mapping[str, str] = os.environ) -> bool:
+    """-> whether it had to be started. Returns once it answers; raises LocalCloudError if not."""
+    settings.cloud.mkdir(parents=True, exist_ok=True)
+    if is_running(settings):
+        _await_health(settings, None)
+        return False
+    if not settings.lambda_python.is_file():
+        raise LocalCloudError(
+            f"{settings.lambda_python} is missing: the functions run on it; `make setup` makes it"
+        )
+    if _port_answers(settings):
+        raise LocalCloudError(
+            f"port {settings.port} on {HOST} is used by another program; choose a free one, "
+            "for example DROPLENS_PORT=4577"
+        )
+    prepare_folders(settings)
+    with settings.server_log.open("w") as log:
+        guard = subprocess.Popen(
+            [sys.executable, "-m", "localcloud.server", "guard"],
+            cwd=settings.root,
+            env=server_environment(settings, caller),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _await_health(settings, guard)
+    return True
+
+
+def down(settings: Settings) -> bool:
+    """-> whether there was anything to stop. Returns when no process is left."""
+    if not is_running(settings):
+        settings.pid_file.unlink(missing_ok=True)
+        return False
+    until = time.monotonic() + STOP_SECONDS
+    asked = False
+    while is_running(settings) and time.monotonic() < until:
+        if not asked and (pids := running_pids(settings)):
+            os.kill(pids["guard"], signal.SIGTERM)
+            asked = True
+        time.sleep(_POLL)
+    if is_running(settings):
+        # The guard clears away whatever is left as soon as the server is gone.
+        os.kill(running_pids(settings)["server"], signal.SIGKILL)
+        while is_running(settings) and time.monotonic() < until + STOP_SECONDS:
+            time.sleep(_POLL)
+    if is_running(settings):
+        raise LocalCloudError(f"it does not end; its log: {settings.server_log}")
+    return True
+
+
+def is_running(settings: Settings) -> bool:
+    """By the lock that the guard holds for as long as it lives, so no stale file can mislead."""
+    if not settings.lock_file.is_file():
+        return False
+    with settings.lock_file.open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def running_pids(settings: Settings) -> dict[str, int]:
+    """`guard`, `server` and `port`; empty while it is only just starting."""
+    try:
+        pids: dict[str, int] = json.loads(settings.pid_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return pids
+
+
+def is_healthy(settings: Settings) -> bool:
+    """Whether it answers."""
+    connection = http.client.HTTPConnection(HOST, settings.port, timeout=5)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _await_health(settings: Settings, guard: "subprocess.Popen[bytes] | None") -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if is_healthy(settings):
+            return
+        if guard is not None and guard.poll() is not None:
+            break
+        time.sleep(_POLL)
+    lines = settings.server_log.read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(f"  {line}" for line in lines[-8:])
+    raise LocalCloudError(f"it did not start; log: {settings.server_log}\n{tail}")
+
+
+def _port_answers(settings: Settings) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, settings.port)) == 0

@@ -1,0 +1,104 @@
+"""Shows what functions, jobs, training and endpoints have logged, in the order it happened."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from localcloud.settings import LocalCloudError
+
+FOLLOW_SECONDS = 0.5
+# Powertools' Logger writes one JSON object a line; these of its keys say what a reader knows.
+_KNOWN_KEYS = {
+    "level", "location", "message", "timestamp", "service", "cold_start", "function_name",
+    "function_memory_size", "function_arn", "function_request_id", "xray_trace_id",
+}  # fmt: skip
+_PLATFORM = re.compile(r"^(START|END|REPORT|INIT_START) ")
+
+
+def show(client: Any, out: TextIO, *, name: str = "", follow: bool = False) -> None:
+    """Print the lines of every log group or stream whose name contains `name`.
+    `client` is a boto3 CloudWatch Logs client; raises LocalCloudError where nothing matches."""
+    seen: dict[tuple[str, str], int] = {}
+    while True:
+        groups = list(_groups(client))
+        for at, source, line in sorted(
+            _new_lines(client, groups, name, seen), key=lambda event: event[0]
+        ):
+            for text in readable(line):
+                moment = datetime.fromtimestamp(at / 1000, UTC).astimezone().strftime("%H:%M:%S")
+                print(f"{moment} {source} | {text}", file=out, flush=True)
+        if not follow:
+            break
+        time.sleep(FOLLOW_SECONDS)
+    if not seen:
+        known = ", ".join(sorted(groups)) or "none yet"
+        raise LocalCloudError(f"no log has {name!r} in its name; log groups: {known}")
+
+
+def readable(line: str) -> list[str]:
+    """A line as a person reads it: Lambda's own bookkeeping left out, JSON records unfolded."""
+    if _PLATFORM.match(line):
+        return []
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return [line]
+    if not isinstance(record, dict) or "message" not in record:
+        if isinstance(record, dict) and "_aws" in record:
+            return []  # a metric in CloudWatch's embedded format
+        return [line]
+    extra = {k: v for k, v in record.items() if k not in _KNOWN_KEYS and k != "exception"}
+    facts = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in extra.items())
+    message = record["message"]
+    text = message if isinstance(message, str) else json.dumps(message)
+    lines = [f"{record.get('level', 'INFO')} {text} {facts}".rstrip()]
+    return lines + str(record["exception"]).splitlines() if record.get("exception") else lines
+
+
+def _groups(client: Any) -> Iterator[str]:
+    for page in client.get_paginator("describe_log_groups").paginate():
+        for group in page["logGroups"]:
+            yield group["logGroupName"]
+
+
+def _new_lines(
+    client: Any, groups: list[str], name: str, seen: dict[tuple[str, str], int]
+) -> Iterator[tuple[int, str, str]]:
+    for group in groups:
+        for page in client.get_paginator("describe_log_streams").paginate(logGroupName=group):
+            for stream in page["logStreams"]:
+                key = (group, stream["logStreamName"])
+                if name not in group and name not in key[1]:
+                    continue
+                fresh = _events_after(client, *key, seen.get(key, 0))
+                seen[key] = seen.get(key, 0) + len(fresh)
+                for event in fresh:
+                    yield event["timestamp"], _short(*key), event["message"]
+
+
+def _events_after(client: Any, group: str, stream: str, count: int) -> list[dict[str, Any]]:
+    """The stream's events from number `count` on."""
+    events: list[dict[str, Any]] = []
+    token: dict[str, str] = {}
+    while True:
+        page = client.get_log_events(
+            logGroupName=group, logStreamName=stream, startFromHead=True, **token
+        )
+        events += page["events"]
+        if not page["events"] or page["nextForwardToken"] == token.get("nextToken"):
+            return events[count:]
+        token = {"nextToken": page["nextForwardToken"]}
+
+
+def _short(group: str, stream: str) -> str:
+    """What a person calls it: the function, the job or the endpoint."""
+    if group.startswith("/aws/lambda/"):
+        return group.removeprefix("/aws/lambda/")
+    if group.startswith("/aws/sagemaker/Endpoints/"):
+        return f"endpoint {group.rsplit('/', 1)[-1]}"
+    if group == "/aws/sagemaker/TrainingJobs":
+        return f"training {stream.partition('/')[0]}"
+    return f"{group.strip('/').rsplit('/', 1)[-1]} {stream.partition('/')[0]}"

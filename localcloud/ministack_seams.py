@@ -1,0 +1,153 @@
+"""Every place where we reach into MiniStack, which promises none of them: hence the exact pin.
+
+tests/integration/test_localcloud_seams.py holds each to what we rely on. Imported only by the
+server process, since MiniStack reads its settings from the environment when it is imported.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ministack import app
+from ministack.core import lambda_runtime, persistence, router
+from ministack.core.responses import request_scope
+from ministack.services import eventbridge, lambda_svc, sns
+from ministack.services.cloudformation import provisioners
+
+from localcloud.service import Request, Response
+from localcloud.settings import ACCOUNT, REGION
+
+log = logging.getLogger("localcloud")
+
+Json = dict[str, Any]
+
+
+def serve(service: str, handler: Callable[[Request], Response]) -> None:
+    """Answer all requests to `service` by `handler`, called in a worker thread."""
+
+    async def answer(
+        method: str, path: str, headers: dict[str, str], body: bytes, _query: Json
+    ) -> Response:
+        request = Request(method=method, path=path, headers=headers, body=body or b"")
+        return await asyncio.to_thread(handler, request)
+
+    app.SERVICE_HANDLERS[service] = answer
+    # A service that the router does not know costs it a look at all of botocore's models, seconds
+    # on the event loop, before it falls back on the name in the request's signature.
+    router.SERVICE_PATTERNS.setdefault(service, {"credential_scope": service})
+
+
+def provide_resource_type(
+    name: str,
+    *,
+    create: Callable[[str, Json, str], tuple[str, dict[str, str]]],
+    update: Callable[[str, Json, Json, str], tuple[str, dict[str, str]]],
+    delete: Callable[[str, Json], None],
+) -> None:
+    """A CloudFormation resource type: create(logical id, properties, stack), update(physical id,
+    old, new, stack), both -> (physical id, attributes), and delete(physical id, properties)."""
+    provisioners._RESOURCE_HANDLERS[name] = {"create": create, "update": update, "delete": delete}
+
+
+def put_event(source: str, detail_type: str, detail: Json, resource: str) -> None:
+    """An event on the default bus as an AWS service sends it (PutEvents refuses `aws.*`)."""
+    entry = {
+        "Source": source,
+        "DetailType": detail_type,
+        "Detail": json.dumps(detail),
+        "Resources": [resource],
+    }
+    with request_scope(ACCOUNT, REGION):
+        eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+
+
+def append_log(group: str, stream: str, lines: Iterable[tuple[int, str]]) -> None:
+    """Write (epoch ms, line) to CloudWatch Logs, making group and stream where needed."""
+    events = [{"timestamp": at, "message": line or " "} for at, line in lines]
+    target = {"logGroupName": group, "logStreamName": stream}
+    answer = _logs("PutLogEvents", {**target, "logEvents": events})
+    if answer[0] == 400:
+        _logs("CreateLogGroup", {"logGroupName": group})
+        _logs("CreateLogStream", target)
+        answer = _logs("PutLogEvents", {**target, "logEvents": events})
+    if answer[0] != 200:
+        log.error("log lines of %s %s were refused: %s", group, stream, answer[2][:500])
+
+
+def _logs(action: str, parameters: Json) -> Response:
+    headers = {"x-amz-target": f"Logs_20140328.{action}", "content-type": "application/x-amz-json"}
+    with request_scope(ACCOUNT, REGION):
+        response: Response = app.call_service_handler_sync(
+            app.SERVICE_HANDLERS["logs"], "POST", "/", headers, json.dumps(parameters).encode(), {}
+        )
+    return response
+
+
+def invoke_rule_targets_asynchronously() -> None:
+    """EventBridge invokes a Lambda target once; AWS does so asynchronously, with the function's
+    retries and its on-failure destination. MiniStack has that path for other sources: use it."""
+
+    def dispatch(arn: str, payload: str) -> None:
+        function, config, name = lambda_svc._get_func_record_for_ref(arn)
+        if not function or not config:
+            log.warning("EventBridge: target function %s does not exist", name)
+            return
+        record = lambda_svc._execution_record_for_config(function, config)
+        lambda_svc.invoke_async_with_retry(record, json.loads(payload))
+
+    eventbridge._dispatch_to_lambda = dispatch
+
+
+def run_lambda_workers_with(interpreter: Path) -> None:
+    """Start Python functions with `interpreter` instead of the server's own."""
+    detect = lambda_runtime._detect_runtime_binary
+
+    def choose(runtime: str) -> tuple[str, str]:
+        binary, script = detect(runtime)
+        return (str(interpreter), script) if runtime.startswith("python") else (binary, script)
+
+    lambda_runtime._detect_runtime_binary = choose
+
+
+def stop_lambda_workers() -> None:
+    """End the warm workers of all functions."""
+    lambda_runtime.reset()
+
+
+def watch_notifications(seen: Callable[[str, str, str], None]) -> None:
+    """Call seen(topic ARN, subject, message) for whatever is published to a topic."""
+    fan_out = sns._fanout
+
+    def fan_out_and_tell(
+        topic_arn: str, message_id: str, message: str, subject: str = "", *rest: Any, **named: Any
+    ) -> None:
+        seen(topic_arn, subject or "", message)
+        fan_out(topic_arn, message_id, message, subject, *rest, **named)
+
+    sns._fanout = fan_out_and_tell
+
+
+def asgi_application() -> Any:
+    """What Hypercorn serves."""
+    return app.app
+
+
+def save_state() -> None:
+    """Write MiniStack's state now; it does so itself only when it is shut down in order."""
+    persistence.save_all(app._build_persistence_save_dict())
+
+
+def save_state_every(seconds: float) -> None:
+    """Keep the state on disk no older than this, for a machine that is switched off."""
+
+    def keep_saving() -> None:
+        while True:
+            time.sleep(seconds)
+            save_state()
+
+    threading.Thread(target=keep_saving, name="save-state", daemon=True).start()

@@ -1,0 +1,111 @@
+"""Where the local cloud keeps its things and how it is reached: one place for paths and names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+OPERATOR_KEY, OPERATOR_SECRET = "test", "test"
+DEFAULT_PORT = 4566
+HOST = "127.0.0.1"
+
+# What pip and its friends need to reach their registry; image builds get these and nothing else.
+BUILD_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+BUILD_PREFIXES = ("PIP_", "UV_")
+
+
+class LocalCloudError(Exception):
+    """Something a person has to put right; the message says what and where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Paths are absolute; `port` is the one TCP port of the local cloud on 127.0.0.1."""
+
+    root: Path
+    """The repository: the build context of the images, unless DROPLENS_CONTEXT names another."""
+    context: Path
+    cloud: Path
+    """State, logs, pid file and temporary files of this one cloud."""
+    images: Path
+    """Built images, addressed by content, so that several clouds may share them."""
+    lambda_python: Path
+    port: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """DROPLENS_PORT, DROPLENS_LOCAL (default `.local`), DROPLENS_CONTEXT, DROPLENS_IMAGES and
+        DROPLENS_LAMBDA_PYTHON; relative paths are taken from the repository's root."""
+        env = os.environ if environment is None else environment
+        root = Path(__file__).resolve().parent.parent
+        home = root / ".local"
+        text = env.get("DROPLENS_PORT", str(DEFAULT_PORT))
+        if not text.isdigit() or not 0 < int(text) < 65536:
+            raise LocalCloudError(f"DROPLENS_PORT={text!r} is not a TCP port")
+        return cls(
+            root=root,
+            context=root / env.get("DROPLENS_CONTEXT", "."),
+            cloud=root / env.get("DROPLENS_LOCAL", ".local") / "cloud",
+            images=root / env.get("DROPLENS_IMAGES", home / "images"),
+            lambda_python=root / env.get("DROPLENS_LAMBDA_PYTHON", home / "venv/lambda/bin/python"),
+            port=int(text),
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.cloud / "lock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.cloud / "pids.json"
+
+    @property
+    def server_log(self) -> Path:
+        return self.cloud / "server.log"
+
+    @property
+    def state(self) -> Path:
+        return self.cloud / "state"
+
+    @property
+    def work(self) -> Path:
+        """A folder per running job or endpoint, in place of a container's own disk."""
+        return self.cloud / "work"
+
+    @property
+    def temporary(self) -> Path:
+        return self.cloud / "tmp"
+
+    @property
+    def empty_home(self) -> Path:
+        """HOME of everything that runs in the cloud, so that no one's ~/.aws is read."""
+        return self.cloud / "home"
+
+
+def build_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of `environment` that an image build may see."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.upper() in BUILD_VARIABLES or name.startswith(BUILD_PREFIXES)
+    }
+
+
+def client_environment(settings: Settings) -> dict[str, str]:
+    """What an AWS client or the sam command needs to work against the local cloud."""
+    return {
+        "AWS_ENDPOINT_URL": settings.url,
+        "AWS_ACCESS_KEY_ID": OPERATOR_KEY,
+        "AWS_SECRET_ACCESS_KEY": OPERATOR_SECRET,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAM_CLI_POLL_DELAY": "0.2",
+        "SAM_CLI_TELEMETRY": "0",
+    }
