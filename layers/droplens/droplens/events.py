@@ -1,17 +1,15 @@
 """What the functions are told: AWS's events read into what the journey needs of them.
 
 Field names as AWS publishes them; fields that are not known are let pass. Keys in S3's EventBridge
-events are not URL-encoded, so they are never decoded.
+events are not URL-encoded, so they are never decoded. (Powertools' own class for these events does
+decode them: "a+b.jpg" would become "a b.jpg", which is why the detail is read here as it stands.)
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes import (
-    EventBridgeEvent,
-    S3EventBridgeNotificationEvent,
-)
+from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
 from droplens.errors import DroplensError
 from droplens.runs import RunKey
@@ -86,17 +84,17 @@ def detail_type(event: Mapping[str, Any]) -> str:
 
 def object_created(event: Mapping[str, Any]) -> ObjectCreated:
     """Read an S3 "Object Created" event. Raises UnexpectedEvent."""
+    detail = _detail(event)
     try:
-        detail = S3EventBridgeNotificationEvent(dict(event)).detail
-        found = detail.object
+        found = detail["object"]
         return ObjectCreated(
-            bucket=detail.bucket.name,
-            key=found.key,
-            etag=found.etag.strip('"'),
+            bucket=detail["bucket"]["name"],
+            key=found["key"],
+            etag=found["etag"].strip('"'),
             version_id=found.get("version-id"),
-            bytes=int(found.size or 0),
+            bytes=int(found.get("size") or 0),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error
 
 
