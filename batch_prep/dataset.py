@@ -67,7 +67,8 @@ def assemble(packed: Packed, max_bad: float) -> Dataset:
 
 def _class_depth(packed: Packed) -> int:
     """0 where the top folders are the classes, 1 where one top folder wraps the class folders."""
-    files = [entry.parts for entry in [*packed.pictures, *packed.skipped] if entry.parts]
+    files = [picture.parts for picture in packed.pictures]
+    files += [entry.parts for entry in packed.skipped if entry.parts]
     tops = {parts[0] for parts in [*files, *packed.folders]}
     pictures_in_top = any(len(picture.parts) == 2 for picture in packed.pictures)
     nested = any(len(parts) > 2 for parts in files)
