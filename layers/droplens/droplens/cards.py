@@ -34,7 +34,7 @@ class Cards:
         """Store a run's own card; the first one stays."""
         self.bucket.write_json(layout.card_key(card.classifier, card.run_id), card.to_json())
 
-    def make_live(self, card: ModelCard) -> ModelCard | None:
+    def make_live(self, card: ModelCard) -> ModelCard:
         """Make `card` the one that answers, unless a newer run's does.
 
         Returns the live card afterwards: this one (which then says whom it replaces), or the

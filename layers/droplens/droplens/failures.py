@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from droplens.errors import UserError
 from droplens.runs import RunKey, Runs, Stage, Status
@@ -24,11 +24,17 @@ class Failures:
         self.topic = topic
 
     def fail(
-        self, key: RunKey, stage: Stage, code: str, message: str, status: Status = Status.FAILED
+        self,
+        key: RunKey,
+        stage: Stage,
+        code: str,
+        message: str,
+        status: Status = Status.FAILED,
+        **facts: Any,
     ) -> None:
         """Bring the run to its end with this reason, unless it has ended; then notify."""
         error = {"stage": stage.value, "code": code, "message": message}
-        if self.runs.end(key, status, error=error):
+        if self.runs.end(key, status, error=error, **facts):
             logger.error("run ended", extra={"status": status.value, "reason": error})
             metrics.add_metric(name=f"Run{status.value.capitalize()}", unit="Count", value=1)
         self.notify_once(key)

@@ -33,6 +33,7 @@ def deploy_endpoint(
     """Create model, configuration and endpoint of a trained run; None if there is nothing to do."""
     if not runs.claim(run, Stage.DEPLOY):
         logger.info("run is past this stage, or another invocation has it")
+        failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.DEPLOY):
         job = sagemaker.describe_training_job(TrainingJobName=trained.job_name)

@@ -8,6 +8,7 @@ from droplens import hosting
 from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.endpoint import probabilities
+from droplens.errors import UserError
 from droplens.failures import Failures
 from droplens.measuring import measure
 from droplens.packed import PackedDataset, read_packed
@@ -45,28 +46,34 @@ class Promotion:
         """
         if not runs.claim(key, Stage.PROMOTE):
             logger.info("run is past this stage, or another invocation has it")
+            failures.notify_once(key)
             return None
         run = runs.get(key)
         if run is None:
             return None
         with failures.recorded(key, Stage.PROMOTE):
-            card = self.cards.of_run(key.classifier, key.run_id) or self._measured(endpoint, run)
+            card = self.cards.of_run(key.classifier, key.run_id) or self._measure(endpoint, run)
             if card.measured.accuracy < self.settings.minimum_accuracy:
-                return self._refuse(card, runs, failures)
+                return self._refuse(card, failures)
             live = self.cards.make_live(card)
-            if live is None or live.run_id != key.run_id:
+            if live.run_id != key.run_id:
                 return self._superseded(card, live, runs)
             self.cards.make_default_if_first(key.classifier)
             waiting = self._sweep(key.classifier, runs)
             self._retire(live, runs)
-            runs.finish(key, Stage.PROMOTE, accuracy=card.measured.accuracy, waiting=waiting)
-            runs.end(key, Status.LIVE)
+            runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, waiting=waiting)
             logger.info("model is live", accuracy=card.measured.accuracy, waiting=waiting)
             metrics.add_metric(name="RunLive", unit="Count", value=1)
             return Status.LIVE
-        # The run failed: nobody needs its endpoint, which may be billed by the hour.
-        hosting.remove_endpoint(self.sagemaker, endpoint)
         return Status.FAILED
+
+    def _measure(self, endpoint: str, run: Run) -> ModelCard:
+        try:
+            return self._measured(endpoint, run)
+        except UserError:
+            # The run has failed: nobody needs its endpoint, which may be billed by the hour.
+            hosting.remove_endpoint(self.sagemaker, endpoint)
+            raise
 
     def _measured(self, endpoint: str, run: Run) -> ModelCard:
         dataset = read_packed(self.bucket, run.key)
@@ -96,10 +103,9 @@ class Promotion:
         )
         return card
 
-    def _refuse(self, card: ModelCard, runs: Runs, failures: Failures) -> Status:
+    def _refuse(self, card: ModelCard, failures: Failures) -> Status:
         key = RunKey(card.classifier, card.run_id)
         hosting.remove_endpoint(self.sagemaker, card.endpoint)
-        runs.finish(key, Stage.PROMOTE, accuracy=card.measured.accuracy)
         failures.fail(
             key,
             Stage.PROMOTE,
@@ -107,15 +113,20 @@ class Promotion:
             f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures were "
             f"answered rightly; MinimumAccuracy asks for {self.settings.minimum_accuracy:.1%}",
             Status.REFUSED,
+            accuracy=card.measured.accuracy,
         )
         return Status.REFUSED
 
-    def _superseded(self, card: ModelCard, live: ModelCard | None, runs: Runs) -> Status:
+    def _superseded(self, card: ModelCard, live: ModelCard, runs: Runs) -> Status:
         key = RunKey(card.classifier, card.run_id)
         hosting.remove_endpoint(self.sagemaker, card.endpoint)
-        runs.finish(key, Stage.PROMOTE, accuracy=card.measured.accuracy)
-        runs.end(key, Status.SUPERSEDED, replaced_by=live.run_id if live else "")
-        logger.info("a newer run is live already", live=live.run_id if live else None)
+        runs.end(
+            key,
+            Status.SUPERSEDED,
+            accuracy=card.measured.accuracy,
+            replaced_by=live.run_id,
+        )
+        logger.info("a newer run is live already", live=live.run_id)
         return Status.SUPERSEDED
 
     def _sweep(self, classifier: str, runs: Runs) -> int:

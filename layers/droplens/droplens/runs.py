@@ -184,10 +184,6 @@ class Runs:
             {"status": Status.REPLACED.value, "replaced_by": by},
         )
 
-    def refuse_new(self, key: RunKey, dataset: Mapping[str, Any], error: Mapping[str, str]) -> bool:
-        """Record a run that never began, with the reason; False if it is on record already."""
-        return self.open(key, dataset) and self.end(key, Status.FAILED, error=dict(error))
-
     def _done(self, stage: Stage) -> ConditionBase:
         return Attr(f"claim_{stage}.done").eq(True)
 

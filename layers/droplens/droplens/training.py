@@ -49,6 +49,7 @@ def start_training(
     run = packed.run
     if not runs.claim(run, Stage.TRAIN):
         logger.info("run is past this stage, or another invocation has it")
+        failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.TRAIN):
         dataset = read_packed(bucket, run)
