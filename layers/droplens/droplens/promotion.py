@@ -148,13 +148,20 @@ class Promotion:
         )
 
     def _retire(self, live: ModelCard, runs: Runs) -> None:
-        """Delete what the live model replaced. A picture on its way there asks the new one."""
-        if live.replaces is None:
-            return
-        old = self.cards.of_run(live.classifier, live.replaces)
-        if old is not None:
-            hosting.remove_endpoint(self.sagemaker, old.endpoint)
-        runs.replace(RunKey(live.classifier, live.replaces), by=live.run_id)
+        """Delete what the live model replaced. A picture on its way there asks the new one.
+
+        That is the card before it, and any older run still called live: the one between the two
+        may have been replaced itself before it came to tidy up.
+        """
+        key = RunKey(live.classifier, live.run_id)
+        older = {run.key.run_id for run in runs.live_before(key)}
+        if live.replaces is not None:
+            older.add(live.replaces)
+        for run_id in sorted(older):
+            old = self.cards.of_run(live.classifier, run_id)
+            if old is not None:
+                hosting.remove_endpoint(self.sagemaker, old.endpoint)
+            runs.replace(RunKey(live.classifier, run_id), by=live.run_id)
 
 
 def sender_preprocessing(dataset: PackedDataset, trainer: str, image_size: int) -> Preprocessing:

@@ -121,6 +121,16 @@ class Runs:
         answer = self.table.query(KeyConditionExpression=Key("classifier").eq(classifier), Limit=1)
         return bool(answer["Items"])
 
+    def live_before(self, key: RunKey) -> list[Run]:
+        """The older runs of the same classifier that are on record as live."""
+        answer = self.table.query(
+            KeyConditionExpression=Key("classifier").eq(key.classifier)
+            & Key("run_id").lt(key.run_id),
+            FilterExpression=Attr("status").eq(Status.LIVE.value),
+            ConsistentRead=True,
+        )
+        return [_run(item) for item in answer["Items"]]
+
     def open(self, key: RunKey, dataset: Mapping[str, Any]) -> bool:
         """Make the run's item if there is none yet; False if there is one."""
         now = self.clock().isoformat(timespec="seconds")
