@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from droplens import events, hosting, layout
+from droplens.cards import Cards
 from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
-from droplens.runs import RunKey, Runs, Stage
+from droplens.runs import RunKey, Runs, Stage, Status
 from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import logger
 
@@ -31,6 +32,7 @@ class Reporter:
         self, bucket: Bucket, runs: Runs, sagemaker: "SageMakerClient", failures: Failures
     ) -> None:
         self.bucket = bucket
+        self.cards = Cards(bucket)
         self.runs = runs
         self.sagemaker = sagemaker
         self.failures = failures
@@ -111,6 +113,14 @@ class Reporter:
             self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
             return None
         stage = _STAGE_OF_EVENT[events.detail_type(event)]
+        live = self.cards.live(run.classifier)
+        if live is not None and live.run_id == run.run_id:
+            # The one write was done, and pictures are answered by this run's endpoint.
+            message = f"The model is live, but what follows its switch was not finished: {message}"
+            accuracy = live.measured.accuracy
+            code = "promotion.unfinished"
+            self.failures.fail(run, stage, code, message, Status.LIVE, accuracy=accuracy)
+            return run
         self.failures.fail(run, stage, "function.failed", message)
         record_of_run = self.runs.get(run)
         if record_of_run and "endpoint" in record_of_run.facts:
@@ -137,7 +147,7 @@ class Reporter:
     def _remove_if_failed(self, run: RunKey, endpoint: str) -> None:
         """A failed run's endpoint helps nobody and may be billed by the hour."""
         record = self.runs.get(run)
-        if record is not None and record.status.value in ("failed", "refused"):
+        if record is not None and record.status in (Status.FAILED, Status.REFUSED):
             hosting.remove_endpoint(self.sagemaker, endpoint)
 
 
