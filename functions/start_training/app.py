@@ -26,6 +26,8 @@ SNS = boto3.client("sns")
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a "Batch Job State Change" event of a job that succeeded."""
     packed = packing_ended(event)
+    if packed is None:
+        return {"run": None}
     logger.set_correlation_id(packed.run.run_id)
     logger.append_keys(**packed.run.as_key())
     runs = Runs(TABLE, owner=context.aws_request_id)

@@ -98,15 +98,20 @@ def object_created(event: Mapping[str, Any]) -> ObjectCreated:
         raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error
 
 
-def packing_ended(event: Mapping[str, Any]) -> PackingEnded:
-    """Read a Batch event. Raises UnexpectedEvent for a job that carries no run."""
+def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
+    """Read a Batch event; None for a job that was submitted by others and carries no run.
+
+    Raises UnexpectedEvent.
+    """
     detail = _detail(event)
     parameters = detail.get("parameters") or {}
+    run = RunKey(parameters.get("classifier", ""), parameters.get("run_id", ""))
+    if not (run.classifier and run.run_id):
+        return None
     try:
-        run = RunKey(parameters["classifier"], parameters["run_id"])
         job_id, status = detail["jobId"], detail["status"]
     except KeyError as error:
-        raise UnexpectedEvent(f"a Batch job that carries no {error}") from error
+        raise UnexpectedEvent(f"a Batch job's event without {error}") from error
     exit_code = (detail.get("container") or {}).get("exitCode")
     if exit_code is None and detail.get("attempts"):
         exit_code = (detail["attempts"][-1].get("container") or {}).get("exitCode")

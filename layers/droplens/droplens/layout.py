@@ -50,11 +50,12 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
         return None
     if name.endswith("/" + READY_MARKER):
         classifier = name.removesuffix("/" + READY_MARKER)
-        return DatasetSource(classifier, f"{DATASETS}{classifier}/")
+        # "datasets//_READY" names nobody, and no run can be kept under an empty name.
+        return DatasetSource(classifier, f"{DATASETS}{classifier}/") if classifier else None
     if "/" in name:
         return None  # an ordinary file of a dataset, perhaps an archive among its pictures
     for suffix in ARCHIVE_SUFFIXES:
-        if name.endswith(suffix):
+        if name.endswith(suffix) and name != suffix:
             return DatasetSource(name.removesuffix(suffix), completed_key)
     return None
 

@@ -54,9 +54,12 @@ class Reporter:
         """The run of a SageMaker resource, from its event's tags or its own."""
         return run_of_resource(self.sagemaker, arn, tags)
 
-    def _packing_failed(self, packed: events.PackingEnded) -> RunKey | None:
-        run = self.runs.get(packed.run)
-        if run is None or run.facts.get("batch_job_id", packed.job_id) != packed.job_id:
+    def _packing_failed(self, packed: events.PackingEnded | None) -> RunKey | None:
+        run = self.runs.get(packed.run) if packed else None
+        if packed is None or run is None:
+            logger.warning("a job that belongs to no run failed")
+            return None
+        if run.facts.get("batch_job_id", packed.job_id) != packed.job_id:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
             return None
         message = self._words_of_the_job(packed.run)
@@ -130,7 +133,8 @@ class Reporter:
     def _run_of_event(self, event: Mapping[str, Any]) -> RunKey | None:
         kind = events.detail_type(event)
         if kind == events.BATCH_JOB:
-            return events.packing_ended(event).run
+            packed = events.packing_ended(event)
+            return packed.run if packed else None
         if kind == events.TRAINING_JOB:
             trained = events.training_ended(event)
             return self.run_of(trained.job_arn, trained.tags)
