@@ -41,6 +41,8 @@ def deploy_endpoint(
         trainer = str(record.facts.get("trainer", DROPLENS)) if record else DROPLENS
         name = naming.resource_name(settings.stack, run.classifier, run.run_id)
         tags = tag_list(run)
+        # Kept before the endpoint exists, so that it is found and removed whatever fails here.
+        runs.note(run, endpoint=name)
         _create(
             sagemaker.create_model,
             lambda: sagemaker.describe_model(ModelName=name),
@@ -69,7 +71,7 @@ def deploy_endpoint(
         metrics = {
             metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])
         }
-        runs.finish(run, Stage.DEPLOY, endpoint=name, training_metrics=metrics)
+        runs.finish(run, Stage.DEPLOY, training_metrics=metrics)
         logger.info("endpoint is being created", endpoint=name)
         return name
     return None
@@ -118,5 +120,7 @@ def _create(create: Any, describe: Any, **request: Any) -> None:
             raise
         try:
             describe()
-        except ClientError:
+        except ClientError as absent:
+            if error_code(absent) != _EXISTS_OR_MISSING:
+                raise
             raise UserError("endpoint.refused", f"SageMaker refused it: {error}") from error

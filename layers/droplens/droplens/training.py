@@ -54,6 +54,14 @@ def start_training(
     with failures.recorded(run, Stage.TRAIN):
         dataset = read_packed(bucket, run)
         request = training_request(run, dataset, bucket.name, settings)
+        # Kept before the job exists: its events may reach the next steps before we are done.
+        runs.note(
+            run,
+            trainer=settings.trainer_image,
+            image_size=settings.image_size,
+            counts={"train": dataset.train, "validation": dataset.validation},
+            classes=len(dataset.classes),
+        )
         try:
             sagemaker.create_training_job(**request)
         except ClientError as error:
@@ -64,15 +72,7 @@ def start_training(
             if error_code(error) != "ResourceInUse":  # the name is the run's: it is this very job
                 raise
         name = str(request["TrainingJobName"])
-        runs.finish(
-            run,
-            Stage.TRAIN,
-            training_job=name,
-            trainer=settings.trainer_image,
-            image_size=settings.image_size,
-            counts={"train": dataset.train, "validation": dataset.validation},
-            classes=len(dataset.classes),
-        )
+        runs.finish(run, Stage.TRAIN, training_job=name)
         logger.info("training job created", training_job=name)
         return name
     return None
