@@ -54,7 +54,8 @@ class Classification:
             logger.info("picture waits for its first model", key=dropped.key)
             return None
         try:
-            picture, data = self._fetch(dropped)
+            # The picture as it is now, whatever version the event spoke of.
+            data, picture = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
         except ObjectMissing:
             logger.info("picture is gone", key=dropped.key)
             return None
@@ -75,15 +76,6 @@ class Classification:
             return named, card
         classifier = self.router.classifier_for(key)
         return classifier, self.cards.live(classifier) if classifier else None
-
-    def _fetch(self, dropped: ObjectCreated) -> tuple[ObjectInfo, bytes | None]:
-        """The picture as it is now, whatever version the event spoke of; no bytes if too many."""
-        if dropped.bytes > self.limits.max_bytes:
-            info = self.bucket.head(dropped.key)
-            if info.bytes > self.limits.max_bytes:
-                return info, None
-        data, info = self.bucket.read(dropped.key)
-        return info, data
 
     def _answer(
         self, picture: ObjectInfo, data: bytes | None, card: ModelCard

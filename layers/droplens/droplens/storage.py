@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from droplens.errors import DroplensError
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
 
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
@@ -74,19 +75,19 @@ class Bucket:
 
     def read(self, key: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises ObjectMissing."""
-        try:
-            answer = self.client.get_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            raise self._named(error, key) from error
-        info = ObjectInfo(
-            key=key,
-            etag=answer["ETag"].strip('"'),
-            version_id=answer.get("VersionId"),
-            bytes=answer["ContentLength"],
-            stored_at=answer["LastModified"],
-            metadata=answer.get("Metadata", {}),
-        )
-        return answer["Body"].read(), info
+        info, body = self._opened(key)
+        return body.read(), info
+
+    def read_at_most(self, key: str, limit: int) -> tuple[bytes | None, ObjectInfo]:
+        """The whole object, or None in its place if it has more than `limit` bytes.
+
+        Raises ObjectMissing.
+        """
+        info, body = self._opened(key)
+        if info.bytes > limit:
+            body.close()
+            return None, info
+        return body.read(), info
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end`. Raises ObjectMissing."""
@@ -135,6 +136,21 @@ class Bucket:
         for page in pages:
             for entry in page.get("Contents", []):
                 yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+
+    def _opened(self, key: str) -> tuple[ObjectInfo, "StreamingBody"]:
+        try:
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            raise self._named(error, key) from error
+        info = ObjectInfo(
+            key=key,
+            etag=answer["ETag"].strip('"'),
+            version_id=answer.get("VersionId"),
+            bytes=answer["ContentLength"],
+            stored_at=answer["LastModified"],
+            metadata=answer.get("Metadata", {}),
+        )
+        return info, answer["Body"]
 
     def _named(self, error: ClientError, key: str) -> Exception:
         return ObjectMissing(key) if error_code(error) in _MISSING else error
