@@ -99,8 +99,8 @@ class Classification:
     def _asked(
         self, picture: ObjectInfo, body: bytes, info: PictureInfo, card: ModelCard
     ) -> dict[str, Any]:
-        ranked = result.rank(probabilities(self.runtime, card.endpoint, body), card)
-        return result.classified(self.bucket.name, picture, info, ranked, card)
+        answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+        return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
 
     def _store(
         self, picture: ObjectInfo, answer: dict[str, Any], card: ModelCard

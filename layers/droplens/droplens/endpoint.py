@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.errors import RetryLater
-from droplens.result import parse_probabilities
+from droplens.result import UnexpectedAnswer, parse_probabilities
 from droplens.storage import error_code
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ class EndpointMissing(RetryLater):
         super().__init__("endpoint.missing", f"endpoint {name} does not serve")
 
 
-def probabilities(runtime: "SageMakerRuntimeClient", name: str, picture: bytes) -> list[float]:
-    """The endpoint's probabilities for one prepared JPEG, in class order.
+def probabilities(
+    runtime: "SageMakerRuntimeClient", name: str, picture: bytes, classes: int
+) -> list[float]:
+    """The endpoint's probabilities for one prepared JPEG, one for each class, in class order.
 
     Raises EndpointMissing, RetryLater for every other failure of the call, and
     UnexpectedAnswer.
@@ -42,4 +44,7 @@ def probabilities(runtime: "SageMakerRuntimeClient", name: str, picture: bytes) 
         raise RetryLater("endpoint.failed", f"endpoint {name}: {error}") from error
     except BotoCoreError as error:
         raise RetryLater("endpoint.unreachable", f"endpoint {name}: {error}") from error
-    return parse_probabilities(body)
+    try:
+        return parse_probabilities(body, classes)
+    except UnexpectedAnswer as error:
+        raise UnexpectedAnswer(f"endpoint {name}: {error}") from error

@@ -83,7 +83,7 @@ class Promotion:
             self.bucket,
             dataset,
             preprocessing,
-            lambda picture: probabilities(self.runtime, endpoint, picture),
+            lambda picture: probabilities(self.runtime, endpoint, picture, len(dataset.classes)),
             seed=run.key.run_id,
         )
         card = ModelCard(

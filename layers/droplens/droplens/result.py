@@ -14,7 +14,7 @@ TOP = 5
 
 
 class UnexpectedAnswer(Exception):
-    """The endpoint's answer does not fit the model card's class list."""
+    """An endpoint's answer that does not fit its model's class list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +26,28 @@ class Ranked:
 
 
 def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
-    """The TOP most probable classes, best first; ties in class order.
-
-    Raises UnexpectedAnswer unless there is exactly one finite probability per class.
-    """
-    if len(probabilities) != len(card.classes):
-        raise UnexpectedAnswer(
-            f"endpoint {card.endpoint} gave {len(probabilities)} probabilities "
-            f"for {len(card.classes)} classes"
-        )
-    if not all(0.0 <= p <= 1.000001 for p in probabilities):
-        raise UnexpectedAnswer(f"endpoint {card.endpoint} gave something other than probabilities")
+    """The TOP most probable classes, best first; ties in class order."""
     order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
-    return [Ranked(card.classes[i], round(probabilities[i], 6)) for i in order[:TOP]]
+    return [Ranked(card.classes[i], min(1.0, round(probabilities[i], 6))) for i in order[:TOP]]
 
 
-def parse_probabilities(body: bytes) -> list[float]:
-    """The endpoint's answer: a JSON list of numbers. Raises UnexpectedAnswer."""
+def parse_probabilities(body: bytes, classes: int) -> list[float]:
+    """An endpoint's answer: a JSON list with one number in [0, 1] for each of `classes` classes.
+
+    Raises UnexpectedAnswer.
+    """
     try:
         answer = json.loads(body)
-        if isinstance(answer, list):
-            return [float(value) for value in answer]
+        if not isinstance(answer, list):
+            raise TypeError(f"a {type(answer).__name__}")
+        probabilities = [float(value) for value in answer]
     except (ValueError, TypeError) as error:
-        raise UnexpectedAnswer(
-            f"the endpoint's answer is not a list of numbers: {error}"
-        ) from error
-    raise UnexpectedAnswer("the endpoint's answer is not a list of numbers")
+        raise UnexpectedAnswer(f"the answer is not a list of numbers: {error}") from error
+    if len(probabilities) != classes:
+        raise UnexpectedAnswer(f"{len(probabilities)} probabilities for {classes} classes")
+    if not all(0.0 <= p <= 1.000001 for p in probabilities):
+        raise UnexpectedAnswer("numbers that are no probabilities")
+    return probabilities
 
 
 def classified(
