@@ -1,0 +1,1 @@
+"""Droplens' own training and serving image, under the SageMaker container contract."""

@@ -1,0 +1,24 @@
+"""How this machine's cores are used: each by one thread that sleeps when it has nothing to do."""
+
+import os
+from pathlib import Path
+
+import onnxruntime
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session whose idle threads sleep instead of burning a core."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(
+        os.fspath(model), options, providers=["CPUExecutionProvider"]
+    )

@@ -1,0 +1,134 @@
+"""Run the frozen backbone over the records of a channel, on all cores and in bounded memory."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from droplens import pictures
+from droplens.recordio import Record, RecordIOError, read_records
+from trainer.cpu import cores, open_session
+from trainer.preprocess import Squash
+
+log = logging.getLogger(__name__)
+
+# Network input of one pass: its activations take about 150 times as many bytes.
+MAX_PIXELS_PER_PASS = 2**20
+WAITING_PASSES_PER_CORE = 2
+SECONDS_BETWEEN_PROGRESS = 2.0
+
+
+class DatasetError(ValueError):
+    """A channel does not hold what the hyperparameters promise; the message names the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A record file and what a first pass over it found.
+
+    labels: int64 [records], class numbers.
+    """
+
+    name: str
+    path: Path
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, name: str, folder: Path, classes: int) -> "Channel":
+        """Read every header. Raises DatasetError for a label that is not one of the classes."""
+        path = _record_file(name, folder)
+        labels = []
+        for record in _records(path):
+            if not (record.label.is_integer() and 0 <= record.label < classes):
+                raise DatasetError(
+                    f"{path.name}: record {record.id} has the label {record.label:g}, expected a "
+                    f"whole number from 0 to {classes - 1}."
+                )
+            labels.append(int(record.label))
+        return cls(name, path, np.array(labels, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def _record_file(name: str, folder: Path) -> Path:
+    found = sorted(folder.glob("*.rec"))
+    if len(found) != 1:
+        raise DatasetError(
+            f"Channel {name} must hold one .rec file, found {len(found)} in {folder}."
+        )
+    return found[0]
+
+
+def _records(path: Path) -> Iterator[Record]:
+    with path.open("rb") as stream:
+        try:
+            yield from read_records(stream)
+        except RecordIOError as error:
+            raise DatasetError(f"{path.name}: {error}.") from error
+
+
+def extract(
+    backbone: Path, channel: Channel, squash: Squash, batch_size: int
+) -> NDArray[np.float32]:
+    """float32 [records, features] in the order of the record file.
+
+    Each pass of at most `batch_size` pictures is decoded and run by one thread of its own, which
+    keeps all cores busy without a lock and gives the same numbers on any number of them.
+    """
+    session = open_session(backbone, threads=1)
+    per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (squash.width * squash.height)))
+    features = np.empty((len(channel), session.get_outputs()[0].shape[1]), np.float32)
+
+    def run(records: list[Record]) -> NDArray[np.float32]:
+        images = np.stack([_pixels(record, channel, squash) for record in records])
+        result: NDArray[np.float32] = session.run(None, {"image": images})[0]
+        return result
+
+    done, reported = 0, time.monotonic()
+    for result in _in_order(run, _batches(_records(channel.path), per_pass)):
+        features[done : done + len(result)] = result
+        done += len(result)
+        if done == len(channel) or time.monotonic() - reported > SECONDS_BETWEEN_PROGRESS:
+            reported = time.monotonic()
+            log.info("features channel=%s done=%d total=%d", channel.name, done, len(channel))
+    return features
+
+
+def _pixels(record: Record, channel: Channel, squash: Squash) -> NDArray[np.uint8]:
+    try:
+        return squash.pixels(record.payload)
+    except pictures.PictureError as error:
+        raise DatasetError(
+            f"{channel.path.name}: record {record.id} cannot be read: {error.message}."
+        ) from error
+
+
+def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    while batch := list(islice(records, size)):
+        yield batch
+
+
+def _in_order(
+    run: Callable[[list[Record]], NDArray[np.float32]], batches: Iterator[list[Record]]
+) -> Iterator[NDArray[np.float32]]:
+    """Results of `run` in the order of `batches`, with few batches in memory at a time."""
+    workers = cores()
+    waiting: deque[Future[NDArray[np.float32]]] = deque()
+    executor = ThreadPoolExecutor(workers, "features")
+    try:
+        for batch in batches:
+            waiting.append(executor.submit(run, batch))
+            if len(waiting) >= workers * WAITING_PASSES_PER_CORE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)

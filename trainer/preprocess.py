@@ -1,0 +1,54 @@
+"""From a picture's bytes to the pixels that the network sees: the same in training and in serving.
+
+The whole picture is squashed to the network's shape, aspect ratio not kept: on wide photographs
+the centre crop loses what tells the classes apart.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from droplens import pictures
+
+FILE = "preprocessing.json"
+INPUT = "uint8 NHWC RGB"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squash:
+    """How a decoded picture becomes the network's input; kept beside the model.
+
+    width, height: pixels of the result.
+    """
+
+    width: int
+    height: int
+    resize: str = "squash"
+    filter: str = "bilinear"
+    input: str = INPUT
+
+    def __post_init__(self) -> None:
+        if (self.resize, self.filter, self.input) != ("squash", "bilinear", INPUT):
+            raise ValueError(f"{FILE} asks for what this version cannot do: {asdict(self)}")
+
+    def pixels(self, data: bytes) -> NDArray[np.uint8]:
+        """uint8 [height, width, 3] of an encoded picture. Raises pictures.PictureError.
+
+        Pillow's bilinear filter widens with the reduction, so it does not alias.
+        """
+        picture, _ = pictures.decode(data, shorter_side=max(self.width, self.height))
+        size = (self.width, self.height)
+        return np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.uint8)
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=1, sort_keys=True)
+        (folder / FILE).write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        return cls(**json.loads((folder / FILE).read_text("utf-8")))

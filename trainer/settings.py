@@ -1,0 +1,230 @@
+"""What a training job is told: SageMaker's folders and the hyperparameters, read and validated.
+
+The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
+(https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe` and `seed` are
+ours. SageMaker passes every value as a string.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+RECIPES = ("probe",)
+
+# `probe` fits a linear head in closed rounds: what steers a gradient descent, picks a network or
+# changes the pictures has nothing to act on.
+WITHOUT_EFFECT_ON_PROBE = frozenset(
+    {
+        "augmentation_type",
+        "beta_1",
+        "beta_2",
+        "checkpoint_frequency",
+        "early_stopping",
+        "early_stopping_min_epochs",
+        "early_stopping_patience",
+        "early_stopping_tolerance",
+        "epochs",
+        "eps",
+        "gamma",
+        "kv_store",
+        "learning_rate",
+        "lr_scheduler_factor",
+        "lr_scheduler_step",
+        "momentum",
+        "num_layers",
+        "optimizer",
+        "precision_dtype",
+        "resize",
+        "top_k",
+        "use_pretrained_model",
+        "use_weighted_loss",
+        "weight_decay",
+    }
+)
+
+MAX_CLASSES = 10_000
+MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 32, 1024
+
+
+class SettingsError(ValueError):
+    """A hyperparameter is unknown, missing, malformed or out of bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where SageMaker puts what a container reads and takes what it writes."""
+
+    base: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        return cls(Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+
+    @property
+    def hyperparameters(self) -> Path:
+        return self.base / "input/config/hyperparameters.json"
+
+    @property
+    def model(self) -> Path:
+        return self.base / "model"
+
+    @property
+    def failure(self) -> Path:
+        return self.base / "output/failure"
+
+    def channel(self, name: str) -> Path:
+        return self.base / "input/data" / name
+
+
+def _integer(least: int, most: int | None = None, **default: Any) -> Any:
+    metadata = {"parse": int, "kind": "a whole number", "bounds": (least, most)}
+    return field(metadata=metadata, **default)
+
+
+def _number(least: float, most: float | None = None, **default: Any) -> Any:
+    metadata = {"parse": float, "kind": "a number", "bounds": (least, most)}
+    return field(metadata=metadata, **default)
+
+
+def _choice(*allowed: str, **default: Any) -> Any:
+    return field(metadata={"parse": str, "allowed": allowed}, **default)
+
+
+def _flag(**default: Any) -> Any:
+    return field(metadata={"parse": _parse_flag, "kind": "0 or 1, True or False"}, **default)
+
+
+def _parse_flag(text: str) -> bool:
+    try:
+        return {"0": False, "1": True, "false": False, "true": True}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _parse_shape(text: str) -> tuple[int, int]:
+    """Height and width of the built-in's "channels,height,width"."""
+    channels, height, width = (int(part) for part in text.split(","))
+    if channels != 3 or not all(MIN_IMAGE_SIDE <= n <= MAX_IMAGE_SIDE for n in (height, width)):
+        raise ValueError(text)
+    return height, width
+
+
+def _parse_steps(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameters:
+    """The validated hyperparameters of a training job.
+
+    num_classes: classes in classes.json and in the records.
+    num_training_samples: training records; compared with what was found.
+    image_shape: height and width in pixels of the square or rectangle that the network sees.
+    mini_batch_size: pictures per pass through the network at most.
+    seed: fixes the folds of the cross-validation.
+    given: the names that the job was given, in alphabetical order.
+    """
+
+    num_classes: int = _integer(2, MAX_CLASSES)
+    num_training_samples: int = _integer(1)
+    recipe: str = _choice(*RECIPES, default="probe")
+    seed: int = _integer(0, 2**32 - 1, default=0)
+    image_shape: tuple[int, int] = field(
+        default=(224, 224),
+        metadata={
+            "parse": _parse_shape,
+            "kind": f"'3,height,width' with sides of {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels",
+        },
+    )
+    mini_batch_size: int = _integer(1, default=32)
+    multi_label: bool = _flag(default=False)
+
+    augmentation_type: str = _choice("crop", "crop_color", "crop_color_transform", default="crop")
+    beta_1: float = _number(0, 1, default=0.9)
+    beta_2: float = _number(0, 1, default=0.999)
+    checkpoint_frequency: int = _integer(1, default=1)
+    early_stopping: bool = _flag(default=False)
+    early_stopping_min_epochs: int = _integer(1, default=10)
+    early_stopping_patience: int = _integer(1, default=5)
+    early_stopping_tolerance: float = _number(0, 1, default=0.0)
+    epochs: int = _integer(1, default=30)
+    eps: float = _number(0, 1, default=1e-8)
+    gamma: float = _number(0, 1, default=0.9)
+    kv_store: str = _choice("dist_sync", "dist_async", default="dist_sync")
+    learning_rate: float = _number(0, 1, default=0.1)
+    lr_scheduler_factor: float = _number(0, 1, default=0.1)
+    lr_scheduler_step: tuple[int, ...] = field(
+        default=(), metadata={"parse": _parse_steps, "kind": "whole numbers joined by commas"}
+    )
+    momentum: float = _number(0, 1, default=0.9)
+    num_layers: int = _integer(1, default=152)
+    optimizer: str = _choice("sgd", "adam", "rmsprop", "nag", default="sgd")
+    precision_dtype: str = _choice("float32", "float16", default="float32")
+    resize: int = _integer(1, default=1)
+    top_k: int = _integer(2, default=2)
+    use_pretrained_model: bool = _flag(default=True)
+    use_weighted_loss: bool = _flag(default=False)
+    weight_decay: float = _number(0, 1, default=1e-4)
+
+    given: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.multi_label:
+            raise SettingsError(
+                "Hyperparameter multi_label=1 is not supported: a picture has one label."
+            )
+
+    @classmethod
+    def from_strings(cls, values: Mapping[str, str]) -> Self:
+        """Parse what SageMaker passes. Raises SettingsError, naming the hyperparameter."""
+        known = {f.name: f for f in fields(cls) if f.metadata}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise SettingsError(f"Unknown hyperparameter: {', '.join(unknown)}.")
+        for name, f in known.items():
+            if f.default is MISSING and name not in values:
+                raise SettingsError(f"Hyperparameter {name} is required.")
+        parsed = {name: _parse(name, str(text), known[name]) for name, text in values.items()}
+        return cls(**parsed, given=tuple(sorted(values)))
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read hyperparameters.json: one JSON object of strings."""
+        try:
+            values = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(f"There is no {path}: hyperparameters are required.") from None
+        except ValueError as error:
+            raise SettingsError(f"{path} is not JSON: {error}.") from None
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path} must hold one JSON object.")
+        return cls.from_strings(values)
+
+    def without_effect(self) -> tuple[str, ...]:
+        """The given hyperparameters that the recipe has no use for."""
+        return tuple(name for name in self.given if name in WITHOUT_EFFECT_ON_PROBE)
+
+    def as_given(self) -> dict[str, Any]:
+        """Name and validated value of everything that was given."""
+        return {name: getattr(self, name) for name in self.given}
+
+
+def _parse(name: str, text: str, f: Any) -> Any:
+    allowed = f.metadata.get("allowed")
+    if allowed and text not in allowed:
+        raise SettingsError(f"Hyperparameter {name}={text!r} must be one of {', '.join(allowed)}.")
+    try:
+        value = f.metadata["parse"](text)
+    except ValueError:
+        raise SettingsError(
+            f"Hyperparameter {name}={text!r} must be {f.metadata['kind']}."
+        ) from None
+    least, most = f.metadata.get("bounds", (None, None))
+    # Written so that a NaN is out of bounds too.
+    if least is not None and not (least <= value and (most is None or value <= most)):
+        upper = "" if most is None else f" and at most {most}"
+        raise SettingsError(f"Hyperparameter {name}={text} must be at least {least}{upper}.")
+    return value

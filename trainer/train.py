@@ -1,0 +1,205 @@
+"""Train the recipe `probe`: a linear head on the features of a frozen ImageNet backbone.
+
+    SAGEMAKER_BASE_DIR=/opt/ml python -m trainer train
+
+Reads input/config/hyperparameters.json and the channels train, validation (RecordIO) and classes
+(classes.json); writes the artefact to model/. What a user can put right is told in one sentence in
+output/failure, which SageMaker shows as the job's FailureReason.
+"""
+
+import logging
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+
+from trainer.features import Channel, DatasetError, extract
+from trainer.head import Fit, fit_head
+from trainer.model import assemble, read_classes, write_artefact
+from trainer.preprocess import Squash
+from trainer.settings import Folders, Hyperparameters, SettingsError
+from trainer.weights import BACKBONE_FILE
+
+log = logging.getLogger(__name__)
+
+WEIGHTS_VARIABLE = "DROPLENS_WEIGHTS"
+DEFAULT_WEIGHTS = "/opt/program/weights"
+PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy")
+# SageMaker shows this much of output/failure.
+MAX_FAILURE_CHARACTERS = 1024
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds of wall time by step, for training.json."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+def main() -> int:
+    """Train and return the exit code: 0, or 1 with the reason in output/failure."""
+    signal.signal(signal.SIGTERM, _stop)
+    folders = Folders.from_environment()
+    try:
+        train(folders)
+    except (SettingsError, DatasetError) as error:
+        log.error("%s", error)  # noqa: TRY400 - a sentence for the user, the trace tells nothing
+        _report_failure(folders, str(error))
+        return 1
+    except Exception as error:
+        log.exception("training failed")
+        sentence = f"Training failed by a fault of the trainer: {type(error).__name__}: {error}."
+        _report_failure(folders, f"{sentence}\n{traceback.format_exc()}")
+        return 1
+    return 0
+
+
+def train(folders: Folders) -> None:
+    """Records to artefact, top to bottom."""
+    timings = Timings()
+    settings = Hyperparameters.from_file(folders.hyperparameters)
+    if ignored := settings.without_effect():
+        log.warning("without effect on recipe=%s: %s", settings.recipe, ", ".join(ignored))
+    with timings.step("read"):
+        classes = _read_classes(folders, settings)
+        training, validation = (_open(name, folders, classes) for name in ("train", "validation"))
+    _check(training, validation, classes, settings)
+
+    height, width = settings.image_shape
+    squash = Squash(width=width, height=height)
+    backbone = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS)) / BACKBONE_FILE
+    with timings.step("features"):
+        train_features = extract(backbone, training, squash, settings.mini_batch_size)
+        validation_features = extract(backbone, validation, squash, settings.mini_batch_size)
+    with timings.step("head"):
+        fit = fit_head(train_features, training.labels, len(classes), settings.seed)
+
+    accuracies = {"train": fit.training_accuracy}
+    if len(validation):
+        answers = fit.head.probabilities(validation_features).argmax(axis=1)
+        accuracies["validation"] = float((answers == validation.labels).mean())
+    model = assemble(onnx.load(os.fspath(backbone)), fit.head, squash)
+    report = _report(settings, classes, training, validation, fit, accuracies, timings)
+    write_artefact(folders.model, model, classes, squash, report)
+    for name, accuracy in accuracies.items():
+        log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
+    log.info("trained in %.1f s", sum(timings.seconds.values()))
+
+
+def _read_classes(folders: Folders, settings: Hyperparameters) -> list[str]:
+    path = folders.channel("classes") / "classes.json"
+    try:
+        classes = read_classes(path)
+    except FileNotFoundError:
+        raise DatasetError(f"Channel classes must hold classes.json, there is no {path}.") from None
+    except ValueError as error:
+        raise DatasetError(f"Channel classes: {error}.") from None
+    if len(classes) != settings.num_classes:
+        raise DatasetError(
+            f"Hyperparameter num_classes={settings.num_classes}, but classes.json names "
+            f"{len(classes)} classes."
+        )
+    return classes
+
+
+def _open(name: str, folders: Folders, classes: list[str]) -> Channel:
+    return Channel.open(name, folders.channel(name), len(classes))
+
+
+def _check(
+    training: Channel, validation: Channel, classes: list[str], settings: Hyperparameters
+) -> None:
+    """Every class must be there to train on; the rest is only worth a warning."""
+    counts = np.bincount(training.labels, minlength=len(classes))
+    if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
+        raise DatasetError(
+            f"{training.path.name} holds no picture of {len(missing)} of {len(classes)} classes: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}."
+        )
+    if settings.num_training_samples != len(training):
+        log.warning(
+            "num_training_samples=%d, but %s holds %d records: all are used",
+            settings.num_training_samples,
+            training.path.name,
+            len(training),
+        )
+    if not len(validation):
+        log.warning("%s is empty: no validation accuracy", validation.path.name)
+
+
+def _report(
+    settings: Hyperparameters,
+    classes: list[str],
+    training: Channel,
+    validation: Channel,
+    fit: Fit,
+    accuracies: dict[str, float],
+    timings: Timings,
+) -> dict[str, Any]:
+    """training.json."""
+    counts = {
+        channel.name: np.bincount(channel.labels, minlength=len(classes)).tolist()
+        for channel in (training, validation)
+    }
+    return {
+        "schema": "droplens.training.v1",
+        "recipe": settings.recipe,
+        "hyperparameters": settings.as_given(),
+        "without_effect": settings.without_effect(),
+        "records": {name: sum(count) for name, count in counts.items()},
+        "records_per_class": [
+            {"name": name, "train": train, "validation": held}
+            for name, train, held in zip(
+                classes, counts["train"], counts["validation"], strict=True
+            )
+        ],
+        "accuracy": accuracies,
+        "cross_validation": {
+            "folds": fit.folds,
+            "accuracy": fit.held_out_accuracy,
+            "path": [
+                {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
+            ],
+            "l2": fit.l2,
+            "at_grid_edge": fit.at_grid_edge,
+        },
+        "temperature": fit.head.temperature,
+        "seconds": timings.seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+
+
+def _peak_memory_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _report_failure(folders: Folders, text: str) -> None:
+    folders.failure.parent.mkdir(parents=True, exist_ok=True)
+    folders.failure.write_text(text[:MAX_FAILURE_CHARACTERS], "utf-8")
+
+
+def _stop(signum: int, _: FrameType | None) -> NoReturn:
+    """SageMaker stops a job, or takes its spot instance back, by SIGTERM: end without a model."""
+    log.warning("stopped by signal %d before the end of training", signum)
+    raise SystemExit(128 + signum)
