@@ -43,6 +43,7 @@ test: lint types check-template venvs-test $(REFERENCE) ## every check and every
 up: venvs-cloud ## start the local cloud on 127.0.0.1
 	@$(LOCALCLOUD) up
 
+# Our own trainer, since SageMaker's built-in algorithm runs on SageMaker only.
 # The layer is built by the interpreter that will run it, so that its python3.X must be found first.
 # sam keeps its working files where it is started: below DROPLENS_LOCAL, one place for each cloud.
 .PHONY: deploy-local
@@ -50,10 +51,8 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-	configured=$$(python -c 'import sys, tomllib; config = tomllib.load(sys.stdin.buffer)
-	print(config["local"]["deploy"]["parameters"]["parameter_overrides"])' < samconfig.toml)
-	local=(--config-file $(CURDIR)/samconfig.toml --config-env local \
-		--parameter-overrides "$$configured PythonRuntime=$$runtime $(PARAMETERS)")
+	local=(--config-file $(CURDIR)/samconfig.toml --config-env local --parameter-overrides \
+		"TrainerImage=droplens ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
 	mkdir -p $(DROPLENS_LOCAL)/sam
 	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
 	$(LOCALCLOUD) images
