@@ -54,6 +54,9 @@ _NO_PICTURES = (
     (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
 )
 
+_JPEG_END = b"\xff\xd9"
+_FILLER = bytes(range(1, 250)) * 4
+
 _WHITE = (255, 255, 255)
 # EXIF orientations 5 to 8 lay the picture on its side.
 _SIDEWAYS = (5, 6, 7, 8)
@@ -143,9 +146,10 @@ def decode(
     """
     picture, width, height = _open(data, limits)
     with picture:
-        if shorter_side is not None:
-            picture.draft(None, (shorter_side * _DRAFT_MARGIN,) * 2)
+        _shrink_while_decoding(picture, shorter_side)
         orientation = _load(picture)
+        if picture.format in ("JPEG", "MPO"):
+            _check_not_cut(picture, data, shorter_side)
         upright = _to_rgb(picture if orientation == 1 else _turn(picture))
     upright.info = {}
     if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
@@ -219,6 +223,31 @@ def _load(picture: Image.Image) -> int:
     except Exception:  # noqa: BLE001  damaged EXIF around a sound picture: it stays as it lies
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def _shrink_while_decoding(picture: Image.Image, shorter_side: int | None) -> None:
+    if shorter_side is not None:
+        picture.draft(None, (shorter_side * _DRAFT_MARGIN,) * 2)
+
+
+def _check_not_cut(picture: Image.Image, data: bytes, shorter_side: int | None) -> None:
+    """Refuse a JPEG whose picture stops before its end marker.
+
+    libjpeg paints the missing part in its middle grey and only warns, and Pillow does not pass the
+    warning on. So where the last row has that grey, the file is decoded again with filler before
+    its end marker: bytes behind a whole picture change nothing, in place of a missing part they
+    are taken for it.
+    """
+    last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+    if any(level not in (127, 128) for level in set(last_row.tobytes())):
+        return
+    end = data.rfind(_JPEG_END)
+    filled = Image.open(BytesIO(data[:end] + _FILLER + data[end:]), formats=("JPEG",))
+    with filled, _trouble_is_the_pictures():
+        _shrink_while_decoding(filled, shorter_side)
+        filled.load()
+        if filled.tobytes() != picture.tobytes():
+            raise PictureError("image.unreadable", "the picture is damaged: its data ends early")
 
 
 def _turn(picture: Image.Image) -> Image.Image:
@@ -310,6 +339,7 @@ def _already_prepared(
             or _load(picture) != 1
         ):
             return None
+        _check_not_cut(picture, data, None)
         return PictureInfo("JPEG", width, height)
 
 
@@ -318,7 +348,7 @@ def _trouble_is_the_pictures() -> Iterator[None]:
     """Pillow's parsers raise whatever they trip over: it is the picture that is damaged."""
     try:
         yield
-    except (UnidentifiedImageError, MemoryError):
+    except (PictureError, UnidentifiedImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
