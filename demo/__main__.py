@@ -1,0 +1,222 @@
+"""The whole journey on one machine: a folder of labelled pictures in, answered pictures out.
+
+    python -m demo                       the default pictures, scanned digits
+    python -m demo --dataset FOLDER      your own: one folder of pictures per class
+
+`make demo` and `make demo DATASET=FOLDER` set up the virtual environments first. The local cloud
+is left as it was found, up or down; with KEEP=1 it stays up.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+
+from demo import DemoError, digits
+from demo.dataset import Dataset, Split, exam_names, hold_out, read_folder
+from demo.journey import Journey, News, connect
+from demo.machine import STACK, LocalCloud
+from demo.report import Answer, Outcome, print_report
+from demo.screen import Screen
+from droplens.runs import Status
+from localcloud.settings import LocalCloudError
+
+PICTURES, CLOUD, UPLOAD, ANSWERS = "Pictures", "Local cloud", "Upload", "Answers"
+SHUT_DOWN = "Shut down"
+
+
+# The stages of a run, each with its title and what happens in it.
+STAGES = {
+    Status.PACKING: ("Packing", "AWS Batch job: pictures into RecordIO"),
+    Status.TRAINING: ("Training", "SageMaker training job"),
+    Status.DEPLOYING: ("Endpoint", "SageMaker endpoint for the new model"),
+    Status.MEASURING: ("Measuring", "validation pictures through that endpoint"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo. 0: every held-out picture was answered; 1: something failed; 130: stopped."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    try:
+        outcome = run(console, options.dataset)
+    except (DemoError, LocalCloudError) as error:
+        return _fail(console, str(error), getattr(error, "hint", ""))
+    except (BotoCoreError, ClientError) as error:
+        return _fail(console, f"the local cloud did not do as asked: {error}")
+    except KeyboardInterrupt:
+        console.print("\nStopped before the end. make demo starts anew.")
+        return 130
+    print_report(console, outcome)
+    return 0 if all(answer.result for answer in outcome.answers) else 1
+
+
+def run(console: Console, folder: Path | None) -> Outcome:
+    """The demo from the pictures to their answers, step by step on the screen."""
+    console.print(
+        "\n[bold]Droplens[/bold]  A folder of labelled pictures becomes a classifier, "
+        "all on this machine.\n"
+    )
+    cloud = LocalCloud()
+    stays_up = cloud.is_up() or os.environ.get("KEEP", "") not in ("", "0")
+    titles = [PICTURES, CLOUD, UPLOAD, *(title for title, _ in STAGES.values()), ANSWERS]
+    with Screen(console, titles if stays_up else [*titles, SHUT_DOWN]) as screen:
+        with screen.step(PICTURES, "looking through the folders"):
+            dataset = read_folder(folder or digits.unpack(cloud.folder / "pictures" / "digits"))
+            split = hold_out(dataset)
+            screen.update(PICTURES, _in_words(dataset, split))
+        with _left_as_found(screen, cloud, stays_up):
+            with screen.step(CLOUD, "starting"):
+                cloud.deploy(lambda line: screen.update(CLOUD, line))
+                journey = connect(dataset.classifier, STACK, cloud.environment)
+                screen.update(CLOUD, f"{cloud.url}, with the stack {STACK!r} deployed by sam")
+            with screen.step(UPLOAD, "looking at what is there"):
+                before = journey.newest_run()
+                for done in journey.upload(split.learning):
+                    screen.update(UPLOAD, "", done, len(split.learning))
+                screen.update(UPLOAD, f"{len(split.learning)} pictures, then {journey.ready_uri}")
+            run_id = _follow(screen, journey, before)
+            with screen.step(ANSWERS, "dropping the held-out pictures"):
+                answers = _examine(screen, journey, f"demo-{run_id}", split)
+            measured = journey.live_card()["measured"]
+    return Outcome(
+        answers=answers,
+        measured=measured,
+        results_uri=journey.results_uri(f"demo-{run_id}"),
+        results_folder=_keep(answers, cloud.folder / dataset.classifier / "results"),
+        input_uri=journey.input_uri,
+        endpoint_url=cloud.url,
+        stays_up=stays_up,
+        seconds={step.title: step.seconds for step in screen.steps.values()},
+    )
+
+
+def _in_words(dataset: Dataset, split: Split) -> str:
+    aside = f"; {dataset.others} other files left aside" if dataset.others else ""
+    return (
+        f"{dataset.classifier}: {len(split.learning)} pictures in {len(dataset.classes)} classes, "
+        f"{len(split.held_out)} more held out as the exam{aside}"
+    )
+
+
+def _follow(screen: Screen, journey: Journey, before: str) -> str:
+    """Show the run that the upload began, stage by stage, until its model is live; its id."""
+    stages = list(STAGES)
+    at = 0
+    screen.begin(*STAGES[stages[at]])
+    try:
+        for news in journey.follow(before):
+            reached = stages.index(news.status) if news.status in stages else len(stages)
+            while at < reached:
+                screen.end(STAGES[stages[at]][0], _came_of(stages[at], journey, news))
+                at += 1
+                if at < len(stages):
+                    screen.begin(*STAGES[stages[at]])
+            if at < len(stages):
+                title, what = STAGES[stages[at]]
+                screen.update(title, what, news.done, news.total)
+    except BaseException:
+        screen.end(STAGES[stages[at]][0], failed=True)
+        raise
+    return news.run_id
+
+
+def _came_of(stage: Status, journey: Journey, news: News) -> str:
+    """What came of a stage that is over, in a few words."""
+    match stage:
+        case Status.PACKING:
+            counts = journey.packed(news.run_id)["counts"]
+            words = f"{counts['train']} for training, {counts['validation']} for validation"
+            left_out = {
+                "not readable": counts["skipped"],
+                "duplicates": counts["duplicates"],
+            }
+            return ", ".join([words, *(f"{n} {why}" for why, n in left_out.items() if n)])
+        case Status.TRAINING:
+            return news.said
+        case Status.DEPLOYING:
+            return str(news.item.get("endpoint", ""))
+        case _:
+            measured = journey.live_card()["measured"]
+            return (
+                f"{measured['accuracy']:.1%} right of {measured['pictures']} validation pictures, "
+                f"so the model went live"
+            )
+
+
+def _examine(screen: Screen, journey: Journey, folder: str, split: Split) -> list[Answer]:
+    """Drop the held-out pictures into input/ and gather the results."""
+    exam = exam_names(split.held_out)
+    for done in journey.ask(folder, exam):
+        screen.update(ANSWERS, f"dropped into {journey.input_uri}", done, len(exam))
+    results = {}
+    for name, result in journey.answers(folder, exam):
+        results[name] = result
+        screen.update(ANSWERS, "answered", len(results), len(exam))
+    screen.update(ANSWERS, f"{len(results)} of {len(exam)} pictures answered")
+    return [Answer(name, picture, results.get(name)) for name, picture in exam.items()]
+
+
+def _keep(answers: Sequence[Answer], folder: Path) -> Path:
+    """Copies of the results as files, in place of an earlier demo's."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for answer in answers:
+        if answer.result is not None:
+            text = json.dumps(answer.result, ensure_ascii=False, indent=1)
+            (folder / f"{answer.name}.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _left_as_found(screen: Screen, cloud: LocalCloud, stays_up: bool) -> Iterator[None]:
+    """Whatever happens inside, the local cloud is down afterwards unless it is to stay up."""
+    try:
+        yield
+    finally:
+        if not stays_up:
+            impatience = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            with screen.step(SHUT_DOWN, "ending everything that the local cloud started"):
+                cloud.down()
+                screen.update(SHUT_DOWN, "nothing is left running; make up brings all of it back")
+            signal.signal(signal.SIGINT, impatience)
+
+
+def _fail(console: Console, message: str, hint: str = "") -> int:
+    console.print(f"\n{message}", style="bold red", markup=False, highlight=False)
+    if hint:
+        console.print(hint, markup=False, highlight=False)
+    return 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo",
+        description="Train on a folder of labelled pictures and answer held-out ones, locally.",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder with one folder of pictures per class (default: scanned digits)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

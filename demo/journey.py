@@ -1,0 +1,323 @@
+"""The journey through the cloud, by nothing but its public interface: S3 in, S3 out.
+
+The Runs table and the training log are only read, to show what is happening.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from boto3.dynamodb.conditions import Key
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from demo import DemoError
+from demo.dataset import Picture
+from droplens import layout
+from droplens.runs import IN_PROGRESS, Status
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb.service_resource import Table
+    from types_boto3_logs.client import CloudWatchLogsClient as LogsClient
+    from types_boto3_s3.client import S3Client
+
+THREADS = 8
+POLL = 0.3  # seconds
+RUN_BEGINS_WITHIN = 60.0  # seconds from the last upload to the run's item
+RUN_MOVES_WITHIN = 900.0  # seconds without any news of a run
+ANSWER_WITHIN = 120.0  # seconds without any new answer
+TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
+_FEATURES = re.compile(r"features done=(\d+) total=(\d+)")
+_ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How a run stands: its status, how much of the present stage is done, and what it said."""
+
+    status: Status
+    done: int | None = None
+    total: int | None = None
+    said: str = ""
+    item: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return str(self.item["run_id"])
+
+
+class Journey:
+    """One classifier's way through one deployed stack.
+
+    bucket: the stack's; runs: its Runs table; s3 and logs: clients of the same cloud.
+    """
+
+    def __init__(
+        self, classifier: str, *, bucket: str, runs: "Table", s3: "S3Client", logs: "LogsClient"
+    ) -> None:
+        self.classifier = classifier
+        self.bucket = bucket
+        self._runs, self._s3, self._logs = runs, s3, logs
+
+    def upload(self, pictures: Iterable[Picture]) -> Iterator[int]:
+        """Make `pictures` the classifier's dataset, and declare it complete; yields the count done.
+
+        What an earlier dataset left under the same name is deleted: a picture that is held out
+        today must not be learnt from because it was uploaded yesterday.
+        """
+        prefix = f"{layout.DATASETS}{self.classifier}/"
+        wanted = {f"{prefix}{picture.label}/{picture.name}": picture for picture in pictures}
+        self._delete(key for key in self._keys(prefix) if key not in wanted)
+        yield from self._put(wanted)
+        self._s3.put_object(Bucket=self.bucket, Key=prefix + layout.READY_MARKER, Body=b"")
+
+    def newest_run(self) -> str:
+        """The id of the classifier's newest run, or "" before its first; ids sort by age."""
+        found = self._query_newest("")
+        return str(found["run_id"]) if found else ""
+
+    def follow(self, after: str) -> Iterator[News]:
+        """News of the first run younger than the run `after`, until it has ended.
+
+        Raises DemoError where no run begins, where nothing is heard of it for too long, and where
+        it fails or is refused, with the reason that stands in its record.
+        """
+        last, heard, log = News(Status.PACKING), time.monotonic(), None
+        run = ""
+        while last.status in IN_PROGRESS:
+            item = self._get_run(run) if run else self._query_newest(after)
+            if item is None:
+                if time.monotonic() - heard > RUN_BEGINS_WITHIN:
+                    raise DemoError(
+                        f"the dataset is complete, but no run began within {RUN_BEGINS_WITHIN:.0f} s",
+                        "make logs shows what the cloud did",
+                    )
+                time.sleep(POLL)
+                continue
+            run = str(item["run_id"])
+            if log is None and "training_job" in item:
+                log = LogTail(self._logs, TRAINING_LOG, str(item["training_job"]))
+            news = _news(item, log)
+            if news != last:
+                last, heard = news, time.monotonic()
+                yield news
+            elif time.monotonic() - heard > RUN_MOVES_WITHIN:
+                raise DemoError(
+                    f"nothing was heard of run {run} ({news.status.value}) for "
+                    f"{RUN_MOVES_WITHIN:.0f} s",
+                    "make logs shows what the cloud is doing",
+                )
+            time.sleep(POLL)
+        if last.status not in (Status.LIVE, Status.REPLACED):
+            raise DemoError(_ending(last), "make logs shows the rest")
+
+    def ask(self, folder: str, exam: Mapping[str, Picture]) -> Iterator[int]:
+        """Drop pictures at input/<classifier>/<folder>/<name>; yields the count done."""
+        yield from self._put(
+            {self.input_key(folder, name): picture for name, picture in exam.items()}
+        )
+
+    def answers(self, folder: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each picture's name with its result, as they come; ends early when none comes any more."""
+        waiting = {
+            layout.result_key(self.input_key(folder, name), self.classifier): name
+            for name in names
+        }
+        prefix = f"{layout.RESULTS}{self.classifier}/{folder}/"
+        heard = time.monotonic()
+        while waiting and time.monotonic() - heard < ANSWER_WITHIN:
+            for key in [key for key in self._keys(prefix) if key in waiting]:
+                result = self._read(key)
+                heard = time.monotonic()
+                yield waiting.pop(key), result
+            time.sleep(POLL if waiting else 0)
+
+    def packed(self, run_id: str) -> dict[str, Any]:
+        """What the packing job says of the dataset: counts, skipped pictures, duplicates."""
+        return self._read(layout.packed_prefix(self.classifier, run_id) + "dataset.json")
+
+    def live_card(self) -> dict[str, Any]:
+        """The model card that answers now, with what was measured before it went live."""
+        return self._read(layout.live_card_key(self.classifier))
+
+    def input_key(self, folder: str, name: str) -> str:
+        """Where a picture of the exam is dropped."""
+        return f"{layout.INPUT}{self.classifier}/{folder}/{name}"
+
+    @property
+    def ready_uri(self) -> str:
+        """The object that declares the dataset complete."""
+        return f"s3://{self.bucket}/{layout.DATASETS}{self.classifier}/{layout.READY_MARKER}"
+
+    @property
+    def input_uri(self) -> str:
+        """Where pictures to classify are dropped."""
+        return f"s3://{self.bucket}/{layout.INPUT}{self.classifier}/"
+
+    def results_uri(self, folder: str) -> str:
+        """Where the results of an exam stand."""
+        return f"s3://{self.bucket}/{layout.RESULTS}{self.classifier}/{folder}/"
+
+    def _read(self, key: str) -> dict[str, Any]:
+        body = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        document: dict[str, Any] = json.loads(body)
+        return document
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        for page in pages:
+            for entry in page.get("Contents", []):
+                yield entry["Key"]
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        for start in range(0, len(keys), 1000):  # DeleteObjects' limit
+            answer = self._s3.delete_objects(
+                Bucket=self.bucket,
+                Delete={"Objects": [{"Key": key} for key in keys[start : start + 1000]]},
+            )
+            for problem in answer.get("Errors", []):
+                raise DemoError(f"could not delete {problem['Key']}: {problem['Message']}")
+
+    def _put(self, pictures: Mapping[str, Picture]) -> Iterator[int]:
+        with ThreadPoolExecutor(THREADS) as threads:
+            try:
+                puts = [threads.submit(self._put_one, *each) for each in pictures.items()]
+                for count, put in enumerate(as_completed(puts), start=1):
+                    put.result()
+                    yield count
+            finally:
+                threads.shutdown(cancel_futures=True)
+
+    def _put_one(self, key: str, picture: Picture) -> None:
+        with picture.path.open("rb") as body:
+            self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def _get_run(self, run_id: str) -> dict[str, Any] | None:
+        key = {"classifier": self.classifier, "run_id": run_id}
+        return self._runs.get_item(Key=key, ConsistentRead=True).get("Item")
+
+    def _query_newest(self, after: str) -> dict[str, Any] | None:
+        condition = Key("classifier").eq(self.classifier)
+        if after:
+            condition &= Key("run_id").gt(after)
+        items = self._runs.query(
+            KeyConditionExpression=condition, ScanIndexForward=False, Limit=1, ConsistentRead=True
+        )["Items"]
+        return items[0] if items else None
+
+
+def connect(classifier: str, stack: str, environment: Mapping[str, str]) -> Journey:
+    """The journey through `stack` in the cloud that `environment` names by its AWS variables.
+
+    The endpoint is taken from there only, so that no real account can be meant by mistake.
+    """
+    session = boto3.Session(
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
+    url = environment["AWS_ENDPOINT_URL"]
+    config = Config(
+        s3={"addressing_style": "path"},
+        max_pool_connections=THREADS,
+        retries={"mode": "standard", "total_max_attempts": 5},
+    )
+    formation = session.client("cloudformation", endpoint_url=url, config=config)
+    outputs = {
+        output["OutputKey"]: output["OutputValue"]
+        for output in formation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
+    }
+    dynamodb = session.resource("dynamodb", endpoint_url=url, config=config)
+    return Journey(
+        classifier,
+        bucket=outputs["BucketName"],
+        runs=dynamodb.Table(outputs["RunsTableName"]),
+        s3=session.client("s3", endpoint_url=url, config=config),
+        logs=session.client("logs", endpoint_url=url, config=config),
+    )
+
+
+class LogTail:
+    """What one job writes to CloudWatch Logs, read on from where the last look ended."""
+
+    def __init__(self, logs: "LogsClient", group: str, stream_prefix: str) -> None:
+        self._logs, self._group, self._prefix = logs, group, stream_prefix
+        self._stream, self._token = "", ""
+        self.done: int | None = None
+        self.total: int | None = None
+        self._accuracies: dict[str, str] = {}
+
+    @property
+    def said(self) -> str:
+        """The latest accuracies in words, e.g. "accuracy 99.1% training, 95.3% validation"."""
+        shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
+        return f"accuracy {', '.join(shares)}" if self._accuracies else ""
+
+    def look(self) -> None:
+        """Read the new lines, and keep the progress and the latest accuracies they tell."""
+        try:
+            if not self._stream:
+                streams = self._logs.describe_log_streams(
+                    logGroupName=self._group, logStreamNamePrefix=self._prefix
+                )["logStreams"]
+                if not streams:
+                    return
+                self._stream = streams[0]["logStreamName"]
+            position = {"nextToken": self._token} if self._token else {}
+            page = self._logs.get_log_events(
+                logGroupName=self._group,
+                logStreamName=self._stream,
+                startFromHead=True,
+                **position,
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
+            return  # the job has not said anything yet
+        self._token = page["nextForwardToken"]
+        for event in page["events"]:
+            self._take(event["message"])
+
+    def _take(self, line: str) -> None:
+        if features := _FEATURES.search(line):
+            self.done, self.total = int(features[1]), int(features[2])
+        elif accuracy := _ACCURACY.search(line):
+            self._accuracies[accuracy[1]] = f"{float(accuracy[2]):.1%}"
+
+
+def _news(item: Mapping[str, Any], log: LogTail | None) -> News:
+    status = Status(item["status"])
+    progress = item.get("progress") or {}
+    if log is not None:
+        log.look()  # also after the training: its last lines come late
+    done = total = None
+    if progress.get("stage") == status.value and progress.get("total"):
+        done, total = int(progress["done"]), int(progress["total"])
+    elif status is Status.TRAINING and log is not None:
+        done, total = log.done, log.total
+    return News(status, done, total, log.said if log else "", item)
+
+
+def _ending(news: News) -> str:
+    """In plain words, why a run ended without a live model."""
+    error = news.item.get("error") or {}
+    run = f"run {news.run_id}"
+    reason = error.get("message") or "its record gives no reason"
+    match news.status:
+        case Status.REFUSED:
+            return f"{run} was refused: {reason}"
+        case Status.SUPERSEDED:
+            return f"{run} made way for a newer dataset of the same name"
+        case _:
+            stage = f" while {error['stage']}" if error.get("stage") else ""
+            return f"{run} failed{stage}: {reason}"
+

@@ -1,0 +1,103 @@
+"""The local cloud as the demo meets it: bring it up with the template deployed, take it down."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from demo import ROOT, DemoError
+from localcloud.settings import Settings, client_environment
+
+STACK = "droplens"  # as samconfig.toml's environment "local" calls it
+POLL = 0.2  # seconds between looks at a running command
+LAST_LINES = 12  # of a failed command's log that its reader is shown
+
+
+class LocalCloud:
+    """The one local cloud of this working copy. folder: where the demo keeps its own files."""
+
+    def __init__(self) -> None:
+        self.settings = Settings.from_environment()
+        self.folder = self.settings.cloud.parent / "demo"
+        self.environment = client_environment(self.settings)
+        self.url = self.settings.url
+        self.deploy_log = self.folder / "deploy.log"
+        self.down_log = self.folder / "down.log"
+
+    def is_up(self) -> bool:
+        """Whether it was started and answers."""
+        answer = subprocess.run(
+            [self._python(), "-m", "localcloud", "status"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return answer.returncode == 0
+
+    def deploy(self, watch: Callable[[str], None]) -> None:
+        """`make deploy-local`: start the cloud, build the images, sam build, sam deploy.
+
+        watch: told the newest line of output a few times a second. Raises DemoError with the end
+        of the log where the command fails.
+        """
+        self._run(["make", "--no-print-directory", "deploy-local"], self.deploy_log, watch)
+
+    def down(self) -> None:
+        """Stop everything that the cloud started; its state stays on disk."""
+        self._run([self._python(), "-m", "localcloud", "down"], self.down_log, lambda line: None)
+
+    def _python(self) -> str:
+        return str(ROOT / ".local/venv/cloud/bin/python")
+
+    def _run(self, command: list[str], log: Path, watch: Callable[[str], None]) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output, _started(command, output) as process:
+            while process.poll() is None:
+                time.sleep(POLL)
+                watch(last_line(log))
+        if process.returncode != 0:
+            tail = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            raise DemoError(
+                f"`{' '.join(command)}` ended with exit code {process.returncode}; "
+                "the end of its output:\n  " + "\n  ".join(tail),
+                f"everything it said is in {log}",
+            )
+
+
+def last_line(log: Path) -> str:
+    """The newest line of a log that says something, or "". Reads its last 4 KiB only."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if any(map(str.isalnum, line))), "")
+
+
+@contextmanager
+def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a session of its own, so that Ctrl-C reaches it through us, and only once."""
+    # What the make above us hands down (its job server, DATASET=...) is not meant for this one.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()

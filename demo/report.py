@@ -1,0 +1,207 @@
+"""The closing report: who was right, how sure that is, where the answers are, what to try next."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from demo import ROOT
+from demo.dataset import Picture
+from demo.thumbnail import can_show, thumbnail
+
+ROWS = 20  # that a table of many answers shows
+ROWS_WITH_PICTURES = 10  # each is THUMBNAIL[1] lines high
+WRONG_SHARE = 0.7  # of the rows, at most: leaves room to see some right ones, too
+THUMBNAIL = (26, 7)  # columns, lines
+Z95 = 1.959964  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One picture of the exam with what the cloud said of it. result: None if nothing came."""
+
+    name: str
+    picture: Picture
+    result: Mapping[str, Any] | None
+
+    @property
+    def label(self) -> str | None:
+        """The class that was answered, or None for a rejected or missing answer."""
+        if self.result is None or self.result["status"] != "classified":
+            return None
+        return str(self.result["prediction"]["label"])
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the truth."""
+        return self.label == self.picture.label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a demo that came to its end has to report.
+
+    measured: the live model card's "measured"; seconds: how long each step took.
+    """
+
+    answers: Sequence[Answer]
+    measured: Mapping[str, Any]
+    results_uri: str
+    results_folder: Path
+    input_uri: str
+    endpoint_url: str
+    stays_up: bool
+    seconds: Mapping[str, float]
+
+
+def wilson(right: int, asked: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share of `asked` (> 0) independent answers.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    share = right / asked
+    scale = 1 + Z95**2 / asked
+    centre = share + Z95**2 / (2 * asked)
+    reach = Z95 * math.sqrt(share * (1 - share) / asked + Z95**2 / (4 * asked**2))
+    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+
+
+def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
+    """At most `rows` of many: the wrong ones first, then right ones spread over all classes."""
+    wrong = [answer for answer in answers if not answer.right]
+    right = [answer for answer in answers if answer.right]
+    if len(answers) > rows:
+        wrong = wrong[: max(round(rows * WRONG_SHARE), rows - len(right))]
+        room = min(rows - len(wrong), len(right))
+        right = [right[(2 * i + 1) * len(right) // (2 * room)] for i in range(room)]
+    return wrong + right
+
+
+def accuracy_line(answers: Sequence[Answer]) -> str:
+    """How many were right, and between which shares the truth lies at 95 % confidence."""
+    right = sum(answer.right for answer in answers)
+    low, high = wilson(right, len(answers))
+    return (
+        f"{right} of {len(answers)} held-out pictures right: {right / len(answers):.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+
+
+def print_report(console: Console, outcome: Outcome) -> None:
+    """The table, the accuracy, the times, the places, and what to try next."""
+    rows = ROWS_WITH_PICTURES if can_show(console) else ROWS
+    shown = selection(outcome.answers, rows)
+    console.print()
+    console.print(answers_table(shown, console))
+    if len(shown) < len(outcome.answers):
+        console.print(_shown_line(shown, outcome.answers), style="dim", highlight=False)
+        console.print()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("Accuracy", Text(accuracy_line(outcome.answers), "bold"))
+    facts.add_row(
+        "",
+        f"before it went live: {outcome.measured['accuracy']:.1%} of "
+        f"{outcome.measured['pictures']} validation pictures",
+    )
+    steps = ", ".join(f"{title.lower()} {took:.0f}" for title, took in outcome.seconds.items())
+    facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}")
+    facts.add_row("Results", outcome.results_uri)
+    facts.add_row("", f"copies: {_short(outcome.results_folder)}/")
+    console.print(facts, highlight=False)
+    for title, commands in _what_next(outcome):
+        console.print(f"\n[bold]{title}[/bold]")
+        for command in commands:  # never broken into lines, so that it can be copied
+            console.print(f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
+    wrong = sum(not answer.right for answer in answers)
+    wrong_shown = sum(not answer.right for answer in shown)
+    which = "all" if wrong_shown == wrong else f"{wrong_shown} of"
+    first = f", {which} {wrong} wrong ones first" if wrong else ""
+    return f"{len(shown)} of {len(answers)} answers shown{first}."
+
+
+def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
+    aws = "aws" if shutil.which("aws") else _short(ROOT / ".local/venv/tools/bin/aws")
+    copy = f"{aws} --endpoint-url {outcome.endpoint_url} s3 cp"
+    answers_uri = outcome.results_uri.rstrip("/").rpartition("/")[0]
+    ask = [
+        'eval "$(.local/venv/cloud/bin/python -m localcloud env)"',
+        f"{copy} photo.jpg {outcome.input_uri}",
+        f"{copy} {answers_uri}/photo.jpg.json -",
+    ]
+    if not outcome.stays_up:
+        ask.insert(0, "make up    # the local cloud was stopped; this brings it back, model and all")
+    return [
+        ("Ask it about a picture of your own", ask),
+        ("Teach it other classes", ["make demo DATASET=folder-of-class-folders"]),
+        ("See what its functions, jobs and endpoints say, and stop it", ["make logs", "make down"]),
+        ("The same in an AWS account: README.md", []),
+    ]
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def answers_table(answers: Sequence[Answer], console: Console) -> Table:
+    """Picture, file, answer, probability, sure?, truth, right or wrong; one row an answer."""
+    pictures = can_show(console)
+    table = Table(box=box.SIMPLE_HEAD, show_lines=pictures, expand=False, pad_edge=False)
+    if pictures:
+        table.add_column("picture", no_wrap=True)
+    table.add_column("file", overflow="fold", style="dim")
+    table.add_column("answer", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("sure?", no_wrap=True)
+    table.add_column("truth", overflow="fold")
+    table.add_column("", no_wrap=True)
+    for answer in answers:
+        row = _row(answer)
+        if pictures:
+            row.insert(0, thumbnail(answer.picture.path, *THUMBNAIL))
+        table.add_row(*row)
+    return table
+
+
+def _row(answer: Answer) -> list[Text | str]:
+    truth = Text(answer.picture.label)
+    if answer.result is None:
+        return [answer.name, Text("no answer", "bold red"), "", "", truth, _mark(False)]
+    if answer.result["status"] != "classified":
+        reason = Text.assemble(
+            ("rejected\n", "yellow"), (str(answer.result["error"]["message"]), "dim")
+        )
+        return [answer.name, reason, "", "", truth, _mark(False)]
+    prediction = answer.result["prediction"]
+    label = Text(str(prediction["label"]), "green" if answer.right else "bold red")
+    if not answer.right and (rank := _rank_of_truth(answer)):
+        truth.append(f"\n(its no. {rank})", "dim")
+    sure = Text("yes", "green") if prediction["confident"] else Text("no", "yellow")
+    share = f"{prediction['probability']:.1%}"
+    return [answer.name, label, share, sure, truth, _mark(answer.right)]
+
+
+def _rank_of_truth(answer: Answer) -> int | None:
+    assert answer.result is not None
+    labels = [entry["label"] for entry in answer.result["top"]]
+    return labels.index(answer.picture.label) + 1 if answer.picture.label in labels else None
+
+
+def _mark(right: bool) -> Text:
+    return Text("✔ right", "green") if right else Text("✘ wrong", "bold red")
