@@ -57,7 +57,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
 	$(LOCALCLOUD) images
 	cd $(DROPLENS_LOCAL)/sam
-	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset
+	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
 
 .PHONY: logs
 logs: venvs-cloud ## follow what functions, jobs and endpoints say
