@@ -101,11 +101,13 @@ types: venvs-dev ## check types (mypy, strict)
 	@$(call bin,dev)/mypy $(wildcard layers/droplens/droplens functions batch_prep trainer \
 		localcloud demo benchmarks tools tests) | sed '/note:     def client(/d'
 
+# WS1004 looks for log groups by name and does not know LoggingConfig, by which ours are given;
+# tests/infrastructure holds every function to one with a retention.
 .PHONY: check-template
 check-template: venvs-tools ## check template.yaml as written and as SAM expands it
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH" AWS_DEFAULT_REGION=us-east-1
 	sam validate --lint --template template.yaml
-	cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
+	cfn-lint --append-rules cfn_lint_serverless.rules --ignore-checks WS1004 --template template.yaml
 	mkdir -p .local/template
 	python tools/expand_template.py template.yaml > .local/template/expanded.json
 	cfn-lint --template .local/template/expanded.json
