@@ -64,7 +64,7 @@ class Fit:
 
     path: (l2, negative log-likelihood, accuracy) on held-out folds, from strong to weak.
     at_grid_edge: the best penalty is the grid's first or last one, so a better may lie outside.
-    held_out_accuracy: at the chosen penalty; None without a class of two pictures.
+    held_out_accuracy: at the chosen penalty; None where nothing could be held out.
     training_accuracy: of the head on the records that it was fitted on.
     """
 
@@ -129,10 +129,14 @@ def deal_folds(labels: Labels, rng: np.random.Generator) -> Labels:
     """Fold of each record, int64 [records], stratified; NO_FOLD is never held out.
 
     A class of c pictures spreads over min(c, FOLDS) folds, so that every fold leaves some of it to
-    train on; a class with a single picture is always trained on.
+    train on; a class with a single picture is always trained on. Where only one class could be
+    held out, nothing is: whoever always answers with that class would be judged the best.
     """
     folds = np.full(len(labels), NO_FOLD, np.int64)
-    for label in np.unique(labels):
+    present, counts = np.unique(labels, return_counts=True)
+    if (counts > 1).sum() < 2:
+        return folds
+    for label in present:
         members = rng.permutation(np.flatnonzero(labels == label))
         start = rng.integers(FOLDS)
         if len(members) > 1:

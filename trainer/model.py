@@ -1,15 +1,4 @@
-"""The artefact: backbone, head, temperature and softmax as one ONNX graph, and what goes beside it.
-
-model.onnx           `image` uint8 [N, H, W, 3] to `probabilities` float32 [N, classes]
-classes.json         the class names; position is the number in the records
-preprocessing.json   how a picture becomes `image`
-training.json        how the model came to be and how good it is
-"""
-
-import json
-import os
-from pathlib import Path
-from typing import Any
+"""Put the trained head on the backbone: one ONNX graph from pixels to probabilities."""
 
 import numpy as np
 import onnx
@@ -18,13 +7,9 @@ from onnx import TensorProto, helper, numpy_helper
 from trainer.head import Head
 from trainer.preprocess import Squash
 
-MODEL_FILE = "model.onnx"
-CLASSES_FILE = "classes.json"
-TRAINING_FILE = "training.json"
-
 
 def assemble(backbone: onnx.ModelProto, head: Head, squash: Squash) -> onnx.ModelProto:
-    """Put `head` on `backbone`: any number of pictures, of exactly the shape trained on."""
+    """Backbone, head, temperature and softmax, for any number of pictures of `squash`'s shape."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone)
     graph = model.graph
@@ -49,30 +34,3 @@ def assemble(backbone: onnx.ModelProto, head: Head, squash: Squash) -> onnx.Mode
     graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape))
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def write_artefact(
-    folder: Path,
-    model: onnx.ModelProto,
-    classes: list[str],
-    squash: Squash,
-    training: dict[str, Any],
-) -> None:
-    """Write the four files, the model last: where it is, the others are whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / CLASSES_FILE, classes)
-    squash.write(folder)
-    _write_json(folder / TRAINING_FILE, training)
-    onnx.save(model, os.fspath(folder / MODEL_FILE))
-
-
-def read_classes(path: Path) -> list[str]:
-    """The class names of a classes.json. Raises ValueError where it holds anything else."""
-    classes = json.loads(path.read_text("utf-8"))
-    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise ValueError(f"{path} must hold a JSON list of class names")
-    return classes
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from droplens import pictures
+from trainer.artefact import PREPROCESSING_FILE, write_json
 
-FILE = "preprocessing.json"
 INPUT = "uint8 NHWC RGB"
 
 
@@ -34,7 +34,7 @@ class Squash:
 
     def __post_init__(self) -> None:
         if (self.resize, self.filter, self.input) != ("squash", "bilinear", INPUT):
-            raise ValueError(f"{FILE} asks for what this version cannot do: {asdict(self)}")
+            raise ValueError(f"{PREPROCESSING_FILE}: unknown settings in {asdict(self)}")
 
     def pixels(self, data: bytes) -> NDArray[np.uint8]:
         """uint8 [height, width, 3] of an encoded picture. Raises pictures.PictureError.
@@ -46,9 +46,10 @@ class Squash:
         return np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.uint8)
 
     def write(self, folder: Path) -> None:
-        text = json.dumps(asdict(self), indent=1, sort_keys=True)
-        (folder / FILE).write_text(text + "\n", "utf-8")
+        """As preprocessing.json."""
+        write_json(folder / PREPROCESSING_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        return cls(**json.loads((folder / FILE).read_text("utf-8")))
+        """What `write` wrote. Raises ValueError for settings that this version does not know."""
+        return cls(**json.loads((folder / PREPROCESSING_FILE).read_text("utf-8")))

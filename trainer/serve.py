@@ -30,8 +30,8 @@ from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
 
 from droplens import pictures
+from trainer.artefact import CLASSES_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
-from trainer.model import CLASSES_FILE, MODEL_FILE, read_classes
 from trainer.preprocess import Squash
 from trainer.settings import Folders
 
@@ -171,7 +171,10 @@ class _JsonErrorTask(ErrorTask):
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "image.too_large",
             HTTPStatus.INTERNAL_SERVER_ERROR: "server.fault",
         }.get(status, "http.malformed")
-        answer = error(status, code, f"{status.phrase}: {refused.body}")
+        message = f"{status.phrase}: {refused.body}."
+        if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            message = f"the body has more than {pictures.Limits().max_bytes:,} bytes"
+        answer = error(status, code, message)
         self.status = f"{status.value} {status.phrase}"
         self.response_headers = [("Content-Type", answer.content_type)]
         self.content_length = len(answer.body)
@@ -241,7 +244,7 @@ def main() -> int:
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = create_server(model, host, port)
     log.info(
-        "serving %d classes on %s:%d after %.2f s",
+        "serving %d classes on %s:%s after %.2f s",
         len(model.classes),
         host,
         server.effective_port,

@@ -26,9 +26,10 @@ from typing import Any, NoReturn
 import numpy as np
 import onnx
 
+from trainer.artefact import CLASSES_FILE, MODEL_FILE, TRAINING_FILE, read_classes, write_json
 from trainer.features import Channel, DatasetError, extract
 from trainer.head import Fit, fit_head
-from trainer.model import assemble, read_classes, write_artefact
+from trainer.model import assemble
 from trainer.preprocess import Squash
 from trainer.settings import Folders, Hyperparameters, SettingsError
 from trainer.weights import BACKBONE_FILE
@@ -92,6 +93,8 @@ def train(folders: Folders) -> None:
         validation_features = extract(backbone, validation, squash, settings.mini_batch_size)
     with timings.step("head"):
         fit = fit_head(train_features, training.labels, len(classes), settings.seed)
+    if fit.at_grid_edge:
+        log.warning("the best l2=%.1e is at the edge of the grid: a better may lie outside", fit.l2)
 
     accuracies = {"train": fit.training_accuracy}
     if len(validation):
@@ -99,14 +102,18 @@ def train(folders: Folders) -> None:
         accuracies["validation"] = float((answers == validation.labels).mean())
     model = assemble(onnx.load(os.fspath(backbone)), fit.head, squash)
     report = _report(settings, classes, training, validation, fit, accuracies, timings)
-    write_artefact(folders.model, model, classes, squash, report)
+    folders.model.mkdir(parents=True, exist_ok=True)
+    write_json(folders.model / CLASSES_FILE, classes)
+    squash.write(folders.model)
+    write_json(folders.model / TRAINING_FILE, report)
+    onnx.save(model, os.fspath(folders.model / MODEL_FILE))
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
     log.info("trained in %.1f s", sum(timings.seconds.values()))
 
 
 def _read_classes(folders: Folders, settings: Hyperparameters) -> list[str]:
-    path = folders.channel("classes") / "classes.json"
+    path = folders.channel("classes") / CLASSES_FILE
     try:
         classes = read_classes(path)
     except FileNotFoundError:

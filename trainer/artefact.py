@@ -1,0 +1,29 @@
+"""The files of a trained model: their names, and reading and writing what is not the network.
+
+model.onnx: `image` uint8 [N, height, width, 3] to `probabilities` float32 [N, classes];
+classes.json: the class names, in the order of the probabilities;
+preprocessing.json: how a picture becomes `image`;
+training.json: how the model came to be, and how good it is.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+MODEL_FILE = "model.onnx"
+CLASSES_FILE = "classes.json"
+PREPROCESSING_FILE = "preprocessing.json"
+TRAINING_FILE = "training.json"
+
+
+def read_classes(path: Path) -> list[str]:
+    """The class names of a classes.json. Raises ValueError where it holds anything else."""
+    classes = json.loads(path.read_text("utf-8"))
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise ValueError(f"{path} must hold a JSON list of class names")
+    return classes
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` for people to read too."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
