@@ -448,7 +448,7 @@ class Batch:
             job["status"] = status
             self._state.save()
             shown = copy.deepcopy(job)
-        events.batch_job_changed(shown)
+        self._runtime.announce(events.batch_job_changed(shown))
 
     def _finish(self, job: Job, status: str, reason: str) -> None:
         with self._state.lock:

@@ -2,10 +2,9 @@
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from localcloud.batch import Batch
-from localcloud.ministack_seams import provide_resource_type
 from localcloud.service import Parameters, ServiceError, coerce
 
 # Properties by which CloudFormation only steers its own work.
@@ -15,10 +14,24 @@ Properties = dict[str, Any]
 Operation = Callable[[Parameters], Parameters]
 
 
-def install(batch: Batch) -> None:
+class Provide(Protocol):
+    """How a resource type is made known to CloudFormation."""
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        create: Callable[[str, Properties, str], tuple[str, dict[str, str]]],
+        update: Callable[[str, Properties, Properties, str], tuple[str, dict[str, str]]],
+        delete: Callable[[str, Properties], None],
+    ) -> None: ...
+
+
+def install(batch: Batch, provide: Provide) -> None:
     """Make the three types known to CloudFormation."""
     _provide(
         batch,
+        provide,
         "ComputeEnvironment",
         ("CreateComputeEnvironment", batch.create_compute_environment),
         ("UpdateComputeEnvironment", batch.update_compute_environment),
@@ -26,6 +39,7 @@ def install(batch: Batch) -> None:
     )
     _provide(
         batch,
+        provide,
         "JobQueue",
         ("CreateJobQueue", batch.create_job_queue),
         ("UpdateJobQueue", batch.update_job_queue),
@@ -34,6 +48,7 @@ def install(batch: Batch) -> None:
     # A job definition is never changed: each update registers a revision with an ARN of its own.
     _provide(
         batch,
+        provide,
         "JobDefinition",
         ("RegisterJobDefinition", batch.register_job_definition),
         None,
@@ -43,6 +58,7 @@ def install(batch: Batch) -> None:
 
 def _provide(
     batch: Batch,
+    provide: Provide,
     kind: str,
     making: tuple[str, Operation],
     changing: tuple[str, Operation] | None,
@@ -78,7 +94,7 @@ def _provide(
     def delete(physical_id: str, _: Properties) -> None:
         _plainly(remove, {member: physical_id})
 
-    provide_resource_type(f"AWS::Batch::{kind}", create=create, update=update, delete=delete)
+    provide(f"AWS::Batch::{kind}", create=create, update=update, delete=delete)
 
 
 def _request(batch: Batch, operation: str, properties: dict[str, Any]) -> Parameters:

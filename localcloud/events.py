@@ -6,11 +6,21 @@ integers, training jobs the same as text, endpoints as floats.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from localcloud.ministack_seams import put_event
-
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a service puts on the default bus; `resource` is the ARN of what changed."""
+
+    source: str
+    detail_type: str
+    detail: Record
+    resource: str
+
 
 _JOB_FIELDS = (
     "jobArn",
@@ -51,14 +61,14 @@ _TRAINING_FIELDS = (
 _TRAINING_TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime", "LastModifiedTime")
 
 
-def batch_job_changed(job: Record) -> None:
+def batch_job_changed(job: Record) -> Event:
     """`job` as DescribeJobs shows it."""
     detail = {name: job[name] for name in _JOB_FIELDS if job.get(name) is not None}
     detail["tags"] = {"resourceArn": job["jobArn"], **job["tags"]}
-    put_event("aws.batch", "Batch Job State Change", detail, job["jobArn"])
+    return Event("aws.batch", "Batch Job State Change", detail, job["jobArn"])
 
 
-def training_job_changed(job: Record, tags: list[Record]) -> None:
+def training_job_changed(job: Record, tags: list[Record]) -> Event:
     """`job` as DescribeTrainingJob shows it, its times in epoch seconds."""
     detail = {name: job[name] for name in _TRAINING_FIELDS if job.get(name) is not None}
     for name in _TRAINING_TIMES:
@@ -72,10 +82,12 @@ def training_job_changed(job: Record, tags: list[Record]) -> None:
         for transition in job["SecondaryStatusTransitions"]
     ]
     detail["Tags"] = {tag["Key"]: tag["Value"] for tag in tags}
-    put_event("aws.sagemaker", "SageMaker Training Job State Change", detail, job["TrainingJobArn"])
+    return Event(
+        "aws.sagemaker", "SageMaker Training Job State Change", detail, job["TrainingJobArn"]
+    )
 
 
-def endpoint_changed(endpoint: Record, tags: list[Record]) -> None:
+def endpoint_changed(endpoint: Record, tags: list[Record]) -> Event:
     """`endpoint` as DescribeEndpoint shows it. The event writes `InService` as IN_SERVICE, and
     never carries the FailureReason."""
     status = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", endpoint["EndpointStatus"]).upper()
@@ -89,4 +101,6 @@ def endpoint_changed(endpoint: Record, tags: list[Record]) -> None:
         "LastModifiedTime": endpoint["LastModifiedTime"] * 1000.0,
         "Tags": {tag["Key"]: tag["Value"] for tag in tags},
     }
-    put_event("aws.sagemaker", "SageMaker Endpoint State Change", detail, endpoint["EndpointArn"])
+    return Event(
+        "aws.sagemaker", "SageMaker Endpoint State Change", detail, endpoint["EndpointArn"]
+    )

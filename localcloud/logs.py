@@ -45,11 +45,11 @@ def readable(line: str) -> list[str]:
     try:
         record = json.loads(line)
     except ValueError:
-        return [line]
+        return line.splitlines()
     if not isinstance(record, dict) or "message" not in record:
         if isinstance(record, dict) and "_aws" in record:
             return []  # a metric in CloudWatch's embedded format
-        return [line]
+        return line.splitlines()
     extra = {k: v for k, v in record.items() if k not in _KNOWN_KEYS and k != "exception"}
     facts = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in extra.items())
     message = record["message"]

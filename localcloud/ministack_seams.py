@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from ministack.core.responses import request_scope
 from ministack.services import eventbridge, lambda_svc, sns
 from ministack.services.cloudformation import provisioners
 
+from localcloud.events import Event
 from localcloud.service import Request, Response
 from localcloud.settings import ACCOUNT, REGION
 
 log = logging.getLogger("localcloud")
+
+KNOWN_VERSION = "1.5.33"
+if (installed := metadata.version("ministack")) != KNOWN_VERSION:
+    raise ImportError(f"localcloud knows the inside of MiniStack {KNOWN_VERSION}, not {installed}")
 
 Json = dict[str, Any]
 
@@ -54,13 +60,35 @@ def provide_resource_type(
     provisioners._RESOURCE_HANDLERS[name] = {"create": create, "update": update, "delete": delete}
 
 
-def put_event(source: str, detail_type: str, detail: Json, resource: str) -> None:
+def take_numbers_as_numbers() -> None:
+    """A template's parameters arrive as text. CloudFormation turns them into what a property is;
+    MiniStack leaves an event source's concurrency as text, which then stops its poller."""
+    mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+    create, update = mapping["create"], mapping["update"]
+
+    def numbers(properties: Json) -> Json:
+        scaling = properties.get("ScalingConfig")
+        if not scaling:
+            return properties
+        changed = {name: int(value) for name, value in scaling.items()}
+        return {**properties, "ScalingConfig": changed}
+
+    def create_mapping(logical_id: str, properties: Json, stack: str) -> Any:
+        return create(logical_id, numbers(properties), stack)
+
+    def update_mapping(physical_id: str, old: Json, new: Json, stack: str) -> Any:
+        return update(physical_id, numbers(old), numbers(new), stack)
+
+    mapping.update(create=create_mapping, update=update_mapping)
+
+
+def put_event(event: Event) -> None:
     """An event on the default bus as an AWS service sends it (PutEvents refuses `aws.*`)."""
     entry = {
-        "Source": source,
-        "DetailType": detail_type,
-        "Detail": json.dumps(detail),
-        "Resources": [resource],
+        "Source": event.source,
+        "DetailType": event.detail_type,
+        "Detail": json.dumps(event.detail),
+        "Resources": [event.resource],
     }
     with request_scope(ACCOUNT, REGION):
         eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
@@ -137,17 +165,13 @@ def asgi_application() -> Any:
     return app.app
 
 
-def save_state() -> None:
-    """Write MiniStack's state now; it does so itself only when it is shut down in order."""
-    persistence.save_all(app._build_persistence_save_dict())
-
-
 def save_state_every(seconds: float) -> None:
-    """Keep the state on disk no older than this, for a machine that is switched off."""
+    """Keep the state on disk no older than this, for a machine that is switched off: MiniStack
+    writes it only when it is shut down in order."""
 
     def keep_saving() -> None:
         while True:
             time.sleep(seconds)
-            save_state()
+            persistence.save_all(app._build_persistence_save_dict())
 
     threading.Thread(target=keep_saving, name="save-state", daemon=True).start()

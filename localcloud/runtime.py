@@ -18,7 +18,7 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-from localcloud import ministack_seams
+from localcloud.events import Event
 from localcloud.images import Image, ImageStore, check_runs_here, image_name
 from localcloud.settings import OPERATOR_KEY, OPERATOR_SECRET, REGION, LocalCloudError, Settings
 from localcloud.state import State
@@ -98,10 +98,19 @@ class LogShipper:
 class Runtime:
     """Shared by Batch and SageMaker; methods that call AWS must run in a worker thread."""
 
-    def __init__(self, settings: Settings, build_environment: Mapping[str, str]):
+    def __init__(
+        self,
+        settings: Settings,
+        build_environment: Mapping[str, str],
+        *,
+        append_log: Callable[[str, str, list[tuple[int, str]]], None],
+        announce: Callable[[Event], None],
+    ):
+        """`append_log` writes (epoch ms, line) to a group's stream; `announce` sends an event."""
         self.settings = settings
         self.state = State(settings.state / "droplens.json")
-        self.logs = LogShipper(ministack_seams.append_log)
+        self.logs = LogShipper(append_log)
+        self.announce = announce
         self._images = ImageStore(settings.context, settings.images, build_environment)
         self.going_down = threading.Event()
         self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
@@ -151,7 +160,8 @@ class Runtime:
 
     def _client(self, service: str, credentials: Credentials | None = None) -> Any:
         used = credentials or Credentials(OPERATOR_KEY, OPERATOR_SECRET, "")
-        return boto3.client(
+        connect: Any = boto3.client  # typed for names that are written out only
+        return connect(
             service,
             endpoint_url=self.settings.url,
             region_name=REGION,

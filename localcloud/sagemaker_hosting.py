@@ -291,7 +291,8 @@ class Hosting:
                 endpoint["ProductionVariants"] = [_variant_summary(endpoint["_variant"])]
             self._state.save()
             shown = json.loads(json.dumps(endpoint))
-        events.endpoint_changed(shown, self._tags_of(endpoint["EndpointArn"]))
+        tags = self._tags_of(endpoint["EndpointArn"])
+        self._runtime.announce(events.endpoint_changed(shown, tags))
 
     def _forget(self, endpoint: Record) -> None:
         name = endpoint["EndpointName"]

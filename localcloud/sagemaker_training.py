@@ -159,7 +159,7 @@ class Training:
             raise JobFailed(_failure_reason(base, ended.code))
         if not stopped:
             self._move(job, "Uploading")
-        self._upload(job, base, s3)
+        self._upload(job, base, s3, needs_model=not stopped)
         if ended.stopped:
             return "Stopped", "Stopped"
         return ("Stopped", "MaxRuntimeExceeded") if stopped else ("Completed", "Completed")
@@ -226,15 +226,16 @@ class Training:
                 f'"s3:ListBucket" permissions on bucket "{bucket}".'
             )
 
-    def _upload(self, job: Record, base: Path, s3: Any) -> None:
-        """model.tar.gz, output.tar.gz where there is any, and the checkpoints."""
+    def _upload(self, job: Record, base: Path, s3: Any, *, needs_model: bool) -> None:
+        """model.tar.gz, output.tar.gz where there is any, and the checkpoints. A stopped job need
+        not have come to a model."""
         bucket, prefix = _bucket_and_key(job["OutputDataConfig"]["S3OutputPath"])
         home = "/".join(part for part in (prefix.rstrip("/"), job["TrainingJobName"]) if part)
         model_key = f"{home}/output/model.tar.gz"
         if any((base / "model").iterdir()):
             s3.upload_file(str(_archive(base / "model", base / "model.tar.gz")), bucket, model_key)
             job["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{bucket}/{model_key}"}
-        elif job["TrainingJobStatus"] == "InProgress":
+        elif needs_model:
             raise JobFailed("ClientError: Artifact upload failed: the container left no model")
         if any((base / "output" / "data").iterdir()):
             archive = _archive(base / "output" / "data", base / "output.tar.gz")
@@ -267,7 +268,8 @@ class Training:
             job["LastModifiedTime"] = now
             self._state.save()
             shown = json.loads(json.dumps(job))
-        events.training_job_changed(shown, self._tags_of(job["TrainingJobArn"]))
+        tags = self._tags_of(job["TrainingJobArn"])
+        self._runtime.announce(events.training_job_changed(shown, tags))
 
     def _end(self, job: Record, status: str, secondary: str) -> None:
         now = time.time()

@@ -25,7 +25,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from localcloud.batch import Batch
+from localcloud.batch_cloudformation import install as install_batch_types
 from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
+from localcloud.runtime import Runtime
+from localcloud.sagemaker import SageMaker
 from localcloud.settings import (
     HOST,
     REGION,
@@ -56,6 +60,7 @@ def server_environment(settings: Settings, caller: Mapping[str, str]) -> dict[st
         **build_environment(caller),
         "GATEWAY_PORT": str(settings.port),
         "BIND_HOST": HOST,
+        "MINISTACK_HOST": HOST,
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "PERSIST_STATE": "1",
@@ -108,19 +113,16 @@ def serve(settings: Settings) -> None:
     from hypercorn.config import Config
 
     from localcloud import ministack_seams as seams
-    from localcloud.batch import Batch
-    from localcloud.batch_cloudformation import install as install_batch_types
-    from localcloud.runtime import Runtime
-    from localcloud.sagemaker import SageMaker
 
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
     logging.getLogger("persistence").setLevel(logging.WARNING)  # a line per service and save
-    runtime = Runtime(settings, builds)
+    runtime = Runtime(settings, builds, append_log=seams.append_log, announce=seams.put_event)
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
     seams.serve("batch", batch.handle)
     seams.serve("sagemaker", sagemaker.handle)
-    install_batch_types(batch)
+    install_batch_types(batch, seams.provide_resource_type)
+    seams.take_numbers_as_numbers()
     seams.run_lambda_workers_with(interpreter)
     seams.invoke_rule_targets_asynchronously()
 

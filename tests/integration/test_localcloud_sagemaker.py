@@ -1,0 +1,409 @@
+"""SageMaker in the local cloud: training and endpoints are processes under its contract."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually, image, is_alive
+
+BUILT_IN = f"811284229777.dkr.ecr.{REGION}.amazonaws.com/image-classification:1"
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+
+
+class SageMaker:
+    """A bucket with two channels, a role, and jobs, models, endpoints as a test needs them."""
+
+    def __init__(self, cloud: Cloud):
+        self.cloud = cloud
+        self.api, self.runtime = cloud.client("sagemaker"), cloud.client("sagemaker-runtime")
+        self.s3, self.bucket = cloud.client("s3"), cloud.bucket("sagemaker-data")
+        self.role = cloud.role("sagemaker-role", "sagemaker.amazonaws.com")
+        self.events = cloud.queue_of_events("sagemaker-events", {"source": ["aws.sagemaker"]})
+        self.s3.put_object(Bucket=self.bucket, Key="packed/train/a/train.rec", Body=b"records")
+        self.s3.put_object(Bucket=self.bucket, Key="packed/train/", Body=b"")
+        self.s3.put_object(Bucket=self.bucket, Key="packed/classes.json", Body=b"[]")
+
+    def channel(self, name: str, prefix: str) -> dict[str, Any]:
+        uri = f"s3://{self.bucket}/{prefix}"
+        source = {"S3DataType": "S3Prefix", "S3Uri": uri}
+        return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+    def train(
+        self, name: str, hyperparameters: dict[str, str] | None = None, **changes: Any
+    ) -> str:
+        request = {
+            "TrainingJobName": name,
+            "RoleArn": self.role,
+            "AlgorithmSpecification": {
+                "TrainingImage": image("tiny-model"),
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [
+                    {"Name": "validation:accuracy", "Regex": r"Validation-accuracy=([0-9.]+)"}
+                ],
+            },
+            "HyperParameters": hyperparameters or {},
+            "InputDataConfig": [
+                self.channel("train", "packed/train/"),
+                self.channel("classes", "packed/classes.json"),
+            ],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/training/"},
+            "ResourceConfig": {
+                "InstanceType": "ml.g5.xlarge",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 10,
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "Tags": [{"Key": "run", "Value": name}],
+        }
+        self.api.create_training_job(**{**request, **changes})
+        return name
+
+    def trained(self, name: str) -> dict[str, Any]:
+        def over() -> dict[str, Any] | None:
+            job = dict(self.api.describe_training_job(TrainingJobName=name))
+            return None if job["TrainingJobStatus"] in ("InProgress", "Stopping") else job
+
+        return eventually(f"the end of {name}", over)
+
+    def model(self, name: str, content: dict[str, Any], model_image: str = "") -> None:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            body = json.dumps(content).encode()
+            info = tarfile.TarInfo("model.json")
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+        key = f"models/{name}.tar.gz"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=archive.getvalue())
+        self.api.create_model(
+            ModelName=name,
+            ExecutionRoleArn=self.role,
+            PrimaryContainer={
+                "Image": model_image or image("tiny-model"),
+                "ModelDataUrl": f"s3://{self.bucket}/{key}",
+            },
+        )
+
+    def config(self, name: str, **variant: Any) -> None:
+        serverless = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 2}}
+        variants = [{"VariantName": "v", "ModelName": name, **(variant or serverless)}]
+        self.api.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+
+    def serve(self, name: str, content: dict[str, Any] | None = None, **variant: Any) -> str:
+        self.model(name, content or {})
+        self.config(name, **variant)
+        tags = [{"Key": "run", "Value": "r1"}]
+        self.api.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=tags)
+        return name
+
+    def served(self, name: str, *states: str) -> dict[str, Any]:
+        wanted = states or ("InService", "Failed")
+
+        def over() -> dict[str, Any] | None:
+            endpoint = dict(self.api.describe_endpoint(EndpointName=name))
+            return endpoint if endpoint["EndpointStatus"] in wanted else None
+
+        return eventually(f"endpoint {name} in {wanted}", over)
+
+    def invoke(self, name: str, body: bytes, **changes: Any) -> dict[str, Any]:
+        request = {"EndpointName": name, "Body": body, "ContentType": "image/jpeg"}
+        return dict(self.runtime.invoke_endpoint(**{**request, **changes}))
+
+
+@pytest.fixture(scope="module")
+def sagemaker(cloud: Cloud) -> SageMaker:
+    return SageMaker(cloud)
+
+
+# ---- training
+
+
+def test_training_brings_the_channels_runs_and_takes_the_model_out(sagemaker: SageMaker) -> None:
+    name = sagemaker.train("train-well", {"color": "red"})
+    job = sagemaker.trained(name)
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Completed", "Completed")
+    uri = f"s3://{sagemaker.bucket}/training/{name}/output/model.tar.gz"
+    assert job["ModelArtifacts"] == {"S3ModelArtifacts": uri}
+    (metric,) = job["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("validation:accuracy", 0.75)
+    transitions = [step["Status"] for step in job["SecondaryStatusTransitions"]]
+    assert transitions == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
+
+    key = uri.removeprefix(f"s3://{sagemaker.bucket}/")
+    body = sagemaker.s3.get_object(Bucket=sagemaker.bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        member = archive.extractfile("model.json")
+        assert member is not None
+        assert json.loads(member.read()) == {"color": "red"}
+    (line,) = [
+        line for line in sagemaker.cloud.log_lines(TRAINING_LOGS, name) if line.startswith("data ")
+    ]
+    seen = json.loads(line.removeprefix("data "))
+    assert seen == {"train/a/train.rec": "records", "classes/classes.json": "[]"}
+
+
+def test_training_events_have_awss_shape(sagemaker: SageMaker) -> None:
+    name = sagemaker.train("train-told")
+    sagemaker.trained(name)
+
+    def told() -> list[dict[str, Any]]:
+        every = [e for e in sagemaker.events() if e["detail"].get("TrainingJobName") == name]
+        return every if every and every[-1]["detail"]["SecondaryStatus"] == "Completed" else []
+
+    events = eventually("the last event", told)
+    statuses = [e["detail"]["TrainingJobStatus"] for e in events]
+    assert statuses == ["InProgress"] * (len(events) - 1) + ["Completed"]
+    last = events[-1]
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"
+    assert last["detail-type"] == "SageMaker Training Job State Change"
+    assert last["resources"] == [arn] == [last["detail"]["TrainingJobArn"]]
+    assert last["detail"]["Tags"] == {"run": name}
+    assert "FailureReason" not in last["detail"]
+    for field in ("CreationTime", "TrainingStartTime", "TrainingEndTime", "LastModifiedTime"):
+        assert re.fullmatch(r"\d{13}", last["detail"][field])
+
+
+def test_a_failed_training_gives_the_containers_own_reason(sagemaker: SageMaker) -> None:
+    job = sagemaker.trained(sagemaker.train("train-badly", {"fail": "Class a has no pictures."}))
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"] == "AlgorithmError: Class a has no pictures., exit code: 1"
+    assert "ModelArtifacts" not in job or not job["ModelArtifacts"].get("S3ModelArtifacts")
+
+
+def test_the_built_in_algorithm_is_refused_with_the_reason(sagemaker: SageMaker) -> None:
+    algorithm = {"TrainingImage": BUILT_IN, "TrainingInputMode": "File"}
+    name = sagemaker.train("train-built-in", AlgorithmSpecification=algorithm)
+    job = sagemaker.trained(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "can run only on AWS" in job["FailureReason"]
+
+
+def test_a_channel_without_objects_fails_the_job_and_names_it(sagemaker: SageMaker) -> None:
+    channels = [sagemaker.channel("train", "packed/nothing/")]
+    job = sagemaker.trained(sagemaker.train("train-on-nothing", InputDataConfig=channels))
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "channel train" in job["FailureReason"]
+    assert "packed/nothing/" in job["FailureReason"]
+
+
+def test_training_past_its_time_is_stopped_and_keeps_what_it_made(sagemaker: SageMaker) -> None:
+    condition = {"MaxRuntimeInSeconds": 1}
+    name = sagemaker.train("train-long", {"sleep": "60"}, StoppingCondition=condition)
+    job = sagemaker.trained(name)
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    assert job["ModelArtifacts"]["S3ModelArtifacts"].endswith(f"{name}/output/model.tar.gz")
+    assert not job.get("FailureReason")
+
+
+def test_a_training_job_can_be_stopped(sagemaker: SageMaker) -> None:
+    name = sagemaker.train("train-stopped", {"sleep": "60"})
+    eventually("it runs", lambda: "CHILD" in str(sagemaker.cloud.log_lines(TRAINING_LOGS, name)))
+    sagemaker.api.stop_training_job(TrainingJobName=name)
+    job = sagemaker.trained(name)
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+    with pytest.raises(ClientError, match="Stopped"):
+        sagemaker.api.stop_training_job(TrainingJobName=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"TrainingJobName": "-starts-wrong"}, "ValidationException", "TrainingJobName"),
+        ({"TrainingJobName": "a" * 64}, "ValidationException", "less than or equal to 63"),
+        ({"TrainingJobName": "train-once"}, "ResourceInUse", "unique"),
+        ({"HyperParameters": {"a": "x" * 2501}}, "ValidationException", "2500"),
+        ({"EnableManagedSpotTraining": True}, "ValidationException", "MaxWaitTimeInSeconds"),
+        (
+            {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/no-such-role"},
+            "ValidationException",
+            "Could not assume role",
+        ),
+    ],
+)
+def test_a_training_request_that_sagemaker_would_refuse_is_refused(
+    sagemaker: SageMaker, change: dict[str, Any], code: str, says: str
+) -> None:
+    listed = sagemaker.api.list_training_jobs(NameContains="train-once")["TrainingJobSummaries"]
+    if not listed:
+        sagemaker.trained(sagemaker.train("train-once"))
+    with pytest.raises(ClientError, match=says) as refused:
+        sagemaker.train("train-refused", **change)
+    assert refused.value.response["Error"]["Code"] == code
+
+
+def test_lists_are_filtered_and_paged(sagemaker: SageMaker) -> None:
+    for number in range(3):
+        sagemaker.model(f"listed-{number}", {})
+    pages = sagemaker.api.get_paginator("list_models").paginate(
+        NameContains="LISTED-", PaginationConfig={"PageSize": 2}
+    )
+    names = [[model["ModelName"] for model in page["Models"]] for page in pages]
+    assert names == [["listed-2", "listed-1"], ["listed-0"]]
+
+
+# ---- hosting
+
+
+def test_an_endpoint_answers_with_its_model_and_any_bytes(sagemaker: SageMaker) -> None:
+    name = sagemaker.serve("serves", {"color": "red"})
+    endpoint = sagemaker.served(name)
+    assert endpoint["EndpointStatus"] == "InService", endpoint.get("FailureReason")
+    body = bytes(range(256)) * 100
+    answer = sagemaker.invoke(name, body, Accept="application/json")
+    said = json.loads(answer["Body"].read())
+    assert said["bytes"] == len(body)
+    assert (said["type"], said["accept"]) == ("image/jpeg", "application/json")
+    assert said["model"] == {"color": "red"}
+    assert answer["InvokedProductionVariant"] == "v"
+    assert answer["ContentType"] == "application/json"
+
+    def told() -> list[dict[str, Any]]:
+        return [e for e in sagemaker.events() if e["detail"].get("EndpointName") == name]
+
+    (event,) = eventually("its event", told)
+    detail = event["detail"]
+    assert event["detail-type"] == "SageMaker Endpoint State Change"
+    assert event["resources"] == [endpoint["EndpointArn"]]
+    assert detail["EndpointStatus"] == "IN_SERVICE"
+    assert detail["EndpointConfigName"] == name
+    assert detail["ProductionVariants"][0]["VariantName"] == "v"
+    assert detail["Tags"] == {"run": "r1"}
+    assert isinstance(detail["CreationTime"], float)
+    tags = sagemaker.api.list_tags(ResourceArn=endpoint["EndpointArn"])["Tags"]
+    assert tags == [{"Key": "run", "Value": "r1"}]
+
+
+def test_what_the_container_refuses_is_a_model_error_with_its_own_words(
+    sagemaker: SageMaker,
+) -> None:
+    name = sagemaker.serve("refuses")
+    sagemaker.served(name, "InService")
+    with pytest.raises(ClientError) as refused:
+        sagemaker.invoke(name, b"bad picture")
+    response = refused.value.response
+    assert response["Error"]["Code"] == "ModelError"
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert response["OriginalStatusCode"] == 400
+    assert json.loads(response["OriginalMessage"]) == {"error": "bad picture"}
+
+
+def test_a_container_that_dies_is_started_again(sagemaker: SageMaker) -> None:
+    name = sagemaker.serve("dies")
+    sagemaker.served(name, "InService")
+    first = json.loads(sagemaker.invoke(name, b"hello")["Body"].read())["pid"]
+    with pytest.raises(ClientError, match="ModelError"):
+        sagemaker.invoke(name, b"die")
+
+    def answers() -> int | None:
+        try:
+            return int(json.loads(sagemaker.invoke(name, b"hello")["Body"].read())["pid"])
+        except ClientError:
+            return None
+
+    assert eventually("an answer", answers) != first
+    assert sagemaker.served(name)["EndpointStatus"] == "InService"
+
+
+@pytest.mark.parametrize(
+    ("variant", "limit"),
+    [
+        ({}, 4 * 1024 * 1024),
+        ({"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}, 6 * 1024 * 1024),
+    ],
+    ids=["serverless", "realtime"],
+)
+def test_a_payload_may_be_as_long_as_sagemaker_takes_it(
+    sagemaker: SageMaker, variant: dict[str, Any], limit: int
+) -> None:
+    name = sagemaker.serve(f"long-{limit}", **variant)
+    sagemaker.served(name, "InService")
+    assert json.loads(sagemaker.invoke(name, b"x" * limit)["Body"].read())["bytes"] == limit
+    with pytest.raises(ClientError) as refused:
+        sagemaker.invoke(name, b"x" * (limit + 1))
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
+def test_an_endpoint_that_is_not_there_is_a_validation_error(sagemaker: SageMaker) -> None:
+    with pytest.raises(ClientError, match="not found") as refused:
+        sagemaker.invoke("nowhere", b"x")
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("broken", "did not pass the ping health check: it ended; its last lines: the weights"),
+        ("built-in", "can run only on AWS"),
+    ],
+)
+def test_an_endpoint_that_cannot_serve_is_failed_and_says_why(
+    sagemaker: SageMaker, case: str, says: str
+) -> None:
+    name = f"fails-{case}"
+    sagemaker.model(name, {"broken": True}, BUILT_IN if case == "built-in" else "")
+    sagemaker.config(name)
+    sagemaker.api.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    endpoint = sagemaker.served(name)
+    assert endpoint["EndpointStatus"] == "Failed"
+    assert says in endpoint["FailureReason"]
+
+    def told() -> list[dict[str, Any]]:
+        return [e for e in sagemaker.events() if e["detail"].get("EndpointName") == name]
+
+    (event,) = eventually("its event", told)
+    assert event["detail"]["EndpointStatus"] == "FAILED"
+    assert "FailureReason" not in event["detail"]
+
+
+def test_deleting_an_endpoint_ends_its_process(sagemaker: SageMaker) -> None:
+    name = sagemaker.serve("goes")
+    sagemaker.served(name, "InService")
+    pid = json.loads(sagemaker.invoke(name, b"hello")["Body"].read())["pid"]
+    assert is_alive(pid)
+    sagemaker.api.delete_endpoint(EndpointName=name)
+    eventually("its process ends", lambda: not is_alive(pid))
+
+    def gone() -> bool:
+        try:
+            sagemaker.api.describe_endpoint(EndpointName=name)
+        except ClientError as error:
+            return "Could not find endpoint" in str(error)
+        return False
+
+    eventually("it is forgotten", gone)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda s: s.model("twice", {}), "already existing model"),
+        (lambda s: s.config("no-such-model"), "Could not find model"),
+        (
+            lambda s: s.config("twice", InstanceType="ml.m5.large"),
+            "InitialInstanceCount must be given",
+        ),
+        (
+            lambda s: s.config(
+                "twice", ServerlessConfig={"MemorySizeInMB": 1500, "MaxConcurrency": 1}
+            ),
+            "MemorySizeInMB must be one of",
+        ),
+        (
+            lambda s: s.api.create_endpoint(EndpointName="e", EndpointConfigName="nothing"),
+            "Could not find endpoint configuration",
+        ),
+        (lambda s: s.api.list_domains(), "does not offer ListDomains"),
+    ],
+)
+def test_a_hosting_request_that_sagemaker_would_refuse_is_refused(
+    sagemaker: SageMaker, call: Callable[[SageMaker], Any], says: str
+) -> None:
+    if not sagemaker.api.list_models(NameContains="twice")["Models"]:
+        sagemaker.model("twice", {})
+    with pytest.raises(ClientError, match=says):
+        call(sagemaker)
