@@ -1,0 +1,84 @@
+"""One AWS account in this process, as the layer's tests see it."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from droplens.failures import Failures
+from droplens.runs import Runs
+from droplens.storage import Bucket
+
+from tests.unit.layer.fakes import FakeBatch, FakeSageMaker
+
+BUCKET = "droplens-bucket"
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is turned."""
+
+    now: datetime = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Cloud:
+    """One account: bucket, table, topic with a listening queue, picture queue, SageMaker, Batch."""
+
+    s3: Any
+    table: Any
+    sqs: Any
+    sns: Any
+    topic: str
+    notice_queue: str
+    picture_queue: str
+    bucket: Bucket
+    clock: Clock = field(default_factory=Clock)
+    batch: FakeBatch = field(default_factory=FakeBatch)
+    sagemaker: FakeSageMaker = field(default_factory=FakeSageMaker)
+
+    def runs(self, owner: str = "request-1") -> Runs:
+        return Runs(self.table, owner=owner, lease_seconds=900, clock=self.clock)
+
+    def failures(self, runs: Runs | None = None) -> Failures:
+        return Failures(runs or self.runs(), self.sns, self.topic)
+
+    def put(self, key: str, body: bytes = b"", **more: Any) -> Any:
+        return self.s3.put_object(Bucket=BUCKET, Key=key, Body=body, **more)
+
+    def json(self, key: str) -> Any:
+        return json.loads(self.bucket.read(key)[0])
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return [entry.key for entry in self.bucket.entries(prefix)]
+
+    def versions(self, key: str) -> int:
+        answer = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
+        return len(answer.get("Versions", []))
+
+    def notices(self) -> list[dict[str, str]]:
+        """The notifications sent since the last look."""
+        return [
+            {"subject": body["Subject"], "message": body["Message"]}
+            for body in self._drained(self.notice_queue)
+        ]
+
+    def queued(self) -> list[str]:
+        """The keys of the pictures put on the queue since the last look, in order."""
+        return [body["detail"]["object"]["key"] for body in self._drained(self.picture_queue)]
+
+    def _drained(self, queue: str) -> list[Any]:
+        found = []
+        while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                found.append(json.loads(message["Body"]))
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return found

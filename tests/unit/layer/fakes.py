@@ -1,0 +1,128 @@
+"""Small stand-ins for the services that moto does not run: SageMaker and Batch.
+
+They keep what they were told, validate every request against botocore's own service model, and
+raise the errors that AWS raises.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import botocore.session
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+REGION, ACCOUNT = "us-east-1", "123456789012"
+
+_SESSION = botocore.session.get_session()
+
+
+def refusal(code: str, operation: str, message: str = "refused") -> ClientError:
+    """The error that boto3 raises when AWS answers with `code`."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def check_request(service: str, operation: str, request: dict[str, Any]) -> None:
+    """Fail unless `request` is one that boto3 would send: names, types and lengths."""
+    shape = _SESSION.get_service_model(service).operation_model(operation).input_shape
+    problems = ParamValidator().validate(request, shape)
+    assert not problems.has_errors(), problems.generate_report()
+
+
+@dataclass
+class FakeBatch:
+    """Takes jobs; like Batch, also a second one of the same name."""
+
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+
+    def submit_job(self, **request: Any) -> dict[str, Any]:
+        check_request("batch", "SubmitJob", request)
+        self.jobs.append({**request, "jobId": f"job-{len(self.jobs)}"})
+        return {"jobId": self.jobs[-1]["jobId"], "jobName": request["jobName"]}
+
+    def list_jobs(self, **request: Any) -> dict[str, Any]:
+        check_request("batch", "ListJobs", request)
+        [name] = request["filters"][0]["values"]
+        found = [job for job in self.jobs if job["jobName"] == name]
+        return {"jobSummaryList": [{"jobId": job["jobId"], "jobName": name} for job in found]}
+
+
+@dataclass
+class FakeSageMaker:
+    """Jobs, models, configurations and endpoints by name. failing: operation to the error due."""
+
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made: dict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
+    )
+    tags: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+
+    @property
+    def endpoints(self) -> set[str]:
+        return set(self.made["Endpoint"])
+
+    def create_training_job(self, **request: Any) -> dict[str, Any]:
+        self._called("CreateTrainingJob", request)
+        name = request["TrainingJobName"]
+        if name in self.jobs:
+            raise refusal("ResourceInUse", "CreateTrainingJob")
+        self.jobs[name] = request
+        return {"TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"}
+
+    def describe_training_job(self, **request: Any) -> dict[str, Any]:
+        self._called("DescribeTrainingJob", request)
+        return self.jobs[request["TrainingJobName"]]
+
+    def list_tags(self, **request: Any) -> dict[str, Any]:
+        self._called("ListTags", request)
+        if request["ResourceArn"] not in self.tags:
+            raise refusal("ValidationException", "ListTags", "no such resource")
+        return {"Tags": self.tags[request["ResourceArn"]]}
+
+    def _called(self, operation: str, request: dict[str, Any]) -> None:
+        check_request("sagemaker", operation, request)
+        self.calls.append(operation)
+        if operation in self.failing:
+            raise refusal(self.failing[operation], operation)
+
+    def _verb(self, verb: str, kind: str) -> Callable[..., dict[str, Any]]:
+        def call(**request: Any) -> dict[str, Any]:
+            self._called(f"{verb}{kind}", request)
+            name, known = request[f"{kind}Name"], self.made[kind]
+            if (name in known) == (verb == "Create"):  # AWS has one code for both refusals
+                raise refusal("ValidationException", f"{verb}{kind}")
+            if verb == "Create":
+                known[name] = request
+            return known.pop(name) if verb == "Delete" else known[name]
+
+        return call
+
+    def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
+        verb, _, kind = name.partition("_")
+        kind = "".join(word.capitalize() for word in kind.split("_"))
+        if verb in ("create", "describe", "delete") and kind in self.made:
+            return self._verb(verb.capitalize(), kind)
+        raise AttributeError(name)
+
+
+@dataclass
+class FakeRuntime:
+    """Answers with `answer(picture)`; an endpoint that `serves` denies is one not found."""
+
+    answer: Callable[[bytes], Any]
+    serves: Callable[[str], bool] = lambda name: True
+    asked: list[str] = field(default_factory=list)
+    error: Exception | None = None
+
+    def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
+        check_request("sagemaker-runtime", "InvokeEndpoint", request)
+        self.asked.append(request["EndpointName"])
+        if self.error is not None:
+            raise self.error
+        if not self.serves(request["EndpointName"]):
+            raise refusal("ValidationError", "InvokeEndpoint", "Endpoint not found")
+        return {"Body": io.BytesIO(json.dumps(self.answer(request["Body"])).encode())}

@@ -1,0 +1,99 @@
+"""Runs, cards, pictures and records that the layer's tests are made of."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from droplens import layout
+from droplens.card import Measurement, ModelCard
+from droplens.cards import Cards
+from droplens.pictures import Preprocessing, prepare
+from droplens.recordio import RecordWriter
+from droplens.runs import RunKey
+from PIL import Image
+
+from tests.unit.layer.account import Cloud
+
+RUN = RunKey("cars", "20261122-120000-1a2b3c")
+NAME = "droplens-cars-20261122-120000-1a2b3c"
+SIDE = 64
+
+
+def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (80, 70)) -> bytes:
+    """A picture of one colour."""
+    out = BytesIO()
+    Image.new("RGB", size, colour).save(out, "JPEG")
+    return out.getvalue()
+
+
+def redness(picture: bytes) -> list[float]:
+    """What a model of two classes, "blue" and "red", says of a picture."""
+    with Image.open(BytesIO(picture)) as image:
+        red, _, blue = image.convert("RGB").resize((1, 1)).getpixel((0, 0))  # type: ignore[misc]
+    share = (red + 1) / (red + blue + 2)
+    return [1 - share, share]
+
+
+def card(run_id: str = RUN.run_id, classifier: str = "cars", **changes: Any) -> ModelCard:
+    """A model card of the two classes that `redness` tells apart."""
+    values: dict[str, Any] = {
+        "classifier": classifier,
+        "run_id": run_id,
+        "endpoint": f"droplens-{classifier}-{run_id}",
+        "trainer": "droplens",
+        "classes": ("blue", "red"),
+        "preprocessing": Preprocessing(SIDE),
+        "measured": Measurement(
+            pictures=10, available=10, accuracy=0.9, top5=1.0, latency_ms_p50=5, latency_ms_p95=9
+        ),
+        "confident_from": 0.8,
+        "promoted_at": "2026-11-22T12:30:00+00:00",
+    }
+    return ModelCard(**{**values, **changes})
+
+
+def go_live(cards: Cards, model: ModelCard) -> ModelCard:
+    """Store the card as a promotion does, and make it live."""
+    cards.keep(model)
+    return cards.make_live(model)
+
+
+def pack(
+    cloud: Cloud,
+    run: RunKey = RUN,
+    classes: tuple[str, ...] = ("blue", "red"),
+    validation: int = 12,
+    wrong: int = 0,
+) -> None:
+    """Write a packed dataset of red and blue pictures, as batch_prep leaves one.
+
+    wrong: so many of the validation records carry the label of the other colour.
+    """
+    prefix = layout.packed_prefix(run.classifier, run.run_id)
+    records = {}
+    for channel, count in (("train", 20), ("validation", validation)):
+        rec, idx = BytesIO(), BytesIO()
+        with RecordWriter(rec, idx) as writer:
+            for number in range(count):
+                truth = number % 2
+                colour = (220 - number, 10, 20) if truth else (20, 10, 220 - number)
+                picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
+                label = 1 - truth if channel == "validation" and number < wrong else truth
+                writer.write(number, label, picture)
+        records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
+        cloud.put(f"{prefix}{channel}/{channel}.rec", rec.getvalue())
+        cloud.put(f"{prefix}{channel}/{channel}.idx", idx.getvalue())
+    manifest = {
+        "schema": "droplens.dataset.v1",
+        "classes": classes,
+        "counts": {"train": 20, "validation": validation, "skipped": 0},
+        "preprocessing": {"shorter_side": SIDE, "crop": None, "quality": 95},
+        "bytes": records,
+    }
+    cloud.put(f"{prefix}dataset.json", json.dumps(manifest).encode())
+
+
+def recorded(root: Path, name: str) -> dict[str, Any]:
+    """One of the events in events/."""
+    return dict(json.loads((root / "events" / f"{name}.json").read_text("utf-8")))

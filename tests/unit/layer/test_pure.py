@@ -1,0 +1,348 @@
+"""Keys, names, cards, answers and settings: the parts that know no AWS client."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from droplens import layout, naming, result
+from droplens.card import CardError, ModelCard
+from droplens.errors import UserError
+from droplens.result import UnexpectedAnswer, parse_probabilities, rank
+from droplens.routing import Router
+from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.layer.made import card
+
+CLASSIFIERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
+PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+# --- layout
+
+
+@pytest.mark.parametrize(
+    ("key", "classifier", "source"),
+    [
+        ("datasets/cars/_READY", "cars", "datasets/cars/"),
+        ("datasets/cars.zip", "cars", "datasets/cars.zip"),
+        ("datasets/cars.tar", "cars", "datasets/cars.tar"),
+        ("datasets/cars.tar.gz", "cars", "datasets/cars.tar.gz"),
+        ("datasets/cars.tgz", "cars", "datasets/cars.tgz"),
+        # Names that cannot be: they are told to their owner, so they are found all the same.
+        ("datasets/Cars/_READY", "Cars", "datasets/Cars/"),
+        ("datasets/a/b/_READY", "a/b", "datasets/a/b/"),
+        ("datasets/v1.2.zip", "v1.2", "datasets/v1.2.zip"),
+    ],
+)
+def test_a_marker_or_an_archive_completes_a_dataset(key: str, classifier: str, source: str) -> None:
+    assert layout.dataset_source(key) == layout.DatasetSource(classifier, source)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datasets/cars/audi/1.jpg",
+        "datasets/cars/audi/photos.zip",
+        "datasets/cars/_READY.txt",
+        "datasets/cars.ZIP",
+        "datasets/_READY",
+        "datasets//_READY",
+        "datasets/.zip",
+        "datasets/.tar.gz",
+        "datasets/",
+        "input/cars/_READY",
+        "packed/cars.zip",
+    ],
+)
+def test_any_other_object_completes_none(key: str) -> None:
+    assert layout.dataset_source(key) is None
+
+
+@pytest.mark.parametrize("name", ["a", "0", "cars", "cars-24", "a--b", "x" * 31])
+def test_names_that_a_classifier_can_have(name: str) -> None:
+    assert layout.is_classifier_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-cars", "Cars", "cars_24", "a/b", "autos é", "x" * 32, "a\n"]
+)
+def test_names_that_a_classifier_cannot_have(name: str) -> None:
+    assert not layout.is_classifier_name(name)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("input/cars/a.jpg", "cars"),
+        ("input/cars/2026/a.jpg", "cars"),
+        ("input/cars", None),
+        ("input/a.jpg", None),
+        ("input/My Photos/a.jpg", None),
+        ("input//a.jpg", None),
+    ],
+)
+def test_a_picture_names_its_classifier_in_front(key: str, named: str | None) -> None:
+    assert layout.named_classifier(key) == named
+
+
+@pytest.mark.parametrize(
+    ("key", "result_key"),
+    [
+        ("input/cars/a.jpg", "results/cars/a.jpg.json"),
+        ("input/cars/b/a.jpg", "results/cars/b/a.jpg.json"),
+        ("input/cars/cars/a.jpg", "results/cars/cars/a.jpg.json"),
+        ("input/a.jpg", "results/cars/a.jpg.json"),
+        ("input/birds/a.jpg", "results/cars/birds/a.jpg.json"),
+        ("input/cars-2/a.jpg", "results/cars/cars-2/a.jpg.json"),
+    ],
+)
+def test_where_the_answer_of_cars_stands(key: str, result_key: str) -> None:
+    assert layout.result_key(key, "cars") == result_key
+
+
+@given(classifier=CLASSIFIERS, path=PATHS, other=PATHS)
+def test_pictures_that_name_their_classifier_share_no_result(
+    classifier: str, path: str, other: str
+) -> None:
+    one, two = (f"input/{classifier}/{name}" for name in (path, other))
+    keys = {layout.result_key(key, classifier) for key in (one, two)}
+    assert len(keys) == len({one, two})
+    assert all(key.startswith(f"results/{classifier}/") and key.endswith(".json") for key in keys)
+
+
+@given(classifier=CLASSIFIERS, path=PATHS)
+def test_nothing_that_the_system_writes_is_a_picture_or_a_dataset(
+    classifier: str, path: str
+) -> None:
+    run = "20261122-120000-1a2b3c"
+    for key in (
+        layout.result_key(f"input/{path}", classifier),
+        layout.packed_prefix(classifier, run) + path,
+        layout.training_prefix(classifier, run) + path,
+        layout.live_card_key(classifier),
+        layout.card_key(classifier, run),
+        layout.DEFAULT_CLASSIFIER_KEY,
+    ):
+        assert not layout.is_picture_key(key)
+        assert layout.dataset_source(key) is None
+
+
+@given(classifier=CLASSIFIERS)
+def test_the_cards_of_a_classifier_are_never_the_default_s_key(classifier: str) -> None:
+    assert layout.live_card_key(classifier) != layout.DEFAULT_CLASSIFIER_KEY
+
+
+def test_a_folder_marker_is_no_picture() -> None:
+    assert layout.is_picture_key("input/cars/a.jpg")
+    assert not layout.is_picture_key("input/cars/")
+    assert not layout.is_picture_key("datasets/cars/a.jpg")
+
+
+# --- naming
+
+
+@given(earlier=MOMENTS, seconds=st.integers(1, 10**9), one=PATHS, two=PATHS)
+def test_run_ids_sort_by_age(earlier: datetime, seconds: int, one: str, two: str) -> None:
+    later = earlier + timedelta(seconds=seconds)
+    assert naming.run_id(earlier, one) < naming.run_id(later, two)
+
+
+def test_a_run_id_is_that_of_its_dataset_version_whatever_the_time_zone() -> None:
+    moment = datetime.fromisoformat("2026-11-22T13:00:00+01:00")
+    run_id = naming.run_id(moment, "datasets/cars/_READY\nversion-1")
+    assert run_id == naming.run_id(moment.astimezone(UTC), "datasets/cars/_READY\nversion-1")
+    assert re.fullmatch(r"20261122-120000-[0-9a-f]{6}", run_id)
+    assert run_id != naming.run_id(moment, "datasets/cars/_READY\nversion-2")
+
+
+@given(
+    stack=st.from_regex(r"[a-z](-?[a-z0-9])*", fullmatch=True).filter(lambda name: len(name) <= 30),
+    classifier=CLASSIFIERS,
+    moment=MOMENTS,
+)
+def test_every_name_fits_sagemaker_and_says_its_run(
+    stack: str, classifier: str, moment: datetime
+) -> None:
+    run = naming.run_id(moment, classifier)
+    name = naming.resource_name(stack, classifier, run)
+    assert len(name) <= 63
+    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
+    assert name == name.lower()
+    assert name.startswith(f"{stack}-")
+    assert name.endswith(f"-{run}")
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    run = "20261122-120000-1a2b3c"
+    stack = "s" * 30
+    names = {naming.resource_name(stack, "classifier-" + end, run) for end in "abc"}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("stack", ["Droplens", "drop_lens", "s" * 31, "a--b", "1st", ""])
+def test_a_stack_name_that_sagemaker_or_iam_could_not_take_is_told(stack: str) -> None:
+    with pytest.raises(UserError, match=r"lower-case letters.*at most 30"):
+        naming.resource_name(stack, "cars", "20261122-120000-1a2b3c")
+
+
+# --- routing
+
+
+def test_a_picture_goes_to_the_classifier_that_it_names_if_that_one_is_known() -> None:
+    router = Router(lambda name: name == "cars", lambda: "birds")
+    assert router.classifier_for("input/cars/a.jpg") == "cars"
+    assert router.classifier_for("input/plants/a.jpg") == "birds"
+    assert router.classifier_for("input/a.jpg") == "birds"
+
+
+def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
+    assert Router(lambda name: False, lambda: None).classifier_for("input/a.jpg") is None
+
+
+# --- model card
+
+
+@pytest.mark.parametrize("changes", [{}, {"confident_from": None, "replaces": "20261101-000000-a"}])
+def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
+    model = card(classes=("Škoda", "Citroën C4", "比亚迪"), **changes)
+    assert ModelCard.from_json(model.to_json()) == model
+
+
+def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
+    document = {**json.loads(card().to_json()), "schema": "droplens.model-card.v9"}
+    with pytest.raises(CardError, match=r"droplens\.model-card\.v9"):
+        ModelCard.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("missing", json.loads(card().to_json()))
+def test_a_card_that_lacks_anything_is_refused(missing: str) -> None:
+    document = json.loads(card().to_json())
+    del document[missing]
+    with pytest.raises(CardError):
+        ModelCard.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"\xff"])
+def test_a_card_that_is_none_is_refused(text: bytes) -> None:
+    with pytest.raises(CardError):
+        ModelCard.from_json(text)
+
+
+# --- answers
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_ranking_holds_the_best_five_in_order(probabilities: list[float]) -> None:
+    classes = tuple(f"class {number}" for number in range(len(probabilities)))
+    ranked = rank(probabilities, card(classes=classes))
+    assert len(ranked) == min(5, len(classes))
+    assert ranked[0].probability == round(max(probabilities), 6)
+    assert [entry.probability for entry in ranked] == sorted(
+        (entry.probability for entry in ranked), reverse=True
+    )
+    assert len({entry.label for entry in ranked}) == len(ranked)
+
+
+def test_ties_are_broken_in_class_order() -> None:
+    ranked = rank([0.25, 0.25, 0.25, 0.25], card(classes=("d", "c", "b", "a")))
+    assert [entry.label for entry in ranked] == ["d", "c", "b", "a"]
+
+
+def test_a_probability_a_hair_above_one_is_one() -> None:
+    assert rank([1.0000009, 0.0], card())[0].probability == 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not a list"),
+        (b"no", "not a list"),
+        (b'{"predictions": []}', "not a list"),
+        (b'"01"', "not a list"),
+        (b"0.5", "not a list"),
+        (b'[0.5, "many"]', "not a list"),
+        (b"[0.5, null]", "not a list"),
+        (b"[[0.5], [0.5]]", "not a list"),
+        (b"[1.0]", "1 probabilities for 2"),
+        (b"[0.2, 0.3, 0.5]", "3 probabilities for 2"),
+        (b"[NaN, 0.5]", "no probabilities"),
+        (b"[Infinity, 0.5]", "no probabilities"),
+        (b"[-0.1, 1.1]", "no probabilities"),
+        (b"[3.1, -2.7]", "no probabilities"),
+    ],
+)
+def test_an_answer_that_is_not_one_probability_per_class_is_unexpected(
+    body: bytes, why: str
+) -> None:
+    with pytest.raises(UnexpectedAnswer, match=why):
+        parse_probabilities(body, 2)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=200))
+def test_probabilities_are_read_as_they_were_sent(probabilities: list[float]) -> None:
+    assert parse_probabilities(json.dumps(probabilities).encode(), len(probabilities)) == (
+        probabilities
+    )
+
+
+def test_json_of_a_result_keeps_every_script_readable() -> None:
+    text = result.to_json({"label": "Škoda 比亚迪"}).decode()
+    assert "Škoda 比亚迪" in text
+
+
+# --- settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EveryKind(Settings):
+    name: str
+    count: int
+    share: float
+    wanted: bool
+
+
+EVERY_KIND = {"NAME": "x", "COUNT": "3", "SHARE": "0.25", "WANTED": "true"}
+
+
+def test_settings_are_read_by_their_type() -> None:
+    settings = _EveryKind.from_environment({**EVERY_KIND, "OTHER": "ignored"})
+    assert settings == _EveryKind(name="x", count=3, share=0.25, wanted=True)
+
+
+@pytest.mark.parametrize("variable", EVERY_KIND)
+def test_a_missing_variable_is_named(variable: str) -> None:
+    environment = {name: text for name, text in EVERY_KIND.items() if name != variable}
+    with pytest.raises(SettingsError, match=f"{variable} is not set"):
+        _EveryKind.from_environment(environment)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("COUNT", "3.5"), ("SHARE", "much"), ("WANTED", "True"), ("WANTED", "1")]
+)
+def test_a_malformed_variable_is_named_with_what_it_holds(variable: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}='{re.escape(text)}'"):
+        _EveryKind.from_environment({**EVERY_KIND, variable: text})
+
+
+def test_without_an_argument_the_process_s_environment_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BUCKET", "RUNS_TABLE", "EVENT_BUS"):
+        monkeypatch.setenv(name, name.lower())
+    assert ClassificationSettings.from_environment().bucket == "bucket"
+
+
+def test_every_settings_field_has_a_type_that_can_be_read() -> None:
+    environment = {"USE_SPOT": "true"}
+    numbers = TrainingSettings.__dataclass_fields__
+    for name in numbers:
+        environment.setdefault(name.upper(), "1")
+    settings = TrainingSettings.from_environment(environment)
+    assert math.isclose(settings.learning_rate, 1.0)
+    assert settings.use_spot is True
