@@ -5,8 +5,10 @@ server process, since MiniStack reads its settings from the environment when it 
 """
 
 import asyncio
+import contextvars
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -129,6 +131,21 @@ def invoke_rule_targets_asynchronously() -> None:
         lambda_svc.invoke_async_with_retry(record, json.loads(payload))
 
     eventbridge._dispatch_to_lambda = dispatch
+
+
+def deliver_roughly(copies: int = 2, seconds: float = 2.0) -> None:
+    """Deliver every event `copies` times, each after a delay of its own of up to `seconds`, and so
+    in any order: the worst that EventBridge promises, for tests of what must bear it."""
+    deliver = eventbridge._invoke_target
+
+    def roughly(*what: Any) -> None:
+        for _ in range(copies):
+            scope = contextvars.copy_context()
+            late = threading.Timer(random.uniform(0, seconds), scope.run, (deliver, *what))
+            late.daemon = True
+            late.start()
+
+    eventbridge._invoke_target = roughly
 
 
 def run_lambda_workers_with(interpreter: Path) -> None:
