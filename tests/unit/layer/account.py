@@ -8,7 +8,6 @@ from typing import Any
 from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.storage import Bucket
-
 from tests.unit.layer.fakes import FakeBatch, FakeSageMaker
 
 BUCKET = "droplens-bucket"

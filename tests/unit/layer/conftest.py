@@ -6,11 +6,11 @@ from typing import Any
 
 import boto3
 import pytest
-from droplens.cards import Cards
-from droplens.storage import Bucket
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
+from droplens.cards import Cards
+from droplens.storage import Bucket
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import ACCOUNT
 

@@ -111,10 +111,10 @@ class FakeSageMaker:
 
 @dataclass
 class FakeRuntime:
-    """Answers with `answer(picture)`; an endpoint that `serves` denies is one not found."""
+    """Answers with `answer(picture)`; endpoints that are `gone` are not found."""
 
     answer: Callable[[bytes], Any]
-    serves: Callable[[str], bool] = lambda name: True
+    gone: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     error: Exception | None = None
 
@@ -123,6 +123,6 @@ class FakeRuntime:
         self.asked.append(request["EndpointName"])
         if self.error is not None:
             raise self.error
-        if not self.serves(request["EndpointName"]):
+        if request["EndpointName"] in self.gone:
             raise refusal("ValidationError", "InvokeEndpoint", "Endpoint not found")
         return {"Body": io.BytesIO(json.dumps(self.answer(request["Body"])).encode())}

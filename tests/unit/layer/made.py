@@ -5,14 +5,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from droplens import layout
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from droplens.runs import RunKey
-from PIL import Image
-
 from tests.unit.layer.account import Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")

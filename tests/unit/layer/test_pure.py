@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from droplens import layout, naming, result
 from droplens.card import CardError, ModelCard
 from droplens.errors import UserError
 from droplens.result import UnexpectedAnswer, parse_probabilities, rank
 from droplens.routing import Router
 from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.layer.made import card
 
 CLASSIFIERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
@@ -202,7 +202,7 @@ def test_a_picture_goes_to_the_classifier_that_it_names_if_that_one_is_known() -
 
 
 def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
-    assert Router(lambda name: False, lambda: None).classifier_for("input/a.jpg") is None
+    assert Router(lambda _: False, lambda: None).classifier_for("input/a.jpg") is None
 
 
 # --- model card

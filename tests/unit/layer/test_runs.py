@@ -1,0 +1,176 @@
+"""Runs against a real conditional store: claims, ends, and what late or parallel events do."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+
+from droplens.runs import IN_PROGRESS, Run, RunKey, Runs, Stage, Status
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.made import RUN
+
+DATASET = {"key": "datasets/cars/", "version": "v1", "etag": "e1"}
+
+
+@pytest.fixture
+def runs(cloud: Cloud) -> Runs:
+    """The table as request-1 sees it, with one open run."""
+    runs = cloud.runs()
+    assert runs.open(RUN, DATASET)
+    return runs
+
+
+def known(runs: Runs) -> Run:
+    run = runs.get(RUN)
+    assert run is not None
+    return run
+
+
+def test_an_opened_run_is_being_packed(runs: Runs) -> None:
+    run = known(runs)
+    assert run.status is Status.PACKING
+    assert not run.ended
+    assert run.facts["dataset"] == DATASET
+    assert run.facts["created_at"] == "2026-11-22T12:00:00+00:00"
+
+
+def test_a_run_is_opened_once(runs: Runs) -> None:
+    assert not runs.open(RUN, {"key": "another"})
+    assert known(runs).facts["dataset"] == DATASET
+
+
+def test_there_is_no_run_that_nobody_opened(cloud: Cloud) -> None:
+    runs = cloud.runs()
+    assert runs.get(RUN) is None
+    assert not runs.claim(RUN, Stage.TRAIN)
+    assert not runs.end(RUN, Status.FAILED)
+    assert not runs.replace(RUN, by="x")
+    runs.note(RUN, fact=1)
+    runs.finish(RUN, Stage.PACK)
+    assert runs.get(RUN) is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "status"),
+    [
+        (Stage.PACK, Status.PACKING),
+        (Stage.TRAIN, Status.TRAINING),
+        (Stage.DEPLOY, Status.DEPLOYING),
+        (Stage.PROMOTE, Status.MEASURING),
+    ],
+)
+def test_a_claim_says_where_the_run_stands(runs: Runs, stage: Stage, status: Status) -> None:
+    assert runs.claim(RUN, stage)
+    assert known(runs).status is status
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_claimed_stage_is_not_another_s(cloud: Cloud, runs: Runs, stage: Stage) -> None:
+    assert runs.claim(RUN, stage)
+    assert not cloud.runs("request-2").claim(RUN, stage)
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_retry_of_the_same_request_takes_its_stage_up_again(runs: Runs, stage: Stage) -> None:
+    assert runs.claim(RUN, stage)
+    assert runs.claim(RUN, stage)
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_finished_stage_is_claimed_by_nobody(cloud: Cloud, runs: Runs, stage: Stage) -> None:
+    runs.claim(RUN, stage)
+    runs.finish(RUN, stage, found=7)
+    cloud.clock.turn(10_000)
+    assert not runs.claim(RUN, stage)
+    assert not cloud.runs("request-2").claim(RUN, stage)
+    assert known(runs).facts["found"] == 7
+
+
+def test_a_dead_holder_is_succeeded_once_its_lease_has_run_out(cloud: Cloud, runs: Runs) -> None:
+    assert runs.claim(RUN, Stage.PACK)
+    second, third = cloud.runs("request-2"), cloud.runs("request-3")
+    cloud.clock.turn(900)
+    assert not second.claim(RUN, Stage.PACK)
+    cloud.clock.turn(1)
+    assert second.claim(RUN, Stage.PACK)
+    assert not third.claim(RUN, Stage.PACK)
+    assert not runs.claim(RUN, Stage.PACK)
+
+
+@pytest.mark.parametrize("late", [Stage.PACK, Stage.TRAIN, Stage.DEPLOY])
+def test_a_late_event_does_not_turn_a_run_back(cloud: Cloud, runs: Runs, late: Stage) -> None:
+    assert runs.claim(RUN, Stage.PROMOTE)
+    cloud.clock.turn(10_000)
+    assert not runs.claim(RUN, late)
+    assert known(runs).status is Status.MEASURING
+
+
+@pytest.mark.parametrize("end", [status for status in Status if status not in IN_PROGRESS])
+def test_an_end_is_reached_once_and_nothing_follows_it(runs: Runs, end: Status) -> None:
+    assert runs.end(RUN, end, reason="first")
+    assert not runs.end(RUN, Status.FAILED, reason="second")
+    assert not any(runs.claim(RUN, stage) for stage in Stage)
+    run = known(runs)
+    assert (run.status, run.ended, run.facts["reason"]) == (end, True, "first")
+
+
+def test_only_a_live_run_is_replaced(runs: Runs) -> None:
+    assert not runs.replace(RUN, by="next")
+    runs.end(RUN, Status.LIVE)
+    assert runs.replace(RUN, by="next")
+    assert not runs.replace(RUN, by="another")
+    assert known(runs).status is Status.REPLACED
+    assert known(runs).facts["replaced_by"] == "next"
+
+
+def test_facts_of_every_kind_are_kept(runs: Runs) -> None:
+    runs.note(RUN, accuracy=0.1, sizes=[1, 2.5], nested={"share": 0.3, "words": ("a",)})
+    facts = known(runs).facts
+    assert float(facts["accuracy"]) == 0.1
+    assert [float(size) for size in facts["sizes"]] == [1, 2.5]
+    assert float(facts["nested"]["share"]) == 0.3
+
+
+def test_a_run_is_found_by_its_dataset_s_version(cloud: Cloud, runs: Runs) -> None:
+    newer = RunKey("cars", "20261123-000000-ffffff")
+    runs.open(newer, {**DATASET, "version": "v2"})
+    runs.open(RunKey("birds", "20261124-000000-ffffff"), DATASET)
+    found = runs.find_by_dataset("cars", "v1")
+    assert found is not None
+    assert found.key == RUN
+    assert runs.find_by_dataset("cars", "v3") is None
+
+
+def test_a_classifier_is_known_from_its_first_run_on(runs: Runs) -> None:
+    assert runs.any_of("cars")
+    assert not runs.any_of("car")
+
+
+def test_the_older_live_runs_are_those_of_the_same_classifier(runs: Runs) -> None:
+    names = ["20261101-000000-a", "20261102-000000-b", "20261103-000000-c", "20261201-000000-d"]
+    for classifier in ("cars", "birds"):
+        for name in names:
+            runs.open(RunKey(classifier, name), DATASET)
+            runs.end(RunKey(classifier, name), Status.FAILED if name == names[1] else Status.LIVE)
+    found = [run.key for run in runs.live_before(RUN)]
+    assert found == [RunKey("cars", names[0]), RunKey("cars", names[2])]
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_of_parallel_claims_exactly_one_wins(cloud: Cloud, runs: Runs, stage: Stage) -> None:
+    def claim(number: int) -> bool:
+        table = boto3.resource("dynamodb").Table(cloud.table.name)
+        return Runs(table, owner=f"request-{number}").claim(RUN, stage)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(claim, range(16))) == 1
+
+
+def test_of_parallel_opens_and_ends_exactly_one_wins(cloud: Cloud) -> None:
+    def act(number: int) -> tuple[bool, bool]:
+        runs = Runs(boto3.resource("dynamodb").Table(cloud.table.name), owner=str(number))
+        return runs.open(RUN, DATASET), runs.end(RUN, Status.FAILED)
+
+    with ThreadPoolExecutor(8) as pool:
+        opened, ended = zip(*pool.map(act, range(16)), strict=True)
+    assert (sum(opened), sum(ended)) == (1, 1)
