@@ -1,0 +1,134 @@
+"""A trainer to run: SageMaker's folders with drawn records in them, and the real processes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from droplens.pictures import Preprocessing, prepare
+from droplens.recordio import RecordWriter
+from tests.e2e.drawn import drawing
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = ("checks", "rings", "stripes")
+SIDE = 64
+STARTUP_SECONDS = 120
+
+Labelled = Sequence[tuple[int, bytes]]
+
+
+def drawn_records(per_class: int, first_seed: int = 0) -> list[tuple[int, bytes]]:
+    """Label and JPEG of `per_class` drawings of each class, the classes mixed."""
+    preprocessing = Preprocessing(shorter_side=SIDE + 10)
+    return [
+        (label, prepare(drawing(name, seed, (120, 100)), preprocessing)[0])
+        for seed in range(first_seed, first_seed + per_class)
+        for label, name in enumerate(LABELS)
+    ]
+
+
+def lay_out(
+    base: Path,
+    train: Labelled,
+    validation: Labelled,
+    classes: Sequence[str] = LABELS,
+    hyperparameters: Mapping[str, str] | None = None,
+) -> Path:
+    """Fill `base` as SageMaker fills /opt/ml before it starts a training container."""
+    for name, records in (("train", train), ("validation", validation)):
+        folder = base / "input/data" / name
+        folder.mkdir(parents=True)
+        with (folder / f"{name}.rec").open("wb") as rec, RecordWriter(rec) as writer:
+            for number, (label, payload) in enumerate(records):
+                writer.write(number, label, payload)
+    (base / "input/data/classes").mkdir()
+    (base / "input/data/classes/classes.json").write_text(json.dumps(list(classes)), "utf-8")
+    values = {
+        "recipe": "probe",
+        "num_classes": str(len(classes)),
+        "num_training_samples": str(len(train)),
+        "image_shape": f"3,{SIDE},{SIDE}",
+        "mini_batch_size": "8",
+    }
+    (base / "input/config").mkdir()
+    text = json.dumps(values | dict(hyperparameters or {}))
+    (base / "input/config/hyperparameters.json").write_text(text, "utf-8")
+    return base
+
+
+def environment(base: Path, weights: Path, **further: str) -> dict[str, str]:
+    """Of a trainer's process."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/droplens")]),
+        "PYTHONUNBUFFERED": "1",
+        "SAGEMAKER_BASE_DIR": str(base),
+        "DROPLENS_WEIGHTS": str(weights),
+        **further,
+    }
+
+
+def run_training(base: Path, weights: Path) -> subprocess.CompletedProcess[str]:
+    """Run the entry point to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", "train"],
+        env=environment(base, weights),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@dataclass(slots=True)
+class Server:
+    """A serving container's process and what it has logged so far."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: list[str]
+
+
+@contextmanager
+def serving(base: Path, weights: Path, **further: str) -> Iterator[Server]:
+    """The real server on a free port of 127.0.0.1, ended with the context."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", "serve"],
+        env=environment(base, weights, SAGEMAKER_BIND_TO_PORT="0", **further),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines: list[str] = []
+    ready = threading.Event()
+
+    def follow() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "serving " in line:
+                ready.set()
+        ready.set()
+
+    reader = threading.Thread(target=follow, daemon=True)
+    reader.start()
+    try:
+        assert ready.wait(STARTUP_SECONDS), "the server did not say that it serves"
+        found = re.search(r"serving \d+ classes on \S+:(\d+) ", "".join(lines))
+        assert found, "".join(lines)
+        yield Server(process, int(found[1]), lines)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reader.join(10)
