@@ -1,0 +1,307 @@
+"""The serving entry point over HTTP: the SageMaker contract, and bodies that mean harm."""
+
+import http.client
+import json
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.integration.trainer_support import (
+    LABELS,
+    Server,
+    drawn_records,
+    lay_out,
+    run_training,
+    serving,
+)
+from trainer.serve import Model
+from trainer.weights import write_backbone
+
+PICTURES = drawn_records(2, first_seed=100)
+JPEG = PICTURES[0][1]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_backbone(tmp_path_factory.mktemp("weights")).parent
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
+    """SageMaker's folders with a trained model."""
+    folder = lay_out(tmp_path_factory.mktemp("served"), drawn_records(6), PICTURES)
+    process = run_training(folder, weights)
+    assert process.returncode == 0, process.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(base: Path, weights: Path) -> Iterator[Server]:
+    with serving(base, weights) as running:
+        yield running
+
+
+def ask(
+    server: Server,
+    body: bytes = b"",
+    method: str = "POST",
+    path: str = "/invocations",
+    **headers: str,
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def converse(server: Server, sent: bytes) -> bytes:
+    """Send raw bytes and read to the end of the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: raw.recv(65536), b""))
+
+
+def encoded(kind: str) -> bytes:
+    stored = BytesIO()
+    Image.open(BytesIO(JPEG)).save(stored, kind)
+    return stored.getvalue()
+
+
+def test_ping_answers_once_the_model_is_loaded(server: Server) -> None:
+    assert ask(server, method="GET", path="/ping")[0] == 200
+    assert "serving 3 classes on 127.0.0.1:" in "".join(server.lines)
+
+
+def test_each_picture_is_answered_with_one_probability_per_class(server: Server) -> None:
+    right = 0
+    for label, payload in PICTURES:
+        status, headers, body = ask(server, payload, Content_Type="image/jpeg")
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        probabilities = json.loads(body)
+        assert len(probabilities) == len(LABELS)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+        right += probabilities.index(max(probabilities)) == label
+    assert right >= 5
+
+
+def test_the_answer_over_http_is_the_models(server: Server, base: Path) -> None:
+    model = Model.load(base / "model")
+    for _, payload in PICTURES:
+        body = ask(server, payload, Content_Type="image/jpeg")[2]
+        assert json.loads(body) == pytest.approx(model.probabilities(payload), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        ("image/jpeg", "JPEG"),
+        ("IMAGE/JPEG; q=1", "JPEG"),
+        ("image/png", "PNG"),
+        ("application/x-image", "PNG"),
+        ("application/x-image", "WEBP"),
+        ("image/jpeg", "PNG"),
+    ],
+)
+def test_pictures_are_taken_under_every_content_type_of_the_contract(
+    server: Server, content_type: str, kind: str
+) -> None:
+    assert ask(server, encoded(kind), Content_Type=content_type)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "lines"),
+    [
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html, application/json;q=0.9", False),
+        ("application/jsonlines", True),
+        ("Application/JSONLines;verbose=true", True),
+    ],
+)
+def test_the_answers_form_follows_accept(server: Server, accept: str, lines: bool) -> None:
+    status, headers, body = ask(server, JPEG, Content_Type="image/jpeg", Accept=accept)
+    answer = json.loads(body)
+    assert status == 200
+    assert headers["Content-Type"] == f"application/json{'lines' if lines else ''}"
+    assert len(answer["prediction"] if lines else answer) == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status", "code"),
+    [
+        ("POST", "/invocations", {"Content_Type": "text/csv"}, JPEG, 415, "http.content_type"),
+        ("POST", "/invocations", {}, JPEG, 415, "http.content_type"),
+        (
+            "POST",
+            "/invocations",
+            {"Content_Type": "image/jpeg", "Accept": "text/html"},
+            JPEG,
+            406,
+            "http.accept",
+        ),
+        ("POST", "/invocations", {"Content_Type": "image/jpeg"}, b"", 400, "image.empty"),
+        ("POST", "/invocations", {"Content_Type": "image/png"}, b"no", 400, "image.unreadable"),
+        (
+            "POST",
+            "/invocations",
+            {"Content_Type": "image/jpeg"},
+            JPEG[: len(JPEG) // 2],
+            400,
+            "image.unreadable",
+        ),
+        ("GET", "/invocations", {}, b"", 405, "http.method"),
+        ("POST", "/ping", {}, b"", 405, "http.method"),
+        ("GET", "/", {}, b"", 404, "http.path"),
+        ("GET", "/invocations/../etc", {}, b"", 404, "http.path"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_a_reason(
+    server: Server,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    status: int,
+    code: str,
+) -> None:
+    got, answered, text = ask(server, body, method, path, **headers)
+    assert (got, answered["Content-Type"]) == (status, "application/json")
+    error = json.loads(text)["error"]
+    assert error["code"] == code
+    assert error["message"]
+    if status == 405:
+        assert answered["Allow"] in ("GET", "POST")
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+    reply = converse(server, head + b"Content-Length: 99999999999\r\n\r\n")
+    headers, _, body = reply.partition(b"\r\n\r\n")
+    assert headers.startswith(b"HTTP/1.1 413 ")
+    assert json.loads(body)["error"] == {
+        "code": "image.too_large",
+        "message": "the body has more than 26,214,400 bytes",
+    }
+
+
+def test_a_chunked_body_is_read(server: Server) -> None:
+    head = (
+        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    reply = converse(server, head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(JPEG), JPEG))
+    assert reply.startswith(b"HTTP/1.1 200 ")
+    assert len(json.loads(reply.partition(b"\r\n\r\n")[2])) == len(LABELS)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\xff\xfe\r\n\r\n",
+        b"POST /invocations HTTP/1.1\r\nContent-Length: minus one\r\n\r\n",
+        b"POST /invocations HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /ping HTTP/1.1\r\nno colon here\r\n\r\n",
+        b"POST /invocations HTTP/1.1\r\nA : b\r\n\r\n",
+        b"POST /%ff%fe%00 HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_malformed_requests_get_a_4xx_in_json(server: Server, sent: bytes) -> None:
+    reply = converse(server, sent)
+    assert reply.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), reply[:200]
+    assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["message"]
+    assert ask(server, method="GET", path="/ping")[0] == 200
+
+
+def hostile_bodies() -> Iterator[bytes]:
+    """Noise, cut and overwritten pictures of every kind; the same on every run."""
+    choose = random.Random(7)
+    for size in (1, 2, 3, 16, 1000, 100_000):
+        yield choose.randbytes(size)
+    for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"):
+        whole = encoded(kind)
+        for _ in range(12):
+            yield whole[: choose.randrange(len(whole))]
+            damaged = bytearray(whole)
+            for _ in range(choose.choice((1, 5, 50))):
+                # Most faults hide in the headers.
+                place = choose.randrange(choose.choice((40, len(whole))))
+                damaged[place] = choose.randrange(256)
+            yield bytes(damaged)
+
+
+def test_no_body_brings_the_server_down_or_to_a_500(server: Server) -> None:
+    bodies = list(hostile_bodies())
+
+    def send(body: bytes) -> tuple[int, bytes]:
+        status, _, text = ask(server, body, Content_Type="application/x-image")
+        return status, text
+
+    with ThreadPoolExecutor(4) as executor:
+        answers = list(executor.map(send, bodies))
+    assert {status for status, _ in answers} == {200, 400}
+    for status, text in answers:
+        if status == 400:
+            assert json.loads(text)["error"]["code"].startswith("image.")
+    assert "Traceback" not in "".join(server.lines)
+    assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
+
+
+def test_serving_writes_nothing_beside_the_model(server: Server, base: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+    assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
+    assert {path: path.stat().st_mtime_ns for path in base.rglob("*")} == before
+
+
+def test_a_request_under_way_is_answered_when_the_server_is_stopped(
+    base: Path, weights: Path
+) -> None:
+    with serving(base, weights) as server:
+        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+            raw.sendall(head + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG[:100])
+            # The server turns to a second connection only after it has read the first one's bytes.
+            assert ask(server, method="GET", path="/ping")[0] == 200
+            server.process.send_signal(signal.SIGTERM)
+            raw.sendall(JPEG[100:])
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert server.process.wait(60) == 0
+    assert "stopped" in "".join(server.lines)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def test_a_model_that_does_not_fit_its_classes_is_not_served(
+    base: Path, weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in (base / "model").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "classes.json").write_text('["one", "two"]', "utf-8")
+    with pytest.raises(ValueError, match="answers for 3 classes"):
+        Model.load(folder)
+    with pytest.raises(AssertionError, match="answers for 3 classes"), serving(tmp_path, weights):
+        pass
+
+
+def test_starting_needs_neither_the_fitting_libraries_nor_the_weights(base: Path) -> None:
+    nowhere = base / "no-weights"
+    with serving(base, nowhere, PYTHONPROFILEIMPORTTIME="1") as server:
+        assert ask(server, method="GET", path="/ping")[0] == 200
+        imported = {line.rsplit("|")[-1].strip() for line in server.lines if "import time" in line}
+    assert "onnxruntime" in imported
+    assert not {"scipy", "onnx"} & imported
