@@ -34,7 +34,8 @@ _LOG = logging.getLogger("batch_prep")
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job that `arguments` describe and return the process's exit code."""
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    _LOG.setLevel(logging.INFO)
     try:
         options = parse(arguments)
         destination = folder(options.destination)

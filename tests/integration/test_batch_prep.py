@@ -1,0 +1,440 @@
+"""The packing job from end to end: folders and archives, on disk and in a real S3 over HTTP."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from batch_prep import storage
+from batch_prep.__main__ import main
+from batch_prep.storage import folder
+from droplens.recordio import read_index, read_records
+
+BUCKET = "pictures"
+Files = dict[str, bytes]
+Failure = Callable[[object, Path], str]
+
+
+@cache
+def jpeg(number: int, size: tuple[int, int] = (90, 70)) -> bytes:
+    """Noise, which is never the same for two numbers."""
+    data = BytesIO()
+    noise = Image.effect_noise(size, 20 + number)
+    Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180))).save(data, "JPEG")
+    return data.getvalue()
+
+
+def good(classes: str = "ab", each: int = 5) -> dict[str, bytes]:
+    return {
+        f"{label}/{number}.jpg": jpeg(10 * place + number)
+        for place, label in enumerate(classes)
+        for number in range(each)
+    }
+
+
+def put(root: Path, files: Files) -> Path:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir(exist_ok=True)
+        else:
+            path.write_bytes(data)
+    return root
+
+
+def zipped(files: Files) -> bytes:
+    data = BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def tarred(files: Files, mode: Any = "w") -> bytes:
+    data = BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, BytesIO(content))
+    return data.getvalue()
+
+
+def job(source: object, destination: object, *more: str) -> int:
+    arguments = ["--source", str(source), "--destination", str(destination)]
+    arguments += ["--classifier", "letters", "--run-id", "r1", "--shorter-side", "48"]
+    return main([*arguments, *more])
+
+
+def manifest(url: object) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(folder(str(url)).read("dataset.json"))
+    return read
+
+
+@pytest.fixture
+def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
+    """Run a job that fails; its sentence, after checking that it stands in all three places."""
+
+    def run(source: object, destination: Path) -> str:
+        assert job(source, destination) == 1
+        sentence = capsys.readouterr().err.splitlines()[-1]
+        assert json.loads((destination / "failure.json").read_text()) == {"message": sentence}
+        (logged,) = [json.loads(line) for line in caplog.messages if line.startswith("{")]
+        assert logged == {
+            "level": "ERROR",
+            "message": sentence,
+            "classifier": "letters",
+            "run_id": "r1",
+        }
+        assert not (destination / "dataset.json").exists()
+        return sentence
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of an S3 that speaks HTTP on this machine, with one empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=item["Key"])
+    client.delete_bucket(Bucket=BUCKET)
+
+
+def test_a_folder_becomes_records_lists_and_a_manifest(tmp_path: Path) -> None:
+    source = put(tmp_path / "in", good())
+    out = tmp_path / "out"
+    assert job(source, out) == 0
+
+    done = manifest(out)
+    assert done["schema"] == "droplens.dataset.v1"
+    assert (done["classifier"], done["run_id"], done["source"]) == ("letters", "r1", str(source))
+    assert done["classes"] == json.loads((out / "classes.json").read_text()) == ["a", "b"]
+    assert done["counts"] == {
+        "train": 8,
+        "validation": 2,
+        "skipped": 0,
+        "duplicates": 0,
+        "conflicts": 0,
+        "upscaled": 0,
+    }
+    assert done["per_class"][0] == {
+        "name": "a",
+        "train": 4,
+        "validation": 1,
+        "skipped": 0,
+        "duplicates": 0,
+    }
+    assert done["preprocessing"] == {"shorter_side": 48, "crop": None, "quality": 95}
+    assert done["split"] == {"validation": 0.2, "seed": 0}
+    assert (
+        set(done["sha256"])
+        == set(done["bytes"])
+        == {
+            "train/train.rec",
+            "train/train.idx",
+            "train/train.lst",
+            "validation/validation.rec",
+            "validation/validation.idx",
+            "validation/validation.lst",
+            "classes.json",
+        }
+    )
+    for path, digest in done["sha256"].items():
+        data = (out / path).read_bytes()
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (digest, done["bytes"][path])
+
+    names = set()
+    for channel in ("train", "validation"):
+        with (out / channel / f"{channel}.rec").open("rb") as file:
+            records = list(read_records(file))
+        index = read_index((out / channel / f"{channel}.idx").read_text())
+        lines = (out / channel / f"{channel}.lst").read_text().splitlines()
+        assert len(records) == len(index) == len(lines) == done["counts"][channel]
+        for record, (id_, _), line in zip(records, index, lines, strict=True):
+            number, label, name = line.split("\t")
+            assert record.id == id_ == int(number)
+            assert record.label == float(label) == "ab".index(name[0])
+            with Image.open(BytesIO(record.payload)) as picture:
+                assert min(picture.size) == 48
+            names.add(name)
+    assert names == set(good())
+
+
+def test_the_same_dataset_is_packed_alike_from_wherever_it_comes(tmp_path: Path, s3: Any) -> None:
+    files = good()
+    wrapped = {f"letters/{name}": data for name, data in files.items()}
+    for name, data in files.items():
+        s3.put_object(Bucket=BUCKET, Key=f"datasets/letters/{name}", Body=data)
+    s3.put_object(Bucket=BUCKET, Key="datasets/letters/_READY", Body=b"")
+    s3.put_object(Bucket=BUCKET, Key="datasets/letters.zip", Body=zipped(wrapped))
+    s3.put_object(Bucket=BUCKET, Key="datasets/letters.tar.gz", Body=tarred(files, "w:gz"))
+    put(tmp_path, {"letters.zip": zipped(files), "letters.tar": tarred(wrapped)})
+    put(tmp_path / "letters", files)
+    sources = [
+        tmp_path / "letters",
+        tmp_path / "letters.zip",
+        tmp_path / "letters.tar",
+        f"s3://{BUCKET}/datasets/letters/",
+        f"s3://{BUCKET}/datasets/letters",
+        f"s3://{BUCKET}/datasets/letters.zip",
+        f"s3://{BUCKET}/datasets/letters.tar.gz",
+    ]
+    done = []
+    for number, source in enumerate(sources):
+        destination = f"s3://{BUCKET}/packed/letters/{number}/"
+        assert job(source, destination) == 0
+        done.append(manifest(destination))
+    for one in done:
+        assert one["digest"] == done[0]["digest"]
+        assert one["counts"] == done[0]["counts"]
+        for path in ("train/train.rec", "validation/validation.idx", "classes.json"):
+            assert one["sha256"][path] == done[0]["sha256"][path]
+    uploaded = s3.get_object(Bucket=BUCKET, Key="packed/letters/3/train/train.rec")["Body"].read()
+    assert hashlib.sha256(uploaded).hexdigest() == done[0]["sha256"]["train/train.rec"]
+
+
+def test_an_upload_larger_than_one_part_arrives_whole(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = 5 * 1024 * 1024
+    monkeypatch.setattr(storage, "_PART_BYTES", part)
+    data = os.urandom(2 * part + 123)
+    place = folder(f"s3://{BUCKET}/x/")
+    with place.writer("large") as file:
+        for start in range(0, len(data), 1_000_000):
+            file.write(data[start : start + 1_000_000])
+    assert place.read("large") == data
+    with place.open("large") as stream:
+        stream.seek(part - 3)
+        assert stream.read(10) == data[part - 3 : part + 7]
+
+
+def test_an_archive_replaced_while_it_is_read_is_noticed(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_READ_AHEAD_BYTES", 1000)
+    place = folder(f"s3://{BUCKET}/datasets/")
+    place.write("x.tar", bytes(5000))
+    with place.open("x.tar") as stream:
+        assert stream.read(1000) == bytes(1000)
+        place.write("x.tar", b"1" * 5000)
+        with pytest.raises(Exception, match=r"Could not read s3://pictures/datasets/x\.tar"):
+            stream.read(1000)
+
+
+def test_awkward_keys_are_packed_or_refused_with_a_reason(s3: Any, tmp_path: Path) -> None:
+    keys = ["a/é 😀 100%.jpg", "a/#?&+=.jpg", "a//doubled.jpg", "b/./dotted.jpg", "b/../up.jpg"]
+    files = good() | {key: jpeg(50 + number) for number, key in enumerate(keys)}
+    for key, data in files.items():
+        s3.put_object(Bucket=BUCKET, Key=f"datasets/letters/{key}", Body=data)
+    assert job(f"s3://{BUCKET}/datasets/letters/", tmp_path) == 0
+    done = manifest(tmp_path)
+    assert done["counts"]["train"] + done["counts"]["validation"] == 12
+    assert {entry["name"]: entry["code"] for entry in done["skipped"]} == dict.fromkeys(
+        keys[2:], "file.path"
+    )
+
+
+def test_every_skipped_file_stands_in_the_manifest_with_its_reason(tmp_path: Path) -> None:
+    strip = BytesIO()
+    Image.new("RGB", (2000, 3)).save(strip, "PNG")
+    files = good(each=20) | {
+        "a/empty.jpg": b"",
+        "a/words.jpg": b"these are only words",
+        "b/half.jpg": jpeg(90)[:900],
+        "b/strip.png": strip.getvalue(),
+        "b/notes.txt": b"not a picture at all",
+        "b/.DS_Store": b"?",
+        "README.md": b"?",
+    }
+    assert job(put(tmp_path / "in", files), tmp_path / "out") == 0
+    done = manifest(tmp_path / "out")
+    assert {entry["name"]: entry["code"] for entry in done["skipped"]} == {
+        "a/empty.jpg": "image.empty",
+        "a/words.jpg": "image.unreadable",
+        "b/half.jpg": "image.unreadable",
+        "b/notes.txt": "file.not_a_picture",
+        "b/strip.png": "image.too_narrow",
+    }
+    assert all(entry["reason"] for entry in done["skipped"])
+    assert done["counts"]["skipped"] == 5
+    assert [one["skipped"] for one in done["per_class"]] == [2, 3]
+
+
+def test_duplicates_small_pictures_and_single_ones_are_told(tmp_path: Path) -> None:
+    files = good() | {
+        "a/copy.jpg": good()["a/0.jpg"],
+        "a/both.jpg": jpeg(70),
+        "b/both.jpg": jpeg(70),
+        "b/small.jpg": jpeg(71, (20, 30)),
+        "c/alone.jpg": jpeg(72),
+    }
+    assert job(put(tmp_path / "in", files), tmp_path / "out") == 0
+    done = manifest(tmp_path / "out")
+    assert done["duplicates"] == [{"name": "a/copy.jpg", "same_as": "a/0.jpg"}]
+    assert done["conflicts"] == [
+        {"name": "b/both.jpg", "same_as": "a/both.jpg", "labels": ["a", "b"]}
+    ]
+    assert done["counts"]["upscaled"] == 1
+    assert done["warnings"] == [
+        "The class 'c' has a single picture: it is trained on, but not measured."
+    ]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_a_path_out_of_an_archive_is_refused_and_written_nowhere(tmp_path: Path, kind: str) -> None:
+    files = {"../evil.jpg": jpeg(80), "/tmp/evil.jpg": jpeg(81), **good()}  # noqa: S108
+    data = zipped(files) if kind == "zip" else tarred(files, "w:gz" if "gz" in kind else "w")
+    put(tmp_path / "in", {f"letters.{kind}": data})
+    before = set(tmp_path.rglob("*"))
+    assert job(tmp_path / "in" / f"letters.{kind}", tmp_path / "out") == 0
+    done = manifest(tmp_path / "out")
+    assert {entry["name"]: entry["code"] for entry in done["skipped"]} == {
+        "../evil.jpg": "member.path",
+        "/tmp/evil.jpg": "member.path",  # noqa: S108
+    }
+    assert done["counts"]["train"] + done["counts"]["validation"] == len(good())
+    new = {path for path in set(tmp_path.rglob("*")) - before if "out" not in path.parts}
+    assert not [path for path in new if "evil" in path.name]
+    assert not list((tmp_path / "out").rglob("*evil*"))
+
+
+def test_one_class_fails_with_a_sentence(tmp_path: Path, failure: Failure) -> None:
+    sentence = failure(put(tmp_path / "in", good("a")), tmp_path / "out")
+    assert sentence.startswith("The dataset has one class ('a'), but a classifier needs")
+
+
+@pytest.mark.parametrize(
+    "empty", [{"c/": b""}, {"c/words.jpg": b"only words"}, {"c/notes.txt": b"only words"}]
+)
+def test_a_class_with_nothing_to_learn_from_fails_with_a_sentence(
+    tmp_path: Path, empty: Files, failure: Failure
+) -> None:
+    sentence = failure(put(tmp_path / "in", good() | empty), tmp_path / "out")
+    assert sentence.startswith("The class 'c' has no readable picture")
+
+
+def test_a_folder_marker_in_s3_is_an_empty_class(s3: Any, tmp_path: Path, failure: Failure) -> None:
+    for key, data in (good() | {"": b"", "c/": b""}).items():
+        s3.put_object(Bucket=BUCKET, Key=f"datasets/letters/{key}", Body=data)
+    sentence = failure(f"s3://{BUCKET}/datasets/letters/", tmp_path / "out")
+    assert sentence == "The class 'c' has no readable picture: its folder is empty."
+
+
+def test_nothing_readable_fails_with_a_sentence(tmp_path: Path, failure: Failure) -> None:
+    words = {"a/1.jpg": b"words", "b/2.jpg": b"words"}
+    sentence = failure(put(tmp_path / "in", words), tmp_path / "out")
+    assert sentence.startswith("The dataset has no readable picture; the first of 2 skipped is")
+
+
+def test_too_many_bad_pictures_fail_with_a_sentence(tmp_path: Path, failure: Failure) -> None:
+    files = good() | {f"a/bad{number}.jpg": b"" for number in range(3)}
+    sentence = failure(put(tmp_path / "in", files), tmp_path / "out")
+    assert sentence.startswith("3 of 13 pictures (23%) cannot be used, more than the 20%")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere/", "nowhere.zip", "nowhere.tar.gz"])
+def test_a_missing_source_fails_with_a_sentence(
+    tmp_path: Path, name: str, failure: Failure
+) -> None:
+    sentence = failure(f"{tmp_path}/{name}", tmp_path / "out")
+    assert "There is no" in sentence
+    assert str(tmp_path / "nowhere") in sentence
+
+
+@pytest.mark.parametrize("key", ["datasets/nowhere/", "datasets/nowhere.zip"])
+def test_a_missing_source_in_s3_fails_with_a_sentence(
+    s3: Any, tmp_path: Path, key: str, failure: Failure
+) -> None:
+    sentence = failure(f"s3://{BUCKET}/{key}", tmp_path / "out")
+    assert "There is no" in sentence
+    assert f"s3://{BUCKET}/{key}" in sentence
+
+
+def test_a_missing_bucket_fails_with_a_sentence(s3: Any, tmp_path: Path, failure: Failure) -> None:
+    sentence = failure("s3://no-such-bucket/datasets/x/", tmp_path / "out")
+    assert sentence.startswith("Could not list s3://no-such-bucket/datasets/x/")
+
+
+def test_a_damaged_archive_fails_with_its_name_and_place(tmp_path: Path, failure: Failure) -> None:
+    cut = tarred(good(), "w:gz")[:-5000]
+    put(tmp_path / "in", {"letters.tgz": cut})
+    sentence = failure(tmp_path / "in" / "letters.tgz", tmp_path / "out")
+    assert sentence.startswith("The archive letters.tgz is damaged at or after b/")
+
+
+def test_a_complete_destination_is_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = put(tmp_path / "in", good()), tmp_path / "out"
+    assert job(source, out) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert job(source, out) == 1
+    assert capsys.readouterr().err.endswith("already holds a packed dataset.\n")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_an_interrupted_packing_is_done_again(tmp_path: Path) -> None:
+    source, out = put(tmp_path / "in", good()), tmp_path / "out"
+    assert job(source, out) == 0
+    (out / "dataset.json").unlink()
+    (out / "train" / "train.rec").write_bytes(b"half")
+    assert job(source, out) == 0
+    digest = hashlib.sha256((out / "train" / "train.rec").read_bytes()).hexdigest()
+    assert digest == manifest(out)["sha256"]["train/train.rec"]
+
+
+def test_the_job_runs_as_the_container_starts_it(tmp_path: Path, repo_root: Path) -> None:
+    source = put(tmp_path / "in", good())
+    command = [sys.executable, "-m", "batch_prep", "--source", str(source)]
+    command += ["--destination", str(tmp_path / "out"), "--classifier", "x", "--run-id", "r1"]
+    path = os.pathsep.join(map(str, (repo_root, repo_root / "layers" / "droplens")))
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "packing done=10 total=10" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("packed classes=2 train=8 validation=2")
+
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].endswith("already holds a packed dataset.")
+
+
+def test_real_photographs_are_packed_whole(cars24: Path, tmp_path: Path) -> None:
+    assert job(cars24, tmp_path) == 0
+    done = manifest(tmp_path)
+    photographs = sum(1 for path in cars24.rglob("*.jpg"))
+    assert done["counts"]["train"] + done["counts"]["validation"] == photographs
+    assert done["counts"]["skipped"] == 0
+    assert all(
+        one["validation"] == round(0.2 * (one["validation"] + one["train"]))
+        for one in done["per_class"]
+    )
