@@ -125,6 +125,7 @@ def serve(settings: Settings) -> None:
     seams.take_numbers_as_numbers()
     seams.run_lambda_workers_with(interpreter)
     seams.invoke_rule_targets_asynchronously()
+    seams.name_object_versions_in_events()
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered twice, late and in any order")
         seams.deliver_roughly()

@@ -102,7 +102,8 @@ MODEL = """
         Server.model = json.loads((base / "model/model.json").read_text())
         if Server.model.get("broken"):
             sys.exit("the weights are broken")
-        address = (os.environ.get("SERVE_HOST", "0.0.0.0"), int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
+        port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])
+        address = (os.environ.get("SERVE_HOST", "0.0.0.0"), port)
         print("serving on", address)
         ThreadingHTTPServer(address, Server).serve_forever()
 """
@@ -125,7 +126,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(what: str, look: Callable[[], T], *, within: float = 20.0) -> T:
+def eventually(what: str, look: Callable[[], T | None], *, within: float = 20.0) -> T:
     """The first true answer of `look`; fails, naming what was awaited, when none comes."""
     until = time.monotonic() + within
     while not (found := look()):
@@ -264,7 +265,7 @@ def listeners(pids: set[int]) -> dict[str, str]:
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                inodes.add(os.readlink(descriptor))
+                inodes.add(str(descriptor.readlink()))
             except FileNotFoundError:
                 continue
     found = {}

@@ -285,7 +285,7 @@ def test_what_the_container_refuses_is_a_model_error_with_its_own_words(
     sagemaker.served(name, "InService")
     with pytest.raises(ClientError) as refused:
         sagemaker.invoke(name, b"bad picture")
-    response = refused.value.response
+    response: Any = refused.value.response
     assert response["Error"]["Code"] == "ModelError"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert response["OriginalStatusCode"] == 400

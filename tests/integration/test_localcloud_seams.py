@@ -1,0 +1,89 @@
+"""Where we reach into MiniStack: each place is still there and still does what we count on.
+
+The behaviour of most shows in the other tests of the local cloud; these are the places whose
+silent change would cost seconds or safety and break nothing at once.
+"""
+
+import subprocess
+import textwrap
+
+import pytest
+
+from tests.integration.localcloud_support import CLOUD_PYTHON, ROOT
+
+
+def in_the_clouds_python(script: str) -> None:
+    """Run a script in the environment that has MiniStack; its assertions are the test's."""
+    if not CLOUD_PYTHON.is_file():
+        pytest.skip(f"needs the local cloud's environment: {CLOUD_PYTHON} (make venvs-cloud)")
+    result = subprocess.run(
+        [str(CLOUD_PYTHON), "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "BIND_HOST": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
+    in_the_clouds_python("""
+        from localcloud import ministack_seams as seams
+        from ministack.core import router
+
+        scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sagemaker/aws4_request, "
+        headers = {"host": "127.0.0.1:4566", "authorization": scope}
+        seams.serve("sagemaker", lambda request: (200, {}, b""))
+        assert router.detect_service("POST", "/", headers, {}) == "sagemaker"
+        assert router._KNOWN_AWS_SERVICE_NAMES is None
+    """)
+
+
+def test_every_seam_is_where_we_reach_for_it() -> None:
+    in_the_clouds_python("""
+        import inspect
+
+        from localcloud import ministack_seams as seams
+        from ministack import app
+        from ministack.core import lambda_runtime, persistence
+        from ministack.services import eventbridge, lambda_svc, s3, sns
+        from ministack.services.cloudformation import provisioners
+
+        def parameters(function):
+            return list(inspect.signature(function).parameters)
+
+        assert parameters(eventbridge._put_events) == ["data", "allow_aws_source"]
+        assert parameters(eventbridge._dispatch_event) == ["event", "view"]
+        assert parameters(eventbridge._dispatch_to_lambda) == ["arn", "payload"]
+        assert parameters(lambda_svc.invoke_async_with_retry) == ["func", "event"]
+        assert parameters(lambda_svc._get_func_record_for_ref) == ["function_ref"]
+        assert parameters(lambda_runtime._detect_runtime_binary) == ["runtime"]
+        assert parameters(lambda_runtime.reset) == []
+        assert "version_id" in parameters(s3._fire_s3_event)
+        assert parameters(sns._fanout)[:4] == ["topic_arn", "msg_id", "message", "subject"]
+        assert parameters(app.call_service_handler_sync)[1:6] == [
+            "method", "path", "headers", "body", "query_params"]
+        assert parameters(persistence.save_all) == ["services"]
+        assert callable(app._build_persistence_save_dict)
+        mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+        assert {"create", "update", "delete"} <= mapping.keys()
+        for name in ("ComputeEnvironment", "JobQueue", "JobDefinition"):
+            # Once MiniStack has these itself, ours should be looked at again.
+            assert f"AWS::Batch::{name}" not in provisioners._RESOURCE_HANDLERS
+        assert "sagemaker" not in app.SERVICE_HANDLERS
+    """)
+
+
+def test_another_version_of_ministack_is_refused() -> None:
+    in_the_clouds_python("""
+        from importlib import metadata
+
+        metadata.version = lambda name: "9.9.9"
+        try:
+            import localcloud.ministack_seams
+        except ImportError as error:
+            assert "9.9.9" in str(error)
+        else:
+            raise AssertionError("it was accepted")
+    """)
