@@ -39,8 +39,8 @@ class Cloud:
     picture_queue: str
     bucket: Bucket
     clock: Clock = field(default_factory=Clock)
-    batch: FakeBatch = field(default_factory=FakeBatch)
-    sagemaker: FakeSageMaker = field(default_factory=FakeSageMaker)
+    batch: Any = field(default_factory=FakeBatch)
+    sagemaker: Any = field(default_factory=FakeSageMaker)
 
     def runs(self, owner: str = "request-1") -> Runs:
         return Runs(self.table, owner=owner, lease_seconds=900, clock=self.clock)

@@ -12,11 +12,25 @@ from moto.core.botocore_stubber import BotocoreStubber
 from droplens.cards import Cards
 from droplens.storage import Bucket
 from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import ACCOUNT
+from tests.unit.layer.fakes import ACCOUNT, REGION
+
+
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    """What clients are made from; they are kept for all tests, for making one takes a while."""
+    return boto3.Session("test", "test", region_name=REGION)
+
+
+@pytest.fixture(scope="session")
+def clients(session: boto3.Session) -> dict[str, Any]:
+    """Clients of the services that moto runs."""
+    return {name: session.client(name) for name in ("s3", "sqs", "sns")} | {
+        "dynamodb": session.resource("dynamodb")
+    }
 
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """A fresh account. moto takes one request at a time, as DynamoDB and S3 do for one item."""
     lock, answer = Lock(), BotocoreStubber.__call__
 
@@ -27,10 +41,10 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setattr(BotocoreStubber, "__call__", one_at_a_time)
     monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
     with mock_aws():
-        s3, sqs, sns = boto3.client("s3"), boto3.client("sqs"), boto3.client("sns")
+        s3, sqs, sns = clients["s3"], clients["sqs"], clients["sns"]
         s3.create_bucket(Bucket=BUCKET)
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        table = boto3.resource("dynamodb").create_table(
+        table = clients["dynamodb"].create_table(
             TableName="runs",
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[
@@ -45,7 +59,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
         topic = sns.create_topic(Name="failures")["TopicArn"]
         notices = sqs.create_queue(QueueName="notices")["QueueUrl"]
         sns.subscribe(
-            TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:us-east-1:{ACCOUNT}:notices"
+            TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices"
         )
         pictures = sqs.create_queue(QueueName="pictures")["QueueUrl"]
         yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))

@@ -27,6 +27,7 @@ def refusal(code: str, operation: str, message: str = "refused") -> ClientError:
 def check_request(service: str, operation: str, request: dict[str, Any]) -> None:
     """Fail unless `request` is one that boto3 would send: names, types and lengths."""
     shape = _SESSION.get_service_model(service).operation_model(operation).input_shape
+    assert shape is not None
     problems = ParamValidator().validate(request, shape)
     assert not problems.has_errors(), problems.generate_report()
 

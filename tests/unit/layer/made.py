@@ -1,10 +1,13 @@
 """Runs, cards, pictures and records that the layer's tests are made of."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from droplens import layout
@@ -92,6 +95,29 @@ def pack(
         "bytes": records,
     }
     cloud.put(f"{prefix}dataset.json", json.dumps(manifest).encode())
+
+
+class Crash(Exception):
+    """The function died."""
+
+
+@contextmanager
+def crash_in(target: Any, name: str, *, after: bool = False) -> Iterator[None]:
+    """Within, whoever calls `target.name` dies: before it has done anything, or after it has."""
+    real = getattr(target, name)
+
+    def crash(*args: Any, **kwargs: Any) -> None:
+        if after:
+            real(*args, **kwargs)
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, crash, raising=False)
+        try:
+            yield
+        except Crash:
+            return
+        pytest.fail(f"nothing came as far as {name}")
 
 
 def recorded(root: Path, name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
 import pytest
 
 from droplens.runs import IN_PROGRESS, Run, RunKey, Runs, Stage, Status
@@ -159,8 +158,7 @@ def test_the_older_live_runs_are_those_of_the_same_classifier(runs: Runs) -> Non
 @pytest.mark.parametrize("stage", Stage)
 def test_of_parallel_claims_exactly_one_wins(cloud: Cloud, runs: Runs, stage: Stage) -> None:
     def claim(number: int) -> bool:
-        table = boto3.resource("dynamodb").Table(cloud.table.name)
-        return Runs(table, owner=f"request-{number}").claim(RUN, stage)
+        return cloud.runs(f"request-{number}").claim(RUN, stage)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(claim, range(16))) == 1
@@ -168,7 +166,7 @@ def test_of_parallel_claims_exactly_one_wins(cloud: Cloud, runs: Runs, stage: St
 
 def test_of_parallel_opens_and_ends_exactly_one_wins(cloud: Cloud) -> None:
     def act(number: int) -> tuple[bool, bool]:
-        runs = Runs(boto3.resource("dynamodb").Table(cloud.table.name), owner=str(number))
+        runs = cloud.runs(f"request-{number}")
         return runs.open(RUN, DATASET), runs.end(RUN, Status.FAILED)
 
     with ThreadPoolExecutor(8) as pool:

@@ -1,0 +1,152 @@
+"""A trained run gets an endpoint of its own, once, in the mode that was asked for."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from droplens import hosting
+from droplens.events import TrainingEnded
+from droplens.runs import Run, Status
+from droplens.settings import HostingSettings
+from tests.unit.layer.account import BUCKET, Cloud
+from tests.unit.layer.fakes import FakeSageMaker
+from tests.unit.layer.made import NAME, RUN, crash_in
+
+SETTINGS = HostingSettings(
+    bucket=BUCKET,
+    runs_table="runs",
+    stack="droplens",
+    failure_topic="topic",
+    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    endpoint_mode="auto",
+    endpoint_instance_type="ml.m5.large",
+    endpoint_memory_mb=2048,
+    endpoint_max_concurrency=5,
+)
+TRAINED = TrainingEnded(
+    NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}
+)
+ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/{NAME}/output/model.tar.gz"
+
+
+@pytest.fixture
+def trained(cloud: Cloud) -> Cloud:
+    """An account with a run whose training is complete."""
+    cloud.runs().open(RUN, {"version": "v1"})
+    cloud.runs().note(RUN, trainer="droplens")
+    cloud.sagemaker.jobs[NAME] = {
+        "AlgorithmSpecification": {"TrainingImage": "image:1"},
+        "ModelArtifacts": {"S3ModelArtifacts": ARTEFACT},
+        "FinalMetricDataList": [{"MetricName": "validation:accuracy", "Value": 0.9136}],
+    }
+    return cloud
+
+
+def deploy(cloud: Cloud, owner: str = "request-1", **changes: Any) -> str | None:
+    runs = cloud.runs(owner)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return hosting.deploy_endpoint(
+        TRAINED, RUN, runs, cloud.sagemaker, cloud.failures(runs), settings
+    )
+
+
+def known(cloud: Cloud) -> Run:
+    run = cloud.runs().get(RUN)
+    assert run is not None
+    return run
+
+
+@pytest.mark.parametrize(
+    ("mode", "trainer", "served"),
+    [
+        ("auto", "droplens", "serverless"),
+        ("auto", "builtin", "realtime"),
+        ("serverless", "droplens", "serverless"),
+        ("serverless", "builtin", "serverless"),
+        ("realtime", "droplens", "realtime"),
+        ("realtime", "builtin", "realtime"),
+    ],
+)
+def test_how_an_endpoint_is_served(mode: str, trainer: str, served: str) -> None:
+    settings = dataclasses.replace(SETTINGS, endpoint_mode=mode)
+    variant = hosting.production_variant(NAME, trainer, settings)
+    if served == "serverless":
+        assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+        assert "InstanceType" not in variant
+    else:
+        assert (variant["InstanceType"], variant["InitialInstanceCount"]) == ("ml.m5.large", 1)
+        assert "ServerlessConfig" not in variant
+
+
+def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> None:
+    assert deploy(trained) == NAME
+    made = trained.sagemaker.made
+    assert made["Model"][NAME]["PrimaryContainer"] == {"Image": "image:1", "ModelDataUrl": ARTEFACT}
+    assert made["EndpointConfig"][NAME]["ProductionVariants"][0]["ModelName"] == NAME
+    assert made["Endpoint"][NAME]["EndpointConfigName"] == NAME
+    for kind in made:
+        tags = {tag["Key"]: tag["Value"] for tag in made[kind][NAME]["Tags"]}
+        assert tags == {"droplens:classifier": "cars", "droplens:run": RUN.run_id}
+    run = known(trained)
+    assert run.status is Status.DEPLOYING
+    assert run.facts["endpoint"] == NAME
+    assert float(run.facts["training_metrics"]["validation:accuracy"]) == 0.9136
+
+
+def test_a_repeated_event_creates_nothing(trained: Cloud) -> None:
+    assert [deploy(trained, f"request-{n}") for n in range(3)] == [NAME, None, None]
+    assert trained.sagemaker.calls.count("CreateEndpoint") == 1
+
+
+@pytest.mark.parametrize("step", ["create_model", "create_endpoint_config", "create_endpoint"])
+def test_a_retry_goes_on_after_what_was_created(trained: Cloud, step: str) -> None:
+    with crash_in(trained.sagemaker, step, after=True):
+        deploy(trained)
+    assert known(trained).facts["endpoint"] == NAME
+    assert deploy(trained) == NAME
+    assert trained.sagemaker.endpoints == {NAME}
+    assert trained.notices() == []
+
+
+@pytest.mark.parametrize("operation", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"])
+def test_what_sagemaker_refuses_ends_the_run(trained: Cloud, operation: str) -> None:
+    trained.sagemaker.failing[operation] = "ValidationException"
+    assert deploy(trained) is None
+    assert known(trained).status is Status.FAILED
+    assert known(trained).facts["error"]["code"] == "endpoint.refused"
+    assert len(trained.notices()) == 1
+
+
+def test_trouble_in_telling_a_refusal_from_a_repeat_is_not_the_run_s_end(trained: Cloud) -> None:
+    trained.sagemaker.failing = {
+        "CreateEndpoint": "ValidationException",
+        "DescribeEndpoint": "ThrottlingException",
+    }
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        deploy(trained)
+    assert known(trained).status is Status.DEPLOYING
+    trained.sagemaker.failing = {}
+    assert deploy(trained) == NAME
+
+
+def test_a_removed_endpoint_leaves_nothing_behind(trained: Cloud) -> None:
+    deploy(trained)
+    hosting.remove_endpoint(trained.sagemaker, NAME)
+    assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
+
+
+@pytest.mark.parametrize("gone", ["Model", "EndpointConfig", "Endpoint"])
+def test_what_is_gone_already_is_let_be(trained: Cloud, gone: str) -> None:
+    deploy(trained)
+    trained.sagemaker.made[gone].clear()
+    for _ in range(2):
+        hosting.remove_endpoint(trained.sagemaker, NAME)
+    assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
+
+
+def test_a_removal_that_is_forbidden_is_not_hidden() -> None:
+    sagemaker: Any = FakeSageMaker(failing={"DeleteEndpoint": "AccessDeniedException"})
+    with pytest.raises(ClientError, match="AccessDenied"):
+        hosting.remove_endpoint(sagemaker, NAME)

@@ -1,0 +1,351 @@
+"""Training requests that SageMaker takes, and what is told where it would not."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droplens import training
+from droplens.errors import UserError
+from droplens.events import PackingEnded
+from droplens.failures import Failures
+from droplens.packed import PackedDataset, read_packed
+from droplens.runs import Run, Runs, Status
+from droplens.settings import TrainingSettings
+from tests.unit.layer.account import BUCKET, Cloud
+from tests.unit.layer.fakes import check_request
+from tests.unit.layer.made import NAME, RUN, crash_in, pack
+
+SETTINGS = TrainingSettings(
+    bucket=BUCKET,
+    runs_table="runs",
+    stack="droplens",
+    failure_topic="topic",
+    aws_region="us-east-1",
+    url_suffix="amazonaws.com",
+    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    trainer_image="builtin",
+    trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:latest",
+    training_instance_type="ml.g5.xlarge",
+    use_spot=True,
+    epochs=30,
+    mini_batch_size=32,
+    learning_rate=0.01,
+    image_size=224,
+    max_training_minutes=240,
+)
+OURS = dataclasses.replace(
+    SETTINGS, trainer_image="droplens", training_instance_type="ml.m5.xlarge", image_size=288
+)
+DATASET = PackedDataset(
+    prefix=f"packed/cars/{RUN.run_id}/",
+    classes=("audi", "bmw", "fiat"),
+    train=646,
+    validation=162,
+    shorter_side=256,
+    bytes=40_000_000,
+)
+BOTH = pytest.mark.parametrize("settings", [SETTINGS, OURS], ids=["builtin", "droplens"])
+
+
+def request(
+    settings: TrainingSettings = SETTINGS, dataset: PackedDataset = DATASET, **changes: Any
+) -> dict[str, Any]:
+    return training.training_request(RUN, dataset, BUCKET, dataclasses.replace(settings, **changes))
+
+
+def test_the_built_in_algorithm_s_request() -> None:
+    made = request()
+    assert made["TrainingJobName"] == NAME
+    assert made["AlgorithmSpecification"] == {
+        "TrainingImage": "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1",
+        "TrainingInputMode": "File",
+    }
+    assert made["HyperParameters"] == {
+        "num_classes": "3",
+        "num_training_samples": "646",
+        "image_shape": "3,224,224",
+        "mini_batch_size": "32",
+        "num_layers": "50",
+        "use_pretrained_model": "1",
+        "epochs": "30",
+        "optimizer": "sgd",
+        "learning_rate": "0.01",
+        "lr_scheduler_factor": "0.1",
+        "lr_scheduler_step": "20,25",
+        "augmentation_type": "crop_color_transform",
+        "early_stopping": "True",
+    }
+    channels = {
+        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+        for channel in made["InputDataConfig"]
+    }
+    assert channels == {
+        "train": f"s3://{BUCKET}/packed/cars/{RUN.run_id}/train/train.rec",
+        "validation": f"s3://{BUCKET}/packed/cars/{RUN.run_id}/validation/validation.rec",
+    }
+    assert {channel["ContentType"] for channel in made["InputDataConfig"]} == {
+        "application/x-recordio"
+    }
+    assert made["OutputDataConfig"]["S3OutputPath"] == f"s3://{BUCKET}/training/cars/{RUN.run_id}/"
+
+
+def test_our_own_image_s_request() -> None:
+    made = request(OURS)
+    assert made["AlgorithmSpecification"]["TrainingImage"] == OURS.trainer_image_uri
+    assert made["AlgorithmSpecification"]["MetricDefinitions"] == training.METRICS
+    assert made["HyperParameters"] == {
+        "num_classes": "3",
+        "num_training_samples": "646",
+        "image_shape": "3,288,288",
+        "mini_batch_size": "32",
+        "recipe": "probe",
+    }
+    [classes] = [c for c in made["InputDataConfig"] if c["ChannelName"] == "classes"]
+    assert classes["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"{RUN.run_id}/classes.json")
+
+
+@BOTH
+@pytest.mark.parametrize("use_spot", [True, False])
+def test_boto3_would_send_it(settings: TrainingSettings, use_spot: bool) -> None:
+    check_request("sagemaker", "CreateTrainingJob", request(settings, use_spot=use_spot))
+
+
+@BOTH
+def test_the_job_carries_its_run(settings: TrainingSettings) -> None:
+    assert {tag["Key"]: tag["Value"] for tag in request(settings)["Tags"]} == {
+        "droplens:classifier": "cars",
+        "droplens:run": RUN.run_id,
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("minutes", [5, 240, 7200])
+def test_waiting_for_spot_may_last_longer_than_training_and_is_resumed(
+    settings: TrainingSettings, minutes: int
+) -> None:
+    made = request(settings, max_training_minutes=minutes)
+    stopping = made["StoppingCondition"]
+    assert stopping["MaxRuntimeInSeconds"] == 60 * minutes
+    assert stopping["MaxWaitTimeInSeconds"] > stopping["MaxRuntimeInSeconds"]
+    assert made["EnableManagedSpotTraining"] is True
+    assert made["CheckpointConfig"]["S3Uri"].startswith(made["OutputDataConfig"]["S3OutputPath"])
+
+
+@BOTH
+def test_without_spot_there_is_no_waiting_time(settings: TrainingSettings) -> None:
+    made = request(settings, use_spot=False)
+    assert "MaxWaitTimeInSeconds" not in made["StoppingCondition"]
+    assert "CheckpointConfig" not in made
+    assert "EnableManagedSpotTraining" not in made
+
+
+def test_sagemaker_refuses_metric_definitions_for_its_own_algorithm() -> None:
+    assert "MetricDefinitions" not in request()["AlgorithmSpecification"]
+
+
+def test_in_china_images_have_another_suffix() -> None:
+    made = request(aws_region="cn-north-1", url_suffix="amazonaws.com.cn")
+    assert made["AlgorithmSpecification"]["TrainingImage"] == (
+        "390948362332.dkr.ecr.cn-north-1.amazonaws.com.cn/image-classification:1"
+    )
+
+
+@pytest.mark.parametrize("region", sorted(training.builtin_accounts()))
+def test_every_region_of_the_list_gives_an_image(region: str) -> None:
+    image = request(aws_region=region)["AlgorithmSpecification"]["TrainingImage"]
+    assert re.fullmatch(
+        r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/image-classification:1", image
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "advice"),
+    [
+        ({"aws_region": "eu-atlantis-1"}, "training.region", "TrainerImage=droplens"),
+        ({"training_instance_type": "ml.m5.xlarge"}, "training.instance", "p2, p3, g4dn or g5"),
+        ({"training_instance_type": "ml.g5g.xlarge"}, "training.instance", "p2, p3, g4dn or g5"),
+        ({"image_size": 288}, "training.image_size", "224 pixels"),
+    ],
+)
+def test_what_the_built_in_algorithm_cannot_do_is_told_with_advice(
+    changes: dict[str, Any], code: str, advice: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(advice)) as told:
+        request(**changes)
+    assert told.value.code == code
+
+
+# The names and ranges that the algorithm documents; an unknown name makes its job fail.
+RANGES: dict[str, Any] = {
+    "num_classes": lambda text: int(text) >= 2,
+    "num_training_samples": lambda text: int(text) >= 1,
+    "image_shape": lambda text: text == "3,224,224",
+    "mini_batch_size": lambda text: int(text) >= 1,
+    "num_layers": lambda text: text in {"18", "34", "50", "101", "152", "200"},
+    "use_pretrained_model": lambda text: text in {"0", "1"},
+    "epochs": lambda text: int(text) >= 1,
+    "optimizer": lambda text: text in {"sgd", "adam", "rmsprop", "nag"},
+    "learning_rate": lambda text: 0 <= float(text) <= 1,
+    "lr_scheduler_factor": lambda text: 0 <= float(text) <= 1,
+    "augmentation_type": lambda text: text in {"crop", "crop_color", "crop_color_transform"},
+    "early_stopping": lambda text: text in {"True", "False"},
+}
+
+
+@given(
+    epochs=st.integers(1, 1000),
+    batch=st.integers(1, 1024),
+    rate=st.floats(0.000001, 1),
+    train=st.integers(1, 10**7),
+    classes=st.integers(2, 1000),
+)
+def test_the_built_in_algorithm_knows_every_hyperparameter_and_its_range(
+    epochs: int, batch: int, rate: float, train: int, classes: int
+) -> None:
+    names = tuple(map(str, range(classes)))
+    dataset = dataclasses.replace(DATASET, classes=names, train=train)
+    sent = request(dataset=dataset, epochs=epochs, mini_batch_size=batch, learning_rate=rate)[
+        "HyperParameters"
+    ]
+    steps = [int(step) for step in sent.pop("lr_scheduler_step").split(",")]
+    assert steps == sorted(set(steps))
+    assert 1 <= steps[0] <= steps[-1] <= epochs
+    assert sent.keys() == RANGES.keys()
+    assert all(RANGES[name](text) for name, text in sent.items()), sent
+    assert int(sent["mini_batch_size"]) <= train
+
+
+@BOTH
+@given(size=st.integers(0, 10**12))
+def test_the_disk_holds_the_dataset(settings: TrainingSettings, size: int) -> None:
+    made = request(settings, dataclasses.replace(DATASET, bytes=size))
+    assert made["ResourceConfig"]["VolumeSizeInGB"] * 2**30 > 2 * size
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        (
+            "[09/07/2019 22:57:58 INFO 140434042] Epoch[0] Train-accuracy=0.375000",
+            "train:accuracy",
+            "0.375000",
+        ),
+        ("Epoch[0] Validation-accuracy=0.771429", "validation:accuracy", "0.771429"),
+        ("Epoch[12] Validation-accuracy=1.0", "validation:accuracy", "1.0"),
+    ],
+)
+def test_metrics_are_found_in_the_log_lines(line: str, name: str, value: str) -> None:
+    found = {
+        metric["Name"]: match[1]
+        for metric in training.METRICS
+        if (match := re.search(metric["Regex"], line))
+    }
+    assert found == {name: value}
+
+
+def packed(cloud: Cloud) -> PackingEnded:
+    cloud.runs().open(RUN, {"version": "v1"})
+    return PackingEnded(RUN, "job-0", True, "", 0)
+
+
+def start(
+    cloud: Cloud, event: PackingEnded, owner: str = "request-1", **changes: Any
+) -> str | None:
+    runs = cloud.runs(owner)
+    settings = dataclasses.replace(OURS, **changes)
+    return training.start_training(
+        event, cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs), settings
+    )
+
+
+def known(cloud: Cloud) -> Run:
+    run = cloud.runs().get(RUN)
+    assert run is not None
+    return run
+
+
+def test_a_packed_dataset_is_trained_on_what_was_really_packed(cloud: Cloud) -> None:
+    pack(cloud)
+    assert start(cloud, packed(cloud)) == NAME
+    sent = cloud.sagemaker.jobs[NAME]["HyperParameters"]
+    assert (sent["num_classes"], sent["num_training_samples"]) == ("2", "20")
+    assert sent["mini_batch_size"] == "20"
+    run = known(cloud)
+    assert run.status is Status.TRAINING
+    assert run.facts["training_job"] == NAME
+    assert run.facts["trainer"] == "droplens"
+    assert run.facts["counts"] == {"train": 20, "validation": 12}
+
+
+def test_a_repeated_event_creates_no_second_job(cloud: Cloud) -> None:
+    pack(cloud)
+    event = packed(cloud)
+    assert [start(cloud, event, f"request-{n}") for n in range(3)] == [NAME, None, None]
+    assert cloud.sagemaker.calls.count("CreateTrainingJob") == 1
+
+
+def test_a_retry_that_meets_the_run_s_own_job_goes_on(cloud: Cloud) -> None:
+    pack(cloud)
+    event = packed(cloud)
+    with crash_in(Runs, "finish"):
+        start(cloud, event)
+    # The job's events may come now: what the next steps need is there.
+    assert known(cloud).facts["trainer"] == "droplens"
+    assert known(cloud).facts["image_size"] == 288
+    assert start(cloud, event) == NAME
+    assert known(cloud).facts["training_job"] == NAME
+    assert cloud.notices() == []
+
+
+def test_what_sagemaker_refuses_ends_the_run_with_its_words(cloud: Cloud) -> None:
+    pack(cloud)
+    cloud.sagemaker.failing["CreateTrainingJob"] = "ValidationException"
+    assert start(cloud, packed(cloud)) is None
+    assert known(cloud).status is Status.FAILED
+    assert known(cloud).facts["error"]["code"] == "training.refused"
+    assert "ValidationException" in cloud.notices()[0]["message"]
+
+
+def test_a_quota_or_a_throttle_is_left_to_lambda_s_retries(cloud: Cloud) -> None:
+    pack(cloud)
+    cloud.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
+    with pytest.raises(Exception, match="ResourceLimitExceeded"):
+        start(cloud, packed(cloud))
+    assert known(cloud).status is Status.TRAINING
+
+
+def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:
+    pack(cloud)
+    assert start(cloud, packed(cloud), trainer_image="builtin") is None
+    assert known(cloud).facts["error"]["code"] == "training.instance"
+    assert cloud.sagemaker.jobs == {}
+    assert len(cloud.notices()) == 1
+
+
+def test_an_unfinished_packing_is_told(cloud: Cloud) -> None:
+    start(cloud, packed(cloud))
+    assert known(cloud).facts["error"]["code"] == "packed.incomplete"
+
+
+def test_an_end_that_went_untold_is_told_by_the_retry(cloud: Cloud) -> None:
+    event = packed(cloud)
+    with crash_in(Failures, "publish"):
+        start(cloud, event)
+    assert known(cloud).status is Status.FAILED
+    for _ in range(2):
+        assert start(cloud, event) is None
+    assert len(cloud.notices()) == 1
+
+
+def test_the_manifest_counts_both_record_files(cloud: Cloud) -> None:
+    pack(cloud)
+    prefix = f"packed/cars/{RUN.run_id}/"
+    manifest = json.loads(cloud.bucket.read(f"{prefix}dataset.json")[0])
+    dataset = read_packed(cloud.bucket, RUN)
+    assert dataset.bytes == sum(manifest["bytes"].values()) > 0
+    assert dataset.prefix == prefix
