@@ -8,7 +8,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from localcloud import events
@@ -519,7 +519,7 @@ def _container(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     }
 
 
-def _retries(rules: list[Mapping[str, str]], code: int, reason: str) -> bool:
+def _retries(rules: Sequence[Mapping[str, str]], code: int, reason: str) -> bool:
     """The first rule whose every given pattern matches decides; without one, Batch retries."""
     facts = {"onExitCode": str(code), "onStatusReason": reason, "onReason": ""}
     for rule in rules:
