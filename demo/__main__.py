@@ -200,7 +200,7 @@ def _fail(console: Console, message: str, hint: str = "") -> int:
     return 1
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

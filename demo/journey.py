@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from boto3.dynamodb.conditions import Key
+from boto3.dynamodb.conditions import ConditionBase, Key
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -24,6 +24,7 @@ from droplens.runs import IN_PROGRESS, Status
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
     from types_boto3_logs.client import CloudWatchLogsClient as LogsClient
+    from types_boto3_logs.type_defs import GetLogEventsRequestTypeDef
     from types_boto3_s3.client import S3Client
 
 THREADS = 8
@@ -95,7 +96,7 @@ class Journey:
             if item is None:
                 if time.monotonic() - heard > RUN_BEGINS_WITHIN:
                     raise DemoError(
-                        f"the dataset is complete, but no run began within {RUN_BEGINS_WITHIN:.0f} s",
+                        f"no run began within {RUN_BEGINS_WITHIN:.0f} s of completing the dataset",
                         "make logs shows what the cloud did",
                     )
                 time.sleep(POLL)
@@ -124,10 +125,9 @@ class Journey:
         )
 
     def answers(self, folder: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each picture's name with its result, as they come; ends early when none comes any more."""
+        """Each picture's name and result, as they come; ends early when no more come."""
         waiting = {
-            layout.result_key(self.input_key(folder, name), self.classifier): name
-            for name in names
+            layout.result_key(self.input_key(folder, name), self.classifier): name for name in names
         }
         prefix = f"{layout.RESULTS}{self.classifier}/{folder}/"
         heard = time.monotonic()
@@ -206,7 +206,7 @@ class Journey:
         return self._runs.get_item(Key=key, ConsistentRead=True).get("Item")
 
     def _query_newest(self, after: str) -> dict[str, Any] | None:
-        condition = Key("classifier").eq(self.classifier)
+        condition: ConditionBase = Key("classifier").eq(self.classifier)
         if after:
             condition &= Key("run_id").gt(after)
         items = self._runs.query(
@@ -272,13 +272,14 @@ class LogTail:
                 if not streams:
                     return
                 self._stream = streams[0]["logStreamName"]
-            position = {"nextToken": self._token} if self._token else {}
-            page = self._logs.get_log_events(
-                logGroupName=self._group,
-                logStreamName=self._stream,
-                startFromHead=True,
-                **position,
-            )
+            request: GetLogEventsRequestTypeDef = {
+                "logGroupName": self._group,
+                "logStreamName": self._stream,
+                "startFromHead": True,
+            }
+            if self._token:
+                request["nextToken"] = self._token
+            page = self._logs.get_log_events(**request)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
@@ -320,4 +321,3 @@ def _ending(news: News) -> str:
         case _:
             stage = f" while {error['stage']}" if error.get("stage") else ""
             return f"{run} failed{stage}: {reason}"
-

@@ -13,6 +13,7 @@ from demo import ROOT, DemoError
 from localcloud.settings import Settings, client_environment
 
 STACK = "droplens"  # as samconfig.toml's environment "local" calls it
+PYTHON = ROOT / ".local" / "venv" / "cloud" / "bin" / "python"
 POLL = 0.2  # seconds between looks at a running command
 LAST_LINES = 12  # of a failed command's log that its reader is shown
 
@@ -22,6 +23,10 @@ class LocalCloud:
 
     def __init__(self) -> None:
         self.settings = Settings.from_environment()
+        if not PYTHON.is_file():
+            raise DemoError(
+                f"{PYTHON} is missing: the local cloud runs on it", "make demo makes it first"
+            )
         self.folder = self.settings.cloud.parent / "demo"
         self.environment = client_environment(self.settings)
         self.url = self.settings.url
@@ -31,7 +36,7 @@ class LocalCloud:
     def is_up(self) -> bool:
         """Whether it was started and answers."""
         answer = subprocess.run(
-            [self._python(), "-m", "localcloud", "status"],
+            [str(PYTHON), "-m", "localcloud", "status"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -49,17 +54,17 @@ class LocalCloud:
 
     def down(self) -> None:
         """Stop everything that the cloud started; its state stays on disk."""
-        self._run([self._python(), "-m", "localcloud", "down"], self.down_log, lambda line: None)
+        self._run([str(PYTHON), "-m", "localcloud", "down"], self.down_log)
 
-    def _python(self) -> str:
-        return str(ROOT / ".local/venv/cloud/bin/python")
-
-    def _run(self, command: list[str], log: Path, watch: Callable[[str], None]) -> None:
+    def _run(
+        self, command: list[str], log: Path, watch: Callable[[str], None] | None = None
+    ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output, _started(command, output) as process:
             while process.poll() is None:
                 time.sleep(POLL)
-                watch(last_line(log))
+                if watch:
+                    watch(last_line(log))
         if process.returncode != 0:
             tail = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
             raise DemoError(

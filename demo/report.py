@@ -120,7 +120,9 @@ def print_report(console: Console, outcome: Outcome) -> None:
     for title, commands in _what_next(outcome):
         console.print(f"\n[bold]{title}[/bold]")
         for command in commands:  # never broken into lines, so that it can be copied
-            console.print(f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
+            )
     console.print()
 
 
@@ -142,7 +144,9 @@ def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
         f"{copy} {answers_uri}/photo.jpg.json -",
     ]
     if not outcome.stays_up:
-        ask.insert(0, "make up    # the local cloud was stopped; this brings it back, model and all")
+        ask.insert(
+            0, "make up    # the local cloud was stopped; this brings it back, model and all"
+        )
     return [
         ("Ask it about a picture of your own", ask),
         ("Teach it other classes", ["make demo DATASET=folder-of-class-folders"]),

@@ -42,9 +42,7 @@ def thumbnail(path: Path, columns: int, lines: int) -> Text:
         for left in range(small.width):
             text.append(
                 UPPER_HALF,
-                Style(
-                    color=_colour(small, left, top), bgcolor=_colour(small, left, top + 1)
-                ),
+                Style(color=_colour(small, left, top), bgcolor=_colour(small, left, top + 1)),
             )
     return text
 
