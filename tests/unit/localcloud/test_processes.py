@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.processes import ContainerProcess
+from localcloud.processes import ContainerProcess, Exit
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -56,18 +56,8 @@ def test_past_its_time_it_is_ended() -> None:
     assert ended.code == 143  # 128 + SIGTERM
 
 
-def test_what_ignores_the_gentle_signal_gets_the_other() -> None:
-    lines: list[str] = []
-    script = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "print('deaf'); time.sleep(60)"
-    )
-    ended = container(script, lines, grace=0.2).run(timeout=1)
-    assert lines == ["deaf"]
-    assert ended.code == 137  # 128 + SIGKILL
-
-
-def test_it_can_be_stopped_from_another_thread_and_may_tidy_up() -> None:
+def stop_after_first_line(script: str, grace: float) -> tuple[Exit, list[str]]:
+    """Run a script and stop it, from another thread, once it has said something."""
     lines: list[str] = []
     ready = threading.Event()
 
@@ -75,18 +65,34 @@ def test_it_can_be_stopped_from_another_thread_and_may_tidy_up() -> None:
         lines.append(line)
         ready.set()
 
-    script = (
-        "import signal, sys, time; "
-        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(0))); "
-        "print('ready'); time.sleep(60)"
-    )
+    def stop() -> None:
+        ready.wait()
+        process.stop()
+
     process = ContainerProcess(
-        [sys.executable, "-u", "-c", script], cwd=Path(), environment={}, on_line=on_line
+        [sys.executable, "-u", "-c", f"import signal, sys, time; {script}; time.sleep(60)"],
+        cwd=Path(),
+        environment={},
+        on_line=on_line,
+        stop_grace=grace,
     )
-    stopper = threading.Thread(target=lambda: ready.wait(30) and process.stop())
+    stopper = threading.Thread(target=stop)
     stopper.start()
     ended = process.run()
     stopper.join()
+    return ended, lines
+
+
+def test_what_ignores_the_gentle_signal_gets_the_other() -> None:
+    script = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf')"
+    ended, lines = stop_after_first_line(script, grace=0.2)
+    assert lines == ["deaf"]
+    assert ended.code == 137  # 128 + SIGKILL
+
+
+def test_it_can_be_stopped_from_another_thread_and_may_tidy_up() -> None:
+    tidy = "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(0)))"
+    ended, lines = stop_after_first_line(f"{tidy}; print('ready')", grace=30)
     assert ended.stopped
     assert lines == ["ready", "saved"]
 
