@@ -1,0 +1,165 @@
+"""Which model answers is one object, changed by one write that knows what it replaces."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from droplens import layout
+from droplens.card import CardError, ModelCard
+from droplens.cards import CachedCards, Cards
+from droplens.errors import RetryLater
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.made import card, go_live
+
+RUNS = [f"2026112{day}-120000-1a2b3c" for day in range(1, 9)]
+
+
+def test_there_is_no_model_at_first(cards: Cards) -> None:
+    assert cards.live("cars") is None
+    assert cards.of_run("cars", RUNS[0]) is None
+    assert cards.default_classifier() is None
+
+
+def test_the_first_model_replaces_none(cards: Cards) -> None:
+    assert cards.make_live(card(RUNS[0])).replaces is None
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == RUNS[0]
+
+
+def test_a_newer_model_says_whom_it_replaces(cards: Cards) -> None:
+    cards.make_live(card(RUNS[0]))
+    live = cards.make_live(card(RUNS[1]))
+    assert (live.run_id, live.replaces) == (RUNS[1], RUNS[0])
+    assert cards.live("cars") == live
+
+
+def test_an_older_model_never_replaces_a_newer_one(cloud: Cloud, cards: Cards) -> None:
+    newer = cards.make_live(card(RUNS[1]))
+    assert cards.make_live(card(RUNS[0])) == newer
+    assert cards.live("cars") == newer
+    assert cloud.versions(layout.live_card_key("cars")) == 1
+
+
+def test_making_live_again_changes_nothing(cloud: Cloud, cards: Cards) -> None:
+    cards.make_live(card(RUNS[0]))
+    first = cards.make_live(card(RUNS[1]))
+    assert cards.make_live(card(RUNS[1])) == first
+    assert first.replaces == RUNS[0]
+    assert cloud.versions(layout.live_card_key("cars")) == 2
+
+
+def test_each_classifier_has_a_live_model_of_its_own(cards: Cards) -> None:
+    cards.make_live(card(RUNS[1], "cars"))
+    cards.make_live(card(RUNS[0], "birds"))
+    birds = cards.live("birds")
+    assert birds is not None
+    assert birds.run_id == RUNS[0]
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_of_models_going_live_at_once_the_newest_stays(
+    cloud: Cloud, cards: Cards, round_: int
+) -> None:
+    order = random.Random(round_).sample(RUNS, len(RUNS))
+
+    def promote(run_id: str) -> ModelCard | None:
+        try:
+            return cards.make_live(card(run_id))
+        except RetryLater:  # so many at once: Lambda would come again
+            return None
+
+    with ThreadPoolExecutor(len(RUNS)) as pool:
+        list(pool.map(promote, order))
+    while promote(RUNS[-1]) is None:
+        pass
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == RUNS[-1]
+    # Each version of the live card replaced the one before it: no write was lost.
+    answer = cloud.s3.list_object_versions(
+        Bucket=cards.bucket.name, Prefix=layout.live_card_key("cars")
+    )
+    history = [
+        ModelCard.from_json(
+            cloud.s3.get_object(
+                Bucket=cards.bucket.name, Key=version["Key"], VersionId=version["VersionId"]
+            )["Body"].read()
+        )
+        for version in answer["Versions"]
+    ]
+    chain = {model.run_id: model.replaces for model in history}
+    assert len(chain) == len(history)
+    follower: str | None = RUNS[-1]
+    for _ in range(len(chain)):
+        assert follower is not None
+        older = chain[follower]
+        assert older is None or older < follower
+        follower = older
+    assert follower is None
+
+
+class ChangingBucket:
+    """A bucket in which somebody else always writes first."""
+
+    def __init__(self, cards: Cards) -> None:
+        self.read = cards.bucket.read
+
+    def write_json(self, *_: Any, **__: Any) -> bool:
+        return False
+
+
+def test_a_card_that_keeps_changing_is_left_to_a_retry(cards: Cards) -> None:
+    bucket: Any = ChangingBucket(cards)
+    with pytest.raises(RetryLater, match="keeps changing"):
+        Cards(bucket).make_live(card(RUNS[0]))
+
+
+def test_a_run_s_own_card_is_kept_as_it_was_first_measured(cards: Cards) -> None:
+    cards.keep(card(RUNS[0], confident_from=0.5))
+    cards.keep(card(RUNS[0], confident_from=0.9))
+    kept = cards.of_run("cars", RUNS[0])
+    assert kept is not None
+    assert kept.confident_from == 0.5
+
+
+def test_the_first_classifier_to_go_live_stays_the_default(cards: Cards) -> None:
+    cards.make_default_if_first("cars")
+    cards.make_default_if_first("birds")
+    assert cards.default_classifier() == "cars"
+
+
+def test_a_live_card_that_cannot_be_read_is_not_taken_for_none(cloud: Cloud, cards: Cards) -> None:
+    cloud.put(layout.live_card_key("cars"), b"{}")
+    with pytest.raises(CardError):
+        cards.live("cars")
+
+
+def test_a_card_is_remembered_and_its_absence_is_not(cards: Cards) -> None:
+    cached = CachedCards(cards, seconds=3600)
+    assert cached.live("cars") is None
+    first = go_live(cards, card(RUNS[0]))
+    assert cached.live("cars") == first
+    second = go_live(cards, card(RUNS[1]))
+    assert cached.live("cars") == first
+    assert cached.live("cars", fresh=True) == second
+    assert cached.live("cars") == second
+
+
+def test_a_remembered_card_is_forgotten_after_its_time(cards: Cards) -> None:
+    cached = CachedCards(cards, seconds=0)
+    go_live(cards, card(RUNS[0]))
+    assert cached.live("cars") is not None
+    second = go_live(cards, card(RUNS[1]))
+    assert cached.live("cars") == second
+
+
+def test_a_withdrawn_card_is_forgotten(cloud: Cloud, cards: Cards) -> None:
+    cached = CachedCards(cards, seconds=3600)
+    go_live(cards, card(RUNS[0]))
+    assert cached.live("cars") is not None
+    cloud.s3.delete_object(Bucket=cards.bucket.name, Key=layout.live_card_key("cars"))
+    assert cached.live("cars", fresh=True) is None
+    assert cached.live("cars") is None
