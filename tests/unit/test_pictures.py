@@ -344,6 +344,7 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     assert error.code == "image.too_many_pixels"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_pixels_between_pillows_warning_and_our_limit_are_counted_by_ours() -> None:
     error = refused(png(10_001, 10_000, 8, 0, (b"IDAT", b"no")))
     assert error.code == "image.too_many_pixels"
@@ -362,6 +363,13 @@ def test_the_limit_holds_where_pillows_own_is_switched_off(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert refused(png(40_000, 40_000, 8, 2, (b"IDAT", b"no"))).code == "image.too_many_pixels"
+
+
+def test_a_jpeg_that_is_painted_over_and_over_is_refused() -> None:
+    data = encode(Image.new("RGB", (3000, 3000)), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert refused(data[:-2] + 300 * scan + data[-2:]).code == "image.too_many_pixels"
+    assert decode(data[:-2] + 3 * scan + data[-2:])[0].size == (3000, 3000)
 
 
 @pytest.mark.parametrize("size", [(2000, 3), (3, 2000)])
@@ -412,7 +420,11 @@ def test_a_prepared_picture_that_was_cut_off_is_refused() -> None:
     "stored",
     [
         {"progressive": True},
-        {"exif": bytes.fromhex("457869660000 49492a0008000000 0100 1201 0300 01000000 0600 0000")},
+        {
+            "exif": bytes.fromhex(
+                "457869660000 49492a0008000000 0100 1201 0300 01000000 06000000 00000000"
+            )
+        },
     ],
 )
 def test_a_jpeg_of_the_right_size_that_is_not_plain_is_encoded_anew(stored: dict[str, Any]) -> None:

@@ -54,7 +54,10 @@ _NO_PICTURES = (
     (re.compile(rb".{4}ftyp", re.DOTALL), "a video"),
 )
 
-_JPEG_END = b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+# About 3 s of a core. Up to the usual number of scans, the other limits are enough.
+_USUAL_SCANS = 20
+_MAX_SCANNED_PIXELS = 2_000_000_000
 _FILLER = bytes(range(1, 250)) * 4
 
 _WHITE = (255, 255, 255)
@@ -211,7 +214,24 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
             f"the picture is {width:,}x{height:,}: one side is more than {limits.max_aspect:g} "
             "times the other",
         )
+    _check_passes(data, width, height)
     return picture, width, height
+
+
+def _check_passes(data: bytes, width: int, height: int) -> None:
+    """Refuse a JPEG that paints its picture over and over.
+
+    A progressive JPEG comes in some ten scans, each over the whole picture; one of half a megabyte
+    may have thousands and take hours.
+    """
+    if not data.startswith(_JPEG_START):
+        return
+    scans = data.count(_JPEG_SCAN)
+    if scans > _USUAL_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
+        raise PictureError(
+            "image.too_many_pixels",
+            f"the picture of {width:,}x{height:,} pixels is painted {scans:,} times over",
+        )
 
 
 def _load(picture: Image.Image) -> int:
@@ -261,9 +281,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         return _scale_to_8_bit(picture).convert("RGB")
     if picture.has_transparency_data:
-        return _on_white(picture.convert("RGBA"))
+        return _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
     if picture.mode == "RGB":
-        return picture.copy()
+        return picture  # no copy of what may be 300 MB
     try:
         return picture.convert("RGB")
     except ValueError:
