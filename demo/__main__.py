@@ -124,6 +124,8 @@ def _follow(screen: Screen, journey: Journey, before: str) -> str:
                     screen.begin(*STAGES[stages[at]])
             if at < len(stages):
                 title, what = STAGES[stages[at]]
+                if news.status is Status.TRAINING:
+                    what = news.said or what
                 screen.update(title, what, news.done, news.total)
     except BaseException:
         screen.end(STAGES[stages[at]][0], failed=True)
@@ -150,7 +152,7 @@ def _came_of(stage: Status, journey: Journey, news: News) -> str:
             measured = journey.live_card()["measured"]
             return (
                 f"{measured['accuracy']:.1%} right of {measured['pictures']} validation pictures, "
-                f"so the model went live"
+                "so it went live"
             )
 
 
@@ -159,6 +161,7 @@ def _examine(screen: Screen, journey: Journey, folder: str, split: Split) -> lis
     exam = exam_names(split.held_out)
     for done in journey.ask(folder, exam):
         screen.update(ANSWERS, f"dropped into {journey.input_uri}", done, len(exam))
+    screen.update(ANSWERS, "dropped; classify_image is starting", 0, len(exam))
     results = {}
     for name, result in journey.answers(folder, exam):
         results[name] = result

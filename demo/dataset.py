@@ -95,7 +95,7 @@ def hold_out(dataset: Dataset, seed: int = 0) -> Split:
     """Keep a fifth of each class back, at least one and at most HELD_OUT_MOST, chosen by `seed`.
 
     Only pictures that open, and whose bytes stand nowhere else in the dataset, are kept back:
-    an exam asks nothing that was in the lessons.
+    an exam asks nothing that was in the lessons. Raises DemoError where no picture is such.
     """
     repeated = _repeated(dataset.pictures)
     by_class: dict[str, list[Picture]] = defaultdict(list)
@@ -113,6 +113,10 @@ def hold_out(dataset: Dataset, seed: int = 0) -> Split:
             if picture.path not in repeated and _opens(picture.path):
                 kept.add(picture.path)
                 wanted -= 1
+    if not kept:
+        raise DemoError(
+            f"no picture in {dataset.folder} can be held out: none opens that is there only once"
+        )
     return Split(
         tuple(picture for picture in dataset.pictures if picture.path not in kept),
         tuple(picture for picture in dataset.pictures if picture.path in kept),

@@ -33,7 +33,7 @@ RUN_BEGINS_WITHIN = 60.0  # seconds from the last upload to the run's item
 RUN_MOVES_WITHIN = 900.0  # seconds without any news of a run
 ANSWER_WITHIN = 120.0  # seconds without any new answer
 TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
-_FEATURES = re.compile(r"features done=(\d+) total=(\d+)")
+_FEATURES = re.compile(r"features channel=(\w+) done=(\d+) total=(\d+)")
 _ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
 
 
@@ -254,16 +254,17 @@ class LogTail:
         self._stream, self._token = "", ""
         self.done: int | None = None
         self.total: int | None = None
+        self._reading = ""
         self._accuracies: dict[str, str] = {}
 
     @property
     def said(self) -> str:
-        """The latest accuracies in words, e.g. "accuracy 99.1% training, 95.3% validation"."""
+        """The latest news in words, e.g. "accuracy 99.1% train, 95.3% validation"."""
         shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
-        return f"accuracy {', '.join(shares)}" if self._accuracies else ""
+        return f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
 
     def look(self) -> None:
-        """Read the new lines, and keep the progress and the latest accuracies they tell."""
+        """Read the new lines, and keep the progress and the accuracies that they tell."""
         try:
             if not self._stream:
                 streams = self._logs.describe_log_streams(
@@ -290,8 +291,10 @@ class LogTail:
 
     def _take(self, line: str) -> None:
         if features := _FEATURES.search(line):
-            self.done, self.total = int(features[1]), int(features[2])
+            self._reading = f"features of the {features[1]} pictures"
+            self.done, self.total = int(features[2]), int(features[3])
         elif accuracy := _ACCURACY.search(line):
+            self.done = self.total = None
             self._accuracies[accuracy[1]] = f"{float(accuracy[2]):.1%}"
 
 

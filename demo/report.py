@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -103,27 +104,31 @@ def print_report(console: Console, outcome: Outcome) -> None:
     if len(shown) < len(outcome.answers):
         console.print(_shown_line(shown, outcome.answers), style="dim", highlight=False)
         console.print()
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    facts.add_row("Accuracy", Text(accuracy_line(outcome.answers), "bold"))
-    facts.add_row(
-        "",
-        f"before it went live: {outcome.measured['accuracy']:.1%} of "
-        f"{outcome.measured['pictures']} validation pictures",
-    )
     steps = ", ".join(f"{title.lower()} {took:.0f}" for title, took in outcome.seconds.items())
-    facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}")
-    facts.add_row("Results", outcome.results_uri)
-    facts.add_row("", f"copies: {_short(outcome.results_folder)}/")
-    console.print(facts, highlight=False)
+    facts = [
+        ("Accuracy", accuracy_line(outcome.answers)),
+        ("", _measured_line(outcome.measured)),
+        ("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}"),
+        ("Results", outcome.results_uri),
+        ("", f"{_short(outcome.results_folder)}/ (copies)"),
+    ]
+    for title, fact in facts:
+        # Never broken into lines: addresses are there to be copied.
+        console.print(f"[bold]{title:10}[/bold]{escape(fact)}", highlight=False, soft_wrap=True)
     for title, commands in _what_next(outcome):
         console.print(f"\n[bold]{title}[/bold]")
-        for command in commands:  # never broken into lines, so that it can be copied
+        for command in commands:
             console.print(
                 f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
             )
     console.print()
+
+
+def _measured_line(measured: Mapping[str, Any]) -> str:
+    return (
+        f"before it went live: {measured['accuracy']:.1%} of {measured['pictures']} "
+        "validation pictures, through the endpoint that answers now"
+    )
 
 
 def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
@@ -183,22 +188,22 @@ def answers_table(answers: Sequence[Answer], console: Console) -> Table:
     return table
 
 
-def _row(answer: Answer) -> list[Text | str]:
-    truth = Text(answer.picture.label)
+def _row(answer: Answer) -> list[Text]:
+    name, truth = Text(answer.name), Text(answer.picture.label)
     if answer.result is None:
-        return [answer.name, Text("no answer", "bold red"), "", "", truth, _mark(False)]
+        return [name, Text("no answer", "bold red"), Text(), Text(), truth, _mark(False)]
     if answer.result["status"] != "classified":
         reason = Text.assemble(
             ("rejected\n", "yellow"), (str(answer.result["error"]["message"]), "dim")
         )
-        return [answer.name, reason, "", "", truth, _mark(False)]
+        return [name, reason, Text(), Text(), truth, _mark(False)]
     prediction = answer.result["prediction"]
     label = Text(str(prediction["label"]), "green" if answer.right else "bold red")
     if not answer.right and (rank := _rank_of_truth(answer)):
         truth.append(f"\n(its no. {rank})", "dim")
+    share = Text(f"{prediction['probability']:.1%}")
     sure = Text("yes", "green") if prediction["confident"] else Text("no", "yellow")
-    share = f"{prediction['probability']:.1%}"
-    return [answer.name, label, share, sure, truth, _mark(answer.right)]
+    return [name, label, share, sure, truth, _mark(answer.right)]
 
 
 def _rank_of_truth(answer: Answer) -> int | None:

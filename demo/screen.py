@@ -111,7 +111,7 @@ class Screen:
             return Text("·", "dim"), Text(step.title, "dim"), "", ""
         seconds = Text(f"{step.seconds:.1f} s", "dim")
         if step.failed:
-            return Text("✘", "bold red"), Text(step.title, "bold red"), step.detail, seconds
+            return Text("✘", "bold red"), Text(step.title, "bold red"), Text(step.detail), seconds
         if step.ended:
             return Text("✔", "green"), Text(step.title), Text(step.detail), seconds
         return self._spinner, Text(step.title, "bold cyan"), _doing(step), seconds
