@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from localcloud import events
+from localcloud.authorization import needed_for_batch
 from localcloud.images import ImageError
 from localcloud.processes import ContainerProcess, Exit
 from localcloud.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
@@ -84,6 +85,7 @@ class Batch:
                 "UntagResource": self._untag,
             },
             validation_error="ClientException",
+            authorize=runtime.authorizer(needed_for_batch),
         )
 
     def handle(self, request: Request) -> Response:
@@ -95,7 +97,7 @@ class Batch:
             return error.response()
         except ValueError as error:
             return _client_error(f"the request is not JSON: {error}").response()
-        return self.front.call(name, {**parameters, **in_path})
+        return self.front.call(name, {**parameters, **in_path}, request)
 
     def fail_interrupted_jobs(self) -> None:
         """After a restart: a job that was under way cannot go on, and says so."""

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ministack import app
-from ministack.core import lambda_runtime, persistence, router
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
 from ministack.services import eventbridge, lambda_svc, s3, sns
 from ministack.services.cloudformation import provisioners
 
+from localcloud.authorization import Permission
 from localcloud.events import Event
 from localcloud.service import Request, Response
 from localcloud.settings import ACCOUNT, REGION
@@ -60,6 +61,35 @@ def provide_resource_type(
     """A CloudFormation resource type: create(logical id, properties, stack), update(physical id,
     old, new, stack), both -> (physical id, attributes), and delete(physical id, properties)."""
     provisioners._RESOURCE_HANDLERS[name] = {"create": create, "update": update, "delete": delete}
+
+
+def check_permissions_of(*services: str) -> None:
+    """Have MiniStack only authenticate requests to these services: it knows no resources of
+    theirs, so that they check permissions themselves, by `denial`. And take a request on this
+    machine for one that came by TLS, as it would have to in an account."""
+    for service in services:
+        iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
+    pin = app.pin_request_origin
+    app.pin_request_origin = lambda address, _secure: pin(address, True)
+
+
+def denial(request: Request, permission: Permission) -> str | None:
+    """Why the request's sender lacks a permission, in AWS's words; None if it has it. Only where
+    MiniStack runs with AUTH, and in the context of the request."""
+    if not app.AUTH:
+        return None
+    key = router.extract_access_key_id(dict(request.headers), {})
+    service = permission.action.partition(":")[0]
+    result = iam_evaluator.enforce(
+        key, permission.action, service, REGION, permission.resource, permission.context
+    )
+    if result is None:
+        return None
+    who = getattr(result, "principal_arn", "") or "the caller"
+    return (
+        f"User: {who} is not authorized to perform: {permission.action} on resource: "
+        f"{permission.resource}"
+    )
 
 
 def take_numbers_as_numbers() -> None:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from localcloud.authorization import Permission
 from localcloud.events import Event
 from localcloud.images import Image, ImageStore, check_runs_here, image_name
+from localcloud.service import Request, ServiceError
 from localcloud.settings import OPERATOR_KEY, OPERATOR_SECRET, REGION, LocalCloudError, Settings
 from localcloud.state import State
 
@@ -105,12 +107,15 @@ class Runtime:
         *,
         append_log: Callable[[str, str, list[tuple[int, str]]], None],
         announce: Callable[[Event], None],
+        denial: Callable[[Request, Permission], str | None],
     ):
-        """`append_log` writes (epoch ms, line) to a group's stream; `announce` sends an event."""
+        """`append_log` writes (epoch ms, line) to a group's stream; `announce` sends an event;
+        `denial` says why the sender of a request lacks a permission, or None if it has it."""
         self.settings = settings
         self.state = State(settings.state / "droplens.json")
         self.logs = LogShipper(append_log)
         self.announce = announce
+        self._denial = denial
         self._images = ImageStore(settings.context, settings.images, build_environment)
         self.going_down = threading.Event()
         self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
@@ -119,6 +124,19 @@ class Runtime:
     def slots(self) -> threading.BoundedSemaphore:
         """Taken by each running job: as many run at once as this machine has processors."""
         return self._slots
+
+    def authorizer(
+        self, needed: Callable[[str, dict[str, Any]], Iterable[Permission]]
+    ) -> Callable[[Request, str, dict[str, Any]], None]:
+        """What a service's front asks before each operation."""
+
+        def authorize(request: Request, operation: str, parameters: dict[str, Any]) -> None:
+            for permission in needed(operation, parameters):
+                if reason := self._denial(request, permission):
+                    log.warning(reason)
+                    raise ServiceError("AccessDeniedException", reason, 403)
+
+        return authorize
 
     def image(self, uri: str, report: Callable[[str], None]) -> Image:
         """Raises ImageError for an image that cannot run here or cannot be built."""

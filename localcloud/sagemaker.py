@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from localcloud.authorization import needed_for_sagemaker
 from localcloud.runtime import RoleError, Runtime
 from localcloud.sagemaker_hosting import Hosting
 from localcloud.sagemaker_training import Training
@@ -65,18 +66,23 @@ class SageMaker:
                 "DeleteTags": self._delete_tags,
             },
             validation_error="ValidationException",
+            authorize=runtime.authorizer(needed_for_sagemaker),
         )
 
     def handle(self, request: Request) -> Response:
         """One HTTP request: JSON 1.1 for the control plane, REST for the runtime."""
         if found := re.fullmatch(r"/endpoints/([^/]+)/invocations", request.path):
+            try:
+                self.front.authorize(request, "InvokeEndpoint", {"EndpointName": found[1]})
+            except ServiceError as error:
+                return error.response()
             return self.hosting.invoke(found[1], request.headers, request.body)
         target = request.headers.get("x-amz-target", "")
         try:
             parameters = json.loads(request.body) if request.body.strip() else {}
         except ValueError as error:
             return ServiceError("SerializationException", f"not JSON: {error}").response()
-        return self.front.call(target.removeprefix("SageMaker."), parameters)
+        return self.front.call(target.removeprefix("SageMaker."), parameters, request)
 
     # ---- training jobs
 

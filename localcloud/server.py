@@ -63,6 +63,7 @@ def server_environment(settings: Settings, caller: Mapping[str, str]) -> dict[st
         "MINISTACK_HOST": HOST,
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
+        "AUTH": caller.get("DROPLENS_AUTH", "false"),
         "PERSIST_STATE": "1",
         "STATE_DIR": str(settings.state / "ministack"),
         "S3_PERSIST": "1",
@@ -117,10 +118,13 @@ def serve(settings: Settings) -> None:
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
     logging.getLogger("persistence").setLevel(logging.WARNING)  # a line per service and save
-    runtime = Runtime(settings, builds, append_log=seams.append_log, announce=seams.put_event)
+    runtime = Runtime(
+        settings, builds, append_log=seams.append_log, announce=seams.put_event, denial=seams.denial
+    )
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
     seams.serve("batch", batch.handle)
     seams.serve("sagemaker", sagemaker.handle)
+    seams.check_permissions_of("batch", "sagemaker")
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
     seams.run_lambda_workers_with(interpreter)

@@ -46,17 +46,26 @@ class ServiceFront:
 
     `operations` maps operation names of botocore's model to functions from request to answer
     parameters. `validation_error` is the code this service gives for a malformed request.
+    `authorize` raises ServiceError where the caller may not do what it asks.
     """
 
-    def __init__(self, service: str, operations: Mapping[str, Operation], *, validation_error: str):
+    def __init__(
+        self,
+        service: str,
+        operations: Mapping[str, Operation],
+        *,
+        validation_error: str,
+        authorize: Callable[[Request, str, Parameters], None] = lambda *_: None,
+    ):
         description = botocore.loaders.Loader().load_service_model(service, "service-2")
         self._model = ServiceModel(description, service)
         self._operations = operations
         self._validation_error = validation_error
+        self.authorize = authorize
         unknown = set(operations) - set(self._model.operation_names)
         assert not unknown, f"{service} has no operations {unknown}"
 
-    def call(self, name: str, parameters: Parameters) -> Response:
+    def call(self, name: str, parameters: Parameters, request: Request) -> Response:
         """Never raises for what a caller can get wrong: errors come back as AWS sends them."""
         try:
             operation = self._operations.get(name)
@@ -68,6 +77,7 @@ class ServiceFront:
             shapes = self._model.operation_model(name)
             if shapes.input_shape is not None:
                 self._validate(shapes.input_shape, parameters)
+            self.authorize(request, name, parameters)
             answer = operation(parameters)
             body = shape_output(shapes.output_shape, answer) if shapes.output_shape else {}
         except ServiceError as error:

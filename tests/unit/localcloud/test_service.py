@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from localcloud.service import Parameters, ServiceError, ServiceFront, coerce, shape_output
+from localcloud.service import (
+    Parameters,
+    Request,
+    ServiceError,
+    ServiceFront,
+    coerce,
+    shape_output,
+)
 
 MODEL = {
     "ModelName": "cars",
@@ -27,7 +34,8 @@ def front() -> ServiceFront:
 
 
 def answer(front: ServiceFront, name: str, **changes: Any) -> tuple[int, dict[str, Any]]:
-    status, _, body = front.call(name, {**MODEL, **changes})
+    request = Request(method="POST", path="/", headers={}, body=b"")
+    status, _, body = front.call(name, {**MODEL, **changes}, request)
     return status, json.loads(body)
 
 

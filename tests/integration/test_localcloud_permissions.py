@@ -1,0 +1,127 @@
+"""With DROPLENS_AUTH=true the local cloud allows what a role's policies allow, and no more."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually
+from tests.integration.test_localcloud_batch import Jobs
+from tests.integration.test_localcloud_sagemaker import SageMaker
+
+JOBS = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:"
+CALLER = """
+import boto3, botocore.exceptions
+
+def handler(event, context):
+    try:
+        client = boto3.client(event["service"])
+        getattr(client, event["call"])(**event["parameters"])
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+    return "allowed"
+"""
+
+
+@pytest.fixture(scope="module")
+def strict(new_cloud: Callable[[], Cloud]) -> Cloud:
+    cloud = new_cloud()
+    cloud.up(DROPLENS_AUTH="true")
+    return cloud
+
+
+def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> None:
+    bucket = strict.bucket("guarded")
+    strict.function("caller", CALLER, Timeout=10)
+    statements = [
+        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/in/*"},
+        {
+            "Effect": "Allow",
+            "Action": ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
+            "Resource": f"{JOBS}endpoint/ours-*",
+        },
+        {"Effect": "Allow", "Action": "batch:ListJobs", "Resource": "*"},
+    ]
+    strict.client("iam").put_role_policy(
+        RoleName="caller-role",
+        PolicyName="p",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}),
+    )
+    # As in the template: whoever does not come by TLS is turned away, also from an own bucket.
+    tls = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [tls]})
+    strict.client("s3").put_bucket_policy(Bucket=bucket, Policy=policy)
+    Jobs(strict)
+
+    def told(service: str, call: str, **parameters: Any) -> str:
+        event = {"service": service, "call": call, "parameters": parameters}
+        return str(strict.invoke("caller", event))
+
+    assert told("s3", "put_object", Bucket=bucket, Key="in/a") == "allowed"
+    assert told("s3", "put_object", Bucket=bucket, Key="out/a") == "AccessDenied"
+    describe = {"service": "sagemaker", "call": "describe_endpoint"}
+    assert told(**describe, EndpointName="ours-1") == "ValidationException"  # it does not exist
+    assert told(**describe, EndpointName="theirs") == "AccessDeniedException"
+    invoke = {"service": "sagemaker-runtime", "call": "invoke_endpoint", "Body": "x"}
+    assert told(**invoke, EndpointName="ours-1") == "ValidationError"
+    assert told(**invoke, EndpointName="theirs") == "AccessDeniedException"
+    assert told("batch", "list_jobs", jobQueue="queue") == "allowed"
+    submit = {"jobName": "j", "jobQueue": "queue", "jobDefinition": "d"}
+    assert told("batch", "submit_job", **submit) == "AccessDeniedException"
+
+
+def test_a_job_that_may_not_read_its_data_fails_and_says_so(strict: Cloud) -> None:
+    sagemaker = SageMaker(strict)
+    job = sagemaker.trained(sagemaker.train("not-allowed"))
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "AccessDenied" in job["FailureReason"]
+    statement = {
+        "Effect": "Allow",
+        "Action": ["s3:GetObject", "s3:PutObject", "s3:ListBucket"],
+        "Resource": [f"arn:aws:s3:::{sagemaker.bucket}", f"arn:aws:s3:::{sagemaker.bucket}/*"],
+    }
+    strict.client("iam").put_role_policy(
+        RoleName="sagemaker-role",
+        PolicyName="data",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    assert sagemaker.trained(sagemaker.train("allowed"))["TrainingJobStatus"] == "Completed"
+    eventually("its events", sagemaker.events)
+
+
+def test_a_role_may_be_passed_only_by_who_is_allowed_to(strict: Cloud) -> None:
+    strict.function("passer", CALLER, Timeout=10)
+    role = strict.role("passed-role", "sagemaker.amazonaws.com")
+    allowed = [{"Effect": "Allow", "Action": "sagemaker:*", "Resource": "*"}]
+
+    def told(name: str, statements: list[dict[str, Any]]) -> str:
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        strict.client("iam").put_role_policy(
+            RoleName="passer-role", PolicyName="p", PolicyDocument=document
+        )
+        model = {
+            "ModelName": name,
+            "ExecutionRoleArn": role,
+            "PrimaryContainer": {"Image": "tiny-model"},
+        }
+        event = {"service": "sagemaker", "call": "create_model", "parameters": model}
+        return str(strict.invoke("passer", event))
+
+    assert told("m1", allowed) == "AccessDeniedException"
+    passing = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role}
+    condition = {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+    assert told("m2", [*allowed, {**passing, "Condition": condition}]) == "AccessDeniedException"
+    condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    assert told("m3", [*allowed, {**passing, "Condition": condition}]) == "allowed"
+    with pytest.raises(ClientError, match="already existing model"):
+        strict.client("sagemaker").create_model(
+            ModelName="m3", ExecutionRoleArn=role, PrimaryContainer={"Image": "tiny-model"}
+        )
