@@ -1,8 +1,9 @@
 """Pack a dataset: python -m batch_prep --source s3://bucket/datasets/cars/ --destination ...
 
-Exit code 0: the destination holds a complete dataset, dataset.json written last. Exit code 1: it
+Exit code 0: the destination holds a complete dataset, dataset.json written last. Any other: it
 does not, and one sentence says why: the last line on stderr, a JSON line in the log, and
-failure.json in the destination.
+failure.json in the destination. 1: another attempt would end in the same way. 75: it may not, the
+storage was at fault.
 """
 
 import json
@@ -42,16 +43,17 @@ def main(arguments: Sequence[str]) -> int:
         if destination.exists(MANIFEST):
             raise JobError(f"{options.destination} already holds a packed dataset.")
     except JobError as error:
-        return _failed(str(error))
+        return _failed(error)
     try:
         run(options, destination)
     except JobError as error:
-        return _failed(str(error), options, destination)
+        return _failed(error, options, destination)
     except MemoryError:
-        return _failed("The job ran out of memory.", options, destination)
+        return _failed(JobError("The job ran out of memory."), options, destination)
     except Exception as error:  # noqa: BLE001  a fault of ours: the run still has to say so
         _LOG.exception("unexpected")
-        return _failed(f"Packing failed unexpectedly: {error!r}.", options, destination)
+        unexpected = JobError(f"Packing failed unexpectedly: {error!r}.")
+        return _failed(unexpected, options, destination)
     return 0
 
 
@@ -85,8 +87,11 @@ def run(options: Options, destination: Folder) -> None:
     _LOG.info("packed classes=%d %s seconds=%.1f", len(dataset.classes), counts, seconds)
 
 
-def _failed(message: str, options: Options | None = None, destination: Folder | None = None) -> int:
-    """Say `message` everywhere that somebody will look, and return the exit code."""
+def _failed(
+    failure: JobError, options: Options | None = None, destination: Folder | None = None
+) -> int:
+    """Say the failure everywhere that somebody will look, and return the exit code."""
+    message = str(failure)
     line = {"level": "ERROR", "message": message}
     if options and destination:
         line |= {"classifier": options.classifier, "run_id": options.run_id}
@@ -96,7 +101,7 @@ def _failed(message: str, options: Options | None = None, destination: Folder | 
             _LOG.warning("failure.json could not be written: %s", error)
     _LOG.error(json.dumps(line, ensure_ascii=False))
     print(message, file=sys.stderr)  # noqa: T201  what the caller shows
-    return 1
+    return failure.exit_code
 
 
 def _json(value: object) -> bytes:

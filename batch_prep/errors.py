@@ -1,5 +1,16 @@
-"""The one way in which packing ends badly."""
+"""The two ways in which packing ends badly."""
 
 
 class JobError(Exception):
-    """The dataset cannot be packed; the message is one sentence that tells its owner why."""
+    """The dataset cannot be packed; the message is one sentence that tells its owner why.
+
+    exit_code: 1 says that another attempt would end in the same way.
+    """
+
+    exit_code = 1
+
+
+class StorageTrouble(JobError):
+    """S3 could not be reached or refused a request: another attempt may fare better."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

@@ -17,7 +17,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.store import S3Store
 
-from batch_prep.errors import JobError
+from batch_prep.errors import JobError, StorageTrouble
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -225,7 +225,7 @@ class Bucket:
             yield
         except (ClientError, BotoCoreError, ObstoreError) as error:
             cause = str(error).splitlines()[0]
-            raise JobError(f"Could not {deed} {self.url}{path}: {cause}") from error
+            raise StorageTrouble(f"Could not {deed} {self.url}{path}: {cause}") from error
 
 
 class _Ranges(io.RawIOBase):

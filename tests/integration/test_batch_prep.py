@@ -25,7 +25,7 @@ from droplens.recordio import read_index, read_records
 
 BUCKET = "pictures"
 Files = dict[str, bytes]
-Failure = Callable[[object, Path], str]
+Failure = Callable[..., str]
 
 
 @cache
@@ -89,8 +89,8 @@ def manifest(url: object) -> dict[str, Any]:
 def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
     """Run a job that fails; its sentence, after checking that it stands in all three places."""
 
-    def run(source: object, destination: Path) -> str:
-        assert job(source, destination) == 1
+    def run(source: object, destination: Path, exit_code: int = 1) -> str:
+        assert job(source, destination) == exit_code
         sentence = capsys.readouterr().err.splitlines()[-1]
         assert json.loads((destination / "failure.json").read_text()) == {"message": sentence}
         (logged,) = [json.loads(line) for line in caplog.messages if line.startswith("{")]
@@ -379,8 +379,10 @@ def test_a_missing_source_in_s3_fails_with_a_sentence(
     assert f"s3://{BUCKET}/{key}" in sentence
 
 
-def test_a_missing_bucket_fails_with_a_sentence(s3: Any, tmp_path: Path, failure: Failure) -> None:
-    sentence = failure("s3://no-such-bucket/datasets/x/", tmp_path / "out")
+def test_trouble_with_s3_fails_with_a_sentence_and_may_be_tried_again(
+    s3: Any, tmp_path: Path, failure: Failure
+) -> None:
+    sentence = failure("s3://no-such-bucket/datasets/x/", tmp_path / "out", exit_code=75)
     assert sentence.startswith("Could not list s3://no-such-bucket/datasets/x/")
 
 
