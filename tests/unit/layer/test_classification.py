@@ -1,0 +1,422 @@
+"""Every picture gets one right answer, whatever happens to it, its event or its model."""
+
+import json
+import random
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from droplens import layout
+from droplens.announcing import Announcer
+from droplens.cards import CachedCards, Cards
+from droplens.classification import Classification, classified_event
+from droplens.errors import RetryLater
+from droplens.events import ObjectCreated
+from droplens.pictures import CODES, Limits
+from droplens.routing import Router
+from droplens.runs import RunKey
+from droplens.storage import Bucket, ObjectMissing
+from tests.unit.layer.account import BUCKET, Cloud
+from tests.unit.layer.fakes import FakeRuntime, refusal
+from tests.unit.layer.made import RUN, card, go_live, jpeg, redness
+
+KEY = "input/cars/a+b %41 車.jpg"
+RESULT = "results/cars/a+b %41 車.jpg.json"
+NEWER = "20261124-120000-bbbbbb"
+RED, BLUE = jpeg((220, 10, 20)), jpeg((20, 10, 220))
+
+
+def dropped(cloud: Cloud, body: bytes = RED, key: str = KEY) -> ObjectCreated:
+    """Drop a picture, and say what its event says."""
+    answer = cloud.put(key, body)
+    return ObjectCreated(BUCKET, key, answer["ETag"].strip('"'), answer["VersionId"], len(body))
+
+
+def classification(
+    cloud: Cloud, runtime: Any = None, seconds: float = 3600, **more: Any
+) -> Classification:
+    cards = Cards(cloud.bucket)
+    tools: Any = runtime or FakeRuntime(redness)
+    return Classification(
+        bucket=cloud.bucket,
+        cards=CachedCards(cards, seconds),
+        router=Router(cloud.runs().any_of, cards.default_classifier),
+        runtime=tools,
+        **more,
+    )
+
+
+@pytest.fixture
+def live(cloud: Cloud, cards: Cards) -> Cloud:
+    """An account in which the classifier "cars" tells blue from red."""
+    cloud.runs().open(RUN, {"version": "v"})
+    go_live(cards, card())
+    cards.make_default_if_first("cars")
+    return cloud
+
+
+@pytest.fixture
+def valid(repo_root: Path) -> Any:
+    """Fails for a document that its schema does not allow."""
+
+    def check(name: str, document: Any) -> None:
+        schema = json.loads((repo_root / "schemas" / f"{name}.json").read_text("utf-8"))
+        jsonschema.Draft202012Validator(schema).validate(document)
+
+    return check
+
+
+def test_a_picture_is_answered(live: Cloud, valid: Any) -> None:
+    event = dropped(live)
+    sent = classification(live).classify(event)
+    stored = live.json(RESULT)
+    valid("result.v1", stored)
+    valid("image-classified.v1", sent)
+    assert stored["status"] == "classified"
+    assert stored["prediction"]["label"] == "red"
+    assert stored["prediction"]["confident"] is True
+    assert [entry["label"] for entry in stored["top"]] == ["red", "blue"]
+    assert stored["image"] == {
+        "bucket": BUCKET,
+        "key": KEY,
+        "etag": event.etag,
+        "version_id": event.version_id,
+        "bytes": len(RED),
+        "width": 80,
+        "height": 70,
+        "format": "JPEG",
+    }
+    assert stored["model"] == {"run_id": RUN.run_id, "endpoint": card().endpoint, "accuracy": 0.9}
+    assert sent is not None
+    assert sent["result"] == {"bucket": BUCKET, "key": RESULT}
+    assert sent["prediction"] == stored["prediction"]
+
+
+@pytest.mark.parametrize(("threshold", "confident"), [(0.5, True), (0.999, False), (None, False)])
+def test_confidence_is_the_model_card_s_threshold(
+    cloud: Cloud, cards: Cards, threshold: float | None, confident: bool
+) -> None:
+    go_live(cards, card(confident_from=threshold))
+    classification(cloud).classify(dropped(cloud))
+    assert cloud.json(RESULT)["prediction"]["confident"] is confident
+
+
+@pytest.mark.parametrize("key", ["input/cars/", "results/cars/a.jpg.json", "datasets/cars/a.jpg"])
+def test_what_is_no_picture_s_key_is_let_be(live: Cloud, key: str) -> None:
+    runtime = FakeRuntime(redness)
+    assert classification(live, runtime).classify(dropped(live, key=key)) is None
+    assert runtime.asked == []
+
+
+def test_before_any_model_a_picture_waits_without_an_answer(cloud: Cloud) -> None:
+    assert classification(cloud).classify(dropped(cloud)) is None
+    assert cloud.keys("results/") == []
+
+
+def test_a_picture_whose_own_model_is_in_the_making_is_not_the_default_s(live: Cloud) -> None:
+    live.runs().open(RunKey("birds", RUN.run_id), {"version": "v"})
+    assert classification(live).classify(dropped(live, key="input/birds/a.jpg")) is None
+    assert live.keys("results/") == []
+
+
+@pytest.mark.parametrize("key", ["input/a.jpg", "input/plants/a.jpg", "input/My Photos/a.jpg"])
+def test_a_picture_of_no_known_classifier_is_the_default_s(
+    live: Cloud, valid: Any, key: str
+) -> None:
+    classification(live).classify(dropped(live, key=key))
+    stored = live.json(f"results/cars/{key.removeprefix('input/')}.json")
+    valid("result.v1", stored)
+    assert stored["classifier"] == "cars"
+
+
+def test_a_picture_that_vanished_has_no_answer(live: Cloud) -> None:
+    event = dropped(live)
+    live.s3.delete_object(Bucket=BUCKET, Key=KEY)
+    assert classification(live).classify(event) is None
+    assert live.keys("results/") == []
+
+
+def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (80, 70), **more: Any) -> bytes:
+    out = BytesIO()
+    Image.new(mode, size, 0).save(out, kind, **more)
+    return out.getvalue()
+
+
+REJECTED = {
+    "image.empty": b"",
+    "image.unreadable": b"a text file called .jpg",
+    "image.unsupported_format": b"8BPS" + bytes(60),
+    "image.too_large": encoded("BMP", size=(400, 200)),
+    "image.too_many_pixels": encoded("PNG", size=(600, 500)),
+    "image.too_narrow": encoded("PNG", size=(500, 4)),
+}
+
+
+def test_there_is_a_picture_for_every_reason() -> None:
+    assert REJECTED.keys() == CODES
+
+
+@pytest.mark.parametrize("code", sorted(REJECTED))
+def test_a_picture_that_cannot_be_classified_gets_the_reason(
+    live: Cloud, valid: Any, code: str
+) -> None:
+    runtime = FakeRuntime(redness)
+    limits = Limits(max_bytes=200_000, max_pixels=250_000)
+    sent = classification(live, runtime, limits=limits).classify(dropped(live, REJECTED[code]))
+    stored = live.json(RESULT)
+    valid("result.v1", stored)
+    valid("image-classified.v1", sent)
+    assert (stored["status"], stored["error"]["code"]) == ("rejected", code)
+    assert "prediction" not in stored
+    assert runtime.asked == []
+
+
+def test_a_picture_overwritten_with_a_huge_one_is_judged_by_what_it_is_now(live: Cloud) -> None:
+    event = dropped(live)
+    dropped(live, bytes(300_000))
+    classification(live, limits=Limits(max_bytes=200_000)).classify(event)
+    stored = live.json(RESULT)
+    assert stored["error"]["code"] == "image.too_large"
+    assert stored["image"]["bytes"] == 300_000
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_other_formats_are_answered_too(live: Cloud, valid: Any, kind: str) -> None:
+    classification(live).classify(dropped(live, encoded(kind), "input/cars/a"))
+    stored = live.json("results/cars/a.json")
+    valid("result.v1", stored)
+    assert stored["image"]["format"] == kind
+
+
+# --- repeated and late events
+
+
+def test_a_repeated_event_finds_its_answer_and_has_the_same_id(live: Cloud) -> None:
+    event, tools = dropped(live), classification(live)
+    sent = [tools.classify(event) for _ in range(3)]
+    assert live.versions(RESULT) == 1
+    assert sent[0] == sent[1] == sent[2]
+
+
+def test_an_overwritten_picture_is_answered_anew(live: Cloud) -> None:
+    tools = classification(live)
+    first = tools.classify(dropped(live, RED))
+    second = tools.classify(dropped(live, BLUE))
+    assert live.json(RESULT)["prediction"]["label"] == "blue"
+    assert first is not None
+    assert second is not None
+    assert first["id"] != second["id"]
+
+
+def test_a_late_event_of_an_older_version_does_not_bring_its_answer_back(live: Cloud) -> None:
+    tools = classification(live)
+    older, newer = dropped(live, RED), dropped(live, BLUE)
+    for event in (newer, older, newer, older):
+        tools.classify(event)
+    stored = live.json(RESULT)
+    assert (stored["prediction"]["label"], stored["image"]["etag"]) == ("blue", newer.etag)
+    assert live.versions(RESULT) == 1
+
+
+class OverwrittenMeanwhile:
+    """An endpoint that takes so long that the picture is another one when it answers."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud, self.tools = cloud, classification(cloud)
+
+    def invoke_endpoint(self, **request: Any) -> Any:
+        self.tools.classify(dropped(self.cloud, BLUE))
+        return FakeRuntime(redness).invoke_endpoint(**request)
+
+
+def test_an_answer_that_comes_after_a_newer_picture_s_is_dropped(live: Cloud) -> None:
+    event = dropped(live, RED)
+    assert classification(live, OverwrittenMeanwhile(live)).classify(event) is None
+    assert live.json(RESULT)["prediction"]["label"] == "blue"
+    assert live.versions(RESULT) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shuffled_and_doubled_events_leave_the_last_version_s_answer(
+    live: Cloud, seed: int
+) -> None:
+    events = [dropped(live, jpeg((200 - n, n, n))) for n in range(3)] + [dropped(live, BLUE)]
+    deliveries = events * 2
+    random.Random(seed).shuffle(deliveries)
+    tools = classification(live)
+    for event in deliveries:
+        tools.classify(event)
+    assert live.json(RESULT)["image"]["etag"] == events[-1].etag
+    assert live.keys("results/") == [RESULT]
+
+
+def test_a_newer_model_answers_anew_and_an_older_one_does_not_undo_it(
+    live: Cloud, cards: Cards
+) -> None:
+    event, old = dropped(live), classification(live)
+    old.classify(event)
+    go_live(cards, card(NEWER))
+    sent = classification(live).classify(event)
+    assert live.json(RESULT)["model"]["run_id"] == NEWER
+    assert sent is not None
+    assert sent["model"]["run_id"] == NEWER
+    assert old.classify(event) is None
+    assert live.json(RESULT)["model"]["run_id"] == NEWER
+
+
+def test_an_answer_deleted_by_its_owner_is_written_again(live: Cloud) -> None:
+    event, tools = dropped(live), classification(live)
+    tools.classify(event)
+    live.s3.delete_object(Bucket=BUCKET, Key=RESULT)
+    assert tools.classify(event) is not None
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+class ChangingBucket(Bucket):
+    """A bucket in which somebody else always writes an older answer first."""
+
+    def write_json(self, *_: Any, **__: Any) -> bool:
+        return False
+
+    def head(self, key: str, _version: str | None = None) -> Any:
+        raise ObjectMissing(key)
+
+
+def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None:
+    event = dropped(live)
+    tools = Classification(
+        bucket=ChangingBucket(live.s3, BUCKET),
+        cards=classification(live).cards,
+        router=Router(lambda _: True, lambda: None),
+        runtime=FakeRuntime(redness),  # type: ignore[arg-type]
+    )
+    with pytest.raises(RetryLater, match="keeps changing"):
+        tools.classify(event)
+
+
+# --- endpoints that change or fail
+
+
+def test_an_endpoint_replaced_meanwhile_answers_with_its_own_classes(
+    live: Cloud, cards: Cards
+) -> None:
+    runtime = FakeRuntime(redness)
+    tools = classification(live, runtime)
+    tools.classify(dropped(live, key="input/cars/first.jpg"))
+    newer = go_live(cards, card(NEWER, classes=("azul", "rojo")))
+    runtime.gone = {card().endpoint}
+    tools.classify(dropped(live))
+    stored = live.json(RESULT)
+    assert stored["prediction"]["label"] == "rojo"
+    assert stored["model"]["endpoint"] == newer.endpoint
+
+
+def test_a_picture_is_prepared_anew_for_the_model_that_took_over(live: Cloud, cards: Cards) -> None:
+    sizes = []
+
+    def model(picture: bytes) -> list[float]:
+        with Image.open(BytesIO(picture)) as image:
+            sizes.append(min(image.size))
+        return redness(picture)
+
+    runtime = FakeRuntime(model, gone={card().endpoint})
+    tools = classification(live, runtime)
+    assert tools.cards.live("cars") is not None
+    preprocessing = type(card().preprocessing)(32)
+    go_live(cards, card(NEWER, preprocessing=preprocessing))
+    tools.classify(dropped(live))
+    assert sizes == [32]
+
+
+def test_a_live_endpoint_that_is_away_is_tried_again_later(live: Cloud) -> None:
+    runtime = FakeRuntime(redness, gone={card().endpoint})
+    with pytest.raises(RetryLater):
+        classification(live, runtime).classify(dropped(live))
+    assert live.keys("results/") == []
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "ModelError", "ServiceUnavailable"])
+def test_the_system_s_own_trouble_never_becomes_a_result(live: Cloud, code: str) -> None:
+    event = dropped(live)
+    runtime = FakeRuntime(redness, error=refusal(code, "InvokeEndpoint"))
+    tools = classification(live, runtime)
+    with pytest.raises(RetryLater):
+        tools.classify(event)
+    assert live.keys("results/") == []
+    runtime.error = None
+    assert tools.classify(event) is not None
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+@pytest.mark.parametrize("answer", [[0.1, 0.2, 0.7], {"red": 1}, "red", [float("nan"), 1.0]])
+def test_an_answer_that_does_not_fit_the_classes_never_becomes_a_result(
+    live: Cloud, answer: Any
+) -> None:
+    event = dropped(live)
+    with pytest.raises(Exception, match=card().endpoint):
+        classification(live, FakeRuntime(lambda _: answer)).classify(event)
+    assert live.keys("results/") == []
+
+
+@given(path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
+def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
+    answer: dict[str, Any] = {
+        "status": "classified",
+        "classifier": "cars",
+        "image": {"bucket": BUCKET, "etag": "e1", "key": f"input/cars/{path}"},
+        "model": {"run_id": RUN.run_id},
+    }
+    key = layout.result_key(answer["image"]["key"], "cars")
+    ids = {
+        classified_event(answer, key)["id"],
+        classified_event({**answer, "image": {"bucket": BUCKET, "etag": "e2"}}, key)["id"],
+        classified_event({**answer, "model": {"run_id": NEWER}}, key)["id"],
+        classified_event(answer, key + "x")["id"],
+    }
+    assert len(ids) == 4
+    assert classified_event(answer, key)["id"] in ids
+
+
+# --- the event
+
+
+class FakeBus:
+    """An event bus; refusing: it takes nothing."""
+
+    def __init__(self, refusing: bool = False) -> None:
+        self.refusing = refusing
+        self.entries: list[dict[str, Any]] = []
+
+    def put_events(self, **request: Any) -> dict[str, Any]:
+        self.entries += request["Entries"]
+        failed = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
+        return {
+            "FailedEntryCount": int(self.refusing),
+            "Entries": [failed] if self.refusing else [],
+        }
+
+
+def test_an_answer_is_announced_on_the_bus(live: Cloud, valid: Any) -> None:
+    bus: Any = FakeBus()
+    sent = classification(live).classify(dropped(live))
+    assert sent is not None
+    Announcer(bus, "default").announce(sent)
+    [entry] = bus.entries
+    assert (entry["Source"], entry["DetailType"]) == ("droplens", "Image Classified")
+    valid("image-classified.v1", json.loads(entry["Detail"]))
+
+
+def test_an_event_that_was_not_taken_is_sent_again_with_the_next_try(live: Cloud) -> None:
+    bus: Any = FakeBus(refusing=True)
+    event, tools = dropped(live), classification(live)
+    first = tools.classify(event)
+    assert first is not None
+    with pytest.raises(RetryLater, match="slow down"):
+        Announcer(bus, "default").announce(first)
+    assert tools.classify(event) == first

@@ -1,0 +1,78 @@
+"""The bucket's conditional writes, and its errors with names."""
+
+import pytest
+from botocore.exceptions import ClientError
+
+from droplens.storage import Bucket, ObjectMissing
+from tests.unit.layer.account import BUCKET, Cloud
+
+
+def test_an_object_is_read_with_what_s3_says_of_it(cloud: Cloud) -> None:
+    put = cloud.put("a", b"xyz", Metadata={"run-id": "r"})
+    body, info = cloud.bucket.read("a")
+    assert body == b"xyz"
+    assert (info.bytes, info.etag, info.version_id) == (3, put["ETag"].strip('"'), put["VersionId"])
+    assert info.metadata == {"run-id": "r"}
+    assert cloud.bucket.head("a") == info
+
+
+def test_a_range_ends_before_its_end(cloud: Cloud) -> None:
+    cloud.put("a", b"0123456789")
+    assert cloud.bucket.read_range("a", 2, 5) == b"234"
+
+
+@pytest.mark.parametrize(("limit", "body"), [(3, b"xyz"), (2, None)])
+def test_what_is_too_long_is_not_read(cloud: Cloud, limit: int, body: bytes | None) -> None:
+    cloud.put("a", b"xyz")
+    found, info = cloud.bucket.read_at_most("a", limit)
+    assert (found, info.bytes) == (body, 3)
+
+
+def test_a_missing_object_has_a_name_whoever_asks(cloud: Cloud) -> None:
+    cloud.put("gone", b"x")
+    cloud.s3.delete_object(Bucket=BUCKET, Key="gone")
+    for key in ("never", "gone"):
+        for ask in (
+            cloud.bucket.read,
+            cloud.bucket.head,
+            lambda key: cloud.bucket.read_at_most(key, 1),
+            lambda key: cloud.bucket.read_range(key, 0, 1),
+        ):
+            with pytest.raises(ObjectMissing, match=key):
+                ask(key)
+
+
+def test_an_older_version_is_still_there_by_its_id(cloud: Cloud) -> None:
+    first = cloud.put("a", b"1")
+    cloud.put("a", b"22")
+    assert cloud.bucket.head("a", first["VersionId"]).bytes == 1
+
+
+def test_other_errors_keep_theirs(cloud: Cloud) -> None:
+    stranger = Bucket(cloud.s3, "no-such-bucket")
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        stranger.read("a")
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        stranger.write_json("a", b"{}")
+
+
+def test_the_first_writer_wins(cloud: Cloud) -> None:
+    assert cloud.bucket.write_json("a", b"1")
+    assert not cloud.bucket.write_json("a", b"2")
+    assert cloud.bucket.read("a")[0] == b"1"
+
+
+def test_a_replacement_needs_what_its_writer_saw(cloud: Cloud) -> None:
+    cloud.bucket.write_json("a", b"1")
+    seen = cloud.bucket.head("a").etag
+    assert cloud.bucket.write_json("a", b"2", replacing=seen)
+    assert not cloud.bucket.write_json("a", b"3", replacing=seen)
+    assert cloud.bucket.read("a")[0] == b"2"
+    assert not cloud.bucket.write_json("never", b"3", replacing=seen)
+
+
+def test_a_listing_is_sorted_and_goes_on_after_a_key(cloud: Cloud) -> None:
+    for key in ("p/b", "p/a", "p/a-", "p/ä", "q"):
+        cloud.put(key, b"x")
+    assert [entry.key for entry in cloud.bucket.entries("p/")] == ["p/a", "p/a-", "p/b", "p/ä"]
+    assert [entry.key for entry in cloud.bucket.entries("p/", "p/a")] == ["p/a-", "p/b", "p/ä"]
