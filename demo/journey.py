@@ -322,5 +322,5 @@ def _ending(news: News) -> str:
         case Status.SUPERSEDED:
             return f"{run} made way for a newer dataset of the same name"
         case _:
-            stage = f" while {error['stage']}" if error.get("stage") else ""
+            stage = f" in its step {error['stage']!r}" if error.get("stage") else ""
             return f"{run} failed{stage}: {reason}"
