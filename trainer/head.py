@@ -95,7 +95,12 @@ def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
     path, logits, l2 = _search_l2(coordinates, labels, classes, folds)
     held_out = folds != NO_FOLD
     temperature = fit_temperature(logits[held_out], labels[held_out]) if path else 1.0
-    solution = _fit_softmax(coordinates, labels, classes, l2)
+    # Weak penalties leave the loss so flat that where a fit ends depends on where it began: the
+    # head takes the way that the folds took, through every stronger penalty.
+    solution = None
+    for penalty in [stronger for stronger, *_ in path if stronger >= l2] or [l2]:
+        solution = _fit_softmax(coordinates, labels, classes, penalty, solution)
+    assert solution is not None
     weight = (basis @ solution[:-1].astype(np.float32)) / scale[:, None]
     bias = solution[-1].astype(np.float32) - mean @ weight
     return Fit(
