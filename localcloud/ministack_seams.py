@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, lambda_svc, s3, sns
+from ministack.services import eventbridge, lambda_svc, s3, sns, sts
 from ministack.services.cloudformation import provisioners
 
 from localcloud.authorization import Permission
@@ -90,6 +91,21 @@ def denial(request: Request, permission: Permission) -> str | None:
         f"User: {who} is not authorized to perform: {permission.action} on resource: "
         f"{permission.resource}"
     )
+
+
+def issue_session(role_arn: str, session_name: str) -> tuple[str, str, str]:
+    """The (key, secret, token) of a new session of a role, as the service that a role trusts gets
+    them. AssumeRole would ask whether the operator may assume the role, who need not."""
+    key, secret, token = f"ASIA{token_hex(8).upper()}", token_hex(20), token_hex(64)
+    role = role_arn.rsplit("/", 1)[-1]
+    session = {
+        "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{session_name}",
+        "UserId": f"{role}:{session_name}",
+        "SecretAccessKey": secret,
+        "SessionToken": token,
+    }
+    sts.register_session(key, session)
+    return key, secret, token
 
 
 def take_numbers_as_numbers() -> None:

@@ -108,14 +108,17 @@ class Runtime:
         append_log: Callable[[str, str, list[tuple[int, str]]], None],
         announce: Callable[[Event], None],
         denial: Callable[[Request, Permission], str | None],
+        issue: Callable[[str, str], tuple[str, str, str]],
     ):
         """`append_log` writes (epoch ms, line) to a group's stream; `announce` sends an event;
-        `denial` says why the sender of a request lacks a permission, or None if it has it."""
+        `denial` says why the sender of a request lacks a permission, or None if it has it; `issue`
+        gives the (key, secret, token) of a role's session by the role's ARN and a session name."""
         self.settings = settings
         self.state = State(settings.state / "droplens.json")
         self.logs = LogShipper(append_log)
         self.announce = announce
         self._denial = denial
+        self._issue = issue
         self._images = ImageStore(settings.context, settings.images, build_environment)
         self.going_down = threading.Event()
         self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
@@ -154,9 +157,7 @@ class Runtime:
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."
             )
-        answer = self._client("sts").assume_role(RoleArn=role_arn, RoleSessionName="localcloud")
-        issued = answer["Credentials"]
-        return Credentials(issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"])
+        return Credentials(*self._issue(role_arn, service.partition(".")[0]))
 
     def s3(self, credentials: Credentials) -> Any:
         return self._client("s3", credentials)

@@ -119,7 +119,12 @@ def serve(settings: Settings) -> None:
         del os.environ[name]  # kept for image builds; no function or container may see them
     logging.getLogger("persistence").setLevel(logging.WARNING)  # a line per service and save
     runtime = Runtime(
-        settings, builds, append_log=seams.append_log, announce=seams.put_event, denial=seams.denial
+        settings,
+        builds,
+        append_log=seams.append_log,
+        announce=seams.put_event,
+        denial=seams.denial,
+        issue=seams.issue_session,
     )
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
     seams.serve("batch", batch.handle)

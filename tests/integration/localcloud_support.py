@@ -196,6 +196,7 @@ class Cloud:
             "Effect": "Allow",
             "Principal": {"Service": service},
             "Action": "sts:AssumeRole",
+            "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT}},
         }
         document = {"Version": "2012-10-17", "Statement": [statement]}
         created = self.client("iam").create_role(

@@ -46,8 +46,8 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
 
         from localcloud import ministack_seams as seams
         from ministack import app
-        from ministack.core import lambda_runtime, persistence
-        from ministack.services import eventbridge, lambda_svc, s3, sns
+        from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence
+        from ministack.services import eventbridge, lambda_svc, s3, sns, sts
         from ministack.services.cloudformation import provisioners
 
         def parameters(function):
@@ -65,6 +65,12 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(app.call_service_handler_sync)[1:6] == [
             "method", "path", "headers", "body", "query_params"]
         assert parameters(persistence.save_all) == ["services"]
+        assert parameters(eventbridge._invoke_target) == ["target", "event", "rule", "view"]
+        assert parameters(sts.register_session) == ["access_key", "session"]
+        assert parameters(app.pin_request_origin) == ["source_ip", "secure_transport"]
+        assert parameters(iam_evaluator.enforce) == [
+            "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"]
+        assert "batch" in iam_actions.SERVICE_TO_IAM_NAMESPACE
         assert callable(app._build_persistence_save_dict)
         mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
         assert {"create", "update", "delete"} <= mapping.keys()
