@@ -201,8 +201,12 @@ def _open_zip(stream: BinaryIO, name: str, limits: ArchiveLimits, meter: _Meter)
         unpacked += member.file_size
         meter.count(readable(member.filename))
         meter.unpacked(unpacked)
-    files = sum(not member.is_dir() for member in members)
+    files = sum(not _is_folder(member) for member in members)
     return Archive(_zip_entries(archive, members, limits), files)
+
+
+def _is_folder(member: zipfile.ZipInfo) -> bool:
+    return member.filename.endswith("/")  # its own is_dir fails at an empty name, before 3.12
 
 
 def _zip_entries(
@@ -213,7 +217,7 @@ def _zip_entries(
         entry = _entry(
             member.filename,
             member.file_size,
-            is_folder=member.is_dir(),
+            is_folder=_is_folder(member),
             is_link=kind == stat.S_IFLNK,
             is_file=kind in (0, stat.S_IFREG),
             limits=limits,

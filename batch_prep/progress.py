@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class RunItem:
 
     @cached_property
     def _client(self) -> "DynamoDBClient":
-        return boto3.client("dynamodb")
+        # Packing waits meanwhile: a table that does not answer at once is given up on.
+        patience = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
+        return boto3.client("dynamodb", config=patience)
 
     def __call__(self, done: int, total: int | None) -> None:
         """Write the progress into the item, if the run exists."""

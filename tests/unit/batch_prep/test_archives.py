@@ -324,6 +324,11 @@ def test_a_zip_whose_directory_would_fill_the_memory_ends_the_job() -> None:
         entries(directory + end, "cars.zip")
 
 
+def test_a_member_of_a_zip_without_a_name_is_not_missed() -> None:
+    data = zip_of(("?", b"1"), ("a/x.jpg", b"1")).replace(b"?", b"\0")
+    assert files(entries(data, "cars.zip")) == {"a/x.jpg": b"1"}
+
+
 def test_the_total_is_known_for_a_zip_and_not_for_a_tar() -> None:
     members = (("a/x.jpg", b"1"), ("b/y.jpg", b"2"))
     zipped = open_archive(BytesIO(zip_of(("a/", b""), *members)), "cars.zip", LIMITS)
