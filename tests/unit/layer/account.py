@@ -49,7 +49,7 @@ class Cloud:
         return Failures(runs or self.runs(), self.sns, self.topic)
 
     def put(self, key: str, body: bytes = b"", **more: Any) -> Any:
-        return self.s3.put_object(Bucket=BUCKET, Key=key, Body=body, **more)
+        return self.s3.put_object(Bucket=self.bucket.name, Key=key, Body=body, **more)
 
     def json(self, key: str) -> Any:
         return json.loads(self.bucket.read(key)[0])
@@ -58,7 +58,7 @@ class Cloud:
         return [entry.key for entry in self.bucket.entries(prefix)]
 
     def versions(self, key: str) -> int:
-        answer = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
+        answer = self.s3.list_object_versions(Bucket=self.bucket.name, Prefix=key)
         return len(answer.get("Versions", []))
 
     def notices(self) -> list[dict[str, str]]:

@@ -39,7 +39,6 @@ def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[
             return answer(self, *args, **kwargs)
 
     monkeypatch.setattr(BotocoreStubber, "__call__", one_at_a_time)
-    monkeypatch.setenv("MOTO_ACCOUNT_ID", ACCOUNT)
     with mock_aws():
         s3, sqs, sns = clients["s3"], clients["sqs"], clients["sns"]
         s3.create_bucket(Bucket=BUCKET)

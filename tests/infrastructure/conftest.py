@@ -1,0 +1,35 @@
+"""The template as it is written, and as SAM expands it for CloudFormation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.infrastructure.stack import REGION, Stack
+from tools.expand_template import expand
+
+
+@pytest.fixture(scope="session")
+def written(repo_root: Path) -> dict[str, Any]:
+    """template.yaml."""
+    return dict(yaml_parse((repo_root / "template.yaml").read_text("utf-8")))
+
+
+@pytest.fixture(scope="session")
+def stack(repo_root: Path) -> Stack:
+    """What CloudFormation would be given."""
+    template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        return Stack(expand(template))
+
+
+@pytest.fixture(scope="session")
+def events(repo_root: Path) -> dict[str, dict[str, Any]]:
+    """The recorded events, by name."""
+    return {
+        path.stem: json.loads(path.read_text("utf-8"))
+        for path in sorted((repo_root / "events").glob("*.json"))
+    }

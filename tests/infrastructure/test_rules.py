@@ -1,0 +1,180 @@
+"""Each rule lets exactly its own events through, and what it cannot deliver is kept."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from droplens import layout
+from tests.infrastructure.stack import BUCKET, Stack, matches
+
+# Rule to the recorded events that it is for; no other event may wake its target.
+FOR = {
+    "PrepareDatasetDatasetCompleted": {"s3-dataset-marker", "s3-dataset-archive"},
+    "PictureDropped": {"s3-picture"},
+    "StartTrainingPacked": {"batch-succeeded"},
+    "DeployEndpointTrained": {"training-completed"},
+    "PromoteEndpointInService": {"endpoint-in-service"},
+    "ReportFailurePackingFailed": {"batch-failed"},
+    "ReportFailureTrainingFailed": {"training-failed"},
+    "ReportFailureEndpointFailed": {"endpoint-failed"},
+}
+
+
+@pytest.fixture
+def rules(stack: Stack) -> dict[str, dict[str, Any]]:
+    """The event rules, filled in."""
+    return stack.of_type("AWS::Events::Rule")
+
+
+def woken(rules: dict[str, dict[str, Any]], event: dict[str, Any]) -> set[str]:
+    return {name for name, rule in rules.items() if matches(rule["EventPattern"], event)}
+
+
+def changed(event: dict[str, Any], **detail: Any) -> dict[str, Any]:
+    other = copy.deepcopy(event)
+    other["detail"].update(detail)
+    return other
+
+
+def stored(event: dict[str, Any], key: str, bucket: str = BUCKET) -> dict[str, Any]:
+    return changed(event, bucket={"name": bucket}, object={**event["detail"]["object"], "key": key})
+
+
+def test_there_is_no_other_rule(rules: dict[str, Any]) -> None:
+    assert rules.keys() == FOR.keys()
+
+
+@pytest.mark.parametrize("rule", FOR)
+def test_a_rule_lets_exactly_its_own_recorded_events_through(
+    rules: dict[str, Any], events: dict[str, Any], rule: str
+) -> None:
+    pattern = rules[rule]["EventPattern"]
+    assert {name for name, event in events.items() if matches(pattern, event)} == FOR[rule]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datasets/cars/_READY",
+        "datasets/Cars/_READY",
+        "datasets/cars.zip",
+        "datasets/cars.tar",
+        "datasets/cars.tar.gz",
+        "datasets/cars.tgz",
+    ],
+)
+def test_a_completed_dataset_is_prepared(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    assert layout.dataset_source(key) is not None
+    event = stored(events["s3-dataset-marker"], key)
+    assert woken(rules, event) == {"PrepareDatasetDatasetCompleted"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datasets/cars/a.jpg",
+        "datasets/cars/audi/1.png",
+        "datasets/cars/_READY.txt",
+        "results/cars/a.jpg.json",
+        "packed/cars/20261122-120000-1a2b3c/dataset.json",
+        "packed/cars/_READY",
+        "training/cars/model.tar.gz",
+        "models/cars/live.json",
+        "reports/cars.zip",
+        "inputs/a.jpg",
+        "a.zip",
+    ],
+)
+def test_any_other_object_wakes_nobody(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    assert woken(rules, stored(events["s3-picture"], key)) == set()
+
+
+@pytest.mark.parametrize("key", ["input/a.jpg", "input/cars/a b+c.jpg", "input/datasets/_READY"])
+def test_every_dropped_object_goes_to_the_queue_alone(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    assert woken(rules, stored(events["s3-picture"], key)) == {"PictureDropped"}
+
+
+@pytest.mark.parametrize("key", ["datasets/cars/_READY", "input/a.jpg"])
+def test_another_bucket_s_objects_wake_nobody(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    assert woken(rules, stored(events["s3-picture"], key, "another-bucket")) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("batch-succeeded", {"status": "RUNNING"}),
+        ("batch-succeeded", {"jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/other"}),
+        ("batch-failed", {"jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/other"}),
+        ("training-completed", {"TrainingJobStatus": "InProgress"}),
+        ("training-completed", {"TrainingJobName": "another-job"}),
+        ("training-completed", {"TrainingJobName": "droplensx-cars"}),
+        ("training-failed", {"TrainingJobName": "another-job"}),
+        ("endpoint-in-service", {"EndpointStatus": "CREATING"}),
+        ("endpoint-in-service", {"EndpointStatus": "DELETING"}),
+        ("endpoint-in-service", {"EndpointStatus": "InService"}),
+        ("endpoint-in-service", {"EndpointName": "another-endpoint"}),
+        ("endpoint-failed", {"EndpointName": "another-endpoint"}),
+    ],
+)
+def test_other_states_and_other_people_s_resources_wake_nobody(
+    rules: dict[str, Any], events: dict[str, Any], name: str, detail: dict[str, Any]
+) -> None:
+    assert woken(rules, changed(events[name], **detail)) == set()
+
+
+def test_a_stopped_training_is_reported(rules: dict[str, Any], events: dict[str, Any]) -> None:
+    event = changed(events["training-failed"], TrainingJobStatus="Stopped")
+    assert woken(rules, event) == {"ReportFailureTrainingFailed"}
+
+
+@pytest.mark.parametrize("rule", FOR)
+def test_what_a_rule_cannot_deliver_is_tried_for_hours_and_then_kept(
+    stack: Stack, rules: dict[str, Any], rule: str
+) -> None:
+    [target] = rules[rule]["Targets"]
+    assert target["DeadLetterConfig"]["Arn"] == stack.attribute("EventDlq", "Arn")
+    assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] >= 3600
+    assert target["RetryPolicy"]["MaximumRetryAttempts"] >= 10
+
+
+def test_every_rule_may_invoke_its_function(stack: Stack, rules: dict[str, Any]) -> None:
+    allowed = {
+        (permission["FunctionName"], permission["SourceArn"])
+        for permission in stack.of_type("AWS::Lambda::Permission").values()
+        if permission["Principal"] == "events.amazonaws.com"
+    }
+    functions = {
+        stack.attribute(name, "Arn"): stack.ref(name)
+        for name in stack.of_type("AWS::Lambda::Function")
+    }
+    for name, rule in rules.items():
+        [target] = rule["Targets"]
+        if target["Arn"] in functions:
+            assert (functions[target["Arn"]], stack.attribute(name, "Arn")) in allowed
+
+
+def sender(stack: Stack, policy: str, queue: str) -> dict[str, Any]:
+    [statement] = stack.properties(policy)["PolicyDocument"]["Statement"]
+    assert statement["Resource"] == stack.attribute(queue, "Arn")
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    return dict(statement["Condition"])
+
+
+def test_only_eventbridge_may_send_to_the_queues(stack: Stack) -> None:
+    rule = stack.attribute("PictureDropped", "Arn")
+    assert sender(stack, "PictureQueuePolicy", "PictureQueue") == {
+        "ArnEquals": {"aws:SourceArn": rule}
+    }
+    assert sender(stack, "EventDlqPolicy", "EventDlq") == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"}
+    }
