@@ -23,6 +23,12 @@ _POLL = 0.1
 def up(settings: Settings, caller: Mapping[str, str] = os.environ) -> bool:
     """-> whether it had to be started. Returns once it answers; raises LocalCloudError if not."""
     settings.cloud.mkdir(parents=True, exist_ok=True)
+    with (settings.cloud / "up.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # of two at once, the second finds it up
+        return _up(settings, caller)
+
+
+def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
     if is_running(settings):
         _await_health(settings, None)
         return False

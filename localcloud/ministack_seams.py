@@ -66,10 +66,18 @@ def provide_resource_type(
 
 def check_permissions_of(*services: str) -> None:
     """Have MiniStack only authenticate requests to these services: it knows no resources of
-    theirs, so that they check permissions themselves, by `denial`. And take a request on this
-    machine for one that came by TLS, as it would have to in an account."""
+    theirs, so that they check permissions themselves, by `denial`. Take a request on this machine
+    for one that came by TLS, as it would have to in an account. And check SQS's batch operations
+    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage)."""
     for service in services:
         iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
+    extract = iam_actions.extract_iam_action
+
+    def extract_known(*request: Any) -> str | None:
+        action: str | None = extract(*request)
+        return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
+
+    iam_actions.extract_iam_action = extract_known
     pin = app.pin_request_origin
     app.pin_request_origin = lambda address, _secure: pin(address, True)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -119,6 +120,14 @@ def test_up_is_idempotent_and_status_tells_it(new_cloud: Callable[[], Cloud]) ->
     assert f"http://127.0.0.1:{cloud.port}" in again.stdout
     assert cloud.pids()["guard"] == guard
     assert "healthy" in cloud.cli("status").stdout
+
+
+def test_two_ups_at_once_start_one_cloud(new_cloud: Callable[[], Cloud]) -> None:
+    cloud = new_cloud()
+    with ThreadPoolExecutor() as together:
+        results = list(together.map(lambda _: cloud.cli("up"), range(3)))
+    assert [result.returncode for result in results] == [0, 0, 0], results
+    assert sum("already" in result.stdout for result in results) == 2
 
 
 def test_up_names_the_reason_when_it_cannot(new_cloud: Callable[[], Cloud]) -> None:

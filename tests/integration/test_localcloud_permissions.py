@@ -43,6 +43,7 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> No
             "Resource": f"{JOBS}endpoint/ours-*",
         },
         {"Effect": "Allow", "Action": "batch:ListJobs", "Resource": "*"},
+        {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"},
     ]
     strict.client("iam").put_role_policy(
         RoleName="caller-role",
@@ -74,6 +75,10 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> No
     assert told(**invoke, EndpointName="ours-1") == "ValidationError"
     assert told(**invoke, EndpointName="theirs") == "AccessDeniedException"
     assert told("batch", "list_jobs", jobQueue="queue") == "allowed"
+    url = strict.client("sqs").create_queue(QueueName="guarded")["QueueUrl"]
+    entries = [{"Id": "1", "MessageBody": "m"}]
+    assert told("sqs", "send_message_batch", QueueUrl=url, Entries=entries) == "allowed"
+    assert told("sqs", "receive_message", QueueUrl=url).startswith("AccessDenied")
     submit = {"jobName": "j", "jobQueue": "queue", "jobDefinition": "d"}
     assert told("batch", "submit_job", **submit) == "AccessDeniedException"
 

@@ -70,6 +70,8 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(app.pin_request_origin) == ["source_ip", "secure_transport"]
         assert parameters(iam_evaluator.enforce) == [
             "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"]
+        assert parameters(iam_actions.extract_iam_action) == [
+            "service", "method", "path", "headers", "body", "query_params"]
         assert "batch" in iam_actions.SERVICE_TO_IAM_NAMESPACE
         assert callable(app._build_persistence_save_dict)
         mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
