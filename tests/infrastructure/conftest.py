@@ -26,7 +26,7 @@ def stack(repo_root: Path) -> Stack:
         return Stack(expand(template))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def events(repo_root: Path) -> dict[str, dict[str, Any]]:
     """The recorded events, by name."""
     return {

@@ -1,0 +1,355 @@
+"""Each function is given what its code asks for, and hears of its own failures' ends."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from droplens import settings
+from droplens.events import tag_list
+from droplens.runs import RunKey, Status
+from droplens.storage import Bucket
+from droplens.telemetry import logger
+from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, Stack
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.fakes import FakeRuntime
+from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+
+FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
+    "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
+    "StartTraining": ("start_training", settings.TrainingSettings),
+    "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
+    "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
+    "ClassifyImage": ("classify_image", settings.ClassificationSettings),
+    "ReportFailure": ("report_failure", settings.JourneySettings),
+}
+BY_EVENT = ["PrepareDataset", "StartTraining", "DeployEndpoint", "PromoteEndpoint"]
+RECORDED_RUN = "20261122-120000-610e99"
+
+# pytest's own filters stand before the one that telemetry sets.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
+
+
+def variables(stack: Stack, name: str) -> dict[str, str]:
+    found = stack.properties(name)["Environment"]["Variables"]
+    return {key: str(value) for key, value in found.items()}
+
+
+def test_there_is_no_other_function(stack: Stack, repo_root: Path) -> None:
+    assert stack.of_type("AWS::Lambda::Function").keys() == FUNCTIONS.keys()
+    folders = {path.parent.name for path in (repo_root / "functions").glob("*/app.py")}
+    assert folders == {folder for folder, _ in FUNCTIONS.values()}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_code_is_that_of_the_function_s_name(written: dict[str, Any], name: str) -> None:
+    folder, _ = FUNCTIONS[name]
+    assert written["Resources"][name]["Properties"]["CodeUri"] == f"functions/{folder}/"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_template_gives_every_setting_in_a_form_that_is_read(stack: Stack, name: str) -> None:
+    _, kind = FUNCTIONS[name]
+    given = {**variables(stack, name), "AWS_REGION": REGION}  # Lambda itself sets the region
+    assert kind.from_environment(given)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_template_gives_nothing_that_nobody_reads(stack: Stack, name: str) -> None:
+    _, kind = FUNCTIONS[name]
+    everywhere = {"BUCKET", "RUNS_TABLE", "STACK", "FAILURE_TOPIC", "POWERTOOLS_LOG_LEVEL"}
+    read = {field.name.upper() for field in dataclasses.fields(kind)}
+    assert variables(stack, name).keys() <= read | everywhere
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_s_log_is_kept_for_a_while(stack: Stack, name: str) -> None:
+    function = stack.properties(name)
+    logs = stack.properties(f"{name}Logs")
+    assert function["LoggingConfig"]["LogGroup"] == logs["LogGroupName"]
+    assert logs["LogGroupName"] == f"/aws/lambda/{function['FunctionName']}"
+    assert logs["RetentionInDays"] == 30
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_traced_and_has_the_layer(stack: Stack, name: str) -> None:
+    function = stack.properties(name)
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert len(function["Layers"]) == 1
+    assert function["Handler"] == "app.handler"
+    assert function["Runtime"] == "python3.13"
+
+
+def test_a_stage_is_not_freed_while_its_function_may_still_run(stack: Stack) -> None:
+    for name in BY_EVENT:
+        assert stack.properties(name)["Timeout"] <= 900  # the lease of a claim
+
+
+def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
+    reported = {
+        config["FunctionName"]: config["DestinationConfig"]["OnFailure"]["Destination"]
+        for config in stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+    }
+    reporter = stack.attribute("ReportFailure", "Arn")
+    assert reported == {str(stack.ref(name)): reporter for name in BY_EVENT}
+
+
+def test_pictures_come_by_the_queue_and_fail_one_by_one(stack: Stack) -> None:
+    [source] = stack.of_type("AWS::Lambda::EventSourceMapping").values()
+    assert source["EventSourceArn"] == stack.attribute("PictureQueue", "Arn")
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert 2 <= source["ScalingConfig"]["MaximumConcurrency"] <= 1000
+
+
+def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_end(
+    stack: Stack,
+) -> None:
+    queue = stack.properties("PictureQueue")
+    assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
+    redrive = queue["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
+    assert redrive["maxReceiveCount"] >= 5
+    for name in ("PictureDlq", "EventDlq"):
+        assert stack.properties(name)["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_the_job_is_given_what_packing_asks_for(stack: Stack) -> None:
+    job = stack.properties("JobDefinition")
+    command = job["ContainerProperties"]["Command"]
+    given = dict(zip(command[::2], command[1::2], strict=True))
+    referred = {
+        value.removeprefix("Ref::") for value in map(str, command) if value.startswith("Ref::")
+    }
+    assert referred == job["Parameters"].keys()
+    assert given["--runs-table"] == variables(stack, "PrepareDataset")["RUNS_TABLE"]
+    assert job["RetryStrategy"]["EvaluateOnExit"][0] == {"OnExitCode": "1", "Action": "EXIT"}
+
+
+# --- the handlers themselves, with the recorded events
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda tells a handler of its invocation."""
+
+    aws_request_id: str
+    function_name: str = "droplens"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:droplens"
+
+
+@pytest.fixture
+def deployed(stack: Stack) -> Iterator[Cloud]:
+    """An account with the stack's bucket, table, topic and queue, under their own names."""
+    session = boto3.Session("test", "test", region_name=REGION)
+    with mock_aws():
+        s3, sqs, sns = session.client("s3"), session.client("sqs"), session.client("sns")
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        runs = stack.properties("Runs")
+        table = session.resource("dynamodb").create_table(
+            TableName=str(stack.ref("Runs")),
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=runs["AttributeDefinitions"],
+            KeySchema=runs["KeySchema"],
+        )
+        topic = sns.create_topic(Name=stack.physical_name("Failures"))["TopicArn"]
+        assert topic == stack.ref("Failures")
+        notices = sqs.create_queue(QueueName="notices")["QueueUrl"]
+        listener = f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices"
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=listener)
+        pictures = sqs.create_queue(QueueName=stack.physical_name("PictureQueue"))["QueueUrl"]
+        assert pictures == stack.ref("PictureQueue")
+        yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
+
+
+@pytest.fixture
+def load(
+    stack: Stack, deployed: Cloud, repo_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], ModuleType]:
+    """Imports a function's module as Lambda does: with the environment that the template gives."""
+
+    def load(name: str) -> ModuleType:
+        folder, _ = FUNCTIONS[name]
+        for key, value in {**variables(stack, name), "AWS_REGION": REGION}.items():
+            monkeypatch.setenv(key, value)
+        path = repo_root / "functions" / folder / "app.py"
+        spec = importlib.util.spec_from_file_location(f"handler_{folder}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        app = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, app)
+        spec.loader.exec_module(app)
+        fakes = {"BATCH": deployed.batch, "SAGEMAKER": deployed.sagemaker}
+        for client in fakes.keys() & vars(app).keys():
+            monkeypatch.setattr(app, client, fakes[client])
+        if name == "PromoteEndpoint":
+            promotion = dataclasses.replace(
+                app.PROMOTION, sagemaker=deployed.sagemaker, runtime=FakeRuntime(redness)
+            )
+            monkeypatch.setattr(app, "PROMOTION", promotion)
+        if name == "ClassifyImage":
+            classification = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness))
+            monkeypatch.setattr(app, "CLASSIFICATION", classification)
+        return app
+
+    return load
+
+
+def of_run(event: dict[str, Any], run: str) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(event).replace(RECORDED_RUN, run)))
+
+
+def dropped(cloud: Cloud, event: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """The event of an object that is really there: with its version and ETag."""
+    found = event["detail"]["object"]
+    answer = cloud.put(found["key"], body)
+    found.update({"version-id": answer["VersionId"], "etag": answer["ETag"].strip('"')})
+    return event
+
+
+def test_the_journey_by_its_recorded_events_each_told_twice(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+) -> None:
+    def told_twice(name: str, event: dict[str, Any]) -> list[Any]:
+        app = load(name)
+        return [app.handler(event, Context(f"{name}-{number}")) for number in range(2)]
+
+    marker = dropped(deployed, events["s3-dataset-marker"], b"")
+    first, second = told_twice("PrepareDataset", marker)
+    assert first == second
+    run = RunKey(**first["run"])
+    assert len(deployed.batch.jobs) == 1
+
+    pack(deployed, run)
+    deployed.table.update_item(  # the recorded job is another one than the fake's
+        Key=run.as_key(),
+        UpdateExpression="SET batch_job_id = :id",
+        ExpressionAttributeValues={":id": events["batch-succeeded"]["detail"]["jobId"]},
+    )
+    name = f"droplens-cars-{run.run_id}"
+    packed = of_run(events["batch-succeeded"], run.run_id)
+    assert [answer["training_job"] for answer in told_twice("StartTraining", packed)] == [
+        name,
+        None,
+    ]
+    job = deployed.sagemaker.jobs[name]
+    assert job["HyperParameters"]["num_training_samples"] == "20"
+    assert "image-classification:1" in job["AlgorithmSpecification"]["TrainingImage"]
+
+    job["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{BUCKET}/training/model.tar.gz"}
+    trained = of_run(events["training-completed"], run.run_id)
+    assert [answer["endpoint"] for answer in told_twice("DeployEndpoint", trained)] == [name, None]
+    assert deployed.sagemaker.endpoints == {name}
+
+    # The recorded model sees 224 pixels; the records of this test are smaller.
+    deployed.runs().note(run, image_size=64)
+    serving = of_run(events["endpoint-in-service"], run.run_id)
+    statuses = [answer["status"] for answer in told_twice("PromoteEndpoint", serving)]
+    assert statuses == [Status.LIVE, None]
+
+    picture = dropped(deployed, events["s3-picture"], jpeg())
+    [message] = events["sqs-picture-batch"]["Records"]
+    message["body"] = json.dumps(picture)
+    answers = told_twice("ClassifyImage", {"Records": [message]})
+    assert answers == [{"batchItemFailures": []}] * 2
+    key = "results/cars/München 100%25 rot+weiß.jpg.json"
+    assert deployed.json(key)["prediction"]["label"] == "red"
+    assert deployed.versions(key) == 1
+
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert record.status is Status.LIVE
+    assert deployed.notices() == []
+    # Late failures of whatever kind do not harm the live model.
+    for late in ("training-failed", "endpoint-failed", "lambda-on-failure"):
+        failure = of_run(events[late], run.run_id)
+        if "resources" in failure:
+            deployed.sagemaker.tags[failure["resources"][0]] = tag_list(run)
+        assert told_twice("ReportFailure", failure) == [{"run": run.as_key()}] * 2
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert record.status is Status.LIVE
+    assert deployed.notices() == []
+    assert deployed.sagemaker.endpoints == {name}
+
+
+def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(
+    deployed: Cloud, load: Callable[[str], ModuleType], events: dict[str, Any]
+) -> None:
+    deployed.runs().open(RunKey("cars", RECORDED_RUN), {"version": "v"})
+    app = load("ClassifyImage")
+    go_live(app.CARDS, card(RECORDED_RUN))
+    [good] = events["sqs-picture-batch"]["Records"]
+    good["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
+    bad = [{**good, "messageId": f"bad-{n}", "body": body} for n, body in enumerate(("", "{}"))]
+    answer = app.handler({"Records": [bad[0], good, bad[1]]}, Context("request"))
+    assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == ["bad-0", "bad-1"]
+    assert len(deployed.keys("results/")) == 1
+
+
+@pytest.mark.parametrize("event", ["batch-failed", "endpoint-failed", "lambda-on-failure"])
+def test_a_failure_is_written_down_and_told_once(
+    deployed: Cloud, load: Callable[[str], ModuleType], events: dict[str, Any], event: str
+) -> None:
+    run = RunKey("cars", RECORDED_RUN)
+    deployed.runs().open(run, {"version": "v"})
+    arn = events["endpoint-failed"]["detail"]["EndpointArn"]
+    deployed.sagemaker.tags[arn] = events["endpoint-in-service"]["detail"]["Tags"]
+    app = load("ReportFailure")
+    for number in range(2):
+        answer = app.handler(events[event], Context(f"request-{number}"))
+        assert answer == {"run": run.as_key()}
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert record.status is Status.FAILED
+    assert len(deployed.notices()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("StartTraining", "batch-succeeded"),
+        ("DeployEndpoint", "training-completed"),
+        ("PromoteEndpoint", "endpoint-in-service"),
+    ],
+)
+def test_what_belongs_to_no_run_is_let_be(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    name: str,
+    event: str,
+) -> None:
+    foreign = events[event]
+    foreign["detail"].update(parameters={}, Tags={})
+    assert load(name).handler(foreign, Context("request")) == {"run": None}
+    assert deployed.sagemaker.calls in ([], ["ListTags"])
+
+
+def test_a_log_line_tells_its_run(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = StringIO()
+    monkeypatch.setattr(logger.registered_handler, "stream", written)
+    load("StartTraining").handler(events["batch-succeeded"], Context("request"))
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert lines
+    for line in lines:
+        assert (line["classifier"], line["run_id"]) == ("cars", RECORDED_RUN)
+        assert line["correlation_id"] == RECORDED_RUN

@@ -1,0 +1,123 @@
+"""What a user can set, and what a user is told: frozen, described and bounded."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infrastructure.stack import Stack
+
+PARAMETERS = {
+    "NotificationEmail": "",
+    "MinimumAccuracy": 0.5,
+    "EndpointMode": "auto",
+    "TrainerImage": "builtin",
+    "TrainingInstanceType": "ml.g5.xlarge",
+    "UseSpot": "true",
+    "Epochs": 30,
+    "MiniBatchSize": 32,
+    "LearningRate": 0.01,
+    "ImageSize": 224,
+    "MaxTrainingMinutes": 240,
+    "ValidationShare": 0.2,
+    "MaxBadShare": 0.2,
+    "PackingVcpus": "2",
+    "PackingMemoryMiB": "4096",
+    "PackingMaxVcpus": 16,
+    "EndpointInstanceType": "ml.m5.large",
+    "EndpointMemoryMb": 2048,
+    "EndpointMaxConcurrency": 5,
+    "ClassifyMaxConcurrency": 5,
+    "LogRetentionDays": 30,
+    "PythonRuntime": "python3.13",
+    "ImageTag": "latest",
+}
+OUTPUTS = {
+    "BucketName",
+    "RunsTableName",
+    "PictureQueueUrl",
+    "PictureDlqUrl",
+    "EventDlqUrl",
+    "FailureTopicArn",
+    "JobQueueArn",
+    "BatchPrepRepositoryUri",
+    "TrainerRepositoryUri",
+}
+
+
+@pytest.fixture(scope="module")
+def parameters(written: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as they are written."""
+    return dict(written["Parameters"])
+
+
+def test_parameters_and_their_defaults_are_those_that_users_know(
+    parameters: dict[str, Any],
+) -> None:
+    assert {name: entry["Default"] for name, entry in parameters.items()} == PARAMETERS
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_is_described_and_bounded(parameters: dict[str, Any], name: str) -> None:
+    parameter = parameters[name]
+    assert len(parameter["Description"]) > 15
+    assert (
+        "AllowedValues" in parameter
+        or "AllowedPattern" in parameter
+        or {"MinValue", "MaxValue"} <= parameter.keys()
+    )
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_default_is_within_its_bounds(parameters: dict[str, Any], name: str) -> None:
+    parameter = parameters[name]
+    default = parameter["Default"]
+    assert default in parameter.get("AllowedValues", [default])
+    assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default)
+
+
+def test_every_parameter_is_used_and_shown_in_one_group(
+    written: dict[str, Any], parameters: dict[str, Any], repo_root: Path
+) -> None:
+    groups = written["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = [name for group in groups for name in group["Parameters"]]
+    assert sorted(shown) == sorted(parameters)
+    text = (repo_root / "template.yaml").read_text("utf-8")
+    for name in parameters:
+        assert f"!Ref {name}" in text or f"${{{name}}}" in text
+
+
+def test_outputs_are_those_that_users_and_programs_read(written: dict[str, Any]) -> None:
+    assert written["Outputs"].keys() == OUTPUTS
+    for output in written["Outputs"].values():
+        assert output["Description"]
+        assert output["Value"]
+
+
+def test_the_stack_s_name_fits_the_names_made_from_it(stack: Stack, repo_root: Path) -> None:
+    config = tomllib.loads((repo_root / "samconfig.toml").read_text("utf-8"))
+    names = {section["global"]["parameters"]["stack_name"] for section in environments(config)}
+    assert names == {"droplens"}
+
+
+def environments(config: dict[str, Any]) -> list[dict[str, Any]]:
+    return [section for section in config.values() if isinstance(section, dict)]
+
+
+def test_samconfig_sets_only_parameters_that_exist(repo_root: Path) -> None:
+    config = tomllib.loads((repo_root / "samconfig.toml").read_text("utf-8"))
+    for section in environments(config):
+        overrides = section.get("deploy", {}).get("parameters", {}).get("parameter_overrides", "")
+        entries = overrides.split() if isinstance(overrides, str) else overrides
+        for name, _, value in (entry.partition("=") for entry in entries):
+            assert name in PARAMETERS
+            assert value
+
+
+def test_deploying_needs_no_named_roles(repo_root: Path, stack: Stack) -> None:
+    config = tomllib.loads((repo_root / "samconfig.toml").read_text("utf-8"))
+    for section in environments(config):
+        assert section["deploy"]["parameters"]["capabilities"] == "CAPABILITY_IAM"
+    for role in stack.of_type("AWS::IAM::Role").values():
+        assert "RoleName" not in role
