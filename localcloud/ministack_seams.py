@@ -68,7 +68,8 @@ def check_permissions_of(*services: str) -> None:
     """Have MiniStack only authenticate requests to these services: it knows no resources of
     theirs, so that they check permissions themselves, by `denial`. Take a request on this machine
     for one that came by TLS, as it would have to in an account. And check SQS's batch operations
-    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage)."""
+    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage), and
+    PutEvents with the condition key that names the events' sources."""
     for service in services:
         iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
     extract = iam_actions.extract_iam_action
@@ -78,6 +79,17 @@ def check_permissions_of(*services: str) -> None:
         return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
 
     iam_actions.extract_iam_action = extract_known
+    tags = iam_actions.request_tag_context
+
+    def with_sources(service: str, action: str, body: bytes, *rest: Any) -> Json:
+        keys: Json = tags(service, action, body, *rest)
+        if action == "events:PutEvents":
+            entries = json.loads(body)["Entries"]
+            sources = sorted({entry.get("Source", "") for entry in entries})
+            keys["events:source"] = sources[0] if len(sources) == 1 else sources
+        return keys
+
+    iam_actions.request_tag_context = with_sources
     pin = app.pin_request_origin
     app.pin_request_origin = lambda address, _secure: pin(address, True)
 

@@ -44,6 +44,12 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> No
         },
         {"Effect": "Allow", "Action": "batch:ListJobs", "Resource": "*"},
         {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": "events:PutEvents",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"events:source": "ours"}},
+        },
     ]
     strict.client("iam").put_role_policy(
         RoleName="caller-role",
@@ -79,6 +85,10 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> No
     entries = [{"Id": "1", "MessageBody": "m"}]
     assert told("sqs", "send_message_batch", QueueUrl=url, Entries=entries) == "allowed"
     assert told("sqs", "receive_message", QueueUrl=url).startswith("AccessDenied")
+    entry = {"DetailType": "d", "Detail": "{}"}
+    assert told("events", "put_events", Entries=[{**entry, "Source": "ours"}]) == "allowed"
+    theirs = told("events", "put_events", Entries=[{**entry, "Source": "theirs"}])
+    assert theirs == "AccessDeniedException"
     submit = {"jobName": "j", "jobQueue": "queue", "jobDefinition": "d"}
     assert told("batch", "submit_job", **submit) == "AccessDeniedException"
 

@@ -72,6 +72,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
             "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"]
         assert parameters(iam_actions.extract_iam_action) == [
             "service", "method", "path", "headers", "body", "query_params"]
+        assert parameters(iam_actions.request_tag_context)[:3] == ["service", "iam_action", "body"]
         assert "batch" in iam_actions.SERVICE_TO_IAM_NAMESPACE
         assert callable(app._build_persistence_save_dict)
         mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
