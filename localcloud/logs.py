@@ -5,11 +5,12 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from localcloud.settings import LocalCloudError
 
 FOLLOW_SECONDS = 0.5
+_PAGE = 10_000
 # Powertools' Logger writes one JSON object a line; these of its keys say what a reader knows.
 _KNOWN_KEYS = {
     "level", "location", "message", "timestamp", "service", "cold_start", "function_name",
@@ -18,10 +19,17 @@ _KNOWN_KEYS = {
 _PLATFORM = re.compile(r"^(START|END|REPORT|INIT_START) ")
 
 
+class _Read(NamedTuple):
+    """How far a stream was read: when (epoch ms), and how many of its events."""
+
+    at: int
+    events: int
+
+
 def show(client: Any, out: TextIO, *, name: str = "", follow: bool = False) -> None:
     """Print the lines of every log group or stream whose name contains `name`.
     `client` is a boto3 CloudWatch Logs client; raises LocalCloudError where nothing matches."""
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[tuple[str, str], _Read] = {}
     while True:
         groups = list(_groups(client))
         for at, source, line in sorted(
@@ -65,7 +73,7 @@ def _groups(client: Any) -> Iterator[str]:
 
 
 def _new_lines(
-    client: Any, groups: list[str], name: str, seen: dict[tuple[str, str], int]
+    client: Any, groups: list[str], name: str, seen: dict[tuple[str, str], _Read]
 ) -> Iterator[tuple[int, str, str]]:
     for group in groups:
         for page in client.get_paginator("describe_log_streams").paginate(logGroupName=group):
@@ -73,23 +81,33 @@ def _new_lines(
                 key = (group, stream["logStreamName"])
                 if name not in group and name not in key[1]:
                     continue
-                fresh = _events_after(client, *key, seen.get(key, 0))
-                seen[key] = seen.get(key, 0) + len(fresh)
-                for event in fresh:
+                before = seen.get(key, _Read(-1, 0))
+                written = stream.get("lastIngestionTime", 0)
+                # A function leaves a stream for each call: ask only for those that may have grown.
+                # Times are whole milliseconds, so one that was just written is asked again.
+                if written < before.at:
+                    continue
+                asked = int(time.time() * 1000)
+                events = _all_events(client, *key)
+                seen[key] = _Read(asked, len(events))
+                for event in events[before.events :]:
                     yield event["timestamp"], _short(*key), event["message"]
 
 
-def _events_after(client: Any, group: str, stream: str, count: int) -> list[dict[str, Any]]:
-    """The stream's events from number `count` on."""
+def _all_events(client: Any, group: str, stream: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     token: dict[str, str] = {}
     while True:
         page = client.get_log_events(
-            logGroupName=group, logStreamName=stream, startFromHead=True, **token
+            logGroupName=group,
+            logStreamName=stream,
+            startFromHead=True,
+            limit=_PAGE,
+            **token,
         )
         events += page["events"]
-        if not page["events"] or page["nextForwardToken"] == token.get("nextToken"):
-            return events[count:]
+        if len(page["events"]) < _PAGE:
+            return events
         token = {"nextToken": page["nextForwardToken"]}
 
 
