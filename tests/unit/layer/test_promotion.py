@@ -260,6 +260,7 @@ def test_one_who_crashed_after_its_switch_and_was_replaced_leaves_no_endpoint(
     in_service(candidate, NEWER)
     pack(candidate, NEWER)
     assert promote(candidate, NEWER, "request-2") is Status.LIVE
+    assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
     assert promote(candidate) is Status.SUPERSEDED
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
     assert known(candidate, OLDER).status is Status.REPLACED
