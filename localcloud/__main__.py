@@ -81,9 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m localcloud",
         description="One machine as the cloud, on 127.0.0.1.",
-        epilog="DROPLENS_PORT chooses the port (4566), DROPLENS_LOCAL the folder (.local). For a new "
-        "start, DROPLENS_AUTH=true has it evaluate IAM policies as AWS would, DROPLENS_DELIVERY=rough "
-        "deliver every event twice, late and in any order.",
+        epilog="DROPLENS_PORT chooses the port (4566), DROPLENS_LOCAL the folder (.local). Started "
+        "with DROPLENS_AUTH=true it evaluates IAM policies as AWS does, with "
+        "DROPLENS_DELIVERY=rough it delivers every event twice, late and in any order.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start it, or see that it runs").set_defaults(call=_up)
