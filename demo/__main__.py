@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BotoCoreError, ClientError) as error:
         return _fail(console, f"the local cloud did not do as asked: {error}")
     except KeyboardInterrupt:
-        console.print("\nStopped before the end. make demo starts anew.")
+        console.print(
+            "\nStopped before the end. make demo starts anew; make down ends a local cloud "
+            "that was to stay up."
+        )
         return 130
     print_report(console, outcome)
     return 0 if all(answer.result for answer in outcome.answers) else 1
@@ -65,14 +68,17 @@ def run(console: Console, folder: Path | None) -> Outcome:
     """The demo from the pictures to their answers, step by step on the screen."""
     console.print(
         "\n[bold]Droplens[/bold]  A folder of labelled pictures becomes a classifier, "
-        "all on this machine.\n"
+        "all on this machine.\n",
+        soft_wrap=True,
     )
     cloud = LocalCloud()
     stays_up = cloud.is_up() or os.environ.get("KEEP", "") not in ("", "0")
     titles = [PICTURES, CLOUD, UPLOAD, *(title for title, _ in STAGES.values()), ANSWERS]
     with Screen(console, titles if stays_up else [*titles, SHUT_DOWN]) as screen:
         with screen.step(PICTURES, "looking through the folders"):
-            dataset = read_folder(folder or digits.unpack(cloud.folder / "pictures" / "digits"))
+            if folder is None:
+                folder = digits.unpack(cloud.folder / "pictures" / "digits")
+            dataset = read_folder(folder.expanduser())
             split = hold_out(dataset)
             screen.update(PICTURES, _in_words(dataset, split))
         with _left_as_found(screen, cloud, stays_up):
@@ -197,9 +203,9 @@ def _left_as_found(screen: Screen, cloud: LocalCloud, stays_up: bool) -> Iterato
 
 
 def _fail(console: Console, message: str, hint: str = "") -> int:
-    console.print(f"\n{message}", style="bold red", markup=False, highlight=False)
-    if hint:
-        console.print(hint, markup=False, highlight=False)
+    for text, style in ((f"\n{message}", "bold red"), (hint, "")):
+        if text:
+            console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
     return 1
 
 

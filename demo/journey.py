@@ -33,6 +33,7 @@ RUN_BEGINS_WITHIN = 60.0  # seconds from the last upload to the run's item
 RUN_MOVES_WITHIN = 900.0  # seconds without any news of a run
 ANSWER_WITHIN = 120.0  # seconds without any new answer
 TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
+LOOK_INSIDE = "make up && make logs shows what functions, jobs and endpoints said"
 _FEATURES = re.compile(r"features channel=(\w+) done=(\d+) total=(\d+)")
 _ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
 
@@ -97,7 +98,7 @@ class Journey:
                 if time.monotonic() - heard > RUN_BEGINS_WITHIN:
                     raise DemoError(
                         f"no run began within {RUN_BEGINS_WITHIN:.0f} s of completing the dataset",
-                        "make logs shows what the cloud did",
+                        LOOK_INSIDE,
                     )
                 time.sleep(POLL)
                 continue
@@ -105,6 +106,8 @@ class Journey:
             if log is None and "training_job" in item:
                 log = LogTail(self._logs, TRAINING_LOG, str(item["training_job"]))
             news = _news(item, log)
+            if news.status not in (*IN_PROGRESS, Status.LIVE, Status.REPLACED):
+                raise DemoError(_ending(news), LOOK_INSIDE)
             if news != last:
                 last, heard = news, time.monotonic()
                 yield news
@@ -112,11 +115,9 @@ class Journey:
                 raise DemoError(
                     f"nothing was heard of run {run} ({news.status.value}) for "
                     f"{RUN_MOVES_WITHIN:.0f} s",
-                    "make logs shows what the cloud is doing",
+                    LOOK_INSIDE,
                 )
             time.sleep(POLL)
-        if last.status not in (Status.LIVE, Status.REPLACED):
-            raise DemoError(_ending(last), "make logs shows the rest")
 
     def ask(self, folder: str, exam: Mapping[str, Picture]) -> Iterator[int]:
         """Drop pictures at input/<classifier>/<folder>/<name>; yields the count done."""

@@ -97,7 +97,9 @@ class Screen:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table.grid(padding=(0, 1), expand=True)
+        # Room for the "^C" that a terminal writes where the cursor is: it must not begin a line.
+        table = Table.grid(padding=(0, 1))
+        table.width = options.max_width - len("^C") - 1
         table.add_column(width=1)
         table.add_column(no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
