@@ -105,16 +105,16 @@ def print_report(console: Console, outcome: Outcome) -> None:
         console.print(_shown_line(shown, outcome.answers), style="dim", highlight=False)
         console.print()
     steps = ", ".join(f"{title.lower()} {took:.0f}" for title, took in outcome.seconds.items())
-    facts = [
-        ("Accuracy", accuracy_line(outcome.answers)),
-        ("", _measured_line(outcome.measured)),
-        ("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}"),
-        ("Results", outcome.results_uri),
-        ("", f"{_short(outcome.results_folder)}/ (copies)"),
-    ]
-    for title, fact in facts:
-        # Never broken into lines: addresses are there to be copied.
-        console.print(f"[bold]{title:10}[/bold]{escape(fact)}", highlight=False, soft_wrap=True)
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", width=8)
+    facts.add_row("Accuracy", Text(accuracy_line(outcome.answers), "bold"))
+    facts.add_row("", _measured_line(outcome.measured))
+    facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}")
+    console.print(facts, highlight=False)
+    # Addresses and commands are never broken into lines: they are there to be copied.
+    copies = f"{_short(outcome.results_folder)}/ (copies)"
+    for title, place in (("Results", outcome.results_uri), ("", copies)):
+        console.print(f"[bold]{title:10}[/bold]{escape(place)}", highlight=False, soft_wrap=True)
     for title, commands in _what_next(outcome):
         console.print(f"\n[bold]{title}[/bold]")
         for command in commands:
