@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         options = parse(arguments)
         destination = folder(options.destination)
         if destination.exists(MANIFEST):
-            raise JobError(f"{options.destination} already holds a packed dataset.")
+            return _packed_before(options, destination)
     except JobError as error:
         return _failed(error)
     try:
@@ -54,6 +54,18 @@ def main(arguments: Sequence[str]) -> int:
         _LOG.exception("unexpected")
         unexpected = JobError(f"Packing failed unexpectedly: {error!r}.")
         return _failed(unexpected, options, destination)
+    return 0
+
+
+def _packed_before(options: Options, destination: Folder) -> int:
+    """A job that was cut off after its last write is tried again, and finds its work done.
+
+    Raises JobError for a dataset of another run, which is never written over.
+    """
+    found = json.loads(destination.read(MANIFEST))
+    if (found["classifier"], found["run_id"]) != (options.classifier, options.run_id):
+        raise JobError(f"{options.destination} already holds a packed dataset.")
+    _LOG.info("packed before, by an earlier attempt of this run")
     return 0
 
 

@@ -25,7 +25,7 @@ SNS = boto3.client("sns")
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take an S3 "Object Created" event of datasets/."""
-    runs = Runs(TABLE, owner=context.aws_request_id)
+    runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     run = start_packing(object_created(event), BUCKET, runs, BATCH, failures, SETTINGS)
     return {"run": run.as_key() if run else None}

@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"run": None}
     logger.set_correlation_id(run.run_id)
     logger.append_keys(**run.as_key())
-    runs = Runs(TABLE, owner=context.aws_request_id)
+    runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     status = PROMOTION.promote(changed.name, run, runs, failures)
     return {"run": run.as_key(), "status": status}

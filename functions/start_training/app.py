@@ -30,7 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"run": None}
     logger.set_correlation_id(packed.run.run_id)
     logger.append_keys(**packed.run.as_key())
-    runs = Runs(TABLE, owner=context.aws_request_id)
+    runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     job = start_training(packed, BUCKET, runs, SAGEMAKER, failures, SETTINGS)
     return {"run": packed.run.as_key(), "training_job": job}

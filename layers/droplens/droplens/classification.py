@@ -125,6 +125,9 @@ class Classification:
             if standing.metadata == metadata:
                 # A repeat. Its event may not have gone out: send it again, under the same id.
                 return classified_event(answer, key)
+            if standing.metadata.get(META_KEY, metadata[META_KEY]) != metadata[META_KEY]:
+                key, replacing = layout.other_result_key(picture.key, card.classifier), None
+                continue
             if self._stands(standing, picture, card):
                 return None
             replacing = standing.etag

@@ -17,5 +17,16 @@ class UserError(DroplensError):
     """Trying again cannot help: the run ends, and its record says why."""
 
 
+class QuotaReached(UserError):
+    """The account has no room for it: only its owner can ask AWS for more."""
+
+    def __init__(self, said: Exception) -> None:
+        super().__init__(
+            "account.quota",
+            f"the AWS account's quota is reached; ask for more in the Service Quotas console, or "
+            f"choose another instance type: {said}",
+        )
+
+
 class RetryLater(DroplensError):
     """The system's own trouble (throttling, an endpoint away): the event must come again."""

@@ -64,8 +64,14 @@ class Failures:
 
     @contextmanager
     def recorded(self, key: RunKey, stage: Stage) -> Iterator[None]:
-        """Turn a UserError of this stage into the run's end; other errors go on to Lambda."""
+        """Turn a UserError of this stage into the run's end.
+
+        Other errors go on to Lambda, whose next try must find the stage free.
+        """
         try:
             yield
         except UserError as error:
             self.fail(key, stage, error.code, error.message)
+        except Exception:
+            self.runs.release(key, stage)
+            raise

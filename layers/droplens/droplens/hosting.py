@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from droplens import naming
-from droplens.errors import UserError
+from droplens.errors import QuotaReached, UserError
 from droplens.events import TrainingEnded, tag_list
 from droplens.failures import Failures
 from droplens.runs import RunKey, Runs, Stage
@@ -116,6 +116,8 @@ def _create(create: Any, describe: Any, **request: Any) -> None:
     try:
         create(**request)
     except ClientError as error:
+        if error_code(error) == "ResourceLimitExceeded":
+            raise QuotaReached(error) from error
         if error_code(error) != _EXISTS_OR_MISSING:
             raise
         try:

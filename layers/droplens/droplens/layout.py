@@ -9,6 +9,7 @@ training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ MODELS = "models/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+MAX_KEY_BYTES = 1024
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -95,7 +97,25 @@ def result_key(input_key: str, classifier: str) -> str:
     """Where the answer of `classifier` for `input_key` stands.
 
     A picture that names its classifier keeps the rest of its path; any other, answered by the
-    default classifier, keeps its whole path below input/.
+    default classifier, keeps its whole path below input/. A name that would grow longer than S3
+    allows is cut and given a digest of the whole.
     """
-    path = input_key.removeprefix(INPUT)
-    return f"{RESULTS}{classifier}/{path.removeprefix(classifier + '/')}.json"
+    path = input_key.removeprefix(INPUT).removeprefix(classifier + "/")
+    key = f"{RESULTS}{classifier}/{path}.json"
+    if len(key.encode()) <= MAX_KEY_BYTES:
+        return key
+    ending = f"~{_digest(input_key)}.json"
+    room = MAX_KEY_BYTES - len(ending)
+    return key.encode()[:room].decode(errors="ignore") + ending
+
+
+def other_result_key(input_key: str, classifier: str) -> str:
+    """Where the answer stands if another picture's stands at `result_key` already.
+
+    input/a.jpg, answered by the default classifier, and input/<that classifier>/a.jpg meet there.
+    """
+    return f"{RESULTS}{classifier}/~{_digest(input_key)}.json"
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -35,6 +35,13 @@ def start_packing(
     source = layout.dataset_source(completed.key)
     if source is None:
         logger.info("object completes no dataset", key=completed.key)
+        if completed.key == f"{layout.DATASETS}{layout.READY_MARKER}":
+            failures.publish(
+                "Droplens: a dataset without a name",
+                f"{completed.key} was dropped, but nothing is packed: put the class folders and "
+                f"{layout.READY_MARKER} into a folder that names the classifier, for example "
+                f"{layout.DATASETS}cars/{layout.READY_MARKER}.",
+            )
         return None
     try:
         info = bucket.head(completed.key, completed.version_id)

@@ -17,6 +17,10 @@ from droplens.telemetry import logger
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
 
+# batch_prep's exit codes: another attempt would end the same way, or might fare better.
+DATASET_REFUSED = 1
+STORAGE_FAILED = 75
+
 _STAGE_OF_EVENT = {
     events.OBJECT_CREATED: Stage.PACK,
     events.BATCH_JOB: Stage.TRAIN,
@@ -62,8 +66,11 @@ class Reporter:
         if run.facts.get("batch_job_id", packed.job_id) != packed.job_id:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
             return None
-        message = self._words_of_the_job(packed.run)
-        code = "packing.failed" if message is None else "packing.dataset"
+        # A job that was killed says nothing; what an earlier attempt said is not its reason.
+        spoke = packed.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
+        message = self._words_of_the_job(packed.run) if spoke else None
+        refused = message is not None and packed.exit_code == DATASET_REFUSED
+        code = "packing.dataset" if refused else "packing.failed"
         said = f"exit code {packed.exit_code}" if packed.exit_code is not None else "no exit code"
         reason = f"Batch: {packed.reason or 'no reason given'}, {said}"
         self.failures.fail(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
@@ -86,7 +87,11 @@ def utc_now() -> datetime:
 
 
 class Runs:
-    """The Runs table. owner: this invocation's request id; lease_seconds: its time-out."""
+    """The Runs table.
+
+    owner: this invocation's request id; lease_seconds: how long it may still run, after which its
+    claims are anybody's.
+    """
 
     def __init__(
         self,
@@ -100,6 +105,12 @@ class Runs:
         self.owner = owner
         self.lease_seconds = lease_seconds
         self.clock = clock
+
+    @classmethod
+    def of_invocation(cls, table: "Table", context: LambdaContext) -> Self:
+        """The table as one Lambda invocation may claim stages in it."""
+        remaining = context.get_remaining_time_in_millis() // 1000
+        return cls(table, owner=context.aws_request_id, lease_seconds=remaining + 1)
 
     def get(self, key: RunKey) -> Run | None:
         """The run, read consistently, or None."""
@@ -176,6 +187,12 @@ class Runs:
         """Mark the stage done and keep what it found out."""
         claim = {"owner": self.owner, "lease_until": 0, "done": True}
         self._update(key, Attr("run_id").exists(), {f"claim_{stage}": claim, **facts})
+
+    def release(self, key: RunKey, stage: Stage) -> None:
+        """Let go of a stage that this invocation could not do, so that another may take it."""
+        claim = {"owner": self.owner, "lease_until": 0, "done": False}
+        own = Attr(f"claim_{stage}.owner").eq(self.owner) & ~self._done(stage)
+        self._update(key, own, {f"claim_{stage}": claim})
 
     def note(self, key: RunKey, **facts: Any) -> None:
         """Keep facts of a run, whatever its state."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from droplens import layout, naming
-from droplens.errors import UserError
+from droplens.errors import QuotaReached, UserError
 from droplens.events import PackingEnded, tag_list
 from droplens.failures import Failures
 from droplens.packed import PackedDataset, read_packed
@@ -65,6 +65,8 @@ def start_training(
         try:
             sagemaker.create_training_job(**request)
         except ClientError as error:
+            if error_code(error) == "ResourceLimitExceeded":
+                raise QuotaReached(error) from error
             if error_code(error) == "ValidationException":
                 raise UserError(
                     "training.refused", f"SageMaker refused the job: {error}"

@@ -214,6 +214,22 @@ def test_an_overwritten_picture_is_answered_anew(live: Cloud) -> None:
     assert first["id"] != second["id"]
 
 
+def test_two_pictures_that_would_share_a_result_both_get_one(live: Cloud, valid: Any) -> None:
+    named, unnamed = "input/cars/same.jpg", "input/same.jpg"
+    assert layout.result_key(named, "cars") == layout.result_key(unnamed, "cars")
+    tool = classification(live)
+    events = [dropped(live, body, key) for body, key in ((RED, named), (BLUE, unnamed))]
+    told = [tool.classify(event) for event in events]
+
+    keys = [detail["result"]["key"] for detail in told if detail]
+    assert keys == ["results/cars/same.jpg.json", layout.other_result_key(unnamed, "cars")]
+    stored = [json.loads(live.bucket.read(key)[0]) for key in keys]
+    assert [result["image"]["key"] for result in stored] == [named, unnamed]
+    assert tool.classify(events[1]) == told[1]
+    for result in stored:
+        valid("result.v1", result)
+
+
 def test_a_late_event_of_an_older_version_does_not_bring_its_answer_back(live: Cloud) -> None:
     tools = classification(live)
     older, newer = dropped(live, RED), dropped(live, BLUE)

@@ -134,6 +134,12 @@ def test_a_stack_whose_name_cannot_be_used_is_told(cloud: Cloud) -> None:
     assert "'Droplens'" in cloud.notices()[0]["message"]
 
 
+def test_a_marker_without_a_classifier_is_told_where_it_belongs(cloud: Cloud) -> None:
+    assert start(cloud, completed(cloud, "datasets/_READY")) is None
+    assert cloud.batch.jobs == []
+    assert "datasets/cars/_READY" in cloud.notices()[0]["message"]
+
+
 def test_a_withdrawn_dataset_opens_no_run(cloud: Cloud) -> None:
     event = completed(cloud, "datasets/cars/_READY")
     cloud.s3.delete_object(Bucket=BUCKET, Key=event.key, VersionId=event.version_id)

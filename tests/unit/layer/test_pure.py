@@ -106,6 +106,16 @@ def test_where_the_answer_of_cars_stands(key: str, result_key: str) -> None:
     assert layout.result_key(key, "cars") == result_key
 
 
+@pytest.mark.parametrize("letter", ["a", "\u00e4", "\u8eca", "\U0001f697"])
+def test_the_longest_names_have_results_that_s3_can_store(letter: str) -> None:
+    room = (1024 - len("input/cars/")) // len(letter.encode())
+    one, two = (f"input/cars/{letter * (room - 1)}{end}" for end in "xy")
+    keys = {layout.result_key(key, "cars") for key in (one, two)}
+    assert len(keys) == 2
+    assert all(len(key.encode()) <= 1024 for key in keys)
+    assert all(key.startswith(f"results/cars/{letter}") for key in keys)
+
+
 @given(classifier=CLASSIFIERS, path=PATHS, other=PATHS)
 def test_pictures_that_name_their_classifier_share_no_result(
     classifier: str, path: str, other: str

@@ -76,6 +76,19 @@ def test_a_retry_of_the_same_request_takes_its_stage_up_again(runs: Runs, stage:
 
 
 @pytest.mark.parametrize("stage", Stage)
+def test_a_stage_that_was_let_go_is_anybody_s(cloud: Cloud, runs: Runs, stage: Stage) -> None:
+    second = cloud.runs("request-2")
+    runs.claim(RUN, stage)
+    second.release(RUN, stage)
+    assert not second.claim(RUN, stage)  # only the holder can let go
+    runs.release(RUN, stage)
+    assert second.claim(RUN, stage)
+    second.finish(RUN, stage)
+    second.release(RUN, stage)
+    assert not runs.claim(RUN, stage)  # and what is done stays done
+
+
+@pytest.mark.parametrize("stage", Stage)
 def test_a_finished_stage_is_claimed_by_nobody(cloud: Cloud, runs: Runs, stage: Stage) -> None:
     runs.claim(RUN, stage)
     runs.finish(RUN, stage, found=7)

@@ -14,7 +14,7 @@ from droplens.errors import UserError
 from droplens.events import PackingEnded
 from droplens.failures import Failures
 from droplens.packed import PackedDataset, read_packed
-from droplens.runs import Run, Runs, Status
+from droplens.runs import Run, Runs, Stage, Status
 from droplens.settings import TrainingSettings
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import check_request
@@ -311,12 +311,21 @@ def test_what_sagemaker_refuses_ends_the_run_with_its_words(cloud: Cloud) -> Non
     assert "ValidationException" in cloud.notices()[0]["message"]
 
 
-def test_a_quota_or_a_throttle_is_left_to_lambda_s_retries(cloud: Cloud) -> None:
+def test_a_throttle_is_left_to_lambda_s_retries_which_find_the_stage_free(cloud: Cloud) -> None:
     pack(cloud)
-    cloud.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
-    with pytest.raises(Exception, match="ResourceLimitExceeded"):
+    cloud.sagemaker.failing["CreateTrainingJob"] = "ThrottlingException"
+    with pytest.raises(Exception, match="ThrottlingException"):
         start(cloud, packed(cloud))
     assert known(cloud).status is Status.TRAINING
+    assert cloud.runs("another request").claim(RUN, Stage.TRAIN)
+
+
+def test_a_quota_ends_the_run_at_once_and_says_what_to_do(cloud: Cloud) -> None:
+    pack(cloud)
+    cloud.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
+    assert start(cloud, packed(cloud)) is None
+    assert known(cloud).facts["error"]["code"] == "account.quota"
+    assert "Service Quotas" in cloud.notices()[0]["message"]
 
 
 def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:
