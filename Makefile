@@ -61,7 +61,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 
 .PHONY: logs
 logs: venvs-cloud ## follow what functions, jobs and endpoints say
-	@$(LOCALCLOUD) logs
+	@$(LOCALCLOUD) logs --follow
 
 .PHONY: down
 down: venvs-cloud ## stop the local cloud; its state is kept for the next up

@@ -34,7 +34,7 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
         return False
     if not settings.lambda_python.is_file():
         raise LocalCloudError(
-            f"{settings.lambda_python} is missing: the functions run on it; `make setup` makes it"
+            f"{settings.lambda_python} is missing: the functions run on it; `make up` makes it"
         )
     if _port_answers(settings):
         raise LocalCloudError(

@@ -233,6 +233,8 @@ def _is_busy(server: BaseWSGIServer) -> bool:
 
 def main() -> int:
     """Serve and return the exit code: 0 after a signal, 1 where the model cannot be loaded."""
+    # It warns of every request that waits its turn; how long they wait is what latency tells.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     folder = Folders.from_environment().model
     started = time.monotonic()
     try:

@@ -38,7 +38,8 @@ class Cloud:
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
         config = Config(retries={"mode": "standard", "total_max_attempts": 6})
-        return boto3.client(service, endpoint_url=self.url, config=config)
+        make_client: Any = boto3.client
+        return make_client(service, endpoint_url=self.url, config=config)
 
     def make(self, *targets: str) -> str:
         """Run make, in this cloud's environment; returns its output."""
@@ -198,14 +199,14 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
 
 @pytest.fixture(scope="session")
 def cloud(clouds: Callable[..., Cloud]) -> Cloud:
-    """A local cloud that delivers each event once, as it mostly is."""
-    return clouds()
+    """A local cloud that delivers each event once, and evaluates every function's own role."""
+    return clouds(DROPLENS_AUTH="true")
 
 
 @pytest.fixture(scope="session")
 def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
     """A local cloud that delivers every event twice, late, and in any order."""
-    return clouds(DROPLENS_DELIVERY="rough")
+    return clouds(DROPLENS_DELIVERY="rough", DROPLENS_AUTH="true")
 
 
 @pytest.fixture(scope="session")
