@@ -34,11 +34,19 @@ def test_a_failed_run_is_told_once(cloud: Cloud) -> None:
     attributes = cloud.client("sqs").get_queue_attributes(
         QueueUrl=queue, AttributeNames=["QueueArn"]
     )
-    cloud.client("sns").subscribe(
-        TopicArn=cloud.outputs["FailureTopicArn"],
-        Protocol="sqs",
-        Endpoint=attributes["Attributes"]["QueueArn"],
+    arn, topic = attributes["Attributes"]["QueueArn"], cloud.outputs["FailureTopicArn"]
+    from_the_topic = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
+    cloud.client("sqs").set_queue_attributes(
+        QueueUrl=queue, Attributes={"Policy": json.dumps(policy)}
     )
+    cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     cloud.put("datasets/Not A Name/_READY", b"")
     run = cloud.ended_run("Not A Name")
     assert "cannot be a classifier's name" in run["error"]["message"]
