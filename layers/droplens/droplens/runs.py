@@ -13,13 +13,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
 from droplens.storage import error_code
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
     from types_boto3_dynamodb.service_resource import Table
 
 
@@ -107,7 +107,7 @@ class Runs:
         self.clock = clock
 
     @classmethod
-    def of_invocation(cls, table: "Table", context: LambdaContext) -> Self:
+    def of_invocation(cls, table: "Table", context: "LambdaContext") -> Self:
         """The table as one Lambda invocation may claim stages in it."""
         remaining = context.get_remaining_time_in_millis() // 1000
         return cls(table, owner=context.aws_request_id, lease_seconds=remaining + 1)
