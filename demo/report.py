@@ -1,6 +1,5 @@
 """The closing report: who was right, how sure that is, where the answers are, what to try next."""
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from rich.text import Text
 from demo import ROOT
 from demo.dataset import Picture
 from demo.thumbnail import can_show, thumbnail
+from droplens.confidence import wilson
 
 ROWS = 20  # that a table of many answers shows
 ROWS_WITH_PICTURES = 10  # each is THUMBNAIL[1] lines high
 WRONG_SHARE = 0.7  # of the rows, at most: leaves room to see some right ones, too
 THUMBNAIL = (26, 7)  # columns, lines
-Z95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +59,6 @@ class Outcome:
     endpoint_url: str
     stays_up: bool
     seconds: Mapping[str, float]
-
-
-def wilson(right: int, asked: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share of `asked` (> 0) independent answers.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
-    """
-    share = right / asked
-    scale = 1 + Z95**2 / asked
-    centre = share + Z95**2 / (2 * asked)
-    reach = Z95 * math.sqrt(share * (1 - share) / asked + Z95**2 / (4 * asked**2))
-    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from droplens.card import Measurement
+from droplens.confidence import Z95_ONE_SIDED, wilson
 from droplens.errors import UserError
 from droplens.packed import PackedDataset
 from droplens.pictures import Preprocessing, prepare
@@ -86,10 +87,11 @@ def summarise(answers: Sequence[Judged], available: int) -> Measurement:
 
 
 def confident_from(answers: Sequence[Judged]) -> float | None:
-    """The lowest probability at or above which CONFIDENT_PRECISION of the answers were right.
+    """The lowest probability from which answers can be relied on.
 
-    None where even the most probable answers were not right often enough. Found and judged on
-    one small sample, so it is an estimate.
+    That is: of the answers at or above it, a share of at least CONFIDENT_PRECISION is right, also
+    when the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None
+    where no probability gives that, as on fewer than 52 pictures, however many were right.
     """
     threshold = None
     right = 0
@@ -97,7 +99,7 @@ def confident_from(answers: Sequence[Judged]) -> float | None:
     for count, answer in enumerate(ordered, start=1):
         right += answer.right
         last_of_ties = count == len(ordered) or ordered[count].probability < answer.probability
-        if last_of_ties and right >= CONFIDENT_PRECISION * count:
+        if last_of_ties and wilson(right, count, Z95_ONE_SIDED)[0] >= CONFIDENT_PRECISION:
             threshold = answer.probability
     return threshold
 

@@ -17,8 +17,8 @@ from demo.report import (
     answers_table,
     print_report,
     selection,
-    wilson,
 )
+from droplens.confidence import wilson
 
 
 def console(*, colour: bool = False, width: int = 120) -> Console:

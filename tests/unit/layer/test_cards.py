@@ -1,13 +1,11 @@
 """Which model answers is one object, changed by one write that knows what it replaces."""
 
-import random
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from droplens import layout
-from droplens.card import CardError, ModelCard
+from droplens.card import CardError
 from droplens.cards import CachedCards, Cards
 from droplens.errors import RetryLater
 from tests.unit.layer.account import Cloud
@@ -57,48 +55,6 @@ def test_each_classifier_has_a_live_model_of_its_own(cards: Cards) -> None:
     birds = cards.live("birds")
     assert birds is not None
     assert birds.run_id == RUNS[0]
-
-
-@pytest.mark.parametrize("round_", range(3))
-def test_of_models_going_live_at_once_the_newest_stays(
-    cloud: Cloud, cards: Cards, round_: int
-) -> None:
-    order = random.Random(round_).sample(RUNS, len(RUNS))
-
-    def promote(run_id: str) -> ModelCard | None:
-        try:
-            return cards.make_live(card(run_id))
-        except RetryLater:  # so many at once: Lambda would come again
-            return None
-
-    with ThreadPoolExecutor(len(RUNS)) as pool:
-        list(pool.map(promote, order))
-    while promote(RUNS[-1]) is None:
-        pass
-    live = cards.live("cars")
-    assert live is not None
-    assert live.run_id == RUNS[-1]
-    # Each version of the live card replaced the one before it: no write was lost.
-    answer = cloud.s3.list_object_versions(
-        Bucket=cards.bucket.name, Prefix=layout.live_card_key("cars")
-    )
-    history = [
-        ModelCard.from_json(
-            cloud.s3.get_object(
-                Bucket=cards.bucket.name, Key=version["Key"], VersionId=version["VersionId"]
-            )["Body"].read()
-        )
-        for version in answer["Versions"]
-    ]
-    chain = {model.run_id: model.replaces for model in history}
-    assert len(chain) == len(history)
-    follower: str | None = RUNS[-1]
-    for _ in range(len(chain)):
-        assert follower is not None
-        older = chain[follower]
-        assert older is None or older < follower
-        follower = older
-    assert follower is None
 
 
 class ChangingBucket:

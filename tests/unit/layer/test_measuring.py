@@ -8,6 +8,7 @@ from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from droplens.confidence import Z95_ONE_SIDED, wilson
 from droplens.endpoint import EndpointMissing, probabilities
 from droplens.errors import RetryLater, UserError
 from droplens.measuring import (
@@ -76,9 +77,17 @@ def test_one_answer_alone_can_be_summarised() -> None:
     assert (summary.latency_ms_p50, summary.latency_ms_p95) == (12.0, 12.0)
 
 
-def test_answers_are_confident_from_where_enough_of_them_are_right() -> None:
-    answers = [answer(True, 0.9)] * 19 + [answer(False, 0.8)] + [answer(False, 0.7)]
-    assert confident_from(answers) == 0.8
+def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
+    right = [answer(True, 0.9)] * 60 + [answer(True, 0.8)] * 40
+    assert confident_from([*right, *[answer(False, 0.7)] * 9]) == 0.8
+    assert confident_from([*right, answer(False, 0.7)]) == 0.7
+
+
+@pytest.mark.parametrize(("pictures", "threshold"), [(51, None), (52, 0.9)])
+def test_on_too_few_pictures_no_answer_is_called_confident(
+    pictures: int, threshold: float | None
+) -> None:
+    assert confident_from([answer(True, 0.9)] * pictures) == threshold
 
 
 def test_where_the_surest_answers_are_wrong_none_is_confident() -> None:
@@ -93,7 +102,7 @@ def test_equal_probabilities_are_confident_together_or_not_at_all() -> None:
 def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[Judged]) -> None:
     def precise(threshold: float) -> bool:
         above = [a.right for a in answers if a.probability >= threshold]
-        return sum(above) >= CONFIDENT_PRECISION * len(above)
+        return wilson(sum(above), len(above), Z95_ONE_SIDED)[0] >= CONFIDENT_PRECISION
 
     found = confident_from(answers)
     good = [a.probability for a in answers if precise(a.probability)]
@@ -110,7 +119,7 @@ def test_a_good_candidate_on_real_records(cloud: Cloud) -> None:
     assert (measurement.pictures, measurement.available) == (12, 12)
     assert (measurement.accuracy, measurement.top5) == (1.0, 1.0)
     assert measurement.latency_ms_p95 >= measurement.latency_ms_p50 >= 0
-    assert threshold is not None
+    assert threshold is None  # of twelve pictures nobody can say
     assert 0.5 < threshold < 1
 
 

@@ -1,7 +1,5 @@
 """Runs against a real conditional store: claims, ends, and what late or parallel events do."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from droplens.runs import IN_PROGRESS, Run, RunKey, Runs, Stage, Status
@@ -166,22 +164,3 @@ def test_the_older_live_runs_are_those_of_the_same_classifier(runs: Runs) -> Non
             runs.end(RunKey(classifier, name), Status.FAILED if name == names[1] else Status.LIVE)
     found = [run.key for run in runs.live_before(RUN)]
     assert found == [RunKey("cars", names[0]), RunKey("cars", names[2])]
-
-
-@pytest.mark.parametrize("stage", Stage)
-def test_of_parallel_claims_exactly_one_wins(cloud: Cloud, runs: Runs, stage: Stage) -> None:
-    def claim(number: int) -> bool:
-        return cloud.runs(f"request-{number}").claim(RUN, stage)
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(claim, range(16))) == 1
-
-
-def test_of_parallel_opens_and_ends_exactly_one_wins(cloud: Cloud) -> None:
-    def act(number: int) -> tuple[bool, bool]:
-        runs = cloud.runs(f"request-{number}")
-        return runs.open(RUN, DATASET), runs.end(RUN, Status.FAILED)
-
-    with ThreadPoolExecutor(8) as pool:
-        opened, ended = zip(*pool.map(act, range(16)), strict=True)
-    assert (sum(opened), sum(ended)) == (1, 1)

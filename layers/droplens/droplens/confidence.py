@@ -1,0 +1,22 @@
+"""How far a share that was counted on a sample can be trusted."""
+
+import math
+
+# Standard normal quantiles.
+Z95_TWO_SIDED = 1.959964
+Z95_ONE_SIDED = 1.644854
+
+
+def wilson(right: int, asked: int, z: float = Z95_TWO_SIDED) -> tuple[float, float]:
+    """The Wilson score interval of a share of `asked` (> 0) independent answers.
+
+    z: 1.96 gives an interval that holds the true share 95 times in 100; of its ends alone, each
+    at 1.64 is a bound that holds as often.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+    """
+    share = right / asked
+    scale = 1 + z**2 / asked
+    centre = share + z**2 / (2 * asked)
+    reach = z * math.sqrt(share * (1 - share) / asked + z**2 / (4 * asked**2))
+    return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
