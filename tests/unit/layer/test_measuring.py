@@ -120,7 +120,6 @@ def test_a_good_candidate_on_real_records(cloud: Cloud) -> None:
     assert (measurement.accuracy, measurement.top5) == (1.0, 1.0)
     assert measurement.latency_ms_p95 >= measurement.latency_ms_p50 >= 0
     assert threshold is None  # of twelve pictures nobody can say
-    assert 0.5 < threshold < 1
 
 
 def test_wrong_labels_are_counted_as_wrong_answers(cloud: Cloud) -> None:
