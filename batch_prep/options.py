@@ -13,7 +13,8 @@ from droplens.pictures import Preprocessing
 class Options:
     """The command line, checked.
 
-    source: a folder of class folders or with a labelled list, one archive, or the list itself;
+    source: a folder of class folders, with a labelled list or with Stanford Cars' files; one
+        archive; or the list itself;
         s3://bucket/key or a local path.
     destination: the folder to fill, s3://bucket/prefix/ or a local path.
     preprocessing: how each picture is stored.

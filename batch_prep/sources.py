@@ -1,9 +1,13 @@
-"""Where the pictures come from: class folders, an archive of them, or a list that labels them."""
+"""Where the pictures come from.
+
+Class folders, an archive of them, pictures with a list that labels them, or Stanford Cars.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from batch_prep import stanford_cars
 from batch_prep.archives import ArchiveLimits, open_archive
 from batch_prep.entries import (
     Entry,
@@ -47,7 +51,7 @@ def open_source(url: str, limits: ArchiveLimits) -> Iterator[Source]:
         yield _open_list(parent, name, list(parent.list()), limits.max_member_bytes)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
-        yield _open_folder(folder(url), limits.max_member_bytes)
+        yield _open_folder(folder(url), limits)
         return
     try:
         stream = parent.open(name)
@@ -58,7 +62,7 @@ def open_source(url: str, limits: ArchiveLimits) -> Iterator[Source]:
         yield Source(archive.entries, archive.total)
 
 
-def _open_folder(place: Folder, max_bytes: int) -> Source:
+def _open_folder(place: Folder, limits: ArchiveLimits) -> Source:
     listing = list(place.list())
     if not listing:
         raise JobError(f"There is nothing at {place.url}.")
@@ -66,9 +70,15 @@ def _open_folder(place: Folder, max_bytes: int) -> Source:
     if len(lists) > 1:
         raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
     if lists:
-        return _open_list(place, lists[0], listing, max_bytes)
+        return _open_list(place, lists[0], listing, limits.max_member_bytes)
+    top = {listed.path: listed.size for listed in listing if "/" not in listed.path}
+    if stanford_cars.is_published(top):
+        pictures, total = stanford_cars.open_cars(place, top, limits)
+        return Source(pictures, total, listed=True)
     entries = [
-        entry for listed in listing if (entry := _entry(place, listed, max_bytes)) is not None
+        entry
+        for listed in listing
+        if (entry := _entry(place, listed, limits.max_member_bytes)) is not None
     ]
     files = sum(not isinstance(entry, FolderSeen) for entry in entries)
     return Source(iter(entries), files)
