@@ -3,7 +3,7 @@
 Class folders, an archive of them, pictures with a list that labels them, or Stanford Cars.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def open_source(url: str, limits: ArchiveLimits) -> Iterator[Source]:
     """The dataset at `url`. Raises JobError where there is none."""
     parent, name = locate(url)
     if name in LABEL_LISTS:
-        yield _open_list(parent, name, list(parent.list()), limits.max_member_bytes)
+        yield _open_list(parent, name, parent.list(), limits.max_member_bytes)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
         yield _open_folder(folder(url), limits)
@@ -84,7 +84,7 @@ def _open_folder(place: Folder, limits: ArchiveLimits) -> Source:
     return Source(iter(entries), files)
 
 
-def _open_list(place: Folder, name: str, listing: list[Listed], max_bytes: int) -> Source:
+def _open_list(place: Folder, name: str, listing: Iterable[Listed], max_bytes: int) -> Source:
     labels = read_list(place, name)
     sizes = {listed.path: listed.size for listed in listing if listed.path in labels.rows}
     total = len(labels.rows) + len(labels.refused)

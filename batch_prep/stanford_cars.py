@@ -7,7 +7,7 @@ described at https://ai.stanford.edu/~jkrause/cars/car_dataset.html and in the d
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import BinaryIO, cast
 
 from batch_prep.archives import ArchiveLimits, open_archive
 from batch_prep.entries import Entry, File, Refused
@@ -69,9 +69,16 @@ def _entries(
 ) -> Iterator[Entry]:
     yield from refused
     for part in parts:
-        with place.open(part.archive) as stream:
+        with _opened(place, part.archive) as stream:
             archive = open_archive(stream, part.archive, limits)
             yield from from_archive(part.labels, archive, part.archive)
+
+
+def _opened(place: Folder, name: str) -> BinaryIO:
+    try:
+        return place.open(name)
+    except FileNotFoundError:
+        raise JobError(f"{place.url}{name} was removed while it was being packed.") from None
 
 
 class _Files:
@@ -84,7 +91,7 @@ class _Files:
         self._devkit = self._unpacked() if _ALL not in sizes and _DEVKIT in sizes else {}
 
     def _unpacked(self) -> dict[str, bytes]:
-        with self._place.open(_DEVKIT) as stream:
+        with _opened(self._place, _DEVKIT) as stream:
             return {
                 entry.parts[-1]: entry.read()
                 for entry in open_archive(stream, _DEVKIT, self._limits).entries
@@ -129,7 +136,8 @@ class _Files:
                 f"{self._place.url}{name} has {self._sizes[name]:,} bytes, the limit is "
                 f"{self._limits.max_member_bytes:,}."
             )
-        return self._place.read(name)
+        with _opened(self._place, name) as stream:
+            return stream.read()
 
 
 def _row(
