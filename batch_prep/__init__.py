@@ -1,1 +1,1 @@
-"""The im2rec job: a folder or an archive of labelled pictures becomes RecordIO for training."""
+"""The im2rec job: labelled pictures in folders, archives or lists become RecordIO for training."""

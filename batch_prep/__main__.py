@@ -85,7 +85,7 @@ def run(options: Options, destination: Folder) -> None:
             source.entries, spool, options.preprocessing, limits, options.workers, progress
         )
         progress.finish()
-        dataset = assemble(packed, options.max_bad)
+        dataset = assemble(packed, options.max_bad, listed=source.listed)
         channels = split(
             [dataset.pictures[name] for name in dataset.classes], options.validation, options.seed
         )

@@ -9,6 +9,9 @@ from batch_prep.entries import Refused
 from batch_prep.errors import JobError
 from batch_prep.pack import Packed, Picture
 
+# What begins so is a picture that its owner meant to be trained on.
+_BAD_PICTURE = ("image.", "row.")
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
@@ -43,13 +46,14 @@ class Dataset:
     conflicts: list[Conflict]
 
 
-def assemble(packed: Packed, max_bad: float) -> Dataset:
+def assemble(packed: Packed, max_bad: float, *, listed: bool = False) -> Dataset:
     """Label every picture by its class folder, and leave duplicates out.
 
     The class folders are the top ones, or those one below where a single top folder wraps them
-    all. Raises JobError where too much is unusable or a class has nothing to learn from.
+    all. In a listed source the first part of a path is the label that the list gave. Raises
+    JobError where too much is unusable or a class has nothing to learn from.
     """
-    depth = _class_depth(packed)
+    depth = 0 if listed else _class_depth(packed)
     pictures = [picture for picture in packed.pictures if len(picture.parts) > depth + 1]
     skipped: defaultdict[str, list[Refused]] = defaultdict(list)
     for entry in packed.skipped:
@@ -76,7 +80,7 @@ def _class_depth(packed: Packed) -> int:
 
 
 def _check_usable(pictures: list[Picture], skipped: list[Refused], max_bad: float) -> None:
-    bad = [entry for entry in skipped if entry.code.startswith("image.")]
+    bad = [entry for entry in skipped if entry.code.startswith(_BAD_PICTURE)]
     if not pictures:
         raise JobError(f"The dataset has no readable picture{_first_of(skipped)}.")
     share = len(bad) / (len(bad) + len(pictures))
@@ -91,7 +95,7 @@ def _check_classes(dataset: Dataset) -> None:
     if len(dataset.classes) < 2:
         raise JobError(
             f"The dataset has one class ('{dataset.classes[0]}'), but a classifier needs at least "
-            "two: put each class's pictures into a folder of its own."
+            "two, each with its pictures in a folder or under a label of its own."
         )
     empty = [name for name in dataset.classes if not dataset.pictures.get(name)]
     if not empty:

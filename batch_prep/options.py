@@ -13,7 +13,8 @@ from droplens.pictures import Preprocessing
 class Options:
     """The command line, checked.
 
-    source: a folder of class folders or one archive, s3://bucket/key or a local path.
+    source: a folder of class folders, or with a labelled list or Stanford Cars' files in it; the
+        list itself; or one archive. s3://bucket/key or a local path.
     destination: the folder to fill, s3://bucket/prefix/ or a local path.
     preprocessing: how each picture is stored.
     validation: share of every class that is kept for validation, above 0 and at most 0.5.

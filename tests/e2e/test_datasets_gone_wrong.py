@@ -79,3 +79,22 @@ def test_an_archive_is_packed_but_for_what_tries_to_escape(cloud: Cloud) -> None
     skipped = {entry["name"].rpartition("/")[2]: entry["reason"] for entry in dataset["skipped"]}
     assert set(skipped) == {"escaped.jpg", "notes.jpg"}
     assert dataset["counts"]["train"] + dataset["counts"]["validation"] == 24
+
+
+def test_a_labelled_list_completes_its_dataset_and_loses_only_bad_rows(cloud: Cloud) -> None:
+    rows = ["path,label"]
+    for label in CLASSES:
+        for index in range(8):
+            path = f"photos/{label[0]}-{index}.jpg"
+            cloud.put(f"datasets/listed/{path}", drawing(label, 300 + index))
+            rows.append(f'{path},"{label}, drawn"')
+    rows.append('photos/none.jpg,"rings, drawn"')
+    rows.append(f's3://{cloud.bucket}/datasets/zipped/r.jpg,"rings, drawn"')
+    cloud.put("datasets/listed/labels.csv", "\n".join(rows).encode())
+
+    run = cloud.ended_run("listed")
+    assert run["status"] == "live", run
+    dataset = json.loads(cloud.get(f"packed/listed/{run['run_id']}/dataset.json") or b"")
+    assert dataset["classes"] == [f"{label}, drawn" for label in CLASSES]
+    assert dataset["counts"]["train"] + dataset["counts"]["validation"] == 24
+    assert [entry["code"] for entry in dataset["skipped"]] == ["row.elsewhere", "row.missing"]

@@ -10,7 +10,11 @@ from tests.infrastructure.stack import BUCKET, Stack, matches
 
 # Rule to the recorded events that it is for; no other event may wake its target.
 FOR = {
-    "PrepareDatasetDatasetCompleted": {"s3-dataset-marker", "s3-dataset-archive"},
+    "PrepareDatasetDatasetCompleted": {
+        "s3-dataset-marker",
+        "s3-dataset-archive",
+        "s3-dataset-list",
+    },
     "PictureDropped": {"s3-picture"},
     "StartTrainingPacked": {"batch-succeeded"},
     "DeployEndpointTrained": {"training-completed"},
@@ -62,6 +66,9 @@ def test_a_rule_lets_exactly_its_own_recorded_events_through(
         "datasets/cars.tar",
         "datasets/cars.tar.gz",
         "datasets/cars.tgz",
+        "datasets/cars/labels.csv",
+        "datasets/cars/labels.jsonl",
+        "datasets/Cars/labels.lst",
     ],
 )
 def test_a_completed_dataset_is_prepared(
@@ -78,6 +85,11 @@ def test_a_completed_dataset_is_prepared(
         "datasets/cars/a.jpg",
         "datasets/cars/audi/1.png",
         "datasets/cars/_READY.txt",
+        "datasets/cars/labels.txt",
+        "datasets/cars/my-labels.csv",
+        "datasets/cars.csv",
+        "datasets/labels.csv",
+        "packed/cars/labels.csv",
         "results/cars/a.jpg.json",
         "packed/cars/20261122-120000-1a2b3c/dataset.json",
         "packed/cars/_READY",

@@ -1,11 +1,16 @@
-"""Fixtures of the tests that run a local cloud of their own beside a developer's."""
+"""Fixtures of the tests of parts together: local clouds, an S3 server, the packing job."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from tests.integration.localcloud_support import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
+from tests.integration.packing_support import BUCKET, Failure, job
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +39,46 @@ def cloud(new_cloud: Callable[[], Cloud]) -> Cloud:
     shared = new_cloud()
     shared.up()
     return shared
+
+
+@pytest.fixture
+def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
+    """Run a job that fails; its sentence, after checking that it stands in all three places."""
+
+    def run(source: object, destination: Path, exit_code: int = 1) -> str:
+        assert job(source, destination) == exit_code
+        sentence = capsys.readouterr().err.splitlines()[-1]
+        assert json.loads((destination / "failure.json").read_text()) == {"message": sentence}
+        (logged,) = [json.loads(line) for line in caplog.messages if line.startswith("{")]
+        assert logged == {
+            "level": "ERROR",
+            "message": sentence,
+            "classifier": "letters",
+            "run_id": "r1",
+        }
+        assert not (destination / "dataset.json").exists()
+        return sentence
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of an S3 that speaks HTTP on this machine, with one empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=item["Key"])
+    client.delete_bucket(Bucket=BUCKET)

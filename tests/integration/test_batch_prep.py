@@ -5,127 +5,28 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from batch_prep import storage
-from batch_prep.__main__ import main
 from batch_prep.storage import folder
 from droplens.recordio import read_index, read_records
-
-BUCKET = "pictures"
-Files = dict[str, bytes]
-Failure = Callable[..., str]
-
-
-@cache
-def jpeg(number: int, size: tuple[int, int] = (90, 70)) -> bytes:
-    """Noise, which is never the same for two numbers."""
-    data = BytesIO()
-    noise = Image.effect_noise(size, 20 + number)
-    Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180))).save(data, "JPEG")
-    return data.getvalue()
-
-
-def good(classes: str = "ab", each: int = 5) -> dict[str, bytes]:
-    return {
-        f"{label}/{number}.jpg": jpeg(10 * place + number)
-        for place, label in enumerate(classes)
-        for number in range(each)
-    }
-
-
-def put(root: Path, files: Files) -> Path:
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("/"):
-            path.mkdir(exist_ok=True)
-        else:
-            path.write_bytes(data)
-    return root
-
-
-def zipped(files: Files) -> bytes:
-    data = BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return data.getvalue()
-
-
-def tarred(files: Files, mode: Any = "w") -> bytes:
-    data = BytesIO()
-    with tarfile.open(fileobj=data, mode=mode) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, BytesIO(content))
-    return data.getvalue()
-
-
-def job(source: object, destination: object, *more: str) -> int:
-    arguments = ["--source", str(source), "--destination", str(destination)]
-    arguments += ["--classifier", "letters", "--run-id", "r1", "--shorter-side", "48"]
-    return main([*arguments, *more])
-
-
-def manifest(url: object) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(folder(str(url)).read("dataset.json"))
-    return read
-
-
-@pytest.fixture
-def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
-    """Run a job that fails; its sentence, after checking that it stands in all three places."""
-
-    def run(source: object, destination: Path, exit_code: int = 1) -> str:
-        assert job(source, destination) == exit_code
-        sentence = capsys.readouterr().err.splitlines()[-1]
-        assert json.loads((destination / "failure.json").read_text()) == {"message": sentence}
-        (logged,) = [json.loads(line) for line in caplog.messages if line.startswith("{")]
-        assert logged == {
-            "level": "ERROR",
-            "message": sentence,
-            "classifier": "letters",
-            "run_id": "r1",
-        }
-        assert not (destination / "dataset.json").exists()
-        return sentence
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 that speaks HTTP on this machine, with one empty bucket."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket=BUCKET)
-    yield client
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-        for item in page.get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=item["Key"])
-    client.delete_bucket(Bucket=BUCKET)
+from tests.integration.packing_support import (
+    BUCKET,
+    Failure,
+    Files,
+    good,
+    job,
+    jpeg,
+    manifest,
+    put,
+    tarred,
+    zipped,
+)
 
 
 def test_a_folder_becomes_records_lists_and_a_manifest(tmp_path: Path) -> None:

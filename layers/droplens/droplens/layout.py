@@ -2,6 +2,7 @@
 
 datasets/<classifier>/...            labelled pictures, completed by datasets/<classifier>/_READY
 datasets/<classifier>.zip|.tar|...   or one archive of class folders
+datasets/<classifier>/labels.csv|... or a list that labels the pictures, put there last
 input/[<classifier>/]...             pictures to classify
 results/<classifier>/....json        one answer per picture
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json
@@ -22,6 +23,8 @@ MODELS = "models/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+# A list that labels the pictures beside and below it.
+LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.lst")
 MAX_KEY_BYTES = 1024
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
 
@@ -33,7 +36,7 @@ class DatasetSource:
     """A dataset that its owner has declared complete.
 
     classifier: the name as the user wrote it; check it with `is_classifier_name`.
-    key: what to pack: a prefix ending in "/" (class folders) or an archive's key.
+    key: what to pack: a prefix ending in "/" (class folders), an archive's key or a list's.
     """
 
     classifier: str
@@ -54,7 +57,10 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
         classifier = name.removesuffix("/" + READY_MARKER)
         # "datasets//_READY" names nobody, and no run can be kept under an empty name.
         return DatasetSource(classifier, f"{DATASETS}{classifier}/") if classifier else None
-    if "/" in name:
+    classifier, slash, rest = name.partition("/")
+    if rest in LABEL_LISTS and classifier:
+        return DatasetSource(classifier, completed_key)
+    if slash:
         return None  # an ordinary file of a dataset, perhaps an archive among its pictures
     for suffix in ARCHIVE_SUFFIXES:
         if name.endswith(suffix) and name != suffix:

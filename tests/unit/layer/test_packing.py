@@ -41,6 +41,7 @@ def start(cloud: Cloud, event: ObjectCreated, runs: Runs | None = None) -> RunKe
     [
         ("datasets/cars/_READY", f"s3://{BUCKET}/datasets/cars/"),
         ("datasets/cars.tar.gz", f"s3://{BUCKET}/datasets/cars.tar.gz"),
+        ("datasets/cars/labels.jsonl", f"s3://{BUCKET}/datasets/cars/labels.jsonl"),
     ],
 )
 def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> None:

@@ -34,13 +34,19 @@ MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.
         ("datasets/cars.tar", "cars", "datasets/cars.tar"),
         ("datasets/cars.tar.gz", "cars", "datasets/cars.tar.gz"),
         ("datasets/cars.tgz", "cars", "datasets/cars.tgz"),
+        ("datasets/cars/labels.csv", "cars", "datasets/cars/labels.csv"),
+        ("datasets/cars/labels.jsonl", "cars", "datasets/cars/labels.jsonl"),
+        ("datasets/cars/labels.lst", "cars", "datasets/cars/labels.lst"),
         # Names that cannot be: they are told to their owner, so they are found all the same.
         ("datasets/Cars/_READY", "Cars", "datasets/Cars/"),
         ("datasets/a/b/_READY", "a/b", "datasets/a/b/"),
         ("datasets/v1.2.zip", "v1.2", "datasets/v1.2.zip"),
+        ("datasets/Cars/labels.csv", "Cars", "datasets/Cars/labels.csv"),
     ],
 )
-def test_a_marker_or_an_archive_completes_a_dataset(key: str, classifier: str, source: str) -> None:
+def test_a_marker_an_archive_or_a_list_completes_a_dataset(
+    key: str, classifier: str, source: str
+) -> None:
     assert layout.dataset_source(key) == layout.DatasetSource(classifier, source)
 
 
@@ -51,6 +57,12 @@ def test_a_marker_or_an_archive_completes_a_dataset(key: str, classifier: str, s
         "datasets/cars/audi/photos.zip",
         "datasets/cars/_READY.txt",
         "datasets/cars.ZIP",
+        "datasets/cars/audi/labels.csv",
+        "datasets/cars/Labels.csv",
+        "datasets/cars/labels.txt",
+        "datasets/cars.csv",
+        "datasets/labels.csv",
+        "datasets//labels.csv",
         "datasets/_READY",
         "datasets//_READY",
         "datasets/.zip",

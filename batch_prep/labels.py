@@ -1,0 +1,155 @@
+"""Pictures that a list labels, instead of the folders that they lie in.
+
+A row that cannot be used is refused under a code that begins with "row.", which counts as a bad
+picture. A path is looked up among what the dataset holds, never opened as it stands, so that no
+list leads out of its dataset.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from batch_prep.archives import Archive
+from batch_prep.entries import (
+    Entry,
+    File,
+    FolderSeen,
+    Refused,
+    UnsafePath,
+    readable,
+    safe_parts,
+)
+
+_LONGEST_LABEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a list. number: its line, from 1; path: from the list's folder; label: a name."""
+
+    number: int
+    path: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that labels no picture. path: "" where it has none; code, reason: as in `Refused`."""
+
+    number: int
+    path: str
+    code: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Labels:
+    """A list that was read.
+
+    name: of its file; unit: what it counts its rows as; rows: label and row number by path;
+    refused: the rows that cannot be used, and those that only repeat another.
+    """
+
+    name: str
+    unit: str = "line"
+    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+
+    def place(self, number: int) -> str:
+        """A row's place in words."""
+        return f"{self.unit} {number} of {self.name}"
+
+    def refuse(self, bad: BadRow) -> None:
+        """Keep why a row cannot be used."""
+        place = self.place(bad.number)
+        self.refused.append(
+            Refused(readable(bad.path) or place, (), bad.code, f"{place}: {bad.reason}")
+        )
+
+    def refusal_of(self, path: str, code: str, reason: str) -> Refused:
+        """Why the picture that a row names is not packed."""
+        label, number = self.rows[path]
+        name = readable(path)
+        return Refused(name, (label, name), code, f"{self.place(number)}: {reason}")
+
+
+def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Labels:
+    """Every path once, under its label.
+
+    A picture under two labels is refused as a whole, at each of its rows; a row that repeats an
+    earlier one is reported and does no harm.
+    """
+    labels = Labels(name, unit)
+    disputed: dict[str, list[tuple[str, int]]] = {}
+    strings: dict[str, str] = {}  # a label once, however many rows name it
+    for row in rows:
+        if isinstance(row, Row):
+            row = _checked(row)
+        if isinstance(row, BadRow):
+            labels.refuse(row)
+            continue
+        label, first = labels.rows.setdefault(
+            row.path, (strings.setdefault(row.label, row.label), row.number)
+        )
+        if first == row.number:
+            continue
+        if label != row.label:
+            disputed.setdefault(row.path, [(label, first)]).append((row.label, row.number))
+        else:
+            repeated = f"{unit} {row.number} repeats it"
+            labels.refused.append(labels.refusal_of(row.path, "list.repeated", repeated))
+    for path, claims in disputed.items():
+        del labels.rows[path]
+        said = ", ".join(f"'{label}' in {unit} {number}" for label, number in claims)
+        reason = f"{name} gives it several labels, {said}, so it is left out"
+        labels.refused += [
+            Refused(readable(path), (label, readable(path)), "row.conflict", reason)
+            for label in dict.fromkeys(label for label, _ in claims)
+        ]
+    return labels
+
+
+def _checked(row: Row) -> Row | BadRow:
+    """The row with its path and label in their plain form."""
+    label = row.label.strip()
+    if not label:
+        return BadRow(row.number, row.path, "row.label", "it has no label")
+    if len(label) > _LONGEST_LABEL or not label.isprintable():
+        reason = f"its label is longer than {_LONGEST_LABEL} characters or has control characters"
+        return BadRow(row.number, row.path, "row.label", reason)
+    try:
+        path = "/".join(safe_parts(row.path))
+    except UnsafePath as error:
+        return BadRow(row.number, row.path, "row.path", str(error))
+    if not path:
+        return BadRow(row.number, "", "row.path", "it names no picture")
+    return Row(row.number, path, label)
+
+
+def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]:
+    """The listed pictures of an archive, in its order, and what list and archive disagree on."""
+    yield from labels.refused
+    seen: set[str] = set()
+    for entry in archive.entries:
+        if isinstance(entry, FolderSeen):
+            continue
+        path = "/".join(entry.parts)
+        if path in seen:
+            yield Refused(entry.name, (), "list.repeated", f"{name} holds it more than once")
+        elif path not in labels.rows:
+            reason = f"{labels.name} does not name it"
+            yield (
+                entry
+                if isinstance(entry, Refused) and not entry.parts
+                else Refused(entry.name, (), "list.unnamed", reason)
+            )
+        else:
+            seen.add(path)
+            parts = (labels.rows[path][0], *entry.parts)
+            yield (
+                File(entry.name, parts, entry.read)
+                if isinstance(entry, File)
+                else Refused(entry.name, parts, entry.code, entry.reason)
+            )
+    for path in labels.rows:
+        if path not in seen:
+            yield labels.refusal_of(path, "row.missing", f"{name} holds no such file")

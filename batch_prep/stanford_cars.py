@@ -1,0 +1,159 @@
+"""Stanford Cars as published: pictures in archives, labels in MATLAB's files beside them.
+
+Of both forms the pictures are whole: the bounding boxes are not applied. The published division
+into training and test pictures is not kept either, since every run divides anew. The files are
+described at https://ai.stanford.edu/~jkrause/cars/car_dataset.html and in the devkit's README.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from batch_prep.archives import ArchiveLimits, open_archive
+from batch_prep.entries import Entry, File, Refused
+from batch_prep.errors import JobError
+from batch_prep.labels import BadRow, Labels, Row, from_archive, gather
+from batch_prep.matfile import MatError, Value, read_mat
+from batch_prep.storage import Folder
+
+# The combined form: all pictures, and annotations that name them from the archive's top.
+_ALL = "car_ims.tgz"
+_ALL_ANNOTATIONS = "cars_annos.mat"
+# The devkit's form: its annotations name pictures without their folder. Those of the test pictures
+# that have labels were published beside the devkit, later.
+_TRAIN, _TEST = "cars_train.tgz", "cars_test.tgz"
+_TRAIN_ANNOTATIONS, _TEST_ANNOTATIONS = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
+_CLASSES = "cars_meta.mat"
+_DEVKIT = "car_devkit.tgz"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An archive of pictures and what labels them."""
+
+    archive: str
+    labels: Labels
+
+
+def is_published(names: Mapping[str, int]) -> bool:
+    """Whether the files `names` at a dataset's top hold Stanford Cars' pictures."""
+    return _ALL in names or _TRAIN in names
+
+
+def open_cars(
+    place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits
+) -> tuple[Iterator[Entry], int]:
+    """The labelled pictures, to be taken once, and how many entries they are at least.
+
+    sizes: of the files at the top of `place`, in bytes. The combined form has every picture, so
+    that the devkit's archives beside it are not read. Raises JobError where labels are missing.
+    """
+    files = _Files(place, sizes, limits)
+    refused: list[Refused] = []
+    if _ALL in sizes:
+        parts = [_Part(_ALL, files.labels(_ALL_ANNOTATIONS, _ALL_ANNOTATIONS, "relative_im_path"))]
+    else:
+        parts = [_Part(_TRAIN, files.labels(_TRAIN_ANNOTATIONS, _CLASSES, "fname", "cars_train/"))]
+        if _TEST in sizes and files.has(_TEST_ANNOTATIONS):
+            labels = files.labels(_TEST_ANNOTATIONS, _CLASSES, "fname", "cars_test/")
+            parts.append(_Part(_TEST, labels))
+        elif _TEST in sizes:
+            reason = f"without {_TEST_ANNOTATIONS} beside it nothing labels its pictures"
+            refused.append(Refused(_TEST, (), "list.unlabelled", reason))
+    total = sum(len(part.labels.rows) + len(part.labels.refused) for part in parts)
+    return _entries(place, parts, refused, limits), total + len(refused)
+
+
+def _entries(
+    place: Folder, parts: list[_Part], refused: list[Refused], limits: ArchiveLimits
+) -> Iterator[Entry]:
+    yield from refused
+    for part in parts:
+        with _opened(place, part.archive) as stream:
+            archive = open_archive(stream, part.archive, limits)
+            yield from from_archive(part.labels, archive, part.archive)
+
+
+def _opened(place: Folder, name: str) -> BinaryIO:
+    try:
+        return place.open(name)
+    except FileNotFoundError:
+        raise JobError(f"{place.url}{name} was removed while it was being packed.") from None
+
+
+class _Files:
+    """The .mat files: those beside the archives, and where one is not there, the devkit's."""
+
+    def __init__(self, place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits) -> None:
+        self._place = place
+        self._sizes = sizes
+        self._limits = limits
+        self._devkit = self._unpacked() if _ALL not in sizes and _DEVKIT in sizes else {}
+
+    def _unpacked(self) -> dict[str, bytes]:
+        with _opened(self._place, _DEVKIT) as stream:
+            return {
+                entry.parts[-1]: entry.read()
+                for entry in open_archive(stream, _DEVKIT, self._limits).entries
+                if isinstance(entry, File) and entry.name.endswith(".mat")
+            }
+
+    def has(self, name: str) -> bool:
+        return name in self._sizes or name in self._devkit
+
+    def labels(self, annotations: str, classes: str, path_field: str, folder: str = "") -> Labels:
+        """The labels that the .mat file `annotations` gives, by the names in `classes`."""
+        names = self._variable(classes, "class_names")
+        found = self._variable(annotations, "annotations")
+        return gather(
+            annotations,
+            (
+                _row(number, annotation, names, path_field, folder)
+                for number, annotation in enumerate(found, 1)
+            ),
+            unit="annotation",
+        )
+
+    def _variable(self, name: str, variable: str) -> tuple[Value, ...]:
+        try:
+            value = read_mat(self._read(name), [variable]).get(variable)
+        except MatError as error:
+            raise JobError(f"{self._place.url}{name} cannot be read: {error}.") from error
+        if not isinstance(value, tuple) or not value:
+            raise JobError(f"{self._place.url}{name} has no array '{variable}'.")
+        return cast("tuple[Value, ...]", value)
+
+    def _read(self, name: str) -> bytes:
+        if name not in self._sizes:
+            if name in self._devkit:
+                return self._devkit[name]
+            raise JobError(
+                f"{self._place.url} holds Stanford Cars' pictures, but not {name}, which labels "
+                f"them{'' if _ALL in self._sizes else f', nor {_DEVKIT} with it'}."
+            )
+        if self._sizes[name] > self._limits.max_member_bytes:
+            raise JobError(
+                f"{self._place.url}{name} has {self._sizes[name]:,} bytes, the limit is "
+                f"{self._limits.max_member_bytes:,}."
+            )
+        with _opened(self._place, name) as stream:
+            return stream.read()
+
+
+def _row(
+    number: int, annotation: Value, names: tuple[Value, ...], path_field: str, folder: str
+) -> Row | BadRow:
+    """One annotation as a row. MATLAB counts from 1, so that class 1 is the first name."""
+    fields: dict[str, Value] = annotation if isinstance(annotation, dict) else {}
+    path, class_number = fields.get(path_field), fields.get("class")
+    if not isinstance(path, str) or not path:
+        return BadRow(number, "", "row.malformed", f"it has no {path_field}")
+    match class_number:
+        case (int() | float() as index,) if index in range(1, len(names) + 1):
+            name = names[int(index) - 1]
+        case _:
+            reason = f"its class is none of the {len(names)} that have names"
+            return BadRow(number, folder + path, "row.label", reason)
+    if not isinstance(name, str):
+        return BadRow(number, folder + path, "row.label", f"class {index:g} has no name")
+    return Row(number, folder + path, name)

@@ -1,0 +1,171 @@
+"""Labelled lists, row by row: which label a row gives, and why another row gives none."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_prep import lists
+from batch_prep.errors import JobError
+from batch_prep.labels import Labels
+from batch_prep.lists import read_list
+from batch_prep.storage import LocalFolder
+
+
+def read(root: Path, name: str, text: str | bytes, names: str = "") -> Labels:
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    if names:
+        (root / "classes.txt").write_text(names)
+    return read_list(LocalFolder(root), name)
+
+
+def labelled(labels: Labels) -> dict[str, str]:
+    return {path: label for path, (label, _) in labels.rows.items()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x.jpg,cat\ny.jpg,dog\n",
+        "path,label\nx.jpg,cat\ny.jpg,dog",
+        "Label;extra;File\ncat;1;x.jpg\ndog;2;y.jpg\n",
+        "\n\nimage\tclass\nx.jpg\tcat\n\n,\ny.jpg\tdog\n",
+        "label,class_name,filename\n0,cat,x.jpg\n1,dog,y.jpg\n",
+        '"./x.jpg"," cat "\n"y.jpg","dog"\n',
+    ],
+)
+def test_the_ways_to_write_a_csv(tmp_path: Path, text: str) -> None:
+    assert labelled(read(tmp_path, "labels.csv", text)) == {"x.jpg": "cat", "y.jpg": "dog"}
+
+
+def test_a_broken_csv_row_costs_itself_and_keeps_the_line_numbers(tmp_path: Path) -> None:
+    text = 'path,label\nx.jpg,"a"b\n"y\n.jpg",a\nz.jpg,a\nw.jpg\n'
+    labels = read(tmp_path, "labels.csv", text)
+    assert labels.rows == {"y\n.jpg": ("a", 3), "z.jpg": ("a", 5)}
+    assert [entry.name for entry in labels.refused] == [
+        "line 2 of labels.csv",
+        "line 6 of labels.csv",
+    ]
+
+
+@pytest.mark.parametrize("label", ["", "  ", "x" * 300, "two\nlines", "bell\a"])
+def test_a_label_that_cannot_be_a_class_name_is_refused(tmp_path: Path, label: str) -> None:
+    labels = read(tmp_path, "labels.csv", f'path,label\nx.jpg,"{label}"\n')
+    assert labels.rows == {}
+    assert [entry.code for entry in labels.refused] == ["row.label"]
+
+
+def judged(kind: str = "groundtruth/image-classification", **more: Any) -> dict[str, Any]:
+    return {"class-name": "cat", "type": kind, **more}
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        ({"class": "cat"}, "cat"),
+        ({"class": "3"}, "3"),
+        ({"species": "cat"}, "cat"),
+        ({"label": "cat", "photographer": "me", "size": [1, 2]}, "cat"),
+        ({"class": 1}, "dog"),
+        ({"class": 1.0}, "dog"),
+        ({"job": 0, "job-metadata": judged()}, "cat"),
+        ({"job": 1, "job-metadata": {"type": "groundtruth/image-classification"}}, "dog"),
+        ({"note": "x", "job": 0, "job-metadata": judged()}, "cat"),
+        (
+            {
+                "job": 0,
+                "job-metadata": judged(),
+                "check": 1,
+                "check-metadata": judged("groundtruth/label-verification"),
+            },
+            "cat",
+        ),
+    ],
+)
+def test_the_label_of_an_augmented_manifest(
+    tmp_path: Path, row: dict[str, Any], label: str
+) -> None:
+    text = json.dumps({"source-ref": "x.jpg", **row})
+    assert labelled(read(tmp_path, "labels.jsonl", text, "cat\ndog\n")) == {"x.jpg": label}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1, 2]", "it is no JSON object with a source-ref"),
+        ('{"class": "cat"}', "it is no JSON object with a source-ref"),
+        ('{"source-ref": 7, "class": "cat"}', "it is no JSON object with a source-ref"),
+        ('{"source-ref": "x.jpg"', "it is not JSON"),
+        ('{"source-ref": "x.jpg"}', "it has not one label but 0: none"),
+        ('{"source-ref": "x", "m": 1, "n": 2}', "it has not one label but 2: m, n"),
+        ('{"source-ref": "x", "m": {"a": 1}}', "its label 'm' is neither a text nor a number"),
+        ('{"source-ref": "x", "m": true}', "its label 'm' is neither a text nor a number"),
+        ('{"source-ref": "x", "m": NaN}', "its label 'nan' is no whole number from 0"),
+        ('{"source-ref": "x", "m": 1.5}', "its label '1.5' is no whole number from 0"),
+        ('{"source-ref": "x", "m": 2}', "its label is 2, but only 0 to 1 have names"),
+        (
+            json.dumps(
+                {
+                    "source-ref": "x",
+                    "m": [1],
+                    "m-metadata": judged("groundtruth/image-classification-multilabel"),
+                }
+            ),
+            "its label 'm' is of the type groundtruth/image-classification-multilabel",
+        ),
+        ('{"source-ref": "\\ud800", "m": "cat"}', "'utf-8' codec can't encode"),
+        ('{"source-ref": "x", "m": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ("[" * 100_000, "its JSON is nested too deeply"),
+    ],
+)
+def test_a_bad_line_of_a_manifest_is_refused_with_its_number(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    good = '{"source-ref": "y.jpg", "class": "cat"}'
+    labels = read(tmp_path, "labels.jsonl", f"{good}\n{line}\n", "cat\ndog\n")
+    assert labelled(labels) == {"y.jpg": "cat"}
+    [refused] = labels.refused
+    assert refused.reason.startswith(f"line 2 of labels.jsonl: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0 1 x.jpg", "it has 1 tab-separated cells"),
+        ("0\t1\t2\tx.jpg", "it has 4 tab-separated cells"),
+        ("0\tcat\tx.jpg", "its label 'cat' is no whole number from 0"),
+        ("0\t-1\tx.jpg", "its label '-1' is no whole number from 0"),
+        ("0\t0.5\tx.jpg", "its label '0.5' is no whole number from 0"),
+        ("0\t9\tx.jpg", "its label is 9, but only 0 to 1 have names"),
+        ("0\t1\t", "it names no picture"),
+    ],
+)
+def test_a_bad_line_of_an_lst_is_refused_with_its_number(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    labels = read(tmp_path, "labels.lst", f"0\t1.000000\ty.jpg\n{line}\n", "cat\ndog\n")
+    assert labelled(labels) == {"y.jpg": "dog"}
+    [refused] = labels.refused
+    assert refused.reason.startswith(f"line 2 of labels.lst: {reason}")
+
+
+def test_a_list_too_long_for_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "_LONGEST_LIST", 10)
+    with pytest.raises(JobError, match=r"labels\.csv has more than 10 bytes"):
+        read(tmp_path, "labels.csv", "x.jpg,cat\ny.jpg,dog\n")
+
+
+@given(text=st.binary(max_size=200), name=st.sampled_from(["csv", "jsonl", "lst"]))
+def test_any_bytes_are_a_list_or_fail_with_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, text: bytes, name: str
+) -> None:
+    root = tmp_path_factory.mktemp("list")
+    with suppress(JobError):
+        labels = read(root, f"labels.{name}", text)
+        assert labels.rows or labels.refused
