@@ -1,7 +1,6 @@
 """Starts the local cloud and waits until it answers; stops it and makes sure that it is gone."""
 
 import fcntl
-import http.client
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from localcloud.probe import answers
 from localcloud.server import prepare_folders, server_environment
 from localcloud.settings import HOST, LocalCloudError, Settings
 
@@ -101,14 +101,7 @@ def running_pids(settings: Settings) -> dict[str, int]:
 
 def is_healthy(settings: Settings) -> bool:
     """Whether it answers."""
-    connection = http.client.HTTPConnection(HOST, settings.port, timeout=5)
-    try:
-        connection.request("GET", "/_ministack/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return answers(settings.port, "/_ministack/health", seconds=5)
 
 
 def _await_health(settings: Settings, guard: "subprocess.Popen[bytes] | None") -> None:

@@ -21,6 +21,7 @@ import botocore.exceptions
 
 from localcloud import events
 from localcloud.images import ImageError
+from localcloud.probe import answers
 from localcloud.processes import ContainerProcess
 from localcloud.runtime import GOING_DOWN_GRACE, RoleError, Runtime
 from localcloud.service import Response, ServiceError
@@ -252,7 +253,7 @@ class Hosting:
         until = time.monotonic() + limit
         why = f"it gave no answer of 200 within {limit:.0f} s"
         while time.monotonic() < until:
-            if _healthy(server.port):
+            if answers(server.port, "/ping", seconds=2):
                 return
             if server.ended.wait(_PING_EVERY):
                 why = "it ended; its last lines: " + " | ".join(server.last_lines)
@@ -325,17 +326,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _ask(port: int, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -11,7 +11,7 @@ from droplens.hosting import deploy_endpoint
 from droplens.reporting import run_of_resource
 from droplens.runs import Runs
 from droplens.settings import HostingSettings
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics, tracer
 
 SETTINGS = HostingSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
@@ -28,8 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     run = run_of_resource(SAGEMAKER, trained.job_arn, trained.tags)
     if run is None:
         return {"run": None}
-    logger.set_correlation_id(run.run_id)
-    logger.append_keys(**run.as_key())
+    follow(run)
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     endpoint = deploy_endpoint(trained, run, runs, SAGEMAKER, failures, SETTINGS)

@@ -14,7 +14,7 @@ from droplens.reporting import run_of_resource
 from droplens.runs import Runs
 from droplens.settings import PromotionSettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics, tracer
 
 SETTINGS = PromotionSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
@@ -42,8 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     run = run_of_resource(SAGEMAKER, changed.arn, changed.tags)
     if run is None:
         return {"run": None}
-    logger.set_correlation_id(run.run_id)
-    logger.append_keys(**run.as_key())
+    follow(run)
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     status = PROMOTION.promote(changed.name, run, runs, failures)

@@ -10,7 +10,7 @@ from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics, tracer
 from droplens.training import start_training
 
 SETTINGS = TrainingSettings.from_environment()
@@ -28,8 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     packed = packing_ended(event)
     if packed is None:
         return {"run": None}
-    logger.set_correlation_id(packed.run.run_id)
-    logger.append_keys(**packed.run.as_key())
+    follow(packed.run)
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     job = start_training(packed, BUCKET, runs, SAGEMAKER, failures, SETTINGS)

@@ -1,6 +1,7 @@
 """Parallel writers of one run or one live card: exactly one wins, and no write is lost.
 
-Against the local cloud, whose conditional writes are atomic as AWS's are; moto's are not.
+Against the local cloud, over HTTP. Each writer has a Table of its own, as each Lambda invocation
+has: threads that share one get their conditions mixed up by boto3.
 """
 
 import random
@@ -25,8 +26,8 @@ DATASET = {"key": "datasets/cars/", "version": "v1", "etag": "e1"}
 
 
 @pytest.fixture(scope="module")
-def table(cloud: Cloud) -> Any:
-    """The table Runs, as the template makes it."""
+def tables(cloud: Cloud) -> list[Any]:
+    """The table Runs, as the template makes it: 16 Tables of it, each with a client of its own."""
     name = "parallel-runs"
     kinds = {"classifier": "HASH", "run_id": "RANGE"}
     cloud.client("dynamodb").create_table(
@@ -35,13 +36,14 @@ def table(cloud: Cloud) -> Any:
         AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in kinds],
         KeySchema=[{"AttributeName": key, "KeyType": kind} for key, kind in kinds.items()],
     )
-    return boto3.resource(
-        "dynamodb",
-        endpoint_url=f"http://127.0.0.1:{cloud.port}",
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    ).Table(name)
+
+    url = f"http://127.0.0.1:{cloud.port}"
+    return [
+        boto3.Session("test", "test", region_name="us-east-1")
+        .resource("dynamodb", endpoint_url=url)
+        .Table(name)
+        for _ in range(16)
+    ]
 
 
 @pytest.fixture
@@ -51,23 +53,21 @@ def run() -> RunKey:
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_of_parallel_claims_exactly_one_wins(table: Any, run: RunKey, stage: Stage) -> None:
-    assert Runs(table, owner="opener").open(run, DATASET)
-
-    def claim(number: int) -> bool:
-        return Runs(table, owner=f"request-{number}").claim(run, stage)
+def test_of_parallel_claims_exactly_one_wins(tables: list[Any], run: RunKey, stage: Stage) -> None:
+    assert Runs(tables[0], owner="opener").open(run, DATASET)
+    writers = [Runs(table, owner=f"request-{number}") for number, table in enumerate(tables)]
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(claim, range(16))) == 1
+        assert sum(pool.map(lambda runs: runs.claim(run, stage), writers)) == 1
 
 
-def test_of_parallel_opens_and_ends_exactly_one_wins(table: Any, run: RunKey) -> None:
-    def act(number: int) -> tuple[bool, bool]:
-        runs = Runs(table, owner=f"request-{number}")
+def test_of_parallel_opens_and_ends_exactly_one_wins(tables: list[Any], run: RunKey) -> None:
+    def act(runs: Runs) -> tuple[bool, bool]:
         return runs.open(run, DATASET), runs.end(run, Status.FAILED)
 
+    writers = [Runs(table, owner=f"request-{number}") for number, table in enumerate(tables)]
     with ThreadPoolExecutor(8) as pool:
-        opened, ended = zip(*pool.map(act, range(16)), strict=True)
+        opened, ended = zip(*pool.map(act, writers), strict=True)
     assert (sum(opened), sum(ended)) == (1, 1)
 
 

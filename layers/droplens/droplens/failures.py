@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from droplens.errors import UserError
 from droplens.runs import RunKey, Runs, Stage, Status
-from droplens.telemetry import logger, metrics
+from droplens.telemetry import follow, logger, metrics
 
 if TYPE_CHECKING:
     from types_boto3_sns.client import SNSClient
@@ -33,6 +33,7 @@ class Failures:
         **facts: Any,
     ) -> None:
         """Bring the run to its end with this reason, unless it has ended; then notify."""
+        follow(key)
         error = {"stage": stage.value, "code": code, "message": message}
         if self.runs.end(key, status, error=error, **facts):
             logger.error("run ended", extra={"status": status.value, "reason": error})

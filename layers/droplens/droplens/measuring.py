@@ -13,6 +13,7 @@ from droplens.errors import UserError
 from droplens.packed import PackedDataset
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import parse_record, read_index
+from droplens.result import best_first
 from droplens.storage import Bucket
 
 SAMPLE = 300
@@ -67,8 +68,8 @@ def measure(
 
 
 def judged(probabilities: Sequence[float], truth: int, seconds: float) -> Judged:
-    """Compare one answer with the truth; ties are broken in class order, as in results."""
-    order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
+    """Compare one answer with the truth, in the order that results have."""
+    order = best_first(probabilities)
     return Judged(order[0] == truth, truth in order[:5], probabilities[order[0]], seconds)
 
 

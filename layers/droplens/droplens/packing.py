@@ -9,7 +9,7 @@ from droplens.failures import Failures
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import PackingSettings
 from droplens.storage import Bucket, ObjectMissing
-from droplens.telemetry import logger
+from droplens.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
@@ -52,7 +52,7 @@ def start_packing(
         source.classifier,
         naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
     )
-    logger.append_keys(classifier=run.classifier, run_id=run.run_id)
+    follow(run)
     dataset = {"key": source.key, "version": completed.version, "etag": info.etag}
     opened = runs.open(run, dataset)
     with failures.recorded(run, Stage.PACK):

@@ -1,6 +1,7 @@
 """The result: what Droplens says of one picture (schemas/result.v1.json)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +28,15 @@ class Ranked:
 
 def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
     """The TOP most probable classes, best first; ties in class order."""
-    order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
-    return [Ranked(card.classes[i], min(1.0, round(probabilities[i], 6))) for i in order[:TOP]]
+    return [
+        Ranked(card.classes[i], min(1.0, round(probabilities[i], 6)))
+        for i in best_first(probabilities)[:TOP]
+    ]
+
+
+def best_first(probabilities: Sequence[float]) -> list[int]:
+    """The class indices from the most to the least probable; ties in class order."""
+    return sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
 
 
 def parse_probabilities(body: bytes, classes: int) -> list[float]:

@@ -75,11 +75,6 @@ class Run:
     status: Status
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to this run by itself."""
-        return self.status not in IN_PROGRESS
-
 
 def utc_now() -> datetime:
     """Now, with its zone."""
@@ -87,7 +82,10 @@ def utc_now() -> datetime:
 
 
 class Runs:
-    """The Runs table.
+    """The Runs table, for one thread.
+
+    boto3 builds the conditions of one Table in state that its threads share: two at once send each
+    other's placeholders, and a claim could be judged by the wrong condition.
 
     owner: this invocation's request id; lease_seconds: how long it may still run, after which its
     claims are anybody's.

@@ -12,6 +12,7 @@ from droplens.errors import DroplensError
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -64,14 +65,7 @@ class Bucket:
             answer = self.client.head_object(Bucket=self.name, Key=key, **version)  # type: ignore[arg-type]
         except ClientError as error:
             raise self._named(error, key) from error
-        return ObjectInfo(
-            key=key,
-            etag=answer["ETag"].strip('"'),
-            version_id=answer.get("VersionId"),
-            bytes=answer["ContentLength"],
-            stored_at=answer["LastModified"],
-            metadata=answer.get("Metadata", {}),
-        )
+        return _info(key, answer)
 
     def read(self, key: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises ObjectMissing."""
@@ -142,15 +136,18 @@ class Bucket:
             answer = self.client.get_object(Bucket=self.name, Key=key)
         except ClientError as error:
             raise self._named(error, key) from error
-        info = ObjectInfo(
-            key=key,
-            etag=answer["ETag"].strip('"'),
-            version_id=answer.get("VersionId"),
-            bytes=answer["ContentLength"],
-            stored_at=answer["LastModified"],
-            metadata=answer.get("Metadata", {}),
-        )
-        return info, answer["Body"]
+        return _info(key, answer), answer["Body"]
 
     def _named(self, error: ClientError, key: str) -> Exception:
         return ObjectMissing(key) if error_code(error) in _MISSING else error
+
+
+def _info(key: str, answer: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        etag=answer["ETag"].strip('"'),
+        version_id=answer.get("VersionId"),
+        bytes=answer["ContentLength"],
+        stored_at=answer["LastModified"],
+        metadata=answer.get("Metadata", {}),
+    )
