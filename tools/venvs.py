@@ -22,13 +22,14 @@ LOCKS = {
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",
+    "im2rec": "benchmarks/packing/requirements-im2rec.txt",
     "lambda": "localcloud/requirements-lambda.txt",
     "lock": "requirements/lock.txt",
     "mxnet": "tests/requirements-mxnet.txt",
     "tools": "requirements/tools.txt",
 }
 # MXNet's last release works only with a NumPy whose last wheels are for this Python.
-ONLY_ON = {"mxnet": (3, 11)}
+ONLY_ON = {"im2rec": (3, 11), "mxnet": (3, 11)}
 # pip warns once per package about a local index that lacks it: nothing a reader can act on.
 NOISE = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
 
@@ -129,7 +130,7 @@ def main() -> int:
             wanted.append(name)
         else:
             only = ".".join(map(str, ONLY_ON[name]))
-            progress.line(name, f"left out, it exists for Python {only} only; its tests skip")
+            progress.line(name, f"left out, it exists for Python {only} only; what needs it skips")
     failed = 0
     with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as pool:
         for future in [pool.submit(make, name, progress) for name in wanted]:
