@@ -5,7 +5,7 @@ pixels that it was trained on. Pillow's own global settings are neither needed n
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -173,13 +173,30 @@ def prepare(
 
     Raises PictureError as `decode` does.
     """
-    if info := _already_prepared(data, preprocessing, limits):
-        return data, info
+    jpeg, info, _ = prepare_with(data, preprocessing, limits, _lanczos)
+    return jpeg, info
+
+
+def prepare_with(
+    data: bytes,
+    preprocessing: Preprocessing,
+    limits: Limits,
+    resize: Callable[[Image.Image, tuple[int, int]], Image.Image],
+) -> tuple[bytes, PictureInfo, Image.Image]:
+    """As `prepare`, resizing by `resize`; third come the pixels before they are encoded, RGB or L.
+
+    resize: an RGB picture to (width, height) pixels, called only where that is a change.
+    """
+    if passed := _already_prepared(data, preprocessing, limits):
+        return data, *passed
     picture, info = decode(data, limits, preprocessing.shorter_side)
-    prepared = _crop(_resize(picture, preprocessing.shorter_side), preprocessing.crop)
+    size = _resized(picture.size, preprocessing.shorter_side)
+    if picture.size != size:
+        picture = resize(picture, size)
+    picture = _crop(picture, preprocessing.crop)
     jpeg = BytesIO()
-    prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
-    return jpeg.getvalue(), info
+    picture.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
+    return jpeg.getvalue(), info, picture
 
 
 def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
@@ -326,14 +343,14 @@ def _scale_to_8_bit(picture: Image.Image) -> Image.Image:
     return levels.point(lambda level: level * scale + (0.5 - black * scale)).convert("L")
 
 
-def _resize(picture: Image.Image, shorter_side: int) -> Image.Image:
-    width, height = picture.size
-    shorter = min(width, height)
-    size = (
-        max(shorter_side, round(width * shorter_side / shorter)),
-        max(shorter_side, round(height * shorter_side / shorter)),
-    )
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+def _resized(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
+    shorter = min(size)
+    width, height = (max(shorter_side, round(side * shorter_side / shorter)) for side in size)
+    return width, height
+
+
+def _lanczos(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _crop(picture: Image.Image, side: int | None) -> Image.Image:
@@ -345,7 +362,7 @@ def _crop(picture: Image.Image, side: int | None) -> Image.Image:
 
 def _already_prepared(
     data: bytes, preprocessing: Preprocessing, limits: Limits
-) -> PictureInfo | None:
+) -> tuple[PictureInfo, Image.Image] | None:
     """What `data` is, if it is already what `prepare` would make of it; None if it is not."""
     picture, width, height = _open(data, limits)
     with picture:
@@ -360,7 +377,7 @@ def _already_prepared(
         ):
             return None
         _check_not_cut(picture, data, None)
-        return PictureInfo("JPEG", width, height)
+        return PictureInfo("JPEG", width, height), picture
 
 
 @contextmanager
