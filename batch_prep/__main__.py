@@ -80,11 +80,10 @@ def run(options: Options, destination: Folder) -> None:
         item = options.runs_table and RunItem(
             options.runs_table, options.classifier, options.run_id
         )
-        progress = Progress(source.total, item or None)
-        packed = pack(
-            source.entries, spool, options.preprocessing, limits, options.workers, progress
-        )
-        progress.finish()
+        with Progress(source.total, item or None) as progress:
+            packed = pack(
+                source.entries, spool, options.preprocessing, limits, options.workers, progress
+            )
         dataset = assemble(packed, options.max_bad, listed=source.listed)
         channels = split(
             [dataset.pictures[name] for name in dataset.classes], options.validation, options.seed

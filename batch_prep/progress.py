@@ -1,11 +1,15 @@
-"""How far packing has come: a line in the log, and the run's item where a table is named."""
+"""How far a stage has come: a bar on a terminal, else lines in the log; and the run's item."""
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from threading import Event, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import boto3
 from botocore.config import Config
@@ -15,77 +19,174 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LINES = 3.0
+_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_BARS = 0.2
 _SECONDS_BETWEEN_UPDATES = 2.0
+# All children of an array write one item, of which DynamoDB takes 1,000 KB a second and which is
+# written as a whole each time: 200 children make it some 20 KB.
+_UPDATES_A_SECOND = 4
+_BAR_WIDTH = 30
 
-Report = Callable[[int, int | None], None]
+Report = Callable[[str, int, int | None], None]
 
 
 class Progress:
-    """Counts files and reports (done, total) now and then. total: None where not known."""
+    """Counts what is done, and says so now and then while its context is open.
 
-    def __init__(self, total: int | None, report: Report | None = None) -> None:
+    stage: what is being done, in a word; total: None where not known; report: is told (stage,
+    done, total) every `seconds_between_reports`. All of it happens in a thread, so that a storage
+    that does not answer silences nothing and a slow report holds nothing up.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        report: Report | None = None,
+        stage: str = "packing",
+        seconds_between_reports: float = _SECONDS_BETWEEN_UPDATES,
+    ) -> None:
         self._total = total
-        self._report = report
+        self._stage = stage
         self._done = 0
-        self._started = self._lined = self._reported = time.monotonic()
+        self._started = time.monotonic()
+        self._ended = Event()
+        if sys.stderr.isatty():
+            self._says = [(_SECONDS_BETWEEN_BARS, self._draw)]
+        else:
+            self._says = [(_SECONDS_BETWEEN_LINES, self._line)]
+        if report is not None:
+            self._says.append(
+                (seconds_between_reports, lambda: report(stage, self._done, self._total))
+            )
 
-    def step(self) -> None:
-        """One more file is done."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._lined >= _SECONDS_BETWEEN_LINES:
-            self._lined = now
-            self._line(now)
-        if self._report and now - self._reported >= _SECONDS_BETWEEN_UPDATES:
-            self._reported = now
-            self._report(self._done, self._total)
+    def __enter__(self) -> Self:
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
 
-    def finish(self) -> None:
-        """Every file is done: their number is the total."""
-        self._total = self._done
-        self._line(time.monotonic())
-        if self._report:
-            self._report(self._done, self._total)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if kind is None:
+            self._total = self._done
+            for _, say in self._says:
+                say()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
 
-    def _line(self, now: float) -> None:
-        rate = self._done / max(now - self._started, 0.001)
+    def step(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
+
+    def _watch(self) -> None:
+        due = {say: self._started + seconds for seconds, say in self._says}
+        while not self._ended.wait(max(0.0, min(due.values()) - time.monotonic())):
+            now = time.monotonic()
+            for seconds, say in self._says:
+                if due[say] <= now:
+                    say()
+                    due[say] = now + seconds
+
+    def _line(self) -> None:
         total = "?" if self._total is None else str(self._total)
-        eta = "?" if self._total is None else f"{(self._total - self._done) / rate:.0f}s"
-        _LOG.info("packing done=%d total=%s rate=%.1f/s eta=%s", self._done, total, rate, eta)
+        left = self._seconds_left()
+        eta = "?" if left is None else f"{left:.0f}s"
+        _LOG.info(
+            "%s done=%d total=%s rate=%.1f/s eta=%s",
+            self._stage,
+            self._done,
+            total,
+            self._rate(),
+            eta,
+        )
+
+    def _draw(self) -> None:
+        words = f"{self._done:,}"
+        if self._total is not None:
+            full = _BAR_WIDTH * self._done // max(self._total, 1)
+            bar = "━" * full + "─" * (_BAR_WIDTH - full)
+            words = f"{bar}  {words} of {self._total:,}"
+        words = f"{self._stage}  {words}  {self._rate():.0f}/s"
+        left = self._seconds_left()
+        if left:
+            words += f"  {timedelta(seconds=round(left))} left"
+        # A line that wrapped could not be drawn over.
+        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+        sys.stderr.write(f"\r\033[K{words[:width]}")
+        sys.stderr.flush()
+
+    def _rate(self) -> float:
+        return self._done / max(time.monotonic() - self._started, 0.001)
+
+    def _seconds_left(self) -> float | None:
+        if self._total is None or not self._done:
+            return None
+        return max(0, self._total - self._done) / self._rate()
 
 
 class RunItem:
     """The run's item in the Runs table, told how far its packing is.
 
-    A run shows progress for people only: that the table cannot be reached does not end the job.
+    shard: None where one job packs everything, which writes `progress`; a child of an array
+    writes its own entry of the map `shards`. A run shows progress for people only: that the table
+    cannot be reached does not end the job.
     """
 
-    def __init__(self, table: str, classifier: str, run_id: str) -> None:
+    def __init__(self, table: str, classifier: str, run_id: str, shard: int | None = None) -> None:
         self._table = table
         self._key = {"classifier": {"S": classifier}, "run_id": {"S": run_id}}
+        self._shard = shard
 
     @cached_property
     def _client(self) -> "DynamoDBClient":
-        # Packing waits meanwhile: a table that does not answer at once is given up on.
+        # A table that does not answer at once is given up on.
         patience = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
         return boto3.client("dynamodb", config=patience)
 
-    def __call__(self, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Write the progress into the item, if the run exists."""
-        progress = {
-            "stage": {"S": "packing"},
+        counts = {
             "done": {"N": str(done)},
             "total": {"NULL": True} if total is None else {"N": str(total)},
             "at": {"S": datetime.now(UTC).isoformat(timespec="seconds")},
         }
         try:
-            self._client.update_item(
-                TableName=self._table,
-                Key=self._key,
-                UpdateExpression="SET progress = :progress",
-                ConditionExpression="attribute_exists(run_id)",
-                ExpressionAttributeValues={":progress": {"M": progress}},
-            )
+            if self._shard is None:
+                self._set(["progress"], {"stage": {"S": stage}} | counts)
+            else:
+                self._set_shard(str(self._shard), counts)
         except (ClientError, BotoCoreError) as error:
             _LOG.warning("progress could not be written to table %s: %s", self._table, error)
+
+    def _set_shard(self, shard: str, counts: dict) -> None:
+        try:
+            self._set(["shards", shard], counts)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ValidationException":
+                raise
+            # The first child to report finds no map to write in.
+            self._set(["shards"], {}, unless_there=True)
+            self._set(["shards", shard], counts)
+
+    def _set(self, path: list[str], value: dict, *, unless_there: bool = False) -> None:
+        names = {f"#{place}": name for place, name in enumerate(path)}
+        target = ".".join(names)
+        self._client.update_item(
+            TableName=self._table,
+            Key=self._key,
+            UpdateExpression=f"SET {target} = "
+            + (f"if_not_exists({target}, :value)" if unless_there else ":value"),
+            ConditionExpression="attribute_exists(run_id)",
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={":value": {"M": value}},
+        )
+
+
+def seconds_between_reports(shards: int) -> float:
+    """How often one of so many children may write to the run's item."""
+    return max(_SECONDS_BETWEEN_UPDATES, shards / _UPDATES_A_SECOND)

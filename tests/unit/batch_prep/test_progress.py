@@ -1,24 +1,26 @@
 """Progress: lines in the log, and the run's item."""
 
+import fcntl
 import logging
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
 
 import boto3
 import pytest
 from moto import mock_aws
 
 from batch_prep import progress
-from batch_prep.progress import Progress, RunItem
+from batch_prep.progress import Progress, RunItem, seconds_between_reports
 
 TABLE = "runs"
 KEY = {"classifier": {"S": "cars"}, "run_id": {"S": "r1"}}
-
-
-@pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Report at every step."""
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_UPDATES", 0)
 
 
 @pytest.fixture
@@ -39,43 +41,55 @@ def table() -> Iterator[None]:
         yield
 
 
-def test_a_line_says_how_far_it_is_and_how_long_it_takes(
-    always: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_last_line_says_how_many_there_were(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    counted = Progress(total=2)
-    counted.step()
-    counted.step()
-    assert caplog.messages[0].startswith("packing done=1 total=2 rate=")
-    assert caplog.messages[1].endswith("eta=0s")
-
-
-def test_without_a_known_total_there_is_no_estimate(
-    always: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    counted = Progress(total=None)
-    counted.step()
-    assert "done=1 total=?" in caplog.messages[0]
-    assert caplog.messages[0].endswith("eta=?")
-    counted.finish()
-    assert "done=1 total=1" in caplog.messages[1]
-
-
-def test_reports_are_not_made_at_every_step() -> None:
-    reports: list[tuple[int, int | None]] = []
-    counted = Progress(1000, lambda done, total: reports.append((done, total)))
-    for _ in range(1000):
+    with Progress(total=None) as counted:
         counted.step()
-    counted.finish()
-    assert reports[-1] == (1000, 1000)
-    assert len(reports) < 10
+        counted.step(2)
+    (line,) = caplog.messages
+    assert line.startswith("packing done=3 total=3 rate=")
+    assert line.endswith("eta=0s")
+
+
+def test_lines_and_reports_come_while_nothing_is_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.01)
+    caplog.set_level(logging.INFO)
+    heard: Queue[tuple[str, int, int | None]] = Queue()
+    with Progress(8, lambda *told: heard.put(told), "joining", 0.01):
+        assert heard.get(timeout=30) == heard.get(timeout=30) == ("joining", 0, 8)
+        assert heard.get(timeout=30)
+    assert caplog.messages[0] == "joining done=0 total=8 rate=0.0/s eta=?"
+
+
+def test_a_stage_that_fails_is_not_reported_as_done() -> None:
+    told: list[tuple[str, int, int | None]] = []
+    with pytest.raises(ValueError, match="x"), Progress(2, lambda *args: told.append(args)):
+        raise ValueError("x")
+    assert not told
+
+
+def test_a_terminal_sees_a_bar_that_fits_it(repo_root: Path) -> None:
+    code = "from batch_prep.progress import Progress\n"
+    code += "with Progress(2_000) as counted: counted.step(2_000)"
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    path = f"{repo_root}:{repo_root / 'layers' / 'droplens'}"
+    environment = os.environ | {"PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment, check=True)
+    os.close(theirs)
+    seen = os.read(ours, 10_000).decode()
+    os.close(ours)
+    last = seen.rpartition("\r\033[K")[2].rstrip()
+    assert last.startswith("packing  " + "━" * 30 + "  2,000 of 2,000")
+    assert len(last) == 59
 
 
 def test_the_runs_item_is_told(table: None) -> None:
     client = boto3.client("dynamodb")
     client.put_item(TableName=TABLE, Item=KEY | {"status": {"S": "packing"}})
-    RunItem(TABLE, "cars", "r1")(3, 8)
+    RunItem(TABLE, "cars", "r1")("packing", 3, 8)
     item = client.get_item(TableName=TABLE, Key=KEY)["Item"]
     assert item["status"] == {"S": "packing"}
     told = item["progress"]["M"]
@@ -87,15 +101,30 @@ def test_the_runs_item_is_told(table: None) -> None:
     assert told["at"]["S"].endswith("+00:00")
 
 
+def test_the_children_of_an_array_tell_it_side_by_side(table: None) -> None:
+    client = boto3.client("dynamodb")
+    client.put_item(TableName=TABLE, Item=KEY)
+    for shard, done in ((0, 1), (11, 5), (0, 2)):
+        RunItem(TABLE, "cars", "r1", shard)("packing", done, 8)
+    item = client.get_item(TableName=TABLE, Key=KEY)["Item"]
+    shards = {shard: told["M"]["done"] for shard, told in item["shards"]["M"].items()}
+    assert shards == {"0": {"N": "2"}, "11": {"N": "5"}}
+    assert "progress" not in item
+
+
+def test_many_children_report_seldom() -> None:
+    assert [seconds_between_reports(shards) for shards in (1, 4, 200)] == [2, 2, 50]
+
+
 def test_a_run_that_does_not_exist_is_not_made(
     table: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    RunItem(TABLE, "cars", "r1")(3, None)
+    RunItem(TABLE, "cars", "r1")("packing", 3, None)
     assert "Item" not in boto3.client("dynamodb").get_item(TableName=TABLE, Key=KEY)
     assert "progress could not be written" in caplog.text
 
 
 def test_a_table_that_is_away_does_not_end_the_job(caplog: pytest.LogCaptureFixture) -> None:
     with mock_aws():
-        RunItem("no-such-table", "cars", "r1")(1, 2)
+        RunItem("no-such-table", "cars", "r1")("packing", 1, 2)
     assert "no-such-table" in caplog.text
