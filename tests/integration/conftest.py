@@ -11,6 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.integration.localcloud_support import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
 from tests.integration.packing_support import BUCKET, Failure, job
+from tools.s3_server import seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,13 @@ def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
         return sentence
 
     return run
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that keeps its buckets on disk, as quick and as strict as S3."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweed")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
