@@ -31,6 +31,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from benchmarks.packing import corpus, quality
 from benchmarks.packing.corpus import Corpus
 from benchmarks.packing.measure import Cost, run
+from benchmarks.packing.price import ten_million
 from tools.s3_server import seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,7 +173,8 @@ def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]
             packed.append(quality.packed(_last(WORK / "runs", "im2rec") / "records"))
         names = quality.sample(*packed)
         psnr = [quality.decibels(pictures.folder, names, way) for way in packed]
-    return _results(pictures, latency_ms, runs, psnr)
+    record_bytes = sum(map(len, ours.values())) / len(ours)
+    return _results(pictures, latency_ms, runs, psnr, record_bytes)
 
 
 def _last(folder: Path, way: str) -> Path:
@@ -180,7 +182,11 @@ def _last(folder: Path, way: str) -> Path:
 
 
 def _results(
-    pictures: Corpus, latency_ms: float, runs: list[Run], psnr: list[list[float]]
+    pictures: Corpus,
+    latency_ms: float,
+    runs: list[Run],
+    psnr: list[list[float]],
+    record_bytes: float,
 ) -> dict[str, Any]:
     ways = {
         f"{way}, {place}": _figures(pictures, [run.cost for run in runs if _is(run, way, place)])
@@ -194,6 +200,7 @@ def _results(
         "latency_ms": latency_ms,
         "pictures_per_second": ways["droplens, s3"]["pictures_per_second"]["median"],
         "peak_rss_mb": ways["droplens, s3"]["peak_rss_mb"]["max"],
+        "record_bytes": round(record_bytes),
         "db": {"sampled": len(psnr[0]), "droplens": median(psnr[0])},
         "ways": ways,
         "runs": [asdict(run) for run in runs],
@@ -339,6 +346,9 @@ def main() -> None:
             f"end to end {results['end_to_end_ratio']:.2f} times as fast, "
             f"{results['db_gain']:+.1f} dB"
         )
+    cores = results["machine"]["cores"]
+    speed = results["pictures_per_second"]
+    print(f"\n{ten_million(speed, cores, results['record_bytes'])}\n")
     print(f"written: {RESULTS.relative_to(ROOT)}")
 
 

@@ -1,0 +1,51 @@
+"""What ten million pictures take and cost, by the measured rate and the list prices."""
+
+# US East (N. Virginia), Linux on x86, on demand, November 2026; per hour and per 1,000 requests.
+VCPU_HOUR = 0.04048
+GB_HOUR = 0.004445
+THOUSAND_PUTS_OR_LISTS = 0.005
+THOUSAND_GETS = 0.0004
+
+PICTURES = 10_000_000
+# A job as the template describes it.
+VCPUS = 2
+GIGABYTES = 4
+# A page of S3's listing, and about how long one takes to come.
+KEYS_A_PAGE = 1000
+SECONDS_A_PAGE = 0.1
+PART_BYTES = 8 * 1024 * 1024
+
+
+def ten_million(pictures_per_second: float, cores: int, packed_bytes: float) -> str:
+    """The arithmetic as a Markdown table, for one job and for arrays of them.
+
+    pictures_per_second: of one job on so many cores; packed_bytes: of a record.
+    """
+    rate = pictures_per_second / cores * VCPUS
+    pages = PICTURES / KEYS_A_PAGE
+    parts = PICTURES * packed_bytes / PART_BYTES
+    rows = [
+        ["jobs of 2 vCPUs and 4 GB, at once"],
+        [f"listing, by each: {pages:,.0f} pages x {SECONDS_A_PAGE} s"],
+        [f"packing: {PICTURES:,} / {rate:.0f} a second / jobs"],
+        [f"Fargate: hours x jobs x ({VCPUS} x ${VCPU_HOUR} + {GIGABYTES} x ${GB_HOUR})"],
+        [f"listing: jobs x {pages:,.0f} x ${THOUSAND_PUTS_OR_LISTS} per 1,000"],
+        [f"reading: {PICTURES:,} x ${THOUSAND_GETS} per 1,000"],
+        [f"writing and joining: 2 x {parts:,.0f} parts x ${THOUSAND_PUTS_OR_LISTS} per 1,000"],
+        ["together"],
+    ]
+    for jobs in (1, 8, 64):
+        listing = pages * SECONDS_A_PAGE / 3600
+        packing = PICTURES / rate / jobs / 3600
+        costs = [
+            (listing + packing) * jobs * (VCPUS * VCPU_HOUR + GIGABYTES * GB_HOUR),
+            jobs * pages / 1000 * THOUSAND_PUTS_OR_LISTS,
+            PICTURES / 1000 * THOUSAND_GETS,
+            2 * parts / 1000 * THOUSAND_PUTS_OR_LISTS,
+        ]
+        told = [str(jobs), f"{listing:.1f} h", f"{packing:.1f} h"]
+        told += [f"${cost:.2f}" for cost in (*costs, sum(costs))]
+        for row, cell in zip(rows, told, strict=True):
+            row.append(cell)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---|---|---|---|", *lines[1:]])
