@@ -1,48 +1,30 @@
-"""AWS Batch: queues, job definitions, and jobs that run their container as a process."""
+"""AWS Batch: its requests, on compute environments, queues, job definitions and jobs."""
 
 import copy
 import fnmatch
 import json
-import logging
+import math
 import re
-import threading
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from localcloud import events
 from localcloud.authorization import needed_for_batch
-from localcloud.images import ImageError
-from localcloud.processes import ContainerProcess, Exit
-from localcloud.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.batch_jobs import Job, Jobs, is_child, name_of, now
+from localcloud.runtime import Runtime
 from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
 from localcloud.settings import ACCOUNT, REGION
 from localcloud.state import Table
 
-log = logging.getLogger("localcloud.batch")
-
-Job = dict[str, Any]
-
-LOG_GROUP = "/aws/batch/job"
-FINISHED = ("SUCCEEDED", "FAILED")
-WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 MINIMUM_TIMEOUT = 60
-TASK_EXITED = "Essential container in task exited"
-TASK_NOT_STARTED = "Task failed to start"
-TIMED_OUT = "Job attempt duration exceeded timeout"
-CLOUD_WENT_DOWN = "Host terminated: the local cloud went down while the job was running"
-_STOP_GRACE = 30.0
+ARRAY_SIZES = range(2, 10_001)
+MOST_DEPENDENCIES = 20
 _PAGE = 100
 
 
 def batch_arn(kind: str, name: str) -> str:
     """The ARN of one of our account's Batch resources."""
     return f"arn:aws:batch:{REGION}:{ACCOUNT}:{kind}/{name}"
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 def _client_error(message: str) -> ServiceError:
@@ -58,9 +40,7 @@ class Batch:
         self._environments = self._state.table("batch.computeEnvironments")
         self._queues = self._state.table("batch.jobQueues")
         self._definitions = self._state.table("batch.jobDefinitions")
-        self._jobs = self._state.table("batch.jobs")
-        self._running: dict[str, ContainerProcess] = {}
-        self._asked_to_end: dict[str, str] = {}
+        self.jobs = Jobs(runtime, self._vcpus)
         self.front = ServiceFront(
             "batch",
             {
@@ -99,17 +79,6 @@ class Batch:
             return _client_error(f"the request is not JSON: {error}").response()
         return self.front.call(name, {**parameters, **in_path}, request)
 
-    def fail_interrupted_jobs(self) -> None:
-        """After a restart: a job that was under way cannot go on, and says so."""
-        for job in list(self._jobs.values()):
-            if job["status"] not in FINISHED:
-                self._finish(job, "FAILED", CLOUD_WENT_DOWN)
-
-    def stop(self) -> None:
-        """End every container; their jobs are left as they are, for the next start to fail."""
-        for process in list(self._running.values()):
-            process.stop(GOING_DOWN_GRACE)
-
     # ---- compute environments and queues
 
     def create_compute_environment(self, request: Parameters) -> Parameters:
@@ -142,7 +111,7 @@ class Batch:
         return record
 
     def delete_compute_environment(self, request: Parameters) -> Parameters:
-        name = _name(request["computeEnvironment"])
+        name = name_of(request["computeEnvironment"])
         used = [queue["jobQueueName"] for queue in self._queues.values() if _uses(queue, name)]
         if used:
             raise _client_error(f"Cannot delete, found existing JobQueue relationship: {used}")
@@ -179,10 +148,20 @@ class Batch:
         return record
 
     def delete_job_queue(self, request: Parameters) -> Parameters:
-        return self._delete(self._queues, _name(request["jobQueue"]))
+        return self._delete(self._queues, name_of(request["jobQueue"]))
 
     def _describe_job_queues(self, request: Parameters) -> Parameters:
         return {"jobQueues": _select(self._queues, request.get("jobQueues"))}
+
+    def _vcpus(self, queue_arn: str) -> float:
+        """What the queue's compute environments may use together."""
+        environments = self._queues[name_of(queue_arn)].get("computeEnvironmentOrder", [])
+        return sum(
+            self._environments[name_of(order["computeEnvironment"])]
+            .get("computeResources", {})
+            .get("maxvCpus", math.inf)
+            for order in environments
+        )
 
     def _delete(self, table: Table, name: str) -> Parameters:
         with self._state.lock:
@@ -211,14 +190,14 @@ class Batch:
 
     def deregister_job_definition(self, request: Parameters) -> Parameters:
         with self._state.lock:
-            record = self._definitions.get(_name(request["jobDefinition"]))
+            record = self._definitions.get(name_of(request["jobDefinition"]))
             if record is not None:
                 record["status"] = "INACTIVE"
                 self._state.save()
         return {}
 
     def _describe_job_definitions(self, request: Parameters) -> Parameters:
-        wanted = {_name(item) for item in request.get("jobDefinitions", [])}
+        wanted = {name_of(item) for item in request.get("jobDefinitions", [])}
         name, status = request.get("jobDefinitionName"), request.get("status")
         found = [
             record
@@ -231,7 +210,7 @@ class Batch:
 
     def _definition(self, reference: str) -> dict[str, Any]:
         """By ARN, `name:revision`, or `name` for its newest active revision."""
-        key = _name(reference)
+        key = name_of(reference)
         if ":" in key:
             candidates = [self._definitions[key]] if key in self._definitions else []
         else:
@@ -257,9 +236,10 @@ class Batch:
             "jobQueue": queue["jobQueueArn"],
             "jobDefinition": definition["jobDefinitionArn"],
             "status": "SUBMITTED",
-            "createdAt": _now(),
+            "createdAt": now(),
             "attempts": [],
-            "dependsOn": [],
+            "dependsOn": self._dependencies(request.get("dependsOn", [])),
+            **_array(request.get("arrayProperties")),
             "retryStrategy": {
                 "attempts": 1,
                 "evaluateOnExit": [],
@@ -280,22 +260,42 @@ class Batch:
         job["container"]["command"] = [
             _substitute(word, job["parameters"]) for word in job["container"]["command"]
         ]
-        with self._state.lock:
-            self._jobs[job_id] = job
-            self._state.save()
-        threading.Thread(target=self._run, args=(job,), name=f"job-{job_id}", daemon=True).start()
+        self.jobs.start(job)
         return {"jobArn": job["jobArn"], "jobName": job["jobName"], "jobId": job_id}
 
+    def _dependencies(self, given: list[dict[str, str]]) -> list[dict[str, str]]:
+        if len(given) > MOST_DEPENDENCIES:
+            raise _client_error(f"A job can depend on at most {MOST_DEPENDENCIES} jobs.")
+        for dependency in given:
+            if "type" in dependency:
+                raise _client_error(
+                    f"The local cloud does not offer dependencies of type {dependency['type']}."
+                )
+            _find(self.jobs.table, dependency.get("jobId", ""), "Job")
+        return given
+
     def _describe_jobs(self, request: Parameters) -> Parameters:
-        ids = [_name(item) for item in request["jobs"]]
-        return {"jobs": [self._jobs[job_id] for job_id in ids if job_id in self._jobs]}
+        found = _select(self.jobs.table, request["jobs"])
+        return {"jobs": [self.jobs.described(job) for job in found]}
 
     def _list_jobs(self, request: Parameters) -> Parameters:
-        """Without a filter only one status is listed, RUNNING unless another is asked for."""
-        jobs = sorted(self._jobs.values(), key=lambda job: job["createdAt"], reverse=True)
-        if "jobQueue" in request:
+        """A queue's jobs without their children, or an array's children.
+
+        Without a filter only one status is listed, RUNNING unless another is asked for.
+        """
+        if "arrayJobId" in request:
+            parent = self.jobs.table.get(request["arrayJobId"])
+            jobs = self.jobs.children(parent) if parent else []
+        elif "jobQueue" in request:
             arn = _find(self._queues, request["jobQueue"], "Job queue")["jobQueueArn"]
-            jobs = [job for job in jobs if job["jobQueue"] == arn]
+            jobs = [
+                job
+                for job in self.jobs.table.values()
+                if job["jobQueue"] == arn and not is_child(job)
+            ]
+        else:
+            raise _client_error("One of jobQueue, arrayJobId and multiNodeJobId must be given.")
+        jobs.sort(key=lambda job: job["createdAt"], reverse=True)
         if filters := request.get("filters"):
             for rule in filters:
                 jobs = [job for job in jobs if _passes(job, rule["name"], rule["values"])]
@@ -304,20 +304,16 @@ class Batch:
         start = int(request.get("nextToken") or 0)
         end = start + request.get("maxResults", _PAGE)
         more = {"nextToken": str(end)} if end < len(jobs) else {}
-        return {"jobSummaryList": jobs[start:end], **more}
+        return {"jobSummaryList": [self.jobs.described(job) for job in jobs[start:end]], **more}
 
     def _cancel_job(self, request: Parameters) -> Parameters:
-        job = self._jobs.get(_name(request["jobId"]))
-        if job is not None and job["status"] in WAITING:
-            self._asked_to_end.setdefault(job["jobId"], request["reason"])
+        if job := self.jobs.table.get(name_of(request["jobId"])):
+            self.jobs.cancel(job, request["reason"])
         return {}
 
     def _terminate_job(self, request: Parameters) -> Parameters:
-        job = self._jobs.get(_name(request["jobId"]))
-        if job is not None and job["status"] not in FINISHED:
-            self._asked_to_end.setdefault(job["jobId"], request["reason"])
-            if process := self._running.get(job["jobId"]):
-                threading.Thread(target=process.stop, daemon=True).start()
+        if job := self.jobs.table.get(name_of(request["jobId"])):
+            self.jobs.terminate(job, request["reason"])
         return {}
 
     def _list_tags(self, request: Parameters) -> Parameters:
@@ -338,131 +334,10 @@ class Batch:
         return {}
 
     def _tagged(self, arn: str) -> dict[str, Any]:
-        for table in (self._environments, self._queues, self._definitions, self._jobs):
-            if (record := table.get(_name(arn))) is not None:
+        for table in (self._environments, self._queues, self._definitions, self.jobs.table):
+            if (record := table.get(name_of(arn))) is not None:
                 return record
         raise _client_error(f"{arn} does not exist")
-
-    # ---- running a job
-
-    def _run(self, job: Job) -> None:
-        try:
-            for status in WAITING:
-                self._move(job, status)
-            with self._runtime.slots:
-                if reason := self._asked_to_end.get(job["jobId"]):
-                    self._finish(job, "FAILED", reason)
-                else:
-                    self._run_attempts(job)
-        except GoingDown:
-            log.info("job %s is left as it is", job["jobId"])
-        except Exception as error:  # the fault of the local cloud: the job must still end
-            log.exception("job %s", job["jobId"])
-            self._finish(job, "FAILED", f"The local cloud failed to run the job: {error}")
-
-    def _run_attempts(self, job: Job) -> None:
-        attempts = job["retryStrategy"]["attempts"]
-        for number in range(1, attempts + 1):
-            if number > 1:
-                self._move(job, "RUNNABLE")
-            self._move(job, "STARTING")
-            ended, reason = self._attempt(job, number)
-            asked = self._asked_to_end.get(job["jobId"])
-            if asked or ended is None or ended.timed_out:
-                self._finish(job, "FAILED", asked or reason)
-                return
-            if ended.code == 0:
-                self._finish(job, "SUCCEEDED", reason)
-                return
-            if not _retries(job["retryStrategy"]["evaluateOnExit"], ended.code, reason):
-                break
-        self._finish(job, "FAILED", reason)
-
-    def _attempt(self, job: Job, number: int) -> tuple[Exit | None, str]:
-        """Run the container once -> (how it ended, or None if it never started; the reason)."""
-        container, started = job["container"], _now()
-        stream = f"{_name(job['jobDefinition']).partition(':')[0]}/default/{uuid.uuid4().hex}"
-        options = container.get("logConfiguration", {}).get("options", {})
-        group = options.get("awslogs-group", LOG_GROUP)
-        container["logStreamName"] = stream
-        for name in ("exitCode", "reason"):
-            container.pop(name, None)
-
-        def write(line: str) -> None:
-            self._runtime.logs.write(group, stream, line)
-
-        ended: Exit | None = None
-        reason = TASK_EXITED
-        try:
-            process = self._process(job, number, write)
-        except (ImageError, RoleError) as error:
-            container["reason"] = f"CannotStartContainerError: {error}"
-            write(str(error))
-            reason = TASK_NOT_STARTED
-        else:
-            self._running[job["jobId"]] = process
-            job["startedAt"] = started
-            self._move(job, "RUNNING")
-            if job["jobId"] in self._asked_to_end:
-                process.stop()
-            ended = process.run((job["timeout"] or {}).get("attemptDurationSeconds"))
-            self._runtime.stay_up()
-            del self._running[job["jobId"]]
-            container["exitCode"] = ended.code
-            reason = TIMED_OUT if ended.timed_out else TASK_EXITED
-        self._runtime.logs.flush()
-        shown = ("exitCode", "reason", "logStreamName", "networkInterfaces", "taskArn")
-        job["attempts"].append(
-            {
-                "container": {name: container[name] for name in shown if name in container},
-                "startedAt": started,
-                "stoppedAt": _now(),
-                "statusReason": reason,
-            }
-        )
-        return ended, reason
-
-    def _process(self, job: Job, number: int, write: Callable[[str], None]) -> ContainerProcess:
-        container = job["container"]
-        image = self._runtime.image(container["image"], write)
-        given = {item["name"]: item.get("value", "") for item in container["environment"]}
-        queue, host = _name(job["jobQueue"]), self._runtime.settings
-        extra = {
-            **given,
-            "AWS_BATCH_JOB_ID": job["jobId"],
-            "AWS_BATCH_JOB_ATTEMPT": str(number),
-            "AWS_BATCH_JQ_NAME": queue,
-        }
-        if role := container.get("jobRoleArn"):
-            extra |= self._runtime.assume(role, "ecs-tasks.amazonaws.com").environment(host)
-        folder = self._runtime.work_folder(job["jobId"])
-        extra |= {"HOME": str(folder), "TMPDIR": str(folder)}
-        return ContainerProcess(
-            image.command(container["command"] or None),
-            cwd=image.workdir,
-            environment=image.run_environment(extra),
-            on_line=write,
-            stop_grace=_STOP_GRACE,
-        )
-
-    def _move(self, job: Job, status: str) -> None:
-        with self._state.lock:
-            job["status"] = status
-            self._state.save()
-            shown = copy.deepcopy(job)
-        self._runtime.announce(events.batch_job_changed(shown))
-
-    def _finish(self, job: Job, status: str, reason: str) -> None:
-        with self._state.lock:
-            job["statusReason"] = reason
-            job["stoppedAt"] = _now()
-        self._runtime.remove_work_folder(job["jobId"])
-        self._move(job, status)
-
-
-def _name(reference: str) -> str:
-    """A resource's name from its ARN or from the name itself."""
-    return reference.rsplit("/", 1)[-1]
 
 
 def _is_named(definition: Mapping[str, Any], name: str) -> bool:
@@ -470,7 +345,7 @@ def _is_named(definition: Mapping[str, Any], name: str) -> bool:
 
 
 def _find(table: Table, reference: str, kind: str) -> dict[str, Any]:
-    record = table.get(_name(reference))
+    record = table.get(name_of(reference))
     if record is None:
         raise _client_error(f"{kind} {reference} does not exist.")
     return record
@@ -479,17 +354,27 @@ def _find(table: Table, reference: str, kind: str) -> dict[str, Any]:
 def _select(table: Table, references: list[str] | None) -> list[Job]:
     if not references:
         return list(table.values())
-    return [table[_name(item)] for item in references if _name(item) in table]
+    return [table[name_of(item)] for item in references if name_of(item) in table]
 
 
 def _uses(queue: Mapping[str, Any], environment: str) -> bool:
     orders = queue.get("computeEnvironmentOrder", [])
-    return any(_name(order["computeEnvironment"]) == environment for order in orders)
+    return any(name_of(order["computeEnvironment"]) == environment for order in orders)
 
 
 def _check_timeout(timeout: Mapping[str, int] | None) -> None:
     if timeout and timeout.get("attemptDurationSeconds", MINIMUM_TIMEOUT) < MINIMUM_TIMEOUT:
         raise _client_error(f"attemptDurationSeconds must be at least {MINIMUM_TIMEOUT}")
+
+
+def _array(given: Mapping[str, int] | None) -> dict[str, Any]:
+    if not given or "size" not in given:
+        return {}
+    if given["size"] not in ARRAY_SIZES:
+        raise _client_error(
+            f"The size of an array is {ARRAY_SIZES[0]} to {ARRAY_SIZES[-1]}, not {given['size']}."
+        )
+    return {"arrayProperties": {"size": given["size"]}}
 
 
 def _substitute(word: str, parameters: Mapping[str, str]) -> str:
@@ -521,22 +406,12 @@ def _container(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     }
 
 
-def _retries(rules: Sequence[Mapping[str, str]], code: int, reason: str) -> bool:
-    """The first rule whose every given pattern matches decides; without one, Batch retries."""
-    facts = {"onExitCode": str(code), "onStatusReason": reason, "onReason": ""}
-    for rule in rules:
-        patterns = [(facts[key], rule[key]) for key in facts if key in rule]
-        if all(fnmatch.fnmatchcase(fact, pattern) for fact, pattern in patterns):
-            return rule["action"].upper() == "RETRY"
-    return True
-
-
 def _passes(job: Job, name: str, values: list[str]) -> bool:
     if name == "JOB_NAME":
         return any(fnmatch.fnmatchcase(job["jobName"].lower(), v.lower()) for v in values)
     if name == "JOB_DEFINITION":
-        definition = _name(job["jobDefinition"])
-        return any(fnmatch.fnmatchcase(definition, _name(v)) for v in values)
+        definition = name_of(job["jobDefinition"])
+        return any(fnmatch.fnmatchcase(definition, name_of(v)) for v in values)
     if name == "BEFORE_CREATED_AT":
         return bool(job["createdAt"] < int(values[0]))
     if name == "AFTER_CREATED_AT":

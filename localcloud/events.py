@@ -35,6 +35,7 @@ _JOB_FIELDS = (
     "stoppedAt",
     "retryStrategy",
     "dependsOn",
+    "arrayProperties",
     "jobDefinition",
     "parameters",
     "container",

@@ -121,7 +121,8 @@ class Runtime:
         self._issue = issue
         self._images = ImageStore(settings.context, settings.images, build_environment)
         self.going_down = threading.Event()
-        self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+        self.processors = max(2, os.cpu_count() or 2)
+        self._slots = threading.BoundedSemaphore(self.processors)
 
     @property
     def slots(self) -> threading.BoundedSemaphore:

@@ -148,7 +148,7 @@ def serve(settings: Settings) -> None:
     def go_on() -> None:
         """What a restart has to take up again, once requests are answered."""
         _await_port(settings)
-        batch.fail_interrupted_jobs()
+        batch.jobs.fail_interrupted()
         sagemaker.training.fail_interrupted_jobs()
         sagemaker.hosting.serve_again()
         seams.save_state_every(SAVE_EVERY_SECONDS)
@@ -170,7 +170,7 @@ def serve(settings: Settings) -> None:
                     for stop in (
                         sagemaker.hosting.stop,
                         sagemaker.training.stop,
-                        batch.stop,
+                        batch.jobs.stop,
                         seams.stop_lambda_workers,
                     )
                 )

@@ -45,6 +45,15 @@ JOB = """
         attempt = os.environ["AWS_BATCH_JOB_ATTEMPT"]
         print("attempt", attempt)
         sys.exit(3 if attempt == "1" else 0)
+    elif sys.argv[1:2] == ["shard"]:
+        # A child of an array: how long it takes and how each attempt ends, by its index.
+        index = os.environ["AWS_BATCH_JOB_ARRAY_INDEX"]
+        attempt = os.environ["AWS_BATCH_JOB_ATTEMPT"]
+        print("shard", index, "of", os.environ["AWS_BATCH_JOB_ARRAY_SIZE"])
+        wanted = json.loads(sys.argv[2]).get(index, {})
+        time.sleep(wanted.get("seconds", 0))
+        codes = wanted.get("codes", [0])
+        sys.exit(codes[min(int(attempt), len(codes)) - 1])
     else:
         print("arguments", json.dumps(sys.argv[1:]))
         sys.exit(int(os.environ.get("EXIT_CODE", "0")))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from localcloud import events
-from localcloud.batch import _container, _retries
+from localcloud.batch import _container
+from localcloud.batch_jobs import _retries
 from localcloud.logs import readable
 from localcloud.sagemaker_training import _failure_reason, _Metrics
 from localcloud.service import ServiceError

@@ -1,0 +1,361 @@
+"""The jobs of Batch: each container a process, alone or as an array's child, or after others.
+
+Sources of the rules: AWS Batch User Guide, "Array jobs", "Job dependencies", "Job states"; AWS
+Batch API Reference, "CancelJob", "TerminateJob".
+"""
+
+import copy
+import fnmatch
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from localcloud import events
+from localcloud.images import ImageError
+from localcloud.processes import ContainerProcess, Exit
+from localcloud.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+
+log = logging.getLogger("localcloud.batch")
+
+Job = dict[str, Any]
+
+LOG_GROUP = "/aws/batch/job"
+STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
+FINISHED = ("SUCCEEDED", "FAILED")
+WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
+TASK_EXITED = "Essential container in task exited"
+TASK_NOT_STARTED = "Task failed to start"
+TIMED_OUT = "Job attempt duration exceeded timeout"
+CHILD_FAILED = "Array Child Job failed"
+DEPENDENCY_FAILED = "Dependent Job failed"
+CLOUD_WENT_DOWN = "Host terminated: the local cloud went down while the job was running"
+_STOP_GRACE = 30.0
+
+
+def now() -> int:
+    """Epoch milliseconds, as Batch counts its times."""
+    return int(time.time() * 1000)
+
+
+def name_of(reference: str) -> str:
+    """A resource's name from its ARN or from the name itself."""
+    return reference.rsplit("/", 1)[-1]
+
+
+def is_child(job: Job) -> bool:
+    """Whether the job is one of an array's."""
+    return "index" in job.get("arrayProperties", {})
+
+
+class Jobs:
+    """Runs jobs and remembers them, by their id.
+
+    An array's parent has no container of its own: it stands for its children, whose ids are the
+    parent's with ":" and their index.
+    """
+
+    def __init__(self, runtime: Runtime, vcpus_of: Callable[[str], float]):
+        """`vcpus_of` says how many vCPUs the queue of this ARN may use."""
+        self._runtime = runtime
+        self._state = runtime.state
+        self.table = self._state.table("batch.jobs")
+        self._rooms = _Rooms(vcpus_of)
+        self._running: dict[str, ContainerProcess] = {}
+        self._asked_to_end: dict[str, str] = {}
+        self._finished = threading.Condition()
+
+    def start(self, job: Job) -> None:
+        """Keep a job that was submitted, and run it when its time comes."""
+        with self._state.lock:
+            self.table[job["jobId"]] = job
+            self._state.save()
+        thread = threading.Thread(
+            target=self._guarded, args=(self._run, job), name=f"job-{job['jobId']}", daemon=True
+        )
+        thread.start()
+
+    def described(self, job: Job) -> Job:
+        """`job` as DescribeJobs shows it: an array's parent counts its children's states."""
+        with self._state.lock:
+            shown = copy.deepcopy(job)
+            if array := shown.get("arrayProperties"):
+                counts = Counter(child["status"] for child in self.children(job))
+                array["statusSummary"] = (
+                    {state: counts[state] for state in STATES} if "size" in array else {}
+                )
+        return shown
+
+    def children(self, parent: Job) -> list[Job]:
+        """The children of an array's parent, none before they are spawned."""
+        size = parent.get("arrayProperties", {}).get("size", 0)
+        ids = (f"{parent['jobId']}:{index}" for index in range(size))
+        return [self.table[job_id] for job_id in ids if job_id in self.table]
+
+    def cancel(self, job: Job, reason: str) -> None:
+        """End what has not come as far as STARTING; of an array, those children."""
+        with self._state.lock:
+            for one in (job, *self.children(job)):
+                if one["status"] in WAITING:
+                    self._asked_to_end.setdefault(one["jobId"], reason)
+
+    def terminate(self, job: Job, reason: str) -> None:
+        """End the job, and every child of an array, wherever it stands."""
+        with self._state.lock:
+            for one in (job, *self.children(job)):
+                if one["status"] not in FINISHED:
+                    self._asked_to_end.setdefault(one["jobId"], reason)
+                    if process := self._running.get(one["jobId"]):
+                        threading.Thread(target=process.stop, daemon=True).start()
+
+    def fail_interrupted(self) -> None:
+        """After a restart: a job that was under way cannot go on, and says so."""
+        interrupted = [job for job in self.table.values() if job["status"] not in FINISHED]
+        # What failed stands before what only failed with it.
+        for job in sorted(interrupted, key=lambda job: not is_child(job)):
+            self._finish(job, "FAILED", CLOUD_WENT_DOWN)
+
+    def stop(self) -> None:
+        """End every container; their jobs are left as they are, for the next start to fail."""
+        for process in list(self._running.values()):
+            process.stop(GOING_DOWN_GRACE)
+
+    def _guarded(self, run: Callable[[Job], None], job: Job) -> None:
+        try:
+            run(job)
+        except GoingDown:
+            log.info("job %s is left as it is", job["jobId"])
+        except Exception as error:  # the fault of the local cloud: the job must still end
+            log.exception("job %s", job["jobId"])
+            self._finish(job, "FAILED", f"The local cloud failed to run the job: {error}")
+
+    def _run(self, job: Job) -> None:
+        self._move(job, "SUBMITTED")
+        self._move(job, "PENDING")
+        depended_on = [self.table[other["jobId"]] for other in job["dependsOn"]]
+        with self._finished:
+            self._finished.wait_for(lambda: all(o["status"] in FINISHED for o in depended_on))
+        if any(other["status"] == "FAILED" for other in depended_on):
+            self._finish(job, "FAILED", self._asked_to_end.get(job["jobId"], DEPENDENCY_FAILED))
+        elif "arrayProperties" in job:
+            self._run_array(job)
+        else:
+            self._run_container(job)
+
+    def _run_array(self, parent: Job) -> None:
+        with self._state.lock:  # whoever asks for the end finds all children, or none
+            reason = self._asked_to_end.get(parent["jobId"])
+            size = 0 if reason else parent["arrayProperties"]["size"]
+            children = [_child(parent, index) for index in range(size)]
+            self.table.update({child["jobId"]: child for child in children})
+        waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        for child in children:
+            self._move(child, "PENDING")
+            waiting.put(child)
+
+        def work() -> None:
+            while True:
+                try:
+                    child = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                self._guarded(self._run_container, child)
+
+        workers = [
+            threading.Thread(target=work, name=f"job-{parent['jobId']}", daemon=True)
+            for _ in range(min(len(children), self._runtime.processors))
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self._runtime.stay_up()
+        failed = any(child["status"] == "FAILED" for child in children)
+        reason = self._asked_to_end.get(parent["jobId"]) or (CHILD_FAILED if failed else None)
+        self._finish(parent, "FAILED" if reason else "SUCCEEDED", reason)
+
+    def _run_container(self, job: Job) -> None:
+        self._move(job, "RUNNABLE")
+        with self._rooms.taken(job["jobQueue"], _vcpus(job)), self._runtime.slots:
+            self._runtime.stay_up()
+            if reason := self._asked_to_end.get(job["jobId"]):
+                self._finish(job, "FAILED", reason)
+            else:
+                self._run_attempts(job)
+
+    def _run_attempts(self, job: Job) -> None:
+        attempts = job["retryStrategy"]["attempts"]
+        for number in range(1, attempts + 1):
+            if number > 1:
+                self._move(job, "RUNNABLE")
+            self._move(job, "STARTING")
+            ended, reason = self._attempt(job, number)
+            asked = self._asked_to_end.get(job["jobId"])
+            if asked or ended is None or ended.timed_out:
+                self._finish(job, "FAILED", asked or reason)
+                return
+            if ended.code == 0:
+                self._finish(job, "SUCCEEDED", reason)
+                return
+            if not _retries(job["retryStrategy"]["evaluateOnExit"], ended.code, reason):
+                break
+        self._finish(job, "FAILED", reason)
+
+    def _attempt(self, job: Job, number: int) -> tuple[Exit | None, str]:
+        """Run the container once -> (how it ended, or None if it never started; the reason)."""
+        container, started = job["container"], now()
+        stream = f"{name_of(job['jobDefinition']).partition(':')[0]}/default/{uuid.uuid4().hex}"
+        options = container.get("logConfiguration", {}).get("options", {})
+        group = options.get("awslogs-group", LOG_GROUP)
+        container["logStreamName"] = stream
+        for name in ("exitCode", "reason"):
+            container.pop(name, None)
+
+        def write(line: str) -> None:
+            self._runtime.logs.write(group, stream, line)
+
+        ended: Exit | None = None
+        reason = TASK_EXITED
+        try:
+            process = self._process(job, number, write)
+        except (ImageError, RoleError) as error:
+            container["reason"] = f"CannotStartContainerError: {error}"
+            write(str(error))
+            reason = TASK_NOT_STARTED
+        else:
+            self._running[job["jobId"]] = process
+            job["startedAt"] = started
+            self._move(job, "RUNNING")
+            if job["jobId"] in self._asked_to_end:
+                process.stop()
+            ended = process.run((job["timeout"] or {}).get("attemptDurationSeconds"))
+            self._runtime.stay_up()
+            del self._running[job["jobId"]]
+            container["exitCode"] = ended.code
+            reason = TIMED_OUT if ended.timed_out else TASK_EXITED
+        self._runtime.logs.flush()
+        shown = ("exitCode", "reason", "logStreamName", "networkInterfaces", "taskArn")
+        job["attempts"].append(
+            {
+                "container": {name: container[name] for name in shown if name in container},
+                "startedAt": started,
+                "stoppedAt": now(),
+                "statusReason": reason,
+            }
+        )
+        return ended, reason
+
+    def _process(self, job: Job, number: int, write: Callable[[str], None]) -> ContainerProcess:
+        container = job["container"]
+        image = self._runtime.image(container["image"], write)
+        given = {item["name"]: item.get("value", "") for item in container["environment"]}
+        host = self._runtime.settings
+        extra = {
+            **given,
+            "AWS_BATCH_JOB_ID": job["jobId"],
+            "AWS_BATCH_JOB_ATTEMPT": str(number),
+            "AWS_BATCH_JQ_NAME": name_of(job["jobQueue"]),
+            **_place_in_array(job, self.table),
+        }
+        if role := container.get("jobRoleArn"):
+            extra |= self._runtime.assume(role, "ecs-tasks.amazonaws.com").environment(host)
+        folder = self._runtime.work_folder(_folder(job))
+        extra |= {"HOME": str(folder), "TMPDIR": str(folder)}
+        return ContainerProcess(
+            image.command(container["command"] or None),
+            cwd=image.workdir,
+            environment=image.run_environment(extra),
+            on_line=write,
+            stop_grace=_STOP_GRACE,
+        )
+
+    def _move(self, job: Job, status: str) -> None:
+        with self._state.lock:
+            job["status"] = status
+            self._state.save()
+            shown = self.described(job)
+        self._runtime.announce(events.batch_job_changed(shown))
+
+    def _finish(self, job: Job, status: str, reason: str | None) -> None:
+        with self._state.lock:
+            if reason is not None:
+                job["statusReason"] = reason
+            job["stoppedAt"] = now()
+        self._runtime.remove_work_folder(_folder(job))
+        self._move(job, status)
+        with self._finished:
+            self._finished.notify_all()
+
+
+class _Rooms:
+    """How many vCPUs of each queue are taken; jobs wait for theirs."""
+
+    def __init__(self, vcpus_of: Callable[[str], float]):
+        self._vcpus_of = vcpus_of
+        self._taken: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, queue_arn: str, vcpus: float) -> Iterator[None]:
+        """Batch would let a job that is larger than its queue wait for ever: here it runs alone."""
+
+        def fits() -> bool:
+            taken = self._taken[queue_arn]
+            return not taken or taken + vcpus <= self._vcpus_of(queue_arn)
+
+        with self._changed:
+            self._changed.wait_for(fits)
+            self._taken[queue_arn] += vcpus
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[queue_arn] -= vcpus
+                self._changed.notify_all()
+
+
+def _vcpus(job: Job) -> float:
+    needs = {item["type"]: item["value"] for item in job["container"]["resourceRequirements"]}
+    return float(needs.get("VCPU", 1))
+
+
+def _child(parent: Job, index: int) -> Job:
+    job_id = f"{parent['jobId']}:{index}"
+    own = {
+        "jobId": job_id,
+        "jobArn": f"{parent['jobArn']}:{index}",
+        "arrayProperties": {"index": index},
+        "createdAt": now(),
+        "dependsOn": [],
+        "status": "PENDING",
+    }
+    return {**copy.deepcopy(parent), **own}
+
+
+def _place_in_array(job: Job, jobs: Mapping[str, Job]) -> dict[str, str]:
+    if not is_child(job):
+        return {}
+    parent = jobs[job["jobId"].partition(":")[0]]
+    return {
+        "AWS_BATCH_JOB_ARRAY_INDEX": str(job["arrayProperties"]["index"]),
+        "AWS_BATCH_JOB_ARRAY_SIZE": str(parent["arrayProperties"]["size"]),
+    }
+
+
+def _folder(job: Job) -> str:
+    return str(job["jobId"]).replace(":", "-")
+
+
+def _retries(rules: Sequence[Mapping[str, str]], code: int, reason: str) -> bool:
+    """The first rule whose every given pattern matches decides; without one, Batch retries."""
+    facts = {"onExitCode": str(code), "onStatusReason": reason, "onReason": ""}
+    for rule in rules:
+        patterns = [(facts[key], rule[key]) for key in facts if key in rule]
+        if all(fnmatch.fnmatchcase(fact, pattern) for fact, pattern in patterns):
+            return rule["action"].upper() == "RETRY"
+    return True
