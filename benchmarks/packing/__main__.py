@@ -5,12 +5,14 @@ S3 server on this machine, through a relay that adds the same latency to both; t
 batch_prep on local files. Prints a table and writes benchmarks/results/packing.json.
 
     python -m benchmarks.packing --scale 1,20    memory only: the corpus once and 20 times
+    python -m benchmarks.packing --quote         write the last results into README.md and docs/
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +38,7 @@ from tools.s3_server import seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "packing.json"
+QUOTED = (ROOT / "README.md", ROOT / "docs" / "packing.md")
 PHOTOGRAPHS = Path(
     os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
 )
@@ -263,7 +266,7 @@ def _versions() -> dict[str, dict[str, str]]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table: medians, and the spread where it is a claim."""
+    """The results as a Markdown table, and where they were measured."""
     names = {
         "notebook, s3": "boto3, im2rec.py, boto3",
         "droplens, s3": "**Droplens**",
@@ -288,7 +291,16 @@ def table(results: dict[str, Any]) -> str:
             f"| {figures['cpu_ms_per_picture']['median']:.1f} "
             f"| {figures['peak_rss_mb']['max']:.0f} MB | {db:.1f} dB |"
         )
-    return "\n".join(lines)
+    corpus, versions = results["corpus"], results["versions"]
+    setting = (
+        f"{corpus['pictures']:,} pictures of {corpus['bytes'] / corpus['pictures'] / 1e3:.0f} kB"
+    )
+    setting += f" ({corpus['said']}), {results['machine']['cores']} cores, S3 on the same machine"
+    setting += f" with {results['latency_ms']:g} ms of latency added"
+    if "im2rec" in versions:
+        setting += f", MXNet {versions['im2rec']['mxnet']}"
+        setting += f" with OpenCV {versions['im2rec']['opencv-python-headless']}"
+    return "\n".join([*lines, "", f"Medians, smallest to largest in brackets; {setting}."])
 
 
 def show_memory(photographs: Path | None, scales: list[int], latency_ms: float) -> None:
@@ -303,6 +315,19 @@ def show_memory(photographs: Path | None, scales: list[int], latency_ms: float) 
             f"{pictures.count / cost.seconds:.0f} pictures/s",
             flush=True,
         )
+
+
+def _arithmetic(results: dict[str, Any]) -> str:
+    speed, cores = results["pictures_per_second"], results["machine"]["cores"]
+    return ten_million(speed, cores, results["record_bytes"])
+
+
+def quote(text: str, results: dict[str, Any]) -> str:
+    """The text with the tables between its marks replaced by the results'."""
+    for mark, made in (("table", table(results)), ("arithmetic", _arithmetic(results))):
+        marks = rf"(<!-- bench-packing: {mark} -->\n).*?(<!-- end -->)"
+        text = re.sub(marks, rf"\g<1>{made}\n\g<2>", text, flags=re.DOTALL)
+    return text
 
 
 def _say(pictures: Corpus, run: Run, turn: str) -> None:
@@ -323,7 +348,13 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=20, help="ms a request (%(default)s)")
     parser.add_argument("--generated", action="store_true", help="pictures are made up")
     parser.add_argument("--scale", help="memory only, at these sizes of the corpus: 1,20")
+    parser.add_argument("--quote", action="store_true", help="the last results, in the documents")
     given = parser.parse_args()
+    if given.quote:
+        results = json.loads(RESULTS.read_text())
+        for document in QUOTED:
+            document.write_text(quote(document.read_text(), results))
+        return
     # An ended benchmark takes its server with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     photographs = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() and not given.generated else None
@@ -346,9 +377,7 @@ def main() -> None:
             f"end to end {results['end_to_end_ratio']:.2f} times as fast, "
             f"{results['db_gain']:+.1f} dB"
         )
-    cores = results["machine"]["cores"]
-    speed = results["pictures_per_second"]
-    print(f"\n{ten_million(speed, cores, results['record_bytes'])}\n")
+    print(f"\n{_arithmetic(results)}\n")
     print(f"written: {RESULTS.relative_to(ROOT)}")
 
 
