@@ -14,7 +14,7 @@ import pytest
 
 from batch_prep import storage
 from tests.integration.faulty_s3 import FaultyS3, Request, Trouble, nothing
-from tests.integration.packing_support import Files, good, job, jpeg, manifest
+from tests.integration.packing_support import Files, good, job, jpeg, manifest, put, zipped
 
 RECORDS = ("train/train.rec", "train/train.idx", "train/train.lst")
 RECORDS += tuple(path.replace("train", "validation") for path in RECORDS)
@@ -203,3 +203,24 @@ def test_every_name_that_s3_takes_is_packed(
     lists = [(tmp_path / channel / f"{channel}.lst") for channel in ("train", "validation")]
     packed = {line.split("\t")[2] for path in lists for line in path.read_text().splitlines()}
     assert packed == set(files) - set(refused)
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_an_archive_is_read_through_trouble(
+    front: FaultyS3, s3: Any, bucket: str, tmp_path: Path, trouble: Trouble
+) -> None:
+    files = {f"{'ab'[n % 2]}/{n}.jpg": jpeg(n, (1500, 1500)) for n in range(16)}
+    archive = zipped(files)
+    assert len(archive) > 8 * 1024 * 1024  # more than one request's worth
+    s3.put_object(Bucket=bucket, Key="datasets/letters.zip", Body=archive)
+    front.fate = lambda request: (
+        trouble if request.method == "GET" and request.before % 2 == 0 else None
+    )
+    assert job(f"s3://{bucket}/datasets/letters.zip", tmp_path / "troubled") == 0
+    assert front.met[trouble] > 1
+    assert (
+        job(put(tmp_path / "in", {"letters.zip": archive}) / "letters.zip", tmp_path / "calm") == 0
+    )
+    for path in RECORDS:
+        troubled, calm = (tmp_path / way / path for way in ("troubled", "calm"))
+        assert troubled.read_bytes() == calm.read_bytes()
