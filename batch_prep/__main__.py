@@ -9,26 +9,27 @@ storage was at fault.
 import json
 import logging
 import sys
-import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from batch_prep.archives import ArchiveLimits
-from batch_prep.dataset import assemble
+from batch_prep.entries import Entry
 from batch_prep.errors import JobError
-from batch_prep.options import Options, parse
-from batch_prep.pack import pack
-from batch_prep.progress import Progress, RunItem
-from batch_prep.records import write_channel, write_small
-from batch_prep.report import manifest
-from batch_prep.sources import open_source
-from batch_prep.split import split
+from batch_prep.join import MANIFEST, join, to_json
+from batch_prep.options import Options, Step, parse
+from batch_prep.pack import Packer
+from batch_prep.pieces import Shard, ShardWriter, mark_done
+from batch_prep.plan import Crowded, Plan, plan
+from batch_prep.progress import Progress, RunItem, seconds_between_reports
+from batch_prep.sources import Source, open_source
+from batch_prep.staging import Staged, Staging, staging
 from batch_prep.storage import Folder, folder
 from droplens.pictures import Limits
 
-MANIFEST = "dataset.json"
-CLASSES = "classes.json"
 FAILURE = "failure.json"
+
+# Pictures whose names are in memory at the same time, some 400 bytes each.
+_MOST_NAMED = 250_000
 
 _LOG = logging.getLogger("batch_prep")
 
@@ -70,32 +71,71 @@ def _packed_before(options: Options, destination: Folder) -> int:
 
 
 def run(options: Options, destination: Folder) -> None:
-    """Pack the source into the destination. Raises JobError where that cannot be done."""
-    started = time.monotonic()
-    limits = Limits()
+    """Do the step of the work. Raises JobError where that cannot be done."""
+    shards = options.shards
+    if options.step is not Step.JOIN:
+        limits = Limits()
+        packer = Packer(options.preprocessing, limits, options.speed, options.workers)
+        with (
+            open_source(options.source, ArchiveLimits(max_member_bytes=limits.max_bytes)) as source,
+            staging(destination) as stage,
+        ):
+            shards = _pack(options, destination, source, packer, stage)
+    if options.step is not Step.PACK and shards is not None:
+        join(options, destination, shards)
+
+
+def _pack(
+    options: Options, destination: Folder, source: Source, packer: Packer, stage: Staging
+) -> int:
+    """Pack the shard that was asked for, or all; how many shards there are."""
+    entries: Callable[[], Iterable[Entry | Staged]] = source.entries
+    if source.streamed:
+        with _progress(options, source.total, "reading") as progress:
+            staged = packer.stage(source.entries(), stage, progress)
+        entries = partial(iter, staged)
+    planned = partial(
+        plan, entries, listed=source.listed, validation=options.validation, seed=options.seed
+    )
+    if options.shard is not None and options.shards is not None:
+        part = planned(shard=options.shard, shards=options.shards)
+        _pack_shard(options, destination, Shard(options.shard, options.shards), part, packer, stage)
+        return options.shards
+    shards = options.shards or 1
+    try:
+        part = planned(shards=shards, most=None if options.shards else _MOST_NAMED)
+    except Crowded as crowded:
+        shards = -(-2 * crowded.pictures // _MOST_NAMED)  # half full: they are not equally large
+        part = planned(shards=shards)
+    for number in range(shards):
+        if number:
+            part = planned(shard=number, shards=shards)
+        _pack_shard(options, destination, Shard(number, shards), part, packer, stage)
+    return shards
+
+
+def _pack_shard(
+    options: Options, destination: Folder, shard: Shard, part: Plan, packer: Packer, stage: Staging
+) -> None:
+    done = shard.done(destination)
+    if done is not None and done["shard"] == part.shard:
+        _LOG.info("shard %d of %d was packed by an earlier attempt", shard.number, shard.count)
+        return
+    total = len(part.pictures) + len(part.skipped)
     with (
-        open_source(options.source, ArchiveLimits(max_member_bytes=limits.max_bytes)) as source,
-        tempfile.TemporaryFile() as spool,
+        _progress(options, total, "packing") as progress,
+        ShardWriter(destination, shard) as writer,
     ):
-        item = options.runs_table and RunItem(
-            options.runs_table, options.classifier, options.run_id
-        )
-        with Progress(source.total, item or None) as progress:
-            packed = pack(
-                source.entries, spool, options.preprocessing, limits, options.workers, progress
-            )
-        dataset = assemble(packed, options.max_bad, listed=source.listed)
-        channels = split(
-            [dataset.pictures[name] for name in dataset.classes], options.validation, options.seed
-        )
-        written = write_channel(destination, "train", channels.train, spool)
-        written |= write_channel(destination, "validation", channels.validation, spool)
-        written[CLASSES] = write_small(destination, CLASSES, _json(dataset.classes))
-        seconds = time.monotonic() - started
-        report = manifest(options, dataset, channels, written, seconds)
-        destination.write(MANIFEST, _json(report))
-    counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())
-    _LOG.info("packed classes=%d %s seconds=%.1f", len(dataset.classes), counts, seconds)
+        packer.pack(part, stage, writer, progress)
+    mark_done(destination, shard, part)
+
+
+def _progress(options: Options, total: int | None, stage: str) -> Progress:
+    if options.runs_table is None:
+        return Progress(total, stage=stage)
+    item = RunItem(options.runs_table, options.classifier, options.run_id, options.shard)
+    shards = options.shards if options.shard is not None and options.shards else 1
+    return Progress(total, item, stage, seconds_between_reports(shards))
 
 
 def _failed(
@@ -107,16 +147,12 @@ def _failed(
     if options and destination:
         line |= {"classifier": options.classifier, "run_id": options.run_id}
         try:
-            destination.write(FAILURE, _json({"message": message}))
+            destination.write(FAILURE, to_json({"message": message}))
         except (JobError, OSError) as error:
             _LOG.warning("failure.json could not be written: %s", error)
     _LOG.error(json.dumps(line, ensure_ascii=False))
     print(message, file=sys.stderr)  # noqa: T201  what the caller shows
     return failure.exit_code
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def _read_zip_member(
             file.read(1)  # the end of the data is where the checksum is compared
     except _DAMAGE as error:
         return Refused(name, parts, "member.damaged", f"the member is damaged: {error}")
-    return File(name, parts, _Bytes(data))
+    return File(name, parts, _Bytes(data), len(data))
 
 
 def _tar_entries(
@@ -271,7 +271,7 @@ def _tar_entries(
                 data = file.read(member.size)
                 if len(data) < member.size:
                     raise EOFError("it ends within the member")
-            yield File(entry.name, entry.parts, _Bytes(data))
+            yield File(entry.name, entry.parts, _Bytes(data), len(data))
         elif entry is not None:
             yield entry
     if file.last_block != bytes(_TAR_BLOCK):

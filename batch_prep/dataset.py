@@ -1,141 +1,220 @@
 """What was packed becomes a labelled dataset, or the sentence that says why it is none."""
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from batch_prep.entries import Refused
+import numpy as np
+
 from batch_prep.errors import JobError
-from batch_prep.pack import Packed, Picture
+from batch_prep.fingerprint import FINGERPRINT_BYTES
+from batch_prep.likeness import near_groups
+from batch_prep.pieces import PackedPicture, Skipped
+from batch_prep.plan import CHANNELS, VALIDATION
 
 # What begins so is a picture that its owner meant to be trained on.
 _BAD_PICTURE = ("image.", "row.")
+_DIGEST_BYTES = 16
+
+_ROW = np.dtype(
+    [
+        ("id", np.int64),
+        ("sha256", f"S{_DIGEST_BYTES}"),
+        ("fingerprint", np.int8, FINGERPRINT_BYTES),
+        ("shard", np.int32),
+        ("start", np.int64),
+        ("end", np.int64),
+        ("label", np.int32),
+        ("validation", np.bool_),
+        ("upscaled", np.bool_),
+        ("size", np.int32),
+        ("width", np.int32),
+        ("height", np.int32),
+    ]
+)
+_ROWS_AT_ONCE = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A picture whose bytes are those of `same_as`, in the same class: left out."""
+class Table:
+    """Every packed picture as a row of numbers, 135 bytes each, in the order of the records."""
 
-    name: str
-    same_as: str
-    label: str
+    def __init__(self) -> None:
+        self._blocks: list[np.ndarray] = []
+        self._used = _ROWS_AT_ONCE
+
+    def add(self, shard: int, picture: PackedPicture) -> None:
+        """Append a picture that lies in the piece of this shard."""
+        if self._used == _ROWS_AT_ONCE:
+            self._blocks.append(np.zeros(_ROWS_AT_ONCE, _ROW))
+            self._used = 0
+        self._blocks[-1][self._used] = (
+            picture.id,
+            bytes.fromhex(picture.sha256[: 2 * _DIGEST_BYTES]),
+            np.frombuffer(picture.fingerprint, np.int8),
+            shard,
+            picture.start,
+            picture.end,
+            picture.label,
+            picture.channel == VALIDATION,
+            picture.upscaled,
+            picture.size,
+            picture.width,
+            picture.height,
+        )
+        self._used += 1
+
+    def rows(self) -> np.ndarray:
+        """All rows; nothing can be added afterwards."""
+        if not self._blocks:
+            return np.zeros(0, _ROW)
+        self._blocks[-1] = self._blocks[-1][: self._used]
+        rows = np.concatenate(self._blocks)
+        self._blocks.clear()
+        return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A picture whose bytes are those of `same_as`, found under several labels: all left out."""
-
-    name: str
-    same_as: str
-    labels: list[str]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dataset:
-    """A labelled dataset with at least one picture in each of at least two classes.
+    """A labelled dataset.
 
-    classes: names, sorted; a class's number is its place. pictures: by class name, each picture's
-    bytes once. skipped: by class name; under "" those whose path itself was refused.
+    classes: names, sorted; a class's number is its place. rows: every packed picture; kept:
+    whether it stays. skipped: what was not packed. duplicates: equal files in one class, of which
+    the first stays; conflicts: equal files in several, of which none does. near: pictures that
+    look the same, in one class; near_conflicts: in several. Of these two, those held out for
+    validation are left out where others are trained on.
     """
 
     classes: list[str]
-    pictures: dict[str, list[Picture]]
-    skipped: dict[str, list[Refused]]
-    duplicates: list[Duplicate]
-    conflicts: list[Conflict]
+    rows: np.ndarray
+    skipped: list[Skipped]
+    kept: np.ndarray = field(init=False)
+    duplicates: list[list[int]] = field(default_factory=list)
+    conflicts: list[list[int]] = field(default_factory=list)
+    near: list[list[int]] = field(default_factory=list)
+    near_conflicts: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kept = np.ones(len(self.rows), np.bool_)
+
+    def labels(self, group: Iterable[int]) -> list[str]:
+        """The classes that these rows are in, sorted."""
+        return [
+            self.classes[label] for label in sorted({int(self.rows["label"][i]) for i in group})
+        ]
+
+    def count(self, where: np.ndarray) -> list[int]:
+        """How many of these rows each class has."""
+        return np.bincount(self.rows["label"][where], minlength=len(self.classes)).tolist()
+
+    def in_channel(self, channel: str) -> np.ndarray:
+        """Which rows stay and are in this channel."""
+        return self.kept & (self.rows["validation"] == (channel == VALIDATION))
 
 
-def assemble(packed: Packed, max_bad: float, *, listed: bool = False) -> Dataset:
-    """Label every picture by its class folder, and leave duplicates out.
+def assemble(
+    classes: list[str],
+    rows: np.ndarray,
+    skipped: list[Skipped],
+    max_bad: float,
+) -> Dataset:
+    """Leave out what must not be trained on or measured with.
 
-    The class folders are the top ones, or those one below where a single top folder wraps them
-    all. In a listed source the first part of a path is the label that the list gave. Raises
-    JobError where too much is unusable or a class has nothing to learn from.
+    Raises JobError where too much is unusable.
     """
-    depth = 0 if listed else _class_depth(packed)
-    pictures = [picture for picture in packed.pictures if len(picture.parts) > depth + 1]
-    skipped: defaultdict[str, list[Refused]] = defaultdict(list)
-    for entry in packed.skipped:
-        if not entry.parts or len(entry.parts) > depth + 1:
-            skipped[entry.parts[depth] if entry.parts else ""].append(entry)
-    _check_usable(pictures, list(chain.from_iterable(skipped.values())), max_bad)
-
-    names = {picture.parts[depth] for picture in pictures} | skipped.keys()
-    names |= {parts[depth] for parts in packed.folders if len(parts) > depth}
-    kept, duplicates, conflicts = _without_duplicates(pictures, depth)
-    dataset = Dataset(sorted(names - {""}), kept, skipped, duplicates, conflicts)
-    _check_classes(dataset)
+    dataset = Dataset(classes, rows, skipped)
+    _check_usable(dataset, max_bad)
+    _leave_out_copies(dataset)
+    _leave_out_leaks(dataset)
     return dataset
 
 
-def _class_depth(packed: Packed) -> int:
-    """0 where the top folders are the classes, 1 where one top folder wraps the class folders."""
-    files = [picture.parts for picture in packed.pictures]
-    files += [entry.parts for entry in packed.skipped if entry.parts]
-    tops = {parts[0] for parts in [*files, *packed.folders]}
-    pictures_in_top = any(len(picture.parts) == 2 for picture in packed.pictures)
-    nested = any(len(parts) > 2 for parts in files)
-    return 1 if len(tops) == 1 and nested and not pictures_in_top else 0
+def is_bad(skipped: Skipped) -> bool:
+    """Whether its owner meant it to be a picture of the dataset."""
+    return skipped.code.startswith(_BAD_PICTURE)
 
 
-def _check_usable(pictures: list[Picture], skipped: list[Refused], max_bad: float) -> None:
-    bad = [entry for entry in skipped if entry.code.startswith(_BAD_PICTURE)]
+def _leave_out_copies(dataset: Dataset) -> None:
+    """Of equal files in one class keep the first, of those in several none."""
+    for group in _equal(dataset.rows["sha256"]):
+        if len({int(label) for label in dataset.rows["label"][group]}) == 1:
+            dataset.duplicates.append(group)
+            dataset.kept[group[1:]] = False
+        else:
+            dataset.conflicts.append(group)
+            dataset.kept[group] = False
+
+
+def _equal(digests: np.ndarray) -> list[list[int]]:
+    """Groups of rows with the same digest, each in the order of the rows."""
+    order = np.argsort(digests, kind="stable")
+    ordered = digests[order]
+    borders = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1], True])
+    lengths = np.diff(borders)
+    return [
+        sorted(order[start : start + length].tolist())
+        for start, length in zip(borders[:-1][lengths > 1], lengths[lengths > 1], strict=True)
+    ]
+
+
+def _leave_out_leaks(dataset: Dataset) -> None:
+    """Keep pictures that look the same on one side of the split: the one that trains."""
+    kept = np.flatnonzero(dataset.kept)
+    for members in near_groups(dataset.rows["fingerprint"][kept].view(np.uint8)):
+        group = [int(kept[member]) for member in members]
+        same_label = len({int(label) for label in dataset.rows["label"][group]}) == 1
+        (dataset.near if same_label else dataset.near_conflicts).append(group)
+        held_out = [row for row in group if dataset.rows["validation"][row]]
+        if len(held_out) < len(group):
+            dataset.kept[held_out] = False
+
+
+def _check_usable(dataset: Dataset, max_bad: float) -> None:
+    bad = [entry for entry in dataset.skipped if is_bad(entry)]
+    pictures = len(dataset.rows)
     if not pictures:
-        raise JobError(f"The dataset has no readable picture{_first_of(skipped)}.")
-    share = len(bad) / (len(bad) + len(pictures))
+        raise JobError(f"The dataset has no readable picture{_first_of(dataset.skipped)}.")
+    share = len(bad) / (len(bad) + pictures)
     if share > max_bad:
         raise JobError(
-            f"{len(bad)} of {len(bad) + len(pictures)} pictures ({share:.0%}) cannot be used, more "
+            f"{len(bad)} of {len(bad) + pictures} pictures ({share:.0%}) cannot be used, more "
             f"than the {max_bad:.0%} that are allowed{_first_of(bad)}."
         )
 
 
-def _check_classes(dataset: Dataset) -> None:
+def check_classes(dataset: Dataset, names: Mapping[int, str]) -> None:
+    """Raise JobError where a class has nothing to learn from, or nothing can be measured.
+
+    names: of the pictures in conflicts, by row.
+    """
     if len(dataset.classes) < 2:
         raise JobError(
             f"The dataset has one class ('{dataset.classes[0]}'), but a classifier needs at least "
             "two, each with its pictures in a folder or under a label of its own."
         )
-    empty = [name for name in dataset.classes if not dataset.pictures.get(name)]
-    if not empty:
-        return
-    name = empty[0]
+    train, validation = (dataset.count(dataset.in_channel(channel)) for channel in CHANNELS)
+    empty = [label for label, count in enumerate(train) if not count]
+    if empty:
+        raise JobError(_why_empty(dataset, names, empty))
+    if not any(validation):
+        raise JobError("No class has a second picture, so there is nothing to validate with.")
+
+
+def _why_empty(dataset: Dataset, names: Mapping[int, str], empty: Sequence[int]) -> str:
+    name = dataset.classes[empty[0]]
     others = f" (like {len(empty) - 1} more)" if len(empty) > 1 else ""
-    conflict = next((entry for entry in dataset.conflicts if name in entry.labels), None)
+    conflict = next((group for group in dataset.conflicts if name in dataset.labels(group)), None)
     if conflict:
-        raise JobError(
-            f"The class '{name}'{others} has no picture of its own: {conflict.name} is the same "
-            f"file as {conflict.same_as}, and pictures found in several classes are left out."
+        return (
+            f"The class '{name}'{others} has no picture of its own: {names[conflict[1]]} is the "
+            f"same file as {names[conflict[0]]}, and pictures found in several classes are left "
+            "out."
         )
-    why = _first_of(dataset.skipped.get(name, [])) or ": its folder is empty"
-    raise JobError(f"The class '{name}'{others} has no readable picture{why}.")
+    skipped = [entry for entry in dataset.skipped if entry.label == name]
+    left = " to train on" if (dataset.rows["label"] == empty[0]).any() else ""
+    why = _first_of(skipped) or ": its folder is empty"
+    return f"The class '{name}'{others} has no readable picture{left}{why}."
 
 
-def _first_of(skipped: list[Refused]) -> str:
+def _first_of(skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return ""
     return f"; the first of {len(skipped)} skipped is {skipped[0].name}: {skipped[0].reason}"
-
-
-def _without_duplicates(
-    pictures: Iterable[Picture], depth: int
-) -> tuple[dict[str, list[Picture]], list[Duplicate], list[Conflict]]:
-    """Each class's pictures with every file once, and without those found in two classes.
-
-    Of equal files the one whose name sorts first is kept, whatever order they came in.
-    """
-    same_bytes: defaultdict[str, list[Picture]] = defaultdict(list)
-    for picture in sorted(pictures, key=lambda picture: picture.name):
-        same_bytes[picture.digest].append(picture)
-    kept: defaultdict[str, list[Picture]] = defaultdict(list)
-    duplicates: list[Duplicate] = []
-    conflicts: list[Conflict] = []
-    for first, *others in same_bytes.values():
-        labels = sorted({picture.parts[depth] for picture in (first, *others)})
-        if len(labels) == 1:
-            kept[labels[0]].append(first)
-            duplicates += [Duplicate(other.name, first.name, labels[0]) for other in others]
-        else:
-            conflicts += [Conflict(other.name, first.name, labels) for other in others]
-    return dict(kept), duplicates, conflicts

@@ -30,12 +30,15 @@ class File:
     """A file that may be a picture.
 
     name: as its owner knows it; parts: its path from the source, folder by folder; read: gives
-    its bytes or raises Unreadable.
+    its bytes or raises Unreadable; size: of the file in bytes; version: another one is another
+    content, where the source can tell.
     """
 
     name: str
     parts: tuple[str, ...]
     read: Callable[[], bytes]
+    size: int
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

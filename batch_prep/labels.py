@@ -6,7 +6,7 @@ list leads out of its dataset.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batch_prep.archives import Archive
 from batch_prep.entries import (
@@ -146,7 +146,7 @@ def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]
             seen.add(path)
             parts = (labels.rows[path][0], *entry.parts)
             yield (
-                File(entry.name, parts, entry.read)
+                replace(entry, parts=parts)
                 if isinstance(entry, File)
                 else Refused(entry.name, parts, entry.code, entry.reason)
             )

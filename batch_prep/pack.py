@@ -1,123 +1,132 @@
-"""Pictures in, training JPEGs out: fetched and decoded side by side, kept in a spool file."""
+"""Pictures in, training JPEGs out: many fetched and every core decoding, all in order."""
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from threading import BoundedSemaphore
-from typing import BinaryIO
+from typing import TypeVar
 
-from batch_prep.entries import Entry, File, FolderSeen, Refused, Unreadable
+from batch_prep.entries import Entry, File, Refused, Unreadable
+from batch_prep.pieces import ShardWriter
+from batch_prep.plan import Plan
+from batch_prep.prepare import Prepared, Speed, prepare
 from batch_prep.progress import Progress
-from droplens.pictures import Limits, PictureError, Preprocessing, prepare
+from batch_prep.staging import Staged, Staging
+from droplens.pictures import Limits, PictureError, Preprocessing
 
 # Requests under way at once: enough to hide S3's latency from two to eight cores.
-_FETCHERS = 16
-# Files whose bytes may be in memory: those under way, and as many done and waiting for their turn.
-_WINDOW = 2 * _FETCHERS
+_FETCHERS = 32
+# What may be under way, or done and waiting for its turn: so many files, and bytes of files.
+_WINDOW = 3 * _FETCHERS
+_WINDOW_BYTES = 96 * 1024 * 1024
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that was packed.
+class Packer:
+    """Prepares pictures alike, `workers` of them at a time.
 
-    name, parts: as in `entries.File`; digest: SHA-256 of its file, hexadecimal; offset, length:
-    where its JPEG is in the spool, in bytes; upscaled: whether it was smaller than asked for.
+    Pillow and the resizer work without Python's lock, so that threads use every core; a worker's
+    memory is its picture's pixels.
     """
 
-    name: str
-    parts: tuple[str, ...]
-    digest: str
-    offset: int
-    length: int
-    upscaled: bool
+    preprocessing: Preprocessing
+    limits: Limits
+    speed: Speed
+    workers: int
 
+    def pack(self, plan: Plan, stage: Staging, writer: ShardWriter, progress: Progress) -> None:
+        """Write every planned picture, in the order of the plan, and what is skipped."""
+        for label, refused in plan.skipped:
+            writer.skip(label, refused)
+            progress.step()
+        cores = BoundedSemaphore(self.workers)
+        pictures = [planned.picture for planned in plan.pictures]
+        outcomes = _side_by_side(
+            pictures, lambda picture: self._ready(picture, stage, cores), lambda one: one.size
+        )
+        for planned, outcome in zip(plan.pictures, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                writer.skip(plan.classes[planned.label], outcome)
+            else:
+                writer.add(planned, *outcome)
+            progress.step()
 
-@dataclass(slots=True)
-class Packed:
-    """Everything that a source held, in its order."""
+    def stage(
+        self, entries: Iterable[Entry], stage: Staging, progress: Progress
+    ) -> list[Entry | Staged]:
+        """Read a source that has its own order, and prepare its pictures."""
+        cores = BoundedSemaphore(self.workers)
+        staged: list[Entry | Staged] = []
 
-    pictures: list[Picture] = field(default_factory=list)
-    skipped: list[Refused] = field(default_factory=list)
-    folders: set[tuple[str, ...]] = field(default_factory=set)
+        def work(entry: Entry) -> tuple[File, tuple[Prepared, str] | Refused] | Entry:
+            if not isinstance(entry, File):
+                return entry
+            return entry, self._prepared(entry, cores)
 
+        for outcome in _side_by_side(
+            entries, work, lambda entry: entry.size if isinstance(entry, File) else 0
+        ):
+            staged.append(_keep(*outcome, stage) if isinstance(outcome, tuple) else outcome)
+            progress.step()
+        return staged
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    name: str
-    parts: tuple[str, ...]
-    digest: str
-    jpeg: bytes
-    upscaled: bool
+    def _ready(
+        self, picture: File | Staged, stage: Staging, cores: BoundedSemaphore
+    ) -> tuple[Prepared, str] | Refused:
+        if isinstance(picture, File):
+            return self._prepared(picture, cores)
+        if isinstance(picture.outcome, Refused):
+            return picture.outcome
+        jpeg = stage.read(picture.piece, picture.offset, picture.length)
+        return replace(picture.outcome, jpeg=jpeg), picture.version
 
-
-def pack(
-    entries: Iterable[Entry],
-    spool: BinaryIO,
-    preprocessing: Preprocessing,
-    limits: Limits,
-    workers: int,
-    progress: Progress,
-) -> Packed:
-    """Prepare every file of `entries`, writing the JPEGs to `spool` in the order of the entries.
-
-    workers: decoders at work at the same time; a decoder's memory is its picture's pixels.
-    """
-    packed = Packed()
-    offset = 0
-    for entry in _in_order(entries, preprocessing, limits, workers):
-        match entry:
-            case FolderSeen():
-                packed.folders.add(entry.parts)
-                continue
-            case Refused():
-                packed.skipped.append(entry)
-            case _Prepared(name, parts, digest, jpeg, upscaled):
-                spool.write(jpeg)
-                packed.pictures.append(Picture(name, parts, digest, offset, len(jpeg), upscaled))
-                offset += len(jpeg)
-        progress.step()
-    return packed
-
-
-def _in_order(
-    entries: Iterable[Entry], preprocessing: Preprocessing, limits: Limits, workers: int
-) -> Iterator[_Prepared | FolderSeen | Refused]:
-    # Pillow decodes, resizes and encodes without Python's lock, so that threads use every core.
-    decoders = BoundedSemaphore(workers)
-    with ThreadPoolExecutor(_FETCHERS) as pool:
-        window: deque[Future[_Prepared | Refused] | FolderSeen | Refused] = deque()
+    def _prepared(self, file: File, cores: BoundedSemaphore) -> tuple[Prepared, str] | Refused:
+        """The picture and its file's SHA-256, hexadecimal."""
         try:
-            for entry in entries:
-                if isinstance(entry, File):
-                    window.append(pool.submit(_prepare, entry, preprocessing, limits, decoders))
-                else:
-                    window.append(entry)
-                if len(window) == _WINDOW:
-                    yield _outcome(window.popleft())
+            data = file.read()
+            with cores:
+                prepared = prepare(data, self.preprocessing, self.limits, self.speed)
+                return prepared, hashlib.sha256(data).hexdigest()
+        except Unreadable as error:
+            return Refused(file.name, file.parts, error.code, error.reason)
+        except PictureError as error:
+            return Refused(file.name, file.parts, error.code, error.message)
+
+
+def _keep(file: File, outcome: tuple[Prepared, str] | Refused, stage: Staging) -> Staged:
+    if isinstance(outcome, Refused):
+        return Staged(file.name, file.parts, "", file.size, outcome)
+    prepared, sha256 = outcome
+    piece, offset = stage.add(prepared.jpeg)
+    length = len(prepared.jpeg)
+    outcome = replace(prepared, jpeg=b"")
+    return Staged(file.name, file.parts, sha256, file.size, outcome, piece, offset, length)
+
+
+def _side_by_side(
+    items: Iterable[Item], work: Callable[[Item], Outcome], size: Callable[[Item], int]
+) -> Iterator[Outcome]:
+    """`work` of every item, in their order, within the window.
+
+    size: the bytes that an item takes while it is under way.
+    """
+    with ThreadPoolExecutor(_FETCHERS) as pool:
+        window: deque[tuple[Future[Outcome], int]] = deque()
+        under_way = 0
+        try:
+            for item in items:
+                window.append((pool.submit(work, item), size(item)))
+                under_way += window[-1][1]
+                while len(window) == _WINDOW or (under_way > _WINDOW_BYTES and len(window) > 1):
+                    done, freed = window.popleft()
+                    under_way -= freed
+                    yield done.result()
             while window:
-                yield _outcome(window.popleft())
+                yield window.popleft()[0].result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _outcome(
-    waiting: Future[_Prepared | Refused] | FolderSeen | Refused,
-) -> _Prepared | FolderSeen | Refused:
-    return waiting.result() if isinstance(waiting, Future) else waiting
-
-
-def _prepare(
-    file: File, preprocessing: Preprocessing, limits: Limits, decoders: BoundedSemaphore
-) -> _Prepared | Refused:
-    try:
-        data = file.read()
-        with decoders:
-            jpeg, info = prepare(data, preprocessing, limits)
-    except Unreadable as error:
-        return Refused(file.name, file.parts, error.code, error.reason)
-    except PictureError as error:
-        return Refused(file.name, file.parts, error.code, error.message)
-    upscaled = min(info.width, info.height) < preprocessing.shorter_side
-    return _Prepared(file.name, file.parts, hashlib.sha256(data).hexdigest(), jpeg, upscaled)

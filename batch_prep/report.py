@@ -3,30 +3,44 @@
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict
-from itertools import chain
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from batch_prep.dataset import Dataset
 from batch_prep.options import Options
+from batch_prep.plan import TRAIN, VALIDATION
 from batch_prep.records import Written
-from batch_prep.split import Split
 
 SCHEMA = "droplens.dataset.v1"
+
+# A largest class of more than so many times the smallest is warned of.
+_IMBALANCE = 10
+_PERCENTILES = (0, 5, 50, 95, 100)
 
 
 def manifest(
     options: Options,
     dataset: Dataset,
-    split: Split,
-    written: dict[str, Written],
-    packed_seconds: float,
+    names: Mapping[int, str],
+    written: Mapping[str, Written],
+    shards: int,
+    joined_seconds: float,
 ) -> dict[str, Any]:
-    """The manifest of one packed dataset; its presence says that the dataset is complete."""
-    train = Counter(dataset.classes[labelled.label] for labelled in split.train)
-    validation = Counter(dataset.classes[labelled.label] for labelled in split.validation)
-    duplicates = Counter(duplicate.label for duplicate in dataset.duplicates)
-    skipped = list(chain.from_iterable(dataset.skipped.values()))
+    """The manifest of one packed dataset; its presence says that the dataset is complete.
+
+    names: of the pictures that are told of one by one, by row.
+    """
+    rows = dataset.rows
+    trained = dataset.count(dataset.in_channel(TRAIN))
+    measured = dataset.count(dataset.in_channel(VALIDATION))
+    packed = dataset.count(np.ones(len(rows), np.bool_))
+    skipped = Counter(entry.label for entry in dataset.skipped)
+    duplicates = Counter(
+        dataset.labels(group)[0] for group in dataset.duplicates for _ in group[1:]
+    )
+    imbalance = round(max(trained) / min(trained), 2)
     return {
         "schema": SCHEMA,
         "classifier": options.classifier,
@@ -34,51 +48,108 @@ def manifest(
         "source": options.source,
         "classes": dataset.classes,
         "counts": {
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "skipped": len(skipped),
-            "duplicates": len(dataset.duplicates),
-            "conflicts": len(dataset.conflicts),
-            "upscaled": sum(
-                labelled.picture.upscaled for labelled in [*split.train, *split.validation]
-            ),
+            "train": sum(trained),
+            "validation": sum(measured),
+            "skipped": len(dataset.skipped),
+            "duplicates": duplicates.total(),
+            "conflicts": sum(len(group) for group in dataset.conflicts),
+            "near_duplicates": sum(len(group) - 1 for group in dataset.near),
+            "near_conflicts": sum(len(group) - 1 for group in dataset.near_conflicts),
+            "upscaled": int(np.count_nonzero(rows["upscaled"][dataset.kept])),
         },
         "per_class": [
             {
                 "name": name,
-                "train": train[name],
-                "validation": validation[name],
-                "skipped": len(dataset.skipped.get(name, [])),
+                "files": packed[label] + skipped[name],
+                "packed": packed[label],
+                "train": trained[label],
+                "validation": measured[label],
+                "skipped": skipped[name],
                 "duplicates": duplicates[name],
             }
-            for name in dataset.classes
+            for label, name in enumerate(dataset.classes)
         ],
-        "warnings": [
-            f"The class '{name}' has a single picture: it is trained on, but not measured."
-            for name in dataset.classes
-            if not validation[name]
-        ],
+        "imbalance": imbalance,
+        "sizes": {side: _percentiles(rows[side][dataset.kept]) for side in ("width", "height")}
+        | {"bytes": _percentiles(rows["size"][dataset.kept])},
+        "warnings": _warnings(dataset, trained, measured, imbalance),
         "skipped": [
-            {"name": entry.name, "code": entry.code, "reason": entry.reason} for entry in skipped
+            {"name": entry.name, "code": entry.code, "reason": entry.reason}
+            for entry in dataset.skipped
         ],
         "duplicates": [
-            {"name": duplicate.name, "same_as": duplicate.same_as}
-            for duplicate in dataset.duplicates
+            {"name": names[row], "same_as": names[group[0]]}
+            for group in dataset.duplicates
+            for row in group[1:]
         ],
-        "conflicts": [asdict(conflict) for conflict in dataset.conflicts],
+        "conflicts": [
+            {
+                "name": names[row],
+                "same_as": names[group[0]],
+                "labels": dataset.labels(group),
+            }
+            for group in dataset.conflicts
+            for row in group[1:]
+        ],
+        "near_duplicates": [_alike(dataset, names, group) for group in dataset.near],
+        "near_conflicts": [
+            _alike(dataset, names, group) | {"labels": dataset.labels(group)}
+            for group in dataset.near_conflicts
+        ],
         "preprocessing": options.preprocessing.to_dict(),
+        "speed": options.speed.value,
         "split": {"validation": options.validation, "seed": options.seed},
-        "sha256": {path: file.sha256 for path, file in written.items()},
+        "shards": shards,
+        "sha256": {path: file.sha256 for path, file in written.items() if file.sha256},
         "bytes": {path: file.bytes for path, file in written.items()},
         "digest": _digest(dataset),
-        "packed_seconds": round(packed_seconds, 2),
+        "joined_seconds": round(joined_seconds, 2),
     }
+
+
+def _alike(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict[str, Any]:
+    """Pictures that look the same, and those of them that stay."""
+    return {
+        "names": [names[row] for row in group],
+        "left_out": [names[row] for row in group if not dataset.kept[row]],
+    }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, int]:
+    """The smallest, the largest, the median, and what 5 % are below and above."""
+    return {
+        f"p{percent}": int(value)
+        for percent, value in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)
+    }
+
+
+def _warnings(
+    dataset: Dataset, trained: list[int], measured: list[int], imbalance: float
+) -> list[str]:
+    warnings = [
+        f"The class '{name}' has a single picture: it is trained on, but not measured."
+        for name, count, held_out in zip(dataset.classes, trained, measured, strict=True)
+        if count == 1 and not held_out
+    ]
+    warnings += [
+        f"The class '{name}' has no picture left to measure it by."
+        for name, count, held_out in zip(dataset.classes, trained, measured, strict=True)
+        if count > 1 and not held_out
+    ]
+    if imbalance > _IMBALANCE:
+        most, least = trained.index(max(trained)), trained.index(min(trained))
+        warnings.append(
+            f"The class '{dataset.classes[most]}' has {imbalance:g} times as many pictures to "
+            f"train on as '{dataset.classes[least]}': the model will prefer it."
+        )
+    return warnings
 
 
 def _digest(dataset: Dataset) -> str:
     """SHA-256 over the class list and every class's pictures: equal for equal datasets."""
-    digests = {
-        name: sorted(picture.digest for picture in dataset.pictures[name])
-        for name in dataset.classes
-    }
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
+    kept = dataset.rows[dataset.kept]
+    order = np.lexsort((kept["sha256"], kept["label"]))
+    digest.update(np.bincount(kept["label"], minlength=len(dataset.classes)).tobytes())
+    digest.update(kept["sha256"][order].tobytes())
+    return digest.hexdigest()

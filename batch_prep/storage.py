@@ -2,24 +2,28 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 import boto3
 import obstore
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
+from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from batch_prep.errors import JobError, StorageTrouble
 
 if TYPE_CHECKING:
+    from obstore.store import RetryConfig
     from types_boto3_s3 import S3Client
 
 # One request of an archive that is read in order. Larger ones only cost memory.
@@ -27,6 +31,20 @@ _READ_AHEAD_BYTES = 8 * 1024 * 1024
 # An upload's parts: 10,000 of them, which S3 allows, hold 80 GB.
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
+# What S3 takes: no part but the last is smaller, none is larger, and there are no more of them.
+_SMALLEST_PART = 5 * 1024 * 1024
+_LARGEST_COPY = 5 * 1024**3
+_MOST_PARTS = 10_000
+# A throttled or failing request comes again after a random pause that doubles each time.
+RETRY: "RetryConfig" = {
+    "max_retries": 10,
+    "backoff": {
+        "base": 2,
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=15),
+    },
+    "retry_timeout": timedelta(minutes=3),
+}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,11 +52,31 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Listed:
     """A file below a folder: its path from there ("/" between parts) and its size in bytes.
 
-    A path that ends in "/" is a folder, or in S3 the empty object that marks one.
+    A path that ends in "/" is a folder, or in S3 the empty object that marks one. version: another
+    one is another content: an object's ETag; of a local file, when it was last changed.
     """
 
     path: str
     size: int
+    version: str
+
+
+class FileChanged(OSError):
+    """A file is no longer the one that was listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` to `end` (not included) of the file at `path`."""
+
+    path: str
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """How many bytes they are."""
+        return self.end - self.start
 
 
 class Folder(Protocol):
@@ -47,13 +85,22 @@ class Folder(Protocol):
     url: str
 
     def list(self) -> Iterator[Listed]:
-        """Everything below the folder, sorted by path."""
+        """Everything below the folder."""
+
+    def files(self) -> Iterator[Listed]:
+        """The files right in the folder."""
 
     def exists(self, path: str) -> bool:
         """Whether there is a file at `path`."""
 
-    def read(self, path: str) -> bytes:
-        """A whole file. Raises FileNotFoundError where it is gone."""
+    def read(self, path: str, version: str | None = None) -> bytes:
+        """A whole file. Raises FileNotFoundError where it is gone.
+
+        version: as it was listed; raises FileChanged where it is another one now.
+        """
+
+    def read_span(self, span: Span) -> bytes:
+        """A part of a file."""
 
     def open(self, path: str) -> BinaryIO:
         """A file to read and seek in. Raises FileNotFoundError where there is none."""
@@ -63,6 +110,12 @@ class Folder(Protocol):
 
     def writer(self, path: str) -> AbstractContextManager[BinaryIO]:
         """A file to write from front to back; it is complete when the context is left."""
+
+    def join(self, path: str, spans: Sequence[Span]) -> None:
+        """Write the file at `path` out of parts of other files of this folder, in their order."""
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files; one that is gone is let be."""
 
 
 def locate(url: str) -> tuple[Folder, str]:
@@ -98,19 +151,41 @@ class LocalFolder:
             folders.sort()
             here = Path(parent)
             if here != self._root:
-                yield Listed(here.relative_to(self._root).as_posix() + "/", 0)
+                yield Listed(here.relative_to(self._root).as_posix() + "/", 0, "")
             for name in sorted(files):
-                path = here / name
+                if (here / name).is_file():
+                    yield self._listed(here / name)
+
+    def files(self) -> Iterator[Listed]:
+        """The files right in the folder."""
+        if self._root.is_dir():
+            for path in sorted(self._root.iterdir()):
                 if path.is_file():
-                    yield Listed(path.relative_to(self._root).as_posix(), path.stat().st_size)
+                    yield self._listed(path)
+
+    def _listed(self, path: Path) -> Listed:
+        found = path.stat()
+        return Listed(
+            path.relative_to(self._root).as_posix(), found.st_size, str(found.st_mtime_ns)
+        )
 
     def exists(self, path: str) -> bool:
         """Whether there is a file at `path`."""
         return (self._root / path).is_file()
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, version: str | None = None) -> bytes:
         """A whole file."""
-        return (self._root / path).read_bytes()
+        with (self._root / path).open("rb") as file:
+            data = file.read()
+            if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
+                raise FileChanged(path)
+            return data
+
+    def read_span(self, span: Span) -> bytes:
+        """A part of a file."""
+        with (self._root / span.path).open("rb") as file:
+            file.seek(span.start)
+            return file.read(span.length)
 
     def open(self, path: str) -> BinaryIO:
         """A file to read and seek in."""
@@ -128,6 +203,30 @@ class LocalFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             yield file
+
+    def join(self, path: str, spans: Sequence[Span]) -> None:
+        """Write the file at `path` out of parts of other files of this folder."""
+        with self.writer(path) as target:
+            for piece in _pieces(spans, _READ_AHEAD_BYTES):
+                target.write(self.read_span(piece))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files, and the folders that they leave empty."""
+        for path in paths:
+            target = self._root / path
+            target.unlink(missing_ok=True)
+            for parent in target.relative_to(self._root).parents[:-1]:
+                try:
+                    (self._root / parent).rmdir()
+                except OSError:  # another file is still there
+                    break
+
+
+def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
+    """The same bytes in spans of at most `most`."""
+    for span in spans:
+        for start in range(span.start, span.end, most):
+            yield Span(span.path, start, min(start + most, span.end))
 
 
 class Bucket:
@@ -148,7 +247,8 @@ class Bucket:
 
     @cached_property
     def _client(self) -> "S3Client":
-        return self._session.client("s3")
+        patience = Config(retries={"mode": "standard", "total_max_attempts": 10})
+        return self._session.client("s3", config=patience)
 
     @cached_property
     def _store(self) -> S3Store:
@@ -160,16 +260,26 @@ class Bucket:
             credential_provider=Boto3CredentialProvider(self._session),
             client_options={"allow_http": local},
             config={"endpoint": endpoint} if endpoint else {},
+            retry_config=RETRY,
         )
 
     def list(self) -> Iterator[Listed]:
         """Every object below the prefix, in the order of the keys."""
+        return self._listed("")
+
+    def files(self) -> Iterator[Listed]:
+        """The objects right below the prefix."""
+        return self._listed("/")
+
+    def _listed(self, delimiter: str) -> Iterator[Listed]:
         pages = self._client.get_paginator("list_objects_v2")
         with self._explained("list", ""):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+            for page in pages.paginate(
+                Bucket=self._bucket, Prefix=self._prefix, Delimiter=delimiter
+            ):
                 for item in page.get("Contents", []):
                     if path := item["Key"].removeprefix(self._prefix):
-                        yield Listed(path, item["Size"])
+                        yield Listed(path, item["Size"], item["ETag"])
 
     def exists(self, path: str) -> bool:
         """Whether there is an object at `path`."""
@@ -180,10 +290,24 @@ class Bucket:
                 return False
             return True
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, version: str | None = None) -> bytes:
         """A whole object. Raises ValueError for a key that obstore cannot name."""
         with self._explained("read", path):
-            return bytes(obstore.get(self._store, self._prefix + path).bytes())
+            options: obstore.GetOptions = {"if_match": version} if version is not None else {}
+            try:
+                got = obstore.get(self._store, self._prefix + path, options=options)
+                return bytes(got.bytes())
+            except PreconditionError:
+                raise FileChanged(path) from None
+
+    def read_span(self, span: Span, version: str | None = None) -> bytes:
+        """A part of an object, if its ETag still is `version`."""
+        with self._explained("read", span.path):
+            options: obstore.GetOptions = {"range": (span.start, span.end)}
+            if version is not None:
+                options["if_match"] = version
+            got = obstore.get(self._store, self._prefix + span.path, options=options)
+            return bytes(got.bytes())
 
     def open(self, path: str) -> BinaryIO:
         """An object to read and seek in, fetched in large ranges."""
@@ -191,13 +315,6 @@ class Bucket:
             head = obstore.head(self._store, self._prefix + path)
         ranges = _Ranges(self, path, head["size"], head["e_tag"])
         return io.BufferedReader(ranges, _READ_AHEAD_BYTES)
-
-    def read_range(self, path: str, start: int, end: int, etag: str | None) -> bytes:
-        """The bytes `start` to `end` (not included) of the object, if its ETag still is `etag`."""
-        with self._explained("read", path):
-            options: obstore.GetOptions = {"range": (start, end), "if_match": etag}
-            got = obstore.get(self._store, self._prefix + path, options=options)
-            return bytes(got.bytes())
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small object."""
@@ -218,6 +335,50 @@ class Bucket:
         ):
             yield cast(BinaryIO, upload)
 
+    def join(self, path: str, spans: Sequence[Span]) -> None:
+        """Write an object out of parts of others, which S3 copies by itself.
+
+        Only what is shorter than S3's smallest part comes through this machine.
+        """
+        total = sum(span.length for span in spans)
+        smallest = max(_SMALLEST_PART, 2 * total // _MOST_PARTS)
+        if total < smallest:
+            self.write(path, b"".join(map(self.read_span, spans)))
+            return
+        key = self._prefix + path
+        with self._explained("write", path):
+            upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
+            whole = {"Bucket": self._bucket, "Key": key, "UploadId": upload["UploadId"]}
+            try:
+                parts = [
+                    {"PartNumber": number, "ETag": self._upload(part, whole, number)}
+                    for number, part in enumerate(parts_of(spans, smallest), start=1)
+                ]
+                self._client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
+            except BaseException:
+                self._client.abort_multipart_upload(**whole)
+                raise
+
+    def _upload(self, part: Sequence[Span], whole: Any, number: int) -> str:
+        """Upload one part: a copy of its only span, or the short ones of several."""
+        if len(part) == 1:
+            (span,) = part
+            copied = self._client.upload_part_copy(
+                **whole,
+                PartNumber=number,
+                CopySource={"Bucket": self._bucket, "Key": self._prefix + span.path},
+                CopySourceRange=f"bytes={span.start}-{span.end - 1}",
+            )
+            return copied["CopyPartResult"]["ETag"]
+        body = b"".join(map(self.read_span, part))
+        return self._client.upload_part(**whole, PartNumber=number, Body=body)["ETag"]
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove objects."""
+        for path in paths:
+            with self._explained("remove", path):
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+
     @contextmanager
     def _explained(self, deed: str, path: str) -> Iterator[None]:
         """Turn the clients' errors into a sentence. A missing object stays FileNotFoundError."""
@@ -226,6 +387,34 @@ class Bucket:
         except (ClientError, BotoCoreError, ObstoreError) as error:
             cause = str(error).splitlines()[0]
             raise StorageTrouble(f"Could not {deed} {self.url}{path}: {cause}") from error
+
+
+def parts_of(spans: Iterable[Span], smallest: int) -> Iterator[list[Span]]:
+    """The spans, in their order, as the parts of a multipart upload.
+
+    Every part but the last has at least `smallest` bytes; one of a single span is at most as long
+    as S3 copies in one request, one of several is shorter than twice `smallest`.
+    """
+    short: list[Span] = []
+    missing = smallest
+    for span in spans:
+        start = span.start
+        if short:
+            start = min(span.end, start + missing)
+            short.append(Span(span.path, span.start, start))
+            missing -= start - span.start
+            if missing == 0:
+                yield short
+                short, missing = [], smallest
+        while span.end - start >= smallest:
+            end = min(span.end, start + _LARGEST_COPY)
+            yield [Span(span.path, start, end)]
+            start = end
+        if start < span.end:
+            short.append(Span(span.path, start, span.end))
+            missing -= span.end - start
+    if short:
+        yield short
 
 
 class _Ranges(io.RawIOBase):
@@ -256,7 +445,7 @@ class _Ranges(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        data = self._bucket.read_range(self._path, self._position, end, self._etag)
+        data = self._bucket.read_span(Span(self._path, self._position, end), self._etag)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

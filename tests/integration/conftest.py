@@ -46,8 +46,8 @@ def cloud(new_cloud: Callable[[], Cloud]) -> Cloud:
 def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
     """Run a job that fails; its sentence, after checking that it stands in all three places."""
 
-    def run(source: object, destination: Path, exit_code: int = 1) -> str:
-        assert job(source, destination) == exit_code
+    def run(source: object, destination: Path, *more: str, exit_code: int = 1) -> str:
+        assert job(source, destination, *more) == exit_code
         sentence = capsys.readouterr().err.splitlines()[-1]
         assert json.loads((destination / "failure.json").read_text()) == {"message": sentence}
         (logged,) = [json.loads(line) for line in caplog.messages if line.startswith("{")]

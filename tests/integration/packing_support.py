@@ -1,5 +1,6 @@
 """Small datasets and the packing job that is run on them."""
 
+import hashlib
 import json
 import tarfile
 import zipfile
@@ -13,6 +14,7 @@ from PIL import Image
 
 from batch_prep.__main__ import main
 from batch_prep.storage import folder
+from droplens.recordio import read_records
 
 BUCKET = "pictures"
 Files = dict[str, bytes]
@@ -74,3 +76,27 @@ def job(source: object, destination: object, *more: str) -> int:
 def manifest(url: object) -> dict[str, Any]:
     read: dict[str, Any] = json.loads(folder(str(url)).read("dataset.json"))
     return read
+
+
+CHANNEL_FILES = tuple(
+    f"{channel}/{channel}.{suffix}"
+    for channel in ("train", "validation")
+    for suffix in ("rec", "idx", "lst")
+)
+
+
+def digests(url: object) -> dict[str, str]:
+    """The SHA-256 of every file that training reads."""
+    place = folder(str(url))
+    return {path: hashlib.sha256(place.read(path)).hexdigest() for path in CHANNEL_FILES}
+
+
+def contents(url: object) -> list[tuple[str, str]]:
+    """Every packed picture in both channels: its class, and the SHA-256 of its JPEG."""
+    place = folder(str(url))
+    classes = json.loads(place.read("classes.json"))
+    return sorted(
+        (classes[int(record.label)], hashlib.sha256(record.payload).hexdigest())
+        for channel in ("train", "validation")
+        for record in read_records(BytesIO(place.read(f"{channel}/{channel}.rec")))
+    )

@@ -1,121 +1,145 @@
 """From what was packed to a labelled dataset, and the sentences where there is none."""
 
+import hashlib
+
+import numpy as np
 import pytest
 
-from batch_prep.dataset import Conflict, Dataset, Duplicate, assemble
-from batch_prep.entries import Refused
+from batch_prep.dataset import Dataset, Table, assemble, check_classes
 from batch_prep.errors import JobError
-from batch_prep.pack import Packed, Picture
+from batch_prep.fingerprint import FINGERPRINT_BYTES
+from batch_prep.pieces import PackedPicture, Skipped
 
 BAD = "image.unreadable"
 
 
-def picture(name: str, digest: str | None = None) -> Picture:
-    return Picture(name, tuple(name.split("/")), digest or f"digest of {name}", 0, 1, False)
+def looks(number: int) -> bytes:
+    """A fingerprint like no other one."""
+    waves = np.random.default_rng(number).normal(size=FINGERPRINT_BYTES)
+    return np.rint(waves * 127 / np.linalg.norm(waves)).astype(np.int8).tobytes()
 
 
-def skipped(name: str, code: str = BAD, reason: str = "the file is empty (0 bytes)") -> Refused:
-    return Refused(name, tuple(name.split("/")) if code != "member.path" else (), code, reason)
+def table(*pictures: tuple[str, str, str], same_looks: str = "") -> np.ndarray:
+    """Rows of (file content, class, channel); those whose content is in `same_looks` look alike."""
+    rows = Table()
+    for number, (content, label, channel) in enumerate(pictures):
+        fingerprint = looks(999) if content in same_looks.split() else looks(number)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        rows.add(
+            0,
+            PackedPicture(
+                id=number,
+                name=f"{label}/{number}.jpg",
+                label="abc".index(label),
+                channel=channel,
+                sha256=digest,
+                fingerprint=fingerprint,
+                start=10 * number,
+                end=10 * number + 10,
+                size=5,
+                width=4,
+                height=3,
+                upscaled=False,
+            ),
+        )
+    return rows.rows()
 
 
-def dataset_of(*entries: Picture | Refused, folders: tuple[str, ...] = ()) -> Dataset:
-    packed = Packed(
-        [entry for entry in entries if isinstance(entry, Picture)],
-        [entry for entry in entries if isinstance(entry, Refused)],
-        {tuple(folder.split("/")) for folder in folders},
-    )
-    return assemble(packed, max_bad=0.5)
+def dataset_of(rows: np.ndarray, *skipped: Skipped, classes: str = "ab") -> Dataset:
+    dataset = assemble(list(classes), rows, list(skipped), max_bad=0.5)
+    names = {row: f"{classes[rows['label'][row]]}/{row}.jpg" for row in range(len(rows))}
+    check_classes(dataset, names)
+    return dataset
 
 
-def names(dataset: Dataset) -> dict[str, list[str]]:
-    return {name: [one.name for one in dataset.pictures[name]] for name in dataset.classes}
+GOOD = (
+    ("1", "a", "train"),
+    ("2", "a", "validation"),
+    ("3", "b", "train"),
+    ("4", "b", "validation"),
+)
 
 
-def test_the_top_folder_is_the_class_however_deep_the_picture_lies() -> None:
-    dataset = dataset_of(picture("b/x.jpg"), picture("a/deep/er/y.jpg"))
-    assert names(dataset) == {"a": ["a/deep/er/y.jpg"], "b": ["b/x.jpg"]}
+def test_sound_pictures_all_stay() -> None:
+    dataset = dataset_of(table(*GOOD))
+    assert dataset.kept.all()
+    assert not dataset.duplicates + dataset.conflicts + dataset.near + dataset.near_conflicts
+    assert dataset.count(dataset.in_channel("train")) == [1, 1]
 
 
-def test_classes_are_numbered_by_their_sorted_names() -> None:
-    # '-' sorts before '/', so by path "cat-2/x" would come before "cat/x".
-    dataset = dataset_of(picture("cat-2/x.jpg"), picture("cat/x.jpg"), picture("Dog/x.jpg"))
-    assert dataset.classes == ["Dog", "cat", "cat-2"]
+def test_of_equal_files_in_one_class_the_first_stays() -> None:
+    rows = table(*GOOD, ("2", "a", "train"), ("2", "a", "validation"))
+    dataset = dataset_of(rows)
+    assert dataset.duplicates == [[1, 4, 5]]
+    assert dataset.kept.tolist() == [True] * 4 + [False, False]
 
 
-def test_one_folder_around_the_class_folders_is_looked_through() -> None:
-    dataset = dataset_of(
-        picture("cars/a/x.jpg"), picture("cars/b/y.jpg"), skipped("cars/b/z.jpg"), folders=("cars",)
-    )
-    assert names(dataset) == {"a": ["cars/a/x.jpg"], "b": ["cars/b/y.jpg"]}
-    assert [entry.name for entry in dataset.skipped["b"]] == ["cars/b/z.jpg"]
+def test_equal_files_in_two_classes_are_all_left_out() -> None:
+    dataset = dataset_of(table(*GOOD, ("x", "a", "train"), ("x", "b", "validation")))
+    assert dataset.conflicts == [[4, 5]]
+    assert dataset.labels([4, 5]) == ["a", "b"]
+    assert dataset.kept.tolist() == [True] * 4 + [False, False]
 
 
-def test_files_beside_wrapped_class_folders_are_ignored() -> None:
-    dataset = dataset_of(
-        picture("cars/a/x.jpg"), picture("cars/b/y.jpg"), skipped("cars/broken.jpg")
-    )
-    assert dataset.skipped == {}
+def test_alike_pictures_are_never_on_both_sides_of_the_split() -> None:
+    rows = table(*GOOD, ("x", "a", "train"), ("y", "a", "validation"), same_looks="x y")
+    dataset = dataset_of(rows)
+    assert dataset.near == [[4, 5]]
+    assert dataset.kept.tolist() == [True] * 5 + [False]
 
 
-def test_one_class_is_too_few() -> None:
-    with pytest.raises(JobError, match=r"one class \('a'\), but a classifier needs at least two"):
-        dataset_of(picture("a/x.jpg"), picture("a/deep/y.jpg"))
+def test_alike_pictures_on_one_side_stay() -> None:
+    rows = table(*GOOD, ("x", "a", "validation"), ("y", "a", "validation"), same_looks="x y")
+    dataset = dataset_of(rows)
+    assert dataset.near == [[4, 5]]
+    assert dataset.kept.all()
 
 
-def test_a_folder_with_nothing_in_it_is_an_empty_class() -> None:
-    with pytest.raises(JobError, match=r"The class 'c' has no readable picture: its folder is em"):
-        dataset_of(picture("a/x.jpg"), picture("b/x.jpg"), folders=("a", "b", "c"))
-
-
-def test_a_class_without_a_readable_picture_is_named_with_the_first_reason() -> None:
-    with pytest.raises(JobError) as raised:
-        dataset_of(picture("a/x.jpg"), picture("b/x.jpg"), skipped("c/1.jpg"), skipped("d/1.jpg"))
-    assert str(raised.value) == (
-        "The class 'c' (like 1 more) has no readable picture; the first of 1 skipped is c/1.jpg: "
-        "the file is empty (0 bytes)."
-    )
-
-
-def test_nothing_readable_is_said_so() -> None:
-    with pytest.raises(JobError, match=r"no readable picture; the first of 2 skipped is a/x\.jpg:"):
-        dataset_of(skipped("a/x.jpg"), skipped("b/y.jpg"))
-    with pytest.raises(JobError, match=r"^The dataset has no readable picture\.$"):
-        dataset_of(folders=("a", "b"))
+def test_alike_pictures_in_two_classes_are_told() -> None:
+    rows = table(*GOOD, ("x", "a", "train"), ("y", "b", "validation"), same_looks="x y")
+    dataset = dataset_of(rows)
+    assert (dataset.near, dataset.near_conflicts) == ([], [[4, 5]])
+    assert dataset.kept.tolist() == [True] * 5 + [False]
 
 
 def test_too_many_bad_pictures_are_too_many() -> None:
-    good = [picture("a/x.jpg"), picture("b/y.jpg")]
-    bad = [skipped(f"a/bad{number}.jpg") for number in range(3)]
-    assert dataset_of(*good, *bad[:2]).classes == ["a", "b"]
-    with pytest.raises(JobError, match=r"3 of 5 pictures \(60%\) cannot .* the 50%"):
-        dataset_of(*good, *bad)
+    bad = [Skipped(f"a/{n}.jpg", "a", BAD, "the file is empty (0 bytes)") for n in range(5)]
+    with pytest.raises(JobError, match=r"5 of 9 pictures \(56%\) cannot be used.*a/0\.jpg: the fi"):
+        dataset_of(table(*GOOD), *bad)
 
 
-@pytest.mark.parametrize("code", ["file.not_a_picture", "member.link", "member.path"])
-def test_what_was_never_a_picture_is_not_counted_as_a_bad_one(code: str) -> None:
-    others = [skipped(f"a/other{number}.txt", code) for number in range(9)]
-    dataset = dataset_of(picture("a/x.jpg"), picture("b/y.jpg"), *others)
-    assert dataset.classes == ["a", "b"]
-    assert sum(map(len, dataset.skipped.values())) == 9
+def test_what_is_no_picture_does_not_count_as_a_bad_one() -> None:
+    other = [Skipped(f"a/{n}.txt", "a", "file.not_a_picture", "?") for n in range(50)]
+    assert dataset_of(table(*GOOD), *other).kept.all()
 
 
-def test_the_same_file_twice_in_a_class_is_kept_once_under_the_first_name() -> None:
-    dataset = dataset_of(picture("a/2.jpg", "same"), picture("a/1.jpg", "same"), picture("b/x.jpg"))
-    assert names(dataset) == {"a": ["a/1.jpg"], "b": ["b/x.jpg"]}
-    assert dataset.duplicates == [Duplicate("a/2.jpg", "a/1.jpg", "a")]
+def test_a_class_of_bad_pictures_only_is_named_with_the_first() -> None:
+    with pytest.raises(JobError, match=r"class 'c' has no readable picture; the first of 1 skipp"):
+        dataset_of(table(*GOOD), Skipped("c/x.jpg", "c", BAD, "?"), classes="abc")
 
 
-def test_the_same_file_in_two_classes_is_left_out_of_both() -> None:
-    dataset = dataset_of(
-        picture("a/1.jpg", "same"),
-        picture("b/1.jpg", "same"),
-        picture("a/x.jpg"),
-        picture("b/x.jpg"),
-    )
-    assert names(dataset) == {"a": ["a/x.jpg"], "b": ["b/x.jpg"]}
-    assert dataset.conflicts == [Conflict("b/1.jpg", "a/1.jpg", ["a", "b"])]
+def test_a_class_without_a_file_is_named() -> None:
+    with pytest.raises(JobError, match=r"The class 'c' has no readable picture: its folder is em"):
+        dataset_of(table(*GOOD), classes="abc")
 
 
-def test_a_class_that_only_has_another_ones_pictures_is_named() -> None:
-    with pytest.raises(JobError, match=r"'b' has no picture of its own: b/1\.jpg is the same file"):
-        dataset_of(picture("a/1.jpg", "same"), picture("b/1.jpg", "same"), picture("a/x.jpg"))
+def test_a_class_with_nothing_left_to_train_on_is_named() -> None:
+    rows = table(*GOOD, ("5", "c", "validation"))
+    with pytest.raises(JobError, match=r"The class 'c' has no readable picture to train on; the f"):
+        dataset_of(rows, Skipped("c/x.jpg", "c", BAD, "?"), classes="abc")
+
+
+def test_a_class_whose_pictures_all_lie_elsewhere_too_is_named_with_one() -> None:
+    rows = table(*GOOD, ("1", "c", "train"))
+    with pytest.raises(JobError, match=r"The class 'a' .*: c/4\.jpg is the same file as a/0\.jpg"):
+        dataset_of(rows, classes="abc")
+
+
+def test_nothing_to_validate_with_is_said() -> None:
+    with pytest.raises(JobError, match="nothing to validate with"):
+        dataset_of(table(("1", "a", "train"), ("2", "b", "train")))
+
+
+def test_nothing_at_all_is_said() -> None:
+    with pytest.raises(JobError, match=r"^The dataset has no readable picture\.$"):
+        dataset_of(table())

@@ -1,0 +1,113 @@
+"""Shards become one dataset: what must go is left out, the rest is copied together, S3 to S3.
+
+The manifest dataset.json is written last: it makes the dataset complete.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+
+from batch_prep.dataset import Dataset, Table, assemble, check_classes
+from batch_prep.options import Options
+from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
+from batch_prep.plan import CHANNELS
+from batch_prep.records import ChannelLists, Written, write_small
+from batch_prep.report import manifest
+from batch_prep.storage import Folder, Span
+
+MANIFEST = "dataset.json"
+CLASSES = "classes.json"
+
+_LOG = logging.getLogger(__name__)
+
+
+def join(options: Options, destination: Folder, shards: int) -> None:
+    """Join so many packed shards. Raises JobError where they make no dataset."""
+    started = time.monotonic()
+    packed, classes = packed_shards(destination, shards)
+    dataset = _read(destination, packed, classes, options.max_bad)
+    names = _names(destination, packed, dataset)
+    check_classes(dataset, names)
+    written = dict(_write_channels(destination, packed, dataset))
+    written[CLASSES] = write_small(destination, CLASSES, to_json(classes))
+    report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
+    destination.write(MANIFEST, to_json(report))
+    destination.remove(chain.from_iterable(shard.paths() for shard in packed))
+    counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())
+    _LOG.info("packed classes=%d %s", len(classes), counts)
+
+
+def to_json(value: object) -> bytes:
+    """As the files of a dataset have it."""
+    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _read(
+    destination: Folder,
+    shards: Iterable[Shard],
+    classes: list[str],
+    max_bad: float,
+) -> Dataset:
+    table, skipped = Table(), []
+    for shard in shards:
+        for row in shard.report(destination):
+            if isinstance(row, Skipped):
+                skipped.append(row)
+            else:
+                table.add(shard.number, row)
+    skipped.sort(key=lambda one: (one.label, one.name))
+    return assemble(classes, table.rows(), skipped, max_bad)
+
+
+def _pictures(destination: Folder, shards: Iterable[Shard]) -> Iterator[PackedPicture]:
+    for shard in shards:
+        for row in shard.report(destination):
+            if isinstance(row, PackedPicture):
+                yield row
+
+
+def _names(destination: Folder, shards: Iterable[Shard], dataset: Dataset) -> dict[int, str]:
+    """The names of the pictures, by row, that are told of one by one."""
+    told = set(
+        chain.from_iterable(
+            chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
+        )
+    )
+    if not told:
+        return {}
+    rows = enumerate(_pictures(destination, shards))
+    return {row: picture.name for row, picture in rows if row in told}
+
+
+def _write_channels(
+    destination: Folder, shards: Sequence[Shard], dataset: Dataset
+) -> Iterator[tuple[str, Written]]:
+    for channel in CHANNELS:
+        path = f"{channel}/{channel}"
+        rows = dataset.rows[dataset.in_channel(channel)]
+        spans = [
+            Span(shards[shard].path(f"{channel}.rec"), start, end)
+            for shard, start, end in _runs(rows)
+        ]
+        destination.join(f"{path}.rec", spans)
+        yield f"{path}.rec", Written(sum(span.length for span in spans), None)
+        with ChannelLists(destination, path) as lists:
+            for row, picture in enumerate(_pictures(destination, shards)):
+                if dataset.kept[row] and picture.channel == channel:
+                    lists.add(picture)
+        yield from lists.written()
+
+
+def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Shard, start and end of the stretches in which these records follow each other."""
+    if not len(rows):
+        return
+    broken = (rows["shard"][1:] != rows["shard"][:-1]) | (rows["start"][1:] != rows["end"][:-1])
+    firsts = np.flatnonzero(np.r_[True, broken])
+    lasts = np.r_[firsts[1:] - 1, len(rows) - 1]
+    for first, last in zip(firsts, lasts, strict=True):
+        yield int(rows["shard"][first]), int(rows["start"][first]), int(rows["end"][last])

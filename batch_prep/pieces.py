@@ -1,0 +1,165 @@
+"""What the packing of one shard leaves for the join: a piece of each channel, and a report.
+
+All of it lies below work/ in the destination. done.json is written last: a shard that has it is
+complete and need not be packed again.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from batch_prep.entries import Refused
+from batch_prep.errors import JobError
+from batch_prep.plan import CHANNELS, Plan, Planned
+from batch_prep.prepare import Prepared
+from batch_prep.storage import Folder
+from droplens.recordio import RecordWriter
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPicture:
+    """A picture in a piece. start, end: its record's bytes there; size: of its file in bytes."""
+
+    id: int
+    name: str
+    label: int
+    channel: str
+    sha256: str
+    fingerprint: bytes
+    start: int
+    end: int
+    size: int
+    width: int
+    height: int
+    upscaled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What was not packed. label: the name of its class, "" for none; code, reason: why."""
+
+    name: str
+    label: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Where one shard's files are, number `number` of `count`."""
+
+    number: int
+    count: int
+
+    def path(self, name: str) -> str:
+        """The path of one of its files, from the destination."""
+        return f"work/{self.number:05}-of-{self.count:05}/{name}"
+
+    def paths(self) -> Iterator[str]:
+        """All of them, done.json first: without it, nobody takes the others for complete."""
+        for name in ("done.json", "report.jsonl", *(f"{channel}.rec" for channel in CHANNELS)):
+            yield self.path(name)
+
+    def done(self, place: Folder) -> dict[str, Any] | None:
+        """What done.json says, or None where the shard is not complete."""
+        path = self.path("done.json")
+        return dict(json.loads(place.read(path))) if place.exists(path) else None
+
+    def report(self, place: Folder) -> Iterator[PackedPicture | Skipped]:
+        """Every picture in the order of the records, and whatever was skipped."""
+        with place.open(self.path("report.jsonl")) as lines:
+            for line in lines:
+                row = json.loads(line)
+                if len(row) == len(Skipped.__slots__):
+                    yield Skipped(*row)
+                else:
+                    row[5] = base64.b64decode(row[5])
+                    yield PackedPicture(*row)
+
+
+class ShardWriter:
+    """Writes one shard's files while its context is open."""
+
+    def __init__(self, place: Folder, shard: Shard) -> None:
+        self._place = place
+        self._shard = shard
+        self._files = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._report = self._open("report.jsonl")
+        self._records = {
+            channel: RecordWriter(self._open(f"{channel}.rec"), None) for channel in CHANNELS
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._files.__exit__(kind, error, trace)
+
+    def _open(self, name: str) -> BinaryIO:
+        return self._files.enter_context(self._place.writer(self._shard.path(name)))
+
+    def add(self, planned: Planned, prepared: Prepared, sha256: str) -> None:
+        """Write a picture's record, and its line in the report."""
+        records = self._records[planned.channel]
+        start = records.write(planned.id, planned.label, prepared.jpeg)
+        picture = planned.picture
+        self._line(
+            planned.id,
+            picture.name,
+            planned.label,
+            planned.channel,
+            sha256,
+            base64.b64encode(prepared.fingerprint).decode(),
+            start,
+            records.bytes,
+            picture.size,
+            prepared.width,
+            prepared.height,
+            prepared.upscaled,
+        )
+
+    def skip(self, label: str, refused: Refused) -> None:
+        """Write why something is not packed."""
+        self._line(refused.name, label, refused.code, refused.reason)
+
+    def _line(self, *row: object) -> None:
+        self._report.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+
+def mark_done(place: Folder, shard: Shard, plan: Plan) -> None:
+    """Say that every file of the shard is there."""
+    done = {
+        "classes": plan.classes,
+        "dataset": plan.dataset,
+        "shard": plan.shard,
+    }
+    place.write(shard.path("done.json"), json.dumps(done).encode())
+
+
+def packed_shards(place: Folder, count: int) -> tuple[list[Shard], list[str]]:
+    """All shards, and the classes that they agree on.
+
+    Raises JobError where a shard is missing, or where they were not planned on the same dataset.
+    """
+    shards = [Shard(number, count) for number in range(count)]
+    found = [shard.done(place) for shard in shards]
+    missing = [shard.number for shard, done in zip(shards, found, strict=True) if done is None]
+    if missing:
+        raise JobError(
+            f"Shard {missing[0]} of {count} was not packed ({len(missing)} are missing)."
+        )
+    complete = [done for done in found if done is not None]
+    if len({done["dataset"] for done in complete}) > 1:
+        raise JobError(
+            "The dataset changed while it was being packed: complete it again by a new _READY."
+        )
+    return shards, complete[0]["classes"]

@@ -1,0 +1,158 @@
+"""Order, number and channel of every picture: exact, stratified, and the same for any shards."""
+
+import itertools
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_prep.entries import Entry, File, FolderSeen, Refused
+from batch_prep.errors import JobError
+from batch_prep.plan import Crowded, Plan, plan
+
+
+def file(path: str, version: str = "") -> File:
+    return File(path, tuple(path.split("/")), lambda: b"", 1, version)
+
+
+def files(label: str, count: int) -> list[Entry]:
+    return [file(f"{label}/{number}.jpg") for number in range(count)]
+
+
+def planned(
+    entries: list[Entry],
+    *,
+    validation: float = 0.2,
+    seed: int = 0,
+    listed: bool = False,
+    shard: int = 0,
+    shards: int = 1,
+) -> Plan:
+    return plan(
+        partial(iter, entries),
+        listed=listed,
+        validation=validation,
+        seed=seed,
+        shard=shard,
+        shards=shards,
+    )
+
+
+def held_out(done: Plan) -> set[str]:
+    return {one.picture.name for one in done.pictures if one.channel == "validation"}
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    st.floats(0.01, 0.5),
+    st.integers(0, 3),
+)
+def test_every_class_gives_its_share(counts: list[int], share: float, seed: int) -> None:
+    entries = [one for place, count in enumerate(counts) for one in files(str(place), count)]
+    done = planned(entries, validation=share, seed=seed)
+    assert [one.id for one in done.pictures] == list(range(sum(counts)))
+    for label, count in enumerate(counts):
+        channels = [one.channel for one in done.pictures if one.label == label]
+        assert len(channels) == count
+        assert channels.count("validation") == min(max(1, round(count * share)), count - 1)
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=4), st.integers(1, 9), st.randoms())
+def test_shards_in_any_number_plan_the_same(counts: list[int], shards: int, order: object) -> None:
+    entries = [one for place, count in enumerate(counts) for one in files(str(place), count)]
+    entries.append(Refused("1/x.txt", ("1", "x.txt"), "file.not_a_picture", "?"))
+    whole = planned(entries)
+    order.shuffle(entries)  # type: ignore[attr-defined]
+    parts = [planned(entries, shard=number, shards=shards) for number in range(shards)]
+    assert list(itertools.chain.from_iterable(part.pictures for part in parts)) == whole.pictures
+    assert list(itertools.chain.from_iterable(part.skipped for part in parts)) == whole.skipped
+    assert {part.dataset for part in parts} == {whole.dataset}
+    assert {tuple(part.classes) for part in parts} == {tuple(whole.classes)}
+
+
+def test_a_picture_more_moves_no_other_one() -> None:
+    fewer = held_out(planned(files("a", 30) + files("b", 20)))
+    more = held_out(planned(files("a", 31) + files("b", 20)))
+    assert len(fewer ^ more) <= 2  # the new one in, and at the border one for it
+
+
+def test_another_seed_gives_another_split_and_order() -> None:
+    one, other = (planned(files("a", 30) + files("b", 20), seed=seed) for seed in (0, 1))
+    assert held_out(one) != held_out(other)
+    assert [picture.picture.name for picture in one.pictures] != [
+        picture.picture.name for picture in other.pictures
+    ]
+    assert one.dataset != other.dataset
+
+
+def test_the_classes_are_mixed_in_the_order_of_the_records() -> None:
+    labels = [one.label for one in planned(files("a", 50) + files("b", 50)).pictures]
+    changes = sum(one != other for one, other in itertools.pairwise(labels))
+    assert changes > 20
+
+
+def test_classes_are_numbered_by_their_sorted_names() -> None:
+    # '-' sorts before '/', so by path "cat-2/x" would come before "cat/x".
+    done = planned([file("cat-2/x.jpg"), file("cat/x.jpg"), file("Dog/deep/er/x.jpg")])
+    assert done.classes == ["Dog", "cat", "cat-2"]
+    labels = {one.picture.name: one.label for one in done.pictures}
+    assert labels == {"Dog/deep/er/x.jpg": 0, "cat/x.jpg": 1, "cat-2/x.jpg": 2}
+
+
+def test_one_folder_around_the_class_folders_is_looked_through() -> None:
+    refused = Refused("cars/b/z.jpg", ("cars", "b", "z.jpg"), "image.too_large", "?")
+    beside = Refused("cars/x.txt", ("cars", "x.txt"), "file.not_a_picture", "?")
+    wrapped = [FolderSeen(("cars",)), file("cars/a/x.jpg"), file("cars/b/y.jpg"), refused, beside]
+    done = planned(wrapped)
+    assert done.classes == ["a", "b"]
+    assert done.skipped == [("b", refused)]
+    bare = planned([file("a/x.jpg"), file("b/y.jpg")])
+    assert [one.id for one in done.pictures] == [one.id for one in bare.pictures]
+    assert {one.picture.parts[-1] for one in done.pictures} == {"x.jpg", "y.jpg"}
+
+
+def test_a_list_of_class_folders_gives_the_order_that_the_folders_have() -> None:
+    folders = files("a", 20) + files("b", 20)
+    labelled: list[Entry] = [
+        File(one.name, (one.parts[0], *one.parts), one.read, one.size)
+        for one in folders
+        if isinstance(one, File)
+    ]
+    listed = planned(labelled, listed=True)
+    assert [one.picture.name for one in listed.pictures] == [
+        one.picture.name for one in planned(folders).pictures
+    ]
+    assert held_out(listed) == held_out(planned(folders))
+
+
+def test_a_folder_with_nothing_in_it_is_a_class() -> None:
+    done = planned([file("a/x.jpg"), file("b/x.jpg"), FolderSeen(("c",))])
+    assert done.classes == ["a", "b", "c"]
+
+
+def test_one_class_is_too_few() -> None:
+    with pytest.raises(JobError, match=r"one class \('a'\), but a classifier needs at least two"):
+        planned([file("a/x.jpg"), file("a/deep/y.jpg")])
+
+
+def test_a_changed_picture_changes_its_shard_only() -> None:
+    before = files("a", 30) + files("b", 30)
+    after = [file("a/0.jpg", "changed"), *before[1:]]
+    parts = [
+        (planned(before, shard=n, shards=4), planned(after, shard=n, shards=4)) for n in range(4)
+    ]
+    assert sum(one.shard != other.shard for one, other in parts) == 1
+    assert all(one.dataset == other.dataset for one, other in parts)
+
+
+def test_a_shard_with_too_many_names_says_how_many_pictures_there_are() -> None:
+    with pytest.raises(Crowded) as crowded:
+        plan(
+            partial(iter, files("a", 30) + files("b", 31)),
+            listed=False,
+            validation=0.2,
+            seed=0,
+            most=20,
+        )
+    assert crowded.value.pictures == 61
