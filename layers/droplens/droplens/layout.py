@@ -42,6 +42,12 @@ class DatasetSource:
     classifier: str
     key: str
 
+    @property
+    def folder(self) -> str | None:
+        """The prefix that holds its pictures one by one, or None for an archive."""
+        folder, slash, name = self.key.rpartition("/")
+        return folder + slash if not name or name in LABEL_LISTS else None
+
 
 def is_classifier_name(name: str) -> bool:
     """Whether `name` can be a classifier: lower-case letters, digits and '-', at most 31."""
