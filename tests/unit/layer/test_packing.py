@@ -12,6 +12,7 @@ from droplens import layout, packing
 from droplens.events import ObjectCreated
 from droplens.runs import RunKey, Runs, Status
 from droplens.settings import PackingSettings
+from droplens.storage import Bucket, ListedObject
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.made import crash_in
 
@@ -235,30 +236,30 @@ def test_listed_pictures_are_counted_and_an_archive_is_one_job(
     assert len(cloud.batch.jobs) == jobs
 
 
+class Endless(Bucket):
+    """A bucket whose listing never ends. listed: how many objects of it were taken."""
+
+    listed = 0
+
+    def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
+        for number in count():
+            self.listed += 1
+            yield ListedObject(f"{prefix}{start_after}{number}", "etag", 1)
+
+
 def test_counting_stops_at_what_fills_the_largest_array(cloud: Cloud) -> None:
-    listed: list[str] = []
-
-    class Endless:
-        def entries(self, prefix: str) -> Iterator[str]:
-            for number in count():
-                listed.append(f"{prefix}{number}")
-                yield listed[-1]
-
+    bucket = Endless(cloud.s3, BUCKET)
     source = layout.DatasetSource("cars", "datasets/cars/")
-    assert packing.count_shards(Endless(), source, SETTINGS) == 4  # type: ignore[arg-type]
-    assert len(listed) == 16
-    # Or when the time is up, of which each listed object takes a second here.
-    ticks = count()
-    patient = dataclasses.replace(SETTINGS, pictures_per_packing_job=10_000)
-    listed.clear()
-    shards = packing.count_shards(
-        Endless(),
-        source,
-        patient,
-        lambda: float(next(ticks)),  # type: ignore[arg-type]
-    )
-    assert shards == 4
-    assert len(listed) == packing.COUNTING_SECONDS + 1
+    assert packing.count_shards(bucket, source, SETTINGS) == 4
+    assert bucket.listed == 16
+
+
+def test_a_dataset_that_takes_too_long_to_count_fills_the_largest_array(cloud: Cloud) -> None:
+    bucket, ticks = Endless(cloud.s3, BUCKET), count()
+    source = layout.DatasetSource("cars", "datasets/cars/")
+    settings = dataclasses.replace(SETTINGS, pictures_per_packing_job=10_000)
+    assert packing.count_shards(bucket, source, settings, lambda: float(next(ticks))) == 4
+    assert bucket.listed == packing.COUNTING_SECONDS + 1
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
