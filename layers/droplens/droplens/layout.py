@@ -5,7 +5,7 @@ datasets/<classifier>.zip|.tar|...   or one archive of class folders
 datasets/<classifier>/labels.csv|... or a list that labels the pictures, put there last
 input/[<classifier>/]...             pictures to classify
 results/<classifier>/....json        one answer per picture
-packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json
+packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
 """
