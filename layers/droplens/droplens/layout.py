@@ -79,6 +79,11 @@ def packed_prefix(classifier: str, run_id: str) -> str:
     return f"{PACKED}{classifier}/{run_id}/"
 
 
+def shards_prefix(classifier: str, run_id: str) -> str:
+    """Where batch_prep keeps the shards of a dataset until it has joined them."""
+    return f"{packed_prefix(classifier, run_id)}work/"
+
+
 def training_prefix(classifier: str, run_id: str) -> str:
     """Where SageMaker writes a run's artefacts and checkpoints."""
     return f"{TRAINING}{classifier}/{run_id}/"

@@ -87,7 +87,18 @@ class Reporter:
         self.failures.fail(
             packed.run, Stage.PACK, code, f"{message} ({reason})" if message else reason
         )
+        self._remove_shards(packed.run)
         return packed.run
+
+    def _remove_shards(self, run: RunKey) -> None:
+        """Shards that nobody will join.
+
+        The children of an array go on writing when one has failed; the array's own event comes
+        after all of them.
+        """
+        if self._ended_badly(run):
+            deleted = self.bucket.delete_below(layout.shards_prefix(run.classifier, run.run_id))
+            logger.info("shards removed", objects=deleted)
 
     def _first_cause(self, packed: events.PackingEnded) -> events.PackingEnded:
         """The failure of an array's child where `packed` only failed because of it.
@@ -192,9 +203,12 @@ class Reporter:
 
     def _remove_if_failed(self, run: RunKey, endpoint: str) -> None:
         """A failed run's endpoint helps nobody and may be billed by the hour."""
-        record = self.runs.get(run)
-        if record is not None and record.status in (Status.FAILED, Status.REFUSED):
+        if self._ended_badly(run):
             hosting.remove_endpoint(self.sagemaker, endpoint)
+
+    def _ended_badly(self, run: RunKey) -> bool:
+        record = self.runs.get(run)
+        return record is not None and record.status in (Status.FAILED, Status.REFUSED)
 
 
 def run_of_resource(

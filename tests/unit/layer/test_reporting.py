@@ -143,6 +143,31 @@ def test_a_shard_whose_container_never_ran_is_named_with_batch_s_reason(
     )
 
 
+def test_shards_that_nobody_will_join_are_removed_also_those_that_came_later(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    prefix = f"packed/cars/{RUN.run_id}/"
+    kept = {f"{prefix}failure.json", f"{prefix}train/train.rec", "packed/cars/other/work/a"}
+    for key in kept - {f"{prefix}failure.json"}:
+        in_shards.put(key)
+    in_shards.put(f"{prefix}failure.json", b'{"message": "why"}')
+    in_shards.put(f"{prefix}work/0-of-4/train.rec")
+    report(in_shards, recorded(repo_root, "batch-array-child-failed"))
+    assert set(in_shards.keys("packed/")) == kept
+    in_shards.put(f"{prefix}work/2-of-4/train.rec")
+    report(in_shards, recorded(repo_root, "batch-array-failed"))
+    assert set(in_shards.keys("packed/")) == kept
+
+
+def test_a_late_failure_leaves_the_shards_of_a_run_that_goes_on(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    in_shards.put(f"packed/cars/{RUN.run_id}/work/0-of-4/train.rec")
+    in_shards.runs().end(RUN, Status.LIVE)
+    report(in_shards, recorded(repo_root, "batch-array-child-failed"))
+    assert len(in_shards.keys("packed/")) == 1
+
+
 def test_an_array_that_was_ended_before_it_had_children_says_why(
     in_shards: Cloud, repo_root: Path
 ) -> None:
