@@ -134,7 +134,10 @@ def test_the_job_is_given_what_packing_asks_for(stack: Stack) -> None:
     }
     assert referred == job["Parameters"].keys()
     assert (given["--step"], given["--shards"]) == ("Ref::step", "Ref::shards")
-    assert (job["Parameters"]["step"], job["Parameters"]["shards"]) == (packing.WHOLE, "1")
+    assert (job["Parameters"]["step"], job["Parameters"]["shards"]) == (
+        packing.WHOLE,
+        packing.AS_NEEDED,
+    )
     assert given["--runs-table"] == variables(stack, "PrepareDataset")["RUNS_TABLE"]
     assert job["RetryStrategy"]["EvaluateOnExit"][0] == {"OnExitCode": "1", "Action": "EXIT"}
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WHOLE = "all"
 SHARD = "pack"
 JOIN = "join"
+# Its --shards where one job packs everything: as many, one after the other, as memory asks for.
+AS_NEEDED = "auto"
 
 # S3 lists some 7,000 objects a second, so this counts 200,000, and leaves the function's other
 # 90 seconds to whatever is slow on a bad day.
@@ -144,7 +146,7 @@ class _Jobs:
         else:
             shards = 1 if last is not None else count()
         if shards == 1:
-            return {"batch_job_id": last["jobId"] if last else self._submit(self._name, WHOLE, 1)}
+            return {"batch_job_id": last["jobId"] if last else self._submit(self._name, WHOLE)}
         array_id = (
             array["jobId"]
             if array
@@ -164,12 +166,12 @@ class _Jobs:
         jobs = answer["jobSummaryList"]
         return jobs[0] if jobs else None
 
-    def _submit(self, name: str, step: str, shards: int, **more: Any) -> str:
+    def _submit(self, name: str, step: str, shards: int | None = None, **more: Any) -> str:
         answer = self._batch.submit_job(
             jobName=name,
             jobQueue=self._settings.job_queue,
             jobDefinition=self._settings.job_definition,
-            parameters={**self._parameters, "step": step, "shards": str(shards)},
+            parameters={**self._parameters, "step": step, "shards": str(shards or AS_NEEDED)},
             **more,
         )
         return answer["jobId"]

@@ -83,7 +83,7 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
         "destination": f"s3://{BUCKET}/packed/cars/{run.run_id}/",
         "shorter_side": "256",
         "step": "all",
-        "shards": "1",
+        "shards": "auto",
     }
     assert "arrayProperties" not in job
     record = cloud.runs().get(run)
