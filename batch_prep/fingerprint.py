@@ -5,26 +5,41 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-_GRID = 16
-_KEPT = 8
-FINGERPRINT_BYTES = _KEPT * _KEPT
+_GRID = 32
+# The highest frequency kept, horizontal and vertical together: 12 half waves over the picture.
+_HIGHEST = 12
+# Below this standard deviation, in levels, there is nothing to tell a picture by.
+_FLAT = 2.0
+
+_FREQUENCY = np.add.outer(np.arange(_HIGHEST + 1), np.arange(_HIGHEST + 1))
+_KEPT = (_FREQUENCY > 0) & (_FREQUENCY <= _HIGHEST)
+_WEIGHT = _FREQUENCY[_KEPT].astype(np.float32)
+FINGERPRINT_BYTES = int(_KEPT.sum())
+# The largest of a photograph's numbers seldom passes a third of the whole length.
+_SCALE = 400
 
 
 def _cosines() -> np.ndarray:
     places = (np.arange(_GRID) + 0.5) * np.pi / _GRID
-    return np.cos(np.arange(_KEPT)[:, None] * places).astype(np.float32)
+    rows = np.cos(np.arange(_HIGHEST + 1)[:, None] * places)
+    rows[0] *= 0.5**0.5
+    return rows.astype(np.float32)
 
 
 _COSINES = _cosines()
 
 
 def fingerprint(picture: Image.Image) -> bytes:
-    """FINGERPRINT_BYTES bytes: int8, the low frequencies of a 16x16 thumbnail, less its mean."""
+    """FINGERPRINT_BYTES int8 of `picture`; all zero where it is flat, which is like nothing else.
+
+    The low frequencies (DCT) of its 32x32 grey thumbnail without the mean, brought to one length:
+    neither brightness nor contrast matters. Higher ones count for more, since photographs of
+    one subject share the lowest. Costs 0.1 ms for a picture of 384x256.
+    """
     small = picture.convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)
     levels = np.asarray(small, np.float32)
-    waves = _COSINES @ levels @ _COSINES.T
-    waves[0, 0] = 0
-    length = float(np.linalg.norm(waves))
-    if length == 0:
+    if levels.std() < _FLAT:
         return bytes(FINGERPRINT_BYTES)
-    return cast(bytes, np.rint(waves * (127 / length)).astype(np.int8).tobytes())
+    waves = (_COSINES @ levels @ _COSINES.T)[_KEPT] * _WEIGHT
+    scaled = np.rint(waves * (_SCALE / np.linalg.norm(waves)))
+    return cast(bytes, scaled.clip(-127, 127).astype(np.int8).tobytes())

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from demo import DemoError
 from demo.dataset import Picture
 from droplens import layout
-from droplens.runs import IN_PROGRESS, Status
+from droplens.runs import IN_PROGRESS, Status, packing_progress
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
@@ -301,12 +301,12 @@ class LogTail:
 
 def _news(item: Mapping[str, Any], log: LogTail | None) -> News:
     status = Status(item["status"])
-    progress = item.get("progress") or {}
+    progress = packing_progress(item)
     if log is not None:
         log.look()  # also after the training: its last lines come late
     done = total = None
-    if progress.get("stage") == status.value and progress.get("total"):
-        done, total = int(progress["done"]), int(progress["total"])
+    if status is Status.PACKING and progress is not None and progress.total:
+        done, total = progress.done, progress.total
     elif status is Status.TRAINING and log is not None:
         done, total = log.done, log.total
     return News(status, done, total, log.said if log else "", item)

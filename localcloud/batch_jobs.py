@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -297,7 +297,7 @@ class _Rooms:
 
     def __init__(self, vcpus_of: Callable[[str], float]):
         self._vcpus_of = vcpus_of
-        self._taken: Counter[str] = Counter()
+        self._taken: defaultdict[str, float] = defaultdict(float)
         self._changed = threading.Condition()
 
     @contextmanager

@@ -25,6 +25,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
@@ -60,10 +61,11 @@ class Run:
 
 
 class Bench:
-    """One corpus in one S3 server, and the commands that pack it."""
+    """One corpus in one S3 server, and the commands that pack it. folder: of their outputs."""
 
-    def __init__(self, pictures: Corpus, endpoint: str) -> None:
+    def __init__(self, pictures: Corpus, folder: Path, endpoint: str) -> None:
         self.pictures = pictures
+        self.folder = folder
         self._runs = 0
         # Nothing of the caller's: no profile, no proxy, no threads' number.
         self._environment = {
@@ -109,7 +111,7 @@ class Bench:
 
     def _folder(self, way: str) -> Path:
         self._runs += 1
-        folder = WORK / "runs" / f"{self._runs:03}-{way}"
+        folder = self.folder / f"{self._runs:03}-{way}"
         folder.mkdir(parents=True)
         return folder
 
@@ -117,19 +119,15 @@ class Bench:
 @contextmanager
 def bench(pictures: Corpus, latency_ms: float) -> Iterator[Bench]:
     """A server that holds the pictures, behind its relay; all of it is gone afterwards."""
-    shutil.rmtree(WORK / "runs", ignore_errors=True)
-    shutil.rmtree(WORK / "server", ignore_errors=True)
-    (WORK / "server").mkdir(parents=True)
-    try:
+    with TemporaryDirectory(dir=WORK, prefix="run-") as temporary:
+        server_folder, runs = Path(temporary, "server"), Path(temporary, "runs")
+        server_folder.mkdir()
         with (
-            seaweedfs(WORK / "server") as server,
+            seaweedfs(server_folder) as server,
             _relay(server.rpartition(":")[2], latency_ms) as endpoint,
         ):
             _upload(pictures, server)
-            yield Bench(pictures, endpoint)
-    finally:
-        shutil.rmtree(WORK / "runs", ignore_errors=True)
-        shutil.rmtree(WORK / "server", ignore_errors=True)
+            yield Bench(pictures, runs, endpoint)
 
 
 @contextmanager
@@ -170,10 +168,10 @@ def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]
             for turn in turns:
                 runs.append(turn())
                 _say(pictures, runs[-1], f"{number + 1}/{repeats}")
-        ours = quality.packed(_last(WORK / "runs", "droplens") / "records")
+        ours = quality.packed(_last(at.folder, "droplens") / "records")
         packed = [ours]
         if theirs:
-            packed.append(quality.packed(_last(WORK / "runs", "im2rec") / "records"))
+            packed.append(quality.packed(_last(at.folder, "im2rec") / "records"))
         names = quality.sample(*packed)
         psnr = [quality.decibels(pictures.folder, names, way) for way in packed]
     record_bytes = sum(map(len, ours.values())) / len(ours)
@@ -356,7 +354,8 @@ def main() -> None:
             document.write_text(quote(document.read_text(), results))
         return
     # An ended benchmark takes its server with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda *_: sys.exit("ended"))
     photographs = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() and not given.generated else None
     if given.scale:
         show_memory(photographs, [int(scale) for scale in given.scale.split(",")], given.latency)

@@ -1,6 +1,7 @@
 """What a command cost: time, CPU time and memory, of all the processes that it started."""
 
 import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -26,15 +27,22 @@ def run(command: list[str], environment: dict[str, str], log: Path, cwd: Path) -
     started = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            cwd=cwd,
+            start_new_session=True,
         )
     peak = _Peak(process.pid)
     try:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
-        if process.returncode is None:
-            process.kill()
+        if process.returncode is None:  # we are being ended, and so is all that it has started
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         pages = peak.stop()
     seconds = time.monotonic() - started
     if process.returncode:

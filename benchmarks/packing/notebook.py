@@ -3,8 +3,8 @@
     python notebook.py BUCKET PREFIX DESTINATION FOLDER THREADS
 
 Runs in an environment with MXNet. DESTINATION "-" packs PREFIX, then a local folder, and uploads
-nothing. Differs from the usual notebook where that makes it faster: all downloads share one
-transfer manager, as `aws s3 cp` does it, and one im2rec.py packs both lists.
+nothing. Differs from most notebooks where that makes it faster: all downloads share one transfer
+manager, as `aws s3 cp` does it, instead of starting one for each picture.
 """
 
 import subprocess
@@ -35,16 +35,17 @@ def download(bucket: str, prefix: str, folder: Path) -> None:
 
 
 def im2rec(pictures: Path, prefix: Path, threads: str) -> None:
-    """List the pictures, split the list, and pack both parts."""
+    """List the pictures, split the list, and pack the parts one after the other."""
     package = find_spec("mxnet")
     assert package is not None
     assert package.origin is not None
     tool = Path(package.origin).parent / "tools" / "im2rec.py"
-    command = [sys.executable, str(tool), str(prefix), str(pictures)]
     listing = ["--list", "--recursive", f"--train-ratio={_TRAIN_SHARE}"]
     packing = [f"--resize={_SHORTER_SIDE}", f"--quality={_QUALITY}", f"--num-thread={threads}"]
-    for options in (listing, packing):
-        subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    steps = (("", listing), ("_train", packing), ("_val", packing))
+    for part, options in steps:
+        command = [sys.executable, str(tool), f"{prefix}{part}", str(pictures), *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def upload(prefix: Path, bucket: str, destination: str) -> None:

@@ -15,6 +15,7 @@ from droplens.telemetry import logger, metrics, tracer
 SETTINGS = JourneySettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+BATCH = boto3.client("batch")
 SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
 
@@ -26,5 +27,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a failure event of Batch or SageMaker, or Lambda's record of a function's failure."""
     runs = Runs(TABLE, owner=context.aws_request_id)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
-    run = Reporter(BUCKET, runs, SAGEMAKER, failures).report(event)
+    run = Reporter(BUCKET, runs, BATCH, SAGEMAKER, failures).report(event)
     return {"run": run.as_key() if run else None}

@@ -205,8 +205,13 @@ def cloud(clouds: Callable[..., Cloud]) -> Cloud:
 
 @pytest.fixture(scope="session")
 def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
-    """A local cloud that delivers every event twice, late, and in any order."""
-    return clouds(DROPLENS_DELIVERY="rough", DROPLENS_AUTH="true")
+    """A local cloud that delivers every event twice, late, and in any order.
+
+    Datasets of more than 30 pictures are packed in shards there.
+    """
+    return clouds(
+        DROPLENS_DELIVERY="rough", DROPLENS_AUTH="true", PARAMETERS="PicturesPerPackingJob=30"
+    )
 
 
 @pytest.fixture(scope="session")

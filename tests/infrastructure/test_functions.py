@@ -15,7 +15,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from droplens import settings
+from droplens import packing, settings
 from droplens.events import tag_list
 from droplens.runs import RunKey, Status
 from droplens.storage import Bucket
@@ -70,6 +70,10 @@ def test_the_template_gives_nothing_that_nobody_reads(stack: Stack, name: str) -
     everywhere = {"BUCKET", "RUNS_TABLE", "STACK", "FAILURE_TOPIC", "POWERTOOLS_LOG_LEVEL"}
     read = {field.name.upper() for field in dataclasses.fields(kind)}
     assert variables(stack, name).keys() <= read | everywhere
+
+
+def test_counting_a_dataset_leaves_time_to_submit_its_jobs(stack: Stack) -> None:
+    assert stack.properties("PrepareDataset")["Timeout"] >= 3 * packing.COUNTING_SECONDS
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -129,6 +133,11 @@ def test_the_job_is_given_what_packing_asks_for(stack: Stack) -> None:
         value.removeprefix("Ref::") for value in map(str, command) if value.startswith("Ref::")
     }
     assert referred == job["Parameters"].keys()
+    assert (given["--step"], given["--shards"]) == ("Ref::step", "Ref::shards")
+    assert (job["Parameters"]["step"], job["Parameters"]["shards"]) == (
+        packing.WHOLE,
+        packing.AS_NEEDED,
+    )
     assert given["--runs-table"] == variables(stack, "PrepareDataset")["RUNS_TABLE"]
     assert job["RetryStrategy"]["EvaluateOnExit"][0] == {"OnExitCode": "1", "Action": "EXIT"}
 

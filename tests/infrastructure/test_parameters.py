@@ -22,6 +22,7 @@ PARAMETERS = {
     "MaxTrainingMinutes": 240,
     "ValidationShare": 0.2,
     "MaxBadShare": 0.2,
+    "PicturesPerPackingJob": 50000,
     "PackingVcpus": "2",
     "PackingMemoryMiB": "4096",
     "PackingMaxVcpus": 16,

@@ -61,6 +61,7 @@ READS_BELOW = {
 # Calls that AWS offers no narrower resource for.
 STAR = {
     ("PrepareDatasetRole", "batch:ListJobs"),
+    ("ReportFailureRole", "batch:ListJobs"),
     ("PackingExecutionRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "cloudwatch:PutMetricData"),
@@ -104,6 +105,32 @@ def test_nobody_may_delete_an_object_or_change_the_bucket(stack: Stack, role: st
         assert not any(stack.allows(role, action, s3_object(prefix)) for prefix in PREFIXES)
     for action in ("s3:PutBucketPolicy", "s3:DeleteBucket", "s3:PutBucketNotification"):
         assert not stack.allows(role, action, f"arn:aws:s3:::{BUCKET}")
+
+
+WORK = "packed/cars/20261122-120000-1a2b3c/work/0-of-4/train.rec"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_shards_are_all_that_anybody_may_delete(stack: Stack, role: str) -> None:
+    assert stack.allows(role, "s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/{WORK}") == (
+        role in ("PackingRole", "ReportFailureRole")
+    )
+    for key in (
+        "packed/cars/20261122-120000-1a2b3c/train/train.rec",
+        "packed/cars/20261122-120000-1a2b3c/dataset.json",
+        "datasets/cars/work/a.jpg",
+        "models/work/live.json",
+    ):
+        assert not stack.allows(role, "s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/{key}")
+    assert not stack.allows(role, "s3:DeleteObjectVersion", f"arn:aws:s3:::{BUCKET}/{WORK}")
+
+
+def test_shards_can_be_joined_by_copies(stack: Stack) -> None:
+    """UploadPartCopy reads its source and writes its target."""
+    target = f"arn:aws:s3:::{BUCKET}/packed/cars/20261122-120000-1a2b3c/train/train.rec"
+    assert stack.allows("PackingRole", "s3:GetObject", f"arn:aws:s3:::{BUCKET}/{WORK}")
+    assert stack.allows("PackingRole", "s3:PutObject", target)
+    assert stack.allows("PackingRole", "s3:AbortMultipartUpload", target)
 
 
 @pytest.mark.parametrize("role", sorted(READS_BELOW))
@@ -317,11 +344,15 @@ def test_the_bucket_is_private_encrypted_versioned_and_tells_of_its_objects(
 
 
 def test_old_versions_and_broken_uploads_do_not_pile_up(bucket: dict[str, Any]) -> None:
-    [rule] = bucket["LifecycleConfiguration"]["Rules"]
-    assert rule["Status"] == "Enabled"
-    assert "NoncurrentVersionExpiration" in rule
-    assert "AbortIncompleteMultipartUpload" in rule
-    assert "ExpirationInDays" not in rule
+    everywhere, packing = bucket["LifecycleConfiguration"]["Rules"]
+    assert "Prefix" not in everywhere
+    assert "NoncurrentVersionExpiration" in everywhere
+    assert "AbortIncompleteMultipartUpload" in everywhere
+    assert packing["Prefix"] == layout.PACKED
+    assert packing["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    for rule in (everywhere, packing):
+        assert rule["Status"] == "Enabled"
+        assert "ExpirationInDays" not in rule
 
 
 def test_the_bucket_takes_no_plain_http(stack: Stack) -> None:

@@ -16,10 +16,15 @@ FOR = {
         "s3-dataset-list",
     },
     "PictureDropped": {"s3-picture"},
-    "StartTrainingPacked": {"batch-succeeded"},
+    "StartTrainingPacked": {"batch-succeeded", "batch-join-succeeded"},
     "DeployEndpointTrained": {"training-completed"},
     "PromoteEndpointInService": {"endpoint-in-service"},
-    "ReportFailurePackingFailed": {"batch-failed"},
+    "ReportFailurePackingFailed": {
+        "batch-failed",
+        "batch-array-child-failed",
+        "batch-array-failed",
+        "batch-dependent-failed",
+    },
     "ReportFailureTrainingFailed": {"training-failed"},
     "ReportFailureEndpointFailed": {"endpoint-failed"},
 }
@@ -124,6 +129,8 @@ def test_another_bucket_s_objects_wake_nobody(
     ("name", "detail"),
     [
         ("batch-succeeded", {"status": "RUNNING"}),
+        ("batch-join-succeeded", {"status": "PENDING"}),
+        ("batch-succeeded", {"parameters": {}}),
         ("batch-succeeded", {"jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/other"}),
         ("batch-failed", {"jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/other"}),
         ("training-completed", {"TrainingJobStatus": "InProgress"}),

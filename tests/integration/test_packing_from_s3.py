@@ -95,7 +95,7 @@ def test_a_listing_that_is_throttled_is_asked_for_again(
         Trouble.SLOW_DOWN if "list-type" in request.query and request.before < 2 else None
     )
     assert job(source, tmp_path) == 0
-    assert front.met[Trouble.SLOW_DOWN] == 2
+    assert front.met[Trouble.SLOW_DOWN] >= 2
 
 
 def test_a_picture_that_vanishes_or_changes_on_the_way_is_left_out(

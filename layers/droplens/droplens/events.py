@@ -48,13 +48,20 @@ class ObjectCreated:
 
 @dataclass(frozen=True, slots=True)
 class PackingEnded:
-    """A Batch job of ours reached its end. exit_code: None if no container ran."""
+    """A Batch job of ours reached its end.
+
+    exit_code: None if no container ran; step: what batch_prep was to do; child: its index in an
+    array; waited_for: the array whose children this job had to wait for, as its parent does.
+    """
 
     run: RunKey
     job_id: str
     succeeded: bool
     reason: str
     exit_code: int | None
+    step: str
+    child: int | None = None
+    waited_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,18 @@ def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
     exit_code = (detail.get("container") or {}).get("exitCode")
     if exit_code is None and detail.get("attempts"):
         exit_code = (detail["attempts"][-1].get("container") or {}).get("exitCode")
-    return PackingEnded(run, job_id, status == "SUCCEEDED", _batch_reason(detail), exit_code)
+    array = detail.get("arrayProperties") or {}
+    dependencies = [str(job["jobId"]) for job in detail.get("dependsOn") or []]
+    return PackingEnded(
+        run,
+        job_id,
+        status == "SUCCEEDED",
+        _batch_reason(detail),
+        exit_code,
+        step=parameters.get("step", ""),
+        child=array.get("index"),
+        waited_for=job_id if "size" in array else next(iter(dependencies), None),
+    )
 
 
 def training_ended(event: Mapping[str, Any]) -> TrainingEnded:

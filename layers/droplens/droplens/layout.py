@@ -5,7 +5,7 @@ datasets/<classifier>.zip|.tar|...   or one archive of class folders
 datasets/<classifier>/labels.csv|... or a list that labels the pictures, put there last
 input/[<classifier>/]...             pictures to classify
 results/<classifier>/....json        one answer per picture
-packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json
+packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
 """
@@ -42,6 +42,12 @@ class DatasetSource:
     classifier: str
     key: str
 
+    @property
+    def folder(self) -> str | None:
+        """The prefix that holds its pictures one by one, or None for an archive."""
+        folder, slash, name = self.key.rpartition("/")
+        return folder + slash if not name or name in LABEL_LISTS else None
+
 
 def is_classifier_name(name: str) -> bool:
     """Whether `name` can be a classifier: lower-case letters, digits and '-', at most 31."""
@@ -71,6 +77,11 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
 def packed_prefix(classifier: str, run_id: str) -> str:
     """Where batch_prep writes a run's records."""
     return f"{PACKED}{classifier}/{run_id}/"
+
+
+def shards_prefix(classifier: str, run_id: str) -> str:
+    """Where batch_prep keeps the shards of a dataset until it has joined them."""
+    return f"{packed_prefix(classifier, run_id)}work/"
 
 
 def training_prefix(classifier: str, run_id: str) -> str:

@@ -1,6 +1,12 @@
-"""From a completed dataset to a Batch job that packs it."""
+"""From a completed dataset to the Batch jobs that pack it.
 
-from typing import TYPE_CHECKING
+A small dataset is packed by one job. A large one is packed in shards by the children of an array
+job, and a job that waits for all of them joins what they made.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from droplens import layout, naming
 from droplens.errors import UserError
@@ -13,6 +19,19 @@ from droplens.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
+    from types_boto3_batch.type_defs import JobSummaryTypeDef
+
+# batch_prep's --step.
+WHOLE = "all"
+SHARD = "pack"
+JOIN = "join"
+# Its --shards where one job packs everything: as many, one after the other, as memory asks for.
+AS_NEEDED = "auto"
+
+# S3 lists some 7,000 objects a second, so this counts 200,000, and leaves the function's other
+# 90 seconds to whatever is slow on a bad day.
+COUNTING_SECONDS = 30.0
+LARGEST_ARRAY = 10_000
 
 
 def packed_side(image_size: int) -> int:
@@ -31,7 +50,7 @@ def start_packing(
     failures: Failures,
     settings: PackingSettings,
 ) -> RunKey | None:
-    """Open the run of a completed dataset and submit its job; None if there is nothing to do."""
+    """Open the run of a completed dataset and submit its jobs; None if there is nothing to do."""
     source = layout.dataset_source(completed.key)
     if source is None:
         logger.info("object completes no dataset", key=completed.key)
@@ -63,43 +82,108 @@ def start_packing(
                 "lower-case letters, digits and '-', at most 31 characters, directly below "
                 f"{layout.DATASETS}",
             )
-        job_name = naming.resource_name(settings.stack, run.classifier, run.run_id)
+        name = naming.resource_name(settings.stack, run.classifier, run.run_id)
         if not runs.claim(run, Stage.PACK):
             logger.info("dataset is being packed already")
             return run
-        # Batch takes a second job of the same name: after a crash, look for the first.
-        job_id = None if opened else _submitted(batch, settings.job_queue, job_name)
-        if job_id is None:
-            job_id = _submit(batch, bucket, source, run, job_name, settings)
-        runs.finish(run, Stage.PACK, batch_job_id=job_id)
-        logger.info("packing job submitted", job_id=job_id)
+        jobs = _Jobs(batch, settings, name, _parameters(bucket, source, run, settings))
+        facts = jobs.submit(lambda: count_shards(bucket, source, settings), new=opened)
+        runs.finish(run, Stage.PACK, **facts)
+        logger.info("packing submitted", extra=facts)
     return run
 
 
-def _submitted(batch: "BatchClient", queue: str, job_name: str) -> str | None:
-    answer = batch.list_jobs(jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [job_name]}])
-    jobs = answer["jobSummaryList"]
-    return jobs[0]["jobId"] if jobs else None
-
-
-def _submit(
-    batch: "BatchClient",
+def count_shards(
     bucket: Bucket,
     source: layout.DatasetSource,
-    run: RunKey,
-    job_name: str,
     settings: PackingSettings,
-) -> str:
-    answer = batch.submit_job(
-        jobName=job_name,
-        jobQueue=settings.job_queue,
-        jobDefinition=settings.job_definition,
-        parameters={
-            "classifier": run.classifier,
-            "run_id": run.run_id,
-            "source": f"s3://{bucket.name}/{source.key}",
-            "destination": f"s3://{bucket.name}/{layout.packed_prefix(run.classifier, run.run_id)}",
-            "shorter_side": str(packed_side(settings.image_size)),
-        },
-    )
-    return answer["jobId"]
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """In how many shards to pack the dataset: one for each full or begun job's worth of pictures.
+
+    Never more than can be packed at once, which is also where counting stops: at what fills the
+    largest array, or after COUNTING_SECONDS, when the dataset is taken to fill it. What lies beside
+    the pictures is counted with them. An archive has to be read from its front by one job.
+    """
+    most = min(settings.packing_max_vcpus // settings.packing_vcpus, LARGEST_ARRAY)
+    if source.folder is None or most < 2:
+        return 1
+    per_job, until = settings.pictures_per_packing_job, clock() + COUNTING_SECONDS
+    shards = 1
+    for count, _ in enumerate(bucket.entries(source.folder), start=1):
+        shards = 1 + (count - 1) // per_job
+        if shards == most or clock() > until:
+            return most
+    return shards
+
+
+class _Jobs:
+    """The jobs of one run. name: of the job whose end is the packing's end."""
+
+    def __init__(
+        self,
+        batch: "BatchClient",
+        settings: PackingSettings,
+        name: str,
+        parameters: dict[str, str],
+    ) -> None:
+        self._batch = batch
+        self._settings = settings
+        self._name = name
+        self._array_name = f"{name}-shards"
+        self._parameters = parameters
+
+    def submit(self, count: Callable[[], int], *, new: bool) -> dict[str, Any]:
+        """Have the dataset packed, once; what the run keeps of its jobs.
+
+        count: in how many shards; new: nothing was submitted before. Batch takes a second job of
+        the same name, so after a crash both jobs are looked for.
+        """
+        array = None if new else self._find(self._array_name)
+        last = None if new else self._find(self._name)
+        if array is not None:
+            shards = array["arrayProperties"]["size"]
+        else:
+            shards = 1 if last is not None else count()
+        if shards == 1:
+            return {"batch_job_id": last["jobId"] if last else self._submit(self._name, WHOLE)}
+        array_id = (
+            array["jobId"]
+            if array
+            else self._submit(self._array_name, SHARD, shards, arrayProperties={"size": shards})
+        )
+        last_id = (
+            last["jobId"]
+            if last
+            else self._submit(self._name, JOIN, shards, dependsOn=[{"jobId": array_id}])
+        )
+        return {"batch_job_id": last_id, "batch_array_id": array_id, "packing_shards": shards}
+
+    def _find(self, name: str) -> "JobSummaryTypeDef | None":
+        answer = self._batch.list_jobs(
+            jobQueue=self._settings.job_queue, filters=[{"name": "JOB_NAME", "values": [name]}]
+        )
+        jobs = answer["jobSummaryList"]
+        return jobs[0] if jobs else None
+
+    def _submit(self, name: str, step: str, shards: int | None = None, **more: Any) -> str:
+        answer = self._batch.submit_job(
+            jobName=name,
+            jobQueue=self._settings.job_queue,
+            jobDefinition=self._settings.job_definition,
+            parameters={**self._parameters, "step": step, "shards": str(shards or AS_NEEDED)},
+            **more,
+        )
+        return answer["jobId"]
+
+
+def _parameters(
+    bucket: Bucket, source: layout.DatasetSource, run: RunKey, settings: PackingSettings
+) -> dict[str, str]:
+    return {
+        "classifier": run.classifier,
+        "run_id": run.run_id,
+        "source": f"s3://{bucket.name}/{source.key}",
+        "destination": f"s3://{bucket.name}/{layout.packed_prefix(run.classifier, run.run_id)}",
+        "shorter_side": str(packed_side(settings.image_size)),
+    }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import logger
 
 if TYPE_CHECKING:
+    from types_boto3_batch.client import BatchClient
     from types_boto3_sagemaker.client import SageMakerClient
 
 # batch_prep's exit codes: another attempt would end the same way, or might fare better.
@@ -33,11 +35,17 @@ class Reporter:
     """report_failure's tools, gathered once per invocation."""
 
     def __init__(
-        self, bucket: Bucket, runs: Runs, sagemaker: "SageMakerClient", failures: Failures
+        self,
+        bucket: Bucket,
+        runs: Runs,
+        batch: "BatchClient",
+        sagemaker: "SageMakerClient",
+        failures: Failures,
     ) -> None:
         self.bucket = bucket
         self.cards = Cards(bucket)
         self.runs = runs
+        self.batch = batch
         self.sagemaker = sagemaker
         self.failures = failures
 
@@ -63,20 +71,58 @@ class Reporter:
         if packed is None or run is None:
             logger.warning("a job that belongs to no run failed")
             return None
-        if run.facts.get("batch_job_id", packed.job_id) != packed.job_id:
+        ours = {run.facts.get("batch_job_id"), run.facts.get("batch_array_id")}
+        if "batch_job_id" in run.facts and packed.job_id.partition(":")[0] not in ours:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
             return None
+        cause = self._first_cause(packed)
         # A job that was killed says nothing; what an earlier attempt said is not its reason.
-        spoke = packed.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
+        spoke = cause.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
         message = self._words_of_the_job(packed.run) if spoke else None
-        refused = message is not None and packed.exit_code == DATASET_REFUSED
+        refused = message is not None and cause.exit_code == DATASET_REFUSED
         code = "packing.dataset" if refused else "packing.failed"
-        said = f"exit code {packed.exit_code}" if packed.exit_code is not None else "no exit code"
-        reason = f"Batch: {packed.reason or 'no reason given'}, {said}"
+        said = f"exit code {cause.exit_code}" if cause.exit_code is not None else "no exit code"
+        job = "Batch" if cause.child is None else f"Batch, child {cause.child}"
+        reason = f"{job}: {cause.reason or 'no reason given'}, {said}"
         self.failures.fail(
             packed.run, Stage.PACK, code, f"{message} ({reason})" if message else reason
         )
+        self._remove_shards(packed.run)
         return packed.run
+
+    def _remove_shards(self, run: RunKey) -> None:
+        """Shards that nobody will join.
+
+        The children of an array go on writing when one has failed; the array's own event comes
+        after all of them.
+        """
+        if self._ended_badly(run):
+            deleted = self.bucket.delete_below(layout.shards_prefix(run.classifier, run.run_id))
+            logger.info("shards removed", objects=deleted)
+
+    def _first_cause(self, packed: events.PackingEnded) -> events.PackingEnded:
+        """The failure of an array's child where `packed` only failed because of it.
+
+        The events come in any order, and of the array as of the job after it Batch says no more
+        than that another job failed.
+        """
+        if packed.exit_code is not None or packed.waited_for is None:
+            return packed
+        answer = self.batch.list_jobs(arrayJobId=packed.waited_for, jobStatus="FAILED")
+        # A child that was ended from outside has no words of its own.
+        failed = sorted(
+            answer["jobSummaryList"], key=lambda job: "exitCode" not in job.get("container", {})
+        )
+        if not failed:
+            return packed
+        container = failed[0].get("container", {})
+        reasons = (failed[0].get("statusReason"), container.get("reason"))
+        return replace(
+            packed,
+            reason="; ".join(reason for reason in reasons if reason),
+            exit_code=container.get("exitCode"),
+            child=failed[0]["arrayProperties"]["index"],
+        )
 
     def _words_of_the_job(self, run: RunKey) -> str | None:
         """What batch_prep itself wrote of its failure: Batch's event has no room for it."""
@@ -157,9 +203,12 @@ class Reporter:
 
     def _remove_if_failed(self, run: RunKey, endpoint: str) -> None:
         """A failed run's endpoint helps nobody and may be billed by the hour."""
-        record = self.runs.get(run)
-        if record is not None and record.status in (Status.FAILED, Status.REFUSED):
+        if self._ended_badly(run):
             hosting.remove_endpoint(self.sagemaker, endpoint)
+
+    def _ended_badly(self, run: RunKey) -> bool:
+        record = self.runs.get(run)
+        return record is not None and record.status in (Status.FAILED, Status.REFUSED)
 
 
 def run_of_resource(

@@ -76,6 +76,37 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run's packing is: so many pictures of so many, None where not known."""
+
+    stage: str
+    done: int
+    total: int | None
+
+
+def packing_progress(item: Mapping[str, Any]) -> Progress | None:
+    """What batch_prep last told of its progress in a run's item, or None if it has told nothing.
+
+    One job writes `progress`, and so does the job that joins shards; before it, each child of an
+    array writes its own entry of `shards`. A child that has told nothing yet is taken to be as
+    large as the others.
+    """
+    told = item.get("progress")
+    if told:
+        total = told.get("total")
+        return Progress(told["stage"], int(told["done"]), None if total is None else int(total))
+    parts = list((item.get("shards") or {}).values())
+    if not parts:
+        return None
+    done = sum(int(part["done"]) for part in parts)
+    totals = [part["total"] for part in parts]
+    if None in totals:
+        return Progress(Status.PACKING.value, done, None)
+    share = len(parts) / int(item.get("packing_shards", len(parts)))
+    return Progress(Status.PACKING.value, done, round(sum(map(int, totals)) / share))
+
+
 def utc_now() -> datetime:
     """Now, with its zone."""
     return datetime.now(UTC)

@@ -60,11 +60,18 @@ class JourneySettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackingSettings(JourneySettings):
-    """prepare_dataset: the Batch queue and the side of the square that the model will see."""
+    """prepare_dataset: the Batch queue and the side of the square that the model will see.
+
+    packing_vcpus: of one job; packing_max_vcpus: of all that run at once; pictures_per_packing_job:
+    a larger dataset is packed by several.
+    """
 
     job_queue: str
     job_definition: str
     image_size: int
+    packing_vcpus: int
+    packing_max_vcpus: int
+    pictures_per_packing_job: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

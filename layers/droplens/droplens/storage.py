@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
+_MOST_DELETED_AT_ONCE = 1000
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
@@ -130,6 +132,20 @@ class Bucket:
         for page in pages:
             for entry in page.get("Contents", []):
                 yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+
+    def delete_below(self, prefix: str) -> int:
+        """Delete everything below `prefix`, and return how many objects that was."""
+        deleted = 0
+        keys = (entry.key for entry in self.entries(prefix))
+        while batch := list(islice(keys, _MOST_DELETED_AT_ONCE)):
+            answer = self.client.delete_objects(
+                Bucket=self.name,
+                Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+            )
+            for refused in answer.get("Errors", []):
+                raise ClientError({"Error": dict(refused)}, "DeleteObjects")  # type: ignore[typeddict-item]
+            deleted += len(batch)
+        return deleted
 
     def _opened(self, key: str) -> tuple[ObjectInfo, "StreamingBody"]:
         try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from droplens import layout, naming
+from droplens import layout, naming, packing
 from droplens.errors import QuotaReached, UserError
 from droplens.events import PackingEnded, tag_list
 from droplens.failures import Failures
@@ -45,8 +45,14 @@ def start_training(
     failures: Failures,
     settings: TrainingSettings,
 ) -> str | None:
-    """Create the training job of a packed run; None if the run has had it or has ended."""
+    """Create the training job of a packed run.
+
+    None if only a shard is packed, or the run has had its job or has ended.
+    """
     run = packed.run
+    if packed.step == packing.SHARD:
+        logger.info("a part of the dataset is packed, not yet the whole")
+        return None
     if not runs.claim(run, Stage.TRAIN):
         logger.info("run is past this stage, or another invocation has it")
         failures.notify_once(run)

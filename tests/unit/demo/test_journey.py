@@ -109,6 +109,10 @@ def test_a_run_is_followed_through_its_stages(journey: Journey) -> None:
     record(journey, run, "packing", progress=progress)
     told = next(news)
     assert (told.done, told.total, told.run_id) == (3, 10, run)
+    shards = {"1": {"done": Decimal(2), "total": Decimal(5)}}
+    record(journey, run, "packing", shards=shards, packing_shards=Decimal(4))
+    told = next(news)
+    assert (told.done, told.total) == (2, 20)
     record(journey, run, "deploying", progress=progress)
     told = next(news)
     assert (told.status, told.done) == (Status.DEPLOYING, None)

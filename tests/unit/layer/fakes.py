@@ -34,9 +34,10 @@ def check_request(service: str, operation: str, request: dict[str, Any]) -> None
 
 @dataclass
 class FakeBatch:
-    """Takes jobs; like Batch, also a second one of the same name."""
+    """Takes jobs; like Batch, also a second one of the same name. failed_children: of arrays."""
 
     jobs: list[dict[str, Any]] = field(default_factory=list)
+    failed_children: list[dict[str, Any]] = field(default_factory=list)
 
     def submit_job(self, **request: Any) -> dict[str, Any]:
         check_request("batch", "SubmitJob", request)
@@ -45,9 +46,15 @@ class FakeBatch:
 
     def list_jobs(self, **request: Any) -> dict[str, Any]:
         check_request("batch", "ListJobs", request)
+        if "arrayJobId" in request:
+            assert request["jobStatus"] == "FAILED"
+            of_array = f"{request['arrayJobId']}:"
+            failed = [job for job in self.failed_children if job["jobId"].startswith(of_array)]
+            return {"jobSummaryList": failed}
         [name] = request["filters"][0]["values"]
         found = [job for job in self.jobs if job["jobName"] == name]
-        return {"jobSummaryList": [{"jobId": job["jobId"], "jobName": name} for job in found]}
+        shown = ("jobId", "jobName", "arrayProperties")
+        return {"jobSummaryList": [{k: job[k] for k in shown if k in job} for job in found]}
 
 
 @dataclass

@@ -56,6 +56,28 @@ def test_a_packed_dataset_s_event(repo_root: Path) -> None:
     assert (packed.run, packed.succeeded, packed.exit_code) == (RUN, True, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "step", "child", "waited_for"),
+    [
+        ("batch-succeeded", "all", None, None),
+        ("batch-array-child-succeeded", "pack", 0, None),
+        ("batch-array-child-failed", "pack", 1, None),
+        ("batch-array-succeeded", "pack", None, "3b7e9f10-5c2d-4e8a-b1f6-7a9d0c4e2f58"),
+        ("batch-array-failed", "pack", None, "3b7e9f10-5c2d-4e8a-b1f6-7a9d0c4e2f58"),
+        ("batch-join-succeeded", "join", None, "3b7e9f10-5c2d-4e8a-b1f6-7a9d0c4e2f58"),
+        ("batch-dependent-failed", "join", None, "3b7e9f10-5c2d-4e8a-b1f6-7a9d0c4e2f58"),
+    ],
+)
+def test_an_event_of_a_packing_in_shards_says_which_part_of_it_ended(
+    repo_root: Path, name: str, step: str, child: int | None, waited_for: str | None
+) -> None:
+    packed = events.packing_ended(recorded(repo_root, name))
+    assert packed is not None
+    assert packed.run == RUN
+    assert (packed.step, packed.child, packed.waited_for) == (step, child, waited_for)
+    assert packed.succeeded == name.endswith("succeeded")
+
+
 def test_a_failed_packing_s_event_says_each_thing_once(repo_root: Path) -> None:
     packed = events.packing_ended(recorded(repo_root, "batch-failed"))
     assert packed is not None

@@ -1,14 +1,18 @@
-"""A completed dataset gives one run and one packing job, whatever its event does."""
+"""A completed dataset gives one run and is packed once, whatever its event does."""
 
+import dataclasses
 import random
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from droplens import packing
+from droplens import layout, packing
 from droplens.events import ObjectCreated
 from droplens.runs import RunKey, Runs, Status
 from droplens.settings import PackingSettings
+from droplens.storage import Bucket, ListedObject
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.made import crash_in
 
@@ -20,6 +24,9 @@ SETTINGS = PackingSettings(
     job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/droplens-packing",
     job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/droplens-batch-prep:3",
     image_size=224,
+    packing_vcpus=2,
+    packing_max_vcpus=8,
+    pictures_per_packing_job=5,
 )
 
 
@@ -29,11 +36,28 @@ def completed(cloud: Cloud, key: str, body: bytes = b"") -> ObjectCreated:
     return ObjectCreated(BUCKET, key, answer["ETag"].strip('"'), answer["VersionId"], len(body))
 
 
-def start(cloud: Cloud, event: ObjectCreated, runs: Runs | None = None) -> RunKey | None:
+def start(
+    cloud: Cloud,
+    event: ObjectCreated,
+    runs: Runs | None = None,
+    settings: PackingSettings = SETTINGS,
+) -> RunKey | None:
     runs = runs or cloud.runs()
     return packing.start_packing(
-        event, cloud.bucket, runs, cloud.batch, cloud.failures(runs), SETTINGS
+        event, cloud.bucket, runs, cloud.batch, cloud.failures(runs), settings
     )
+
+
+def facts_of(cloud: Cloud, run: RunKey | None) -> dict[str, object]:
+    assert run is not None
+    record = cloud.runs().get(run)
+    assert record is not None
+    return dict(record.facts)
+
+
+def upload(cloud: Cloud, pictures: int) -> None:
+    for number in range(pictures):
+        cloud.put(f"datasets/cars/audi/{number:03}.jpg")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +82,10 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
         "source": source,
         "destination": f"s3://{BUCKET}/packed/cars/{run.run_id}/",
         "shorter_side": "256",
+        "step": "all",
+        "shards": "auto",
     }
+    assert "arrayProperties" not in job
     record = cloud.runs().get(run)
     assert record is not None
     assert record.status is Status.PACKING
@@ -127,11 +154,7 @@ def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
 
 def test_a_stack_whose_name_cannot_be_used_is_told(cloud: Cloud) -> None:
     event, runs = completed(cloud, "datasets/cars.zip"), cloud.runs()
-    settings = PackingSettings(
-        **{name: getattr(SETTINGS, name) for name in SETTINGS.__dataclass_fields__}
-        | {"stack": "Droplens"}
-    )
-    packing.start_packing(event, cloud.bucket, runs, cloud.batch, cloud.failures(runs), settings)
+    start(cloud, event, runs, dataclasses.replace(SETTINGS, stack="Droplens"))
     assert "'Droplens'" in cloud.notices()[0]["message"]
 
 
@@ -166,7 +189,115 @@ def test_pictures_are_packed_with_the_usual_margin(seen: int, packed: int) -> No
     assert packing.packed_side(seen) == packed
 
 
+def test_a_large_dataset_is_packed_in_shards_and_joined(cloud: Cloud) -> None:
+    upload(cloud, 11)
+    run = start(cloud, completed(cloud, "datasets/cars/_READY"))
+    assert run is not None
+    array, join = cloud.batch.jobs
+    assert array["jobName"] == f"droplens-cars-{run.run_id}-shards"
+    assert array["arrayProperties"] == {"size": 3}
+    assert "dependsOn" not in array
+    assert join["jobName"] == f"droplens-cars-{run.run_id}"
+    assert join["dependsOn"] == [{"jobId": array["jobId"]}]
+    assert "arrayProperties" not in join
+    steps = [(job["parameters"]["step"], job["parameters"]["shards"]) for job in (array, join)]
+    assert steps == [("pack", "3"), ("join", "3")]
+    same = ("classifier", "run_id", "source", "destination", "shorter_side")
+    assert [array["parameters"][name] for name in same] == [
+        join["parameters"][name] for name in same
+    ]
+    facts = facts_of(cloud, run)
+    assert (facts["batch_array_id"], facts["batch_job_id"]) == ("job-0", "job-1")
+    assert facts["packing_shards"] == 3
+
+
+@pytest.mark.parametrize(
+    ("pictures", "shards"),
+    # The completing object is listed too.
+    [(0, 1), (4, 1), (5, 2), (9, 2), (10, 3), (14, 3), (15, 4), (40, 4)],
+)
+def test_each_job_s_worth_of_pictures_is_a_shard_up_to_what_can_run_at_once(
+    cloud: Cloud, pictures: int, shards: int
+) -> None:
+    upload(cloud, pictures)
+    cloud.put("datasets/cars/_READY")
+    source = layout.DatasetSource("cars", "datasets/cars/")
+    assert packing.count_shards(cloud.bucket, source, SETTINGS) == shards
+
+
+@pytest.mark.parametrize(
+    ("key", "jobs"), [("datasets/cars/labels.csv", 2), ("datasets/cars.zip", 1)]
+)
+def test_listed_pictures_are_counted_and_an_archive_is_one_job(
+    cloud: Cloud, key: str, jobs: int
+) -> None:
+    upload(cloud, 30)
+    start(cloud, completed(cloud, key))
+    assert len(cloud.batch.jobs) == jobs
+
+
+class Endless(Bucket):
+    """A bucket whose listing never ends. listed: how many objects of it were taken."""
+
+    listed = 0
+
+    def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
+        for number in count():
+            self.listed += 1
+            yield ListedObject(f"{prefix}{start_after}{number}", "etag", 1)
+
+
+def test_counting_stops_at_what_fills_the_largest_array(cloud: Cloud) -> None:
+    bucket = Endless(cloud.s3, BUCKET)
+    source = layout.DatasetSource("cars", "datasets/cars/")
+    assert packing.count_shards(bucket, source, SETTINGS) == 4
+    assert bucket.listed == 16
+
+
+def test_a_dataset_that_takes_too_long_to_count_fills_the_largest_array(cloud: Cloud) -> None:
+    bucket, ticks = Endless(cloud.s3, BUCKET), count()
+    source = layout.DatasetSource("cars", "datasets/cars/")
+    settings = dataclasses.replace(SETTINGS, pictures_per_packing_job=10_000)
+    assert packing.count_shards(bucket, source, settings, lambda: float(next(ticks))) == 4
+    assert bucket.listed == packing.COUNTING_SECONDS + 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_stack_that_runs_one_job_at_a_time_packs_with_one(cloud: Cloud, most: int) -> None:
+    upload(cloud, 30)
+    settings = dataclasses.replace(SETTINGS, packing_max_vcpus=most)
+    start(cloud, completed(cloud, "datasets/cars/_READY"), settings=settings)
+    assert len(cloud.batch.jobs) == 1
+
+
+@pytest.mark.parametrize("submitted", [0, 1, 2])
+def test_a_retry_after_a_crash_submits_what_is_missing_of_an_array_and_its_join(
+    cloud: Cloud, submitted: int
+) -> None:
+    upload(cloud, 11)
+    event, runs = completed(cloud, "datasets/cars/_READY"), cloud.runs()
+    if submitted == 2:
+        with crash_in(runs, "finish"):
+            start(cloud, event, runs)
+    else:
+        with crash_in(cloud.batch, "submit_job", after=submitted == 1):
+            start(cloud, event, runs)
+    assert len(cloud.batch.jobs) == submitted
+    if submitted:  # the array's size is known, and what is uploaded later does not change it
+        upload(cloud, 40)
+    run = start(cloud, event, runs)
+    array, join = cloud.batch.jobs
+    assert array["arrayProperties"] == {"size": 3}
+    assert join["parameters"]["shards"] == "3"
+    assert join["dependsOn"] == [{"jobId": array["jobId"]}]
+    facts = facts_of(cloud, run)
+    assert (facts["batch_array_id"], facts["batch_job_id"]) == ("job-0", "job-1")
+    assert facts["packing_shards"] == 3
+
+
 def test_the_job_s_parameters_are_those_of_the_job_definition(repo_root: Path) -> None:
     template = (repo_root / "template.yaml").read_text()
-    for name in ("classifier", "run_id", "source", "destination", "shorter_side"):
+    for name in (
+        "step", "shards", "classifier", "run_id", "source", "destination", "shorter_side",
+    ):  # fmt: skip
         assert f"Ref::{name}" in template

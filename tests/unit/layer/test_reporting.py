@@ -1,5 +1,6 @@
 """Whatever fails, its run says why, and whoever asked to be told is told once."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def failing(cloud: Cloud) -> Cloud:
 
 def report(cloud: Cloud, event: Any) -> RunKey | None:
     runs = cloud.runs()
-    return Reporter(cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs)).report(event)
+    reporter = Reporter(cloud.bucket, runs, cloud.batch, cloud.sagemaker, cloud.failures(runs))
+    return reporter.report(event)
 
 
 def known(cloud: Cloud, run: RunKey = RUN) -> Run:
@@ -81,6 +83,126 @@ def test_a_job_that_never_started_has_no_exit_code(failing: Cloud, repo_root: Pa
     report(failing, event)
     message = known(failing).facts["error"]["message"]
     assert message == "Batch: CannotPullContainerError, no exit code"
+
+
+# --- a packing in shards
+
+
+ARRAY = "3b7e9f10-5c2d-4e8a-b1f6-7a9d0c4e2f58"
+JOIN = "c06d2a71-94be-4f37-8e15-2b8f6d3a9c40"
+OF_SHARDS = ["batch-array-child-failed", "batch-array-failed", "batch-dependent-failed"]
+FAILED_CHILD = {
+    "jobId": f"{ARRAY}:1",
+    "jobName": "cars-shards",
+    "arrayProperties": {"index": 1},
+    "statusReason": "Essential container in task exited",
+    "container": {"exitCode": 75},
+}
+
+
+@pytest.fixture
+def in_shards(failing: Cloud) -> Cloud:
+    """The run in progress is packed by an array and a job that joins its shards."""
+    failing.runs().note(RUN, batch_job_id=JOIN, batch_array_id=ARRAY, packing_shards=4)
+    return failing
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(OF_SHARDS)))
+def test_a_failed_shard_is_one_failure_with_its_own_words_whatever_is_told_first(
+    in_shards: Cloud, repo_root: Path, order: tuple[str, ...]
+) -> None:
+    said = b'{"message": "Could not read s3://b/datasets/cars/audi/7.jpg: SlowDown"}'
+    in_shards.put(f"packed/cars/{RUN.run_id}/failure.json", said)
+    ended = {**FAILED_CHILD, "jobId": f"{ARRAY}:3", "arrayProperties": {"index": 3}}
+    del ended["container"]  # a child that was ended before it ran
+    in_shards.batch.failed_children = [ended, FAILED_CHILD]
+    for name in order:
+        assert report(in_shards, recorded(repo_root, name)) == RUN
+    error = known(in_shards).facts["error"]
+    assert (error["stage"], error["code"]) == ("pack", "packing.failed")
+    assert error["message"] == (
+        "Could not read s3://b/datasets/cars/audi/7.jpg: SlowDown "
+        "(Batch, child 1: Essential container in task exited, exit code 75)"
+    )
+    assert len(in_shards.notices()) == 1
+
+
+def test_a_shard_whose_container_never_ran_is_named_with_batch_s_reason(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    in_shards.batch.failed_children = [
+        {
+            **FAILED_CHILD,
+            "statusReason": "Task failed to start",
+            "container": {"reason": "CannotPullContainerError"},
+        }
+    ]
+    report(in_shards, recorded(repo_root, "batch-dependent-failed"))
+    assert known(in_shards).facts["error"]["message"] == (
+        "Batch, child 1: Task failed to start; CannotPullContainerError, no exit code"
+    )
+
+
+def test_shards_that_nobody_will_join_are_removed_also_those_that_came_later(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    prefix = f"packed/cars/{RUN.run_id}/"
+    kept = {f"{prefix}failure.json", f"{prefix}train/train.rec", "packed/cars/other/work/a"}
+    for key in kept - {f"{prefix}failure.json"}:
+        in_shards.put(key)
+    in_shards.put(f"{prefix}failure.json", b'{"message": "why"}')
+    in_shards.put(f"{prefix}work/0-of-4/train.rec")
+    report(in_shards, recorded(repo_root, "batch-array-child-failed"))
+    assert set(in_shards.keys("packed/")) == kept
+    in_shards.put(f"{prefix}work/2-of-4/train.rec")
+    report(in_shards, recorded(repo_root, "batch-array-failed"))
+    assert set(in_shards.keys("packed/")) == kept
+
+
+def test_a_late_failure_leaves_the_shards_of_a_run_that_goes_on(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    in_shards.put(f"packed/cars/{RUN.run_id}/work/0-of-4/train.rec")
+    in_shards.runs().end(RUN, Status.LIVE)
+    report(in_shards, recorded(repo_root, "batch-array-child-failed"))
+    assert len(in_shards.keys("packed/")) == 1
+
+
+def test_an_array_that_was_ended_before_it_had_children_says_why(
+    in_shards: Cloud, repo_root: Path
+) -> None:
+    event = recorded(repo_root, "batch-array-failed")
+    event["detail"]["statusReason"] = "stopped by hand"
+    report(in_shards, event)
+    message = known(in_shards).facts["error"]["message"]
+    assert message == "Batch: stopped by hand, no exit code"
+
+
+def test_a_failed_join_speaks_for_itself(in_shards: Cloud, repo_root: Path) -> None:
+    said = b'{"message": "30 % of the pictures cannot be used"}'
+    in_shards.put(f"packed/cars/{RUN.run_id}/failure.json", said)
+    event = recorded(repo_root, "batch-dependent-failed")
+    event["detail"]["container"]["exitCode"] = 1
+    event["detail"]["statusReason"] = "Essential container in task exited"
+    report(in_shards, event)
+    error = known(in_shards).facts["error"]
+    assert error["code"] == "packing.dataset"
+    assert error["message"].startswith("30 % of the pictures cannot be used (Batch: Essential")
+
+
+def test_a_child_of_another_array_is_nobody_s_failure(in_shards: Cloud, repo_root: Path) -> None:
+    event = recorded(repo_root, "batch-array-child-failed")
+    event["detail"]["jobId"] = "another-array:1"
+    assert report(in_shards, event) is None
+    assert known(in_shards).status is Status.PACKING
+
+
+def test_a_shard_that_fails_before_its_run_knows_its_jobs_is_told_all_the_same(
+    cloud: Cloud, repo_root: Path
+) -> None:
+    cloud.runs().open(RUN, {"version": "v"})
+    assert report(cloud, recorded(repo_root, "batch-array-child-failed")) == RUN
+    assert known(cloud).status is Status.FAILED
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,20 @@
 """Runs against a real conditional store: claims, ends, and what late or parallel events do."""
 
+from decimal import Decimal
+from typing import Any
+
 import pytest
 
-from droplens.runs import IN_PROGRESS, Run, RunKey, Runs, Stage, Status
+from droplens.runs import (
+    IN_PROGRESS,
+    Progress,
+    Run,
+    RunKey,
+    Runs,
+    Stage,
+    Status,
+    packing_progress,
+)
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.made import RUN
 
@@ -165,3 +177,41 @@ def test_the_older_live_runs_are_those_of_the_same_classifier(runs: Runs) -> Non
             runs.end(RunKey(classifier, name), Status.FAILED if name == names[1] else Status.LIVE)
     found = [run.key for run in runs.live_before(RUN)]
     assert found == [RunKey("cars", names[0]), RunKey("cars", names[2])]
+
+
+PART = {"done": Decimal(30), "total": Decimal(100), "at": "2026-11-22T12:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("item", "progress"),
+    [
+        ({}, None),
+        ({"shards": {}, "packing_shards": Decimal(2)}, None),
+        (
+            {"progress": {**PART, "stage": "packing"}},
+            Progress("packing", 30, 100),
+        ),
+        ({"progress": {**PART, "stage": "packing", "total": None}}, Progress("packing", 30, None)),
+        (
+            {"shards": {"0": PART, "1": {**PART, "done": Decimal(50)}}, "packing_shards": 2},
+            Progress("packing", 80, 200),
+        ),
+        # Two of four children have told nothing yet.
+        (
+            {"shards": {"0": PART, "3": PART}, "packing_shards": Decimal(4)},
+            Progress("packing", 60, 400),
+        ),
+        # Before the run knows how many there are.
+        ({"shards": {"0": PART}}, Progress("packing", 30, 100)),
+        ({"shards": {"0": PART, "1": {**PART, "total": None}}}, Progress("packing", 60, None)),
+        # The join comes after all shards.
+        (
+            {"shards": {"0": PART}, "progress": {**PART, "stage": "joining"}},
+            Progress("joining", 30, 100),
+        ),
+    ],
+)
+def test_progress_is_read_from_one_job_or_from_all_shards_together(
+    item: dict[str, Any], progress: Progress | None
+) -> None:
+    assert packing_progress(item) == progress

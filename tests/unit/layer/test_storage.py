@@ -76,3 +76,20 @@ def test_a_listing_is_sorted_and_goes_on_after_a_key(cloud: Cloud) -> None:
         cloud.put(key, b"x")
     assert [entry.key for entry in cloud.bucket.entries("p/")] == ["p/a", "p/a-", "p/b", "p/ä"]
     assert [entry.key for entry in cloud.bucket.entries("p/", "p/a")] == ["p/a-", "p/b", "p/ä"]
+
+
+def test_everything_below_a_prefix_is_deleted_and_nothing_beside_it(cloud: Cloud) -> None:
+    for number in range(1003):  # more than one request takes
+        cloud.put(f"packed/work/{number:04}")
+    cloud.put("packed/work-of-others")
+    assert cloud.bucket.delete_below("packed/work/") == 1003
+    assert cloud.keys() == ["packed/work-of-others"]
+    assert cloud.bucket.delete_below("packed/work/") == 0
+
+
+def test_a_refused_deletion_is_an_error(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.put("a/b")
+    refusal = {"Errors": [{"Key": "a/b", "Code": "AccessDenied", "Message": "no"}]}
+    monkeypatch.setattr(cloud.s3, "delete_objects", lambda **_: refusal)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        cloud.bucket.delete_below("a/")

@@ -250,7 +250,7 @@ def test_metrics_are_found_in_the_log_lines(line: str, name: str, value: str) ->
 
 def packed(cloud: Cloud) -> PackingEnded:
     cloud.runs().open(RUN, {"version": "v1"})
-    return PackingEnded(RUN, "job-0", True, "", 0)
+    return PackingEnded(RUN, "job-0", True, "", 0, "all")
 
 
 def start(
@@ -287,6 +287,15 @@ def test_a_repeated_event_creates_no_second_job(cloud: Cloud) -> None:
     event = packed(cloud)
     assert [start(cloud, event, f"request-{n}") for n in range(3)] == [NAME, None, None]
     assert cloud.sagemaker.calls.count("CreateTrainingJob") == 1
+
+
+def test_training_waits_for_the_end_of_the_whole_packing(cloud: Cloud) -> None:
+    pack(cloud)
+    event = packed(cloud)
+    assert start(cloud, dataclasses.replace(event, step="pack", child=0)) is None
+    assert start(cloud, dataclasses.replace(event, step="pack", waited_for="job-0")) is None
+    assert known(cloud).status is Status.PACKING
+    assert start(cloud, dataclasses.replace(event, step="join", waited_for="job-0")) == NAME
 
 
 def test_a_retry_that_meets_the_run_s_own_job_goes_on(cloud: Cloud) -> None:
