@@ -10,6 +10,8 @@ from batch_prep.errors import JobError
 from batch_prep.prepare import Speed
 from droplens.pictures import Preprocessing
 
+# A Batch job definition cannot leave an option out.
+AS_NEEDED = "auto"
 # AWS Batch tells each child of an array its number so.
 _ARRAY_INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
 
@@ -84,7 +86,10 @@ def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m batch_prep", description=__doc__)
     parser.add_argument("--step", type=Step, choices=list(Step), default=Step.ALL, help="(all)")
     parser.add_argument(
-        "--shards", type=int, help="parts to pack the dataset in (as few as will do)"
+        "--shards",
+        type=_shards,
+        default=AS_NEEDED,
+        help="parts to pack the dataset in (%(default)s: as few as will do)",
     )
     parser.add_argument(
         "--shard",
@@ -134,3 +139,7 @@ def parse(arguments: Sequence[str]) -> Options:
         runs_table=given.runs_table,
         workers=given.workers,
     )
+
+
+def _shards(text: str) -> int | None:
+    return None if text == AS_NEEDED else int(text)

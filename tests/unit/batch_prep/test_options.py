@@ -36,3 +36,14 @@ def test_what_is_needed_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="2"):
         parse(NEEDED[2:])
     assert "--source" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "shards"), [([], None), (["auto"], None), (["7"], 7)])
+def test_shards_are_counted_or_left_to_the_job(given: list[str], shards: int | None) -> None:
+    assert parse([*NEEDED, *(["--shards", *given] if given else [])]).shards == shards
+
+
+def test_a_number_of_shards_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse([*NEEDED, "--shards", "many"])
+    assert "--shards" in capsys.readouterr().err
