@@ -47,17 +47,22 @@ WORK = ROOT / ".local" / "bench"
 IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
 BUCKET = "pictures"
 SOURCE = "datasets/cars/"
-OURS = ("boto3", "obstore", "pillow")
+FAST = "droplens fast"
+OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow")
 THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One measured packing. way: "notebook", "im2rec" or "droplens"; place: "s3" or "local"."""
+    """One measured packing.
+
+    way: "notebook", "im2rec", "droplens" or FAST; place: "s3" or "local"; folder: its output's.
+    """
 
     way: str
     place: str
     cost: Cost
+    folder: Path
 
 
 class Bench:
@@ -78,26 +83,29 @@ class Bench:
             "AWS_ENDPOINT_URL": endpoint,
         }
 
-    def droplens(self, place: str) -> Run:
+    def droplens(self, place: str, speed: str = "best") -> Run:
         """Pack by batch_prep, into the bucket or into a new folder."""
-        folder = self._folder("droplens")
+        way = "droplens" if speed == "best" else f"droplens {speed}"
+        folder = self._folder(way)
         s3 = place == "s3"
         source = f"s3://{BUCKET}/{SOURCE}" if s3 else str(self.pictures.folder)
         destination = f"s3://{BUCKET}/packed/{folder.name}/" if s3 else str(folder / "records")
         command = [sys.executable, "-m", "batch_prep", f"--source={source}"]
         command += [f"--destination={destination}", "--classifier=cars", "--run-id=bench"]
-        return Run("droplens", place, self._run(command, folder))
+        return Run(way, place, self._run([*command, f"--speed={speed}"], folder), folder)
 
     def notebook(self) -> Run:
         """Download, list, pack and upload as a notebook does."""
         folder = self._folder("notebook")
         destination = f"packed/{folder.name}/"
-        return Run("notebook", "s3", self._im2rec(BUCKET, SOURCE, destination, folder))
+        cost = self._im2rec(BUCKET, SOURCE, destination, folder)
+        return Run("notebook", "s3", cost, folder)
 
     def im2rec(self) -> Run:
         """List and pack by im2rec.py from a local folder into another."""
         folder = self._folder("im2rec")
-        return Run("im2rec", "local", self._im2rec("-", str(self.pictures.folder), "-", folder))
+        cost = self._im2rec("-", str(self.pictures.folder), "-", folder)
+        return Run("im2rec", "local", cost, folder)
 
     def _im2rec(self, bucket: str, source: str, destination: str, folder: Path) -> Cost:
         script = str(ROOT / "benchmarks" / "packing" / "notebook.py")
@@ -111,7 +119,7 @@ class Bench:
 
     def _folder(self, way: str) -> Path:
         self._runs += 1
-        folder = self.folder / f"{self._runs:03}-{way}"
+        folder = self.folder / f"{self._runs:03}-{way.replace(' ', '-')}"
         folder.mkdir(parents=True)
         return folder
 
@@ -160,33 +168,32 @@ def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]
     """Every way in turn, `repeats` times, and how well each keeps the pictures."""
     with bench(pictures, latency_ms) as at:
         theirs = IM2REC_PYTHON.is_file()
-        turns: list[Callable[[], Run]] = [partial(at.droplens, "s3"), partial(at.droplens, "local")]
+        s3, local = partial(at.droplens, "s3"), partial(at.droplens, "local")
+        turns: list[Callable[[], Run]] = [s3, local, partial(at.droplens, "local", "fast")]
         if theirs:
-            turns = [at.notebook, turns[0], at.im2rec, turns[1]]
-        runs = []
+            turns = [at.notebook, s3, at.im2rec, *turns[1:]]
+        runs: list[Run] = []
         for number in range(repeats):
             for turn in turns:
                 runs.append(turn())
                 _say(pictures, runs[-1], f"{number + 1}/{repeats}")
-        ours = quality.packed(_last(at.folder, "droplens") / "records")
-        packed = [ours]
-        if theirs:
-            packed.append(quality.packed(_last(at.folder, "im2rec") / "records"))
-        names = quality.sample(*packed)
-        psnr = [quality.decibels(pictures.folder, names, way) for way in packed]
+        packed = {
+            run.way: quality.packed(run.folder / "records")
+            for run in runs[-len(turns) :]
+            if run.place == "local"
+        }
+        names = quality.sample(*packed.values())
+        psnr = {way: quality.decibels(pictures.folder, names, one) for way, one in packed.items()}
+    ours = packed["droplens"]
     record_bytes = sum(map(len, ours.values())) / len(ours)
     return _results(pictures, latency_ms, runs, psnr, record_bytes)
-
-
-def _last(folder: Path, way: str) -> Path:
-    return max(path for path in folder.glob(f"*-{way}") if any(path.rglob("*.rec")))
 
 
 def _results(
     pictures: Corpus,
     latency_ms: float,
     runs: list[Run],
-    psnr: list[list[float]],
+    psnr: dict[str, list[float]],
     record_bytes: float,
 ) -> dict[str, Any]:
     ways = {
@@ -202,20 +209,20 @@ def _results(
         "pictures_per_second": ways["droplens, s3"]["pictures_per_second"]["median"],
         "peak_rss_mb": ways["droplens, s3"]["peak_rss_mb"]["max"],
         "record_bytes": round(record_bytes),
-        "db": {"sampled": len(psnr[0]), "droplens": median(psnr[0])},
+        "db": {way: round(median(values), 2) for way, values in psnr.items()},
+        "db_sampled": len(psnr["droplens"]),
         "ways": ways,
-        "runs": [asdict(run) for run in runs],
+        "runs": [{"way": run.way, "place": run.place} | asdict(run.cost) for run in runs],
     }
-    if len(psnr) > 1:
+    if "im2rec" in psnr:
         ratios = {
             "end_to_end": _ratios(runs, "notebook", "s3"),
             "local": _ratios(runs, "im2rec", "local"),
         }
         results["ratios"] = ratios
         results["end_to_end_ratio"] = ratios["end_to_end"]["median"]
-        results["db"]["im2rec"] = median(psnr[1])
-        gains = [ours - theirs for ours, theirs in zip(*psnr, strict=True)]
-        results["db_gain"] = median(gains)
+        pairs = zip(psnr["droplens"], psnr["im2rec"], strict=True)
+        results["db_gain"] = round(median(ours - theirs for ours, theirs in pairs), 2)
     return results
 
 
@@ -270,6 +277,7 @@ def table(results: dict[str, Any]) -> str:
         "droplens, s3": "**Droplens**",
         "im2rec, local": "im2rec.py, local files",
         "droplens, local": "**Droplens**, local files",
+        f"{FAST}, local": "**Droplens** `--speed fast`, local files",
     }
     ratios = results.get("ratios", {})
     speed = {"droplens, s3": ratios.get("end_to_end"), "droplens, local": ratios.get("local")}
@@ -283,7 +291,8 @@ def table(results: dict[str, Any]) -> str:
         figures = results["ways"][way]
         ratio = speed.get(way)
         times = f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})" if ratio else ""
-        db = results["db"]["droplens" if "droplens" in way else "im2rec"]
+        packer = way.partition(",")[0]
+        db = results["db"]["im2rec" if packer == "notebook" else packer]
         lines.append(
             f"| {name} | {figures['pictures_per_second']['median']:.0f} | {times} "
             f"| {figures['cpu_ms_per_picture']['median']:.1f} "
