@@ -6,11 +6,13 @@ import numpy as np
 
 # Distances are 1 less the cosine between two fingerprints. Copies are within this one ...
 _NEAR = 0.025
-# ... and stand apart: this many times nearer than the pictures that are merely similar.
-_APART = 6
+# ... and stand apart: this many times nearer than the pictures that are merely similar ...
+_APART = 14
+# ... unless they are within this one, as the same pixels encoded again are.
+_SAME = 0.002
 # Whom a picture is merely similar to is learnt from a sample. Nearer ones in it may be its copies.
 _SAMPLE = 2048
-_COPIES_IN_SAMPLE = 4
+_COPIES_IN_SAMPLE = 15
 
 # Two fingerprints are compared where they agree in the signs of that many random projections, in
 # one of the tables: copies at the distance of _NEAR are found with a probability of 98 %, nearer
@@ -32,8 +34,15 @@ def near_groups(fingerprints: np.ndarray) -> list[list[int]]:
         them. A flat picture, all zero, is in no group.
 
     Precision comes first: in a dataset whose pictures are all alike (scanned digits), a pair has to
-    be several times nearer than such pictures usually are. The same rows give the same groups.
-    Memory, apart from `fingerprints`: about 60 bytes a picture and 200 MB.
+    be several times nearer than such pictures usually are. Measured:
+
+    - 6,509 photographs of 196 car models: 10 pairs, each of them one photograph twice. Of copies of
+      700 of them, encoded again (quality 30 to 75), at half or 1.5 times the size, with brightness,
+      contrast or saturation changed by 15 to 50 %: all found; cropped by 2 %: 99.9 %; cropped by
+      4 %: 10 %. The nearest two that are different photographs are four times _NEAR apart.
+    - 5,000 scanned digits, none of them twice: 10 taken for copies; of 1,080: 2.
+
+    The same rows give the same groups.
     """
     rows = fingerprints.view(np.int8)
     kept = np.flatnonzero(rows.any(axis=1))
@@ -68,7 +77,7 @@ def _reach(rows: np.ndarray) -> np.ndarray:
         distances = 1 - _unit(rows[start : start + step]) @ sample.T
         similar = np.partition(distances, place, axis=1)[:, place]
         reach[start : start + step] = similar / _APART
-    return np.minimum(reach, _NEAR)
+    return reach.clip(_SAME, _NEAR)
 
 
 def _candidates(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -81,13 +90,13 @@ def _candidates(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             signs = rows[start : start + _AT_ONCE].astype(np.float32) @ projections > 0
             keys[start : start + _AT_ONCE] = np.packbits(signs, axis=1).view(">u8").ravel()
         order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        prefixes = keys >> np.uint64(_KEY_BITS - _PREFIX_BITS)
+        ordered = keys[order]
+        prefixes = ordered >> np.uint64(_KEY_BITS - _PREFIX_BITS)
         for offset in range(1, min(_NEIGHBOURS + 1, len(rows))):
             together = np.flatnonzero(prefixes[offset:] == prefixes[:-offset])
             if not len(together):
                 break
-            differing = np.bitwise_count(keys[together] ^ keys[together + offset])
+            differing = np.bitwise_count(ordered[together] ^ ordered[together + offset])
             together = together[differing <= _DIFFERING]
             for start in range(0, len(together), _AT_ONCE):
                 part = together[start : start + _AT_ONCE]

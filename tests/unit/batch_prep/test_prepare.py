@@ -1,0 +1,168 @@
+"""The fast resize: what it makes and what it refuses is what droplens.pictures does."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from batch_prep.fingerprint import FINGERPRINT_BYTES
+from batch_prep.prepare import Prepared, Speed, prepare
+from droplens import pictures
+from droplens.pictures import Limits, PictureError, Preprocessing
+
+TO_64 = Preprocessing(shorter_side=64)
+LIMITS = Limits()
+ORIENTATION = 0x0112
+
+
+def photo(width: int = 320, height: int = 240) -> Image.Image:
+    """Smooth in one part and busy in another, as photographs are."""
+    plain = Image.linear_gradient("L").resize((width, height))
+    busy = Image.effect_mandelbrot((width, height), (-2, -1.2, 0.6, 1.2), 60)
+    return Image.merge("RGB", (plain, busy, Image.radial_gradient("L").resize((width, height))))
+
+
+def encode(picture: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    data = BytesIO()
+    picture.save(data, kind, **options)
+    return data.getvalue()
+
+
+def fast(data: bytes, preprocessing: Preprocessing = TO_64, limits: Limits = LIMITS) -> Prepared:
+    return prepare(data, preprocessing, limits, Speed.BEST)
+
+
+def pixels(jpeg: bytes) -> np.ndarray:
+    with Image.open(BytesIO(jpeg)) as picture:
+        return np.asarray(picture.convert("RGB"), np.int16)
+
+
+def refusal(prepare: Callable[[], object]) -> tuple[str, str] | None:
+    try:
+        prepare()
+    except PictureError as error:
+        return error.code, error.message
+    return None
+
+
+def check_same(
+    data: bytes, preprocessing: Preprocessing = TO_64, limits: Limits = LIMITS
+) -> Prepared | str:
+    """Both ways refuse `data` by one code, which is returned, or make nearly one picture of it."""
+    refused = refusal(lambda: fast(data, preprocessing, limits))
+    assert refused == refusal(lambda: pictures.prepare(data, preprocessing, limits))
+    if refused:
+        return refused[0]
+    jpeg, info = pictures.prepare(data, preprocessing, limits)
+    made = fast(data, preprocessing, limits)
+    assert (made.format, made.width, made.height) == (info.format, info.width, info.height)
+    difference = np.abs(pixels(made.jpeg) - pixels(jpeg))
+    assert difference.mean() < 1.5
+    assert np.percentile(difference, 99) <= 10
+    return made
+
+
+@pytest.mark.parametrize("size", [(320, 240), (1601, 1199), (63, 641), (640, 33), (64, 64), (1, 1)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
+def test_jpegs_of_every_build_and_size(size: tuple[int, int], options: dict[str, Any]) -> None:
+    made = check_same(encode(photo(*size), **options))
+    assert isinstance(made, Prepared)
+    assert min(pixels(made.jpeg).shape[:2]) == 64
+    assert made.upscaled == (min(size) < 64)
+    assert len(made.fingerprint) == FINGERPRINT_BYTES
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_jpegs_of_every_colour(mode: str, subsampling: str) -> None:
+    assert isinstance(check_same(encode(photo().convert(mode), subsampling=subsampling)), Prepared)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO"])
+def test_other_formats_whatever_their_name(kind: str) -> None:
+    assert isinstance(check_same(encode(photo(), kind)), Prepared)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_picture_is_turned_upright_and_its_exif_is_gone(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    made = check_same(encode(photo(), exif=exif))
+    assert isinstance(made, Prepared)
+    assert (made.width, made.height) == ((240, 320) if orientation in range(5, 9) else (320, 240))
+    with Image.open(BytesIO(made.jpeg)) as picture:
+        assert not picture.getexif()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_cut_anywhere_is_refused_or_taken_as_there(progressive: bool) -> None:
+    whole = encode(photo(), progressive=progressive)
+    codes = set()
+    for end in range(0, len(whole), len(whole) // 40):
+        codes.add(str(check_same(whole[:end])))
+        codes.add(str(check_same(whole[:end] + b"\xff\xd9")))
+    assert {"image.empty", "image.unreadable"} <= codes
+
+
+def test_hostile_pictures_are_refused_by_the_same_words() -> None:
+    whole = encode(photo())
+    assert check_same(whole, limits=Limits(max_bytes=100)) == "image.too_large"
+    assert check_same(whole, limits=Limits(max_pixels=100)) == "image.too_many_pixels"
+    assert check_same(encode(photo(2000, 3))) == "image.too_narrow"
+    assert check_same(b"<!doctype html><p>404") == "image.unreadable"
+    scans = whole[: whole.rfind(b"\xff\xd9")] + b"\xff\xda" * 30_000 + b"\xff\xd9"
+    assert check_same(scans) == "image.too_many_pixels"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_flipped_bytes_are_judged_alike(data: st.DataObject) -> None:
+    damaged = bytearray(encode(photo(160, 120), quality=60))
+    for place in data.draw(st.lists(st.integers(2, len(damaged) - 3), min_size=1, max_size=3)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    judged = [
+        refusal(lambda: fast(bytes(damaged))),
+        refusal(lambda: pictures.prepare(bytes(damaged), TO_64)),
+    ]
+    assert judged[0] == judged[1]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_is_prepared_already_passes_through(mode: str) -> None:
+    data = encode(photo(80, 64).convert(mode), quality=70)
+    made = fast(data)
+    assert made.jpeg == data
+    assert any(made.fingerprint)
+    assert fast(encode(photo(80, 64), progressive=True)).jpeg != data
+
+
+def test_the_middle_square_is_cropped() -> None:
+    made = check_same(encode(photo()), Preprocessing(shorter_side=64, crop=48))
+    assert isinstance(made, Prepared)
+    assert pixels(made.jpeg).shape == (48, 48, 3)
+
+
+def test_fast_is_another_filter_at_the_same_size() -> None:
+    data = encode(photo(1600, 1199))
+    best, quick = (prepare(data, TO_64, Limits(), speed) for speed in Speed)
+    assert best.jpeg != quick.jpeg
+    assert pixels(best.jpeg).shape == pixels(quick.jpeg).shape
+    assert np.abs(pixels(best.jpeg) - pixels(quick.jpeg)).mean() < 4
+
+
+def test_threads_share_nothing() -> None:
+    data = [encode(photo(300 + 7 * i, 200 + 5 * i)) for i in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fast, data * 2)) == [fast(picture) for picture in data] * 2
+
+
+def test_photographs_come_out_alike(cars24: Path) -> None:
+    for path in sorted(cars24.glob("*/*.jpg"))[::40]:
+        check_same(path.read_bytes(), Preprocessing(shorter_side=256))
