@@ -34,10 +34,10 @@ def fingerprint(picture: Image.Image) -> bytes:
 
     The low frequencies (DCT) of its 32x32 grey thumbnail without the mean, brought to one length:
     neither brightness nor contrast matters. Higher ones count for more, since photographs of
-    one subject share the lowest. Costs 0.15 ms for a picture of 384x256.
+    one subject share the lowest. Costs 0.2 ms for a picture of 384x256.
     """
-    small = picture.resize((_GRID, _GRID), Image.Resampling.BOX, reducing_gap=1)
-    levels = np.asarray(small.convert("L"), np.float32)
+    small = picture.convert("L").resize((_GRID, _GRID), Image.Resampling.BOX)
+    levels = np.asarray(small, np.float32)
     if levels.std() < _FLAT:
         return bytes(FINGERPRINT_BYTES)
     waves = (_COSINES @ levels @ _COSINES.T)[_KEPT] * _WEIGHT
