@@ -123,6 +123,13 @@ infrastructure: venvs-test ## tests of what the template promises
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
 
+# --- Benchmarks ---
+
+.PHONY: bench-classify
+bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under a flood; PICTURES=10000
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.classify \
+		$${PICTURES:+--pictures "$$PICTURES"}
+
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock
