@@ -24,6 +24,7 @@ from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, Stack
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime
 from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.unit.layer.test_retrying import MAX_RECEIVES
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
@@ -116,7 +117,7 @@ def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_e
     assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
-    assert redrive["maxReceiveCount"] >= 5
+    assert redrive["maxReceiveCount"] == MAX_RECEIVES
     for name in ("PictureDlq", "EventDlq"):
         assert stack.properties(name)["MessageRetentionPeriod"] == 14 * 24 * 3600
 
@@ -292,7 +293,7 @@ def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(
 ) -> None:
     deployed.runs().open(RunKey("cars", RECORDED_RUN), {"version": "v"})
     app = load("ClassifyImage")
-    go_live(app.CARDS, card(RECORDED_RUN))
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
     [good] = events["sqs-picture-batch"]["Records"]
     good["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
     bad = [{**good, "messageId": f"bad-{n}", "body": body} for n, body in enumerate(("", "{}"))]

@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
 from droplens.errors import DroplensError
 from droplens.runs import RunKey
+from droplens.storage import ObjectInfo
 
 BATCH_JOB = "Batch Job State Change"
 TRAINING_JOB = "SageMaker Training Job State Change"
@@ -32,18 +33,28 @@ class UnexpectedEvent(DroplensError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectCreated:
-    """An object was stored. etag: without quotes; version_id: None on an unversioned bucket."""
+    """An object was stored. etag: without quotes; version_id: None on an unversioned bucket.
+
+    sequencer: the version's place among those of its key, see `is_later`; None where the event is
+    not S3's own.
+    """
 
     bucket: str
     key: str
     etag: str
     version_id: str | None
     bytes: int
+    sequencer: str | None = None
 
     @property
     def version(self) -> str:
         """What tells this version of the object from others of the same key."""
         return self.version_id or self.etag
+
+    def sequencer_of(self, found: ObjectInfo) -> str | None:
+        """The sequencer of the version that was found there, if it is the one that is told of."""
+        told = (self.etag, self.version_id or found.version_id)
+        return self.sequencer if told == (found.etag, found.version_id) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +104,20 @@ def object_created(event: Mapping[str, Any]) -> ObjectCreated:
             etag=found["etag"].strip('"'),
             version_id=found.get("version-id"),
             bytes=int(found.get("size") or 0),
+            sequencer=found.get("sequencer"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error
+
+
+def is_later(sequencer: str, other: str) -> bool:
+    """Whether the first of two sequencers of one key is the later one.
+
+    They are hexadecimal; the shorter one is filled up with zeros on its right.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+    length = max(len(sequencer), len(other))
+    return sequencer.ljust(length, "0").upper() > other.ljust(length, "0").upper()
 
 
 def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:

@@ -6,7 +6,7 @@ pixels that it was trained on. Pillow's own global settings are neither needed n
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite
@@ -14,6 +14,8 @@ from typing import Any, Self, cast
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
+
+from droplens.room import Room
 
 CODES = frozenset(
     {
@@ -147,23 +149,12 @@ def decode(
 
     Raises PictureError for anything that is not a whole picture within `limits`.
     """
-    picture, width, height = _open(data, limits)
-    with picture:
-        _shrink_while_decoding(picture, shorter_side)
-        orientation = _load(picture)
-        if picture.format in ("JPEG", "MPO"):
-            _check_not_cut(picture, data, shorter_side)
-        upright = _to_rgb(picture if orientation == 1 else _turn(picture))
-    upright.info = {}
-    if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
-        width, height = upright.size
-    elif orientation in _SIDEWAYS:
-        width, height = height, width
-    return upright, PictureInfo(_format_name(picture), width, height)
+    with _open(data, limits) as picture:
+        return _decode(picture, data, shorter_side)
 
 
 def prepare(
-    data: bytes, preprocessing: Preprocessing, limits: Limits = Limits()
+    data: bytes, preprocessing: Preprocessing, limits: Limits = Limits(), room: Room | None = None
 ) -> tuple[bytes, PictureInfo]:
     """`data` as the JPEG that a record stores and an endpoint is asked with.
 
@@ -171,19 +162,24 @@ def prepare(
     upright baseline JPEG that has that size already passes through byte for byte, once it has been
     decoded whole, so that what was prepared once is not encoded a second time.
 
+    room: counts pixels; the picture is decoded once its own are free there.
+
     Raises PictureError as `decode` does.
     """
-    if info := _already_prepared(data, preprocessing, limits):
-        return data, info
-    picture, info = decode(data, limits, preprocessing.shorter_side)
-    prepared = _crop(_resize(picture, preprocessing.shorter_side), preprocessing.crop)
+    with _open(data, limits) as picture, _room_for(picture, room):
+        if _is_prepared(picture, preprocessing) and _load(picture) == 1:
+            _check_not_cut(picture, data, None)
+            return data, PictureInfo("JPEG", *picture.size)
+        decoded, info = _decode(picture, data, preprocessing.shorter_side)
+        prepared = _crop(_resize(decoded, preprocessing.shorter_side), preprocessing.crop)
+        del decoded
     jpeg = BytesIO()
     prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
     return jpeg.getvalue(), info
 
 
-def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
-    """The picture with only its header read, and the sides in it, once they pass the limits."""
+def _open(data: bytes, limits: Limits) -> Image.Image:
+    """The picture with only its header read, once what that says passes the limits."""
     if not data:
         raise PictureError("image.empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
@@ -215,7 +211,28 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
             "times the other",
         )
     _check_passes(data, width, height)
-    return picture, width, height
+    return picture
+
+
+def _room_for(picture: Image.Image, room: Room | None) -> AbstractContextManager[None]:
+    return room.taken(picture.width * picture.height) if room else nullcontext()
+
+
+def _decode(
+    picture: Image.Image, data: bytes, shorter_side: int | None
+) -> tuple[Image.Image, PictureInfo]:
+    width, height = picture.size
+    _shrink_while_decoding(picture, shorter_side)
+    orientation = _load(picture)
+    if picture.format in ("JPEG", "MPO"):
+        _check_not_cut(picture, data, shorter_side)
+    upright = _to_rgb(picture if orientation == 1 else _turn(picture))
+    upright.info = {}
+    if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
+        width, height = upright.size
+    elif orientation in _SIDEWAYS:
+        width, height = height, width
+    return upright, PictureInfo(_format_name(picture), width, height)
 
 
 def _check_passes(data: bytes, width: int, height: int) -> None:
@@ -343,24 +360,15 @@ def _crop(picture: Image.Image, side: int | None) -> Image.Image:
     return picture.crop((left, top, left + side, top + side))
 
 
-def _already_prepared(
-    data: bytes, preprocessing: Preprocessing, limits: Limits
-) -> PictureInfo | None:
-    """What `data` is, if it is already what `prepare` would make of it; None if it is not."""
-    picture, width, height = _open(data, limits)
-    with picture:
-        wanted = (preprocessing.crop,) * 2 if preprocessing.crop else (width, height)
-        if (
-            picture.format != "JPEG"
-            or picture.mode not in ("RGB", "L")
-            or "progressive" in picture.info
-            or min(width, height) != preprocessing.shorter_side
-            or (width, height) != wanted
-            or _load(picture) != 1
-        ):
-            return None
-        _check_not_cut(picture, data, None)
-        return PictureInfo("JPEG", width, height)
+def _is_prepared(picture: Image.Image, preprocessing: Preprocessing) -> bool:
+    """Whether the header is one of those that `prepare` writes."""
+    return (
+        picture.format == "JPEG"
+        and picture.mode in ("RGB", "L")
+        and not picture.info.keys() & {"progressive", "icc_profile"}
+        and min(picture.size) == preprocessing.shorter_side
+        and (preprocessing.crop is None or picture.size == (preprocessing.crop,) * 2)
+    )
 
 
 @contextmanager
