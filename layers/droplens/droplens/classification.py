@@ -110,7 +110,7 @@ class Classification:
                 "image.too_large",
                 f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
-        body, info = prepare(data, card.preprocessing, self.limits, self.decoding)
+        body, info = prepare(data, card.preprocessing, self.limits, self.decoding.taken)
         try:
             return self._asked(picture, body, info, card), card
         except EndpointMissing:
@@ -118,7 +118,7 @@ class Classification:
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.run_id == card.run_id:
                 raise
-            body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding)
+            body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
             return self._asked(picture, body, info, fresh), fresh
 
     def _asked(

@@ -5,7 +5,7 @@ pixels that it was trained on. Pillow's own global settings are neither needed n
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,8 +14,6 @@ from typing import Any, Self, cast
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
-
-from droplens.room import Room
 
 CODES = frozenset(
     {
@@ -154,7 +152,10 @@ def decode(
 
 
 def prepare(
-    data: bytes, preprocessing: Preprocessing, limits: Limits = Limits(), room: Room | None = None
+    data: bytes,
+    preprocessing: Preprocessing,
+    limits: Limits = Limits(),
+    room: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[bytes, PictureInfo]:
     """`data` as the JPEG that a record stores and an endpoint is asked with.
 
@@ -162,11 +163,11 @@ def prepare(
     upright baseline JPEG that has that size already passes through byte for byte, once it has been
     decoded whole, so that what was prepared once is not encoded a second time.
 
-    room: counts pixels; the picture is decoded once its own are free there.
+    room: given the number of the picture's pixels, lets it in to be decoded once there is room.
 
     Raises PictureError as `decode` does.
     """
-    with _open(data, limits) as picture, _room_for(picture, room):
+    with _open(data, limits) as picture, room(picture.width * picture.height):
         if _is_prepared(picture, preprocessing) and _load(picture) == 1:
             _check_not_cut(picture, data, None)
             return data, PictureInfo("JPEG", *picture.size)
@@ -212,10 +213,6 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         )
     _check_passes(data, width, height)
     return picture
-
-
-def _room_for(picture: Image.Image, room: Room | None) -> AbstractContextManager[None]:
-    return room.taken(picture.width * picture.height) if room else nullcontext()
 
 
 def _decode(
