@@ -224,13 +224,14 @@ def invoke_rule_targets_asynchronously() -> None:
     eventbridge._dispatch_to_lambda = dispatch
 
 
-def deliver_roughly(copies: int = 2, seconds: float = 2.0) -> None:
-    """Deliver every event `copies` times, each after a delay of its own of up to `seconds`, and so
-    in any order: the worst that EventBridge promises, for tests of what must bear it."""
+def deliver_roughly(most_copies: int = 3, seconds: float = 2.0) -> None:
+    """Deliver every event one to `most_copies` times, each after a delay of its own of up to
+    `seconds`, and so in any order: the worst that EventBridge promises, for tests of what must
+    bear it."""
     deliver = eventbridge._invoke_target
 
     def roughly(*what: Any) -> None:
-        for _ in range(copies):
+        for _ in range(random.randint(1, most_copies)):
             scope = contextvars.copy_context()
             late = threading.Timer(random.uniform(0, seconds), scope.run, (deliver, *what))
             late.daemon = True
@@ -248,6 +249,20 @@ def run_lambda_workers_with(interpreter: Path) -> None:
         return (str(interpreter), script) if runtime.startswith("python") else (binary, script)
 
     lambda_runtime._detect_runtime_binary = choose
+
+
+def kill_lambda_worker(chance: random.Random) -> bool:
+    """SIGKILL one worker in the middle of an invocation; whether there was one."""
+    with lambda_runtime._lock:
+        at_work = [
+            worker._proc
+            for pool in lambda_runtime._workers.values()
+            for worker in pool
+            if worker.in_use and worker._proc is not None
+        ]
+    if at_work:
+        chance.choice(at_work).kill()
+    return bool(at_work)
 
 
 def stop_lambda_workers() -> None:

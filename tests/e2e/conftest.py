@@ -205,7 +205,7 @@ def cloud(clouds: Callable[..., Cloud]) -> Cloud:
 
 @pytest.fixture(scope="session")
 def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
-    """A local cloud that delivers every event twice, late, and in any order."""
+    """A local cloud that delivers every event up to three times, late, and in any order."""
     return clouds(DROPLENS_DELIVERY="rough", DROPLENS_AUTH="true")
 
 

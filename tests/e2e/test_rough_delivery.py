@@ -1,4 +1,4 @@
-"""Events come twice, late and in any order: still one run, one job, one model, one result."""
+"""Events come up to three times, late, in any order: one run, one job, one model, one result."""
 
 import random
 
@@ -6,7 +6,7 @@ from tests.e2e.conftest import CLASSES, Cloud
 from tests.e2e.drawn import drawing
 
 
-def test_every_event_twice_and_shuffled_does_everything_once(
+def test_every_event_repeated_and_shuffled_does_everything_once(
     rough_cloud: Cloud, shuffled: random.Random
 ) -> None:
     cloud = rough_cloud

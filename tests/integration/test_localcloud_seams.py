@@ -60,6 +60,9 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(lambda_svc._get_func_record_for_ref) == ["function_ref"]
         assert parameters(lambda_runtime._detect_runtime_binary) == ["runtime"]
         assert parameters(lambda_runtime.reset) == []
+        worker = lambda_runtime.Worker("name", {}, b"")
+        assert (worker.in_use, worker._proc) == (False, None)
+        assert lambda_runtime._workers == {} and lambda_runtime._lock.acquire(timeout=1)
         assert "version_id" in parameters(s3._fire_s3_event)
         assert parameters(sns._fanout)[:4] == ["topic_arn", "msg_id", "message", "subject"]
         assert parameters(app.call_service_handler_sync)[1:6] == [
