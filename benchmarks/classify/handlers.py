@@ -10,6 +10,7 @@ downstream and loses a batch to one bad picture.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -17,8 +18,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import app  # classify_image as it was built, on the path for this process
 import boto3
 
 BUCKET = os.environ["BUCKET"]
@@ -69,6 +68,8 @@ def sqs_event(messages: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
+    # classify_image as it was built, which is on the path of this process only.
+    app = importlib.import_module("app")
     plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     context = SimpleNamespace(
         function_name="droplens-classify-image",
