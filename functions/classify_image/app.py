@@ -27,7 +27,7 @@ from droplens.routing import Router
 from droplens.runs import Runs
 from droplens.settings import ClassificationSettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import count, logger, metrics, tracer
 
 BATCH = 10  # messages in one invocation, as the template says
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
@@ -77,5 +77,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         event=event, record_handler=classify_beside_others, processor=PROCESSOR, context=context
     )
     failed = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
+    count("PicturePostponed", len(failed))
     POSTPONER.postpone(record for record in event["Records"] if record["messageId"] in failed)
     return response

@@ -23,7 +23,7 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a failure event of Batch or SageMaker, or Lambda's record of a function's failure."""
+    """Take a failure of Batch or SageMaker, Lambda's record of a function's, or an alarm."""
     runs = Runs(TABLE, owner=context.aws_request_id)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     run = Reporter(BUCKET, runs, SAGEMAKER, failures).report(event)

@@ -19,6 +19,7 @@ BATCH_JOB = "Batch Job State Change"
 TRAINING_JOB = "SageMaker Training Job State Change"
 ENDPOINT = "SageMaker Endpoint State Change"
 OBJECT_CREATED = "Object Created"
+ALARM = "CloudWatch Alarm State Change"
 
 TAG_CLASSIFIER = "droplens:classifier"
 TAG_RUN = "droplens:run"
@@ -86,6 +87,15 @@ class EndpointChanged:
     arn: str
     status: str
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """One of the stack's alarms went off. meaning: its description; reason: CloudWatch's words."""
+
+    name: str
+    meaning: str
+    reason: str
 
 
 def detail_type(event: Mapping[str, Any]) -> str:
@@ -166,6 +176,19 @@ def endpoint_changed(event: Mapping[str, Any]) -> EndpointChanged:
         )
     except KeyError as error:
         raise UnexpectedEvent(f"an endpoint's event without {error}") from error
+
+
+def alarm_raised(event: Mapping[str, Any]) -> AlarmRaised:
+    """Read an alarm's event. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return AlarmRaised(
+            detail["alarmName"],
+            detail["configuration"].get("description", ""),
+            detail["state"]["reason"],
+        )
+    except KeyError as error:
+        raise UnexpectedEvent(f"an alarm's event without {error}") from error
 
 
 def tag_map(tags: Any) -> dict[str, str]:
