@@ -16,11 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from uuid import uuid4
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, lambda_svc, s3, sns, sts
+from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
 from localcloud.authorization import Permission
@@ -207,6 +208,31 @@ def name_object_versions_in_events() -> None:
 
     s3._fire_s3_event = fire_knowing
     eventbridge._dispatch_event = dispatch_naming
+
+
+def move_messages_back() -> None:
+    """SQS's StartMessageMoveTask, which MiniStack lacks: from a dead-letter queue to the queues
+    that its messages came from, as new ones. At once, where AWS does it in the background."""
+
+    def start(request: Json, _url: str) -> Json:
+        dead = sqs._queue_by_arn(request["SourceArn"])
+        if dead is None:
+            raise sqs._Err("ResourceNotFoundException", f"no queue {request['SourceArn']}", 404)
+        staying = []
+        for message in dead["messages"]:
+            system = dict(message.get("sys", {}))
+            source = sqs._queue_by_arn(system.pop("DeadLetterQueueSourceArn", ""))
+            if source is None or message["visible_at"] > time.time():
+                staying.append(message)
+                continue
+            anew = {"id": str(uuid4()), "receive_count": 0, "first_receive_at": None}
+            anew |= {"sent_at": time.time(), "visible_at": time.time()}
+            source["messages"].append({**message, "sys": system, **anew})
+        dead["messages"] = staying
+        sqs.esm_wake.set()
+        return {"TaskHandle": token_hex(16)}
+
+    sqs._HANDLERS["StartMessageMoveTask"] = start
 
 
 def invoke_rule_targets_asynchronously() -> None:

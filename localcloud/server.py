@@ -132,6 +132,7 @@ def serve(settings: Settings) -> None:
     seams.check_permissions_of("batch", "sagemaker")
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
+    seams.move_messages_back()
     seams.run_lambda_workers_with(interpreter)
     seams.invoke_rule_targets_asynchronously()
     seams.name_object_versions_in_events()
