@@ -27,7 +27,7 @@ from droplens.routing import Router
 from droplens.runs import Runs
 from droplens.settings import ClassificationSettings
 from droplens.storage import Bucket
-from droplens.telemetry import count, logger, metrics, tracer
+from droplens.telemetry import count, logger, metrics
 
 BATCH = 10  # messages in one invocation, as the template says
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
@@ -69,7 +69,6 @@ async def classify_beside_others(record: SQSRecord) -> None:
 
 
 @logger.inject_lambda_context(clear_state=True)
-@tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Take a batch of messages; those that fail come again, later each time, the others do not."""

@@ -10,7 +10,8 @@ from droplens.reporting import Reporter
 from droplens.runs import Runs
 from droplens.settings import JourneySettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import logger, metrics
+from droplens.tracing import tracer
 
 SETTINGS = JourneySettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

@@ -1,10 +1,10 @@
-"""Logger, tracer and metrics, made once and shared by every function."""
+"""Logger and metrics, made once and shared by every function."""
 
 import os
 import warnings
 from threading import Lock
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics
 
 from droplens.runs import RunKey
 
@@ -14,7 +14,6 @@ warnings.filterwarnings("ignore", message="No application metrics to publish")
 # Two stacks in one account are two services: an alarm counts the pictures of its own.
 SERVICE = os.environ.get("STACK", "droplens")
 logger = Logger(service=SERVICE)
-tracer = Tracer(service=SERVICE)
 metrics = Metrics(namespace="Droplens", service=SERVICE)
 
 
