@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from math import isfinite
 from typing import Any, Self, cast
@@ -26,12 +27,15 @@ CODES = frozenset(
     }
 )
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+FORMATS = (*_PILLOW_FORMATS, "HEIF")
+
+# HEIC and its kin. "mif1" may also be an AVIF, which Pillow reads itself.
+_HEIF_START = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 
 # What a file that Pillow did not recognise is, by its first bytes. A picture of another format is
 # its owner's to convert; anything else under a picture's name is a mistake in the folder.
 _OTHER_PICTURES = (
-    (re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), "a HEIC picture"),
     (re.compile(rb"8BPS"), "a Photoshop file"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon file"),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
@@ -47,6 +51,7 @@ _NO_PICTURES = (
     (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "a damaged TIFF"),
     (re.compile(rb"BM"), "a damaged BMP"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "a damaged AVIF"),
+    (_HEIF_START, "a damaged HEIC"),
     (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "an HTML page"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
@@ -65,6 +70,8 @@ _WHITE = (255, 255, 255)
 _SIDEWAYS = (5, 6, 7, 8)
 # A picture shrunk while it is decoded keeps this many times the wanted size for the real resize.
 _DRAFT_MARGIN = 2
+# The kind of colour profile that fits a picture's mode, in ICC's four letters.
+_PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _TO_8_BIT = [(value * 255 + 32767) // 65535 for value in range(65536)]
 
 
@@ -190,7 +197,7 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         )
     try:
         with _trouble_is_the_pictures():
-            picture = Image.open(BytesIO(data), formats=FORMATS)
+            picture = _identified(data)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -213,6 +220,24 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         )
     _check_passes(data, width, height)
     return picture
+
+
+def _identified(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=_PILLOW_FORMATS)
+    except UnidentifiedImageError:
+        if not _HEIF_START.match(data):
+            raise
+    _register_heif()
+    return Image.open(BytesIO(data), formats=("HEIF",))
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow read HEIC: phones send it, and other pictures need not wait for the import."""
+    import pi_heif
+
+    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
 def _decode(
@@ -291,11 +316,14 @@ def _turn(picture: Image.Image) -> Image.Image:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` in RGB: transparency on white, 16 bits scaled to 8."""
+    """`picture` in sRGB: transparency on white, 16 bits scaled to 8, by its own colour profile."""
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _scale_to_8_bit(picture).convert("RGB")
-    if picture.has_transparency_data:
-        return _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
+        picture = _scale_to_8_bit(picture)
+    elif picture.has_transparency_data:
+        picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
+    if profile and (converted := _to_srgb(picture, profile)):
+        return converted
     if picture.mode == "RGB":
         return picture  # no copy of what may be 300 MB
     try:
@@ -305,6 +333,27 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
             "image.unsupported_format",
             f"{_format_name(picture)} pixels of the kind {picture.mode} cannot be read",
         ) from None
+
+
+def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
+    """`picture` in sRGB by its colour profile; None where that changes nothing or cannot be done.
+
+    Phones store wide colours (Display P3): taken for sRGB they look pale, and unlike the pictures
+    of the same things that a dataset from the web holds.
+    """
+    from PIL import ImageCms
+
+    if picture.mode not in _PROFILE_SPACES:
+        return None
+    try:
+        theirs = ImageCms.ImageCmsProfile(BytesIO(profile))
+        space, name = theirs.profile.xcolor_space, ImageCms.getProfileName(theirs)
+        if space != _PROFILE_SPACES[picture.mode] or "sRGB" in name:
+            return None
+        ours = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, theirs, ours, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None  # a damaged profile around a sound picture, as with EXIF
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
