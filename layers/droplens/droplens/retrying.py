@@ -29,7 +29,7 @@ def delay(receives: int, chance: float) -> int:
 
     chance: from [0, 1).
     """
-    whole = min(FIRST_DELAY * 2 ** min(receives - 1, 16), LONGEST_DELAY)
+    whole = min(FIRST_DELAY << min(receives - 1, 16), LONGEST_DELAY)
     return round(whole / 2 + chance * whole / 2)
 
 

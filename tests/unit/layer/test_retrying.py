@@ -58,12 +58,12 @@ def test_a_failed_message_is_hidden_for_its_own_delay(
     records = received(cloud, "a", "b")
     asked: list[dict[str, Any]] = []
     change = cloud.sqs.change_message_visibility_batch
-    monkeypatch.setattr(
-        cloud.sqs,
-        "change_message_visibility_batch",
-        lambda **request: asked.append(request) or change(**request),
-        raising=False,
-    )
+
+    def ask(**request: Any) -> Any:
+        asked.append(request)
+        return change(**request)
+
+    monkeypatch.setattr(cloud.sqs, "change_message_visibility_batch", ask, raising=False)
     records[1]["attributes"]["ApproximateReceiveCount"] = "9"
     Postponer(cloud.sqs, cloud.picture_queue).postpone(records)
     first, second = (entry["VisibilityTimeout"] for entry in asked[0]["Entries"])
