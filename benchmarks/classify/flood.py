@@ -13,6 +13,7 @@ from benchmarks.classify.containers.oracle.program import foretold
 from droplens import layout
 from droplens.card import ModelCard
 from droplens.result import TOP
+from tools.contract import EVENT, RESULT, hold_to
 
 THREADS = 8
 
@@ -31,8 +32,9 @@ class Faults:
     """Keys of pictures with something wrong; all empty is what is promised.
 
     lost: no result. doubled: more than one result of one model. wrong: not what the model named in
-    the result says of this very picture. untold: a result that no event told of. unfounded: ids of
-    events that tell of no result, or that carry different contents.
+    the result says of this very picture, or an older model's result above a newer one's. untold: a
+    result that stands and that no event told of. unfounded: ids of events that tell of no result,
+    or that come with different contents.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -69,18 +71,20 @@ def drop(cloud: Cloud, pictures: Iterable[tuple[str, bytes]]) -> list[Dropped]:
         return list(pool.map(put, pictures))
 
 
-def answer_all(cloud: Cloud, classifier: str, count: int, patience: float) -> None:
-    """Wait until `count` results of the classifier stand and nothing is on its way any more."""
-    s3 = cloud.client("s3")
+def answered(cloud: Cloud, classifier: str) -> int:
+    """How many results of the classifier stand."""
+    pages = cloud.client("s3").get_paginator("list_objects_v2")
     prefix = f"{layout.RESULTS}{classifier}/"
+    return sum(page["KeyCount"] for page in pages.paginate(Bucket=cloud.bucket, Prefix=prefix))
 
-    def done() -> bool:
-        if cloud.waiting() != (0, 0):
-            return False
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=cloud.bucket, Prefix=prefix)
-        return sum(page["KeyCount"] for page in pages) >= count
 
-    eventually(done, f"{count} results below {prefix}", patience)
+def await_answers(cloud: Cloud, classifier: str, count: int, patience: float) -> None:
+    """Wait until `count` results of the classifier stand and nothing is on its way any more."""
+    eventually(
+        lambda: cloud.waiting() == (0, 0) and answered(cloud, classifier) >= count,
+        f"{count} results of {classifier}",
+        patience,
+    )
 
 
 def find_faults(
@@ -91,25 +95,29 @@ def find_faults(
 ) -> Faults:
     """Hold every version of every result of one classifier against what was promised.
 
+    Raises jsonschema.ValidationError for one that is not as the published schema says.
+
     told: the details of all "Image Classified" events that came; None: nobody listened.
     """
     models = {card.run_id: card for card in cards}
     [classifier] = {card.classifier for card in models.values()}
     pictures = {layout.result_key(one.key, classifier): one for one in dropped}
-    faults, identities = Faults(), {}
-    for key, results in _versions(cloud, f"{layout.RESULTS}{classifier}/").items():
+    faults = Faults()
+    stored = _versions(cloud, f"{layout.RESULTS}{classifier}/")
+    for key, results in stored.items():
         picture = pictures.pop(key, None)
-        by_run = Counter(result["model"]["run_id"] for result in results)
-        if picture is None or max(by_run.values()) > 1:
+        runs = Counter(result["model"]["run_id"] for result in results)
+        if picture is None or max(runs.values()) > 1:
             faults.doubled.append(key)
-        for result in results:
-            run = result["model"]["run_id"]
-            identities[(key, result["image"]["etag"], run)] = result
-            if picture is None or not _right(result, picture, models.get(run)):
-                faults.wrong.append(key)
+        if (
+            picture is None
+            or results[0]["model"]["run_id"] != max(runs)
+            or not all(_right(one, picture, models.get(one["model"]["run_id"])) for one in results)
+        ):
+            faults.wrong.append(key)
     faults.lost.extend(picture.key for picture in pictures.values())
     if told is not None:
-        _compare_events(faults, identities, told)
+        _compare_events(faults, stored, told)
     return faults
 
 
@@ -129,7 +137,7 @@ def _right(result: Mapping[str, Any], picture: Dropped, card: ModelCard | None) 
 
 
 def _versions(cloud: Cloud, prefix: str) -> dict[str, list[dict[str, Any]]]:
-    """Every version of every result below `prefix`, by key."""
+    """Every version of every result below `prefix`, by key, the newest first."""
     s3 = cloud.client("s3")
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=cloud.bucket, Prefix=prefix)
     listed = [
@@ -139,7 +147,9 @@ def _versions(cloud: Cloud, prefix: str) -> dict[str, list[dict[str, Any]]]:
     def read(version: tuple[str, str]) -> tuple[str, dict[str, Any]]:
         key, version_id = version
         answer = s3.get_object(Bucket=cloud.bucket, Key=key, VersionId=version_id)
-        return key, json.loads(answer["Body"].read())
+        result = json.loads(answer["Body"].read())
+        hold_to(RESULT, result)
+        return key, result
 
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -150,18 +160,27 @@ def _versions(cloud: Cloud, prefix: str) -> dict[str, list[dict[str, Any]]]:
 
 def _compare_events(
     faults: Faults,
-    results: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    stored: Mapping[str, list[dict[str, Any]]],
     told: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Every result was told of, and nothing else; one id always says the same."""
+    """Each result that stands was told of, and nothing else was; one id always says the same."""
+
+    def identity(key: str, document: Mapping[str, Any]) -> tuple[str, str, str]:
+        return key, document["image"]["etag"], document["model"]["run_id"]
+
+    results = {identity(key, one): one for key, versions in stored.items() for one in versions}
     by_id: dict[str, Mapping[str, Any]] = {}
     heard = set()
     for detail in told:
-        identity = (detail["result"]["key"], detail["image"]["etag"], detail["model"]["run_id"])
-        heard.add(identity)
-        result = results.get(identity)
-        if by_id.setdefault(detail["id"], detail) != detail or (
-            result is None or result["prediction"] != detail.get("prediction")
+        hold_to(EVENT, detail)
+        about = identity(detail["result"]["key"], detail)
+        heard.add(about)
+        if (
+            by_id.setdefault(detail["id"], detail) != detail
+            or about not in results
+            or results[about]["prediction"] != detail.get("prediction")
         ):
             faults.unfounded.append(detail["id"])
-    faults.untold.extend(key for key, etag, run in results if (key, etag, run) not in heard)
+    faults.untold.extend(
+        key for key, versions in stored.items() if identity(key, versions[0]) not in heard
+    )

@@ -15,9 +15,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
 import boto3
 
 BUCKET = os.environ["BUCKET"]
@@ -69,7 +71,7 @@ def sqs_event(messages: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     # classify_image as it was built, which is on the path of this process only.
-    app = importlib.import_module("app")
+    app: Any = importlib.import_module("app")
     plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     context = SimpleNamespace(
         function_name="droplens-classify-image",
@@ -85,7 +87,10 @@ def main() -> None:
             answer = app.handler(event, context)
         assert answer == {"batchItemFailures": []}, answer
 
-    ways = {"droplens": ours, "bare": lambda event: bare_handler(plan["endpoint"], event)}
+    ways: dict[str, Callable[[dict[str, Any]], None]] = {
+        "droplens": ours,
+        "bare": lambda event: bare_handler(plan["endpoint"], event),
+    }
     measured = []
     for number, messages in enumerate(plan["batches"]):
         event = sqs_event(messages)
