@@ -52,29 +52,33 @@ THREADS = ThreadPoolExecutor(BATCH)
 PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-def classify_record(record: SQSRecord) -> None:
-    """One message: what S3 says of one picture."""
+def classify_record(record: SQSRecord) -> dict[str, Any] | None:
+    """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
     try:
-        classified = CLASSIFICATION.classify(object_created(json.loads(record.body)))
-        if classified is not None:
-            ANNOUNCER.announce(classified)
+        return CLASSIFICATION.classify(object_created(json.loads(record.body)))
     except Exception:
         logger.warning("picture comes again later", exc_info=True, body=record.body)
         raise
-
-
-async def classify_beside_others(record: SQSRecord) -> None:
-    """As `classify_record`, in a thread: S3 and the endpoint are waited for together."""
-    await asyncio.get_running_loop().run_in_executor(THREADS, classify_record, record)
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Take a batch of messages; those that fail come again, later each time, the others do not."""
+    classified: dict[str, dict[str, Any]] = {}
+
+    async def classify_beside_others(record: SQSRecord) -> None:
+        """In a thread: S3 and the endpoint are waited for together."""
+        loop = asyncio.get_running_loop()
+        detail = await loop.run_in_executor(THREADS, classify_record, record)
+        if detail is not None:
+            classified[record.message_id] = detail
+
     response = async_process_partial_response(
         event=event, record_handler=classify_beside_others, processor=PROCESSOR, context=context
     )
+    untold = ANNOUNCER.announce(classified)
+    response["batchItemFailures"] += [{"itemIdentifier": message} for message in sorted(untold)]
     failed = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
     count("PicturePostponed", len(failed))
     POSTPONER.postpone(record for record in event["Records"] if record["messageId"] in failed)

@@ -344,6 +344,41 @@ def test_pictures_that_fail_are_postponed_and_counted(
     assert (counted["PictureRejected"], counted["PicturePostponed"]) == ([1.0], [2.0])
 
 
+def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    calls = []
+
+    def take_all_but_the_second(**request: Any) -> dict[str, Any]:
+        calls.append([json.loads(entry["Detail"])["image"]["key"] for entry in request["Entries"]])
+        answers = [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"EventId": "3"}]
+        return {"FailedEntryCount": 1, "Entries": answers}
+
+    monkeypatch.setattr(app.ANNOUNCER.events, "put_events", take_all_but_the_second)
+    [message] = events["sqs-picture-batch"]["Records"]
+    records = [
+        {
+            **message,
+            "messageId": str(number),
+            "body": json.dumps(
+                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
+            ),
+        }
+        for number in range(3)
+    ]
+    answer = app.handler({"Records": records}, Context("request"))
+
+    [announced] = calls
+    failed = announced[1].removeprefix("input/cars/").removesuffix(".jpg")
+    assert answer == {"batchItemFailures": [{"itemIdentifier": failed}]}
+    assert len(deployed.keys("results/")) == 3
+
+
 def test_an_alarm_is_told(
     deployed: Cloud, load: Callable[[str], ModuleType], events: dict[str, Any]
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -30,7 +31,7 @@ from droplens.runs import RunKey, Status
 from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import metrics
 from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
+from tests.unit.layer.fakes import FakeRuntime, check_request, refusal
 from tests.unit.layer.made import RUN, card, go_live, jpeg, redness
 
 KEY = "input/cars/a+b %41 車.jpg"
@@ -552,36 +553,63 @@ def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
 
 
 class FakeBus:
-    """An event bus; refusing: it takes nothing."""
+    """An event bus; refused: of so many entries of a call, the first ones, it takes none."""
 
-    def __init__(self, refusing: bool = False) -> None:
-        self.refusing = refusing
-        self.entries: list[dict[str, Any]] = []
+    def __init__(self, refused: int = 0, error: Exception | None = None) -> None:
+        self.refused = refused
+        self.error = error
+        self.calls: list[list[dict[str, Any]]] = []
 
     def put_events(self, **request: Any) -> dict[str, Any]:
-        self.entries += request["Entries"]
+        check_request("events", "PutEvents", request)
+        if self.error is not None:
+            raise self.error
+        self.calls.append(request["Entries"])
+        taken = len(request["Entries"]) - self.refused
         failed = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
         return {
-            "FailedEntryCount": int(self.refusing),
-            "Entries": [failed] if self.refusing else [],
+            "FailedEntryCount": self.refused,
+            "Entries": [failed] * self.refused + [{"EventId": "1"}] * taken,
         }
 
 
-def test_an_answer_is_announced_on_the_bus(live: Cloud, valid: Any) -> None:
+def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -> None:
     bus: Any = FakeBus()
-    sent = classification(live).classify(dropped(live))
-    assert sent is not None
-    Announcer(bus, "default").announce(sent)
-    [entry] = bus.entries
-    assert (entry["Source"], entry["DetailType"]) == ("droplens", "Image Classified")
-    valid("image-classified.v1", json.loads(entry["Detail"]))
+    tools = classification(live)
+    sent = {name: tools.classify(dropped(live, key=f"input/cars/{name}.jpg")) for name in "ab"}
+    details = {name: detail for name, detail in sent.items() if detail is not None}
+    assert Announcer(bus, "default").announce(details) == set()
+    [entries] = bus.calls
+    assert {(entry["Source"], entry["DetailType"]) for entry in entries} == {
+        ("droplens", "Image Classified")
+    }
+    for entry, name in zip(entries, "ab", strict=True):
+        detail = json.loads(entry["Detail"])
+        valid("image-classified.v1", detail)
+        assert detail == details[name]
+
+
+def test_with_nothing_to_announce_nobody_is_called() -> None:
+    bus: Any = FakeBus()
+    assert Announcer(bus, "default").announce({}) == set()
+    assert bus.calls == []
 
 
 def test_an_event_that_was_not_taken_is_sent_again_with_the_next_try(live: Cloud) -> None:
-    bus: Any = FakeBus(refusing=True)
+    bus: Any = FakeBus(refused=1)
     event, tools = dropped(live), classification(live)
     first = tools.classify(event)
     assert first is not None
-    with pytest.raises(RetryLater, match="slow down"):
-        Announcer(bus, "default").announce(first)
+    assert Announcer(bus, "default").announce({"refused": first, "taken": first}) == {"refused"}
     assert tools.classify(event) == first
+
+
+@pytest.mark.parametrize(
+    "error",
+    [refusal("InternalException", "PutEvents"), EndpointConnectionError(endpoint_url="events")],
+)
+def test_while_eventbridge_is_away_every_event_is_sent_again(live: Cloud, error: Exception) -> None:
+    bus: Any = FakeBus(error=error)
+    detail = classification(live).classify(dropped(live))
+    assert detail is not None
+    assert Announcer(bus, "default").announce({"1": detail, "2": detail}) == {"1", "2"}
