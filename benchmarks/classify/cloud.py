@@ -186,7 +186,11 @@ class Cloud:
             "Principal": {"Service": "sagemaker.amazonaws.com"},
             "Action": "sts:AssumeRole",
         }
-        may_read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+        may_read = {
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{self.bucket}/training/*",
+        }
         with suppress(iam.exceptions.EntityAlreadyExistsException):
             iam.create_role(
                 RoleName="oracle",
@@ -232,13 +236,15 @@ def deployed(folder: Path, **extra: str) -> Iterator[Cloud]:
         cloud.localcloud("down")
 
 
-def eventually(look: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Wait until `look` says so. Raises TimeoutError, naming what was awaited."""
+def eventually(
+    look: Callable[[], bool], what: str, patience: float = PATIENCE, every: float = 0.2
+) -> None:
+    """Wait until `look`, called `every` so many seconds, says so. Raises TimeoutError."""
     until = time.monotonic() + patience
     while not look():
         if time.monotonic() > until:
             raise TimeoutError(f"waited {patience:.0f} s for {what}")
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def _checked(command: list[str], environment: dict[str, str]) -> None:

@@ -84,6 +84,7 @@ def await_answers(cloud: Cloud, classifier: str, count: int, patience: float) ->
         lambda: cloud.waiting() == (0, 0) and answered(cloud, classifier) >= count,
         f"{count} results of {classifier}",
         patience,
+        every=0.2 if count < 1000 else 1.0,  # looking costs the local cloud more, the more wait
     )
 
 
