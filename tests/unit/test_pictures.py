@@ -359,6 +359,16 @@ def test_pixels_between_pillows_warning_and_our_limit_are_counted_by_ours() -> N
     assert "10,001x10,000" in error.message
 
 
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_what_takes_twice_the_memory_may_have_half_as_many_pixels(kind: str) -> None:
+    data = encode(photo(), kind)
+    error = refused(data, Limits(max_pixels=320 * 240))
+    assert error.code == "image.too_many_pixels"
+    assert "320x240" in error.message
+    assert "38,400" in error.message
+    assert decode(data, Limits(max_pixels=2 * 320 * 240))[0].size == (320, 240)
+
+
 def test_a_bomb_is_refused_where_warnings_are_errors() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
