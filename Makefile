@@ -68,6 +68,11 @@ logs: venvs-cloud ## follow what functions, jobs and endpoints say
 down: venvs-cloud ## stop the local cloud; its state is kept for the next up
 	@$(LOCALCLOUD) down
 
+.PHONY: redrive-local
+redrive-local: venvs-tools ## as redrive, on the local cloud
+	@eval "$$($(LOCALCLOUD) env)"
+	$(call bin,tools)/python -m tools.redrive
+
 # --- A real account ---
 
 .PHONY: deploy
@@ -82,6 +87,10 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 		sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --parameter-overrides $$runtime
 	fi
 	python tools/account.py push $(ACCOUNT_CONFIG)
+
+.PHONY: redrive
+redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
+	@$(call bin,tools)/python -m tools.redrive $(ACCOUNT_CONFIG)
 
 # --- Checks, each also a part of make test ---
 
@@ -131,6 +140,11 @@ bench-packing: python ## pack the same pictures as notebooks do and as we do; SC
 	@$(PYTHON) tools/venvs.py dev im2rec
 	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.packing \
 		$${SCALE:+--scale "$$SCALE"}
+
+.PHONY: bench-classify
+bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under a flood; PICTURES=10000
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.classify \
+		$${PICTURES:+--pictures "$$PICTURES"}
 
 # --- Locks and data made from elsewhere ---
 

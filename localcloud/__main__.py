@@ -1,9 +1,10 @@
-"""The command line of the local cloud: up, down, status, logs, images, env."""
+"""The command line of the local cloud: up, down, status, logs, images, trouble, env."""
 
 import argparse
 import os
 import sys
 import time
+from dataclasses import fields
 
 from localcloud import lifecycle
 from localcloud.images import ImageStore
@@ -15,6 +16,7 @@ from localcloud.settings import (
     Settings,
     client_environment,
 )
+from localcloud.trouble import Trouble
 
 
 def _up(settings: Settings, _: argparse.Namespace) -> None:
@@ -71,6 +73,14 @@ def _images(settings: Settings, options: argparse.Namespace) -> None:
         print(f"{name}\t{image.program}")
 
 
+def _trouble(settings: Settings, options: argparse.Namespace) -> None:
+    if not lifecycle.is_running(settings):
+        raise LocalCloudError("the cloud is down")
+    asked = Trouble(**{field.name: getattr(options, field.name) for field in fields(Trouble)})
+    asked.store(settings.trouble_file)
+    print("trouble" if asked != Trouble() else "no trouble any more")
+
+
 def _env(settings: Settings, _: argparse.Namespace) -> None:
     for name, value in client_environment(settings).items():
         print(f"export {name}={value}")
@@ -83,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         description="One machine as the cloud, on 127.0.0.1.",
         epilog="DROPLENS_PORT chooses the port (4566), DROPLENS_LOCAL the folder (.local). Started "
         "with DROPLENS_AUTH=true it evaluates IAM policies as AWS does, with "
-        "DROPLENS_DELIVERY=rough it delivers every event twice, late and in any order.",
+        "DROPLENS_DELIVERY=rough it delivers every event one to three times, late and in any "
+        "order.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start it, or see that it runs").set_defaults(call=_up)
@@ -96,6 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
     images = commands.add_parser("images", help="build the containers' images")
     images.add_argument("names", nargs="*", help="these only")
     images.set_defaults(call=_images)
+    trouble = commands.add_parser("trouble", help="make trouble from now on; without options, none")
+    for option, meaning in {
+        "throttle": "share of InvokeEndpoint calls that are throttled",
+        "fail": "share of InvokeEndpoint calls that fail with 500",
+        "kill-workers": "mean seconds from one killing of a busy Lambda worker to the next",
+        "kill-endpoints": "mean seconds from one killing of an endpoint's process to the next",
+    }.items():
+        trouble.add_argument(f"--{option}", type=float, default=0.0, help=meaning)
+    trouble.set_defaults(call=_trouble)
     env = commands.add_parser("env", help="print export lines for AWS clients and sam")
     env.set_defaults(call=_env)
     options = parser.parse_args(arguments)

@@ -16,11 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from uuid import uuid4
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, lambda_svc, s3, sns, sts
+from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
 from localcloud.authorization import Permission
@@ -209,6 +210,31 @@ def name_object_versions_in_events() -> None:
     eventbridge._dispatch_event = dispatch_naming
 
 
+def move_messages_back() -> None:
+    """SQS's StartMessageMoveTask, which MiniStack lacks: from a dead-letter queue to the queues
+    that its messages came from, as new ones. At once, where AWS does it in the background."""
+
+    def start(request: Json, _url: str) -> Json:
+        dead = sqs._queue_by_arn(request["SourceArn"])
+        if dead is None:
+            raise sqs._Err("ResourceNotFoundException", f"no queue {request['SourceArn']}", 404)
+        staying = []
+        for message in dead["messages"]:
+            system = dict(message.get("sys", {}))
+            source = sqs._queue_by_arn(system.pop("DeadLetterQueueSourceArn", ""))
+            if source is None or message["visible_at"] > time.time():
+                staying.append(message)
+                continue
+            anew = {"id": str(uuid4()), "receive_count": 0, "first_receive_at": None}
+            anew |= {"sent_at": time.time(), "visible_at": time.time()}
+            source["messages"].append({**message, "sys": system, **anew})
+        dead["messages"] = staying
+        sqs.esm_wake.set()
+        return {"TaskHandle": token_hex(16)}
+
+    sqs._HANDLERS["StartMessageMoveTask"] = start
+
+
 def invoke_rule_targets_asynchronously() -> None:
     """EventBridge invokes a Lambda target once; AWS does so asynchronously, with the function's
     retries and its on-failure destination. MiniStack has that path for other sources: use it."""
@@ -224,13 +250,14 @@ def invoke_rule_targets_asynchronously() -> None:
     eventbridge._dispatch_to_lambda = dispatch
 
 
-def deliver_roughly(copies: int = 2, seconds: float = 2.0) -> None:
-    """Deliver every event `copies` times, each after a delay of its own of up to `seconds`, and so
-    in any order: the worst that EventBridge promises, for tests of what must bear it."""
+def deliver_roughly(most_copies: int = 3, seconds: float = 2.0) -> None:
+    """Deliver every event one to `most_copies` times, each after a delay of its own of up to
+    `seconds`, and so in any order: the worst that EventBridge promises, for tests of what must
+    bear it."""
     deliver = eventbridge._invoke_target
 
     def roughly(*what: Any) -> None:
-        for _ in range(copies):
+        for _ in range(random.randint(1, most_copies)):
             scope = contextvars.copy_context()
             late = threading.Timer(random.uniform(0, seconds), scope.run, (deliver, *what))
             late.daemon = True
@@ -248,6 +275,20 @@ def run_lambda_workers_with(interpreter: Path) -> None:
         return (str(interpreter), script) if runtime.startswith("python") else (binary, script)
 
     lambda_runtime._detect_runtime_binary = choose
+
+
+def kill_lambda_worker(chance: random.Random) -> bool:
+    """SIGKILL one worker in the middle of an invocation; whether there was one."""
+    with lambda_runtime._lock:
+        at_work = [
+            worker._proc
+            for pool in lambda_runtime._workers.values()
+            for worker in pool
+            if worker.in_use and worker._proc is not None
+        ]
+    if at_work:
+        chance.choice(at_work).kill()
+    return bool(at_work)
 
 
 def stop_lambda_workers() -> None:

@@ -120,6 +120,13 @@ class ContainerProcess:
         if process is not None:
             self._end(process, self._stop_grace if grace is None else grace)
 
+    def kill(self) -> None:
+        """SIGKILL, as when the kernel runs out of memory: nobody asked it to stop."""
+        with self._lock:
+            process = self._process
+        if process is not None and process.poll() is None:
+            _signal_group(process.pid, signal.SIGKILL)
+
     @staticmethod
     def _end(process: "subprocess.Popen[str]", grace: float) -> None:
         _signal_group(process.pid, signal.SIGTERM)

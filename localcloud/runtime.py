@@ -24,6 +24,7 @@ from localcloud.images import Image, ImageStore, check_runs_here, image_name
 from localcloud.service import Request, ServiceError
 from localcloud.settings import OPERATOR_KEY, OPERATOR_SECRET, REGION, LocalCloudError, Settings
 from localcloud.state import State
+from localcloud.trouble import Troublemaker
 
 log = logging.getLogger("localcloud")
 
@@ -120,6 +121,7 @@ class Runtime:
         self._denial = denial
         self._issue = issue
         self._images = ImageStore(settings.context, settings.images, build_environment)
+        self.trouble = Troublemaker(settings.trouble_file)
         self.going_down = threading.Event()
         self.processors = max(2, os.cpu_count() or 2)
         self._slots = threading.BoundedSemaphore(self.processors)

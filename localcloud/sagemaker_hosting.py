@@ -6,6 +6,7 @@ Each endpoint is one process on a free port of 127.0.0.1, reached only through I
 import http.client
 import json
 import logging
+import random
 import socket
 import tarfile
 import threading
@@ -26,6 +27,7 @@ from localcloud.processes import ContainerProcess
 from localcloud.runtime import GOING_DOWN_GRACE, RoleError, Runtime
 from localcloud.service import Response, ServiceError
 from localcloud.settings import ACCOUNT, HOST, REGION
+from localcloud.trouble import Answer
 
 log = logging.getLogger("localcloud.hosting")
 
@@ -53,6 +55,7 @@ class _Server:
 
     process: ContainerProcess
     port: int
+    healthy: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=3))
 
@@ -107,6 +110,17 @@ class Hosting:
 
         threading.Thread(target=remove, daemon=True).start()
 
+    def kill_one(self, chance: random.Random) -> bool:
+        """Have the process of one endpoint that answers die; whether there was one."""
+        servers = [
+            server
+            for server in self._servers.values()
+            if server.healthy and not server.ended.is_set()
+        ]
+        if servers:
+            chance.choice(servers).process.kill()
+        return bool(servers)
+
     # ---- answering
 
     def invoke(self, name: str, headers: Mapping[str, str], body: bytes) -> Response:
@@ -121,8 +135,11 @@ class Hosting:
         if len(body) > limit:
             message = f"HTTP content length exceeded {limit} bytes."
             return ServiceError("413", message, 413).response()
+        trouble = self._runtime.trouble.answer()
+        if trouble is Answer.FAILED:
+            return _model_error(name, 500, "trouble was asked for")
         places = self._places[name]
-        if not places.acquire(blocking=False):
+        if trouble is Answer.THROTTLED or not places.acquire(blocking=False):
             return ServiceError("ThrottlingException", "Rate exceeded", 429).response()
         try:
             status, answer_headers, answer = _ask(server.port, headers, body)
@@ -254,6 +271,7 @@ class Hosting:
         why = f"it gave no answer of 200 within {limit:.0f} s"
         while time.monotonic() < until:
             if answers(server.port, "/ping", seconds=2):
+                server.healthy = True
                 return
             if server.ended.wait(_PING_EVERY):
                 why = "it ended; its last lines: " + " | ".join(server.last_lines)

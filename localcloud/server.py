@@ -132,11 +132,12 @@ def serve(settings: Settings) -> None:
     seams.check_permissions_of("batch", "sagemaker")
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
+    seams.move_messages_back()
     seams.run_lambda_workers_with(interpreter)
     seams.invoke_rule_targets_asynchronously()
     seams.name_object_versions_in_events()
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
-        log.warning("every event is delivered twice, late and in any order")
+        log.warning("every event is delivered up to three times, late and in any order")
         seams.deliver_roughly()
 
     def show_notification(topic_arn: str, subject: str, message: str) -> None:
@@ -152,6 +153,7 @@ def serve(settings: Settings) -> None:
         sagemaker.training.fail_interrupted_jobs()
         sagemaker.hosting.serve_again()
         seams.save_state_every(SAVE_EVERY_SECONDS)
+        runtime.trouble.start(seams.kill_lambda_worker, sagemaker.hosting.kill_one)
 
     async def run() -> None:
         asked = asyncio.Event()

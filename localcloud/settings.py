@@ -66,6 +66,11 @@ class Settings:
         return self.cloud / "pids.json"
 
     @property
+    def trouble_file(self) -> Path:
+        """What trouble.py is asked for."""
+        return self.cloud / "trouble.json"
+
+    @property
     def server_log(self) -> Path:
         return self.cloud / "server.log"
 

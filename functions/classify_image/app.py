@@ -1,13 +1,15 @@
-"""A picture was dropped: classify it and write its result."""
+"""Pictures were dropped: classify them, side by side, and write their results."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
 from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
+    AsyncBatchProcessor,
     EventType,
-    process_partial_response,
+    async_process_partial_response,
 )
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -18,41 +20,66 @@ from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
 from droplens.classification import Classification
 from droplens.events import object_created
+from droplens.pictures import Limits
+from droplens.retrying import Postponer
+from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Runs
 from droplens.settings import ClassificationSettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import count, logger, metrics
 
+BATCH = 10  # messages in one invocation, as the template says
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
 ENDPOINT_CONFIG = Config(retries={"total_max_attempts": 2, "mode": "standard"}, read_timeout=50)
 SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
-CARDS = Cards(BUCKET)
+CARDS = CachedCards(Cards(BUCKET))
 CLASSIFICATION = Classification(
     bucket=BUCKET,
-    cards=CachedCards(CARDS),
+    cards=CARDS,
     router=Router(RUNS.any_of, CARDS.default_classifier),
+    is_stranded=RUNS.is_stranded,
     runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
+    decoding=Room(Limits().max_pixels),
+    asking=Room(SETTINGS.calls_at_once),
 )
 ANNOUNCER = Announcer(boto3.client("events"), SETTINGS.event_bus)
-PROCESSOR = BatchProcessor(event_type=EventType.SQS)
+POSTPONER = Postponer(boto3.client("sqs"), SETTINGS.picture_queue_url)
+THREADS = ThreadPoolExecutor(BATCH)
+# Where the whole batch failed, its messages are still failed one by one, each with its own delay.
+PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-def classify_record(record: SQSRecord) -> None:
-    """One message: what S3 says of one picture."""
-    event = json.loads(record.body)
-    classified = CLASSIFICATION.classify(object_created(event))
-    if classified is not None:
-        ANNOUNCER.announce(classified)
+def classify_record(record: SQSRecord) -> dict[str, Any] | None:
+    """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
+    try:
+        return CLASSIFICATION.classify(object_created(json.loads(record.body)))
+    except Exception:
+        logger.warning("picture comes again later", exc_info=True, body=record.body)
+        raise
 
 
 @logger.inject_lambda_context(clear_state=True)
-@tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    """Take a batch of messages; those that fail come again, the others do not."""
-    return process_partial_response(
-        event=event, record_handler=classify_record, processor=PROCESSOR, context=context
+    """Take a batch of messages; those that fail come again, later each time, the others do not."""
+    classified: dict[str, dict[str, Any]] = {}
+
+    async def classify_beside_others(record: SQSRecord) -> None:
+        """In a thread: S3 and the endpoint are waited for together."""
+        loop = asyncio.get_running_loop()
+        detail = await loop.run_in_executor(THREADS, classify_record, record)
+        if detail is not None:
+            classified[record.message_id] = detail
+
+    response = async_process_partial_response(
+        event=event, record_handler=classify_beside_others, processor=PROCESSOR, context=context
     )
+    untold = ANNOUNCER.announce(classified)
+    response["batchItemFailures"] += [{"itemIdentifier": message} for message in sorted(untold)]
+    failed = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
+    count("PicturePostponed", len(failed))
+    POSTPONER.postpone(record for record in event["Records"] if record["messageId"] in failed)
+    return response

@@ -11,7 +11,8 @@ from droplens.hosting import deploy_endpoint
 from droplens.reporting import run_of_resource
 from droplens.runs import Runs
 from droplens.settings import HostingSettings
-from droplens.telemetry import follow, logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics
+from droplens.tracing import tracer
 
 SETTINGS = HostingSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)

@@ -11,7 +11,8 @@ from droplens.packing import start_packing
 from droplens.runs import Runs
 from droplens.settings import PackingSettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import logger, metrics
+from droplens.tracing import tracer
 
 SETTINGS = PackingSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

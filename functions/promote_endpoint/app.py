@@ -14,7 +14,8 @@ from droplens.reporting import run_of_resource
 from droplens.runs import Runs
 from droplens.settings import PromotionSettings
 from droplens.storage import Bucket
-from droplens.telemetry import follow, logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics
+from droplens.tracing import tracer
 
 SETTINGS = PromotionSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

@@ -10,7 +10,8 @@ from droplens.reporting import Reporter
 from droplens.runs import Runs
 from droplens.settings import JourneySettings
 from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics, tracer
+from droplens.telemetry import logger, metrics
+from droplens.tracing import tracer
 
 SETTINGS = JourneySettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
@@ -24,7 +25,7 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a failure event of Batch or SageMaker, or Lambda's record of a function's failure."""
+    """Take a failure of Batch or SageMaker, Lambda's record of a function's, or an alarm."""
     runs = Runs(TABLE, owner=context.aws_request_id)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     run = Reporter(BUCKET, runs, BATCH, SAGEMAKER, failures).report(event)

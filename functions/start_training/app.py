@@ -10,7 +10,8 @@ from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket
-from droplens.telemetry import follow, logger, metrics, tracer
+from droplens.telemetry import follow, logger, metrics
+from droplens.tracing import tracer
 from droplens.training import start_training
 
 SETTINGS = TrainingSettings.from_environment()

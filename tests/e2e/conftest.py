@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import jsonschema
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.e2e.drawn import drawing
+from tools.contract import RESULT, hold_to
 
 CLASSES = ("checks", "rings", "stripes")
 ENDS = {"live", "failed", "refused", "superseded", "replaced"}
@@ -125,8 +125,7 @@ class Cloud:
         """Wait for a result, and hold it to the published schema."""
         body = self.eventually(lambda: self.get(key), key)
         result: dict[str, Any] = json.loads(body)
-        schema = json.loads((self.root / "schemas/result.v1.json").read_text("utf-8"))
-        jsonschema.validate(result, schema, cls=jsonschema.Draft202012Validator)
+        hold_to(RESULT, result)
         return result
 
     def eventually(self, look: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -205,7 +204,7 @@ def cloud(clouds: Callable[..., Cloud]) -> Cloud:
 
 @pytest.fixture(scope="session")
 def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
-    """A local cloud that delivers every event twice, late, and in any order.
+    """A local cloud that delivers every event up to three times, late, and in any order.
 
     Datasets of more than 30 pictures are packed in shards there.
     """

@@ -1,4 +1,4 @@
-"""Events come twice, late and in any order, of a packing in shards: all is done once."""
+"""Events come up to three times, late, in any order, of a packing in shards: all is done once."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def forbidden(cloud: Cloud, key: str) -> Iterator[None]:
         s3.put_bucket_policy(Bucket=cloud.bucket, Policy=policy)
 
 
-def test_every_event_twice_and_shuffled_does_everything_once(
+def test_every_event_repeated_and_shuffled_does_everything_once(
     rough_cloud: Cloud, shuffled: random.Random
 ) -> None:
     cloud = rough_cloud

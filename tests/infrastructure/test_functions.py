@@ -22,8 +22,9 @@ from droplens.storage import Bucket
 from droplens.telemetry import logger
 from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, Stack
 from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import FakeRuntime
+from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.unit.layer.test_retrying import MAX_RECEIVES
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
@@ -120,7 +121,7 @@ def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_e
     assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
-    assert redrive["maxReceiveCount"] >= 5
+    assert redrive["maxReceiveCount"] == MAX_RECEIVES
     for name in ("PictureDlq", "EventDlq"):
         assert stack.properties(name)["MessageRetentionPeriod"] == 14 * 24 * 3600
 
@@ -228,6 +229,13 @@ def dropped(cloud: Cloud, event: dict[str, Any], body: bytes) -> dict[str, Any]:
     return event
 
 
+def stored_picture(cloud: Cloud, event: dict[str, Any], key: str, body: bytes) -> dict[str, Any]:
+    """The recorded event as it is of another picture."""
+    other = json.loads(json.dumps(event))
+    other["detail"]["object"]["key"] = key
+    return dropped(cloud, other, body)
+
+
 def test_the_journey_by_its_recorded_events_each_told_twice(
     deployed: Cloud,
     load: Callable[[str], ModuleType],
@@ -301,13 +309,93 @@ def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(
 ) -> None:
     deployed.runs().open(RunKey("cars", RECORDED_RUN), {"version": "v"})
     app = load("ClassifyImage")
-    go_live(app.CARDS, card(RECORDED_RUN))
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
     [good] = events["sqs-picture-batch"]["Records"]
     good["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
     bad = [{**good, "messageId": f"bad-{n}", "body": body} for n, body in enumerate(("", "{}"))]
     answer = app.handler({"Records": [bad[0], good, bad[1]]}, Context("request"))
     assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == ["bad-0", "bad-1"]
     assert len(deployed.keys("results/")) == 1
+
+
+def test_pictures_that_fail_are_postponed_and_counted(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    broken = FakeRuntime(redness, error=refusal("ThrottlingException", "InvokeEndpoint"))
+    monkeypatch.setattr(
+        app, "CLASSIFICATION", dataclasses.replace(app.CLASSIFICATION, runtime=broken)
+    )
+    put_off: list[dict[str, Any]] = []
+    monkeypatch.setattr(app.POSTPONER, "postpone", put_off.extend)
+    [message] = events["sqs-picture-batch"]["Records"]
+    bodies = [
+        json.dumps(stored_picture(deployed, events["s3-picture"], f"input/cars/{name}.jpg", body))
+        for name, body in (("good", jpeg()), ("bad", b"no picture"), ("good too", jpeg()))
+    ]
+    records = [
+        {**message, "messageId": f"message-{n}", "body": body} for n, body in enumerate(bodies)
+    ]
+    answer = app.handler({"Records": records}, Context("request"))
+    assert sorted(item["itemIdentifier"] for item in answer["batchItemFailures"]) == [
+        "message-0",
+        "message-2",
+    ]
+    assert [record["messageId"] for record in put_off] == ["message-0", "message-2"]
+    [counted] = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line
+    ]
+    assert (counted["PictureRejected"], counted["PicturePostponed"]) == ([1.0], [2.0])
+
+
+def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    calls = []
+
+    def take_all_but_the_second(**request: Any) -> dict[str, Any]:
+        calls.append([json.loads(entry["Detail"])["image"]["key"] for entry in request["Entries"]])
+        answers = [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"EventId": "3"}]
+        return {"FailedEntryCount": 1, "Entries": answers}
+
+    monkeypatch.setattr(app.ANNOUNCER.events, "put_events", take_all_but_the_second)
+    [message] = events["sqs-picture-batch"]["Records"]
+    records = [
+        {
+            **message,
+            "messageId": str(number),
+            "body": json.dumps(
+                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
+            ),
+        }
+        for number in range(3)
+    ]
+    answer = app.handler({"Records": records}, Context("request"))
+
+    [announced] = calls
+    failed = announced[1].removeprefix("input/cars/").removesuffix(".jpg")
+    assert answer == {"batchItemFailures": [{"itemIdentifier": failed}]}
+    assert len(deployed.keys("results/")) == 3
+
+
+def test_an_alarm_is_told(
+    deployed: Cloud, load: Callable[[str], ModuleType], events: dict[str, Any]
+) -> None:
+    answer = load("ReportFailure").handler(events["alarm-raised"], Context("request"))
+    assert answer == {"run": None}
+    [notice] = deployed.notices()
+    assert notice["subject"] == "Droplens: droplens-PicturesGivenUp"
+    assert notice["message"].startswith("Pictures were tried for hours")
 
 
 @pytest.mark.parametrize("event", ["batch-failed", "endpoint-failed", "lambda-on-failure"])

@@ -29,7 +29,7 @@ PARAMETERS = {
     "EndpointInstanceType": "ml.m5.large",
     "EndpointMemoryMb": 2048,
     "EndpointMaxConcurrency": 5,
-    "ClassifyMaxConcurrency": 5,
+    "ClassifyMaxConcurrency": 2,
     "LogRetentionDays": 30,
     "PythonRuntime": "python3.13",
     "ImageTag": "latest",

@@ -387,3 +387,10 @@ def test_nothing_comes_in_to_the_packing_jobs(stack: Stack) -> None:
     assert [(rule["FromPort"], rule["ToPort"]) for rule in group["SecurityGroupEgress"]] == [
         (443, 443)
     ]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_who_classifies_may_put_a_picture_off(stack: Stack, role: str) -> None:
+    for queue in ("PictureQueue", "PictureDlq", "EventDlq"):
+        may = stack.allows(role, "sqs:ChangeMessageVisibility", stack.attribute(queue, "Arn"))
+        assert may == ((role, queue) == ("ClassifyImageRole", "PictureQueue"))

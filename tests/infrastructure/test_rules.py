@@ -25,6 +25,7 @@ FOR = {
         "batch-array-failed",
         "batch-dependent-failed",
     },
+    "ReportFailureAlarmRaised": {"alarm-raised"},
     "ReportFailureTrainingFailed": {"training-failed"},
     "ReportFailureEndpointFailed": {"endpoint-failed"},
 }
@@ -142,6 +143,8 @@ def test_another_bucket_s_objects_wake_nobody(
         ("endpoint-in-service", {"EndpointStatus": "InService"}),
         ("endpoint-in-service", {"EndpointName": "another-endpoint"}),
         ("endpoint-failed", {"EndpointName": "another-endpoint"}),
+        ("alarm-raised", {"state": {"value": "OK"}}),
+        ("alarm-raised", {"alarmName": "another-alarm"}),
     ],
 )
 def test_other_states_and_other_people_s_resources_wake_nobody(
@@ -153,6 +156,16 @@ def test_other_states_and_other_people_s_resources_wake_nobody(
 def test_a_stopped_training_is_reported(rules: dict[str, Any], events: dict[str, Any]) -> None:
     event = changed(events["training-failed"], TrainingJobStatus="Stopped")
     assert woken(rules, event) == {"ReportFailureTrainingFailed"}
+
+
+def test_every_alarm_is_told_of(
+    stack: Stack, rules: dict[str, Any], events: dict[str, Any]
+) -> None:
+    alarms = stack.of_type("AWS::CloudWatch::Alarm")
+    assert len(alarms) == 6
+    for name in alarms:
+        event = changed(events["alarm-raised"], alarmName=stack.ref(name))
+        assert woken(rules, event) == {"ReportFailureAlarmRaised"}
 
 
 @pytest.mark.parametrize("rule", FOR)

@@ -299,3 +299,29 @@ def test_a_function_that_breaks_is_an_error_and_the_next_call_is_served(
         answer = cloud.client("lambda").invoke(FunctionName=name)
         assert answer["FunctionError"]
         assert says in json.loads(answer["Payload"].read())["errorMessage"]
+
+
+def test_dead_letters_go_back_to_the_queue_that_they_came_from(cloud: Cloud) -> None:
+    sqs = cloud.client("sqs")
+    dead = sqs.create_queue(QueueName="given-up")["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": SQS_ARN + "given-up", "maxReceiveCount": 1})
+    queue = sqs.create_queue(
+        QueueName="tried", Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "0"}
+    )["QueueUrl"]
+
+    def received(url: str) -> list[tuple[str, str]]:
+        found = sqs.receive_message(
+            QueueUrl=url, AttributeNames=["All"], MaxNumberOfMessages=10, VisibilityTimeout=0
+        ).get("Messages", [])
+        return [(m["Body"], m["Attributes"]["ApproximateReceiveCount"]) for m in found]
+
+    sqs.send_message(QueueUrl=queue, MessageBody="picture")
+    sqs.send_message(QueueUrl=dead, MessageBody="of no queue")
+    assert received(queue) == [("picture", "1")]
+    assert received(queue) == []
+
+    sqs.start_message_move_task(SourceArn=SQS_ARN + "given-up")
+    assert received(queue) == [("picture", "1")]
+    assert [body for body, _ in received(dead)] == ["of no queue"]
+    with pytest.raises(ClientError, match="no queue"):
+        sqs.start_message_move_task(SourceArn=SQS_ARN + "not-there")

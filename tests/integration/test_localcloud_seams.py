@@ -47,7 +47,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         from localcloud import ministack_seams as seams
         from ministack import app
         from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence
-        from ministack.services import eventbridge, lambda_svc, s3, sns, sts
+        from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
         from ministack.services.cloudformation import provisioners
 
         def parameters(function):
@@ -60,8 +60,14 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(lambda_svc._get_func_record_for_ref) == ["function_ref"]
         assert parameters(lambda_runtime._detect_runtime_binary) == ["runtime"]
         assert parameters(lambda_runtime.reset) == []
+        worker = lambda_runtime.Worker("name", {}, b"")
+        assert (worker.in_use, worker._proc) == (False, None)
+        assert lambda_runtime._workers == {} and lambda_runtime._lock.acquire(timeout=1)
         assert "version_id" in parameters(s3._fire_s3_event)
         assert parameters(sns._fanout)[:4] == ["topic_arn", "msg_id", "message", "subject"]
+        assert parameters(sqs._queue_by_arn) == ["arn"]
+        assert "StartMessageMoveTask" not in sqs._HANDLERS  # once it is there, ours can go
+        assert sqs.esm_wake.set
         assert parameters(app.call_service_handler_sync)[1:6] == [
             "method", "path", "headers", "body", "query_params"]
         assert parameters(persistence.save_all) == ["services"]

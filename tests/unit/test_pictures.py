@@ -1,14 +1,21 @@
 """Pictures from strangers: the right pixels, or a reason why there are none."""
 
+import base64
+import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from droplens.pictures import (
     CODES,
@@ -270,6 +277,8 @@ def test_an_empty_file_is_refused() -> None:
         (b"just some words in a file", "not those of a picture"),
         (bytes(1000), "not those of a picture"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00", "damaged"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "damaged"),
+        (b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heic", "damaged"),
     ],
 )
 def test_what_is_no_picture_is_refused_by_what_it_is(data: bytes, word: str) -> None:
@@ -281,7 +290,6 @@ def test_what_is_no_picture_is_refused_by_what_it_is(data: bytes, word: str) -> 
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "HEIC"),
         (b"8BPS\x00\x01", "Photoshop"),
         (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
@@ -349,6 +357,16 @@ def test_pixels_between_pillows_warning_and_our_limit_are_counted_by_ours() -> N
     error = refused(png(10_001, 10_000, 8, 0, (b"IDAT", b"no")))
     assert error.code == "image.too_many_pixels"
     assert "10,001x10,000" in error.message
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_what_takes_twice_the_memory_may_have_half_as_many_pixels(kind: str) -> None:
+    data = encode(photo(), kind)
+    error = refused(data, Limits(max_pixels=320 * 240))
+    assert error.code == "image.too_many_pixels"
+    assert "320x240" in error.message
+    assert "38,400" in error.message
+    assert decode(data, Limits(max_pixels=2 * 320 * 240))[0].size == (320, 240)
 
 
 def test_a_bomb_is_refused_where_warnings_are_errors() -> None:
@@ -499,3 +517,204 @@ def test_preprocessing_is_stored_and_found_again() -> None:
 def test_preprocessing_that_cannot_be_done_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected 1 to"):
         Preprocessing(**wrong)
+
+
+# --- HEIC, of which no library at hand writes any: the colours of `corners`, as libheif 1.19 and
+# x265 wrote them; the second is black, its left half transparent
+
+
+HEIC = {
+    "corners": (
+        "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAWltZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0"
+        "AAAAAAAAAAAAAAAAAAAAAA5waXRtAAAAAAABAAAAImlsb2MAAAAAREAAAQABAAAAAAGNAAEAAAAAAAAA"
+        "ewAAACNpaW5mAAAAAAABAAAAFWluZmUCAAAAAAEAAGh2YzEAAAAA6WlwcnAAAADKaXBjbwAAAHZodmND"
+        "AQNwAAAAAAAAAAAAHvAA/P34+AAADwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAqQgEB"
+        "A3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMAIAAAAwAhIgABAAZEAcFzwIkAAAAUaXNwZQAA"
+        "AAAAAABAAAAAQAAAAChjbGFwAAAAQAAAAAEAAAAgAAAAAQAAAAAAAAAC////4AAAAAIAAAAQcGl4aQAA"
+        "AAADCAgIAAAAF2lwbWEAAAAAAAAAAQABBIECBIMAAACDbWRhdAAAAHcoAa8J4CE5NB//8ju///Kwdl+8"
+        "R6oUij/7xmiv8PO4/9ktXOzFFYj7pUU4nD3tUdVoIYEfc7VKxUwWe1QNDsrCkpvvercP+xWDrD+FSD/6"
+        "Dof/sZyd+oX+nRdaE7/oCZLwMTzl7sV7x7vRCUWH2mrba6sF6JC0fg=="
+    ),
+    "transparent": (
+        "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAlhtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0"
+        "AAAAAAAAAAAAAAAAAAAAAA5waXRtAAAAAAABAAAANGlsb2MAAAAAREAAAgABAAAAAAJ8AAEAAAAAAAAA"
+        "FwACAAAAAAKTAAEAAAAAAAAA6AAAADhpaW5mAAAAAAACAAAAFWluZmUCAAAAAAEAAGh2YzEAAAAAFWlu"
+        "ZmUCAAAAAAIAAGh2YzEAAAABl2lwcnAAAAFwaXBjbwAAAHZodmNDAQNwAAAAAAAAAAAAHvAA/P34+AAA"
+        "DwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
+        "5Ka5uAhoMCAAAAMAIAAAAwAhIgABAAZEAcFzwIkAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAA"
+        "IAAAAAEAAAAgAAAAAf///+AAAAAC////4AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAcWh2Y0MBBAgAAAAA"
+        "AAAAAAAe8AD8/Pj4AAAPAyAAAQAXQAEMAf//BAgAAAMAn/gAAAMAAB66AkAhAAEAJkIBAQQIAAADAJ/4"
+        "AAADAAAewIIEFlurkprmwIAAAAMAgAAAAwCEIgABAAZEAcFzwIkAAAAOcGl4aQAAAAABCAAAACdhdXhD"
+        "AAAAAHVybjptcGVnOmhldmM6MjAxNTphdXhpZDoxAAAAAB9pcG1hAAAAAAAAAAIAAQSBAgSDAAIFhQIG"
+        "h4MAAAAaaXJlZgAAAAAAAAAOYXV4bAACAAEAAQAAAQdtZGF0AAAAEygBrwngOdvaD///iiMoJQBN98AA"
+        "AADkKAGuE8A7jMX//4oRRRf+acO0B9MVZtwgihF2RVbsH6DMalKkqcdvbQ/T857Nq+XgWgV3fd+VPMhL"
+        "jLt+ao34cWiIqA1Xzc5O2fVcO0KARxdbwWbT+4Ie3nySM0cIRsYCsAB18NLg1WIYcPsgRxK0OiLD707h"
+        "GPXv6oLZQiI7WJ1019lpKPmqJxNIIiUkBsDXlGcw/7bBxdt00jz8VnagQHMFAWDbX6/KrcRzwN0qGsYg"
+        "HmlB1YqylaDB8mBBit2axP+wjRKsI17Ti7wf/z+lfh+Xzf+jWCsyBg4RAj455oYdP5xI"
+    ),
+}
+
+
+def heic(name: str) -> bytes:
+    return base64.b64decode(HEIC[name])
+
+
+def test_heic_is_read() -> None:
+    picture, info = decode(heic("corners"))
+    assert (info.format, info.width, info.height) == ("HEIF", *picture.size)
+    assert picture.size == (64, 32)
+    assert near(picture.getpixel((8, 8)), RED, 12)
+    assert near(picture.getpixel((56, 8)), GREEN, 12)
+    assert near(picture.getpixel((32, 28)), BLUE, 12)
+
+
+def test_transparency_of_heic_lies_on_white() -> None:
+    picture, _ = decode(heic("transparent"))
+    assert near(picture.getpixel((4, 16)), WHITE, 6)
+    assert near(picture.getpixel((28, 16)), (0, 0, 0), 6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_half_a_heic_is_refused(share: float) -> None:
+    data = heic("corners")
+    assert refused(data[: int(len(data) * share)]).code == "image.unreadable"
+
+
+def test_heic_is_held_to_the_limits_too() -> None:
+    assert refused(heic("corners"), Limits(max_pixels=2000)).code == "image.too_many_pixels"
+
+
+# --- colour profiles
+
+
+def profile(*changes: tuple[bytes, bytes]) -> bytes:
+    """The bytes of sRGB's profile, under another name and with these changes."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in (
+        (b"sRGB", b"mine"),
+        ("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be")),
+        *changes,
+    ):
+        data = data.replace(old, new)
+    return data
+
+
+# Its "red" is sRGB's blue, and its "blue" sRGB's red.
+SWAPPED = profile((b"rXYZ", b"swap"), (b"bXYZ", b"rXYZ"), (b"swap", b"bXYZ"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("AVIF", {"quality": 95}),
+    ],
+)
+def test_colours_are_read_by_their_profile(kind: str, options: dict[str, Any]) -> None:
+    picture, _ = decode(encode(corners(), kind, icc_profile=SWAPPED, **options))
+    assert near(picture.getpixel((8, 8)), BLUE, 8)
+    assert near(picture.getpixel((56, 8)), GREEN, 8)
+    assert near(picture.getpixel((32, 28)), RED, 8)
+
+
+def test_transparent_colours_are_read_by_their_profile_and_white_stays_white() -> None:
+    picture = Image.new("RGBA", (16, 16), (255, 0, 0, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 8, 16))
+    decoded, _ = decode(encode(picture, "PNG", icc_profile=SWAPPED))
+    assert near(decoded.getpixel((2, 8)), WHITE)
+    assert near(decoded.getpixel((12, 8)), BLUE)
+
+
+def test_grey_levels_are_read_by_their_profile() -> None:
+    # With the curve of a gamma of 1: half the light is 188 in sRGB.
+    linear = profile((b"RGB ", b"GRAY"), (b"rTRC", b"kTRC"))
+    start = int.from_bytes(linear[linear.index(b"kTRC") + 4 :][:4], "big")
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + (256).to_bytes(2, "big")
+    linear = linear[:start] + curve + linear[start + len(curve) :]
+    decoded, _ = decode(encode(Image.new("L", (8, 8), 128), "PNG", icc_profile=linear))
+    assert near(decoded.getpixel((4, 4)), (188, 188, 188))
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+        profile()[:200],
+        b"no profile",
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_profile_that_says_nothing_of_these_colours_changes_nothing(
+    mode: str, useless: bytes
+) -> None:
+    picture = photo().convert(mode)
+    plain, _ = decode(encode(picture, "TIFF"))
+    told, _ = decode(encode(picture, "TIFF", icc_profile=useless))
+    assert told.tobytes() == plain.tobytes()
+
+
+def test_a_jpeg_of_the_right_size_with_its_own_colours_is_encoded_in_srgb() -> None:
+    data = encode(corners(192, 96), "JPEG", icc_profile=SWAPPED)
+    jpeg, _ = prepare(data, Preprocessing(shorter_side=96))
+    with Image.open(BytesIO(jpeg)) as prepared:
+        assert "icc_profile" not in prepared.info
+        assert near(prepared.getpixel((8, 8)), BLUE, 12)
+
+
+# --- room, memory
+
+
+def test_a_picture_waits_for_room_of_its_pixels() -> None:
+    asked: list[int] = []
+
+    @contextmanager
+    def room(pixels: int) -> Iterator[None]:
+        asked.append(pixels)
+        yield
+
+    preprocessing = Preprocessing(shorter_side=96)
+    once, _ = prepare(encode(photo(320, 240), "PNG"), preprocessing, room=room)
+    prepare(once, preprocessing, room=room)
+    with pytest.raises(PictureError):
+        prepare(b"no picture", preprocessing, room=room)
+    assert asked == [320 * 240, 128 * 96]
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from droplens.pictures import Preprocessing, prepare
+
+def peak():  # of this process alone, unlike getrusage's
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+data = Path(sys.argv[1]).read_bytes()
+before = peak()
+_, info = prepare(data, Preprocessing(shorter_side=256))
+print(info.width * info.height, peak() - before, peak())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the peak")
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_jpeg_of_50_megapixels_takes_less_than_250_megabytes(
+    options: dict[str, Any], repo_root: Path, tmp_path: Path
+) -> None:
+    # A progressive one keeps its coefficients: three bytes for each pixel.
+    large = tmp_path / "large.jpg"
+    large.write_bytes(encode(photo(8660, 5774), "JPEG", **options))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(large)],
+        env={**os.environ, "PYTHONPATH": str(repo_root / "layers/droplens")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pixels, grown, peak = map(int, done.stdout.split())
+    assert pixels > 50_000_000
+    assert peak < 250_000  # kB
+    assert grown < (160_000 if options else 20_000)

@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from threading import Lock
 
 from droplens import layout
 from droplens.card import ModelCard
@@ -65,6 +66,15 @@ class Cards:
             layout.DEFAULT_CLASSIFIER_KEY, json.dumps({"classifier": classifier}).encode()
         )
 
+    def live_since(self, classifier: str, etag: str | None) -> tuple[ModelCard, str] | None:
+        """The live card with its ETag; None while it still is the one of the ETag given.
+
+        Raises ObjectMissing where there is none.
+        """
+        key = layout.live_card_key(classifier)
+        read = self.bucket.read_if_changed(key, etag) if etag else self.bucket.read(key)
+        return (ModelCard.from_json(read[0]), read[1].etag) if read else None
+
     def _live(self, classifier: str) -> tuple[ModelCard | None, str | None]:
         try:
             body, info = self.bucket.read(layout.live_card_key(classifier))
@@ -73,26 +83,53 @@ class Cards:
         return ModelCard.from_json(body), info.etag
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A card, its ETag, and until when it is believed (monotonic seconds)."""
+
+    card: ModelCard
+    etag: str
+    until: float
+
+
 class CachedCards:
     """Live cards, remembered for a few seconds by a function that answers many pictures.
 
     Only a card is remembered, never its absence: a picture that found no model is left to the
-    sweep of the promotion, which is right only if there really was none at that moment.
+    sweep of the promotion, which is right only if there really was none at that moment. For any
+    number of threads, of which one at a time asks the bucket.
     """
 
     def __init__(self, cards: Cards, seconds: float = 5.0) -> None:
         self.cards = cards
         self.seconds = seconds
-        self._known: dict[str, tuple[float, ModelCard]] = {}
+        self._known: dict[str, _Known] = {}
+        self._default: tuple[str, float] | None = None
+        self._asking = Lock()
 
     def live(self, classifier: str, *, fresh: bool = False) -> ModelCard | None:
         """The live card; fresh: ask the bucket whatever is remembered."""
-        known = self._known.get(classifier)
-        if known and not fresh and time.monotonic() < known[0]:
-            return known[1]
-        card = self.cards.live(classifier)
-        if card is None:
-            self._known.pop(classifier, None)
-        else:
-            self._known[classifier] = (time.monotonic() + self.seconds, card)
-        return card
+        with self._asking:
+            known = self._known.get(classifier)
+            if known and not fresh and time.monotonic() < known.until:
+                return known.card
+            try:
+                changed = self.cards.live_since(classifier, known.etag if known else None)
+            except ObjectMissing:
+                self._known.pop(classifier, None)
+                return None
+            until = time.monotonic() + self.seconds
+            if changed:
+                self._known[classifier] = _Known(*changed, until)
+            elif known:
+                self._known[classifier] = replace(known, until=until)
+            return self._known[classifier].card
+
+    def default_classifier(self) -> str | None:
+        """The classifier that answers pictures which name none, or None while there is none."""
+        with self._asking:
+            if self._default and time.monotonic() < self._default[1]:
+                return self._default[0]
+            name = self.cards.default_classifier()
+            self._default = (name, time.monotonic() + self.seconds) if name else None
+            return name

@@ -1,6 +1,7 @@
 """From a dropped picture to its result: one right answer per picture version and model."""
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ from droplens.card import ModelCard
 from droplens.cards import CachedCards
 from droplens.endpoint import EndpointMissing, probabilities
 from droplens.errors import RetryLater
-from droplens.events import ObjectCreated
+from droplens.events import ObjectCreated, is_later
 from droplens.pictures import Limits, PictureError, PictureInfo, prepare
+from droplens.room import Room
 from droplens.routing import Router
 from droplens.storage import Bucket, ObjectInfo, ObjectMissing
-from droplens.telemetry import logger, metrics
+from droplens.telemetry import count, logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
@@ -24,6 +26,8 @@ EVENT_SCHEMA = "droplens.image-classified.v1"
 
 # What a result object says of itself without being read.
 META_PICTURE = "picture-etag"
+META_VERSION = "picture-version"
+META_SEQUENCER = "picture-sequencer"
 META_KEY = "picture-key-sha256"
 META_RUN = "run-id"
 
@@ -32,12 +36,21 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """classify_image's tools, gathered once per process."""
+    """classify_image's tools, gathered once per process and shared by its threads.
+
+    is_stranded: whether a classifier's newest run ended without a model.
+    decoding: pixels that may be decoded at the same time, so that a batch of large pictures needs
+        no more memory than the largest one. asking: how many pictures the endpoint is asked at
+        the same time.
+    """
 
     bucket: Bucket
     cards: CachedCards
     router: Router
+    is_stranded: Callable[[str], bool]
     runtime: "SageMakerRuntimeClient"
+    decoding: Room
+    asking: Room
     limits: Limits = field(default_factory=Limits)
 
     def classify(self, dropped: ObjectCreated) -> dict[str, Any] | None:
@@ -51,7 +64,7 @@ class Classification:
             return None
         classifier, card = self._card_for(dropped.key)
         if classifier is None or card is None:
-            logger.info("picture waits for its first model", key=dropped.key)
+            self._wait(dropped.key, classifier)
             return None
         try:
             # The picture as it is now, whatever version the event spoke of.
@@ -63,11 +76,23 @@ class Classification:
             answer, card = self._answer(picture, data, card)
         except PictureError as problem:
             logger.info("picture rejected", key=dropped.key, code=problem.code)
-            metrics.add_metric(name="PictureRejected", unit="Count", value=1)
             answer = result.rejected(self.bucket.name, picture, problem, card)
-        else:
-            metrics.add_metric(name="PictureClassified", unit="Count", value=1)
-        return self._store(picture, answer, card)
+        rejected = answer["status"] == "rejected"
+        count("PictureClassified", int(not rejected))
+        count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
+        return self._store(picture, dropped.sequencer_of(picture), answer, card)
+
+    def _wait(self, key: str, classifier: str | None) -> None:
+        """Say that a picture waits, and loudly if there is nothing for it to wait for."""
+        if classifier is not None and self.is_stranded(classifier):
+            logger.warning(
+                "picture waits in vain: the newest run of its classifier gave no model",
+                key=key,
+                classifier=classifier,
+            )
+            count("PictureStranded")
+            return
+        logger.info("picture waits for its first model", key=key, classifier=classifier)
 
     def _card_for(self, key: str) -> tuple[str | None, ModelCard | None]:
         """The classifier that answers, and its live card."""
@@ -85,7 +110,7 @@ class Classification:
                 "image.too_large",
                 f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
-        body, info = prepare(data, card.preprocessing, self.limits)
+        body, info = prepare(data, card.preprocessing, self.limits, self.decoding.taken)
         try:
             return self._asked(picture, body, info, card), card
         except EndpointMissing:
@@ -93,25 +118,28 @@ class Classification:
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.run_id == card.run_id:
                 raise
-            body, info = prepare(data, fresh.preprocessing, self.limits)
+            body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
             return self._asked(picture, body, info, fresh), fresh
 
     def _asked(
         self, picture: ObjectInfo, body: bytes, info: PictureInfo, card: ModelCard
     ) -> dict[str, Any]:
-        answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+        with self.asking.taken(1):
+            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
         return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
 
     def _store(
-        self, picture: ObjectInfo, answer: dict[str, Any], card: ModelCard
+        self, picture: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
     ) -> dict[str, Any] | None:
         """Write the result unless the same or a newer answer stands; return its event."""
         key = layout.result_key(picture.key, card.classifier)
-        metadata = {
+        ours = {
             META_PICTURE: picture.etag,
+            META_VERSION: picture.version_id or "",
             META_KEY: _key_digest(picture.key),
             META_RUN: card.run_id,
         }
+        metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
         body = result.to_json(answer)
         replacing: str | None = None
         for _ in range(ATTEMPTS):
@@ -122,31 +150,42 @@ class Classification:
             except ObjectMissing:
                 replacing = None  # it was deleted meanwhile
                 continue
-            if standing.metadata == metadata:
+            if ours.items() <= standing.metadata.items():
                 # A repeat. Its event may not have gone out: send it again, under the same id.
                 return classified_event(answer, key)
-            if standing.metadata.get(META_KEY, metadata[META_KEY]) != metadata[META_KEY]:
+            if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
                 key, replacing = layout.other_result_key(picture.key, card.classifier), None
                 continue
-            if self._stands(standing, picture, card):
+            if self._is_newer(standing.metadata, picture, sequencer, card):
                 return None
             replacing = standing.etag
         raise RetryLater("result.contended", f"{key} keeps changing")
 
-    def _stands(self, standing: ObjectInfo, picture: ObjectInfo, card: ModelCard) -> bool:
-        """Whether the answer that stands is newer than ours."""
-        if standing.metadata.get(META_PICTURE) == picture.etag:
-            return standing.metadata.get(META_RUN, "") > card.run_id
+    def _is_newer(
+        self,
+        standing: Mapping[str, str],
+        picture: ObjectInfo,
+        sequencer: str | None,
+        card: ModelCard,
+    ) -> bool:
+        """Whether the answer that stands, as its metadata tells it, is newer than ours."""
+        version = (picture.etag, picture.version_id or "")
+        if (standing.get(META_PICTURE), standing.get(META_VERSION)) == version:
+            return standing.get(META_RUN, "") > card.run_id
+        if sequencer and (theirs := standing.get(META_SEQUENCER)):
+            return is_later(theirs, sequencer)
+        # Only events of S3 tell a version's place in the order: else ask which one is there now.
         try:
-            return self.bucket.head(picture.key).etag != picture.etag
+            now = self.bucket.head(picture.key)
         except ObjectMissing:
             return True  # the picture is gone: whatever stands may stay
+        return (now.etag, now.version_id or "") != version
 
 
 def classified_event(answer: dict[str, Any], key: str) -> dict[str, Any]:
     """The "Image Classified" event's detail. id: the same whenever it is sent again."""
     image, model = answer["image"], answer["model"]
-    identity = "\n".join((key, image["etag"], model["run_id"]))
+    identity = "\n".join((key, image["version_id"] or image["etag"], model["run_id"]))
     detail = {
         "schema": EVENT_SCHEMA,
         "id": hashlib.sha256(identity.encode()).hexdigest()[:32],

@@ -13,11 +13,13 @@ from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
 from droplens.errors import DroplensError
 from droplens.runs import RunKey
+from droplens.storage import ObjectInfo
 
 BATCH_JOB = "Batch Job State Change"
 TRAINING_JOB = "SageMaker Training Job State Change"
 ENDPOINT = "SageMaker Endpoint State Change"
 OBJECT_CREATED = "Object Created"
+ALARM = "CloudWatch Alarm State Change"
 
 TAG_CLASSIFIER = "droplens:classifier"
 TAG_RUN = "droplens:run"
@@ -32,18 +34,28 @@ class UnexpectedEvent(DroplensError):
 
 @dataclass(frozen=True, slots=True)
 class ObjectCreated:
-    """An object was stored. etag: without quotes; version_id: None on an unversioned bucket."""
+    """An object was stored. etag: without quotes; version_id: None on an unversioned bucket.
+
+    sequencer: the version's place among those of its key, see `is_later`; None where the event is
+    not S3's own.
+    """
 
     bucket: str
     key: str
     etag: str
     version_id: str | None
     bytes: int
+    sequencer: str | None = None
 
     @property
     def version(self) -> str:
         """What tells this version of the object from others of the same key."""
         return self.version_id or self.etag
+
+    def sequencer_of(self, found: ObjectInfo) -> str | None:
+        """The sequencer of the version that was found there, if it is the one that is told of."""
+        told = (self.etag, self.version_id or found.version_id)
+        return self.sequencer if told == (found.etag, found.version_id) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,15 @@ class EndpointChanged:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class AlarmRaised:
+    """One of the stack's alarms went off. meaning: its description; reason: CloudWatch's words."""
+
+    name: str
+    meaning: str
+    reason: str
+
+
 def detail_type(event: Mapping[str, Any]) -> str:
     """The event's kind, or "" for something that did not come by EventBridge."""
     return str(event.get("detail-type", ""))
@@ -100,9 +121,20 @@ def object_created(event: Mapping[str, Any]) -> ObjectCreated:
             etag=found["etag"].strip('"'),
             version_id=found.get("version-id"),
             bytes=int(found.get("size") or 0),
+            sequencer=found.get("sequencer"),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error
+
+
+def is_later(sequencer: str, other: str) -> bool:
+    """Whether the first of two sequencers of one key is the later one.
+
+    They are hexadecimal; the shorter one is filled up with zeros on its right.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+    length = max(len(sequencer), len(other))
+    return sequencer.ljust(length, "0").upper() > other.ljust(length, "0").upper()
 
 
 def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
@@ -162,6 +194,19 @@ def endpoint_changed(event: Mapping[str, Any]) -> EndpointChanged:
         )
     except KeyError as error:
         raise UnexpectedEvent(f"an endpoint's event without {error}") from error
+
+
+def alarm_raised(event: Mapping[str, Any]) -> AlarmRaised:
+    """Read an alarm's event. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return AlarmRaised(
+            detail["alarmName"],
+            detail["configuration"].get("description", ""),
+            detail["state"]["reason"],
+        )
+    except KeyError as error:
+        raise UnexpectedEvent(f"an alarm's event without {error}") from error
 
 
 def tag_map(tags: Any) -> dict[str, str]:

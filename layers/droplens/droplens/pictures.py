@@ -6,8 +6,9 @@ pixels that it was trained on. Pillow's own global settings are neither needed n
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from math import isfinite
 from typing import Any, Self, cast
@@ -26,12 +27,15 @@ CODES = frozenset(
     }
 )
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+FORMATS = (*_PILLOW_FORMATS, "HEIF")
+
+# HEIC and its kin. "mif1" may also be an AVIF, which Pillow reads itself.
+_HEIF_START = re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 
 # What a file that Pillow did not recognise is, by its first bytes. A picture of another format is
 # its owner's to convert; anything else under a picture's name is a mistake in the folder.
 _OTHER_PICTURES = (
-    (re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL), "a HEIC picture"),
     (re.compile(rb"8BPS"), "a Photoshop file"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon file"),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
@@ -47,6 +51,7 @@ _NO_PICTURES = (
     (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "a damaged TIFF"),
     (re.compile(rb"BM"), "a damaged BMP"),
     (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), "a damaged AVIF"),
+    (_HEIF_START, "a damaged HEIC"),
     (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "an HTML page"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"PK\x03\x04"), "a zip archive"),
@@ -65,6 +70,8 @@ _WHITE = (255, 255, 255)
 _SIDEWAYS = (5, 6, 7, 8)
 # A picture shrunk while it is decoded keeps this many times the wanted size for the real resize.
 _DRAFT_MARGIN = 2
+# The kind of colour profile that fits a picture's mode, in ICC's four letters.
+_PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _TO_8_BIT = [(value * 255 + 32767) // 65535 for value in range(65536)]
 
 
@@ -82,8 +89,9 @@ class Limits:
     """What is refused before a pixel of it is decoded.
 
     max_bytes: size of the encoded file.
-    max_pixels: width x height, read from the header. 100 million take 300 MB as RGB. Pillow's own
-        guard stands above it: 178,956,970 pixels are refused whatever is set here.
+    max_pixels: width x height, read from the header; half of it for a WebP or AVIF, which takes
+        twice the memory. 100 million take up to 1.3 GB while they are decoded (measured). Pillow's
+        own guard stands above it: 178,956,970 pixels are refused whatever is set here.
     max_aspect: longer by shorter side. A 2000x3 strip becomes 170,667x256 once it is resized.
     """
 
@@ -147,23 +155,15 @@ def decode(
 
     Raises PictureError for anything that is not a whole picture within `limits`.
     """
-    picture, width, height = _open(data, limits)
-    with picture:
-        _shrink_while_decoding(picture, shorter_side)
-        orientation = _load(picture)
-        if picture.format in ("JPEG", "MPO"):
-            _check_not_cut(picture, data, shorter_side)
-        upright = _to_rgb(picture if orientation == 1 else _turn(picture))
-    upright.info = {}
-    if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
-        width, height = upright.size
-    elif orientation in _SIDEWAYS:
-        width, height = height, width
-    return upright, PictureInfo(_format_name(picture), width, height)
+    with _open(data, limits) as picture:
+        return _decode(picture, data, shorter_side)
 
 
 def prepare(
-    data: bytes, preprocessing: Preprocessing, limits: Limits = Limits()
+    data: bytes,
+    preprocessing: Preprocessing,
+    limits: Limits = Limits(),
+    room: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[bytes, PictureInfo]:
     """`data` as the JPEG that a record stores and an endpoint is asked with.
 
@@ -171,9 +171,12 @@ def prepare(
     upright baseline JPEG that has that size already passes through byte for byte, once it has been
     decoded whole, so that what was prepared once is not encoded a second time.
 
+    room: given the number of the picture's pixels, as `Limits` counts them, lets it in to be
+        decoded once there is room.
+
     Raises PictureError as `decode` does.
     """
-    jpeg, info, _ = prepare_with(data, preprocessing, limits, _lanczos)
+    jpeg, info, _ = prepare_with(data, preprocessing, limits, _lanczos, room)
     return jpeg, info
 
 
@@ -182,25 +185,28 @@ def prepare_with(
     preprocessing: Preprocessing,
     limits: Limits,
     resize: Callable[[Image.Image, tuple[int, int]], Image.Image],
+    room: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[bytes, PictureInfo, Image.Image]:
     """As `prepare`, resizing by `resize`; third come the pixels before they are encoded, RGB or L.
 
     resize: an RGB picture to (width, height) pixels, called only where that is a change.
     """
-    if passed := _already_prepared(data, preprocessing, limits):
-        return data, *passed
-    picture, info = decode(data, limits, preprocessing.shorter_side)
-    size = _resized(picture.size, preprocessing.shorter_side)
-    if picture.size != size:
-        picture = resize(picture, size)
-    picture = _crop(picture, preprocessing.crop)
+    with _open(data, limits) as picture, room(_weight(picture)):
+        if _is_prepared(picture, preprocessing) and _load(picture) == 1:
+            _check_not_cut(picture, data, None)
+            return data, PictureInfo("JPEG", *picture.size), picture
+        decoded, info = _decode(picture, data, preprocessing.shorter_side)
+        size = _resized(decoded.size, preprocessing.shorter_side)
+        resized = decoded if decoded.size == size else resize(decoded, size)
+        prepared = _crop(resized, preprocessing.crop)
+        del decoded, resized
     jpeg = BytesIO()
-    picture.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
-    return jpeg.getvalue(), info, picture
+    prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
+    return jpeg.getvalue(), info, prepared
 
 
-def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
-    """The picture with only its header read, and the sides in it, once they pass the limits."""
+def _open(data: bytes, limits: Limits) -> Image.Image:
+    """The picture with only its header read, once what that says passes the limits."""
     if not data:
         raise PictureError("image.empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
@@ -210,7 +216,7 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
         )
     try:
         with _trouble_is_the_pictures():
-            picture = Image.open(BytesIO(data), formats=FORMATS)
+            picture = _identified(data)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -219,11 +225,11 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
             f"the picture has more pixels than the limit of {limits.max_pixels:,}",
         ) from None
     width, height = picture.size
-    if width * height > limits.max_pixels:
+    if _weight(picture) > limits.max_pixels:
+        most = limits.max_pixels * width * height // _weight(picture)
         raise PictureError(
             "image.too_many_pixels",
-            f"the picture is {width:,}x{height:,}, more than the limit of "
-            f"{limits.max_pixels:,} pixels",
+            f"the picture is {width:,}x{height:,}, more than the limit of {most:,} pixels",
         )
     if max(width, height) > limits.max_aspect * min(width, height):
         raise PictureError(
@@ -232,7 +238,51 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int, int]:
             "times the other",
         )
     _check_passes(data, width, height)
-    return picture, width, height
+    return picture
+
+
+def _weight(picture: Image.Image) -> int:
+    """Its pixels, in the memory that those of most formats take.
+
+    The decoders of WebP and AVIF keep canvases of their own: 20 and 16 bytes for each pixel, where
+    no other format was seen to take more than 13.
+    """
+    return picture.width * picture.height * (2 if picture.format in ("WEBP", "AVIF") else 1)
+
+
+def _identified(data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=_PILLOW_FORMATS)
+    except UnidentifiedImageError:
+        if not _HEIF_START.match(data):
+            raise
+    _register_heif()
+    return Image.open(BytesIO(data), formats=("HEIF",))
+
+
+@cache
+def _register_heif() -> None:
+    """Let Pillow read HEIC: phones send it, and other pictures need not wait for the import."""
+    import pi_heif
+
+    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
+def _decode(
+    picture: Image.Image, data: bytes, shorter_side: int | None
+) -> tuple[Image.Image, PictureInfo]:
+    width, height = picture.size
+    _shrink_while_decoding(picture, shorter_side)
+    orientation = _load(picture)
+    if picture.format in ("JPEG", "MPO"):
+        _check_not_cut(picture, data, shorter_side)
+    upright = _to_rgb(picture if orientation == 1 else _turn(picture))
+    upright.info = {}
+    if picture.format == "TIFF":  # Pillow turns a TIFF itself, and its header's sides with it
+        width, height = upright.size
+    elif orientation in _SIDEWAYS:
+        width, height = height, width
+    return upright, PictureInfo(_format_name(picture), width, height)
 
 
 def _check_passes(data: bytes, width: int, height: int) -> None:
@@ -294,11 +344,14 @@ def _turn(picture: Image.Image) -> Image.Image:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` in RGB: transparency on white, 16 bits scaled to 8."""
+    """`picture` in sRGB: transparency on white, 16 bits scaled to 8, by its own colour profile."""
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _scale_to_8_bit(picture).convert("RGB")
-    if picture.has_transparency_data:
-        return _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
+        picture = _scale_to_8_bit(picture)
+    elif picture.has_transparency_data:
+        picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
+    if profile and (converted := _to_srgb(picture, profile)):
+        return converted
     if picture.mode == "RGB":
         return picture  # no copy of what may be 300 MB
     try:
@@ -308,6 +361,27 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
             "image.unsupported_format",
             f"{_format_name(picture)} pixels of the kind {picture.mode} cannot be read",
         ) from None
+
+
+def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
+    """`picture` in sRGB by its colour profile; None where that changes nothing or cannot be done.
+
+    Phones store wide colours (Display P3): taken for sRGB they look pale, and unlike the pictures
+    of the same things that a dataset from the web holds.
+    """
+    from PIL import ImageCms
+
+    if picture.mode not in _PROFILE_SPACES:
+        return None
+    try:
+        theirs = ImageCms.ImageCmsProfile(BytesIO(profile))
+        space, name = theirs.profile.xcolor_space, ImageCms.getProfileName(theirs)
+        if space != _PROFILE_SPACES[picture.mode] or "sRGB" in name:
+            return None
+        ours = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, theirs, ours, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None  # a damaged profile around a sound picture, as with EXIF
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -360,24 +434,15 @@ def _crop(picture: Image.Image, side: int | None) -> Image.Image:
     return picture.crop((left, top, left + side, top + side))
 
 
-def _already_prepared(
-    data: bytes, preprocessing: Preprocessing, limits: Limits
-) -> tuple[PictureInfo, Image.Image] | None:
-    """What `data` is, if it is already what `prepare` would make of it; None if it is not."""
-    picture, width, height = _open(data, limits)
-    with picture:
-        wanted = (preprocessing.crop,) * 2 if preprocessing.crop else (width, height)
-        if (
-            picture.format != "JPEG"
-            or picture.mode not in ("RGB", "L")
-            or "progressive" in picture.info
-            or min(width, height) != preprocessing.shorter_side
-            or (width, height) != wanted
-            or _load(picture) != 1
-        ):
-            return None
-        _check_not_cut(picture, data, None)
-        return PictureInfo("JPEG", width, height), picture
+def _is_prepared(picture: Image.Image, preprocessing: Preprocessing) -> bool:
+    """Whether the header is one of those that `prepare` writes."""
+    return (
+        picture.format == "JPEG"
+        and picture.mode in ("RGB", "L")
+        and not picture.info.keys() & {"progressive", "icc_profile"}
+        and min(picture.size) == preprocessing.shorter_side
+        and (preprocessing.crop is None or picture.size == (preprocessing.crop,) * 2)
+    )
 
 
 @contextmanager

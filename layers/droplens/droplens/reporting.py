@@ -50,10 +50,14 @@ class Reporter:
         self.failures = failures
 
     def report(self, event: Mapping[str, Any]) -> RunKey | None:
-        """Record the failure that `event` tells of; None if it belongs to no run."""
+        """Record or tell what `event` tells of; None if it belongs to no run."""
         if "requestPayload" in event:
             return self._function_failed(event)
         kind = events.detail_type(event)
+        if kind == events.ALARM:
+            alarm = events.alarm_raised(event)
+            self.failures.publish(f"Droplens: {alarm.name}", f"{alarm.meaning}\n\n{alarm.reason}")
+            return None
         if kind == events.BATCH_JOB:
             return self._packing_failed(events.packing_ended(event))
         if kind == events.TRAINING_JOB:

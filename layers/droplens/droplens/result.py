@@ -101,8 +101,8 @@ def rejected(
 
 
 def to_json(result: dict[str, Any]) -> bytes:
-    """A result as it is stored: UTF-8, names of any script readable."""
-    return json.dumps(result, ensure_ascii=False, indent=1).encode()
+    """A result as it is stored: UTF-8, names of any script readable, on one line for Athena."""
+    return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
 def _image(bucket: str, picture: ObjectInfo) -> dict[str, Any]:

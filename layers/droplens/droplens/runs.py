@@ -113,7 +113,7 @@ def utc_now() -> datetime:
 
 
 class Runs:
-    """The Runs table, for one thread.
+    """The Runs table, for one thread; `newest` and what rests on it for any number.
 
     boto3 builds the conditions of one Table in state that its threads share: two at once send each
     other's placeholders, and a claim could be judged by the wrong condition.
@@ -156,10 +156,24 @@ class Runs:
         )
         return _run(answer["Items"][0]) if answer["Items"] else None
 
+    def newest(self, classifier: str) -> Run | None:
+        """The last run that was opened for `classifier`, or None."""
+        answer = self.table.query(
+            KeyConditionExpression="classifier = :classifier",  # text, so that nothing is shared
+            ExpressionAttributeValues={":classifier": classifier},
+            ScanIndexForward=False,
+            Limit=1,
+        )
+        return _run(answer["Items"][0]) if answer["Items"] else None
+
     def any_of(self, classifier: str) -> bool:
         """Whether `classifier` has ever had a run."""
-        answer = self.table.query(KeyConditionExpression=Key("classifier").eq(classifier), Limit=1)
-        return bool(answer["Items"])
+        return self.newest(classifier) is not None
+
+    def is_stranded(self, classifier: str) -> bool:
+        """Whether the newest run of `classifier` ended without a model."""
+        run = self.newest(classifier)
+        return run is not None and run.status in (Status.FAILED, Status.REFUSED)
 
     def live_before(self, key: RunKey) -> list[Run]:
         """The older runs of the same classifier that are on record as live."""

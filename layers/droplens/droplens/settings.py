@@ -120,8 +120,20 @@ class PromotionSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationSettings(Settings):
-    """classify_image: its bucket, the runs it may have to wait for, and who hears of answers."""
+    """classify_image: its bucket, its queue, the runs it may have to wait for, and its bus.
+
+    endpoint_max_concurrency: calls that an endpoint takes at the same time;
+    classify_max_concurrency: invocations of classify_image that share them.
+    """
 
     bucket: str
     runs_table: str
     event_bus: str
+    picture_queue_url: str
+    endpoint_max_concurrency: int
+    classify_max_concurrency: int
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many of the endpoint's calls one invocation may have under way."""
+        return max(1, self.endpoint_max_concurrency // self.classify_max_concurrency)

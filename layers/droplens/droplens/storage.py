@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
 _MOST_DELETED_AT_ONCE = 1000
+_NOT_MODIFIED = {"NotModified", "304"}
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
@@ -73,6 +74,16 @@ class Bucket:
         """The whole object. Raises ObjectMissing."""
         info, body = self._opened(key)
         return body.read(), info
+
+    def read_if_changed(self, key: str, etag: str) -> tuple[bytes, ObjectInfo] | None:
+        """The whole object, or None while its ETag still is `etag`. Raises ObjectMissing."""
+        try:
+            answer = self.client.get_object(Bucket=self.name, Key=key, IfNoneMatch=etag)
+        except ClientError as error:
+            if error_code(error) in _NOT_MODIFIED:
+                return None
+            raise self._named(error, key) from error
+        return answer["Body"].read(), _info(key, answer)
 
     def read_at_most(self, key: str, limit: int) -> tuple[bytes | None, ObjectInfo]:
         """The whole object, or None in its place if it has more than `limit` bytes.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from droplens import layout
+from droplens.classification import META_PICTURE
 from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.storage import Bucket
@@ -60,6 +62,18 @@ class Cloud:
     def versions(self, key: str) -> int:
         answer = self.s3.list_object_versions(Bucket=self.bucket.name, Prefix=key)
         return len(answer.get("Versions", []))
+
+    def results(self) -> list[Any]:
+        """Every version of every result that classify_image has written."""
+        listed = self.s3.list_object_versions(Bucket=self.bucket.name, Prefix=layout.RESULTS)
+        found = []
+        for version in listed.get("Versions", []):
+            answer = self.s3.get_object(
+                Bucket=self.bucket.name, Key=version["Key"], VersionId=version["VersionId"]
+            )
+            if META_PICTURE in answer["Metadata"]:
+                found.append(json.loads(answer["Body"].read()))
+        return found
 
     def notices(self) -> list[dict[str, str]]:
         """The notifications sent since the last look."""

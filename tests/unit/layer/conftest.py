@@ -13,6 +13,7 @@ from droplens.cards import Cards
 from droplens.storage import Bucket
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import ACCOUNT, REGION
+from tools.contract import RESULT, hold_to
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,10 @@ def clients(session: boto3.Session) -> dict[str, Any]:
 
 @pytest.fixture
 def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """A fresh account. moto takes one request at a time, as DynamoDB and S3 do for one item."""
+    """A fresh account. moto takes one request at a time, as DynamoDB and S3 do for one item.
+
+    Whatever results a test has left in it are held to the published schema.
+    """
     lock, answer = Lock(), BotocoreStubber.__call__
 
     def one_at_a_time(self: BotocoreStubber, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +65,10 @@ def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[
             TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices"
         )
         pictures = sqs.create_queue(QueueName="pictures")["QueueUrl"]
-        yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
+        account = Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
+        yield account
+        for written in account.results():
+            hold_to(RESULT, written)
 
 
 @pytest.fixture

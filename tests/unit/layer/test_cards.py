@@ -112,6 +112,23 @@ def test_a_remembered_card_is_forgotten_after_its_time(cards: Cards) -> None:
     assert cached.live("cars") == second
 
 
+def test_a_card_that_is_still_the_same_is_not_fetched_again(cards: Cards) -> None:
+    first = go_live(cards, card(RUNS[0]))
+    cached = CachedCards(cards, seconds=0)
+    kept = cached.live("cars")
+    assert kept == first
+    assert cached.live("cars") is kept
+
+
+def test_the_default_classifier_is_remembered_but_not_its_absence(cards: Cards) -> None:
+    cached = CachedCards(cards, seconds=3600)
+    assert cached.default_classifier() is None
+    cards.make_default_if_first("cars")
+    assert cached.default_classifier() == "cars"
+    cards.bucket.client.delete_object(Bucket=cards.bucket.name, Key=layout.DEFAULT_CLASSIFIER_KEY)
+    assert cached.default_classifier() == "cars"
+
+
 def test_a_withdrawn_card_is_forgotten(cloud: Cloud, cards: Cards) -> None:
     cached = CachedCards(cards, seconds=3600)
     go_live(cards, card(RUNS[0]))

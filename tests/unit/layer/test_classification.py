@@ -1,13 +1,19 @@
 """Every picture gets one right answer, whatever happens to it, its event or its model."""
 
+import dataclasses
+import itertools
 import json
 import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,25 +23,29 @@ from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
 from droplens.classification import Classification, classified_event
 from droplens.errors import RetryLater
-from droplens.events import ObjectCreated
+from droplens.events import ObjectCreated, is_later
 from droplens.pictures import CODES, Limits
+from droplens.room import Room
 from droplens.routing import Router
-from droplens.runs import RunKey
+from droplens.runs import RunKey, Status
 from droplens.storage import Bucket, ObjectMissing
+from droplens.telemetry import metrics
 from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
+from tests.unit.layer.fakes import FakeRuntime, check_request, refusal
 from tests.unit.layer.made import RUN, card, go_live, jpeg, redness
 
 KEY = "input/cars/a+b %41 車.jpg"
 RESULT = "results/cars/a+b %41 車.jpg.json"
 NEWER = "20261124-120000-bbbbbb"
+SEQUENCERS = itertools.count(0x0062E9A41B77D50E)
 RED, BLUE = jpeg((220, 10, 20)), jpeg((20, 10, 220))
 
 
 def dropped(cloud: Cloud, body: bytes = RED, key: str = KEY) -> ObjectCreated:
     """Drop a picture, and say what its event says."""
     answer = cloud.put(key, body)
-    return ObjectCreated(BUCKET, key, answer["ETag"].strip('"'), answer["VersionId"], len(body))
+    etag, sequencer = answer["ETag"].strip('"'), f"{next(SEQUENCERS):016X}"
+    return ObjectCreated(BUCKET, key, etag, answer["VersionId"], len(body), sequencer)
 
 
 def classification(
@@ -47,8 +57,9 @@ def classification(
         bucket=cloud.bucket,
         cards=CachedCards(cards, seconds),
         router=Router(cloud.runs().any_of, cards.default_classifier),
+        is_stranded=cloud.runs().is_stranded,
         runtime=tools,
-        **more,
+        **{"decoding": Room(10**8), "asking": Room(10), **more},
     )
 
 
@@ -310,10 +321,147 @@ def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None
         bucket=ChangingBucket(live.s3, BUCKET),
         cards=classification(live).cards,
         router=Router(lambda _: True, lambda: None),
+        is_stranded=lambda _: False,
         runtime=FakeRuntime(redness),  # type: ignore[arg-type]
+        decoding=Room(10**8),
+        asking=Room(10),
     )
     with pytest.raises(RetryLater, match="keeps changing"):
         tools.classify(event)
+
+
+def test_the_same_bytes_dropped_again_are_answered_anew_under_another_id(live: Cloud) -> None:
+    tools = classification(live)
+    first, second = (tools.classify(dropped(live, RED)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first["image"]["etag"] == second["image"]["etag"]
+    assert live.json(RESULT)["image"]["version_id"] == second["image"]["version_id"]
+    assert first["id"] != second["id"]
+
+
+def metadata(cloud: Cloud, key: str = RESULT) -> dict[str, str]:
+    return cloud.bucket.head(key).metadata
+
+
+def test_a_result_tells_of_which_version_and_model_it_is(live: Cloud) -> None:
+    event = dropped(live)
+    classification(live).classify(event)
+    told = metadata(live)
+    assert (told["picture-etag"], told["picture-version"]) == (event.etag, event.version_id)
+    assert (told["picture-sequencer"], told["run-id"]) == (event.sequencer, RUN.run_id)
+
+
+def test_a_version_that_its_event_does_not_tell_of_gets_no_sequencer(live: Cloud) -> None:
+    late = dropped(live, RED)
+    newer = dropped(live, BLUE)
+    classification(live).classify(late)
+    assert metadata(live)["picture-version"] == newer.version_id
+    assert "picture-sequencer" not in metadata(live)
+
+
+@pytest.mark.parametrize("told", ["by S3", "by the sweep"])
+def test_an_answer_that_took_long_does_not_replace_a_newer_version_s(
+    live: Cloud, told: str
+) -> None:
+    class Overtaken(Bucket):
+        """Between our reading of the picture and our writing, it is overwritten and answered."""
+
+        def read_at_most(self, key: str, limit: int) -> Any:
+            found = super().read_at_most(key, limit)
+            newer.append(dropped(live, BLUE))
+            classification(live).classify(newer[-1])
+            return found
+
+    newer: list[ObjectCreated] = []
+    event = dropped(live, RED)
+    if told == "by the sweep":
+        event = dataclasses.replace(event, sequencer=None)
+    tools = dataclasses.replace(classification(live), bucket=Overtaken(live.s3, BUCKET))
+    assert tools.classify(event) is None
+    assert live.json(RESULT)["image"]["version_id"] == newer[0].version_id
+    assert live.versions(RESULT) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "later"),
+    [
+        ("0062E9A41B77D50E9D", "0062E9A41B77D50E9C", True),
+        ("0062E9A41B77D50E9C", "0062E9A41B77D50E9C", False),
+        ("0062E9A41B77D5", "0062E9A41B77D50E9C", False),
+        ("0062E9A41B77D6", "0062E9A41B77D50E9C", True),
+        ("0062e9a41b77d50e9d", "0062E9A41B77D50E9C", True),
+    ],
+)
+def test_sequencers_order_the_versions_of_a_key(one: str, other: str, later: bool) -> None:
+    assert is_later(one, other) is later
+
+
+def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud, valid: Any) -> None:
+    tools = classification(live)
+    keys = ["input/cars/" + "é" * 500 + name + ".jpg" for name in "abc"]
+    keys = [key + "x" * (1024 - len(key.encode())) for key in keys]
+    told = [tools.classify(dropped(live, key=key)) for key in keys for _ in range(2)]
+    results = {detail["result"]["key"] for detail in told if detail}
+    assert len(results) == 3
+    assert set(live.keys("results/")) == results
+    for key in results:
+        assert len(key.encode()) <= 1024
+        valid("result.v1", live.json(key))
+
+
+# --- many at once
+
+
+def together(classify: Callable[[ObjectCreated], Any], events: list[ObjectCreated]) -> list[Any]:
+    with ThreadPoolExecutor(len(events)) as pool:
+        return list(pool.map(classify, events))
+
+
+def test_a_repeated_event_in_many_threads_makes_one_result(live: Cloud) -> None:
+    told = together(classification(live).classify, [dropped(live)] * 8)
+    assert all(detail == told[0] for detail in told)
+    assert live.versions(RESULT) == 1
+
+
+def test_pictures_are_asked_about_side_by_side_but_no_more_than_the_endpoint_takes(
+    live: Cloud,
+) -> None:
+    now, most, lock, three = 0, 0, threading.Lock(), threading.Barrier(3, timeout=30)
+
+    def model(picture: bytes) -> list[float]:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        three.wait()  # it would break if they came one by one
+        with lock:
+            now -= 1
+        return redness(picture)
+
+    events = [dropped(live, key=f"input/cars/{n}.jpg") for n in range(9)]
+    together(classification(live, FakeRuntime(model), asking=Room(3)).classify, events)
+    assert len(live.keys("results/")) == 9
+    assert most == 3
+
+
+# --- pictures that wait
+
+
+def test_a_picture_that_waits_in_vain_is_made_known(
+    live: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    birds = RunKey("birds", RUN.run_id)
+    live.runs().open(birds, {"version": "v"})
+    tools, event = classification(live), dropped(live, key="input/birds/a.jpg")
+    tools.classify(event)
+    live.runs().end(birds, Status.FAILED)
+    tools.classify(event)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert vars(caplog.records[1])["classifier"] == "birds"
+    assert vars(caplog.records[1])["key"] == event.key
+    assert "PictureStranded" in metrics.metric_set
+    assert live.keys("results/") == []
 
 
 # --- endpoints that change or fail
@@ -382,20 +530,22 @@ def test_an_answer_that_does_not_fit_the_classes_never_becomes_a_result(
 
 @given(path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
 def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
+    image = {"bucket": BUCKET, "etag": "e1", "version_id": None, "key": f"input/cars/{path}"}
     answer: dict[str, Any] = {
         "status": "classified",
         "classifier": "cars",
-        "image": {"bucket": BUCKET, "etag": "e1", "key": f"input/cars/{path}"},
+        "image": image,
         "model": {"run_id": RUN.run_id},
     }
     key = layout.result_key(answer["image"]["key"], "cars")
     ids = {
         classified_event(answer, key)["id"],
-        classified_event({**answer, "image": {"bucket": BUCKET, "etag": "e2"}}, key)["id"],
+        classified_event({**answer, "image": {**image, "etag": "e2"}}, key)["id"],
+        classified_event({**answer, "image": {**image, "version_id": "v"}}, key)["id"],
         classified_event({**answer, "model": {"run_id": NEWER}}, key)["id"],
         classified_event(answer, key + "x")["id"],
     }
-    assert len(ids) == 4
+    assert len(ids) == 5
     assert classified_event(answer, key)["id"] in ids
 
 
@@ -403,36 +553,63 @@ def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
 
 
 class FakeBus:
-    """An event bus; refusing: it takes nothing."""
+    """An event bus; refused: of so many entries of a call, the first ones, it takes none."""
 
-    def __init__(self, refusing: bool = False) -> None:
-        self.refusing = refusing
-        self.entries: list[dict[str, Any]] = []
+    def __init__(self, refused: int = 0, error: Exception | None = None) -> None:
+        self.refused = refused
+        self.error = error
+        self.calls: list[list[dict[str, Any]]] = []
 
     def put_events(self, **request: Any) -> dict[str, Any]:
-        self.entries += request["Entries"]
+        check_request("events", "PutEvents", request)
+        if self.error is not None:
+            raise self.error
+        self.calls.append(request["Entries"])
+        taken = len(request["Entries"]) - self.refused
         failed = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
         return {
-            "FailedEntryCount": int(self.refusing),
-            "Entries": [failed] if self.refusing else [],
+            "FailedEntryCount": self.refused,
+            "Entries": [failed] * self.refused + [{"EventId": "1"}] * taken,
         }
 
 
-def test_an_answer_is_announced_on_the_bus(live: Cloud, valid: Any) -> None:
+def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -> None:
     bus: Any = FakeBus()
-    sent = classification(live).classify(dropped(live))
-    assert sent is not None
-    Announcer(bus, "default").announce(sent)
-    [entry] = bus.entries
-    assert (entry["Source"], entry["DetailType"]) == ("droplens", "Image Classified")
-    valid("image-classified.v1", json.loads(entry["Detail"]))
+    tools = classification(live)
+    sent = {name: tools.classify(dropped(live, key=f"input/cars/{name}.jpg")) for name in "ab"}
+    details = {name: detail for name, detail in sent.items() if detail is not None}
+    assert Announcer(bus, "default").announce(details) == set()
+    [entries] = bus.calls
+    assert {(entry["Source"], entry["DetailType"]) for entry in entries} == {
+        ("droplens", "Image Classified")
+    }
+    for entry, name in zip(entries, "ab", strict=True):
+        detail = json.loads(entry["Detail"])
+        valid("image-classified.v1", detail)
+        assert detail == details[name]
+
+
+def test_with_nothing_to_announce_nobody_is_called() -> None:
+    bus: Any = FakeBus()
+    assert Announcer(bus, "default").announce({}) == set()
+    assert bus.calls == []
 
 
 def test_an_event_that_was_not_taken_is_sent_again_with_the_next_try(live: Cloud) -> None:
-    bus: Any = FakeBus(refusing=True)
+    bus: Any = FakeBus(refused=1)
     event, tools = dropped(live), classification(live)
     first = tools.classify(event)
     assert first is not None
-    with pytest.raises(RetryLater, match="slow down"):
-        Announcer(bus, "default").announce(first)
+    assert Announcer(bus, "default").announce({"refused": first, "taken": first}) == {"refused"}
     assert tools.classify(event) == first
+
+
+@pytest.mark.parametrize(
+    "error",
+    [refusal("InternalException", "PutEvents"), EndpointConnectionError(endpoint_url="events")],
+)
+def test_while_eventbridge_is_away_every_event_is_sent_again(live: Cloud, error: Exception) -> None:
+    bus: Any = FakeBus(error=error)
+    detail = classification(live).classify(dropped(live))
+    assert detail is not None
+    assert Announcer(bus, "default").announce({"1": detail, "2": detail}) == {"1", "2"}

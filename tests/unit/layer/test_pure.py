@@ -355,9 +355,22 @@ def test_a_malformed_variable_is_named_with_what_it_holds(variable: str, text: s
 def test_without_an_argument_the_process_s_environment_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("BUCKET", "RUNS_TABLE", "EVENT_BUS"):
-        monkeypatch.setenv(name, name.lower())
+    for field in ClassificationSettings.__dataclass_fields__:
+        monkeypatch.setenv(field.upper(), "7" if field.endswith("concurrency") else field)
     assert ClassificationSettings.from_environment().bucket == "bucket"
+
+
+@pytest.mark.parametrize(("endpoint", "classify", "each"), [(5, 2, 2), (200, 10, 20), (2, 5, 1)])
+def test_invocations_share_what_the_endpoint_takes(endpoint: int, classify: int, each: int) -> None:
+    settings = ClassificationSettings(
+        bucket="b",
+        runs_table="r",
+        event_bus="e",
+        picture_queue_url="q",
+        endpoint_max_concurrency=endpoint,
+        classify_max_concurrency=classify,
+    )
+    assert settings.calls_at_once == each
 
 
 def test_every_settings_field_has_a_type_that_can_be_read() -> None:

@@ -1,0 +1,247 @@
+"""classify_image against a bare handler, under a flood, and under trouble: make bench-classify
+
+In a local cloud of its own, with the real template deployed and endpoints whose answers can be
+foretold: our handler and a bare one in turns on the same pictures; what a cold start imports;
+pictures dropped at once, and swept, in growing numbers; and the run under trouble (chaos.py).
+Writes benchmarks/results/classify.json and the table in README.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.classify import imports, pictures
+from benchmarks.classify.chaos import ROUGH, chaos
+from benchmarks.classify.cloud import ROOT, SIDE, Cloud, deployed
+from benchmarks.classify.flood import await_answers, drop, find_faults
+from benchmarks.classify.table import markdown, put_into
+from droplens.routing import Router
+from droplens.runs import RunKey
+from droplens.storage import Bucket
+from droplens.sweep import sweep
+
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "classify.json"
+WORK = ROOT / ".local" / "bench" / "classify"
+CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"
+LAMBDA_PYTHON = ROOT / ".local" / "venv" / "lambda" / "bin" / "python"
+HANDLERS = Path(__file__).resolve().parent / "handlers.py"
+NAMES = tuple(f"class {letter}" for letter in "abcdefghij")
+RUN = "20261122-120000-000001"
+BATCH = 10
+WARMUP = 3
+
+
+def ratios(cloud: Cloud, batches: int, size: int) -> dict[str, Any]:
+    """Our handler and the bare one in turns on batches of `size` pictures, never seen before.
+
+    handler_ratio: the median over the pairs of ours to bare, with its quartiles; cpu_ratio: the
+    same of the processes' own time.
+    """
+    classifier = f"ratio-{size}"
+    card = cloud.new_model(RunKey(classifier, RUN), NAMES)
+    cloud.make_live(card)
+    count = (batches + WARMUP) * size
+    with cloud.nobody_listening():
+        dropped = drop(
+            cloud,
+            (
+                (f"input/{classifier}/{number:05}.jpg", body)
+                for number, body in enumerate(pictures.jpegs(count, SIDE))
+            ),
+        )
+        messages = [picture.message for picture in dropped]
+        plan = {
+            "endpoint": card.endpoint,
+            "warmup": WARMUP,
+            "batches": [messages[first : first + size] for first in range(0, count, size)],
+        }
+        file = cloud.folder / f"plan-{size}.json"
+        file.write_text(json.dumps(plan), "utf-8")
+        done = subprocess.run(
+            [str(LAMBDA_PYTHON), str(HANDLERS), str(file)],
+            env=function_process(cloud),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"handlers.py failed:\n{done.stderr[-4000:]}")
+    rows = json.loads(done.stdout)
+
+    def of(way: str, what: str) -> list[float]:
+        return [row[what] for row in rows if row["way"] == way]
+
+    def compared(what: str) -> dict[str, float]:
+        pairs = [a / b for a, b in zip(of("droplens", what), of("bare", what), strict=True)]
+        low, middle, high = quantiles(pairs, n=4)
+        return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+
+    def milliseconds(way: str, what: str) -> float:
+        return round(1000 * median(of(way, what)) / size, 2)
+
+    return {
+        "batch": size,
+        "batches": batches,
+        "bytes": round(median(len(picture.body) for picture in dropped)),
+        "ratio": compared("seconds"),
+        "cpu_ratio": compared("cpu_seconds"),
+        "ms_per_picture": {way: milliseconds(way, "seconds") for way in ("droplens", "bare")},
+        "cpu_ms_per_picture": {
+            way: milliseconds(way, "cpu_seconds") for way in ("droplens", "bare")
+        },
+        "runs": rows,
+    }
+
+
+def function_process(cloud: Cloud) -> dict[str, str]:
+    """The environment of a process that stands for a Lambda worker of classify_image."""
+    return {
+        **cloud.function_environment(),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": f"{cloud.function_source}:{cloud.layer}",
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "droplens-classify-image",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "POWERTOOLS_TRACE_DISABLED": "true",
+        "POWERTOOLS_SERVICE_NAME": "droplens",
+    }
+
+
+def flood(cloud: Cloud, count: int) -> dict[str, Any]:
+    """Drop `count` pictures at once: seconds from the first put to the last result."""
+    classifier = f"flood-{count}"
+    card = cloud.new_model(RunKey(classifier, RUN), NAMES)
+    cloud.make_live(card)
+    started = time.monotonic()
+    dropped = drop(
+        cloud,
+        (
+            (f"input/{classifier}/{number:05}.jpg", body)
+            for number, body in enumerate(pictures.jpegs(count, SIDE))
+        ),
+    )
+    dropping = time.monotonic() - started
+    await_answers(cloud, classifier, count, patience(count))
+    seconds = time.monotonic() - started
+    return {
+        "pictures": count,
+        "seconds": round(seconds, 2),
+        "seconds_to_drop": round(dropping, 2),
+        "ms_each": round(1000 * seconds / count, 2),
+        "pictures_per_second": round(count / seconds, 1),
+        **find_faults(cloud, dropped, [card]).counts(),
+    }
+
+
+def sweeping(cloud: Cloud, count: int) -> dict[str, Any]:
+    """Sweep `count` pictures that wait for their first model: seconds until all are enqueued."""
+    classifier = f"sweep-{count}"
+    with cloud.nobody_listening():
+        drop(cloud, ((f"input/{classifier}/{number:05}.jpg", b"-") for number in range(count)))
+        started = time.monotonic()
+        found = sweep(
+            Bucket(cloud.client("s3"), cloud.bucket),
+            classifier,
+            Router(lambda _: True, lambda: None),
+            False,
+            cloud.client("sqs"),
+            cloud.outputs["PictureQueueUrl"],
+        )
+        seconds = time.monotonic() - started
+    if found != count:
+        raise RuntimeError(f"the sweep found {found} of {count} waiting pictures")
+    return {
+        "pictures": count,
+        "seconds": round(seconds, 2),
+        "ms_each": round(1e3 * seconds / count, 3),
+    }
+
+
+def patience(count: int) -> float:
+    """Seconds to wait for `count` answers; far more than a noisy machine takes."""
+    return 300 + count * 0.5
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def versions(cloud: Cloud) -> dict[str, str]:
+    """The packages that the function carries, and the local cloud's."""
+    carried = {
+        found.name.replace("_", "-"): found.version
+        for found in distributions(path=[str(cloud.layer)])
+    }
+    server = next((ROOT / ".local" / "venv" / "cloud" / "lib").glob("python*/site-packages"))
+    [ministack] = [
+        one.version for one in distributions(path=[str(server)]) if one.name == "ministack"
+    ]
+    return {
+        **{name: carried[name] for name in ("aws-lambda-powertools", "boto3", "pillow")},
+        "ministack": ministack,
+    }
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--pictures", type=int, default=10_000, help="in the largest flood and in the trouble"
+    )
+    parser.add_argument("--batches", type=int, default=60, help="compared with the bare handler")
+    parser.add_argument("--cold-starts", type=int, default=15)
+    options = parser.parse_args()
+    report: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    with deployed(CHAOS_WORK, **ROUGH) as cloud:
+        report["chaos"] = chaos(cloud, options.pictures, patience(options.pictures))
+    sizes = sorted({size for size in (100, 1000) if size < options.pictures} | {options.pictures})
+    with deployed(WORK) as cloud:
+        report["versions"] = versions(cloud)
+        report["handlers"] = [ratios(cloud, options.batches, size) for size in (BATCH, 1)]
+        report["cold_start"] = imports.cold_starts(
+            LAMBDA_PYTHON, function_process(cloud), options.cold_starts
+        )
+        report["sweeps"] = [sweeping(cloud, size) for size in sizes]
+        report["floods"] = [flood(cloud, size) for size in sizes]
+    in_batches, alone = report["handlers"]
+    report = {
+        "handler_ratio": in_batches["ratio"]["median"],
+        "handler_ratio_alone": alone["ratio"]["median"],
+        "pictures_per_second": report["floods"][-1]["pictures_per_second"],
+        "lost": report["chaos"]["lost"],
+        "doubled": report["chaos"]["doubled"],
+        "wrong": report["chaos"]["wrong"],
+        "import_ms": report["cold_start"]["droplens"]["ms"],
+        "import_ms_bare": report["cold_start"]["bare"]["ms"],
+        **report,
+    }
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    put_into(README, report)
+    print(markdown(report), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Everything goes wrong at once, and yet: nothing lost, nothing doubled, nothing wrong.
+
+Pictures are dropped as fast as the local cloud takes them, every S3 event comes one to three times
+and in any order, the endpoint throttles, fails and dies, Lambda workers are killed in the middle
+of their batches, and half-way a second model with another order of classes is promoted.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from benchmarks.classify import pictures
+from benchmarks.classify.cloud import SIDE, Cloud, eventually
+from benchmarks.classify.flood import answered, await_answers, drop, find_faults
+from droplens.runs import RunKey
+from localcloud.settings import ACCOUNT, REGION
+
+# What the local cloud has to be started with.
+ROUGH = {"DROPLENS_DELIVERY": "rough", "DROPLENS_AUTH": "true"}
+CLASSIFIER = "chaos"
+OLDER, NEWER = "20261122-120000-00000a", "20261122-130000-00000b"
+NAMES = tuple(f"class {letter}" for letter in "abcdefg")
+# In the template a killed worker's pictures come back after twelve minutes. Here it is seconds, so
+# that pictures also come back while the worker that has them is still busy with them.
+VISIBILITY_SECONDS = 10
+OUTAGE_SECONDS = 4.0
+MOST_TROUBLE_SECONDS = 30.0
+TROUBLE = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
+
+
+def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
+    """Drop `count` pictures into trouble; what became of them, once all are answered.
+
+    The trouble lasts until half of them are, or MOST_TROUBLE_SECONDS after the last was dropped.
+    patience: seconds to wait for the others; raises TimeoutError.
+    """
+    older = cloud.new_model(RunKey(CLASSIFIER, OLDER), NAMES)
+    newer = cloud.new_model(RunKey(CLASSIFIER, NEWER), tuple(reversed(NAMES)))
+    cloud.make_live(older)
+    cloud.client("sqs").set_queue_attributes(
+        QueueUrl=cloud.outputs["PictureQueueUrl"],
+        Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)},
+    )
+    named = [
+        (f"input/{CLASSIFIER}/{number:05} +%2B.jpg", body)
+        for number, body in enumerate(pictures.jpegs(count, SIDE))
+    ]
+    started = time.monotonic()
+    with _listening(cloud) as told:
+        cloud.localcloud("trouble", *TROUBLE)
+        dropped = drop(cloud, named[: count // 2])
+        cloud.make_live(newer)
+        cloud.localcloud("trouble", "--throttle=1")
+        time.sleep(OUTAGE_SECONDS)
+        cloud.localcloud("trouble", *TROUBLE)
+        dropped += drop(cloud, named[count // 2 :])
+        # Where workers start slower than they are killed, it would never be half.
+        with suppress(TimeoutError):
+            eventually(
+                lambda: answered(cloud, CLASSIFIER) >= count // 2,
+                "half of the answers",
+                MOST_TROUBLE_SECONDS,
+            )
+        cloud.localcloud("trouble")
+        await_answers(cloud, CLASSIFIER, count, patience)
+    seconds = time.monotonic() - started
+    return {
+        "pictures": count,
+        "seconds": round(seconds, 1),
+        "events": len(told),
+        "workers_killed": _log_lines(cloud, "trouble: kill_workers"),
+        "endpoints_killed": _log_lines(cloud, "trouble: kill_endpoints"),
+        "dead_letters": _dead_letters(cloud),
+        **find_faults(cloud, dropped, [older, newer], told).counts(),
+    }
+
+
+@contextmanager
+def _listening(cloud: Cloud) -> Iterator[list[dict[str, Any]]]:
+    """A consumer's rule and queue; within, the details of all events that come are gathered."""
+    sqs, rules = cloud.client("sqs"), cloud.client("events")
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:listener"
+    may_send = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [may_send]})
+    queue = sqs.create_queue(QueueName="listener", Attributes={"Policy": policy})["QueueUrl"]
+    pattern = {"source": ["droplens"], "detail-type": ["Image Classified"]}
+    rules.put_rule(Name="listener", EventPattern=json.dumps(pattern))
+    rules.put_targets(Rule="listener", Targets=[{"Id": "queue", "Arn": arn}])
+    told: list[dict[str, Any]] = []
+    over = threading.Event()
+
+    def listen() -> None:
+        while True:
+            last = over.is_set()
+            messages = sqs.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=3 if last else 1
+            ).get("Messages", [])
+            for message in messages:
+                told.append(json.loads(message["Body"])["detail"])
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            if last and not messages:
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        yield told
+    finally:
+        over.set()
+        listener.join()
+
+
+def _dead_letters(cloud: Cloud) -> int:
+    """Messages that were given up on."""
+    sqs = cloud.client("sqs")
+    return sum(
+        int(
+            sqs.get_queue_attributes(
+                QueueUrl=cloud.outputs[queue], AttributeNames=["ApproximateNumberOfMessages"]
+            )["Attributes"]["ApproximateNumberOfMessages"]
+        )
+        for queue in ("PictureDlqUrl", "EventDlqUrl")
+    )
+
+
+def _log_lines(cloud: Cloud, words: str) -> int:
+    """How many lines of the local cloud's own log say so."""
+    log = cloud.folder / "cloud" / "server.log"
+    return sum(words in line for line in log.read_text("utf-8", "replace").splitlines())

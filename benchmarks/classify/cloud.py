@@ -1,0 +1,262 @@
+"""A local cloud with the real template, and models whose answers can be foretold."""
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from droplens.card import Measurement, ModelCard
+from droplens.cards import Cards
+from droplens.naming import resource_name
+from droplens.pictures import Preprocessing
+from droplens.runs import RunKey
+from droplens.storage import Bucket
+from localcloud.settings import ACCOUNT, HOST, OPERATOR_KEY, OPERATOR_SECRET, REGION
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTAINERS = Path(__file__).resolve().parent / "containers"
+STACK = "droplens"
+SIDE = 224
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running local cloud with the stack deployed. outputs: the stack's, by name."""
+
+    folder: Path
+    environment: dict[str, str]
+    outputs: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.environment['DROPLENS_PORT']}"
+
+    @property
+    def bucket(self) -> str:
+        """The stack's bucket."""
+        return self.outputs["BucketName"]
+
+    @property
+    def layer(self) -> Path:
+        """What the built layer puts on the functions' path."""
+        return self.folder / "sam" / ".aws-sam" / "build" / "Layer" / "python"
+
+    @property
+    def function_source(self) -> Path:
+        """classify_image as it was built."""
+        return self.folder / "sam" / ".aws-sam" / "build" / "ClassifyImage"
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud, with connections for many threads."""
+        make: Any = boto3.client
+        return make(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=OPERATOR_KEY,
+            aws_secret_access_key=OPERATOR_SECRET,
+            config=Config(
+                max_pool_connections=32,
+                retries={"mode": "standard", "total_max_attempts": 8},
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def localcloud(self, *words: str) -> None:
+        """Run the local cloud's own command line."""
+        program = ROOT / ".local" / "venv" / "cloud" / "bin" / "python"
+        _checked([str(program), "-m", "localcloud", *words], self.environment)
+
+    def function_environment(self) -> dict[str, str]:
+        """The variables that classify_image is deployed with."""
+        configuration = self.client("lambda").get_function_configuration(
+            FunctionName=f"{STACK}-classify-image"
+        )
+        variables: dict[str, str] = configuration["Environment"]["Variables"]
+        return variables
+
+    def new_model(self, run: RunKey, names: Sequence[str]) -> ModelCard:
+        """Serve an oracle that gives its probabilities in the order `names`; its card, not live."""
+        name = resource_name(STACK, run.classifier, run.run_id)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w:gz") as content:
+            text = json.dumps(list(names)).encode()
+            entry = tarfile.TarInfo("classes.json")
+            entry.size = len(text)
+            content.addfile(entry, io.BytesIO(text))
+        key = f"training/{run.classifier}/{run.run_id}/model.tar.gz"
+        self.client("s3").put_object(Bucket=self.bucket, Key=key, Body=archive.getvalue())
+        sagemaker = self.client("sagemaker")
+        sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=self._role(),
+            PrimaryContainer={
+                "Image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{STACK}/oracle:latest",
+                "ModelDataUrl": f"s3://{self.bucket}/{key}",
+            },
+        )
+        sagemaker.create_endpoint_config(
+            EndpointConfigName=name,
+            ProductionVariants=[
+                {
+                    "VariantName": "all",
+                    "ModelName": name,
+                    "InstanceType": "ml.m5.large",
+                    "InitialInstanceCount": 1,
+                }
+            ],
+        )
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+
+        def serves() -> bool:
+            status = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+            assert status in ("Creating", "InService"), f"endpoint {name} is {status}"
+            return bool(status == "InService")
+
+        eventually(serves, f"endpoint {name}")
+        return ModelCard(
+            classifier=run.classifier,
+            run_id=run.run_id,
+            endpoint=name,
+            trainer="droplens",
+            classes=tuple(names),
+            preprocessing=Preprocessing(SIDE, SIDE),
+            measured=Measurement(
+                pictures=100,
+                available=100,
+                accuracy=1.0,
+                top5=1.0,
+                latency_ms_p50=1.0,
+                latency_ms_p95=1.0,
+            ),
+            confident_from=0.5,
+            promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def make_live(self, card: ModelCard) -> None:
+        """Promote the card as promote_endpoint does."""
+        cards = Cards(Bucket(self.client("s3"), self.bucket))
+        cards.keep(card)
+        cards.make_live(card)
+
+    @contextmanager
+    def nobody_listening(self) -> Iterator[None]:
+        """Within, pictures wait in the queue; what is still there afterwards is thrown away."""
+        functions, sqs = self.client("lambda"), self.client("sqs")
+        [mapping] = functions.list_event_source_mappings(FunctionName=f"{STACK}-classify-image")[
+            "EventSourceMappings"
+        ]
+        functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        eventually(lambda: self.waiting()[1] == 0, "the last batch under way")
+        try:
+            yield
+        finally:
+            sqs.purge_queue(QueueUrl=self.outputs["PictureQueueUrl"])
+            functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+    def waiting(self) -> tuple[int, int]:
+        """Messages about pictures that wait, and that are being worked on."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.client("sqs").get_queue_attributes(
+            QueueUrl=self.outputs["PictureQueueUrl"], AttributeNames=names
+        )["Attributes"]
+        visible, taken = (int(answer[name]) for name in names)
+        return visible, taken
+
+    def _role(self) -> str:
+        iam = self.client("iam")
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sagemaker.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        may_read = {
+            "Effect": "Allow",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{self.bucket}/training/*",
+        }
+        with suppress(iam.exceptions.EntityAlreadyExistsException):
+            iam.create_role(
+                RoleName="oracle",
+                AssumeRolePolicyDocument=json.dumps(
+                    {"Version": "2012-10-17", "Statement": [statement]}
+                ),
+            )
+        iam.put_role_policy(
+            RoleName="oracle",
+            PolicyName="read",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may_read]}),
+        )
+        return f"arn:aws:iam::{ACCOUNT}:role/oracle"
+
+
+@contextmanager
+def deployed(folder: Path, **extra: str) -> Iterator[Cloud]:
+    """A new local cloud in `folder`, on a port of its own, that is down again afterwards.
+
+    extra: further variables of the local cloud, such as DROPLENS_DELIVERY.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {
+        **kept,
+        "PYTHON": sys.executable,
+        "DROPLENS_LOCAL": str(folder),
+        "DROPLENS_PORT": str(_free_port()),
+        "DROPLENS_CONTEXT": str(CONTAINERS),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **extra,
+    }
+    cloud = Cloud(folder, environment, {})
+    shutil.rmtree(folder / "cloud", ignore_errors=True)  # what an earlier one left behind
+    try:
+        _checked(["make", "deploy-local"], environment)
+        described = cloud.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        cloud.outputs.update(
+            {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+        )
+        yield cloud
+    finally:
+        cloud.localcloud("down")
+
+
+def eventually(
+    look: Callable[[], bool], what: str, patience: float = PATIENCE, every: float = 0.2
+) -> None:
+    """Wait until `look`, called `every` so many seconds, says so. Raises TimeoutError."""
+    until = time.monotonic() + patience
+    while not look():
+        if time.monotonic() > until:
+            raise TimeoutError(f"waited {patience:.0f} s for {what}")
+        time.sleep(every)
+
+
+def _checked(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

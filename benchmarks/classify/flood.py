@@ -1,0 +1,187 @@
+"""Pictures dropped at once, and what became of each: answered, lost, answered twice or wrongly."""
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.classify.cloud import Cloud, eventually
+from benchmarks.classify.containers.oracle.program import foretold
+from droplens import layout
+from droplens.card import ModelCard
+from droplens.result import TOP
+from tools.contract import EVENT, RESULT, hold_to
+
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A picture as it was dropped. message: S3's event of it, as far as S3's answer tells it."""
+
+    key: str
+    body: bytes
+    message: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Keys of pictures with something wrong; all empty is what is promised.
+
+    lost: no result. doubled: more than one result of one model. wrong: not what the model named in
+    the result says of this very picture, or an older model's result above a newer one's. untold: a
+    result that stands and that no event told of. unfounded: ids of events that tell of no result,
+    or that come with different contents.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
+    unfounded: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        kinds = ("lost", "doubled", "wrong", "untold", "unfounded")
+        return {kind: len(getattr(self, kind)) for kind in kinds}
+
+
+def drop(cloud: Cloud, pictures: Iterable[tuple[str, bytes]]) -> list[Dropped]:
+    """Put all pictures, from several threads at once."""
+    s3 = cloud.client("s3")
+
+    def put(picture: tuple[str, bytes]) -> Dropped:
+        key, body = picture
+        answer = s3.put_object(Bucket=cloud.bucket, Key=key, Body=body)
+        stored = {
+            "key": key,
+            "size": len(body),
+            "etag": answer["ETag"].strip('"'),
+            "version-id": answer["VersionId"],
+            "sequencer": f"{time.time_ns():018X}",
+        }
+        detail = {"version": "0", "bucket": {"name": cloud.bucket}, "object": stored}
+        message = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+        return Dropped(key, body, message)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(put, pictures))
+
+
+def answered(cloud: Cloud, classifier: str) -> int:
+    """How many results of the classifier stand."""
+    pages = cloud.client("s3").get_paginator("list_objects_v2")
+    prefix = f"{layout.RESULTS}{classifier}/"
+    return sum(page["KeyCount"] for page in pages.paginate(Bucket=cloud.bucket, Prefix=prefix))
+
+
+def await_answers(cloud: Cloud, classifier: str, count: int, patience: float) -> None:
+    """Wait until `count` results of the classifier stand and nothing is on its way any more."""
+    eventually(
+        lambda: cloud.waiting() == (0, 0) and answered(cloud, classifier) >= count,
+        f"{count} results of {classifier}",
+        patience,
+        every=0.2 if count < 1000 else 1.0,  # looking costs the local cloud more, the more wait
+    )
+
+
+def find_faults(
+    cloud: Cloud,
+    dropped: Iterable[Dropped],
+    cards: Iterable[ModelCard],
+    told: Iterable[Mapping[str, Any]] | None = None,
+) -> Faults:
+    """Hold every version of every result of one classifier against what was promised.
+
+    Raises jsonschema.ValidationError for one that is not as the published schema says.
+
+    told: the details of all "Image Classified" events that came; None: nobody listened.
+    """
+    models = {card.run_id: card for card in cards}
+    [classifier] = {card.classifier for card in models.values()}
+    pictures = {layout.result_key(one.key, classifier): one for one in dropped}
+    faults = Faults()
+    stored = _versions(cloud, f"{layout.RESULTS}{classifier}/")
+    for key, results in stored.items():
+        picture = pictures.pop(key, None)
+        runs = Counter(result["model"]["run_id"] for result in results)
+        if picture is None or max(runs.values()) > 1:
+            faults.doubled.append(key)
+        if (
+            picture is None
+            or results[0]["model"]["run_id"] != max(runs)
+            or not all(_right(one, picture, models.get(one["model"]["run_id"])) for one in results)
+        ):
+            faults.wrong.append(key)
+    faults.lost.extend(picture.key for picture in pictures.values())
+    if told is not None:
+        _compare_events(faults, stored, told)
+    return faults
+
+
+def _right(result: Mapping[str, Any], picture: Dropped, card: ModelCard | None) -> bool:
+    """Whether the result is that of this very picture by the model and classes that it names."""
+    if card is None or result["status"] != "classified":
+        return False
+    expected = foretold(picture.body, card.classes)
+    best = sorted(expected, key=lambda name: -expected[name])[:TOP]
+    top = [(entry["label"], entry["probability"]) for entry in result["top"]]
+    return (
+        top == [(name, round(expected[name], 6)) for name in best]
+        and result["prediction"]["label"] == best[0]
+        and result["model"]["endpoint"] == card.endpoint
+        and result["image"]["etag"] == picture.message["detail"]["object"]["etag"]
+    )
+
+
+def _versions(cloud: Cloud, prefix: str) -> dict[str, list[dict[str, Any]]]:
+    """Every version of every result below `prefix`, by key, the newest first."""
+    s3 = cloud.client("s3")
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=cloud.bucket, Prefix=prefix)
+    listed = [
+        (entry["Key"], entry["VersionId"]) for page in pages for entry in page.get("Versions", [])
+    ]
+
+    def read(version: tuple[str, str]) -> tuple[str, dict[str, Any]]:
+        key, version_id = version
+        answer = s3.get_object(Bucket=cloud.bucket, Key=key, VersionId=version_id)
+        result = json.loads(answer["Body"].read())
+        hold_to(RESULT, result)
+        return key, result
+
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for key, result in pool.map(read, listed):
+            found[key].append(result)
+    return found
+
+
+def _compare_events(
+    faults: Faults,
+    stored: Mapping[str, list[dict[str, Any]]],
+    told: Iterable[Mapping[str, Any]],
+) -> None:
+    """Each result that stands was told of, and nothing else was; one id always says the same."""
+
+    def identity(key: str, document: Mapping[str, Any]) -> tuple[str, str, str]:
+        return key, document["image"]["etag"], document["model"]["run_id"]
+
+    results = {identity(key, one): one for key, versions in stored.items() for one in versions}
+    by_id: dict[str, Mapping[str, Any]] = {}
+    heard = set()
+    for detail in told:
+        hold_to(EVENT, detail)
+        about = identity(detail["result"]["key"], detail)
+        heard.add(about)
+        if (
+            by_id.setdefault(detail["id"], detail) != detail
+            or about not in results
+            or results[about]["prediction"] != detail.get("prediction")
+        ):
+            faults.unfounded.append(detail["id"])
+    faults.untold.extend(
+        key for key, versions in stored.items() if identity(key, versions[0]) not in heard
+    )

@@ -1,0 +1,9 @@
+"""The tracer, made once. It stands apart from telemetry since it brings the X-Ray SDK, which alone
+would add half to the cold start of classify_image: there, Lambda's own segments have to do.
+"""
+
+from aws_lambda_powertools import Tracer
+
+from droplens.telemetry import SERVICE
+
+tracer = Tracer(service=SERVICE)

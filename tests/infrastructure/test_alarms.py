@@ -1,0 +1,60 @@
+"""Alarms look at metrics that exist, and say what to do."""
+
+from typing import Any
+
+import pytest
+
+from tests.infrastructure.stack import STACK, Stack
+
+ALARMS = [
+    "PicturesGivenUp",
+    "EventsGivenUp",
+    "PicturesWaitLong",
+    "PicturesKeepFailing",
+    "PicturesMostlyRejected",
+    "PicturesStranded",
+]
+# Droplens' own metrics, by what counts them: tests/infrastructure/test_functions.py.
+COUNTED = {"PicturePostponed", "PictureRejected", "PictureStranded"}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_silence_is_no_alarm_and_an_alarm_says_what_it_means(stack: Stack, name: str) -> None:
+    alarm = stack.properties(name)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    assert alarm["AlarmDescription"].startswith(("Pictures", "Events", "A picture", "For "))
+    assert "AlarmActions" not in alarm  # the topic's key would let none of them through
+
+
+@pytest.mark.parametrize(
+    ("name", "queue", "metric", "above"),
+    [
+        ("PicturesGivenUp", "PictureDlq", "ApproximateNumberOfMessagesVisible", 0),
+        ("EventsGivenUp", "EventDlq", "ApproximateNumberOfMessagesVisible", 0),
+        ("PicturesWaitLong", "PictureQueue", "ApproximateAgeOfOldestMessage", 3600),
+    ],
+)
+def test_a_queue_is_watched(stack: Stack, name: str, queue: str, metric: str, above: int) -> None:
+    alarm = stack.properties(name)
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", metric)
+    [dimension] = alarm["Dimensions"]
+    assert dimension == {"Name": "QueueName", "Value": stack.attribute(queue, "QueueName")}
+    assert (alarm["Statistic"], alarm["Threshold"]) == ("Maximum", above)
+
+
+def test_our_own_metrics_are_watched_under_the_stack_s_name(stack: Stack) -> None:
+    own = {
+        name: alarm
+        for name, alarm in stack.of_type("AWS::CloudWatch::Alarm").items()
+        if alarm["Namespace"] == "Droplens"
+    }
+    assert {alarm["MetricName"] for alarm in own.values()} == COUNTED
+    for alarm in own.values():
+        assert alarm["Dimensions"] == [{"Name": "service", "Value": STACK}]
+
+
+def test_the_share_of_rejected_pictures_is_an_average(stack: Stack) -> None:
+    alarm: dict[str, Any] = stack.properties("PicturesMostlyRejected")
+    assert (alarm["Statistic"], alarm["Threshold"]) == ("Average", 0.2)
+    assert alarm["EvaluationPeriods"] > 1

@@ -1,0 +1,65 @@
+"""Whatever a stranger drops ends in a result: the model's answer, or a code of the closed list."""
+
+from collections import Counter
+
+import pytest
+
+from droplens.cards import Cards
+from droplens.pictures import CODES, PictureError, Preprocessing, prepare
+from tests import zoo
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.made import RUN, SIDE, card, go_live
+from tests.unit.layer.test_classification import classification, dropped
+from tests.unit.test_pictures import heic
+
+MUTANTS = 120  # of each sound picture
+SOUND = {**zoo.sound(), "heic": heic("corners")}
+PREPROCESSING = Preprocessing(SIDE, SIDE)
+
+
+def verdict(data: bytes) -> str:
+    """The code of the refusal, or "picture". Anything else that is raised is a fault of ours."""
+    try:
+        jpeg, _ = prepare(data, PREPROCESSING)
+    except PictureError as problem:
+        return problem.code
+    assert jpeg.startswith(b"\xff\xd8\xff")
+    return "picture"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(
+    ("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.certainly_hostile()]
+)
+def test_what_is_no_picture_is_refused_with_a_code(name: str, data: bytes) -> None:
+    assert verdict(data) in CODES, name
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's words on damaged EXIF
+@pytest.mark.parametrize("name", SOUND)
+def test_a_mutated_picture_is_a_picture_or_has_a_code(name: str) -> None:
+    verdicts = Counter(verdict(data) for data in zoo.mutants(SOUND[name], MUTANTS))
+    assert verdicts.total() == MUTANTS
+    assert verdicts.keys() <= CODES | {"picture"}
+    assert verdicts.keys() & CODES, "no mutant was hostile"
+
+
+@pytest.mark.parametrize(("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.polyglots()])
+def test_what_follows_a_picture_is_not_looked_at(name: str, data: bytes) -> None:
+    assert verdict(data) == "picture", name
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_every_hostile_file_has_a_result(cloud: Cloud, cards: Cards) -> None:
+    go_live(cards, card())
+    classify = classification(cloud).classify
+    hostile = dict(zoo.certainly_hostile())
+    for name, data in hostile.items():
+        sent = classify(dropped(cloud, data, key=f"input/cars/{name}.jpg"))
+        assert sent is not None
+        assert sent["error"]["code"] in CODES, name
+
+    stored = cloud.results()
+    assert len(stored) == len(hostile)
+    assert {one["status"] for one in stored} == {"rejected"}
+    assert {one["model"]["run_id"] for one in stored} == {RUN.run_id}

@@ -1,0 +1,97 @@
+"""A failed picture comes again later each time, and an hour of trouble costs few of its tries."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droplens.retrying import LONGEST_DELAY, Postponer, delay
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.fakes import refusal
+
+MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
+HOUR = 3600
+
+
+@given(receives=st.integers(1, 1000), chance=st.floats(0, 1, exclude_max=True))
+def test_a_delay_grows_to_a_quarter_of_an_hour(receives: int, chance: float) -> None:
+    assert 5 <= delay(receives, chance) <= LONGEST_DELAY
+    assert delay(receives + 1, chance) >= delay(receives, chance)
+    assert delay(receives, 0) <= delay(receives, chance)
+
+
+def test_pictures_that_failed_together_come_back_apart() -> None:
+    assert (delay(1, 0), delay(1, 0.99)) == (5, 10)
+    assert (delay(7, 0), delay(7, 0.5)) == (320, 480)
+    assert (delay(8, 0), delay(8, 0.999)) == (450, 900)
+
+
+def test_five_hours_of_trouble_lose_nothing_and_one_hour_costs_few_tries() -> None:
+    soonest = [delay(n, 0) for n in range(1, MAX_RECEIVES)]
+    assert sum(soonest) > 5 * HOUR
+    assert sum(soonest[:13]) < HOUR < sum(soonest[:15])
+
+
+def received(cloud: Cloud, *bodies: str) -> list[dict[str, Any]]:
+    for body in bodies:
+        cloud.sqs.send_message(QueueUrl=cloud.picture_queue, MessageBody=body)
+    messages = cloud.sqs.receive_message(
+        QueueUrl=cloud.picture_queue, MaxNumberOfMessages=10, AttributeNames=["All"]
+    )["Messages"]
+    return [
+        {"receiptHandle": found["ReceiptHandle"], "attributes": found["Attributes"]}
+        for found in messages
+    ]
+
+
+def hidden(cloud: Cloud) -> int:
+    attributes = cloud.sqs.get_queue_attributes(
+        QueueUrl=cloud.picture_queue, AttributeNames=["All"]
+    )["Attributes"]
+    return int(attributes["ApproximateNumberOfMessagesNotVisible"])
+
+
+def test_a_failed_message_is_hidden_for_its_own_delay(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = received(cloud, "a", "b")
+    asked: list[dict[str, Any]] = []
+    change = cloud.sqs.change_message_visibility_batch
+
+    def ask(**request: Any) -> Any:
+        asked.append(request)
+        return change(**request)
+
+    monkeypatch.setattr(cloud.sqs, "change_message_visibility_batch", ask, raising=False)
+    records[1]["attributes"]["ApproximateReceiveCount"] = "9"
+    Postponer(cloud.sqs, cloud.picture_queue).postpone(records)
+    first, second = (entry["VisibilityTimeout"] for entry in asked[0]["Entries"])
+    assert 5 <= first <= 10
+    assert 450 <= second <= 900
+    assert hidden(cloud) == 2
+
+
+def test_where_nothing_failed_sqs_is_not_asked() -> None:
+    Postponer(object(), "queue").postpone([])  # type: ignore[arg-type]
+
+
+class Refusing:
+    """SQS, which takes no call, or none of the messages."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        return {"Failed": request["Entries"]}
+
+
+@pytest.mark.parametrize("error", [refusal("AccessDenied", "ChangeMessageVisibility"), None])
+def test_a_message_that_cannot_be_hidden_longer_is_noted_and_no_failure(
+    cloud: Cloud, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue: Any = Refusing(error)
+    Postponer(queue, "queue").postpone(received(cloud, "a"))
+    assert "the queue's own time" in caplog.text
