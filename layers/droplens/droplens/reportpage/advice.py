@@ -1,10 +1,11 @@
 """What the figures say in words: the answer first, then what its reader can do about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from droplens.reportpage.confusion import pairs
-from droplens.reportpage.markup import Child, name
+from droplens.reportpage.markup import Child, Element, element, name
+from droplens.reportpage.wording import names_of, percent, training_counts
 
 # Half the width of the accuracy's 95 % interval above which the figure is called rough.
 ROUGH = 0.04
@@ -15,68 +16,53 @@ WEAK_RECALL, WEAK_PICTURES, WEAK_SHOWN = 0.5, 3, 5
 MISCALIBRATED = 0.03
 
 Evaluation = Mapping[str, Any]
-Advice = tuple[str, list[Child]]
-
-
-def percent(share: float) -> str:
-    """A share as it is read: 91.4%."""
-    return f"{share:.1%}"
 
 
 def standing(evaluation: Evaluation) -> tuple[str, str]:
     """How the candidate ended, as a word for the style sheet and as a sentence."""
     decision = evaluation["decision"]
-    match decision["status"] or ("refused" if decision["code"] else None):
-        case "refused":
-            return "refused", f"Refused: {decision['reason']}."
-        case "awaiting_approval":
-            return "waiting", "Good enough to go live; it waits for a person's approval."
-        case "superseded":
-            return "waiting", "A newer model went live before this one."
-        case _:
-            return "passed", "Good enough to go live."
+    if decision["code"] is not None:
+        return "refused", f"Refused: {decision['reason']}."
+    return "passed", "Good enough to go live."
 
 
-def advice(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> list[Advice]:
-    """What to do, the most useful first: pairs of a few words and their explanation."""
-    found = [
+def advice(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element:
+    """What to do, the most useful first."""
+    return element(
+        "ol",
         _who_looks(evaluation),
         _look_alike(evaluation),
         _weak(evaluation, dataset),
         _rough(evaluation),
         _miscalibrated(evaluation),
         _left_out(dataset),
-    ]
-    return [each for each in found if each is not None]
-
-
-def _who_looks(evaluation: Evaluation) -> Advice:
-    confident = evaluation["confident"]
-    asked = f"{confident['precision']:.0%}"
-    if confident["threshold"] is None:
-        return (
-            "Let a person look at every answer.",
-            [
-                (
-                    f"No probability was found from which {asked} of the answers can be relied on to "
-                    f"be right; {evaluation['pictures']} pictures were measured."
-                )
-            ],
-        )
-    share = confident["share"]
-    return (
-        f"Let a person look at {percent(1 - share)} of the pictures.",
-        [
-            (
-                f"From a probability of {percent(confident['threshold'])} up, at least {asked} of the "
-                f"answers can be relied on to be right, and results say “confident”. That holds for "
-                f"{percent(share)} of the pictures."
-            )
-        ],
+        class_="advice",
     )
 
 
-def _look_alike(evaluation: Evaluation) -> Advice | None:
+def _item(short: str, *explained: Child) -> Element:
+    return element("li", element("strong", short), " ", *explained)
+
+
+def _who_looks(evaluation: Evaluation) -> Element:
+    confident = evaluation["confident"]
+    asked = f"{confident['precision']:.0%}"
+    if confident["threshold"] is None:
+        return _item(
+            "Let a person look at every answer.",
+            f"No probability was found from which {asked} of the answers can be relied on to be "
+            f"right; {evaluation['pictures']} pictures were measured.",
+        )
+    share = confident["share"]
+    return _item(
+        f"Let a person look at {percent(1 - share)} of the pictures.",
+        f"From a probability of {percent(confident['threshold'])} up, at least {asked} of the "
+        "answers can be relied on to be right, and results say “confident”. That holds for "
+        f"{percent(share)} of the pictures.",
+    )
+
+
+def _look_alike(evaluation: Evaluation) -> Element | None:
     mistakes = sum(count for truth, answer, count in evaluation["confusion"] if truth != answer)
     confused = pairs(evaluation["confusion"])
     if not confused:
@@ -84,22 +70,18 @@ def _look_alike(evaluation: Evaluation) -> Advice | None:
     one, other, count = confused[0]
     if count < PAIR_MISTAKES or count < PAIR_SHARE * mistakes:
         return None
-    names = [each["name"] for each in evaluation["classes"]]
-    return (
+    names = names_of(evaluation)
+    return _item(
         "Look at one pair of classes first.",
-        [
-            name(names[one]),
-            " and ",
-            name(names[other]),
-            (
-                f" are taken for each other in {count} of the {mistakes} mistakes. Where people cannot "
-                "tell them apart either, make them one class; else add pictures that show the difference."
-            ),
-        ],
+        name(names[one]),
+        " and ",
+        name(names[other]),
+        f" are taken for each other in {count} of the {mistakes} mistakes. Where people cannot "
+        "tell them apart either, make them one class; else add pictures that show the difference.",
     )
 
 
-def _weak(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Advice | None:
+def _weak(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element | None:
     weak = sorted(
         (each["recall"], number, each["name"])
         for number, each in enumerate(evaluation["classes"])
@@ -111,66 +93,43 @@ def _weak(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Advice |
     listed: list[Child] = []
     for recall, _, label in weak[:WEAK_SHOWN]:
         learnt = f", learnt from {trained[label]} pictures" if label in trained else ""
-        listed += ["; " if listed else "", name(label), f" ({recall:.0%} found{learnt})"]
+        listed += ["; " if listed else None, name(label), f" ({recall:.0%} found{learnt})"]
     more = f"; and {len(weak) - WEAK_SHOWN} more" if len(weak) > WEAK_SHOWN else ""
-    return ("Add pictures of the weakest classes.", [*listed, more, "."])
+    return _item("Add pictures of the weakest classes.", *listed, f"{more}.")
 
 
-def _rough(evaluation: Evaluation) -> Advice | None:
+def _rough(evaluation: Evaluation) -> Element | None:
     accuracy = evaluation["accuracy"]
     if (accuracy["high"] - accuracy["low"]) / 2 <= ROUGH:
         return None
-    return (
+    return _item(
         "Take these figures as rough.",
-        [
-            (
-                f"They come from {evaluation['pictures']} pictures: the share of right answers may "
-                f"well be anywhere from {percent(accuracy['low'])} to {percent(accuracy['high'])}. "
-                "A larger dataset measures more sharply."
-            )
-        ],
+        f"They come from {evaluation['pictures']} pictures: the share of right answers may well "
+        f"be anywhere from {percent(accuracy['low'])} to {percent(accuracy['high'])}. A larger "
+        "dataset measures more sharply.",
     )
 
 
-def _miscalibrated(evaluation: Evaluation) -> Advice | None:
+def _miscalibrated(evaluation: Evaluation) -> Element | None:
     calibration = evaluation["calibration"]
-    noise = calibration["ece_noise_floor"] or 0.0
-    if calibration["ece_after"] - noise <= MISCALIBRATED:
+    error, noise = calibration["ece_after"], calibration["ece_noise_floor"]
+    if error - noise <= MISCALIBRATED:
         return None
-    return (
+    return _item(
         "Do not take the probabilities literally.",
-        [
-            (
-                f"They are off by {percent(calibration['ece_after'])} on average, more than chance "
-                f"alone would show ({percent(noise)})."
-            )
-        ],
+        f"They are off by {100 * error:.1f} points on average, where chance alone would show "
+        f"{100 * noise:.1f}.",
     )
 
 
-def _left_out(dataset: Mapping[str, Any] | None) -> Advice | None:
-    if dataset is None:
+def _left_out(dataset: Mapping[str, Any] | None) -> Element | None:
+    counts = dataset["counts"] if dataset else {}
+    skipped, conflicts = counts.get("skipped", 0), counts.get("conflicts", 0)
+    found = [f"{skipped} could not be used"] if skipped else []
+    found += [f"{conflicts} had two labels"] if conflicts else []
+    if not found:
         return None
-    counts = dataset["counts"]
-    left = {what: counts.get(what, 0) for what in ("skipped", "conflicts")}
-    if not any(left.values()):
-        return None
-    said = {
-        "skipped": f"{left['skipped']} could not be used",
-        "conflicts": f"{left['conflicts']} had two labels",
-    }
-    parts = " and ".join(said[what] for what, count in left.items() if count)
-    return (
+    return _item(
         "Mend the dataset.",
-        [f"Of its pictures, {parts}: the section on the dataset lists them."],
+        f"Of its pictures, {' and '.join(found)}: the section on the dataset lists them.",
     )
-
-
-def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
-    """Training pictures by class name, as far as the dataset tells."""
-    return {each["name"]: each["train"] for each in (dataset or {}).get("per_class", [])}
-
-
-def names_of(evaluation: Evaluation) -> Sequence[str]:
-    """The class names, index = label."""
-    return [each["name"] for each in evaluation["classes"]]

@@ -1,12 +1,16 @@
 """The confusion matrix: classes in an order that brings together what is confused."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from droplens.reportpage.markup import Element, element, json_block, name
+from droplens.reportpage.markup import Child, Element, element, json_block, name
+from droplens.reportpage.tables import table
+from droplens.reportpage.wording import names_of
 
 # From this many classes on, a cell is too small for names and numbers until it is magnified.
 READABLE_CLASSES = 30
+LISTED = 20  # pairs
 
 Cell = tuple[int, int, int]
 
@@ -97,5 +101,61 @@ def _cell(row: int, column: int, share: float) -> Element:
         width=1,
         height=1,
         # The faintest must still be seen.
-        fill_opacity=round(0.25 + 0.75 * share, 3),
+        fill_opacity=round(0.45 + 0.55 * share, 3),
     )
+
+
+def confused(evaluation: Mapping[str, Any]) -> list[Child]:
+    """The matrix, the buttons that magnify it, and the most confused pairs as a table."""
+    cells = [(truth, answer, count) for truth, answer, count in evaluation["confusion"]]
+    names = names_of(evaluation)
+    mistaken = pairs(cells)
+    shown, data = matrix(names, cells)
+    taken = Counter({(truth, answer): count for truth, answer, count in cells})
+    rows: list[list[Child | list[Child]]] = [
+        [
+            _pair(one, other, names),
+            taken[one, other],
+            taken[other, one],
+            count,
+        ]
+        for one, other, count in mistaken[:LISTED]
+    ]
+    controls = element(
+        "div",
+        (
+            element("button", sign, type="button", data_zoom=step, aria_label=said)
+            for sign, step, said in (
+                ("+", "in", "Magnify the matrix"),
+                ("\N{MINUS SIGN}", "out", "Shrink the matrix"),
+                ("All", "fit", "Show the whole matrix"),
+            )
+        ),
+        element("output", "Point at a cell, or use the arrow keys.", id="cell"),
+        class_="controls",
+        hidden=True,
+    )
+    listed = (
+        table(
+            "The pairs of classes that are confused most",
+            ("Classes", "first taken for second", "second for first", "together"),
+            rows,
+        )
+        if rows
+        else element("p", "Nothing was confused.")
+    )
+    return [
+        element(
+            "p",
+            f"Each of the {len(names)} rows is a class, each column an answer; on the diagonal the "
+            "two agree. Classes that are confused stand beside each other.",
+        ),
+        controls,
+        shown,
+        data,
+        listed,
+    ]
+
+
+def _pair(one: int, other: int, names: Sequence[str]) -> list[Child]:
+    return [name(names[one]), element("span", " and ", class_="and"), name(names[other])]
