@@ -26,6 +26,7 @@ EVENT_SCHEMA = "droplens.image-classified.v1"
 META_PICTURE = "picture-etag"
 META_KEY = "picture-key-sha256"
 META_RUN = "run-id"
+META_GENERATION = "live-generation"
 
 ATTEMPTS = 5
 
@@ -91,7 +92,7 @@ class Classification:
         except EndpointMissing:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
-            if fresh is None or fresh.run_id == card.run_id:
+            if fresh is None or fresh.endpoint == card.endpoint:
                 raise
             body, info = prepare(data, fresh.preprocessing, self.limits)
             return self._asked(picture, body, info, fresh), fresh
@@ -111,6 +112,7 @@ class Classification:
             META_PICTURE: picture.etag,
             META_KEY: _key_digest(picture.key),
             META_RUN: card.run_id,
+            META_GENERATION: str(card.generation),
         }
         body = result.to_json(answer)
         replacing: str | None = None
@@ -136,7 +138,8 @@ class Classification:
     def _stands(self, standing: ObjectInfo, picture: ObjectInfo, card: ModelCard) -> bool:
         """Whether the answer that stands is newer than ours."""
         if standing.metadata.get(META_PICTURE) == picture.etag:
-            return standing.metadata.get(META_RUN, "") > card.run_id
+            # By whose turn it was: after a rollback the older run's answer is the newer one.
+            return int(standing.metadata.get(META_GENERATION, "0")) > card.generation
         try:
             return self.bucket.head(picture.key).etag != picture.etag
         except ObjectMissing:
