@@ -19,6 +19,7 @@ FOR = {
     "StartTrainingPacked": {"batch-succeeded"},
     "DeployEndpointTrained": {"training-completed"},
     "PromoteEndpointInService": {"endpoint-in-service"},
+    "PromoteEndpointDecided": {"model-approved"},
     "ReportFailurePackingFailed": {"batch-failed"},
     "ReportFailureTrainingFailed": {"training-failed"},
     "ReportFailureEndpointFailed": {"endpoint-failed"},

@@ -146,6 +146,19 @@ class FakeSageMaker:
 
 
 @dataclass
+class FakeFunctions:
+    """Takes events for functions, as Lambda does: to be invoked later."""
+
+    invoked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        check_request("lambda", "Invoke", request)
+        assert request["InvocationType"] == "Event"
+        self.invoked.append((request["FunctionName"], json.loads(request["Payload"])))
+        return {"StatusCode": 202}
+
+
+@dataclass
 class FakeRuntime:
     """Answers with `answer(picture)`; endpoints that are `gone` are not found."""
 
