@@ -83,6 +83,10 @@ class Bucket:
             return None, info
         return body.read(), info
 
+    def stream(self, key: str) -> "StreamingBody":
+        """The object as it comes; to be closed by the caller. Raises ObjectMissing."""
+        return self._opened(key)[1]
+
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end`. Raises ObjectMissing."""
         try:

@@ -115,9 +115,9 @@ def confused(evaluation: Mapping[str, Any]) -> list[Child]:
     rows: list[list[Child | list[Child]]] = [
         [
             _pair(one, other, names),
+            count,
             taken[one, other],
             taken[other, one],
-            count,
         ]
         for one, other, count in mistaken[:LISTED]
     ]
@@ -138,7 +138,7 @@ def confused(evaluation: Mapping[str, Any]) -> list[Child]:
     listed = (
         table(
             "The pairs of classes that are confused most",
-            ("Classes", "first taken for second", "second for first", "together"),
+            ("Classes", "Mistakes", "first taken for second", "second for first"),
             rows,
         )
         if rows

@@ -79,10 +79,13 @@ if (matrix) {
     return named >= READABLE ? Math.min(named, 36) : room / names.length;
   }
   function magnify(to) {
-    const grown = size ? Math.max(whole(), Math.min(LARGEST, to)) / size : 0;
+    let next = Math.max(whole(), Math.min(LARGEST, to));
+    // Names beside a cell of broken size would slowly drift from it.
+    if (next >= READABLE) next = Math.floor(next);
+    const grown = size ? next / size : 0;
     const across = (matrix.scrollLeft + matrix.clientWidth / 2) * grown;
     const down = (matrix.scrollTop + matrix.clientHeight / 2) * grown;
-    size = Math.max(whole(), Math.min(LARGEST, to));
+    size = next;
     matrix.style.setProperty("--cell", size + "px");
     matrix.classList.toggle("named", size >= READABLE);
     matrix.scrollLeft = across - matrix.clientWidth / 2;

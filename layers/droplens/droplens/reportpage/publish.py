@@ -11,7 +11,7 @@ from droplens.packed import PackedDataset
 from droplens.recordio import parse_record
 from droplens.reportpage.gallery import thumbnail, wanted
 from droplens.reportpage.page import render
-from droplens.storage import Bucket
+from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import logger, metrics
 
 TRAINING_FILE = "training.json"
@@ -48,9 +48,11 @@ def publish(
 
 
 def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
-    """training.json, read from the packed artefact as it comes; None where it holds none."""
-    key = model_data.removeprefix(f"s3://{bucket.name}/")
-    body = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
+    """training.json, read from the packed artefact as it comes; None where there is none."""
+    try:
+        body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
+    except ObjectMissing:
+        return None
     with body, tarfile.open(fileobj=cast(Any, body), mode="r|gz") as artefact:
         for number, member in enumerate(artefact):
             if number == MAX_FILES:
