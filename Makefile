@@ -67,6 +67,14 @@ logs: venvs-cloud ## follow what functions, jobs and endpoints say
 down: venvs-cloud ## stop the local cloud; its state is kept for the next up
 	@$(LOCALCLOUD) down
 
+.PHONY: rollback
+rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
+	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
+	config=
+	if [ -n "$${ACCOUNT:-}" ]; then config=$(ACCOUNT_CONFIG); else eval "$$($(LOCALCLOUD) env)"; fi
+	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
+		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
+
 # --- A real account ---
 
 .PHONY: deploy
@@ -122,6 +130,14 @@ infrastructure: venvs-test ## tests of what the template promises
 	@$(call bin,dev)/python -m pytest tests/infrastructure
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
+
+# --- Benchmarks ---
+
+.PHONY: bench-trust
+bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; REPEATS=2 for a quick look
+	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
+	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.trust \
+		$${REPEATS:+--repeats "$$REPEATS"}
 
 # --- Locks and data made from elsewhere ---
 

@@ -140,7 +140,8 @@ _JAVA_CLASSES = {"Alnum": "a-zA-Z0-9", "L": r"\w", "N": r"\d", "Z": r"\s"}
 
 
 def _python(pattern: str) -> str:
-    """The service models write character classes as Java does."""
+    """The service models write character classes as Java does, and one a length after the end."""
+    pattern = re.sub(r"\$\{\d+,\d+\}$", "", pattern)
     return re.sub(r"\\p\{(\w+)\}", lambda hit: _JAVA_CLASSES[hit[1]], pattern)
 
 
