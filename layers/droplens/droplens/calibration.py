@@ -1,19 +1,25 @@
-"""Probabilities that mean what they say: a temperature, fitted on some answers, judged on others.
+"""Probabilities that mean what they say: a map, fitted on some answers and judged on others.
 
 C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks" (2017),
-for temperature scaling and for the expected calibration error.
+for temperature scaling and for the expected calibration error; J. Zhang, B. Kailkhura, T. Y.-J.
+Han, "Mix-n-Match" (2020), for mixing in the uniform distribution.
 """
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 BINS = 15
 
-_COLDEST, _HOTTEST = 0.2, 10.0
-_STEPS = 20  # each halves the range on a logarithmic scale: four digits at the end
+_COLDEST, _HOTTEST = math.log(0.2), math.log(10.0)
+# How far from 1 a temperature is expected to be, as a standard deviation of its logarithm: it
+# keeps the luck of a few dozen pictures from moving it, and gives way to a few hundred.
+_EXPECTED = 0.5
+_MOST_UNIFORM = 0.5
+_GRID = 13
+_GOLDEN = (math.sqrt(5) - 1) / 2
 _LEAST = 1e-12  # stands for a probability that was rounded to 0, whose logarithm there is none of
 
 
@@ -22,69 +28,103 @@ class Calibration:
     """The map from what an endpoint says to what a result says.
 
     temperature: above 1 the probabilities come closer together, below 1 they part.
+    uniform: the share of a guess among all classes that is mixed in, so that nothing is certain.
     """
 
     temperature: float = 1.0
+    uniform: float = 0.0
 
     def apply(self, probabilities: Sequence[float]) -> list[float]:
-        """Every class's probability to the power of 1/temperature, made to sum to 1.
-
-        That is the softmax of logits divided by the temperature, so the order stays the same.
+        """Every class's probability to the power of 1/temperature, made to sum to 1, and mixed
+        with the uniform distribution. The order stays the same.
         """
-        if self.temperature == 1.0:
+        if self == IDENTITY:
             return list(probabilities)
         # Divided by the largest first, so that not all of them become 0.
         largest = max(probabilities)
         powers = [(p / largest) ** (1 / self.temperature) for p in probabilities]
-        total = sum(powers)
-        return [power / total for power in powers]
+        scale = (1 - self.uniform) / sum(powers)
+        least = self.uniform / len(powers)
+        return [power * scale + least for power in powers]
 
     def to_dict(self) -> dict[str, Any]:
         """The map as cards and reports hold it."""
         if self == IDENTITY:
             return {"method": "none", "parameters": {}}
-        return {"method": "temperature", "parameters": {"temperature": self.temperature}}
+        return {
+            "method": "temperature and uniform",
+            "parameters": {"temperature": self.temperature, "uniform": self.uniform},
+        }
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote. Raises KeyError, TypeError, ValueError."""
         if document["method"] == "none":
             return cls()
-        return cls(float(document["parameters"]["temperature"]))
+        parameters = document["parameters"]
+        return cls(float(parameters["temperature"]), float(parameters["uniform"]))
 
 
 IDENTITY = Calibration()
 
 
 def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
-    """The temperature under which the true classes are most probable.
+    """The map under which it is most probable that the best answers were right where they were.
 
     answers: probabilities in class order, one row for each picture; truths: its class.
+
+    It is the best answer's probability that people act on, so that is what is fitted: the loss is
+    that of a yes-or-no question. A normal prior on the logarithm of the temperature is added.
     """
     logits = [array("d", [math.log(max(p, _LEAST)) for p in answer]) for answer in answers]
-    coldest, hottest = math.log(_COLDEST), math.log(_HOTTEST)
-    for _ in range(_STEPS):
-        middle = (coldest + hottest) / 2
-        if _too_hot(logits, truths, math.exp(-middle)):
-            hottest = middle
-        else:
-            coldest = middle
-    return Calibration(round(math.exp((coldest + hottest) / 2), 4))
-
-
-def _too_hot(logits: Sequence[Sequence[float]], truths: Sequence[int], inverse: float) -> bool:
-    """Whether a larger inverse temperature would make the truths more probable.
-
-    The loss is convex in the inverse temperature; its slope there is, summed over the pictures,
-    the mean logit under the scaled probabilities less the logit of the truth.
-    """
-    slope = 0.0
-    for row, truth in zip(logits, truths, strict=True):
+    for row in logits:
         largest = max(row)
-        weights = [math.exp(inverse * (logit - largest)) for logit in row]
-        mean = sum(map(float.__mul__, weights, row)) / sum(weights)
-        slope += mean - row[truth]
-    return slope < 0
+        for place, logit in enumerate(row):
+            row[place] = logit - largest
+    right = [row[truth] == 0.0 for row, truth in zip(logits, truths, strict=True)]
+    classes = len(logits[0])
+
+    def mixed(heat: float) -> tuple[float, float]:
+        """The best mixture at a logarithm of the temperature, and its loss."""
+        inverse = math.exp(-heat)
+        best = [1 / sum([math.exp(inverse * logit) for logit in row]) for row in logits]
+        uniform, loss = _least(lambda share: _loss(best, right, share, classes), 0, _MOST_UNIFORM)
+        return uniform, loss + heat**2 / (2 * _EXPECTED**2)
+
+    step = (_HOTTEST - _COLDEST) / (_GRID - 1)
+    coarse = min(
+        (_COLDEST + number * step for number in range(_GRID)), key=lambda heat: mixed(heat)[1]
+    )
+    low, high = max(_COLDEST, coarse - step), min(_HOTTEST, coarse + step)
+    heat, _ = _least(lambda heat: mixed(heat)[1], low, high)
+    return Calibration(round(math.exp(heat), 4), round(mixed(heat)[0], 4))
+
+
+def _loss(best: Sequence[float], right: Sequence[bool], uniform: float, classes: int) -> float:
+    loss = 0.0
+    for probability, is_right in zip(best, right, strict=True):
+        p = (1 - uniform) * probability + uniform / classes
+        loss -= math.log(max(p if is_right else 1 - p, _LEAST))
+    return loss
+
+
+def _least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """Where between low and high a function of one valley is least, and its value there.
+
+    By golden section search, to a 300th of the interval.
+    """
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(12):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (left, at_left) if at_left < at_right else (right, at_right)
 
 
 def log_loss(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> float:

@@ -22,7 +22,7 @@ from droplens.result import top
 
 SCHEMA = "droplens.evaluation.v1"
 
-# On fewer pictures a temperature follows their luck more than the model.
+# On fewer pictures a map follows their luck more than the model.
 FEWEST_TO_FIT = 50
 
 
@@ -79,31 +79,24 @@ class Calibrated:
 
 
 def calibrated(answers: Sequence[Answer], to_fit: Sequence[bool]) -> Calibrated:
-    """Fit on the one half and judge on the other.
-
-    A temperature that does not make the truths of the other half more probable is not used.
-    """
+    """Fit on the one half and judge on the other."""
     fitted = [answer for answer, fits in zip(answers, to_fit, strict=True) if fits]
     others = [answer for answer, fits in zip(answers, to_fit, strict=True) if not fits] or fitted
-    truths = [answer.truth for answer in others]
-    said = [answer.probabilities for answer in others]
-    before = log_loss(said, truths)
-    calibration, after = IDENTITY, before
+    calibration = IDENTITY
     if len(fitted) >= FEWEST_TO_FIT:
-        found = fit(
+        calibration = fit(
             [answer.probabilities for answer in fitted], [answer.truth for answer in fitted]
         )
-        then = log_loss([found.apply(row) for row in said], truths)
-        if then < before:
-            calibration, after = found, then
+    truths = [answer.truth for answer in others]
+    said = [answer.probabilities for answer in others]
     return Calibrated(
         calibration=calibration,
         fitted_on=len(fitted) if calibration != IDENTITY else 0,
         judged_on=len(others),
         before=_bins(others, IDENTITY),
         after=_bins(others, calibration),
-        log_loss_before=before,
-        log_loss_after=after,
+        log_loss_before=log_loss(said, truths),
+        log_loss_after=log_loss([calibration.apply(row) for row in said], truths),
     )
 
 

@@ -1,4 +1,4 @@
-"""A temperature keeps every answer and changes only how sure it calls itself."""
+"""The map keeps every answer and changes only how sure it calls itself."""
 
 import math
 import random
@@ -13,12 +13,12 @@ from droplens.calibration import (
     expected_error,
     fit,
     halves,
-    log_loss,
     noise_floor,
     reliability,
 )
 
 TEMPERATURES = st.floats(0.2, 10)
+SHARES = st.floats(0, 0.5)
 LOGITS = st.lists(st.floats(-20, 20), min_size=2, max_size=8)
 
 
@@ -34,10 +34,13 @@ def test_it_is_the_softmax_of_the_scaled_logits(logits: list[float], temperature
     assert found == pytest.approx(wanted, abs=1e-9)
 
 
-@given(LOGITS, TEMPERATURES)
-def test_the_order_of_classes_stays(logits: list[float], temperature: float) -> None:
+@given(LOGITS, TEMPERATURES, SHARES)
+def test_the_order_of_classes_stays(
+    logits: list[float], temperature: float, uniform: float
+) -> None:
     before = softmax(logits)
-    after = Calibration(temperature).apply(before)
+    after = Calibration(temperature, uniform).apply(before)
+    assert sum(after) == pytest.approx(1)
     for i in range(len(logits)):
         for j in range(len(logits)):
             assert before[i] > before[j] or after[i] <= after[j]
@@ -48,49 +51,73 @@ def test_nothing_is_changed_where_nothing_was_fitted() -> None:
     assert IDENTITY.to_dict() == {"method": "none", "parameters": {}}
 
 
-def test_certainty_and_impossibility_stay_what_they_are() -> None:
+def test_certainty_and_impossibility_stay_what_they_are_unless_a_guess_is_mixed_in() -> None:
     assert Calibration(3.0).apply([1.0, 0.0]) == [1.0, 0.0]
+    assert Calibration(3.0, 0.1).apply([1.0, 0.0]) == pytest.approx([0.95, 0.05])
 
 
-@pytest.mark.parametrize("calibration", [IDENTITY, Calibration(1.7)])
+@pytest.mark.parametrize("calibration", [IDENTITY, Calibration(1.7), Calibration(0.8, 0.03)])
 def test_it_is_read_as_it_was_written(calibration: Calibration) -> None:
     assert Calibration.from_dict(calibration.to_dict()) == calibration
 
 
-def drawn(temperature: float, pictures: int = 4000) -> tuple[list[list[float]], list[int]]:
-    """Answers of a model whose logits are `temperature` times too large, and the truths."""
+def drawn(
+    temperature: float, pictures: int = 2000, guessed: float = 0.0
+) -> tuple[list[list[float]], list[int]]:
+    """Answers of a model whose logits are `temperature` times too large, and the truths, a share
+    of which are anything at all."""
     chance = random.Random(7)
     answers, truths = [], []
     for _ in range(pictures):
         logits = [chance.gauss(0, 2) for _ in range(5)]
-        truths.append(chance.choices(range(5), softmax(logits))[0])
+        weights = [1.0] * 5 if chance.random() < guessed else softmax(logits)
+        truths.append(chance.choices(range(5), weights)[0])
         answers.append(softmax([temperature * logit for logit in logits]))
     return answers, truths
 
 
+@pytest.mark.parametrize("guessed", [0.0, 0.1])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
-    answers, truths = drawn(temperature)
-    assert fit(answers, truths).temperature == pytest.approx(temperature, rel=0.06)
+def test_the_distortion_that_was_put_in_is_found(temperature: float, guessed: float) -> None:
+    found = fit(*drawn(temperature, guessed=guessed))
+    assert found.temperature == pytest.approx(temperature, rel=0.15)
+    assert found.uniform == pytest.approx(guessed, abs=0.04)
 
 
-def test_no_other_temperature_makes_the_truths_more_probable() -> None:
-    answers, truths = drawn(2.0, 300)
+def test_no_map_near_it_makes_it_more_probable_that_right_answers_were_right() -> None:
+    answers, truths = drawn(2.0, 300, guessed=0.05)
     best = fit(answers, truths)
 
-    def loss(temperature: float) -> float:
-        return log_loss([Calibration(temperature).apply(row) for row in answers], truths)
+    def loss(calibration: Calibration) -> float:
+        total = (math.log(calibration.temperature) / 0.5) ** 2 / 2
+        for row, truth in zip(answers, truths, strict=True):
+            probability = max(calibration.apply(row))
+            total -= math.log(probability if row[truth] == max(row) else 1 - probability)
+        return total
 
-    assert loss(best.temperature) <= min(loss(best.temperature * f) for f in (0.9, 0.99, 1.01, 1.1))
+    around = [
+        Calibration(best.temperature * factor, max(0.0, best.uniform + step))
+        for factor in (0.9, 1.0, 1.1)
+        for step in (-0.02, 0.0, 0.02)
+    ]
+    assert loss(best) <= min(map(loss, around)) + 0.01
+
+
+def test_a_few_lucky_pictures_move_it_little_and_many_move_it_far() -> None:
+    answers, truths = drawn(3.0)
+    few, many = fit(answers[:50], truths[:50]), fit(answers, truths)
+    assert 1 < few.temperature < many.temperature
 
 
 def test_answers_that_are_all_right_do_not_become_certain() -> None:
-    assert fit([[0.6, 0.4]] * 60, [0] * 60).temperature == pytest.approx(0.2, rel=0.01)
+    found = fit([[0.6, 0.4]] * 60, [0] * 60)
+    assert found.temperature >= 0.2
+    assert found.apply([0.6, 0.4])[0] < 1
 
 
-def test_a_truth_called_impossible_is_only_very_improbable() -> None:
+def test_a_truth_called_impossible_is_only_improbable() -> None:
     found = fit([[1.0, 0.0]] * 9 + [[0.0, 1.0]], [0] * 10)
-    assert found.temperature == pytest.approx(10, rel=0.1)
+    assert found.apply([0.0, 1.0])[0] == pytest.approx(0.1, abs=0.02)
 
 
 def test_bins_tell_probability_and_accuracy() -> None:
