@@ -56,7 +56,7 @@ def json_block(identifier: str, value: Any) -> Element:
 def document(root: Element) -> bytes:
     """The page as it is stored."""
     text: str = ET.tostring(root, encoding="unicode", method="html")
-    return b"<!DOCTYPE html>\n" + text.encode()
+    return b"<!doctype html>\n" + text.encode()
 
 
 def _append_text(parent: Element, text: str) -> None:
