@@ -16,7 +16,8 @@ def two_runs(cloud: Cloud) -> list[dict[str, Any]]:
     """The runs of a classifier "guarded", of which the second has replaced the first."""
     for seed in (1, 2):
         cloud.upload_dataset("guarded", seed=seed)
-        cloud.ended_run("guarded", count=seed)
+        run = cloud.ended_run("guarded", count=seed)
+        assert run["status"] == "live", run
     return cloud.runs("guarded")
 
 

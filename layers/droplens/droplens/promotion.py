@@ -26,7 +26,7 @@ from droplens.rollback import complete
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.storage import Bucket, ObjectMissing
-from droplens.switching import announce
+from droplens.switching import announce, announce_if_replaced
 from droplens.telemetry import follow, logger, metrics
 from droplens.training import BUILTIN
 
@@ -251,10 +251,7 @@ class Promotion:
         self.cards.make_default_if_first(key.classifier)
         announce(live, self.settings.reclassify, invoke)
         runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, generation=live.generation)
-        now = self.cards.live(key.classifier)
-        if now is not None and now.run_id != key.run_id:
-            # It was replaced before its record said that it was live: have that put right.
-            announce(now, self.settings.reclassify, invoke)
+        announce_if_replaced(live, self.cards, self.settings.reclassify, invoke)
         logger.info("model is live", accuracy=card.measured.accuracy)
         metrics.add_metric(name="RunLive", unit="Count", value=1)
         return Status.LIVE

@@ -12,7 +12,7 @@ from droplens.errors import UserError
 from droplens.hosting import Artefact
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
-from droplens.switching import announce
+from droplens.switching import announce, announce_if_replaced
 from droplens.telemetry import logger
 
 if TYPE_CHECKING:
@@ -80,16 +80,17 @@ def complete(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     restored = replace(card, endpoint=str(run.facts["endpoint"]), promoted_at=now)
     live = cards.roll_back(restored, str(run.facts["leaving"]))
-    if live.run_id == run.key.run_id:
-        runs.restored(run.key, Status.LIVE, generation=live.generation)
-        status = Status.LIVE
-        logger.info("an earlier model is live again", left=live.replaces)
-    else:
+    if live.run_id != run.key.run_id:
         runs.restored(run.key, Status.REPLACED)
-        status = Status.REPLACED
+        announce(live, reclassify, invoke)
         logger.info("another model has gone live meanwhile, and stays", live=live.run_id)
+        return Status.REPLACED
+    # Before the record says that it is done: who was cut off in between is asked again.
     announce(live, reclassify, invoke)
-    return status
+    runs.restored(run.key, Status.LIVE, generation=live.generation)
+    announce_if_replaced(live, cards, reclassify, invoke)
+    logger.info("an earlier model is live again", left=live.replaces)
+    return Status.LIVE
 
 
 def _target(live: ModelCard, run_id: str | None, runs: Runs) -> Run:

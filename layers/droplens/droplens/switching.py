@@ -54,6 +54,15 @@ def announce(live: ModelCard, reclassify: str, invoke: Callable[[object], None])
     invoke(switched_event(switched))
 
 
+def announce_if_replaced(
+    card: ModelCard, cards: Cards, reclassify: str, invoke: Callable[[object], None]
+) -> None:
+    """Have the records put right where another model went live before this one's said it was."""
+    now = cards.live(card.classifier)
+    if now is not None and now.generation != card.generation:
+        announce(now, reclassify, invoke)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switching:
     """What is needed to follow a switch up. keep_models: replaced models that go on serving."""
