@@ -105,7 +105,7 @@ def _header(evaluation: Document) -> Element:
     judged = [answer for answer in evaluation["answers"] if answer["half"] == "judge"]
     said = sum(answer["top"][0][1] for answer in judged) / max(len(judged), 1)
     held = sum(answer["top"][0][0] == answer["truth"] for answer in judged) / max(len(judged), 1)
-    share = "none" if confident["threshold"] is None else percent(confident["share"])
+    asked = f"{confident['precision']:.0%}"
     return element(
         "header",
         element(
@@ -128,9 +128,12 @@ def _header(evaluation: Document) -> Element:
             ),
             _key_figure(
                 "Sure enough to act on",
-                share,
-                f"of the answers are called confident: those can be relied on to be right "
-                f"{confident['precision']:.0%} of the time. The rest is for a person.",
+                percent(confident["share"]),
+                "of the answers are called confident: there is no probability from which "
+                f"{asked} of them can be relied on to be right. Every one is for a person."
+                if confident["threshold"] is None
+                else "of the answers are called confident: those can be relied on to be right "
+                f"{asked} of the time. The rest is for a person.",
             ),
             _key_figure(
                 "Honest about doubt",

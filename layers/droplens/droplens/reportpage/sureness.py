@@ -32,7 +32,7 @@ def sure(evaluation: Document) -> list[Child]:
         element(
             "p",
             "A probability is honest if, of all answers given at 80%, 80% are right: dots on the "
-            f"diagonal. Judged on {calibration['judged_on']} pictures. {how} On so few, even "
+            f"diagonal. Judged on {calibration['judged_on']} pictures. {how} On that many, even "
             f"honest ones would show an error of {percent(calibration['ece_noise_floor'])}.",
         ),
         element("div", panels, class_="panels"),
