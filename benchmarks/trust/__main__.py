@@ -35,7 +35,7 @@ from trainer.head import fit_head
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "trust.json"
 HELD_OUT = 0.2
 PRECISION = 0.95
-REPEATS = {"cars24": 20, "cars196": 4, "digits": 10}
+REPEATS = {"cars24": 15, "cars196": 3, "digits": 10}
 PACKAGES = ("numpy", "onnxruntime", "pillow", "scipy")
 
 Pairs = list[tuple[float, bool]]
