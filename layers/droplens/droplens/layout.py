@@ -28,6 +28,9 @@ ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # A list that labels the pictures beside and below it.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.lst")
 MAX_KEY_BYTES = 1024
+# A name that is cut ends in "~", a digest of the whole and ".json".
+_DIGEST_CHARACTERS = 16
+_CUT_BYTES = MAX_KEY_BYTES - 1 - _DIGEST_CHARACTERS - len(".json")
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -137,8 +140,7 @@ def result_key(input_key: str, classifier: str) -> str:
 def result_bound(input_key: str, classifier: str) -> str:
     """A text that sorts before this picture's result and before that of every picture whose key
     sorts after this one's, as long as both name their classifier or neither does."""
-    room = MAX_KEY_BYTES - len(f"~{_digest(input_key)}.json")
-    return _result_path(input_key, classifier).encode()[:room].decode(errors="ignore")
+    return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")
 
 
 def _result_path(input_key: str, classifier: str) -> str:
@@ -155,4 +157,4 @@ def other_result_key(input_key: str, classifier: str) -> str:
 
 
 def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    return hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_CHARACTERS]
