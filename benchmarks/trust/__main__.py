@@ -163,14 +163,14 @@ def _honesty(repeats: Sequence[Pairs]) -> dict[str, Any]:
     return {
         "ece": round(expected_error(together), 4),
         "ece_noise_floor": round(noise_floor(together), 4),
-        "rms_debiased": round(_debiased(pairs), 4),
+        "rms_debiased": round(debiased(pairs), 4),
         "ece_of_one_exam": _spread([expected_error(bins) for bins in apart]),
         "ece_noise_floor_of_one_exam": _spread([noise_floor(bins) for bins in apart]),
         "brier": round(fmean((probability - won) ** 2 for probability, won in pairs), 4),
     }
 
 
-def _debiased(pairs: Pairs) -> float:
+def debiased(pairs: Pairs) -> float:
     """The root mean square calibration error without what chance adds to its bins.
 
     A. Kumar, P. Liang, T. Ma, "Verified uncertainty calibration" (2019, arXiv:1909.10155).
