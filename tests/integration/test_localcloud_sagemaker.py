@@ -412,6 +412,7 @@ def test_a_hosting_request_that_sagemaker_would_refuse_is_refused(
 def registered(sagemaker: SageMaker, token: str, **changes: Any) -> str:
     request = {
         "ModelPackageGroupName": "droplens-cars",
+        "ModelPackageDescription": f"Run {token}, 91.4% right: (é)",
         "ModelApprovalStatus": "PendingManualApproval",
         "InferenceSpecification": {
             "Containers": [{"Image": image("tiny-model"), "ModelDataUrl": "s3://bucket/model"}],
