@@ -110,11 +110,7 @@ class Reporter:
             reason = "the endpoint is gone"
         if self.runs.restored(run, Status.REPLACED):
             hosting.remove_endpoint(self.sagemaker, endpoint.name)
-            self.failures.publish(
-                f"Droplens: rollback of {run.classifier} failed",
-                f"Run {run.run_id} of classifier {run.classifier} could not be restored: {reason}"
-                "\n\nThe model that was live before goes on answering.",
-            )
+            self._rollback_failed(run, reason)
             return run
         self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
         self._remove_if_failed(run, endpoint.name)
@@ -134,6 +130,10 @@ class Reporter:
             self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
             return None
         stage = _STAGE_OF_EVENT[events.detail_type(event)]
+        record_of_run = self.runs.get(run)
+        if record_of_run is not None and record_of_run.status is Status.RESTORING:
+            self._rollback_failed(run, f"{message}; make rollback goes on from there")
+            return run
         live = self.cards.live(run.classifier)
         if live is not None and live.run_id == run.run_id:
             # The one write was done, and pictures are answered by this run's endpoint.
@@ -149,6 +149,13 @@ class Reporter:
         if record_of_run and "endpoint" in record_of_run.facts:
             self._remove_if_failed(run, str(record_of_run.facts["endpoint"]))
         return run
+
+    def _rollback_failed(self, run: RunKey, reason: str) -> None:
+        self.failures.publish(
+            f"Droplens: rollback of {run.classifier} failed",
+            f"Run {run.run_id} of classifier {run.classifier} could not be restored: {reason}.\n\n"
+            "The model that was live before goes on answering.",
+        )
 
     def _tell_of_live_run(self, run: RunKey, code: str, message: str) -> None:
         """A run that is live has no end to come: what failed after it is noted beside that."""
