@@ -104,6 +104,11 @@ def pack(
     cloud.put(f"{prefix}dataset.json", json.dumps(manifest).encode())
 
 
+def nobody(event: object) -> None:
+    """Stands where an invocation would be asked for, and none may be."""
+    pytest.fail(f"another invocation was asked for: {event}")
+
+
 class Crash(Exception):
     """The function died."""
 

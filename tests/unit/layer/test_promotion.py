@@ -22,7 +22,7 @@ from droplens.settings import PromotionSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import FakeRuntime
-from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, pack, redness
+from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")
@@ -87,7 +87,7 @@ def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
         keep_models=keep_models,
     )
     runs = cloud.runs("follow-up")
-    switching.follow_up(model_switched(event), runs, lambda: True, pytest.fail)
+    switching.follow_up(model_switched(event), runs, lambda: True, nobody)
 
 
 def promote(
@@ -343,7 +343,7 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
     for number in range(2):
         runs = candidate.runs(f"request-{number}")
         with pytest.raises(OutOfTime):
-            tools.promote(RUN, runs, candidate.failures(runs), lambda: False, pytest.fail)
+            tools.promote(RUN, runs, candidate.failures(runs), lambda: False, nobody)
         assert len(runtime.asked) == 5 * (number + 1)
     assert promote(candidate, owner="request-3", runtime=runtime) is Status.LIVE
     assert len(runtime.asked) == 12

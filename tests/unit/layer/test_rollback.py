@@ -22,7 +22,7 @@ from droplens.settings import HostingSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import refusal
-from tests.unit.layer.made import card, crash_in, go_live, jpeg
+from tests.unit.layer.made import card, crash_in, go_live, jpeg, nobody
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 SETTINGS = HostingSettings(
@@ -75,7 +75,7 @@ def back(cloud: Cloud, run_id: str | None = None, keep_models: int = 0) -> Statu
     finally:
         for event in asked:
             switching(cloud, keep_models).follow_up(
-                model_switched(event), runs, lambda: True, pytest.fail
+                model_switched(event), runs, lambda: True, nobody
             )
 
 
@@ -135,9 +135,7 @@ def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: C
         Status.LIVE
     )
     assert live(promoted).endpoint == again
-    switching(promoted).follow_up(
-        model_switched(asked[0]), promoted.runs(), lambda: True, pytest.fail
-    )
+    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
     assert promoted.sagemaker.endpoints == {again}
     assert known(promoted, THIRD).status is Status.REPLACED
 
@@ -152,9 +150,7 @@ def test_whoever_went_live_while_the_endpoint_was_made_stays(promoted: Cloud) ->
     asked: list[Any] = []
     assert complete(run, cards, promoted.runs(), "none", asked.append) is Status.REPLACED
     assert live(promoted).run_id == newer.run_id
-    switching(promoted).follow_up(
-        model_switched(asked[0]), promoted.runs(), lambda: True, pytest.fail
-    )
+    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
     assert promoted.sagemaker.endpoints == {endpoint_of(newer)}
 
 
