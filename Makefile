@@ -73,6 +73,14 @@ redrive-local: venvs-tools ## as redrive, on the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	$(call bin,tools)/python -m tools.redrive
 
+.PHONY: rollback
+rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
+	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
+	config=
+	if [ -n "$${ACCOUNT:-}" ]; then config=$(ACCOUNT_CONFIG); else eval "$$($(LOCALCLOUD) env)"; fi
+	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
+		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
+
 # --- A real account ---
 
 .PHONY: deploy
@@ -145,6 +153,12 @@ bench-packing: python ## pack the same pictures as notebooks do and as we do; SC
 bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under a flood; PICTURES=10000
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.classify \
 		$${PICTURES:+--pictures "$$PICTURES"}
+
+.PHONY: bench-trust
+bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; REPEATS=2 for a quick look
+	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
+	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.trust \
+		$${REPEATS:+--repeats "$$REPEATS"}
 
 # --- Locks and data made from elsewhere ---
 

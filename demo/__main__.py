@@ -95,11 +95,14 @@ def run(console: Console, folder: Path | None) -> Outcome:
             with screen.step(ANSWERS, "dropping the held-out pictures"):
                 answers = _examine(screen, journey, f"demo-{run_id}", split)
             measured = journey.live_card()["measured"]
+            report = journey.report(run_id)
+    kept = cloud.folder / dataset.classifier
     return Outcome(
         answers=answers,
         measured=measured,
         results_uri=journey.results_uri(f"demo-{run_id}"),
-        results_folder=_keep(answers, cloud.folder / dataset.classifier / "results"),
+        results_folder=_keep(answers, kept / "results"),
+        report=_keep_report(report, kept / "report.html"),
         input_uri=journey.input_uri,
         endpoint_url=cloud.url,
         stays_up=stays_up,
@@ -186,6 +189,15 @@ def _keep(answers: Sequence[Answer], folder: Path) -> Path:
             text = json.dumps(answer.result, ensure_ascii=False, indent=1)
             (folder / f"{answer.name}.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def _keep_report(page: bytes | None, path: Path) -> Path | None:
+    """A copy of the report that a browser can open, in place of an earlier demo's."""
+    path.unlink(missing_ok=True)
+    if page is None:
+        return None
+    path.write_bytes(page)
+    return path
 
 
 @contextmanager

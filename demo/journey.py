@@ -147,6 +147,16 @@ class Journey:
         """The model card that answers now, with what was measured before it went live."""
         return self._read(layout.live_card_key(self.classifier))
 
+    def report(self, run_id: str) -> bytes | None:
+        """The page on how the run's model was measured; None where it could not be made."""
+        try:
+            answer = self._s3.get_object(
+                Bucket=self.bucket, Key=layout.report_key(self.classifier, run_id)
+            )
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return answer["Body"].read()
+
     def input_key(self, folder: str, name: str) -> str:
         """Where a picture of the exam is dropped."""
         return f"{layout.INPUT}{self.classifier}/{folder}/{name}"

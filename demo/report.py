@@ -48,13 +48,15 @@ class Answer:
 class Outcome:
     """What a demo that came to its end has to report.
 
-    measured: the live model card's "measured"; seconds: how long each step took.
+    measured: the live model card's "measured"; seconds: how long each step took; report: a copy of
+    the page on how the model was measured, None where there is none.
     """
 
     answers: Sequence[Answer]
     measured: Mapping[str, Any]
     results_uri: str
     results_folder: Path
+    report: Path | None
     input_uri: str
     endpoint_url: str
     stays_up: bool
@@ -100,7 +102,10 @@ def print_report(console: Console, outcome: Outcome) -> None:
     console.print(facts, highlight=False)
     # Addresses and commands are never broken into lines: they are there to be copied.
     copies = f"{_short(outcome.results_folder)}/ (copies)"
-    for title, place in (("Results", outcome.results_uri), ("", copies)):
+    places = [("Results", outcome.results_uri), ("", copies)]
+    if outcome.report is not None:
+        places.append(("Report", f"{outcome.report.resolve().as_uri()} (open it in a browser)"))
+    for title, place in places:
         console.print(f"[bold]{title:10}[/bold]{escape(place)}", highlight=False, soft_wrap=True)
     for title, commands in _what_next(outcome):
         console.print(f"\n[bold]{title}[/bold]")

@@ -12,6 +12,9 @@ _SAGEMAKER_RESOURCES = {
     "ModelName": "model",
     "EndpointConfigName": "endpoint-config",
     "EndpointName": "endpoint",
+    "ModelPackageGroupName": "model-package-group",
+    "ModelPackageName": "model-package",
+    "ModelPackageArn": "model-package",
 }
 _BATCH_RESOURCES = {
     "computeEnvironment": "compute-environment",
@@ -37,10 +40,13 @@ class Permission:
 def needed_for_sagemaker(operation: str, request: dict[str, Any]) -> Iterator[Permission]:
     """Besides the action itself: to tag what is created, and to pass it a role."""
     resources = [
-        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{request[name].lower()}"
+        _sagemaker_arn(kind, request[name])
         for name, kind in _SAGEMAKER_RESOURCES.items()
         if name in request
     ]
+    if operation == "CreateModelPackage" and "ModelPackageGroupName" in request:
+        # The version is not known before.
+        resources.append(_sagemaker_arn("model-package", f"{request['ModelPackageGroupName']}/*"))
     if "ResourceArn" in request:
         resources = [request["ResourceArn"]]
     if operation.startswith("List") and operation != "ListTags":
@@ -74,6 +80,12 @@ def needed_for_batch(operation: str, request: dict[str, Any]) -> Iterator[Permis
     if role:
         passed_to = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
         yield Permission("iam:PassRole", role, passed_to)
+
+
+def _sagemaker_arn(kind: str, reference: str) -> str:
+    if reference.startswith("arn:"):
+        return reference
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{reference.lower()}"
 
 
 def _batch_arn(kind: str, reference: str) -> str:

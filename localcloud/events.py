@@ -2,11 +2,12 @@
 
 Sources: AWS Batch User Guide, "AWS Batch events"; SageMaker Developer Guide, "Events that Amazon
 SageMaker AI sends to Amazon EventBridge". Their times differ: Batch writes epoch milliseconds as
-integers, training jobs the same as text, endpoints as floats.
+integers, training jobs the same as text, endpoints as floats, model packages as ISO 8601 text.
 """
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 Record = dict[str, Any]
@@ -59,6 +60,16 @@ _TRAINING_FIELDS = (
     "StoppingCondition",
     "Environment",
 )
+_PACKAGE_FIELDS = (
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "InferenceSpecification",
+    "ModelPackageStatus",
+    "ModelPackageStatusDetails",
+    "ModelApprovalStatus",
+    "MetadataProperties",
+)
 _TRAINING_TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime", "LastModifiedTime")
 
 
@@ -104,4 +115,20 @@ def endpoint_changed(endpoint: Record, tags: list[Record]) -> Event:
     }
     return Event(
         "aws.sagemaker", "SageMaker Endpoint State Change", detail, endpoint["EndpointArn"]
+    )
+
+
+def model_package_changed(package: Record) -> Event:
+    """`package` as DescribeModelPackage shows it, its times in epoch seconds. What a customer
+    wrote to it is not in the published event."""
+    detail = {name: package[name] for name in _PACKAGE_FIELDS if package.get(name) is not None}
+    detail["CertifyForMarketplace"] = False
+    for name in ("CreationTime", "LastModifiedTime"):
+        at = datetime.fromtimestamp(package[name], UTC)
+        detail[name] = at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Event(
+        "aws.sagemaker",
+        "SageMaker Model Package State Change",
+        detail,
+        package["ModelPackageArn"],
     )

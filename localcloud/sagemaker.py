@@ -1,4 +1,4 @@
-"""SageMaker's control plane: training jobs, models, endpoint configurations, endpoints, tags."""
+"""SageMaker's control plane: training, models, endpoints, the Model Registry, and their tags."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from localcloud.authorization import needed_for_sagemaker
 from localcloud.runtime import RoleError, Runtime
 from localcloud.sagemaker_hosting import Hosting
+from localcloud.sagemaker_registry import Registry
 from localcloud.sagemaker_training import Training
 from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
 from localcloud.settings import ACCOUNT, REGION
@@ -64,6 +65,7 @@ class SageMaker:
                 "AddTags": self._add_tags,
                 "ListTags": self._list_tags,
                 "DeleteTags": self._delete_tags,
+                **Registry(runtime).operations,
             },
             validation_error="ValidationException",
             authorize=runtime.authorizer(needed_for_sagemaker),

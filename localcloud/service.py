@@ -136,11 +136,21 @@ def _constraint_errors(shape: Shape, value: Any, path: str) -> Iterator[str]:
             yield f"{prefix}satisfy enum value set: [{', '.join(shape.enum)}]"
 
 
-_JAVA_CLASSES = {"Alnum": "a-zA-Z0-9", "L": r"\w", "N": r"\d", "Z": r"\s"}
+_SIGNS = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u205e"  # what Java tells apart as P and S
+_JAVA_CLASSES = {
+    "Alnum": "a-zA-Z0-9",
+    "L": r"\w",
+    "M": r"\u0300-\u036f",
+    "N": r"\d",
+    "P": _SIGNS,
+    "S": _SIGNS,
+    "Z": r"\s",
+}
 
 
 def _python(pattern: str) -> str:
-    """The service models write character classes as Java does."""
+    """The service models write character classes as Java does, and one a length after the end."""
+    pattern = re.sub(r"\$\{\d+,\d+\}$", "", pattern)
     return re.sub(r"\\p\{(\w+)\}", lambda hit: _JAVA_CLASSES[hit[1]], pattern)
 
 

@@ -1,4 +1,4 @@
-"""An endpoint is in service: measure it, make it live, and answer the pictures that wait."""
+"""An endpoint is in service or a model approved: make it live. Another is live: follow that up."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from droplens.cards import Cards
-from droplens.events import endpoint_changed
+from droplens.events import MODEL_SWITCHED, detail_type, model_switched
 from droplens.failures import Failures
-from droplens.promotion import Promotion
-from droplens.reporting import run_of_resource
+from droplens.promotion import Promotion, take_up
+from droplens.registry import Registry
 from droplens.runs import Runs
 from droplens.settings import PromotionSettings
 from droplens.storage import Bucket
+from droplens.switching import Invoker, Switching
 from droplens.telemetry import follow, logger, metrics
 from droplens.tracing import tracer
 
@@ -22,29 +23,45 @@ BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
 SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
+LAMBDA = boto3.client("lambda")
 # A serverless endpoint's first answers come from a cold start, or not at first: ask again.
 PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 8}, read_timeout=70)
 PROMOTION = Promotion(
     bucket=BUCKET,
     cards=Cards(BUCKET),
+    registry=Registry(SAGEMAKER, SETTINGS.stack, SETTINGS.code_version),
     sagemaker=SAGEMAKER,
     runtime=boto3.client("sagemaker-runtime", config=PATIENT),
-    sqs=boto3.client("sqs"),
     settings=SETTINGS,
 )
+SWITCHING = Switching(
+    bucket=BUCKET,
+    cards=PROMOTION.cards,
+    sagemaker=SAGEMAKER,
+    sqs=boto3.client("sqs"),
+    queue=SETTINGS.picture_queue_url,
+    keep_models=SETTINGS.keep_models,
+)
+# What the slowest step between two looks at the clock may take.
+MARGIN_SECONDS = 180
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "SageMaker Endpoint State Change" event of an endpoint in service."""
-    changed = endpoint_changed(event)
-    run = run_of_resource(SAGEMAKER, changed.arn, changed.tags)
-    if run is None:
-        return {"run": None}
-    follow(run)
+    """Take a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
+    "Model Switched" event."""
+
+    def may_go_on() -> bool:
+        return context.get_remaining_time_in_millis() > 1000 * MARGIN_SECONDS
+
     runs = Runs.of_invocation(TABLE, context)
+    invoke = Invoker(LAMBDA, context.function_name)
+    if detail_type(event) == MODEL_SWITCHED:
+        switched = model_switched(event)
+        follow(switched.run)
+        return {"waiting": SWITCHING.follow_up(switched, runs, may_go_on, invoke)}
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
-    status = PROMOTION.promote(changed.name, run, runs, failures)
-    return {"run": run.as_key(), "status": status}
+    run, status = take_up(event, PROMOTION, runs, failures, may_go_on, invoke)
+    return {"run": run.as_key(), "status": status} if run else {"run": None}

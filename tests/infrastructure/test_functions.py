@@ -17,10 +17,12 @@ from moto import mock_aws
 
 from droplens import packing, settings
 from droplens.events import tag_list
+from droplens.registry import Registry
 from droplens.runs import RunKey, Status
 from droplens.storage import Bucket
+from droplens.switching import Invoker
 from droplens.telemetry import logger
-from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, Stack
+from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, STACK, Stack
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import card, go_live, jpeg, pack, redness
@@ -31,6 +33,7 @@ FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "StartTraining": ("start_training", settings.TrainingSettings),
     "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
     "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
+    "Rollback": ("rollback", settings.RollbackSettings),
     "ClassifyImage": ("classify_image", settings.ClassificationSettings),
     "ReportFailure": ("report_failure", settings.JourneySettings),
 }
@@ -151,12 +154,12 @@ class Context:
     """What Lambda tells a handler of its invocation."""
 
     aws_request_id: str
-    function_name: str = "droplens"
+    function_name: str = "droplens-promote-endpoint"
     memory_limit_in_mb: int = 512
     invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:droplens"
 
     def get_remaining_time_in_millis(self) -> int:
-        return 60_000
+        return 900_000
 
 
 @pytest.fixture
@@ -201,14 +204,27 @@ def load(
         app = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, app)
         spec.loader.exec_module(app)
-        fakes = {"BATCH": deployed.batch, "SAGEMAKER": deployed.sagemaker}
+        fakes = {
+            "BATCH": deployed.batch,
+            "SAGEMAKER": deployed.sagemaker,
+            "LAMBDA": deployed.functions,
+        }
         for client in fakes.keys() & vars(app).keys():
             monkeypatch.setattr(app, client, fakes[client])
         if name == "PromoteEndpoint":
+            registry = Registry(deployed.sagemaker, STACK, app.SETTINGS.code_version)
             promotion = dataclasses.replace(
-                app.PROMOTION, sagemaker=deployed.sagemaker, runtime=FakeRuntime(redness)
+                app.PROMOTION,
+                sagemaker=deployed.sagemaker,
+                runtime=FakeRuntime(redness),
+                registry=registry,
             )
             monkeypatch.setattr(app, "PROMOTION", promotion)
+            switching = dataclasses.replace(app.SWITCHING, sagemaker=deployed.sagemaker)
+            monkeypatch.setattr(app, "SWITCHING", switching)
+        if name == "Rollback":
+            follow_up = Invoker(deployed.functions, app.SETTINGS.promote_function)
+            monkeypatch.setattr(app, "FOLLOW_UP", follow_up)
         if name == "ClassifyImage":
             classification = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness))
             monkeypatch.setattr(app, "CLASSIFICATION", classification)
@@ -275,8 +291,15 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
     # The recorded model sees 224 pixels; the records of this test are smaller.
     deployed.runs().note(run, image_size=64)
     serving = of_run(events["endpoint-in-service"], run.run_id)
+    deployed.put("input/cars/early.jpg", jpeg())
     statuses = [answer["status"] for answer in told_twice("PromoteEndpoint", serving)]
     assert statuses == [Status.LIVE, None]
+    [(function, switched)] = deployed.functions.invoked
+    assert function == "droplens-promote-endpoint"
+    assert told_twice("PromoteEndpoint", switched) == [{"waiting": 1}] * 2
+    assert deployed.queued() == ["input/cars/early.jpg"] * 2
+    approved = events["model-approved"]
+    assert told_twice("PromoteEndpoint", approved) == [{"run": run.as_key(), "status": None}] * 2
 
     picture = dropped(deployed, events["s3-picture"], jpeg())
     [message] = events["sqs-picture-batch"]["Records"]
@@ -302,6 +325,32 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
     assert record.status is Status.LIVE
     assert deployed.notices() == []
     assert deployed.sagemaker.endpoints == {name}
+
+
+def test_a_person_has_an_earlier_model_back(
+    deployed: Cloud, load: Callable[[str], ModuleType]
+) -> None:
+    older, newer = RunKey("cars", RECORDED_RUN), RunKey("cars", "20261123-120000-610e99")
+    app = load("Rollback")
+    runs = deployed.runs()
+    for run in (older, newer):
+        runs.open(run, {"version": "v"})
+        endpoint = f"droplens-cars-{run.run_id}"
+        runs.note(run, endpoint=endpoint, image="image:1", model_data=f"s3://{BUCKET}/model")
+        runs.end(run, Status.LIVE)
+        go_live(app.CARDS, card(run.run_id))
+    answer = app.handler({"classifier": "cars"}, Context("request"))
+    assert answer == {"run": older.as_key(), "status": Status.RESTORING}
+    [endpoint] = deployed.sagemaker.endpoints
+    config = deployed.sagemaker.made["EndpointConfig"][endpoint]
+    assert config["ProductionVariants"][0]["ServerlessConfig"]["MemorySizeInMB"] == 2048
+    answer = app.handler({"classifier": "cars", "reclassify": "all"}, Context("request"))
+    assert answer == {"run": older.as_key(), "status": Status.LIVE}
+    live = app.CARDS.live("cars")
+    assert (live.run_id, live.endpoint, live.newest) == (older.run_id, endpoint, newer.run_id)
+    [(function, switched)] = deployed.functions.invoked
+    assert function == "droplens-promote-endpoint"
+    assert switched["detail"]["reclassify"] == "all"
 
 
 def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(

@@ -15,6 +15,7 @@ ROLES = [
     "SageMakerRole",
     "DeployEndpointRole",
     "PromoteEndpointRole",
+    "RollbackRole",
     "ClassifyImageRole",
     "ReportFailureRole",
 ]
@@ -40,13 +41,14 @@ PREFIXES = (
     layout.PACKED,
     layout.TRAINING,
     layout.MODELS,
-    "reports/",
+    layout.REPORTS,
     "",
 )
 WRITES_BELOW = {
     "PackingRole": {layout.PACKED},
     "SageMakerRole": {layout.TRAINING},
-    "PromoteEndpointRole": {layout.MODELS},
+    "PromoteEndpointRole": {layout.MODELS, layout.REPORTS},
+    "RollbackRole": {layout.MODELS},
     "ClassifyImageRole": {layout.RESULTS},
 }
 READS_BELOW = {
@@ -54,7 +56,14 @@ READS_BELOW = {
     "PackingRole": {layout.DATASETS, layout.PACKED},
     "StartTrainingRole": {layout.PACKED},
     "SageMakerRole": {layout.PACKED, layout.TRAINING},
-    "PromoteEndpointRole": {layout.PACKED, layout.MODELS, layout.RESULTS},
+    "PromoteEndpointRole": {
+        layout.PACKED,
+        layout.MODELS,
+        layout.RESULTS,
+        layout.REPORTS,
+        layout.TRAINING,
+    },
+    "RollbackRole": {layout.MODELS},
     "ClassifyImageRole": {layout.INPUT, layout.MODELS, layout.RESULTS},
     "ReportFailureRole": {layout.PACKED, layout.MODELS},
 }
@@ -195,7 +204,7 @@ def test_a_role_is_assumed_by_one_service_of_this_account(stack: Stack, role: st
 def test_only_sagemaker_is_lent_its_role(stack: Stack, role: str) -> None:
     own = stack.attribute("SageMakerRole", "Arn")
     lent = stack.allows(role, "iam:PassRole", own, iam_PassedToService="sagemaker.amazonaws.com")
-    assert lent == (role in ("StartTrainingRole", "DeployEndpointRole"))
+    assert lent == (role in ("StartTrainingRole", "DeployEndpointRole", "RollbackRole"))
     assert not stack.allows(role, "iam:PassRole", own, iam_PassedToService="lambda.amazonaws.com")
     for other in ROLES:
         if other != "SageMakerRole":
@@ -213,19 +222,33 @@ SAGEMAKER = {
     },
     "endpoint": {
         "DeployEndpointRole": {"CreateEndpoint", "DescribeEndpoint", "AddTags"},
+        "RollbackRole": {"CreateEndpoint", "DescribeEndpoint", "AddTags"},
         "PromoteEndpointRole": {"InvokeEndpoint", "DeleteEndpoint", "ListTags"},
         "ClassifyImageRole": {"InvokeEndpoint"},
         "ReportFailureRole": {"DescribeEndpoint", "DeleteEndpoint", "ListTags"},
     },
     "endpoint-config": {
         "DeployEndpointRole": {"CreateEndpointConfig", "DescribeEndpointConfig", "CreateEndpoint"},
+        "RollbackRole": {"CreateEndpointConfig", "DescribeEndpointConfig", "CreateEndpoint"},
         "PromoteEndpointRole": {"DeleteEndpointConfig"},
         "ReportFailureRole": {"DeleteEndpointConfig"},
     },
     "model": {
         "DeployEndpointRole": {"CreateModel", "DescribeModel", "AddTags"},
+        "RollbackRole": {"CreateModel", "DescribeModel", "AddTags"},
         "PromoteEndpointRole": {"DeleteModel"},
         "ReportFailureRole": {"DeleteModel"},
+    },
+    "model-package-group": {
+        "PromoteEndpointRole": {
+            "CreateModelPackageGroup",
+            "DescribeModelPackageGroup",
+            "CreateModelPackage",
+        },
+    },
+    "model-package": {
+        "PromoteEndpointRole": {"CreateModelPackage", "DescribeModelPackage"},
+        "ReportFailureRole": {"DescribeModelPackage"},
     },
 }
 
@@ -252,6 +275,8 @@ def test_sagemaker_calls_reach_the_stack_s_own_resources_only(
                 "UpdateEndpoint",
                 "CreateModel",
                 "DeleteModel",
+                "CreateModelPackage",
+                "UpdateModelPackage",
             )
         )
 
@@ -262,6 +287,7 @@ RUNS = {
     "StartTrainingRole": {"GetItem", "UpdateItem"},
     "DeployEndpointRole": {"GetItem", "UpdateItem"},
     "PromoteEndpointRole": {"GetItem", "UpdateItem", "Query"},
+    "RollbackRole": {"GetItem", "UpdateItem", "Query"},
     "ClassifyImageRole": {"Query"},
     "ReportFailureRole": {"GetItem", "UpdateItem", "Query"},
 }
@@ -289,6 +315,8 @@ ONE_OF_A_KIND: list[tuple[str, str, set[str]]] = [
         "ReportFailure",
         {"PrepareDataset", "StartTraining", "DeployEndpoint", "PromoteEndpoint"},
     ),
+    ("lambda:InvokeFunction", "PromoteEndpoint", {"PromoteEndpoint", "Rollback"}),
+    ("lambda:InvokeFunction", "Rollback", set()),
 ]
 
 
@@ -300,6 +328,12 @@ def test_who_may_notify_enqueue_submit_and_invoke(
     arn = named if named.startswith("arn:") else stack.attribute(target, "Arn")
     may = {role for role in ROLES if stack.allows(role, action, arn)}
     assert may == {f"{function}Role" for function in functions}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_function_approves_a_model_itself(stack: Stack, role: str) -> None:
+    arn = sagemaker("model-package", "droplens-cars/1")
+    assert not stack.allows(role, "sagemaker:UpdateModelPackage", arn)
 
 
 @pytest.mark.parametrize("revision", ["", ":1", ":27"])

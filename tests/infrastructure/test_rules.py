@@ -19,6 +19,7 @@ FOR = {
     "StartTrainingPacked": {"batch-succeeded", "batch-join-succeeded"},
     "DeployEndpointTrained": {"training-completed"},
     "PromoteEndpointInService": {"endpoint-in-service"},
+    "PromoteEndpointDecided": {"model-approved"},
     "ReportFailurePackingFailed": {
         "batch-failed",
         "batch-array-child-failed",

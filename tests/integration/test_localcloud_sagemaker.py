@@ -407,3 +407,62 @@ def test_a_hosting_request_that_sagemaker_would_refuse_is_refused(
         sagemaker.model("twice", {})
     with pytest.raises(ClientError, match=says):
         call(sagemaker)
+
+
+def registered(sagemaker: SageMaker, token: str, **changes: Any) -> str:
+    request = {
+        "ModelPackageGroupName": "droplens-cars",
+        "ModelPackageDescription": f"Run {token}, 91.4% right: (é)",
+        "ModelApprovalStatus": "PendingManualApproval",
+        "InferenceSpecification": {
+            "Containers": [{"Image": image("tiny-model"), "ModelDataUrl": "s3://bucket/model"}],
+            "SupportedContentTypes": ["image/jpeg"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        "CustomerMetadataProperties": {"droplens:run": token},
+        "ClientToken": token,
+    }
+    return str(sagemaker.api.create_model_package(**{**request, **changes})["ModelPackageArn"])
+
+
+def test_a_registered_model_waits_for_a_decision_which_is_announced(sagemaker: SageMaker) -> None:
+    api = sagemaker.api
+    api.create_model_package_group(ModelPackageGroupName="droplens-cars")
+    with pytest.raises(ClientError, match="already exists"):
+        api.create_model_package_group(ModelPackageGroupName="droplens-cars")
+    first, again, second = (registered(sagemaker, token) for token in ("run-1", "run-1", "run-2"))
+    assert first == again
+    assert first.endswith(":model-package/droplens-cars/1")
+    assert second.endswith(":model-package/droplens-cars/2")
+    found = api.describe_model_package(ModelPackageName=first)
+    assert found["ModelApprovalStatus"] == "PendingManualApproval"
+    assert found["CustomerMetadataProperties"] == {"droplens:run": "run-1"}
+    api.update_model_package(
+        ModelPackageArn=second, ModelApprovalStatus="Rejected", ApprovalDescription="too many vans"
+    )
+    found = api.describe_model_package(ModelPackageName=second)
+    assert (found["ModelApprovalStatus"], found["ApprovalDescription"]) == (
+        "Rejected",
+        "too many vans",
+    )
+    [rejected] = api.list_model_packages(
+        ModelPackageGroupName="droplens-cars", ModelApprovalStatus="Rejected"
+    )["ModelPackageSummaryList"]
+    assert rejected["ModelPackageArn"] == second
+
+    def told() -> list[tuple[str, str]] | None:
+        changes = [
+            (event["detail"]["ModelPackageArn"], event["detail"]["ModelApprovalStatus"])
+            for event in sagemaker.events()
+            if event["detail-type"] == "SageMaker Model Package State Change"
+        ]
+        return changes if (second, "Rejected") in changes else None
+
+    assert eventually("the decision's event", told)[0] == (first, "PendingManualApproval")
+
+
+def test_a_model_is_registered_in_a_group_that_exists(sagemaker: SageMaker) -> None:
+    with pytest.raises(ClientError, match="does not exist"):
+        registered(sagemaker, "run-1", ModelPackageGroupName="droplens-birds")
+    with pytest.raises(ClientError, match="does not exist"):
+        sagemaker.api.describe_model_package(ModelPackageName="droplens-cars")

@@ -4,9 +4,19 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+from droplens.calibration import IDENTITY, Calibration
 from droplens.pictures import Preprocessing
 
 SCHEMA = "droplens.model-card.v1"
+
+# What cards of earlier versions do not hold.
+_ABSENT: dict[str, Any] = {
+    "calibration": {**IDENTITY.to_dict(), "ece_before": None, "ece_after": None},
+    "coverage": None,
+    "comparison": None,
+    "generation": 0,
+    "newest": "",
+}
 
 
 class CardError(Exception):
@@ -34,9 +44,14 @@ class ModelCard:
     """One model as classify_image uses it.
 
     classes: names in the order of the endpoint's probabilities.
-    confident_from: the probability from which an answer is called confident, or None where the
-    measurement gave no such probability.
+    calibration: what makes them mean what they say; ece_before, ece_after: the expected
+    calibration error without and with it, on pictures that it was not fitted on.
+    confident_from: the calibrated probability from which an answer is called confident, or None
+    where the measurement gave no such probability; coverage: the share of pictures that reach it.
+    comparison: with the model that was live then (`comparison.Comparison.to_dict`), or None.
     replaces: the run whose endpoint this one took over from, or None.
+    generation: how often the live model has changed, this time included; 0 if it never was live.
+    newest: the newest run that was ever live. Whoever is older goes live by a rollback only.
     """
 
     classifier: str
@@ -48,7 +63,14 @@ class ModelCard:
     measured: Measurement
     confident_from: float | None
     promoted_at: str
+    calibration: Calibration = IDENTITY
+    ece_before: float | None = None
+    ece_after: float | None = None
+    coverage: float | None = None
+    comparison: dict[str, Any] | None = None
     replaces: str | None = None
+    generation: int = 0
+    newest: str = ""
 
     def to_json(self) -> bytes:
         """The card as it is stored."""
@@ -63,9 +85,18 @@ class ModelCard:
             "measured": {
                 name: getattr(self.measured, name) for name in Measurement.__dataclass_fields__
             },
+            "calibration": {
+                **self.calibration.to_dict(),
+                "ece_before": self.ece_before,
+                "ece_after": self.ece_after,
+            },
             "confident_from": self.confident_from,
+            "coverage": self.coverage,
+            "comparison": self.comparison,
             "promoted_at": self.promoted_at,
             "replaces": self.replaces,
+            "generation": self.generation,
+            "newest": self.newest,
         }
         return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -73,7 +104,7 @@ class ModelCard:
     def from_json(cls, text: bytes) -> Self:
         """Read a stored card. Raises CardError."""
         try:
-            document = json.loads(text)
+            document = {**_ABSENT, **json.loads(text)}
             if document["schema"] != SCHEMA:
                 raise CardError(f"a model card of schema {document['schema']!r}, not {SCHEMA!r}")
             return cls(
@@ -84,9 +115,16 @@ class ModelCard:
                 classes=tuple(document["classes"]),
                 preprocessing=Preprocessing.from_dict(document["preprocessing"]),
                 measured=Measurement(**document["measured"]),
+                calibration=Calibration.from_dict(document["calibration"]),
+                ece_before=document["calibration"]["ece_before"],
+                ece_after=document["calibration"]["ece_after"],
                 confident_from=document["confident_from"],
+                coverage=document["coverage"],
+                comparison=document["comparison"],
                 promoted_at=document["promoted_at"],
                 replaces=document["replaces"],
+                generation=document["generation"],
+                newest=document["newest"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -38,14 +39,35 @@ class Cards:
     def make_live(self, card: ModelCard) -> ModelCard:
         """Make `card` the one that answers, unless a newer run's does.
 
-        Returns the live card afterwards: this one (which then says whom it replaces), or the
-        newer one.
+        Newer than any that was ever live: after a rollback, the one that was rolled back from does
+        not come back by a repeated event. Returns the live card afterwards: this one (which then
+        says whom it replaces), or the one that stays.
         """
+
+        def stays(live: ModelCard) -> bool:
+            return max(live.run_id, live.newest) >= card.run_id
+
+        return self._switch(card, stays)
+
+    def roll_back(self, card: ModelCard, leaving: str) -> ModelCard:
+        """Make `card` the one that answers, unless the run `leaving` does no longer.
+
+        Returns the live card afterwards, as `make_live` does.
+        """
+        return self._switch(card, lambda live: live.run_id != leaving)
+
+    def _switch(self, card: ModelCard, stays: Callable[[ModelCard], bool]) -> ModelCard:
+        """The one write. stays: whether a card that is live must not be replaced."""
         for _ in range(ATTEMPTS):
             live, etag = self._live(card.classifier)
-            if live is not None and live.run_id >= card.run_id:
+            if live is not None and (live.run_id == card.run_id or stays(live)):
                 return live
-            candidate = replace(card, replaces=live.run_id if live else None)
+            candidate = replace(
+                card,
+                replaces=live.run_id if live else None,
+                generation=live.generation + 1 if live else 1,
+                newest=max(card.run_id, live.run_id, live.newest) if live else card.run_id,
+            )
             if self.bucket.write_json(
                 layout.live_card_key(card.classifier), candidate.to_json(), replacing=etag
             ):

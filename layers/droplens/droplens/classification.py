@@ -30,6 +30,7 @@ META_VERSION = "picture-version"
 META_SEQUENCER = "picture-sequencer"
 META_KEY = "picture-key-sha256"
 META_RUN = "run-id"
+META_GENERATION = "live-generation"
 
 ATTEMPTS = 5
 
@@ -116,7 +117,7 @@ class Classification:
         except EndpointMissing:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
-            if fresh is None or fresh.run_id == card.run_id:
+            if fresh is None or fresh.endpoint == card.endpoint:
                 raise
             body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
             return self._asked(picture, body, info, fresh), fresh
@@ -138,6 +139,7 @@ class Classification:
             META_VERSION: picture.version_id or "",
             META_KEY: _key_digest(picture.key),
             META_RUN: card.run_id,
+            META_GENERATION: str(card.generation),
         }
         metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
         body = result.to_json(answer)
@@ -171,7 +173,8 @@ class Classification:
         """Whether the answer that stands, as its metadata tells it, is newer than ours."""
         version = (picture.etag, picture.version_id or "")
         if (standing.get(META_PICTURE), standing.get(META_VERSION)) == version:
-            return standing.get(META_RUN, "") > card.run_id
+            # By whose turn it was: after a rollback the older run's answer is the newer one.
+            return int(standing.get(META_GENERATION, "0")) > card.generation
         if sequencer and (theirs := standing.get(META_SEQUENCER)):
             return is_later(theirs, sequencer)
         # Only events of S3 tell a version's place in the order: else ask which one is there now.

@@ -6,7 +6,7 @@ decode them: "a+b.jpg" would become "a b.jpg", which is why the detail is read h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
@@ -20,6 +20,8 @@ TRAINING_JOB = "SageMaker Training Job State Change"
 ENDPOINT = "SageMaker Endpoint State Change"
 OBJECT_CREATED = "Object Created"
 ALARM = "CloudWatch Alarm State Change"
+MODEL_PACKAGE = "SageMaker Model Package State Change"
+MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
 
 TAG_CLASSIFIER = "droplens:classifier"
 TAG_RUN = "droplens:run"
@@ -103,6 +105,27 @@ class AlarmRaised:
     name: str
     meaning: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSwitched:
+    """Another model is live: retire what it replaced, and have pictures answered.
+
+    generation: of the live card; reclassify: which answered pictures are to be answered again;
+    cursor: the last picture that was looked at, "" at the beginning; found: how many were sent.
+    """
+
+    classifier: str
+    run_id: str
+    generation: int
+    reclassify: str
+    cursor: str = ""
+    found: int = 0
+
+    @property
+    def run(self) -> RunKey:
+        """The run whose model is live."""
+        return RunKey(self.classifier, self.run_id)
 
 
 def detail_type(event: Mapping[str, Any]) -> str:
@@ -207,6 +230,27 @@ def alarm_raised(event: Mapping[str, Any]) -> AlarmRaised:
         )
     except KeyError as error:
         raise UnexpectedEvent(f"an alarm's event without {error}") from error
+
+
+def model_package_arn(event: Mapping[str, Any]) -> str:
+    """Which registered model was decided on. Raises UnexpectedEvent."""
+    try:
+        return str(_detail(event)["ModelPackageArn"])
+    except KeyError as error:
+        raise UnexpectedEvent(f"a model package's event without {error}") from error
+
+
+def model_switched(event: Mapping[str, Any]) -> ModelSwitched:
+    """Read what `switched_event` wrote. Raises UnexpectedEvent."""
+    try:
+        return ModelSwitched(**_detail(event))
+    except TypeError as error:
+        raise UnexpectedEvent(f"not a switched model: {error}") from error
+
+
+def switched_event(switched: ModelSwitched) -> dict[str, Any]:
+    """The event that promote_endpoint is invoked with after a switch."""
+    return {"source": "droplens", "detail-type": MODEL_SWITCHED, "detail": asdict(switched)}
 
 
 def tag_map(tags: Any) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From a finished training to an endpoint of this run's own; and its removal."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -40,34 +41,14 @@ def deploy_endpoint(
         record = runs.get(run)
         trainer = str(record.facts.get("trainer", DROPLENS)) if record else DROPLENS
         name = naming.resource_name(settings.stack, run.classifier, run.run_id)
-        tags = tag_list(run)
+        artefact = Artefact(
+            image=job["AlgorithmSpecification"]["TrainingImage"],
+            model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
+            trainer=trainer,
+        )
         # Kept before the endpoint exists, so that it is found and removed whatever fails here.
-        runs.note(run, endpoint=name)
-        _create(
-            sagemaker.create_model,
-            lambda: sagemaker.describe_model(ModelName=name),
-            ModelName=name,
-            ExecutionRoleArn=settings.sagemaker_role,
-            PrimaryContainer={
-                "Image": job["AlgorithmSpecification"]["TrainingImage"],
-                "ModelDataUrl": job["ModelArtifacts"]["S3ModelArtifacts"],
-            },
-            Tags=tags,
-        )
-        _create(
-            sagemaker.create_endpoint_config,
-            lambda: sagemaker.describe_endpoint_config(EndpointConfigName=name),
-            EndpointConfigName=name,
-            ProductionVariants=[production_variant(name, trainer, settings)],
-            Tags=tags,
-        )
-        _create(
-            sagemaker.create_endpoint,
-            lambda: sagemaker.describe_endpoint(EndpointName=name),
-            EndpointName=name,
-            EndpointConfigName=name,
-            Tags=tags,
-        )
+        runs.note(run, endpoint=name, image=artefact.image, model_data=artefact.model_data)
+        create_endpoint(sagemaker, name, artefact, run, settings)
         metrics = {
             metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])
         }
@@ -75,6 +56,58 @@ def deploy_endpoint(
         logger.info("endpoint is being created", endpoint=name)
         return name
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """What an endpoint is made from: image's address, model archive's, and who trained it."""
+
+    image: str
+    model_data: str
+    trainer: str
+
+
+def create_endpoint(
+    sagemaker: "SageMakerClient",
+    name: str,
+    artefact: Artefact,
+    run: RunKey,
+    settings: HostingSettings,
+) -> None:
+    """Create model, configuration and endpoint under one name; those that are there may stay."""
+    tags = tag_list(run)
+    create_once(
+        sagemaker.create_model,
+        lambda: sagemaker.describe_model(ModelName=name),
+        ModelName=name,
+        ExecutionRoleArn=settings.sagemaker_role,
+        PrimaryContainer={"Image": artefact.image, "ModelDataUrl": artefact.model_data},
+        Tags=tags,
+    )
+    create_once(
+        sagemaker.create_endpoint_config,
+        lambda: sagemaker.describe_endpoint_config(EndpointConfigName=name),
+        EndpointConfigName=name,
+        ProductionVariants=[production_variant(name, artefact.trainer, settings)],
+        Tags=tags,
+    )
+    create_once(
+        sagemaker.create_endpoint,
+        lambda: sagemaker.describe_endpoint(EndpointName=name),
+        EndpointName=name,
+        EndpointConfigName=name,
+        Tags=tags,
+    )
+
+
+def serves(sagemaker: "SageMakerClient", name: str) -> bool:
+    """Whether the endpoint is in service."""
+    try:
+        return sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
+    except ClientError as error:
+        if error_code(error) != _EXISTS_OR_MISSING:
+            raise
+        return False
 
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
@@ -111,8 +144,8 @@ def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> None:
     logger.info("endpoint removed", endpoint=name)
 
 
-def _create(create: Any, describe: Any, **request: Any) -> None:
-    """Create a resource whose name is the run's; one that is there already is this very one."""
+def create_once(create: Any, describe: Any, **request: Any) -> None:
+    """Create a resource whose name is of our making; one that is there is this very one."""
     try:
         create(**request)
     except ClientError as error:

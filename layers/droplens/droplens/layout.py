@@ -8,6 +8,7 @@ results/<classifier>/....json        one answer per picture
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
+reports/<classifier>/<run>/...       how a model was measured: evaluation.json, answers/, index.html
 """
 
 import hashlib
@@ -20,12 +21,16 @@ RESULTS = "results/"
 PACKED = "packed/"
 TRAINING = "training/"
 MODELS = "models/"
+REPORTS = "reports/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # A list that labels the pictures beside and below it.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.lst")
 MAX_KEY_BYTES = 1024
+# A name that is cut ends in "~", a digest of the whole and ".json".
+_DIGEST_CHARACTERS = 16
+_CUT_BYTES = MAX_KEY_BYTES - 1 - _DIGEST_CHARACTERS - len(".json")
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -99,6 +104,26 @@ def card_key(classifier: str, run_id: str) -> str:
     return f"{MODELS}{classifier}/{run_id}/card.json"
 
 
+def report_prefix(classifier: str, run_id: str) -> str:
+    """Where the measurement of a run's model stands."""
+    return f"{REPORTS}{classifier}/{run_id}/"
+
+
+def evaluation_key(classifier: str, run_id: str) -> str:
+    """What the measurement of a run's model found."""
+    return f"{report_prefix(classifier, run_id)}evaluation.json"
+
+
+def report_key(classifier: str, run_id: str) -> str:
+    """The page that shows what the measurement found."""
+    return f"{report_prefix(classifier, run_id)}index.html"
+
+
+def answers_key(classifier: str, run_id: str, part: int) -> str:
+    """One part of the endpoint's answers, a line of JSON for each picture."""
+    return f"{report_prefix(classifier, run_id)}answers/{part:04}.jsonl"
+
+
 def named_classifier(input_key: str) -> str | None:
     """The classifier that an input key names in front, or None where it names none."""
     first, slash, _ = input_key.removeprefix(INPUT).partition("/")
@@ -117,13 +142,21 @@ def result_key(input_key: str, classifier: str) -> str:
     default classifier, keeps its whole path below input/. A name that would grow longer than S3
     allows is cut and given a digest of the whole.
     """
-    path = input_key.removeprefix(INPUT).removeprefix(classifier + "/")
-    key = f"{RESULTS}{classifier}/{path}.json"
+    key = f"{_result_path(input_key, classifier)}.json"
     if len(key.encode()) <= MAX_KEY_BYTES:
         return key
-    ending = f"~{_digest(input_key)}.json"
-    room = MAX_KEY_BYTES - len(ending)
-    return key.encode()[:room].decode(errors="ignore") + ending
+    return f"{result_bound(input_key, classifier)}~{_digest(input_key)}.json"
+
+
+def result_bound(input_key: str, classifier: str) -> str:
+    """A text that sorts before this picture's result and before that of every picture whose key
+    sorts after this one's, as long as both name their classifier or neither does."""
+    return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")
+
+
+def _result_path(input_key: str, classifier: str) -> str:
+    path = input_key.removeprefix(INPUT).removeprefix(classifier + "/")
+    return f"{RESULTS}{classifier}/{path}"
 
 
 def other_result_key(input_key: str, classifier: str) -> str:
@@ -135,4 +168,4 @@ def other_result_key(input_key: str, classifier: str) -> str:
 
 
 def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    return hashlib.sha256(key.encode()).hexdigest()[:_DIGEST_CHARACTERS]

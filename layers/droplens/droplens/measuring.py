@@ -1,114 +1,161 @@
-"""How good a candidate is: validation records sent through the endpoint that will serve."""
+"""How good a candidate is: validation records sent through the endpoint that will serve.
 
-import random
+Answers are kept in the bucket by the hundred as they come. Whoever measures the same run again,
+because time ran out or a call failed, goes on from there.
+"""
+
+import hashlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import quantiles
+from typing import Any
 
-from droplens.card import Measurement
-from droplens.confidence import Z95_ONE_SIDED, wilson
+from droplens import layout
 from droplens.errors import UserError
+from droplens.evaluation import Answer
 from droplens.packed import PackedDataset
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import parse_record, read_index
-from droplens.result import best_first
-from droplens.storage import Bucket
+from droplens.runs import RunKey
+from droplens.storage import Bucket, ObjectMissing
 
-SAMPLE = 300
+# Of so many independent answers a share of 90 % is known to within one point.
+SAMPLE = 4000
+PART = 100
 CONCURRENCY = 4
-CONFIDENT_PRECISION = 0.95
+
+
+class OutOfTime(Exception):
+    """Answers are missing, and this invocation has no time for more: go on in another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One validation picture: was the best answer right, was the truth in the first five,
-    how probable was the best answer, and how long did the call take (seconds)."""
+class Entry:
+    """A validation record: its id, class, picture's name, and first byte and end in the file."""
 
-    right: bool
-    in_top5: bool
-    probability: float
-    seconds: float
+    record: int
+    label: int
+    name: str
+    start: int
+    end: int
 
 
 def measure(
     bucket: Bucket,
+    run: RunKey,
     dataset: PackedDataset,
     preprocessing: Preprocessing,
     ask: Callable[[bytes], list[float]],
-    seed: str,
-) -> tuple[Measurement, float | None]:
-    """Send a sample of the validation records through `ask`.
+    may_go_on: Callable[[], bool],
+) -> list[Answer]:
+    """Send a sample of the validation records through `ask`, or all if they are not many.
 
     ask: one prepared JPEG to the candidate's probabilities, in class order.
-    seed: chooses the sample, so that a repeated measurement sees the same pictures.
-    Returns the measurement and the probability from which answers count as confident.
-    Raises UserError where there is nothing to measure on.
+    may_go_on: asked after each part of PART pictures, so that every attempt gets ahead.
+    Raises UserError where there is nothing to measure on, and OutOfTime.
     """
     if dataset.validation == 0:
         raise UserError(
             "measure.no_validation", "the dataset has no validation pictures: nothing to measure"
         )
-    key = f"{dataset.prefix}validation/validation.rec"
-    spans = _record_spans(bucket, dataset)
-    chosen = sorted(random.Random(seed).sample(spans, min(SAMPLE, len(spans))))
+    chosen = sample(entries(bucket, dataset), SAMPLE)
+    records = f"{dataset.prefix}validation/validation.rec"
 
-    def judge(span: tuple[int, int]) -> Judged:
-        record = parse_record(bucket.read_range(key, *span))
-        body, _ = prepare(record.payload, preprocessing)
+    def answer(entry: Entry) -> Answer:
+        payload = parse_record(bucket.read_range(records, entry.start, entry.end)).payload
+        body, _ = prepare(payload, preprocessing)
         began = time.perf_counter()
-        answer = ask(body)
-        seconds = time.perf_counter() - began
-        return judged(answer, int(record.label), seconds)
+        probabilities = ask(body)
+        return Answer(
+            record=entry.record,
+            name=entry.name,
+            sha256=hashlib.sha256(payload).hexdigest(),
+            truth=entry.label,
+            seconds=time.perf_counter() - began,
+            probabilities=probabilities,
+        )
 
+    answers: list[Answer] = []
+    has_asked = False
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        answers = list(pool.map(judge, chosen))
-    return summarise(answers, len(spans)), confident_from(answers)
+        for number, part in enumerate(_parts(chosen)):
+            key = layout.answers_key(run.classifier, run.run_id, number)
+            body = _read(bucket, key)
+            if body is None:
+                if has_asked and not may_go_on():
+                    raise OutOfTime
+                has_asked = True
+                body = "\n".join(map(_line, pool.map(answer, part))).encode()
+                if not bucket.write_json(key, body):
+                    body = bucket.read(key)[0]  # another invocation was first: go on with its own
+            answers += map(_answer, body.splitlines())
+    return answers
 
 
-def judged(probabilities: Sequence[float], truth: int, seconds: float) -> Judged:
-    """Compare one answer with the truth, in the order that results have."""
-    order = best_first(probabilities)
-    return Judged(order[0] == truth, truth in order[:5], probabilities[order[0]], seconds)
-
-
-def summarise(answers: Sequence[Judged], available: int) -> Measurement:
-    """Shares and latencies of the sample."""
-    times = [answer.seconds * 1000 for answer in answers]
-    cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
-    return Measurement(
-        pictures=len(answers),
-        available=available,
-        accuracy=sum(answer.right for answer in answers) / len(answers),
-        top5=sum(answer.in_top5 for answer in answers) / len(answers),
-        latency_ms_p50=round(cuts[9], 2),
-        latency_ms_p95=round(cuts[18], 2),
-    )
-
-
-def confident_from(answers: Sequence[Judged]) -> float | None:
-    """The lowest probability from which answers can be relied on.
-
-    That is: of the answers at or above it, a share of at least CONFIDENT_PRECISION is right, also
-    when the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None
-    where no probability gives that, as on fewer than 52 pictures, however many were right.
-    """
-    threshold = None
-    right = 0
-    ordered = sorted(answers, key=lambda answer: -answer.probability)
-    for count, answer in enumerate(ordered, start=1):
-        right += answer.right
-        last_of_ties = count == len(ordered) or ordered[count].probability < answer.probability
-        if last_of_ties and wilson(right, count, Z95_ONE_SIDED)[0] >= CONFIDENT_PRECISION:
-            threshold = answer.probability
-    return threshold
-
-
-def _record_spans(bucket: Bucket, dataset: PackedDataset) -> list[tuple[int, int]]:
-    """First byte and end of each validation record."""
+def entries(bucket: Bucket, dataset: PackedDataset) -> list[Entry]:
+    """The validation records, as the index and the list beside them tell."""
     channel = f"{dataset.prefix}validation/validation"
-    index, _ = bucket.read(f"{channel}.idx")
-    offsets = [offset for _, offset in read_index(index.decode())]
-    size = bucket.head(f"{channel}.rec").bytes
-    return list(zip(offsets, [*offsets[1:], size], strict=True))
+    index = read_index(bucket.read(f"{channel}.idx")[0].decode())
+    ends = [*(offset for _, offset in index[1:]), bucket.head(f"{channel}.rec").bytes]
+    listed = {}
+    # Not splitlines(), which would also cut at the odd separators that a name may hold.
+    for line in bucket.read(f"{channel}.lst")[0].decode().rstrip("\n").split("\n"):
+        record, label, name = line.split("\t")
+        listed[int(record)] = (int(float(label)), name)
+    return [
+        Entry(record, *listed[record], start, end)
+        for (record, start), end in zip(index, ends, strict=True)
+    ]
+
+
+def sample(records: Sequence[Entry], most: int) -> list[Entry]:
+    """All records, or about `most` of them: the same share of every class, at least one of each.
+
+    Names decide which, so that the models of two datasets are measured on what both hold.
+    """
+    if len(records) <= most:
+        return list(records)
+    classes: defaultdict[int, list[Entry]] = defaultdict(list)
+    for record in records:
+        classes[record.label].append(record)
+    chosen = []
+    for members in classes.values():
+        count = max(1, round(len(members) * most / len(records)))
+        members.sort(key=lambda entry: hashlib.sha256(entry.name.encode()).digest())
+        chosen += members[:count]
+    return sorted(chosen, key=lambda entry: entry.record)
+
+
+def _parts(chosen: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(chosen), PART):
+        yield chosen[start : start + PART]
+
+
+def _read(bucket: Bucket, key: str) -> bytes | None:
+    try:
+        return bucket.read(key)[0]
+    except ObjectMissing:
+        return None
+
+
+def _line(answer: Answer) -> str:
+    document: dict[str, Any] = {
+        "record": answer.record,
+        "name": answer.name,
+        "sha256": answer.sha256,
+        "truth": answer.truth,
+        "seconds": round(answer.seconds, 6),
+        # Six digits, also of the least probable: the truth may be among them.
+        "probabilities": [float(f"{value:.6g}") for value in answer.probabilities],
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _answer(line: bytes) -> Answer:
+    document = json.loads(line)
+    # A third of a list's memory: there may be millions of numbers.
+    return Answer(**{**document, "probabilities": array("d", document["probabilities"])})

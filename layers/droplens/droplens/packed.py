@@ -14,7 +14,8 @@ class PackedDataset:
     """The manifest of a run's records.
 
     classes: names, index = label; train, validation: records in each channel;
-    shorter_side: of every packed picture, in pixels; bytes: of both .rec files together.
+    shorter_side: of every packed picture, in pixels; bytes: of both .rec files together;
+    digest: equal for datasets of equal classes and pictures.
     """
 
     prefix: str
@@ -23,6 +24,7 @@ class PackedDataset:
     validation: int
     shorter_side: int
     bytes: int
+    digest: str
 
 
 def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
@@ -42,4 +44,5 @@ def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
         validation=int(manifest["counts"]["validation"]),
         shorter_side=int(manifest["preprocessing"]["shorter_side"]),
         bytes=sum(int(size) for name, size in manifest["bytes"].items() if name.endswith(".rec")),
+        digest=str(manifest["digest"]),
     )

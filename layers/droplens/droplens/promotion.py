@@ -1,30 +1,48 @@
-"""From an endpoint in service to the live model: measure, switch by one write, sweep, tidy up."""
+"""From an endpoint in service to the live model: measure, judge, ask, and switch by one write."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from droplens import hosting
-from droplens.card import ModelCard
+from droplens import hosting, layout, registry
+from droplens.calibration import Calibration
+from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards
+from droplens.comparison import compare
 from droplens.endpoint import probabilities
 from droplens.errors import UserError
+from droplens.evaluation import evaluate
+from droplens.events import MODEL_PACKAGE, detail_type, endpoint_changed, model_package_arn
 from droplens.failures import Failures
-from droplens.measuring import measure
+from droplens.measuring import OutOfTime, measure
 from droplens.packed import PackedDataset, read_packed
 from droplens.pictures import Preprocessing
-from droplens.routing import Router
+from droplens.registry import Registry
+from droplens.reporting import run_of_resource
+from droplens.reportpage.publish import publish
+from droplens.rollback import complete
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
-from droplens.storage import Bucket
-from droplens.sweep import sweep
-from droplens.telemetry import logger, metrics
+from droplens.storage import Bucket, ObjectMissing
+from droplens.switching import announce, announce_if_replaced
+from droplens.telemetry import follow, logger, metrics
 from droplens.training import BUILTIN
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
-    from types_boto3_sqs.client import SQSClient
+
+MANUAL = "manual"
+
+
+class Refused(Exception):
+    """The candidate must not go live. code: for programs; the message: for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +51,25 @@ class Promotion:
 
     bucket: Bucket
     cards: Cards
+    registry: Registry
     sagemaker: "SageMakerClient"
     runtime: "SageMakerRuntimeClient"
-    sqs: "SQSClient"
     settings: PromotionSettings
 
-    def promote(self, endpoint: str, key: RunKey, runs: Runs, failures: Failures) -> Status | None:
-        """Measure the run's endpoint and make it live if it is good enough.
+    def promote(
+        self,
+        key: RunKey,
+        runs: Runs,
+        failures: Failures,
+        may_go_on: Callable[[], bool],
+        invoke: Callable[[object], None],
+    ) -> Status | None:
+        """Measure the run's endpoint and make it live if it may.
 
         Every step finds what an earlier, interrupted attempt has done and goes on from there.
-        Returns the run's end, or None if there was nothing to do.
+        may_go_on: whether there is time for more questions; where there is not, OutOfTime is
+        raised, and the stage is free for the next invocation. invoke: has a switch followed up.
+        Returns where the run stands then, or None if there was nothing to do.
         """
         if not runs.claim(key, Stage.PROMOTE):
             logger.info("run is past this stage, or another invocation has it")
@@ -52,40 +79,53 @@ class Promotion:
         if run is None:
             return None
         with failures.recorded(key, Stage.PROMOTE):
-            card = self.cards.of_run(key.classifier, key.run_id) or self._measure(endpoint, run)
-            if card.measured.accuracy < self.settings.minimum_accuracy:
-                return self._refuse(card, failures)
-            live = self.cards.make_live(card)
-            if live.run_id != key.run_id:
-                return self._superseded(card, live, runs)
-            self.cards.make_default_if_first(key.classifier)
-            waiting = self._sweep(key.classifier, runs)
-            self._retire(live, runs)
-            runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, waiting=waiting)
-            logger.info("model is live", accuracy=card.measured.accuracy, waiting=waiting)
-            metrics.add_metric(name="RunLive", unit="Count", value=1)
-            return Status.LIVE
+            card = self.cards.of_run(key.classifier, key.run_id) or self._measure(
+                run, runs, may_go_on
+            )
+            try:
+                self._judge(card)
+                if not self._approved(card, run, runs, failures):
+                    return Status.AWAITING
+            except Refused as refusal:
+                return self._refuse(card, refusal, failures)
+            return self._go_live(card, runs, invoke)
         return Status.FAILED
 
-    def _measure(self, endpoint: str, run: Run) -> ModelCard:
+    def _measure(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
         try:
-            return self._measured(endpoint, run)
+            return self._measured(run, runs, may_go_on)
         except UserError:
             # The run has failed: nobody needs its endpoint, which may be billed by the hour.
-            hosting.remove_endpoint(self.sagemaker, endpoint)
+            hosting.remove_endpoint(self.sagemaker, str(run.facts["endpoint"]))
             raise
 
-    def _measured(self, endpoint: str, run: Run) -> ModelCard:
+    def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
+        endpoint = str(run.facts["endpoint"])
         dataset = read_packed(self.bucket, run.key)
         trainer = str(run.facts["trainer"])
         preprocessing = sender_preprocessing(dataset, trainer, int(run.facts["image_size"]))
-        measurement, confident_from = measure(
+        answers = measure(
             self.bucket,
+            run.key,
             dataset,
             preprocessing,
             lambda picture: probabilities(self.runtime, endpoint, picture, len(dataset.classes)),
-            seed=run.key.run_id,
+            may_go_on,
         )
+        found = evaluate(
+            answers, dataset.classes, dataset.validation, self.settings.confident_precision
+        )
+        live = self.cards.live(run.key.classifier)
+        comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
+        measured_at = datetime.now(UTC).isoformat(timespec="seconds")
+        evaluation: dict[str, Any] = {
+            **found,
+            **run.key.as_key(),
+            "endpoint": endpoint,
+            "trainer": trainer,
+            "measured_at": measured_at,
+            "comparison": comparison,
+        }
         card = ModelCard(
             classifier=run.key.classifier,
             run_id=run.key.run_id,
@@ -93,75 +133,198 @@ class Promotion:
             trainer=trainer,
             classes=dataset.classes,
             preprocessing=preprocessing,
-            measured=measurement,
-            confident_from=confident_from,
-            promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            measured=measurement(found),
+            calibration=Calibration.from_dict(found["calibration"]),
+            ece_before=found["calibration"]["ece_before"],
+            ece_after=found["calibration"]["ece_after"],
+            confident_from=found["confident"]["threshold"],
+            coverage=found["confident"]["share"],
+            comparison=comparison,
+            promoted_at=measured_at,
         )
+        evaluation["decision"] = self._decision(card)
+        # An attempt that was cut off has left the same, but for the time and the comparison.
+        self.bucket.write_json(
+            layout.evaluation_key(card.classifier, card.run_id),
+            json.dumps(evaluation, ensure_ascii=False).encode(),
+        )
+        report = publish(self.bucket, dataset, evaluation, str(run.facts["model_data"]))
+        runs.note(run.key, report=report)
         self.cards.keep(card)
         metrics.add_metric(
-            name="MeasuredAccuracy", unit="Percent", value=100 * measurement.accuracy
+            name="MeasuredAccuracy", unit="Percent", value=100 * card.measured.accuracy
         )
         return card
 
-    def _refuse(self, card: ModelCard, failures: Failures) -> Status:
+    def _evaluation(self, card: ModelCard) -> Mapping[str, Any] | None:
+        try:
+            body, _ = self.bucket.read(layout.evaluation_key(card.classifier, card.run_id))
+        except ObjectMissing:
+            return None
+        return dict(json.loads(body))
+
+    def _decision(self, card: ModelCard) -> dict[str, str | None]:
+        """What the measurement alone says; a person may still have to say more."""
+        try:
+            self._judge(card)
+        except Refused as refusal:
+            return {"status": Status.REFUSED, "code": refusal.code, "reason": str(refusal)}
+        return {"status": None, "code": None, "reason": None}
+
+    def _judge(self, card: ModelCard) -> None:
+        """Raise Refused for a candidate that is not good enough, or worse than the live model."""
+        if card.measured.accuracy < self.settings.minimum_accuracy:
+            raise Refused(
+                "accuracy.too_low",
+                f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures "
+                f"were answered rightly; MinimumAccuracy asks for "
+                f"{self.settings.minimum_accuracy:.1%}",
+            )
+        found = card.comparison
+        if found is None or not (found["same_task"] and found["worse"]):
+            return
+        if found["method"] == "paired":
+            evidence = (
+                f"of {found['pictures']} validation pictures that both were measured on, it "
+                f"answered {found['right_after']} rightly and the live model "
+                f"{found['right_before']}; a model as good would do so badly once in "
+                f"{1 / max(found['p_value'], 1e-6):,.0f} times"
+            )
+        else:
+            difference = found["difference"]
+            evidence = (
+                f"its accuracy differs by {100 * difference['value']:.1f} points "
+                f"({100 * difference['low']:.1f} to {100 * difference['high']:.1f}), each model "
+                "measured on validation pictures of its own"
+            )
+        raise Refused(
+            "accuracy.worse_than_live", f"worse than the live model {found['run_id']}: {evidence}"
+        )
+
+    def _approved(self, card: ModelCard, run: Run, runs: Runs, failures: Failures) -> bool:
+        """Register the model; False if a person has yet to decide on it.
+
+        Raises Refused where the person has rejected it.
+        """
+        manual = self.settings.approval == MANUAL
+        package = run.facts.get("model_package")
+        if package is None:
+            package = self.registry.register(
+                card,
+                run,
+                read_packed(self.bucket, run.key),
+                self.bucket.name,
+                registry.PENDING if manual else registry.APPROVED,
+            )
+            runs.note(run.key, model_package=package, accuracy=card.measured.accuracy)
+        if not manual or self._decided(package):
+            return True
+        if not run.facts.get("approval_asked"):
+            failures.publish(
+                f"Droplens: {run.key.classifier} awaits approval",
+                f"Run {run.key.run_id} of classifier {run.key.classifier} answered "
+                f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures "
+                f"rightly. It goes live when its model is approved in the Model Registry:\n\n"
+                f"aws sagemaker update-model-package --model-package-arn {package} "
+                f"--model-approval-status Approved",
+            )
+            runs.note(run.key, approval_asked=True)
+        runs.wait(run.key)
+        # Whoever decided before the stage was let go of has met a closed door.
+        if not self._decided(package):
+            logger.info("model waits for approval", model_package=package)
+            return False
+        return runs.claim(run.key, Stage.PROMOTE)
+
+    def _decided(self, package: str) -> bool:
+        status, words = self.registry.approval(package)
+        if status == registry.REJECTED:
+            raise Refused("approval.rejected", words or "rejected in the Model Registry")
+        return status == registry.APPROVED
+
+    def _go_live(self, card: ModelCard, runs: Runs, invoke: Callable[[object], None]) -> Status:
         key = RunKey(card.classifier, card.run_id)
+        promoted_at = datetime.now(UTC).isoformat(timespec="seconds")
+        live = self.cards.make_live(replace(card, promoted_at=promoted_at))
+        if live.run_id != key.run_id:
+            return self._superseded(card, live, runs)
+        self.cards.make_default_if_first(key.classifier)
+        announce(live, self.settings.reclassify, invoke)
+        runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, generation=live.generation)
+        announce_if_replaced(live, self.cards, self.settings.reclassify, invoke)
+        logger.info("model is live", accuracy=card.measured.accuracy)
+        metrics.add_metric(name="RunLive", unit="Count", value=1)
+        return Status.LIVE
+
+    def _refuse(self, card: ModelCard, refusal: Refused, failures: Failures) -> Status:
         hosting.remove_endpoint(self.sagemaker, card.endpoint)
         failures.fail(
-            key,
+            RunKey(card.classifier, card.run_id),
             Stage.PROMOTE,
-            "accuracy.too_low",
-            f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures were "
-            f"answered rightly; MinimumAccuracy asks for {self.settings.minimum_accuracy:.1%}",
+            refusal.code,
+            str(refusal),
             Status.REFUSED,
             accuracy=card.measured.accuracy,
         )
         return Status.REFUSED
 
     def _superseded(self, card: ModelCard, live: ModelCard, runs: Runs) -> Status:
-        key = RunKey(card.classifier, card.run_id)
         hosting.remove_endpoint(self.sagemaker, card.endpoint)
         runs.end(
-            key,
+            RunKey(card.classifier, card.run_id),
             Status.SUPERSEDED,
             accuracy=card.measured.accuracy,
             replaced_by=live.run_id,
         )
-        logger.info("a newer run is live already", live=live.run_id)
+        logger.info("a newer run is live, or was", live=live.run_id)
         return Status.SUPERSEDED
 
-    def _sweep(self, classifier: str, runs: Runs) -> int:
-        default = self.cards.default_classifier()
-        known: dict[str, bool] = {}
 
-        def is_known(name: str) -> bool:
-            if name not in known:
-                known[name] = runs.any_of(name)
-            return known[name]
+def take_up(
+    event: Mapping[str, Any],
+    promotion: Promotion,
+    runs: Runs,
+    failures: Failures,
+    may_go_on: Callable[[], bool],
+    invoke: Callable[[object], None],
+) -> tuple[RunKey | None, Status | None]:
+    """Promote the run that an event of SageMaker tells of, or complete its rollback.
 
-        return sweep(
-            self.bucket,
-            classifier,
-            Router(is_known, lambda: default),
-            default == classifier,
-            self.sqs,
-            self.settings.picture_queue_url,
-        )
+    may_go_on, invoke: as `Promotion.promote` takes them; what there is no time for is left to
+    another invocation with the same event.
+    """
+    key = _run_of(event, promotion.sagemaker)
+    if key is None:
+        return None, None
+    follow(key)
+    run = runs.get(key)
+    if run is not None and run.status is Status.RESTORING:
+        return key, complete(run, promotion.cards, runs, promotion.settings.reclassify, invoke)
+    try:
+        return key, promotion.promote(key, runs, failures, may_go_on, invoke)
+    except OutOfTime:
+        logger.info("out of time: the next invocation goes on")
+        invoke(dict(event))
+        return key, Status.MEASURING
 
-    def _retire(self, live: ModelCard, runs: Runs) -> None:
-        """Delete what the live model replaced. A picture on its way there asks the new one.
 
-        That is the card before it, and any older run still called live: the one between the two
-        may have been replaced itself before it came to tidy up.
-        """
-        key = RunKey(live.classifier, live.run_id)
-        older = {run.key.run_id for run in runs.live_before(key)}
-        if live.replaces is not None:
-            older.add(live.replaces)
-        for run_id in sorted(older):
-            old = self.cards.of_run(live.classifier, run_id)
-            if old is not None:
-                hosting.remove_endpoint(self.sagemaker, old.endpoint)
-            runs.replace(RunKey(live.classifier, run_id), by=live.run_id)
+def _run_of(event: Mapping[str, Any], sagemaker: "SageMakerClient") -> RunKey | None:
+    if detail_type(event) == MODEL_PACKAGE:
+        return registry.run_of_package(sagemaker, model_package_arn(event))
+    changed = endpoint_changed(event)
+    return run_of_resource(sagemaker, changed.arn, changed.tags)
+
+
+def measurement(evaluation: Mapping[str, Any]) -> Measurement:
+    """An evaluation as a card tells it in short."""
+    return Measurement(
+        pictures=evaluation["pictures"],
+        available=evaluation["available"],
+        accuracy=evaluation["accuracy"]["value"],
+        top5=evaluation["top5"]["value"],
+        latency_ms_p50=evaluation["latency_ms"]["p50"],
+        latency_ms_p95=evaluation["latency_ms"]["p95"],
+    )
 
 
 def sender_preprocessing(dataset: PackedDataset, trainer: str, image_size: int) -> Preprocessing:

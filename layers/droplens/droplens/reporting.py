@@ -11,6 +11,7 @@ from droplens import events, hosting, layout
 from droplens.cards import Cards
 from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
+from droplens.registry import run_of_package
 from droplens.runs import RunKey, Runs, Stage, Status
 from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import logger
@@ -28,6 +29,8 @@ _STAGE_OF_EVENT = {
     events.BATCH_JOB: Stage.TRAIN,
     events.TRAINING_JOB: Stage.DEPLOY,
     events.ENDPOINT: Stage.PROMOTE,
+    events.MODEL_PACKAGE: Stage.PROMOTE,
+    events.MODEL_SWITCHED: Stage.PROMOTE,
 }
 
 
@@ -155,6 +158,10 @@ class Reporter:
             reason = found.get("FailureReason") or "SageMaker gave no reason"
         except ClientError:
             reason = "the endpoint is gone"
+        if self.runs.restored(run, Status.REPLACED):
+            hosting.remove_endpoint(self.sagemaker, endpoint.name)
+            self._rollback_failed(run, reason)
+            return run
         self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
         self._remove_if_failed(run, endpoint.name)
         return run
@@ -173,6 +180,10 @@ class Reporter:
             self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
             return None
         stage = _STAGE_OF_EVENT[events.detail_type(event)]
+        record_of_run = self.runs.get(run)
+        if record_of_run is not None and record_of_run.status is Status.RESTORING:
+            self._rollback_failed(run, f"{message}; make rollback goes on from there")
+            return run
         live = self.cards.live(run.classifier)
         if live is not None and live.run_id == run.run_id:
             # The one write was done, and pictures are answered by this run's endpoint.
@@ -180,12 +191,26 @@ class Reporter:
             accuracy = live.measured.accuracy
             code = "promotion.unfinished"
             self.failures.fail(run, stage, code, message, Status.LIVE, accuracy=accuracy)
+            if events.detail_type(event) == events.MODEL_SWITCHED:
+                self._tell_of_live_run(run, code, message)
             return run
         self.failures.fail(run, stage, "function.failed", message)
         record_of_run = self.runs.get(run)
         if record_of_run and "endpoint" in record_of_run.facts:
             self._remove_if_failed(run, str(record_of_run.facts["endpoint"]))
         return run
+
+    def _rollback_failed(self, run: RunKey, reason: str) -> None:
+        self.failures.publish(
+            f"Droplens: rollback of {run.classifier} failed",
+            f"Run {run.run_id} of classifier {run.classifier} could not be restored: {reason}.\n\n"
+            "The model that was live before goes on answering.",
+        )
+
+    def _tell_of_live_run(self, run: RunKey, code: str, message: str) -> None:
+        """A run that is live has no end to come: what failed after it is noted beside that."""
+        self.runs.note(run, error={"stage": Stage.PROMOTE.value, "code": code, "message": message})
+        self.failures.notify_once(run)
 
     def _run_of_event(self, event: Mapping[str, Any]) -> RunKey | None:
         kind = events.detail_type(event)
@@ -198,6 +223,10 @@ class Reporter:
         if kind == events.ENDPOINT:
             endpoint = events.endpoint_changed(event)
             return self.run_of(endpoint.arn, endpoint.tags)
+        if kind == events.MODEL_PACKAGE:
+            return run_of_package(self.sagemaker, events.model_package_arn(event))
+        if kind == events.MODEL_SWITCHED:
+            return events.model_switched(event).run
         if kind == events.OBJECT_CREATED:
             completed = events.object_created(event)
             source = layout.dataset_source(completed.key)

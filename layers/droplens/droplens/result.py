@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from droplens.calibration import Calibration
 from droplens.card import ModelCard
 from droplens.pictures import PictureError, PictureInfo
 from droplens.storage import ObjectInfo
@@ -27,10 +28,18 @@ class Ranked:
 
 
 def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
-    """The TOP most probable classes, best first; ties in class order."""
+    """The TOP most probable classes, best first, with calibrated probabilities."""
     return [
-        Ranked(card.classes[i], min(1.0, round(probabilities[i], 6)))
-        for i in best_first(probabilities)[:TOP]
+        Ranked(card.classes[index], probability)
+        for index, probability in top(probabilities, card.calibration)
+    ]
+
+
+def top(probabilities: Sequence[float], calibration: Calibration) -> list[tuple[int, float]]:
+    """The TOP most probable classes as a result shows them: index and calibrated probability."""
+    calibrated = calibration.apply(probabilities)
+    return [
+        (index, min(1.0, round(calibrated[index], 6))) for index in best_first(probabilities)[:TOP]
     ]
 
 

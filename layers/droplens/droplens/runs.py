@@ -33,14 +33,17 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a run stands. The first four pass; the others are ends."""
+    """Where a run stands. The first five pass; the others are ends, but that a model which was
+    replaced may be restored to go live again."""
 
     PACKING = "packing"
     TRAINING = "training"
     DEPLOYING = "deploying"
     MEASURING = "measuring"
+    AWAITING = "awaiting_approval"
     LIVE = "live"
     REPLACED = "replaced"
+    RESTORING = "restoring"
     SUPERSEDED = "superseded"
     REFUSED = "refused"
     FAILED = "failed"
@@ -52,7 +55,7 @@ _WORKING = {
     Stage.DEPLOY: Status.DEPLOYING,
     Stage.PROMOTE: Status.MEASURING,
 }
-IN_PROGRESS = frozenset(_WORKING.values())
+IN_PROGRESS = frozenset({*_WORKING.values(), Status.AWAITING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +178,20 @@ class Runs:
         run = self.newest(classifier)
         return run is not None and run.status in (Status.FAILED, Status.REFUSED)
 
-    def live_before(self, key: RunKey) -> list[Run]:
-        """The older runs of the same classifier that are on record as live."""
-        answer = self.table.query(
-            KeyConditionExpression=Key("classifier").eq(key.classifier)
-            & Key("run_id").lt(key.run_id),
-            FilterExpression=Attr("status").eq(Status.LIVE.value),
-            ConsistentRead=True,
-        )
-        return [_run(item) for item in answer["Items"]]
+    def of(self, classifier: str) -> list[Run]:
+        """Every run of `classifier`, oldest first, read consistently."""
+        found: list[Run] = []
+        more: dict[str, Any] = {}
+        while True:
+            answer = self.table.query(
+                KeyConditionExpression=Key("classifier").eq(classifier),
+                ConsistentRead=True,
+                **more,
+            )
+            found += map(_run, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return found
+            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
     def open(self, key: RunKey, dataset: Mapping[str, Any]) -> bool:
         """Make the run's item if there is none yet; False if there is one."""
@@ -246,13 +254,57 @@ class Runs:
         going = Attr("status").is_in([status.value for status in IN_PROGRESS])
         return self._update(key, going, {"status": status.value, "ended_at": self._now(), **facts})
 
-    def replace(self, key: RunKey, by: str) -> bool:
-        """Mark a live run as replaced by the run `by`; False if it was not live."""
+    def wait(self, key: RunKey) -> None:
+        """Let go of a measured run until a person has decided on it."""
+        claim = {"owner": self.owner, "lease_until": 0, "done": False}
+        self._update(
+            key,
+            Attr("status").eq(Status.MEASURING.value),
+            {f"claim_{Stage.PROMOTE}": claim, "status": Status.AWAITING.value},
+        )
+
+    def replace(self, run: Run, by: str) -> bool:
+        """Mark a live run as replaced by the run `by`.
+
+        False if it is not live any more, or has become live again since `run` was read.
+        """
+        return self._update(
+            run.key,
+            Attr("status").eq(Status.LIVE.value) & _same(run, "generation"),
+            {"status": Status.REPLACED.value, "replaced_by": by, "replaced_at": self._now()},
+        )
+
+    def retire(self, run: Run) -> bool:
+        """Take a replaced run's endpoint out of use for good, before it is removed.
+
+        False if the run is being restored, or has been since `run` was read: its endpoint serves.
+        """
+        return self._update(
+            run.key,
+            Attr("status").eq(Status.REPLACED.value) & _same(run, "endpoint"),
+            {"retired": True},
+        )
+
+    def restore(self, key: RunKey, leaving: str, generation: int) -> bool:
+        """Begin to make a replaced run live again; False if it cannot be, or is being already.
+
+        leaving, generation: of the model that is live now. A run whose model has just been
+        replaced may still be on record as live.
+        """
         return self._update(
             key,
-            Attr("status").eq(Status.LIVE.value),
-            {"status": Status.REPLACED.value, "replaced_by": by},
+            Attr("status").is_in([Status.REPLACED.value, Status.LIVE.value]),
+            {
+                "status": Status.RESTORING.value,
+                "leaving": leaving,
+                "restored_from_generation": generation,
+            },
         )
+
+    def restored(self, key: RunKey, status: Status, **facts: Any) -> bool:
+        """End a restoration: LIVE, or REPLACED where it came to nothing."""
+        restoring = Attr("status").eq(Status.RESTORING.value)
+        return self._update(key, restoring, {"status": status.value, **facts})
 
     def _done(self, stage: Stage) -> ConditionBase:
         return Attr(f"claim_{stage}.done").eq(True)
@@ -284,6 +336,13 @@ class Runs:
                 return False
             raise
         return True
+
+
+def _same(run: Run, fact: str) -> ConditionBase:
+    """That a fact of the run is still what it was when the run was read."""
+    if fact in run.facts:
+        return Attr(fact).eq(run.facts[fact])
+    return Attr(fact).not_exists()
 
 
 def _to_item(value: Any) -> Any:

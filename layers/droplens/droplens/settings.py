@@ -112,10 +112,28 @@ class HostingSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionSettings(JourneySettings):
-    """promote_endpoint: what a candidate must reach, and where waiting pictures go."""
+    """promote_endpoint: what a candidate must reach, who decides, and what follows a switch.
+
+    confident_precision: the share of confident answers that must be right; approval: "automatic"
+    or "manual"; keep_models: replaced models whose endpoints go on serving; reclassify: "all",
+    "unsure" or "none" of the pictures that another model answered; code_version: of the layer.
+    """
 
     picture_queue_url: str
     minimum_accuracy: float
+    confident_precision: float
+    approval: str
+    keep_models: int
+    reclassify: str
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackSettings(HostingSettings):
+    """rollback: how an endpoint is made again, and who does what follows a switch."""
+
+    promote_function: str
+    reclassify: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

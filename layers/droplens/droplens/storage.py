@@ -96,6 +96,10 @@ class Bucket:
             return None, info
         return body.read(), info
 
+    def stream(self, key: str) -> "StreamingBody":
+        """The object as it comes; to be closed by the caller. Raises ObjectMissing."""
+        return self._opened(key)[1]
+
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end`. Raises ObjectMissing."""
         try:
@@ -137,12 +141,23 @@ class Bucket:
 
     def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
         """Everything below `prefix` in S3's order (UTF-8 bytes of the key), after `start_after`."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(
+        more = True
+        while more:
+            page, more = self.page(prefix, start_after)
+            yield from page
+            if page:
+                start_after = page[-1].key
+
+    def page(self, prefix: str, start_after: str = "") -> tuple[list[ListedObject], bool]:
+        """The next objects, 1,000 at most, by one call; and whether there are more after them."""
+        answer = self.client.list_objects_v2(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after
         )
-        for page in pages:
-            for entry in page.get("Contents", []):
-                yield ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+        found = [
+            ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+            for entry in answer.get("Contents", [])
+        ]
+        return found, answer["IsTruncated"]
 
     def delete_below(self, prefix: str) -> int:
         """Delete everything below `prefix`, and return how many objects that was."""

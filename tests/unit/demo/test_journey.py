@@ -233,3 +233,10 @@ def item(journey: Journey, run_id: str) -> dict[str, Any]:
 def now() -> int:
     """Milliseconds since 1970, as CloudWatch Logs counts."""
     return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def test_the_report_is_the_runs_own_and_may_be_missing(journey: Journey) -> None:
+    key = "reports/pets/run-1/index.html"
+    journey._s3.put_object(Bucket=BUCKET, Key=key, Body=b"<!doctype html>")
+    assert journey.report("run-1") == b"<!doctype html>"
+    assert journey.report("run-2") is None

@@ -54,6 +54,7 @@ def outcome(answers: list[Answer], *, stays_up: bool = False) -> Outcome:
         measured={"accuracy": 0.955, "pictures": 200},
         results_uri="s3://bucket/results/pets/demo-1/",
         results_folder=Path("/copies"),
+        report=Path("/copies/report.html"),
         input_uri="s3://bucket/input/pets/",
         endpoint_url="http://127.0.0.1:4566",
         stays_up=stays_up,
@@ -169,5 +170,6 @@ def test_the_report_tells_the_measured_accuracy_the_times_and_what_it_left_out()
     on = console()
     print_report(on, outcome([answer("a", "a", f"{n}.png") for n in range(50)]))
     assert "95.5% of 200 validation pictures" in printed(on)
+    assert "file:///copies/report.html" in printed(on)
     assert "32 in all: upload 2, training 30" in printed(on)
     assert "20 of 50 answers shown." in printed(on)

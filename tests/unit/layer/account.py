@@ -10,7 +10,7 @@ from droplens.classification import META_PICTURE
 from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.storage import Bucket
-from tests.unit.layer.fakes import FakeBatch, FakeSageMaker
+from tests.unit.layer.fakes import FakeBatch, FakeFunctions, FakeSageMaker
 
 BUCKET = "droplens-bucket"
 
@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass
 class Cloud:
-    """One account: bucket, table, topic with a listening queue, picture queue, SageMaker, Batch."""
+    """One account: bucket, table, topic with a listening queue, picture queue, and the services."""
 
     s3: Any
     table: Any
@@ -43,6 +43,7 @@ class Cloud:
     clock: Clock = field(default_factory=Clock)
     batch: Any = field(default_factory=FakeBatch)
     sagemaker: Any = field(default_factory=FakeSageMaker)
+    functions: Any = field(default_factory=FakeFunctions)
 
     def runs(self, owner: str = "request-1") -> Runs:
         return Runs(self.table, owner=owner, lease_seconds=900, clock=self.clock)

@@ -59,12 +59,17 @@ class FakeBatch:
 
 @dataclass
 class FakeSageMaker:
-    """Jobs, models, configurations and endpoints by name. failing: operation to the error due."""
+    """Jobs, models, configurations and endpoints by name, registered models by ARN.
+
+    failing: operation to the error due.
+    """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     made: dict[str, dict[str, dict[str, Any]]] = field(
         default_factory=lambda: {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
     )
+    groups: set[str] = field(default_factory=set)
+    packages: dict[str, dict[str, Any]] = field(default_factory=dict)
     tags: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -84,6 +89,34 @@ class FakeSageMaker:
     def describe_training_job(self, **request: Any) -> dict[str, Any]:
         self._called("DescribeTrainingJob", request)
         return self.jobs[request["TrainingJobName"]]
+
+    def create_model_package_group(self, **request: Any) -> dict[str, Any]:
+        self._called("CreateModelPackageGroup", request)
+        if request["ModelPackageGroupName"] in self.groups:
+            raise refusal("ValidationException", "CreateModelPackageGroup", "already exists")
+        self.groups.add(request["ModelPackageGroupName"])
+        return {}
+
+    def describe_model_package_group(self, **request: Any) -> dict[str, Any]:
+        self._called("DescribeModelPackageGroup", request)
+        return request
+
+    def create_model_package(self, **request: Any) -> dict[str, Any]:
+        self._called("CreateModelPackage", request)
+        for arn, package in self.packages.items():
+            if package["ClientToken"] == request["ClientToken"]:
+                return {"ModelPackageArn": arn}
+        group = request["ModelPackageGroupName"]
+        version = 1 + sum(p["ModelPackageGroupName"] == group for p in self.packages.values())
+        arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package/{group}/{version}"
+        self.packages[arn] = request
+        return {"ModelPackageArn": arn}
+
+    def describe_model_package(self, **request: Any) -> dict[str, Any]:
+        self._called("DescribeModelPackage", request)
+        if request["ModelPackageName"] not in self.packages:
+            raise refusal("ValidationException", "DescribeModelPackage", "does not exist")
+        return self.packages[request["ModelPackageName"]]
 
     def list_tags(self, **request: Any) -> dict[str, Any]:
         self._called("ListTags", request)
@@ -105,7 +138,9 @@ class FakeSageMaker:
                 raise refusal("ValidationException", f"{verb}{kind}")
             if verb == "Create":
                 known[name] = request
-            return known.pop(name) if verb == "Delete" else known[name]
+            if verb == "Delete":
+                return known.pop(name)
+            return {"EndpointStatus": "InService", **known[name]} if verb == "Describe" else {}
 
         return call
 
@@ -115,6 +150,19 @@ class FakeSageMaker:
         if verb in ("create", "describe", "delete") and kind in self.made:
             return self._verb(verb.capitalize(), kind)
         raise AttributeError(name)
+
+
+@dataclass
+class FakeFunctions:
+    """Takes events for functions, as Lambda does: to be invoked later."""
+
+    invoked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        check_request("lambda", "Invoke", request)
+        assert request["InvocationType"] == "Event"
+        self.invoked.append((request["FunctionName"], json.loads(request["Payload"])))
+        return {"StatusCode": 202}
 
 
 @dataclass

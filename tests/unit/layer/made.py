@@ -1,5 +1,6 @@
 """Runs, cards, pictures and records that the layer's tests are made of."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,33 +69,44 @@ def pack(
     classes: tuple[str, ...] = ("blue", "red"),
     validation: int = 12,
     wrong: int = 0,
+    first_colour: int = 0,
 ) -> None:
     """Write a packed dataset of red and blue pictures, as batch_prep leaves one.
 
     wrong: so many of the validation records carry the label of the other colour.
+    first_colour: where the row of shades begins; another one gives other pictures.
     """
     prefix = layout.packed_prefix(run.classifier, run.run_id)
     records = {}
     for channel, count in (("train", 20), ("validation", validation)):
-        rec, idx = BytesIO(), BytesIO()
+        rec, idx, lst = BytesIO(), BytesIO(), []
         with RecordWriter(rec, idx) as writer:
             for number in range(count):
                 truth = number % 2
-                colour = (220 - number, 10, 20) if truth else (20, 10, 220 - number)
+                shade = 220 - (number + first_colour) % 150
+                colour = (shade, 10, 20) if truth else (20, 10, shade)
                 picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
                 label = 1 - truth if channel == "validation" and number < wrong else truth
                 writer.write(number, label, picture)
+                lst.append(f"{number}\t{label:f}\t{classes[truth]}/{number:04}.jpg\n")
         records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
         cloud.put(f"{prefix}{channel}/{channel}.rec", rec.getvalue())
         cloud.put(f"{prefix}{channel}/{channel}.idx", idx.getvalue())
+        cloud.put(f"{prefix}{channel}/{channel}.lst", "".join(lst).encode())
     manifest = {
         "schema": "droplens.dataset.v1",
         "classes": classes,
         "counts": {"train": 20, "validation": validation, "skipped": 0},
         "preprocessing": {"shorter_side": SIDE, "crop": None, "quality": 95},
         "bytes": records,
+        "digest": hashlib.sha256(repr((classes, validation)).encode()).hexdigest(),
     }
     cloud.put(f"{prefix}dataset.json", json.dumps(manifest).encode())
+
+
+def nobody(event: object) -> None:
+    """Stands where an invocation would be asked for, and none may be."""
+    pytest.fail(f"another invocation was asked for: {event}")
 
 
 class Crash(Exception):

@@ -1,25 +1,16 @@
 """A candidate is measured on the very records, through the very endpoint."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from hypothesis import given
-from hypothesis import strategies as st
 
-from droplens.confidence import Z95_ONE_SIDED, wilson
 from droplens.endpoint import EndpointMissing, probabilities
 from droplens.errors import RetryLater, UserError
-from droplens.measuring import (
-    CONFIDENT_PRECISION,
-    SAMPLE,
-    Judged,
-    confident_from,
-    judged,
-    measure,
-    summarise,
-)
+from droplens.evaluation import Answer
+from droplens.measuring import Entry, OutOfTime, entries, measure, sample
 from droplens.packed import read_packed
 from droplens.pictures import Preprocessing
 from droplens.promotion import sender_preprocessing
@@ -28,103 +19,24 @@ from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import RUN, SIDE, pack, redness
 
-ANSWERS = st.lists(
-    st.builds(
-        Judged,
-        st.booleans(),
-        st.just(True),
-        st.sampled_from([0.1 * n for n in range(11)]),
-        st.floats(0, 1),
-    ),
-    min_size=1,
-    max_size=60,
-)
+
+def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Answer]:
+    dataset = read_packed(cloud.bucket, RUN)
+    return measure(cloud.bucket, RUN, dataset, Preprocessing(SIDE), ask, may_go_on)
 
 
-def answer(right: bool, probability: float, seconds: float = 0.01) -> Judged:
-    return Judged(right, True, probability, seconds)
+def parts(cloud: Cloud) -> list[str]:
+    return cloud.keys(f"reports/cars/{RUN.run_id}/answers/")
 
 
-def test_an_answer_is_right_if_its_best_class_is_the_truth() -> None:
-    said = judged([0.1, 0.7, 0.2], 1, 0.05)
-    assert said == Judged(right=True, in_top5=True, probability=0.7, seconds=0.05)
-    assert not judged([0.1, 0.7, 0.2], 2, 0).right
-
-
-def test_a_tie_is_judged_in_class_order_as_results_are() -> None:
-    assert judged([0.5, 0.5], 0, 0).right
-    assert not judged([0.5, 0.5], 1, 0).right
-
-
-def test_the_sixth_class_is_not_among_the_first_five() -> None:
-    probabilities = [0.3, 0.2, 0.15, 0.13, 0.12, 0.1]
-    assert judged(probabilities, 4, 0).in_top5
-    assert not judged(probabilities, 5, 0).in_top5
-
-
-def test_a_summary_gives_shares_and_latencies_in_milliseconds() -> None:
-    answers = [answer(n < 3, 0.5, n / 1000) for n in range(5)]
-    summary = summarise(answers, 40)
-    assert (summary.pictures, summary.available) == (5, 40)
-    assert summary.accuracy == 0.6
-    assert summary.top5 == 1.0
-    assert summary.latency_ms_p50 == 2.0
-    assert summary.latency_ms_p95 == 3.8
-
-
-def test_one_answer_alone_can_be_summarised() -> None:
-    summary = summarise([answer(True, 0.5, 0.012)], 1)
-    assert (summary.latency_ms_p50, summary.latency_ms_p95) == (12.0, 12.0)
-
-
-def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
-    right = [answer(True, 0.9)] * 60 + [answer(True, 0.8)] * 40
-    assert confident_from([*right, *[answer(False, 0.7)] * 9]) == 0.8
-    assert confident_from([*right, answer(False, 0.7)]) == 0.7
-
-
-@pytest.mark.parametrize(("pictures", "threshold"), [(51, None), (52, 0.9)])
-def test_on_too_few_pictures_no_answer_is_called_confident(
-    pictures: int, threshold: float | None
-) -> None:
-    assert confident_from([answer(True, 0.9)] * pictures) == threshold
-
-
-def test_where_the_surest_answers_are_wrong_none_is_confident() -> None:
-    assert confident_from([answer(False, 0.99), answer(True, 0.9)]) is None
-
-
-def test_equal_probabilities_are_confident_together_or_not_at_all() -> None:
-    assert confident_from([answer(True, 0.9), answer(False, 0.9)]) is None
-
-
-@given(ANSWERS)
-def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[Judged]) -> None:
-    def precise(threshold: float) -> bool:
-        above = [a.right for a in answers if a.probability >= threshold]
-        return wilson(sum(above), len(above), Z95_ONE_SIDED)[0] >= CONFIDENT_PRECISION
-
-    found = confident_from(answers)
-    good = [a.probability for a in answers if precise(a.probability)]
-    assert found == (min(good) if good else None)
-
-
-def measured(cloud: Cloud, ask: Any = redness, seed: str = "s", side: int = SIDE) -> Any:
-    return measure(cloud.bucket, read_packed(cloud.bucket, RUN), Preprocessing(side), ask, seed)
-
-
-def test_a_good_candidate_on_real_records(cloud: Cloud) -> None:
-    pack(cloud, validation=12)
-    measurement, threshold = measured(cloud)
-    assert (measurement.pictures, measurement.available) == (12, 12)
-    assert (measurement.accuracy, measurement.top5) == (1.0, 1.0)
-    assert measurement.latency_ms_p95 >= measurement.latency_ms_p50 >= 0
-    assert threshold is None  # of twelve pictures nobody can say
-
-
-def test_wrong_labels_are_counted_as_wrong_answers(cloud: Cloud) -> None:
+def test_every_validation_picture_is_answered_and_known_by_name_and_bytes(cloud: Cloud) -> None:
     pack(cloud, validation=12, wrong=3)
-    assert measured(cloud)[0].accuracy == 0.75
+    answers = measured(cloud)
+    assert [answer.record for answer in answers] == list(range(12))
+    assert [answer.truth for answer in answers] == [1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    assert answers[5].name == "red/0005.jpg"
+    assert len({answer.sha256 for answer in answers}) == 12
+    assert all(answer.seconds >= 0 and len(answer.probabilities) == 2 for answer in answers)
 
 
 def test_what_training_saw_is_what_the_endpoint_is_sent(cloud: Cloud) -> None:
@@ -135,27 +47,68 @@ def test_what_training_saw_is_what_the_endpoint_is_sent(cloud: Cloud) -> None:
         sent.append(picture)
         return redness(picture)
 
-    measured(cloud, ask)
+    answers = measured(cloud, ask)
     records = cloud.bucket.read(f"packed/cars/{RUN.run_id}/validation/validation.rec")[0]
-    assert len(sent) == 4
     assert all(picture in records for picture in sent)
+    digests = {hashlib.sha256(picture).hexdigest() for picture in sent}
+    assert digests == {answer.sha256 for answer in answers}
 
 
-def test_a_large_dataset_is_sampled_and_the_same_sample_comes_again(cloud: Cloud) -> None:
-    pack(cloud, validation=SAMPLE + 20)
+def test_answers_are_kept_as_they_come_and_never_asked_for_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.measuring.PART", 5)
+    pack(cloud, validation=12)
+    asked: list[bytes] = []
 
-    def seen(seed: str) -> list[bytes]:
-        pictures: list[bytes] = []
+    def ask(picture: bytes) -> list[float]:
+        asked.append(picture)
+        return redness(picture)
 
-        def ask(picture: bytes) -> list[float]:
-            pictures.append(picture)
-            return redness(picture)
+    for attempt in (1, 2):
+        with pytest.raises(OutOfTime):
+            measured(cloud, ask, lambda: False)
+        assert len(parts(cloud)) == attempt
+    answers = measured(cloud, ask, lambda: False)
+    assert len(asked) == len(answers) == 12
+    assert measured(cloud, pytest.fail) == answers
 
-        measurement, _ = measured(cloud, ask, seed)
-        assert (measurement.pictures, measurement.available) == (SAMPLE, SAMPLE + 20)
-        return sorted(pictures)
 
-    assert seen("one") == seen("one")
+def test_two_who_measure_at_once_go_on_with_the_same_answers(cloud: Cloud) -> None:
+    pack(cloud, validation=4)
+    faster: list[Answer] = []
+
+    def ask(picture: bytes) -> list[float]:
+        if not faster:
+            faster.append(None)  # type: ignore[arg-type]
+            faster[:] = measured(cloud)
+        return [0.5, 0.5]
+
+    assert measured(cloud, ask) == faster
+    assert measured(cloud, pytest.fail) == faster
+
+
+def test_a_large_dataset_is_sampled_by_class_and_name() -> None:
+    def records(names: range, rare: int) -> list[Entry]:
+        common = [Entry(n, 0, f"common/{n}", 0, 1) for n in names]
+        return common + [Entry(-n, 1, f"rare/{n}", 0, 1) for n in range(1, rare + 1)]
+
+    chosen = sample(records(range(9000), 3), 900)
+    assert sum(entry.label == 0 for entry in chosen) == round(9000 * 900 / 9003)
+    assert sum(entry.label == 1 for entry in chosen) == 1
+    other = sample(records(range(300, 9300), 3), 900)
+    shared = {entry.name for entry in chosen} & {entry.name for entry in other}
+    assert len(shared) > 800
+    assert sample(records(range(10), 2), 12) == records(range(10), 2)
+
+
+def test_a_name_may_hold_whatever_separates_lines_elsewhere(cloud: Cloud) -> None:
+    pack(cloud, validation=2)
+    listing = "0\t0.000000\tblue/a\u2028b\x0c.jpg\n1\t1.000000\tred/c.jpg\n"
+    cloud.put(f"packed/cars/{RUN.run_id}/validation/validation.lst", listing.encode())
+    names = [entry.name for entry in entries(cloud.bucket, read_packed(cloud.bucket, RUN))]
+    assert names == ["blue/a\u2028b\x0c.jpg", "red/c.jpg"]
+    assert [answer.name for answer in measured(cloud)] == names
 
 
 def test_without_validation_pictures_nothing_can_be_measured(cloud: Cloud) -> None:
@@ -172,6 +125,7 @@ def test_an_endpoint_in_trouble_ends_the_measurement_not_the_run(cloud: Cloud) -
 
     with pytest.raises(RetryLater):
         measured(cloud, ask)
+    assert parts(cloud) == []
 
 
 @pytest.mark.parametrize(("trainer", "crop"), [("builtin", 224), ("droplens", None)])

@@ -1,6 +1,7 @@
 """A candidate goes live if it is good enough, once, and whatever interrupts it is made good."""
 
 import dataclasses
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -10,13 +11,18 @@ from PIL import Image
 from droplens import hosting
 from droplens.cards import Cards
 from droplens.errors import RetryLater
+from droplens.events import model_switched
 from droplens.failures import Failures
+from droplens.measuring import OutOfTime
 from droplens.promotion import Promotion
+from droplens.registry import Registry
+from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
+from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import FakeRuntime
-from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, pack, redness
+from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")
@@ -27,7 +33,15 @@ SETTINGS = PromotionSettings(
     failure_topic="topic",
     picture_queue_url="",
     minimum_accuracy=0.7,
+    confident_precision=0.95,
+    approval="automatic",
+    keep_models=0,
+    reclassify="none",
+    code_version="arn:aws:lambda:us-east-1:123456789012:layer:droplens:7",
 )
+
+
+KINDS = ("Model", "EndpointConfig", "Endpoint")
 
 
 def endpoint_of(run: RunKey) -> str:
@@ -37,9 +51,17 @@ def endpoint_of(run: RunKey) -> str:
 def in_service(cloud: Cloud, run: RunKey) -> None:
     """What the earlier steps leave behind once the run's endpoint serves."""
     cloud.runs().open(run, {"version": run.run_id})
-    cloud.runs().note(run, trainer="droplens", image_size=224, endpoint=endpoint_of(run))
-    for made in cloud.sagemaker.made.values():
-        made[endpoint_of(run)] = {}
+    cloud.runs().note(
+        run,
+        trainer="droplens",
+        image_size=224,
+        endpoint=endpoint_of(run),
+        training_job=endpoint_of(run),
+        image="image:1",
+        model_data=f"s3://{BUCKET}/training/{run.classifier}/{run.run_id}/output/model.tar.gz",
+    )
+    for kind in KINDS:
+        cloud.sagemaker.made[kind][endpoint_of(run)] = {}
 
 
 def promotion(cloud: Cloud, runtime: FakeRuntime | None = None, **changes: Any) -> Promotion:
@@ -47,19 +69,39 @@ def promotion(cloud: Cloud, runtime: FakeRuntime | None = None, **changes: Any) 
     return Promotion(
         bucket=cloud.bucket,
         cards=Cards(cloud.bucket),
+        registry=Registry(cloud.sagemaker, "droplens", SETTINGS.code_version),
         sagemaker=cloud.sagemaker,
         runtime=tools,
-        sqs=cloud.sqs,
         settings=dataclasses.replace(SETTINGS, picture_queue_url=cloud.picture_queue, **changes),
     )
+
+
+def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
+    """What promote_endpoint does when it is invoked with the event of a switch."""
+    switching = Switching(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        sagemaker=cloud.sagemaker,
+        sqs=cloud.sqs,
+        queue=cloud.picture_queue,
+        keep_models=keep_models,
+    )
+    runs = cloud.runs("follow-up")
+    switching.follow_up(model_switched(event), runs, lambda: True, nobody)
 
 
 def promote(
     cloud: Cloud, run: RunKey = RUN, owner: str = "request-1", **changes: Any
 ) -> Status | None:
+    """Promote the run; what it asks for afterwards is done by the time that this returns."""
     runs = cloud.runs(owner)
     tools = promotion(cloud, **changes)
-    return tools.promote(endpoint_of(run), run, runs, cloud.failures(runs))
+    asked: list[Any] = []
+    try:
+        return tools.promote(run, runs, cloud.failures(runs), lambda: True, asked.append)
+    finally:
+        for event in asked:
+            follow_up(cloud, event, tools.settings.keep_models)
 
 
 def known(cloud: Cloud, run: RunKey = RUN) -> Run:
@@ -137,9 +179,8 @@ def test_a_newer_model_replaces_and_removes_the_older_one(candidate: Cloud, card
     live = cards.live("cars")
     assert live is not None
     assert (live.run_id, live.replaces) == (NEWER.run_id, RUN.run_id)
-    assert candidate.sagemaker.made.keys() == {"Model", "EndpointConfig", "Endpoint"}
-    for made in candidate.sagemaker.made.values():
-        assert set(made) == {endpoint_of(NEWER)}
+    for kind in KINDS:
+        assert set(candidate.sagemaker.made[kind]) == {endpoint_of(NEWER)}
     assert known(candidate).status is Status.REPLACED
     assert known(candidate).facts["replaced_by"] == NEWER.run_id
     assert cards.of_run("cars", RUN.run_id) is not None
@@ -181,12 +222,8 @@ STEPS: list[tuple[Any, str, bool]] = [
     (Cards, "make_live", False),
     (Cards, "make_live", True),
     (Cards, "make_default_if_first", True),
-    (Promotion, "_sweep", False),
-    (Promotion, "_sweep", True),
-    (hosting, "remove_endpoint", False),
-    (hosting, "remove_endpoint", True),
-    (Runs, "replace", False),
-    (Runs, "replace", True),
+    (Registry, "register", False),
+    (Registry, "register", True),
     (Runs, "end", False),
     (Runs, "end", True),
 ]
@@ -249,22 +286,67 @@ def test_a_retry_does_not_measure_a_second_time(candidate: Cloud) -> None:
     assert len(runtime.asked) == asked
 
 
-def test_one_who_crashed_after_its_switch_and_was_replaced_leaves_no_endpoint(
-    candidate: Cloud, cards: Cards
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("where", "step"), [(hosting, "remove_endpoint"), (Runs, "replace"), (Runs, "retire")]
+)
+def test_what_follows_a_switch_is_completed_by_a_retry(
+    candidate: Cloud, where: Any, step: str, after: bool
 ) -> None:
-    in_service(candidate, OLDER)
-    pack(candidate, OLDER)
-    assert promote(candidate, OLDER) is Status.LIVE
-    with crash_in(Promotion, "_retire"):
-        promote(candidate)
+    promote(candidate)
     in_service(candidate, NEWER)
     pack(candidate, NEWER)
-    assert promote(candidate, NEWER, "request-2") is Status.LIVE
+    runs, asked = candidate.runs(), list[Any]()
+    tools = promotion(candidate)
+    tools.promote(NEWER, runs, candidate.failures(runs), lambda: True, asked.append)
+    [event] = asked
+    with crash_in(where, step, after=after):
+        follow_up(candidate, event)
+    follow_up(candidate, event)
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
+    assert known(candidate).status is Status.REPLACED
+    assert known(candidate).facts["endpoint_removed"] is True
+    assert known(candidate, NEWER).status is Status.LIVE
+
+
+def test_one_who_was_replaced_before_it_was_on_record_as_live_is_put_right(
+    candidate: Cloud, cards: Cards
+) -> None:
+    in_service(candidate, NEWER)
+    pack(candidate, NEWER)
+    with crash_in(Runs, "end"):
+        promote(candidate)
+    assert promote(candidate, NEWER, "request-2") is Status.LIVE
     assert promote(candidate) is Status.SUPERSEDED
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
-    assert known(candidate, OLDER).status is Status.REPLACED
-    assert known(candidate).status is Status.SUPERSEDED
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == NEWER.run_id
+
+
+def test_a_model_that_is_kept_goes_on_serving(candidate: Cloud) -> None:
+    for run in (OLDER, RUN, NEWER):
+        in_service(candidate, run)
+        pack(candidate, run)
+        assert promote(candidate, run, keep_models=1) is Status.LIVE
+        candidate.clock.turn(60)
+    assert candidate.sagemaker.endpoints == {endpoint_of(RUN), endpoint_of(NEWER)}
+    assert [known(candidate, run).status for run in (OLDER, RUN)] == [Status.REPLACED] * 2
+
+
+def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.measuring.PART", 5)
+    runtime = FakeRuntime(redness)
+    tools = promotion(candidate, runtime)
+    for number in range(2):
+        runs = candidate.runs(f"request-{number}")
+        with pytest.raises(OutOfTime):
+            tools.promote(RUN, runs, candidate.failures(runs), lambda: False, nobody)
+        assert len(runtime.asked) == 5 * (number + 1)
+    assert promote(candidate, owner="request-3", runtime=runtime) is Status.LIVE
+    assert len(runtime.asked) == 12
 
 
 def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards: Cards) -> None:
@@ -276,7 +358,7 @@ def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards:
 
 
 def test_an_endpoint_with_other_classes_never_goes_live(candidate: Cloud, cards: Cards) -> None:
-    with pytest.raises(Exception, match="3 probabilities for 2 classes"):
+    with pytest.raises(UnexpectedAnswer, match="3 probabilities for 2 classes"):
         promote(candidate, runtime=FakeRuntime(lambda _: [0.2, 0.3, 0.5]))
     assert cards.live("cars") is None
 
@@ -322,3 +404,150 @@ def test_a_built_in_model_is_sent_the_square_that_it_was_trained_on(
 def test_the_stage_is_held_while_it_is_measured(candidate: Cloud) -> None:
     assert candidate.runs("request-1").claim(RUN, Stage.PROMOTE)
     assert promote(candidate, owner="request-2") is None
+
+
+# --- the gate
+
+
+def flawed(every: int) -> Any:
+    """A model that is wrong about every so many pictures, always the same ones."""
+
+    def answer(picture: bytes) -> list[float]:
+        return redness(picture)[:: -1 if zlib.crc32(picture) % every == 0 else 1]
+
+    return answer
+
+
+def promote_both(
+    cloud: Cloud, first: Any, second: Any, validation: int = 60, **second_pack: Any
+) -> Status | None:
+    pack(cloud, validation=validation)
+    assert promote(cloud, runtime=FakeRuntime(first), minimum_accuracy=0.0) is Status.LIVE
+    in_service(cloud, NEWER)
+    pack(cloud, NEWER, **{"validation": validation, **second_pack})
+    return promote(cloud, NEWER, runtime=FakeRuntime(second), minimum_accuracy=0.0)
+
+
+def test_a_candidate_that_is_worse_on_the_same_pictures_is_refused(
+    candidate: Cloud, cards: Cards
+) -> None:
+    assert promote_both(candidate, redness, flawed(3)) is Status.REFUSED
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == RUN.run_id
+    assert candidate.sagemaker.endpoints == {NAME}
+    run = known(candidate, NEWER)
+    assert run.facts["error"]["code"] == "accuracy.worse_than_live"
+    [notice] = candidate.notices()
+    assert "validation pictures that both were measured on" in notice["message"]
+    evaluation = candidate.json(f"reports/cars/{NEWER.run_id}/evaluation.json")
+    assert evaluation["decision"]["code"] == "accuracy.worse_than_live"
+    assert evaluation["comparison"]["method"] == "paired"
+
+
+def test_a_difference_that_chance_explains_refuses_nobody(candidate: Cloud) -> None:
+    assert promote_both(candidate, redness, flawed(40)) is Status.LIVE
+    comparison = candidate.json(f"models/cars/{NEWER.run_id}/card.json")["comparison"]
+    assert comparison["only_before"] in range(1, 5)
+    assert not comparison["worse"]
+
+
+def test_a_better_candidate_goes_live(candidate: Cloud) -> None:
+    assert promote_both(candidate, flawed(3), redness) is Status.LIVE
+
+
+def test_models_of_other_pictures_are_compared_by_their_shares(candidate: Cloud) -> None:
+    assert promote_both(candidate, redness, flawed(2), first_colour=100) is Status.REFUSED
+    comparison = candidate.json(f"models/cars/{NEWER.run_id}/card.json")["comparison"]
+    assert (comparison["method"], comparison["pictures"]) == ("unpaired", 0)
+    assert comparison["difference"]["high"] < 0
+
+
+def test_another_task_is_not_measured_by_the_live_model_s(candidate: Cloud) -> None:
+    classes = ("bleu", "rouge")
+    assert promote_both(candidate, redness, flawed(2), classes=classes) is Status.LIVE
+
+
+# --- a person decides
+
+
+def decide(cloud: Cloud, status: str, words: str = "") -> None:
+    [package] = cloud.sagemaker.packages.values()
+    package.update(ModelApprovalStatus=status, ApprovalDescription=words)
+
+
+def test_every_promoted_model_is_registered_with_evidence_and_origin(candidate: Cloud) -> None:
+    promote(candidate)
+    [(arn, package)] = candidate.sagemaker.packages.items()
+    assert arn.endswith(":model-package/droplens-cars/1")
+    assert known(candidate).facts["model_package"] == arn
+    assert package["ModelApprovalStatus"] == "Approved"
+    assert package["MetadataProperties"] == {
+        "CommitId": SETTINGS.code_version,
+        "GeneratedBy": NAME,
+    }
+    properties = package["CustomerMetadataProperties"]
+    assert (
+        properties["dataset-digest"]
+        == candidate.json(f"packed/cars/{RUN.run_id}/dataset.json")["digest"]
+    )
+    assert (properties["droplens:run"], properties["accuracy"]) == (RUN.run_id, "1.0")
+    statistics = package["ModelMetrics"]["ModelQuality"]["Statistics"]
+    assert statistics["S3Uri"] == f"s3://{BUCKET}/reports/cars/{RUN.run_id}/evaluation.json"
+
+
+def test_a_refused_model_is_not_registered(candidate: Cloud) -> None:
+    pack(candidate, wrong=12)
+    promote(candidate)
+    assert candidate.sagemaker.packages == {}
+
+
+def test_a_candidate_waits_for_a_person_and_says_so_once(candidate: Cloud, cards: Cards) -> None:
+    for number in range(3):
+        assert promote(candidate, owner=f"r{number}", approval="manual") is Status.AWAITING
+    assert known(candidate).status is Status.AWAITING
+    assert cards.live("cars") is None
+    assert candidate.sagemaker.endpoints == {NAME}
+    [notice] = candidate.notices()
+    assert "--model-approval-status Approved" in notice["message"]
+    [package] = candidate.sagemaker.packages.values()
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+
+
+def test_an_approved_candidate_goes_live(candidate: Cloud, cards: Cards) -> None:
+    promote(candidate, approval="manual")
+    decide(candidate, "Approved")
+    assert promote(candidate, owner="request-2", approval="manual") is Status.LIVE
+    assert cards.live("cars") is not None
+
+
+def test_a_rejected_candidate_is_refused_in_the_person_s_words(candidate: Cloud) -> None:
+    promote(candidate, approval="manual")
+    candidate.notices()
+    decide(candidate, "Rejected", "the vans look wrong")
+    assert promote(candidate, owner="request-2", approval="manual") is Status.REFUSED
+    assert known(candidate).facts["error"]["message"] == "the vans look wrong"
+    assert candidate.sagemaker.endpoints == set()
+    [notice] = candidate.notices()
+    assert "the vans look wrong" in notice["message"]
+
+
+def test_an_approval_that_comes_before_the_stage_is_free_is_not_lost(candidate: Cloud) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        wait = Runs.wait
+
+        def approved_meanwhile(runs: Runs, key: RunKey) -> None:
+            decide(candidate, "Approved")
+            wait(runs, key)
+
+        patch.setattr(Runs, "wait", approved_meanwhile)
+        assert promote(candidate, approval="manual") is Status.LIVE
+
+
+def test_who_waits_while_a_newer_model_goes_live_is_superseded(candidate: Cloud) -> None:
+    promote(candidate, approval="manual")
+    in_service(candidate, NEWER)
+    pack(candidate, NEWER)
+    assert promote(candidate, NEWER, "request-2") is Status.LIVE
+    assert known(candidate).status is Status.SUPERSEDED
+    assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens import layout, naming, result
+from droplens.calibration import IDENTITY, Calibration
 from droplens.card import CardError, ModelCard
 from droplens.errors import UserError
 from droplens.result import UnexpectedAnswer, parse_probabilities, rank
@@ -230,7 +231,15 @@ def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
 # --- model card
 
 
-@pytest.mark.parametrize("changes", [{}, {"confident_from": None, "replaces": "20261101-000000-a"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"confident_from": None, "replaces": "20261101-000000-a"},
+        {"calibration": Calibration(1.7), "ece_before": 0.2, "ece_after": 0.03, "coverage": 0.8},
+        {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
+    ],
+)
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
     model = card(classes=("Škoda", "Citroën C4", "比亚迪"), **changes)
     assert ModelCard.from_json(model.to_json()) == model
@@ -242,7 +251,19 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
         ModelCard.from_json(json.dumps(document).encode())
 
 
-@pytest.mark.parametrize("missing", json.loads(card().to_json()))
+SINCE_CALIBRATION = {"calibration", "coverage", "comparison", "generation", "newest"}
+
+
+def test_a_card_from_before_calibration_is_read_as_one_without() -> None:
+    document = json.loads(card().to_json())
+    for name in SINCE_CALIBRATION:
+        del document[name]
+    old = ModelCard.from_json(json.dumps(document).encode())
+    assert old == card()
+    assert old.calibration == IDENTITY
+
+
+@pytest.mark.parametrize("missing", json.loads(card().to_json()).keys() - SINCE_CALIBRATION)
 def test_a_card_that_lacks_anything_is_refused(missing: str) -> None:
     document = json.loads(card().to_json())
     del document[missing]

@@ -386,3 +386,63 @@ def test_a_subject_is_ascii_and_fits_sns(cloud: Cloud) -> None:
     [notice] = cloud.notices()
     assert notice["subject"] == "?" + "x" * 99
     assert notice["message"] == "Grüße"
+
+
+# --- a model that was live, and is to come back
+
+
+@pytest.fixture
+def restoring(failing: Cloud) -> Cloud:
+    """An account in which the recorded run, replaced by another, is being restored."""
+    failing.runs().end(RUN, Status.LIVE)
+    assert failing.runs().restore(RUN, "20261123-120000-aaaaaa", 2)
+    return failing
+
+
+def test_an_endpoint_that_cannot_be_made_again_ends_the_rollback_and_is_told_once(
+    restoring: Cloud, repo_root: Path
+) -> None:
+    restoring.sagemaker.made["Endpoint"][NAME] = {"FailureReason": "no room"}
+    for _ in range(2):
+        assert report(restoring, recorded(repo_root, "endpoint-failed")) == RUN
+    assert known(restoring).status is Status.REPLACED
+    assert restoring.sagemaker.endpoints == set()
+    [notice] = restoring.notices()
+    assert notice["subject"] == "Droplens: rollback of cars failed"
+    assert "could not be restored: no room." in notice["message"]
+
+
+def test_a_rollback_that_was_given_up_is_told_and_can_be_gone_on_with(
+    restoring: Cloud, repo_root: Path
+) -> None:
+    assert report(restoring, gave_up(recorded(repo_root, "endpoint-in-service"))) == RUN
+    assert known(restoring).status is Status.RESTORING
+    [notice] = restoring.notices()
+    assert "make rollback goes on from there" in notice["message"]
+
+
+def test_a_sweep_that_was_given_up_is_told_of_the_live_run(failing: Cloud) -> None:
+    failing.runs().end(RUN, Status.LIVE)
+    live = go_live(Cards(failing.bucket), card(RUN.run_id))
+    switched = events.ModelSwitched(
+        classifier="cars", run_id=RUN.run_id, generation=live.generation, reclassify="none"
+    )
+    event = gave_up(events.switched_event(switched))
+    for _ in range(2):
+        assert report(failing, event) == RUN
+    assert known(failing).status is Status.LIVE
+    assert known(failing).facts["error"]["code"] == "promotion.unfinished"
+    [notice] = failing.notices()
+    assert "what follows its switch was not finished" in notice["message"]
+
+
+def test_an_approval_that_could_not_be_followed_is_told_of_its_run(
+    failing: Cloud, repo_root: Path
+) -> None:
+    event = recorded(repo_root, "model-approved")
+    failing.sagemaker.packages[event["detail"]["ModelPackageArn"]] = {
+        "CustomerMetadataProperties": events.tag_map(TAGS)
+    }
+    assert report(failing, gave_up(event)) == RUN
+    assert known(failing).status is Status.FAILED
+    assert known(failing).facts["error"]["stage"] == "promote"

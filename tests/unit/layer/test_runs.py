@@ -53,7 +53,8 @@ def test_there_is_no_run_that_nobody_opened(cloud: Cloud) -> None:
     assert runs.get(RUN) is None
     assert not runs.claim(RUN, Stage.TRAIN)
     assert not runs.end(RUN, Status.FAILED)
-    assert not runs.replace(RUN, by="x")
+    assert not runs.replace(Run(RUN, Status.LIVE), by="x")
+    assert not runs.restore(RUN, "x", 1)
     runs.note(RUN, fact=1)
     runs.finish(RUN, Stage.PACK)
     assert runs.get(RUN) is None
@@ -138,12 +139,56 @@ def test_an_end_is_reached_once_and_nothing_follows_it(runs: Runs, end: Status) 
 
 
 def test_only_a_live_run_is_replaced(runs: Runs) -> None:
-    assert not runs.replace(RUN, by="next")
-    runs.end(RUN, Status.LIVE)
-    assert runs.replace(RUN, by="next")
-    assert not runs.replace(RUN, by="another")
+    assert not runs.replace(known(runs), by="next")
+    runs.end(RUN, Status.LIVE, generation=1)
+    live = known(runs)
+    assert runs.replace(live, by="next")
+    assert not runs.replace(live, by="another")
     assert known(runs).status is Status.REPLACED
     assert known(runs).facts["replaced_by"] == "next"
+
+
+def test_a_run_that_went_live_again_is_not_replaced_by_who_saw_it_before(runs: Runs) -> None:
+    runs.end(RUN, Status.LIVE, generation=1)
+    seen = known(runs)
+    assert runs.restore(RUN, "next", 2)
+    assert not runs.replace(seen, by="next")
+    assert runs.restored(RUN, Status.LIVE, generation=3)
+    assert not runs.replace(seen, by="next")
+    assert known(runs).status is Status.LIVE
+
+
+def test_the_endpoint_of_a_restored_run_is_not_retired(runs: Runs) -> None:
+    runs.note(RUN, endpoint="first")
+    runs.end(RUN, Status.LIVE)
+    assert not runs.retire(known(runs))
+    runs.replace(known(runs), by="next")
+    seen = known(runs)
+    runs.restore(RUN, "next", 2)
+    assert not runs.retire(seen)
+    runs.note(RUN, endpoint="second")
+    runs.restored(RUN, Status.REPLACED)
+    assert not runs.retire(seen)
+    assert runs.retire(known(runs))
+
+
+def test_a_run_is_restored_once_at_a_time_and_only_if_it_was_live(runs: Runs) -> None:
+    assert not runs.restore(RUN, "next", 1)
+    runs.end(RUN, Status.LIVE)
+    assert runs.restore(RUN, "next", 1)
+    assert not runs.restore(RUN, "next", 1)
+    assert runs.restored(RUN, Status.REPLACED)
+    assert not runs.restored(RUN, Status.LIVE)
+
+
+def test_who_waits_for_a_person_is_in_progress_and_in_nobody_s_hands(
+    cloud: Cloud, runs: Runs
+) -> None:
+    runs.claim(RUN, Stage.PROMOTE)
+    runs.wait(RUN)
+    assert known(runs).status is Status.AWAITING
+    assert cloud.runs("another").claim(RUN, Stage.PROMOTE)
+    assert known(runs).status is Status.MEASURING
 
 
 def test_facts_of_every_kind_are_kept(runs: Runs) -> None:
@@ -169,14 +214,13 @@ def test_a_classifier_is_known_from_its_first_run_on(runs: Runs) -> None:
     assert not runs.any_of("car")
 
 
-def test_the_older_live_runs_are_those_of_the_same_classifier(runs: Runs) -> None:
-    names = ["20261101-000000-a", "20261102-000000-b", "20261103-000000-c", "20261201-000000-d"]
-    for classifier in ("cars", "birds"):
-        for name in names:
-            runs.open(RunKey(classifier, name), DATASET)
-            runs.end(RunKey(classifier, name), Status.FAILED if name == names[1] else Status.LIVE)
-    found = [run.key for run in runs.live_before(RUN)]
-    assert found == [RunKey("cars", names[0]), RunKey("cars", names[2])]
+def test_all_runs_of_a_classifier_are_found_however_many(cloud: Cloud, runs: Runs) -> None:
+    names = [f"20270101-{number:06}-a" for number in range(12)]
+    for name in names:
+        # DynamoDB answers with a megabyte at a time.
+        runs.open(RunKey("cars", name), {**DATASET, "padding": "x" * 200_000})
+    runs.open(RunKey("birds", names[0]), DATASET)
+    assert [run.key.run_id for run in runs.of("cars")] == [RUN.run_id, *names]
 
 
 PART = {"done": Decimal(30), "total": Decimal(100), "at": "2026-11-22T12:00:00+00:00"}

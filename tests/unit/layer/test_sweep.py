@@ -1,6 +1,11 @@
 """The sweep finds exactly the pictures without an answer, in any order of keys and any number."""
 
-from collections.abc import Iterable, Iterator
+import json
+import tracemalloc
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +17,7 @@ from droplens.errors import RetryLater
 from droplens.events import object_created
 from droplens.routing import Router
 from droplens.storage import Bucket, ListedObject, ObjectMissing
-from droplens.sweep import PAGE, picture_message, sweep, unanswered
+from droplens.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import ACCOUNT
 
@@ -21,22 +26,29 @@ def router(default: str | None = None, known: Iterable[str] = ("cars",)) -> Rout
     return Router(set(known).__contains__, lambda: default)
 
 
-def swept(
+def sweep(
     cloud: Cloud,
     classifier: str = "cars",
     default: str | None = None,
     known: Iterable[str] = ("cars",),
-) -> list[str]:
-    found = sweep(
-        cloud.bucket,
-        classifier,
-        router(default, known),
-        default == classifier,
-        cloud.sqs,
-        cloud.picture_queue,
+    reclassify: str = NONE,
+) -> Sweep:
+    return Sweep(
+        bucket=cloud.bucket,
+        classifier=classifier,
+        router=router(default, known),
+        is_default=default == classifier,
+        sqs=cloud.sqs,
+        queue=cloud.picture_queue,
+        reclassify=reclassify,
     )
+
+
+def swept(cloud: Cloud, *args: Any, **kwargs: Any) -> list[str]:
+    done = sweep(cloud, *args, **kwargs).run(Progress(), lambda: True)
     keys = cloud.queued()
-    assert found == len(keys)
+    assert done.found == len(keys)
+    assert done.finished
     return sorted(keys)
 
 
@@ -122,17 +134,18 @@ def test_thousands_of_pictures_over_many_pages(cloud: Cloud) -> None:
 
 
 class CountingBucket(Bucket):
-    """A bucket that holds these keys, and counts how it is asked."""
+    """A bucket that holds these keys, sorted as S3 sorts them, and counts how it is asked."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self.keys = sorted(keys, key=str.encode)
-        self.listed = self.asked = 0
+        self.keys = sorted(keys)
+        self.pages = self.asked = 0
 
-    def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
-        for key in self.keys:
-            if key.startswith(prefix) and key.encode() > start_after.encode():
-                self.listed += 1
-                yield ListedObject(key, "etag", 1)
+    def page(self, prefix: str, start_after: str = "") -> tuple[list[ListedObject], bool]:
+        self.pages += 1
+        first = max(bisect_left(self.keys, prefix), bisect_right(self.keys, start_after))
+        end = bisect_left(self.keys, prefix + "\U0010ffff")
+        found = [ListedObject(key, "etag", 1) for key in self.keys[first : min(end, first + PAGE)]]
+        return found, first + PAGE < end
 
     def head(self, key: str, _version: str | None = None) -> None:  # type: ignore[override]
         self.asked += 1
@@ -140,50 +153,149 @@ class CountingBucket(Bucket):
             raise ObjectMissing(key)
 
 
-def pictures(*names: str) -> list[ListedObject]:
-    return [ListedObject(f"input/cars/{name}", "etag", 1) for name in sorted(names, key=str.encode)]
+def unanswered(bucket: Bucket, names: Iterable[str]) -> set[str]:
+    results = Results(bucket, "cars")
+    return {name for name in sorted(names) if not results.has(f"input/cars/{name}")}
 
 
 # Few letters, so that names often begin alike, with those on either side of "." in the order.
-NAMES = st.text("ab+-./0\u00e9\U0001f697", min_size=1, max_size=4)
+NAMES = st.text("ab+-./0~\u00e9\U0001f697", min_size=1, max_size=4)
+
+
+def result_of(name: str) -> str:
+    return layout.result_key(f"input/cars/{name}", "cars")
 
 
 @given(
-    answered=st.sets(NAMES, max_size=15), waiting=st.sets(NAMES, max_size=15), others=st.sets(NAMES)
+    answered=st.sets(NAMES, max_size=15),
+    waiting=st.sets(NAMES, max_size=15),
+    others=st.sets(NAMES),
+    longer=st.sampled_from([0, 998, 1000, 1002, 1004, 1010]),
 )
-def test_any_names_in_any_order(answered: set[str], waiting: set[str], others: set[str]) -> None:
-    names = answered | waiting
-    results = {layout.result_key(f"input/cars/{name}", "cars") for name in answered}
-    strangers = {f"results/cars/{name}" for name in others} - {
-        layout.result_key(f"input/cars/{name}", "cars") for name in names
-    }
-    found = unanswered(CountingBucket(results | strangers), "cars", pictures(*names))
-    assert {entry.key for entry in found} == {f"input/cars/{name}" for name in names - answered}
+def test_any_names_in_any_order(
+    answered: set[str], waiting: set[str], others: set[str], longer: int
+) -> None:
+    answered = {"x" * longer + name for name in answered}
+    names = answered | {"x" * longer + name for name in waiting}
+    results = {result_of(name) for name in answered}
+    strangers = {f"results/cars/{name}" for name in others} - {result_of(name) for name in names}
+    bucket = CountingBucket(results | strangers)
+    assert unanswered(bucket, names) == names - answered
+    assert bucket.asked == 0
+
+
+@given(st.sets(NAMES, min_size=2, max_size=9), st.sampled_from([0, 1000, 1002, 1003]))
+def test_no_later_picture_s_result_sorts_before_the_bound(names: set[str], longer: int) -> None:
+    keys = sorted(f"input/cars/{'x' * longer}{name}" for name in names)
+    for number, key in enumerate(keys):
+        bound = layout.result_bound(key, "cars")
+        assert all(bound < layout.result_key(later, "cars") for later in keys[number:])
 
 
 @pytest.mark.parametrize("names", [("a", "a-"), ("a", "a-b", "a/b"), ("-", "a", "a-")])
 def test_results_before_the_first_picture_s_and_after_the_last_one_s_are_seen(
     names: tuple[str, ...],
 ) -> None:
-    bucket = CountingBucket(layout.result_key(f"input/cars/{name}", "cars") for name in names)
-    assert list(unanswered(bucket, "cars", pictures(*names))) == []
+    assert unanswered(CountingBucket(map(result_of, names)), names) == set()
 
 
-def test_pages_are_compared_where_their_results_stand() -> None:
-    names = [f"{n:05}.jpg" for n in range(3 * PAGE)]
-    bucket = CountingBucket(layout.result_key(f"input/cars/{name}", "cars") for name in names)
-    assert list(unanswered(bucket, "cars", pictures(*names))) == []
-    assert bucket.listed <= 3 * (PAGE + 1)
+def whole_sweep(pictures: int) -> tuple[CountingBucket, Sweep]:
+    """A sweep of so many pictures, all of them answered."""
+    keys = [f"input/cars/{n:07}.jpg" for n in range(pictures)]
+    bucket = CountingBucket([*keys, *(layout.result_key(key, "cars") for key in keys)])
+    return bucket, Sweep(
+        bucket=bucket,
+        classifier="cars",
+        router=router(),
+        is_default=False,
+        sqs=RefusingQueue(),  # type: ignore[arg-type]
+        queue="queue",
+    )
+
+
+def test_a_million_answered_pictures_take_two_thousand_calls() -> None:
+    bucket, sweep_of_all = whole_sweep(1_000_000)
+    done = sweep_of_all.run(Progress(), lambda: True)
+    assert done == Progress("input/cars/0999999.jpg", 0, finished=True)
+    assert bucket.pages <= 2010
     assert bucket.asked == 0
 
 
-def test_where_other_results_lie_between_by_the_thousand_each_key_is_asked_for() -> None:
-    others = [f"results/cars/b{n:06}.json" for n in range(12 * PAGE)]
+def test_memory_does_not_grow_with_the_pictures() -> None:
+    peaks = []
+    for pictures in (20_000, 60_000):
+        _, sweep_of_all = whole_sweep(pictures)
+        tracemalloc.start()
+        try:
+            sweep_of_all.run(Progress(), lambda: True)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] < 6 * 2**20
+
+
+def test_results_that_nobody_asks_for_are_not_listed() -> None:
+    others = [f"results/cars/b{n:06}.json" for n in range(30 * PAGE)]
     bucket = CountingBucket([*others, "results/cars/a.json", "results/cars/c.json"])
-    found = unanswered(bucket, "cars", pictures("a", "b", "c"))
-    assert [entry.key for entry in found] == ["input/cars/b"]
-    assert bucket.listed <= 10 * PAGE + 2
-    assert bucket.asked == 2
+    assert unanswered(bucket, ("a", "b", "c")) == {"b"}
+    assert bucket.pages <= 15
+
+
+def test_where_results_lie_between_by_the_thousand_a_key_is_asked_for() -> None:
+    others = [f"results/cars/a-{n:06}.json" for n in range(30 * PAGE)]
+    bucket = CountingBucket([*others, "results/cars/a.json"])
+    assert unanswered(bucket, ("a", "ab")) == {"ab"}
+    assert bucket.asked == 1
+    assert bucket.pages <= 15
+
+
+def test_a_sweep_that_ran_out_of_time_is_gone_on_with(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.sweep.PAGE", 3)
+    keys = [f"input/{name}" for name in ("a", "cars/a", "cars/b", "cars/c", "cars/d", "x", "y")]
+    for key in keys:
+        cloud.put(key, b"x")
+    answer(cloud, "input/cars/b", "input/x")
+    progress, attempts = Progress(), 0
+    while not progress.finished:
+        progress = sweep(cloud, default="cars").run(progress, lambda: False)
+        attempts += 1
+    assert attempts == 5
+    assert progress.found == 5
+    assert sorted(cloud.queued()) == sorted(set(keys) - {"input/cars/b", "input/x"})
+
+
+def judged(cloud: Cloud, key: str, status: str = "classified", confident: bool = True) -> None:
+    result: dict[str, Any] = {"status": status, "image": {"key": key}}
+    if status == "classified":
+        result["prediction"] = {"confident": confident}
+    place = layout.result_key(key, "cars")
+    if any(entry.key == place for entry in cloud.bucket.entries(place)):
+        place = layout.other_result_key(key, "cars")
+    cloud.put(place, json.dumps(result).encode())
+
+
+@pytest.mark.parametrize(
+    ("reclassify", "again"),
+    [
+        ("none", {"new"}),
+        ("unsure", {"new", "unsure", "twin"}),
+        ("all", {"new", "unsure", "twin", "sure", "rejected", "cars/twin"}),
+    ],
+)
+def test_a_new_model_answers_again_what_it_is_asked_to(
+    cloud: Cloud, reclassify: str, again: set[str]
+) -> None:
+    for name in ("new", "sure", "unsure", "rejected", "cars/twin", "twin"):
+        cloud.put(f"input/{name}", b"x")
+    judged(cloud, "input/sure")
+    judged(cloud, "input/unsure", confident=False)
+    judged(cloud, "input/rejected", "rejected")
+    judged(cloud, "input/cars/twin")
+    judged(cloud, "input/twin", confident=False)
+    found = swept(cloud, default="cars", reclassify=reclassify)
+    assert found == sorted(f"input/{name}" for name in again)
 
 
 class RefusingQueue:
@@ -196,5 +308,6 @@ class RefusingQueue:
 def test_messages_that_are_not_taken_make_the_sweep_come_again(cloud: Cloud) -> None:
     cloud.put("input/cars/a.jpg")
     cloud.put("input/cars/b.jpg")
+    refused = replace(sweep(cloud), sqs=RefusingQueue())  # type: ignore[arg-type]
     with pytest.raises(RetryLater, match="1 messages"):
-        sweep(cloud.bucket, "cars", router(), False, RefusingQueue(), "queue")  # type: ignore[arg-type]
+        refused.run(Progress(), lambda: True)

@@ -48,6 +48,7 @@ DATASET = PackedDataset(
     validation=162,
     shorter_side=256,
     bytes=40_000_000,
+    digest="d1",
 )
 BOTH = pytest.mark.parametrize("settings", [SETTINGS, OURS], ids=["builtin", "droplens"])
 

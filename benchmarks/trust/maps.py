@@ -1,0 +1,71 @@
+"""Ways to make probabilities honest, ours among them, all with one face.
+
+Each is fitted on answers with their truths, and then says of other answers how probable the best
+class is. An answer is a row of probabilities in class order, as an endpoint gives it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression, minimize
+
+from droplens import calibration
+from trainer.head import fit_temperature, softmax
+
+Rows = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Map = Callable[[Rows], NDArray[np.float64]]
+
+_LEAST = 1e-12
+_EDGE = 1e-6
+
+
+def none(_: Rows, __: Labels) -> Map:
+    """The endpoint's own probabilities."""
+    return lambda rows: rows.max(axis=1)
+
+
+def temperature(rows: Rows, truths: Labels) -> Map:
+    """One temperature by the log loss of all classes (Guo et al., 2017, arXiv:1706.04599)."""
+    found = fit_temperature(_logits(rows), truths)
+    return lambda others: softmax(_logits(others) / np.float32(found)).max(axis=1)
+
+
+def beta(rows: Rows, truths: Labels) -> Map:
+    """Three parameters on the best class's probability (Kull et al., 2017)."""
+    inputs, right = _beta_inputs(rows), rows.argmax(axis=1) == truths
+
+    def loss(weights: Rows) -> float:
+        scores = inputs @ weights
+        return float((np.logaddexp(0, scores) - right * scores).sum())
+
+    weights = minimize(loss, np.array([1.0, 1.0, 0.0]), bounds=[(0, 9), (0, 9), (-9, 9)]).x
+    return lambda others: 1 / (1 + np.exp(-_beta_inputs(others) @ weights))
+
+
+def isotonic(rows: Rows, truths: Labels) -> Map:
+    """Steps that only rise with the best class's probability (Zadrozny and Elkan, 2002)."""
+    best = rows.max(axis=1)
+    order = np.argsort(best)
+    right = (rows.argmax(axis=1) == truths)[order].astype(float)
+    steps = isotonic_regression(right).x
+    return lambda others: np.interp(others.max(axis=1), best[order], steps)
+
+
+def ours(rows: Rows, truths: Labels) -> Map:
+    """What a promotion does."""
+    found = calibration.fit(rows.tolist(), truths.tolist())
+    return lambda others: np.array([max(found.apply(row)) for row in others.tolist()])
+
+
+MAPS = {each.__name__: each for each in (none, temperature, beta, isotonic, ours)}
+
+
+def _logits(rows: Rows) -> NDArray[np.float32]:
+    return np.log(np.maximum(rows, _LEAST)).astype(np.float32)
+
+
+def _beta_inputs(rows: Rows) -> Rows:
+    best = np.clip(rows.max(axis=1), _EDGE, 1 - _EDGE)
+    return np.stack([np.log(best), -np.log1p(-best), np.ones_like(best)], axis=1)

@@ -1,0 +1,42 @@
+"""Somebody wants an earlier model back: make it live again."""
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.cards import Cards
+from droplens.rollback import roll_back
+from droplens.runs import Runs
+from droplens.settings import RollbackSettings
+from droplens.storage import Bucket
+from droplens.switching import Invoker
+from droplens.telemetry import follow, logger, metrics
+from droplens.tracing import tracer
+
+SETTINGS = RollbackSettings.from_environment()
+CARDS = Cards(Bucket(boto3.client("s3"), SETTINGS.bucket))
+TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+SAGEMAKER = boto3.client("sagemaker")
+FOLLOW_UP = Invoker(boto3.client("lambda"), SETTINGS.promote_function)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take {"classifier": name}, with "run_id" for another run than the newest before the live
+    one, and "reclassify" for another choice than the stack's."""
+    runs = Runs.of_invocation(TABLE, context)
+    run, status = roll_back(
+        event["classifier"],
+        event.get("run_id") or None,
+        CARDS,
+        runs,
+        SAGEMAKER,
+        SETTINGS,
+        event.get("reclassify") or SETTINGS.reclassify,
+        FOLLOW_UP,
+    )
+    follow(run)
+    return {"run": run.as_key(), "status": status}

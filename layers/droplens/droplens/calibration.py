@@ -1,0 +1,201 @@
+"""Probabilities that mean what they say: a map, fitted on some answers and judged on others.
+
+C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks" (2017),
+for temperature scaling and for the expected calibration error; J. Zhang, B. Kailkhura, T. Y.-J.
+Han, "Mix-n-Match" (2020), for mixing in the uniform distribution.
+"""
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+BINS = 15
+
+_COLDEST, _HOTTEST = math.log(0.2), math.log(10.0)
+# How far from 1 a temperature is expected to be, as a standard deviation of its logarithm: it
+# keeps the luck of a few dozen pictures from moving it, and gives way to a few hundred.
+_EXPECTED = 0.5
+_MOST_UNIFORM = 0.5
+_GRID = 13
+_GOLDEN = (math.sqrt(5) - 1) / 2
+_LEAST = 1e-12  # stands for a probability that was rounded to 0, whose logarithm there is none of
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The map from what an endpoint says to what a result says.
+
+    temperature: above 1 the probabilities come closer together, below 1 they part.
+    uniform: the share of a guess among all classes that is mixed in, so that nothing is certain.
+    """
+
+    temperature: float = 1.0
+    uniform: float = 0.0
+
+    def apply(self, probabilities: Sequence[float]) -> list[float]:
+        """Every class's probability to the power of 1/temperature, made to sum to 1, and mixed
+        with the uniform distribution. The order stays the same.
+        """
+        if self == IDENTITY:
+            return list(probabilities)
+        # Divided by the largest first, so that not all of them become 0.
+        largest = max(probabilities)
+        powers = [(p / largest) ** (1 / self.temperature) for p in probabilities]
+        scale = (1 - self.uniform) / sum(powers)
+        least = self.uniform / len(powers)
+        return [power * scale + least for power in powers]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The map as cards and reports hold it."""
+        if self == IDENTITY:
+            return {"method": "none", "parameters": {}}
+        return {
+            "method": "temperature and uniform",
+            "parameters": {"temperature": self.temperature, "uniform": self.uniform},
+        }
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote. Raises KeyError, TypeError, ValueError."""
+        if document["method"] == "none":
+            return cls()
+        parameters = document["parameters"]
+        return cls(float(parameters["temperature"]), float(parameters["uniform"]))
+
+
+IDENTITY = Calibration()
+
+
+def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
+    """The map under which it is most probable that the best answers were right where they were.
+
+    answers: probabilities in class order, one row for each picture; truths: its class.
+
+    It is the best answer's probability that people act on, so that is what is fitted: the loss is
+    that of a yes-or-no question. A normal prior on the logarithm of the temperature is added.
+    """
+    logits = [array("d", [math.log(max(p, _LEAST)) for p in answer]) for answer in answers]
+    for row in logits:
+        largest = max(row)
+        for place, logit in enumerate(row):
+            row[place] = logit - largest
+    right = [row[truth] == 0.0 for row, truth in zip(logits, truths, strict=True)]
+    classes = len(logits[0])
+
+    def mixed(heat: float) -> tuple[float, float]:
+        """The best mixture at a logarithm of the temperature, and its loss."""
+        inverse = math.exp(-heat)
+        best = [1 / sum([math.exp(inverse * logit) for logit in row]) for row in logits]
+        uniform, loss = _least(lambda share: _loss(best, right, share, classes), 0, _MOST_UNIFORM)
+        return uniform, loss + heat**2 / (2 * _EXPECTED**2)
+
+    step = (_HOTTEST - _COLDEST) / (_GRID - 1)
+    coarse = min(
+        (_COLDEST + number * step for number in range(_GRID)), key=lambda heat: mixed(heat)[1]
+    )
+    low, high = max(_COLDEST, coarse - step), min(_HOTTEST, coarse + step)
+    heat, _ = _least(lambda heat: mixed(heat)[1], low, high)
+    return Calibration(round(math.exp(heat), 4), round(mixed(heat)[0], 4))
+
+
+def _loss(best: Sequence[float], right: Sequence[bool], uniform: float, classes: int) -> float:
+    loss = 0.0
+    for probability, is_right in zip(best, right, strict=True):
+        p = (1 - uniform) * probability + uniform / classes
+        loss -= math.log(max(p if is_right else 1 - p, _LEAST))
+    return loss
+
+
+def _least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """Where between low and high a function of one valley is least, and its value there.
+
+    By golden section search, to a 300th of the interval.
+    """
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(12):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (left, at_left) if at_left < at_right else (right, at_right)
+
+
+def log_loss(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
+    """The mean negative logarithm of the probability that the true classes were given."""
+    losses = [
+        -math.log(max(answer[truth], _LEAST)) for answer, truth in zip(answers, truths, strict=True)
+    ]
+    return math.fsum(losses) / len(losses)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers whose probability is in [low, high): how many, how probable and how right (mean)."""
+
+    low: float
+    high: float
+    count: int
+    probability: float
+    accuracy: float
+
+
+def reliability(answers: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
+    """The bins of equal width that hold any answers, from the least to the most probable.
+
+    answers: the best class's probability, and whether it was right.
+    """
+    held: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for probability, right in answers:
+        held[min(int(probability * bins), bins - 1)].append((probability, right))
+    return [
+        Bin(
+            low=number / bins,
+            high=(number + 1) / bins,
+            count=len(members),
+            probability=math.fsum(probability for probability, _ in members) / len(members),
+            accuracy=sum(right for _, right in members) / len(members),
+        )
+        for number, members in enumerate(held)
+        if members
+    ]
+
+
+def expected_error(bins: Sequence[Bin]) -> float:
+    """The expected calibration error: how far apart probability and accuracy are, on average."""
+    total = sum(entry.count for entry in bins)
+    return (
+        math.fsum(entry.count * abs(entry.probability - entry.accuracy) for entry in bins) / total
+    )
+
+
+def noise_floor(bins: Sequence[Bin]) -> float:
+    """The expected calibration error that honest probabilities show by chance on as many answers.
+
+    Each bin's share of right answers is nearly normal about its probability; this is the mean
+    distance of a normal from its mean, the standard deviation times the root of 2/pi.
+    """
+    total = sum(entry.count for entry in bins)
+    chance = (
+        math.sqrt(2 * entry.count * entry.probability * (1 - entry.probability) / math.pi)
+        for entry in bins
+    )
+    return math.fsum(chance) / total
+
+
+def halves(truths: Sequence[int], digests: Sequence[str]) -> list[bool]:
+    """Which pictures to fit on (True), the others being for the judgement.
+
+    Each class is cut in two, by the order of its pictures' digests: the same in every attempt.
+    """
+    order = sorted(range(len(truths)), key=lambda i: (truths[i], digests[i]))
+    to_fit = [False] * len(truths)
+    for place, index in enumerate(order):
+        to_fit[index] = place % 2 == 0
+    return to_fit

@@ -1,0 +1,1 @@
+"""The report on a measured candidate: reports/<classifier>/<run>/index.html."""

@@ -1,0 +1,76 @@
+"""What the dataset holds, and what could not be used."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from droplens.reportpage.markup import Child, append, element, name
+from droplens.reportpage.tables import table
+
+Document = Mapping[str, Any]
+
+LISTED = 20  # rows of lists that a dataset could make endless
+
+
+def health(dataset: Document | None) -> list[Child]:
+    """Counts, balance, and what was left out and why."""
+    if dataset is None:
+        return []
+    counts = dataset["counts"]
+    kinds = (
+        ("train", "to learn from"),
+        ("validation", "to measure on"),
+        ("duplicates", "left out: the same picture twice"),
+        ("conflicts", "left out: one picture under two labels"),
+        ("skipped", "left out: could not be used"),
+        ("upscaled", "smaller than the model's input"),
+    )
+    facts = [
+        element("div", element("dt", said), element("dd", f"{counts[key]:,}", class_="figure"))
+        for key, said in kinds
+        if key in counts
+    ]
+    found: list[Child] = [element("dl", facts, class_="facts")]
+    per_class = dataset.get("per_class") or []
+    if per_class:
+        most = max(per_class, key=lambda each: each["train"])
+        least = min(per_class, key=lambda each: each["train"])
+        balance = element(
+            "p",
+            f"{len(per_class)} classes. The largest, ",
+            name(most["name"]),
+            f", has {most['train']} pictures to learn from; the smallest, ",
+            name(least["name"]),
+            f", {least['train']}.",
+        )
+        append(
+            balance,
+            " A model leans towards what it saw most."
+            if most["train"] > 5 * least["train"]
+            else None,
+        )
+        found.append(balance)
+    for key, title, columns in (
+        ("warnings", "Warnings", ("Warning",)),
+        ("skipped", "Could not be used", ("File", "Why")),
+        ("conflicts", "One picture under two labels", ("File", "Same as", "Labels")),
+        ("duplicates", "The same picture twice", ("File", "Same as")),
+    ):
+        entries = dataset.get(key) or []
+        if entries:
+            rows = [_dataset_row(key, each) for each in entries[:LISTED]]
+            more = f", the first {LISTED}" if len(entries) > LISTED else ""
+            summary = element("summary", f"{title}: {len(entries):,}{more}")
+            found.append(element("details", summary, table(title, columns, rows)))
+    return found
+
+
+def _dataset_row(key: str, entry: Any) -> list[Child | list[Child]]:
+    match key:
+        case "warnings":
+            return [name(entry)]
+        case "skipped":
+            return [name(entry["name"]), name(entry["reason"])]
+        case "conflicts":
+            return [name(entry["name"]), name(entry["same_as"]), name(", ".join(entry["labels"]))]
+        case _:
+            return [name(entry["name"]), name(entry["same_as"])]

@@ -1,0 +1,74 @@
+"""Gather from the bucket what the report shows, and write it there."""
+
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import Any, cast
+
+from droplens import layout
+from droplens.measuring import entries
+from droplens.packed import PackedDataset
+from droplens.recordio import parse_record
+from droplens.reportpage.gallery import thumbnail, wanted
+from droplens.reportpage.page import render
+from droplens.storage import Bucket, ObjectMissing
+from droplens.telemetry import logger, metrics
+
+TRAINING_FILE = "training.json"
+# training.json of 10,000 classes has 1 MB; an artefact of ours has 4 files.
+MAX_TRAINING_BYTES = 16 * 1024 * 1024
+MAX_FILES = 100
+
+
+def publish(
+    bucket: Bucket, dataset: PackedDataset, evaluation: Mapping[str, Any], model_data: str
+) -> str | None:
+    """Write the report on a measured candidate; returns its key.
+
+    model_data: the artefact's s3:// address, which holds training.json if our image trained it.
+    A report that cannot be made is logged and counted, and None is returned: whether a model may
+    answer is decided by figures, not by their picture.
+    """
+    key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
+    try:
+        page = render(
+            evaluation,
+            dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
+            training=_training(bucket, model_data),
+            thumbnails=_thumbnails(bucket, dataset, wanted(evaluation)),
+        )
+        bucket.client.put_object(
+            Bucket=bucket.name, Key=key, Body=page, ContentType="text/html; charset=utf-8"
+        )
+    except Exception:  # noqa: BLE001  whatever goes wrong with a page, a good model goes live
+        logger.exception("the report could not be made", key=key)
+        metrics.add_metric(name="ReportFailed", unit="Count", value=1)
+        return None
+    return key
+
+
+def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
+    """training.json, read from the packed artefact as it comes; None where there is none."""
+    try:
+        body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
+    except ObjectMissing:
+        return None
+    with body, tarfile.open(fileobj=cast(Any, body), mode="r|gz") as artefact:
+        for number, member in enumerate(artefact):
+            if number == MAX_FILES:
+                break
+            found = artefact.extractfile(member) if member.name.endswith(TRAINING_FILE) else None
+            if found is not None and member.size <= MAX_TRAINING_BYTES:
+                return cast(Mapping[str, Any], json.load(found))
+    return None
+
+
+def _thumbnails(bucket: Bucket, dataset: PackedDataset, records: list[int]) -> dict[int, bytes]:
+    spans = {entry.record: entry for entry in entries(bucket, dataset)}
+    key = f"{dataset.prefix}validation/validation.rec"
+    return {
+        record: thumbnail(
+            parse_record(bucket.read_range(key, spans[record].start, spans[record].end)).payload
+        )
+        for record in records
+    }

@@ -1,0 +1,131 @@
+"""Back to an earlier model: by one write if its endpoint still serves, else once it does again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from droplens import hosting, naming
+from droplens.card import ModelCard
+from droplens.cards import Cards
+from droplens.errors import UserError
+from droplens.hosting import Artefact
+from droplens.runs import Run, RunKey, Runs, Status
+from droplens.settings import HostingSettings
+from droplens.switching import announce, announce_if_replaced
+from droplens.telemetry import logger
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker.client import SageMakerClient
+
+_MAY_RETURN = (Status.LIVE, Status.REPLACED, Status.RESTORING)
+
+
+def roll_back(
+    classifier: str,
+    run_id: str | None,
+    cards: Cards,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    settings: HostingSettings,
+    reclassify: str,
+    invoke: Callable[[object], None],
+) -> tuple[RunKey, Status]:
+    """Make an earlier model live again: of the run `run_id`, or of the newest before the live one.
+
+    Returns the run and LIVE, or RESTORING while its endpoint is being made. Asked again, it goes
+    on where it was cut off. Raises UserError where there is no such model.
+    """
+    live = cards.live(classifier)
+    if live is None:
+        raise UserError("rollback.no_model", f"{classifier} has no live model to go back from")
+    run = _target(live, run_id, runs)
+    card = cards.of_run(classifier, run.key.run_id)
+    if card is None:
+        raise UserError("rollback.no_card", f"the card of run {run.key.run_id} is gone")
+    if run.key.run_id == live.run_id:
+        if run.status is Status.RESTORING:  # cut off right after the switch
+            return run.key, complete(run, cards, runs, reclassify, invoke)
+        return run.key, Status.LIVE
+    if run.status is not Status.RESTORING:
+        if not runs.restore(run.key, live.run_id, live.generation):
+            raise UserError("rollback.contended", f"run {run.key.run_id} is changing: try again")
+        run = runs.get(run.key) or run
+    endpoint = str(run.facts["endpoint"])
+    if not run.facts.get("retired") and hosting.serves(sagemaker, endpoint):
+        return run.key, complete(run, cards, runs, reclassify, invoke)
+    try:
+        _make_again(run, card, runs, sagemaker, settings)
+    except UserError:
+        runs.restored(run.key, Status.REPLACED)
+        raise
+    return run.key, Status.RESTORING
+
+
+def complete(
+    run: Run,
+    cards: Cards,
+    runs: Runs,
+    reclassify: str,
+    invoke: Callable[[object], None],
+) -> Status:
+    """Switch to a restored run, whose endpoint serves.
+
+    Unless the live model is no longer the one that was to be left: then whoever changed it has
+    the last word, and the restored one is REPLACED as before.
+    """
+    card = cards.of_run(run.key.classifier, run.key.run_id)
+    if card is None:
+        raise UserError("rollback.no_card", f"the card of run {run.key.run_id} is gone")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    restored = replace(card, endpoint=str(run.facts["endpoint"]), promoted_at=now)
+    live = cards.roll_back(restored, str(run.facts["leaving"]))
+    if live.run_id != run.key.run_id:
+        runs.restored(run.key, Status.REPLACED)
+        announce(live, reclassify, invoke)
+        logger.info("another model has gone live meanwhile, and stays", live=live.run_id)
+        return Status.REPLACED
+    # Before the record says that it is done: who was cut off in between is asked again.
+    announce(live, reclassify, invoke)
+    runs.restored(run.key, Status.LIVE, generation=live.generation)
+    announce_if_replaced(live, cards, reclassify, invoke)
+    logger.info("an earlier model is live again", left=live.replaces)
+    return Status.LIVE
+
+
+def _target(live: ModelCard, run_id: str | None, runs: Runs) -> Run:
+    if run_id is not None:
+        run = runs.get(RunKey(live.classifier, run_id))
+        if run is None:
+            raise UserError("rollback.no_run", f"{live.classifier} has no run {run_id}")
+        if run.status not in _MAY_RETURN:
+            raise UserError(
+                "rollback.never_live", f"run {run_id} was never live: it is {run.status.value}"
+            )
+        return run
+    earlier = [
+        run
+        for run in runs.of(live.classifier)
+        if run.key.run_id < live.run_id and run.status in _MAY_RETURN
+    ]
+    if not earlier:
+        raise UserError(
+            "rollback.no_earlier", f"no earlier model of {live.classifier} was ever live"
+        )
+    return earlier[-1]
+
+
+def _make_again(
+    run: Run, card: ModelCard, runs: Runs, sagemaker: "SageMakerClient", settings: HostingSettings
+) -> None:
+    """Create an endpoint of the run's artefact, under a name that was never used.
+
+    Whoever is about to remove the old one must not meet the new one by its name.
+    """
+    mark = f"{run.key.run_id}-r{run.facts['restored_from_generation']}"
+    name = naming.resource_name(settings.stack, run.key.classifier, mark)
+    artefact = Artefact(str(run.facts["image"]), str(run.facts["model_data"]), card.trainer)
+    # Kept before the endpoint exists: its event may come before we are done.
+    runs.note(run.key, endpoint=name, retired=False, endpoint_removed=False)
+    hosting.create_endpoint(sagemaker, name, artefact, run.key, settings)
+    logger.info("endpoint is being made again", endpoint=name)

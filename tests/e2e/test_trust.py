@@ -1,0 +1,101 @@
+"""Nothing goes live unmeasured, and what was live can be had back."""
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import CLASSES, Cloud
+from tests.e2e.drawn import drawing
+
+
+@pytest.fixture(scope="module")
+def two_runs(cloud: Cloud) -> list[dict[str, Any]]:
+    """The runs of a classifier "guarded", of which the second has replaced the first."""
+    for seed in (1, 2):
+        cloud.upload_dataset("guarded", seed=seed)
+        run = cloud.ended_run("guarded", count=seed)
+        assert run["status"] == "live", run.get("error")
+    return cloud.runs("guarded")
+
+
+def live(cloud: Cloud, classifier: str) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(cloud.get(f"models/{classifier}/live.json") or b"{}")
+    return card
+
+
+def answered_by(cloud: Cloud, picture: str, run: dict[str, Any]) -> bool:
+    cloud.put(f"input/guarded/{picture}.jpg", drawing("rings", 70))
+    result = cloud.result(f"results/guarded/{picture}.jpg.json")
+    assert result["prediction"]["label"] == "rings"
+    return bool(result["model"]["run_id"] == run["run_id"])
+
+
+def test_a_measured_model_shows_its_evidence(cloud: Cloud, two_runs: list[dict[str, Any]]) -> None:
+    second = two_runs[1]
+    reports = f"reports/guarded/{second['run_id']}/"
+    evaluation = json.loads(cloud.get(f"{reports}evaluation.json") or b"")
+    assert evaluation["pictures"] == len(evaluation["answers"]) == 9
+    assert evaluation["comparison"]["run_id"] == two_runs[0]["run_id"]
+    assert (cloud.get(f"{reports}index.html") or b"").startswith(b"<!doctype html>")
+    registered = cloud.client("sagemaker").describe_model_package(
+        ModelPackageName=second["model_package"]
+    )
+    packed = json.loads(cloud.get(f"packed/guarded/{second['run_id']}/dataset.json") or b"")
+    assert registered["ModelApprovalStatus"] == "Approved"
+    assert registered["CustomerMetadataProperties"]["dataset-digest"] == packed["digest"]
+
+
+def test_a_candidate_that_learned_nonsense_is_refused_and_the_live_one_goes_on(
+    cloud: Cloud, two_runs: list[dict[str, Any]]
+) -> None:
+    labels = [label for label in CLASSES for _ in range(14)]
+    random.Random(5).shuffle(labels)
+    for number, label in enumerate(labels):
+        key = f"datasets/guarded/{CLASSES[number // 14]}/{number % 14:02}.jpg"
+        cloud.put(key, drawing(label, 3000 + number))
+    cloud.put("datasets/guarded/_READY", b"")
+    refused = cloud.ended_run("guarded", count=3)
+    assert refused["status"] == "refused", refused
+    assert refused["error"]["code"] == "accuracy.too_low"
+    names = [e["EndpointName"] for e in cloud.client("sagemaker").list_endpoints()["Endpoints"]]
+    assert refused["endpoint"] not in names
+    assert answered_by(cloud, "after the refusal", two_runs[1])
+
+
+def test_an_earlier_model_comes_back_by_one_command(
+    cloud: Cloud, two_runs: list[dict[str, Any]]
+) -> None:
+    first, second = two_runs
+    said = cloud.make("rollback", "CLASSIFIER=guarded")
+    assert f"run {first['run_id']} is live" in said
+    card = live(cloud, "guarded")
+    assert (card["run_id"], card["replaces"]) == (first["run_id"], second["run_id"])
+    assert card["endpoint"] != first["endpoint"]  # it was removed, and made again
+    assert answered_by(cloud, "after the rollback", first)
+
+    def settled() -> bool | None:
+        status = {run["run_id"]: run["status"] for run in cloud.runs("guarded")}
+        return (status[first["run_id"]], status[second["run_id"]]) == ("live", "replaced") or None
+
+    cloud.eventually(settled, "the replaced model's record")
+
+
+def test_a_candidate_waits_for_a_person(clouds: Callable[..., Cloud]) -> None:
+    cloud = clouds(DROPLENS_AUTH="true", PARAMETERS="Approval=manual")
+    cloud.put("input/asked/early.jpg", drawing("checks", 900))
+    cloud.upload_dataset("asked")
+
+    def waiting() -> dict[str, Any] | None:
+        runs = cloud.runs("asked")
+        return runs[0] if runs and runs[0]["status"] == "awaiting_approval" else None
+
+    run = cloud.eventually(waiting, "a run that awaits approval")
+    assert live(cloud, "asked") == {}
+    cloud.client("sagemaker").update_model_package(
+        ModelPackageArn=run["model_package"], ModelApprovalStatus="Approved"
+    )
+    assert cloud.ended_run("asked")["status"] == "live"
+    assert cloud.result("results/asked/early.jpg.json")["model"]["run_id"] == run["run_id"]

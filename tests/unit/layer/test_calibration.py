@@ -1,0 +1,157 @@
+"""The map keeps every answer and changes only how sure it calls itself."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droplens.calibration import (
+    IDENTITY,
+    Calibration,
+    expected_error,
+    fit,
+    halves,
+    noise_floor,
+    reliability,
+)
+
+TEMPERATURES = st.floats(0.2, 10)
+SHARES = st.floats(0, 0.5)
+LOGITS = st.lists(st.floats(-20, 20), min_size=2, max_size=8)
+
+
+def softmax(logits: list[float]) -> list[float]:
+    powers = [math.exp(logit - max(logits)) for logit in logits]
+    return [power / sum(powers) for power in powers]
+
+
+@given(LOGITS, TEMPERATURES)
+def test_it_is_the_softmax_of_the_scaled_logits(logits: list[float], temperature: float) -> None:
+    found = Calibration(temperature).apply(softmax(logits))
+    wanted = softmax([logit / temperature for logit in logits])
+    assert found == pytest.approx(wanted, abs=1e-9)
+
+
+@given(LOGITS, TEMPERATURES, SHARES)
+def test_the_order_of_classes_stays(
+    logits: list[float], temperature: float, uniform: float
+) -> None:
+    before = softmax(logits)
+    after = Calibration(temperature, uniform).apply(before)
+    assert sum(after) == pytest.approx(1)
+    for i in range(len(logits)):
+        for j in range(len(logits)):
+            assert before[i] > before[j] or after[i] <= after[j]
+
+
+def test_nothing_is_changed_where_nothing_was_fitted() -> None:
+    assert IDENTITY.apply([0.2, 0.7]) == [0.2, 0.7]
+    assert IDENTITY.to_dict() == {"method": "none", "parameters": {}}
+
+
+def test_certainty_and_impossibility_stay_what_they_are_unless_a_guess_is_mixed_in() -> None:
+    assert Calibration(3.0).apply([1.0, 0.0]) == [1.0, 0.0]
+    assert Calibration(3.0, 0.1).apply([1.0, 0.0]) == pytest.approx([0.95, 0.05])
+
+
+@pytest.mark.parametrize("calibration", [IDENTITY, Calibration(1.7), Calibration(0.8, 0.03)])
+def test_it_is_read_as_it_was_written(calibration: Calibration) -> None:
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+
+
+def drawn(
+    temperature: float, pictures: int = 2000, guessed: float = 0.0
+) -> tuple[list[list[float]], list[int]]:
+    """Answers of a model whose logits are `temperature` times too large, and the truths, a share
+    of which are anything at all."""
+    chance = random.Random(7)
+    answers, truths = [], []
+    for _ in range(pictures):
+        logits = [chance.gauss(0, 2) for _ in range(5)]
+        weights = [1.0] * 5 if chance.random() < guessed else softmax(logits)
+        truths.append(chance.choices(range(5), weights)[0])
+        answers.append(softmax([temperature * logit for logit in logits]))
+    return answers, truths
+
+
+@pytest.mark.parametrize("guessed", [0.0, 0.1])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_distortion_that_was_put_in_is_found(temperature: float, guessed: float) -> None:
+    found = fit(*drawn(temperature, guessed=guessed))
+    assert found.temperature == pytest.approx(temperature, rel=0.15)
+    assert found.uniform == pytest.approx(guessed, abs=0.04)
+
+
+def test_no_map_near_it_makes_it_more_probable_that_right_answers_were_right() -> None:
+    answers, truths = drawn(2.0, 300, guessed=0.05)
+    best = fit(answers, truths)
+
+    def loss(calibration: Calibration) -> float:
+        total = (math.log(calibration.temperature) / 0.5) ** 2 / 2
+        for row, truth in zip(answers, truths, strict=True):
+            probability = max(calibration.apply(row))
+            total -= math.log(probability if row[truth] == max(row) else 1 - probability)
+        return total
+
+    around = [
+        Calibration(best.temperature * factor, max(0.0, best.uniform + step))
+        for factor in (0.9, 1.0, 1.1)
+        for step in (-0.02, 0.0, 0.02)
+    ]
+    assert loss(best) <= min(map(loss, around)) + 0.01
+
+
+def test_a_few_lucky_pictures_move_it_little_and_many_move_it_far() -> None:
+    answers, truths = drawn(3.0)
+    few, many = fit(answers[:50], truths[:50]), fit(answers, truths)
+    assert 1 < few.temperature < many.temperature
+
+
+def test_answers_that_are_all_right_do_not_become_certain() -> None:
+    found = fit([[0.6, 0.4]] * 60, [0] * 60)
+    assert found.temperature >= 0.2
+    assert found.apply([0.6, 0.4])[0] < 1
+
+
+def test_a_truth_called_impossible_is_only_improbable() -> None:
+    found = fit([[1.0, 0.0]] * 9 + [[0.0, 1.0]], [0] * 10)
+    assert found.apply([0.0, 1.0])[0] == pytest.approx(0.1, abs=0.02)
+
+
+def test_bins_tell_probability_and_accuracy() -> None:
+    answers = [(0.05, False), (0.95, True), (0.97, False), (1.0, True)]
+    first, last = reliability(answers, bins=10)
+    assert (first.low, first.high, first.count, first.accuracy) == (0.0, 0.1, 1, 0.0)
+    assert (last.low, last.high, last.count) == (0.9, 1.0, 3)
+    assert last.probability == pytest.approx(0.9733, abs=1e-4)
+    assert last.accuracy == pytest.approx(2 / 3)
+
+
+def test_the_expected_error_weighs_bins_by_their_answers() -> None:
+    answers = [(0.05, False)] + [(0.9, True)] * 3
+    assert expected_error(reliability(answers)) == pytest.approx((0.05 + 3 * 0.1) / 4)
+
+
+def test_honest_probabilities_err_by_the_noise_floor() -> None:
+    chance = random.Random(3)
+    errors, floors = [], []
+    for _ in range(200):
+        probabilities = [chance.uniform(0.3, 1) for _ in range(150)]
+        bins = reliability([(p, chance.random() < p) for p in probabilities])
+        errors.append(expected_error(bins))
+        floors.append(noise_floor(bins))
+    assert sum(errors) / 200 == pytest.approx(sum(floors) / 200, rel=0.05)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
+def test_every_class_is_cut_in_half(truths: list[int]) -> None:
+    digests = [f"{number * 7919 % 101:03}" for number in range(len(truths))]
+    chosen = halves(truths, digests)
+    for label in set(truths):
+        members = [fits for truth, fits in zip(truths, chosen, strict=True) if truth == label]
+        assert abs(2 * sum(members) - len(members)) <= 1
+    # The order in which pictures come does not matter.
+    back = halves(truths[::-1], digests[::-1])
+    assert back[::-1] == chosen

@@ -1,0 +1,216 @@
+"""What a measurement says of a model can be recomputed by hand."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droplens.calibration import Calibration
+from droplens.confidence import Z95_ONE_SIDED, wilson
+from droplens.evaluation import (
+    FEWEST_TO_FIT,
+    Answer,
+    Judged,
+    calibrated,
+    confident,
+    confident_from,
+    coverage,
+    evaluate,
+    latencies,
+)
+
+CLASSES = ("audi", "bmw", "fiat")
+JUDGED = st.lists(
+    st.builds(Judged, st.booleans(), st.sampled_from([0.1 * n for n in range(11)])),
+    min_size=1,
+    max_size=60,
+)
+
+
+def answer(record: int, truth: int, probabilities: list[float], seconds: float = 0.01) -> Answer:
+    return Answer(
+        record=record,
+        name=f"{CLASSES[truth]}/{record}.jpg",
+        sha256=f"{record:064x}",
+        truth=truth,
+        seconds=seconds,
+        probabilities=probabilities,
+    )
+
+
+def overconfident(pictures: int, seed: int = 1) -> list[Answer]:
+    """Answers that call themselves 99 % sure, and are right four times in five."""
+    chance = random.Random(seed)
+    answers = []
+    for record in range(pictures):
+        truth, said = record % 3, record % 3
+        if chance.random() > 0.8:
+            said = (truth + 1) % 3
+        sure = chance.uniform(0.985, 0.999)
+        row = [(1 - sure) / 2] * 3
+        row[said] = sure
+        answers.append(answer(record, truth, row))
+    return answers
+
+
+@pytest.fixture
+def evaluation() -> dict[str, Any]:
+    """Five answers: two Audis right, one taken for a BMW, a BMW right, a Fiat taken for an Audi."""
+    said = [(0, 0), (0, 0), (0, 1), (1, 1), (2, 0)]
+    answers = []
+    for record, (truth, best) in enumerate(said):
+        row = [0.1, 0.1, 0.1]
+        row[best] = 0.8
+        answers.append(answer(record, truth, row, seconds=record / 1000))
+    return evaluate(answers, CLASSES, 7, 0.95)
+
+
+def test_shares_come_with_their_intervals(evaluation: dict[str, Any]) -> None:
+    assert (evaluation["pictures"], evaluation["available"]) == (5, 7)
+    low, high = wilson(3, 5)
+    assert evaluation["accuracy"] == {"value": 0.6, "low": round(low, 6), "high": round(high, 6)}
+    assert evaluation["top5"]["value"] == 1.0
+
+
+def test_each_class_has_its_precision_recall_and_f1(evaluation: dict[str, Any]) -> None:
+    audi, bmw, fiat = evaluation["classes"]
+    assert (audi["name"], audi["pictures"], audi["answered"], audi["right"]) == ("audi", 3, 3, 2)
+    assert audi["precision"] == audi["recall"] == audi["f1"] == 0.666667
+    assert (bmw["precision"], bmw["recall"], bmw["f1"]) == (0.5, 1.0, 0.666667)
+    assert (fiat["precision"], fiat["recall"], fiat["f1"]) == (None, 0.0, 0.0)
+    assert evaluation["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3, abs=1e-6)
+
+
+def test_the_confusion_matrix_names_only_what_happened(evaluation: dict[str, Any]) -> None:
+    assert evaluation["confusion"] == [[0, 0, 2], [0, 1, 1], [1, 1, 1], [2, 0, 1]]
+
+
+def test_every_answer_is_told_with_its_picture(evaluation: dict[str, Any]) -> None:
+    last = evaluation["answers"][4]
+    assert (last["record"], last["name"], last["truth"]) == (4, "fiat/4.jpg", 2)
+    assert last["top"][0] == [0, 0.8]
+    assert (last["raw"], last["ms"], len(last["sha256"])) == (0.8, 4.0, 64)
+    assert [entry["half"] for entry in evaluation["answers"]].count("fit") == 3
+    json.dumps(evaluation)
+
+
+def test_a_class_without_validation_pictures_has_no_share(evaluation: dict[str, Any]) -> None:
+    found = evaluate([answer(0, 0, [0.8, 0.1, 0.1])], CLASSES, 1, 0.95)
+    assert [entry["f1"] for entry in found["classes"]] == [1.0, None, None]
+    assert found["macro_f1"] == 1.0
+    assert found["calibration"]["judged_on"] == 1
+
+
+def test_the_sixth_class_is_not_among_the_first_five() -> None:
+    row = [0.3, 0.2, 0.15, 0.13, 0.12, 0.1]
+    names = [f"class {n}" for n in range(6)]
+    answers = [
+        Answer(record=n, name="", sha256=str(n), truth=n, seconds=0, probabilities=row)
+        for n in (4, 5)
+    ]
+    assert evaluate(answers, names, 2, 0.95)["top5"]["value"] == 0.5
+
+
+def test_a_tie_is_judged_in_class_order_as_results_are() -> None:
+    tied = [answer(0, 0, [0.4, 0.4, 0.2]), answer(1, 1, [0.4, 0.4, 0.2])]
+    assert evaluate(tied, CLASSES, 2, 0.95)["accuracy"]["value"] == 0.5
+
+
+def test_latencies_are_in_milliseconds() -> None:
+    assert latencies([n / 1000 for n in range(5)]) == {"p50": 2.0, "p95": 3.8, "p99": 3.96}
+    assert latencies([0.012]) == {"p50": 12.0, "p95": 12.0, "p99": 12.0}
+
+
+# --- calibration
+
+
+def test_a_model_that_is_too_sure_of_itself_is_cooled_down() -> None:
+    found = evaluate(overconfident(400), CLASSES, 400, 0.95)["calibration"]
+    assert found["method"] == "temperature and uniform"
+    assert found["parameters"]["temperature"] > 1
+    assert (found["fitted_on"], found["judged_on"]) == (200, 200)
+    assert found["ece_before"] > 0.1
+    assert found["ece_after"] < 0.06
+    assert found["nll_after"] < found["nll_before"]
+    assert sum(entry["count"] for entry in found["bins_after"]) == 200
+
+
+def test_what_is_fitted_is_not_what_is_judged() -> None:
+    answers = overconfident(200)
+    to_fit = [number < 100 for number in range(200)]
+    first = calibrated(answers, to_fit)
+    others = overconfident(200, seed=2)[100:]
+    assert calibrated([*answers[:100], *others], to_fit).calibration == first.calibration
+
+
+def test_on_few_pictures_nothing_is_fitted() -> None:
+    few = overconfident(2 * FEWEST_TO_FIT - 2)
+    found = evaluate(few, CLASSES, len(few), 0.95)["calibration"]
+    assert (found["method"], found["parameters"], found["fitted_on"]) == ("none", {}, 0)
+    assert found["ece_after"] == found["ece_before"]
+
+
+def test_what_is_shown_is_calibrated() -> None:
+    answers = overconfident(400)
+    found = evaluate(answers, CLASSES, 400, 0.95)
+    calibration = Calibration.from_dict(found["calibration"])
+    for said, shown in zip(answers, found["answers"], strict=True):
+        best = max(said.probabilities)
+        assert shown["raw"] == round(best, 6)
+        assert shown["top"][0][1] == round(max(calibration.apply(said.probabilities)), 6) < best
+
+
+# --- from where answers are confident
+
+
+def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
+    right = [Judged(True, 0.9)] * 60 + [Judged(True, 0.8)] * 40
+    assert confident_from([*right, *[Judged(False, 0.7)] * 9], 0.95) == 0.8
+    assert confident_from([*right, Judged(False, 0.7)], 0.95) == 0.7
+
+
+@pytest.mark.parametrize(("pictures", "threshold"), [(51, None), (52, 0.9)])
+def test_on_too_few_pictures_no_answer_is_called_confident(
+    pictures: int, threshold: float | None
+) -> None:
+    assert confident_from([Judged(True, 0.9)] * pictures, 0.95) == threshold
+
+
+def test_a_lower_precision_is_reached_by_more_answers() -> None:
+    answers = [Judged(n % 10 > 0 or n < 60, 0.99 - n / 1000) for n in range(200)]
+    strict, lax = confident(answers, 0.95), confident(answers, 0.8)
+    assert strict["threshold"] > lax["threshold"]
+    assert strict["share"] < lax["share"] == 1.0
+    assert strict["low"] >= 0.95
+    assert strict["precision_measured"] > strict["low"]
+
+
+def test_where_the_surest_answers_are_wrong_none_is_confident() -> None:
+    found = confident([Judged(False, 0.99), Judged(True, 0.9)], 0.95)
+    assert (found["threshold"], found["share"], found["low"]) == (None, 0, None)
+
+
+def test_equal_probabilities_are_confident_together_or_not_at_all() -> None:
+    assert confident_from([Judged(True, 0.9), Judged(False, 0.9)], 0.95) is None
+
+
+@given(JUDGED)
+def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[Judged]) -> None:
+    def precise(threshold: float) -> bool:
+        above = [a.right for a in answers if a.probability >= threshold]
+        return wilson(sum(above), len(above), Z95_ONE_SIDED)[0] >= 0.6
+
+    good = [a.probability for a in answers if precise(a.probability)]
+    assert confident_from(answers, 0.6) == (min(good) if good else None)
+
+
+@given(JUDGED)
+def test_coverage_grows_to_all_answers(answers: list[Judged]) -> None:
+    steps = coverage(answers)
+    shares = [share for _, share, _ in steps]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert steps[-1][2] == pytest.approx(sum(a.right for a in answers) / len(answers), abs=1e-6)

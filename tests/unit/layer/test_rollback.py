@@ -1,0 +1,320 @@
+"""An earlier model comes back by one write, and whoever races it leaves every label true."""
+
+import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from droplens import hosting
+from droplens.cards import CachedCards, Cards
+from droplens.classification import Classification
+from droplens.errors import DroplensError, RetryLater, UserError
+from droplens.events import ObjectCreated, model_switched
+from droplens.rollback import complete, roll_back
+from droplens.routing import Router
+from droplens.runs import Run, RunKey, Runs, Status
+from droplens.settings import HostingSettings
+from droplens.switching import Switching
+from tests.unit.layer.account import BUCKET, Cloud
+from tests.unit.layer.fakes import refusal
+from tests.unit.layer.made import card, crash_in, go_live, jpeg, nobody
+
+FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
+SETTINGS = HostingSettings(
+    bucket=BUCKET,
+    runs_table="runs",
+    stack="droplens",
+    failure_topic="topic",
+    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    endpoint_mode="auto",
+    endpoint_instance_type="ml.m5.large",
+    endpoint_memory_mb=2048,
+    endpoint_max_concurrency=5,
+)
+
+
+def endpoint_of(run: RunKey) -> str:
+    return f"droplens-{run.classifier}-{run.run_id}"
+
+
+def was_promoted(cloud: Cloud, run: RunKey) -> None:
+    """What a promotion of the run leaves behind."""
+    runs = cloud.runs()
+    runs.open(run, {"version": run.run_id})
+    cloud.sagemaker.made["Endpoint"][endpoint_of(run)] = {}
+    runs.note(run, endpoint=endpoint_of(run), image="image:1", model_data=f"s3://{BUCKET}/m")
+    live = go_live(Cards(cloud.bucket), card(run.run_id))
+    runs.end(run, Status.LIVE, generation=live.generation)
+
+
+def switching(cloud: Cloud, keep_models: int = 0) -> Switching:
+    return Switching(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        sagemaker=cloud.sagemaker,
+        sqs=cloud.sqs,
+        queue=cloud.picture_queue,
+        keep_models=keep_models,
+    )
+
+
+def back(cloud: Cloud, run_id: str | None = None, keep_models: int = 0) -> Status:
+    """Roll back as the function does; what it asks for afterwards is done when this returns."""
+    asked: list[Any] = []
+    runs, cards = cloud.runs(), Cards(cloud.bucket)
+    try:
+        _, status = roll_back(
+            "cars", run_id, cards, runs, cloud.sagemaker, SETTINGS, "none", asked.append
+        )
+        return status
+    finally:
+        for event in asked:
+            switching(cloud, keep_models).follow_up(
+                model_switched(event), runs, lambda: True, nobody
+            )
+
+
+def known(cloud: Cloud, run: RunKey) -> Run:
+    found = cloud.runs().get(run)
+    assert found is not None
+    return found
+
+
+def live(cloud: Cloud) -> Any:
+    return Cards(cloud.bucket).live("cars")
+
+
+@pytest.fixture
+def promoted(cloud: Cloud) -> Cloud:
+    """An account where three models went live in turn, the endpoints of all still serving."""
+    for run in (FIRST, SECOND, THIRD):
+        was_promoted(cloud, run)
+    switching(cloud, keep_models=5).settle("cars", cloud.runs())
+    return cloud
+
+
+def test_a_model_whose_endpoint_serves_is_back_at_once(promoted: Cloud) -> None:
+    assert back(promoted, keep_models=5) is Status.LIVE
+    card_now = live(promoted)
+    assert (card_now.run_id, card_now.endpoint) == (SECOND.run_id, endpoint_of(SECOND))
+    assert (card_now.replaces, card_now.generation) == (THIRD.run_id, 4)
+    assert [known(promoted, run).status for run in (FIRST, SECOND, THIRD)] == [
+        Status.REPLACED,
+        Status.LIVE,
+        Status.REPLACED,
+    ]
+    assert promoted.sagemaker.endpoints == set(map(endpoint_of, (FIRST, SECOND, THIRD)))
+
+
+def test_it_goes_one_further_back_each_time_and_forward_by_name(promoted: Cloud) -> None:
+    for expected in (SECOND, FIRST):
+        assert back(promoted, keep_models=5) is Status.LIVE
+        assert live(promoted).run_id == expected.run_id
+    with pytest.raises(UserError, match="no earlier model"):
+        back(promoted)
+    assert back(promoted, THIRD.run_id, keep_models=5) is Status.LIVE
+    assert live(promoted).run_id == THIRD.run_id
+
+
+def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: Cloud) -> None:
+    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    assert promoted.sagemaker.endpoints == {endpoint_of(THIRD)}
+    assert back(promoted) is Status.RESTORING
+    assert live(promoted).run_id == THIRD.run_id
+    again = f"{endpoint_of(SECOND)}-r3"
+    assert promoted.sagemaker.endpoints == {endpoint_of(THIRD), again}
+    run = known(promoted, SECOND)
+    assert run.facts["endpoint"] == again
+    asked: list[Any] = []
+    assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", asked.append) is (
+        Status.LIVE
+    )
+    assert live(promoted).endpoint == again
+    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
+    assert promoted.sagemaker.endpoints == {again}
+    assert known(promoted, THIRD).status is Status.REPLACED
+
+
+def test_whoever_went_live_while_the_endpoint_was_made_stays(promoted: Cloud) -> None:
+    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    back(promoted)
+    newer = RunKey("cars", "20261124-120000-1a2b3c")
+    was_promoted(promoted, newer)
+    run = known(promoted, SECOND)
+    cards = Cards(promoted.bucket)
+    asked: list[Any] = []
+    assert complete(run, cards, promoted.runs(), "none", asked.append) is Status.REPLACED
+    assert live(promoted).run_id == newer.run_id
+    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
+    assert promoted.sagemaker.endpoints == {endpoint_of(newer)}
+
+
+def test_after_a_rollback_the_run_that_was_left_stays_away_but_a_newer_one_goes_live(
+    promoted: Cloud,
+) -> None:
+    back(promoted)
+    cards = Cards(promoted.bucket)
+    assert cards.make_live(card(THIRD.run_id)).run_id == SECOND.run_id
+    newer = card("20261124-120000-1a2b3c")
+    assert cards.make_live(newer).run_id == newer.run_id
+    assert cards.make_live(card(THIRD.run_id)).run_id == newer.run_id
+
+
+@pytest.mark.parametrize(
+    ("run_id", "why"),
+    [("20260101-000000-000000", "no run"), ("20261109-120000-1a2b3c", "was never live")],
+)
+def test_a_run_that_was_never_live_cannot_come_back(promoted: Cloud, run_id: str, why: str) -> None:
+    promoted.runs().open(RunKey("cars", "20261109-120000-1a2b3c"), {"version": "v"})
+    with pytest.raises(UserError, match=why):
+        back(promoted, run_id)
+
+
+def test_without_a_live_model_there_is_nothing_to_go_back_from(cloud: Cloud) -> None:
+    with pytest.raises(UserError, match="no live model"):
+        back(cloud)
+
+
+def test_the_live_model_is_where_one_is_already(promoted: Cloud) -> None:
+    assert back(promoted, THIRD.run_id) is Status.LIVE
+    assert live(promoted).generation == 3
+
+
+def test_an_account_without_room_leaves_everything_as_it_was(promoted: Cloud) -> None:
+    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    promoted.sagemaker.failing["CreateEndpoint"] = "ResourceLimitExceeded"
+    with pytest.raises(UserError, match="quota"):
+        back(promoted)
+    assert known(promoted, SECOND).status is Status.REPLACED
+    assert live(promoted).run_id == THIRD.run_id
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [
+        (Runs, "restore"),
+        (hosting, "create_endpoint"),
+        (Cards, "roll_back"),
+        (Runs, "restored"),
+    ],
+)
+def test_asked_again_it_goes_on_where_it_was_cut_off(
+    promoted: Cloud, where: Any, step: str, after: bool
+) -> None:
+    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    with crash_in(where, step, after=after):
+        for _ in range(2):
+            back(promoted)
+    for _ in range(2):
+        back(promoted, SECOND.run_id)
+    assert live(promoted).run_id == SECOND.run_id
+    assert known(promoted, SECOND).status is Status.LIVE
+    assert promoted.sagemaker.endpoints == {f"{endpoint_of(SECOND)}-r3"}
+
+
+# --- all at once
+
+# Two models that name the same two classes in opposite orders.
+ORDERS = {FIRST.run_id: ("blue", "red"), SECOND.run_id: ("red", "blue")}
+
+
+class Endpoints:
+    """Answers as the model behind each endpoint does, if the endpoint is there."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.asked: set[str] = set()
+
+    def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
+        name = request["EndpointName"]
+        if name not in self.cloud.sagemaker.endpoints:
+            raise refusal("ValidationError", "InvokeEndpoint", "Endpoint not found")
+        self.asked.add(name)
+        [order] = [order for run, order in ORDERS.items() if run in name]
+        share = {"red": 0.9, "blue": 0.1}
+        answer = json.dumps([share[label] for label in order]).encode()
+        return {"Body": BytesIO(answer)}
+
+
+def test_while_models_change_every_label_is_that_of_the_model_that_answered(
+    cloud: Cloud,
+) -> None:
+    """Two models whose class orders differ are switched to and fro, by rollbacks in both
+    directions and promotions, their endpoints removed and made again, while red pictures come."""
+    cards = Cards(cloud.bucket)
+    for run in (FIRST, SECOND):
+        was_promoted(cloud, run)
+        key = f"models/cars/{run.run_id}/card.json"
+        cloud.put(key, card(run.run_id, classes=ORDERS[run.run_id]).to_json())
+    cloud.put("models/cars/live.json", card(FIRST.run_id, classes=ORDERS[FIRST.run_id]).to_json())
+    cloud.runs().note(SECOND, status=Status.REPLACED.value)
+    endpoints, over = Endpoints(cloud), threading.Event()
+    troubles: list[BaseException] = []
+
+    def hammer(work: Any) -> None:
+        while not over.is_set():
+            try:
+                work()
+            except (DroplensError, ClientError) as trouble:
+                troubles.append(trouble)
+
+    choose = random.Random(11)
+
+    def roll() -> None:
+        back(cloud, choose.choice((FIRST, SECOND)).run_id)
+
+    def promote() -> None:
+        own = cards.of_run("cars", SECOND.run_id)
+        assert own is not None
+        cards.make_live(own)
+        switching(cloud).settle("cars", cloud.runs())
+
+    results: list[Any] = []
+
+    def classify(worker: int) -> None:
+        classification = Classification(
+            bucket=cloud.bucket,
+            cards=CachedCards(Cards(cloud.bucket), seconds=0.05),
+            router=Router(lambda _: True, lambda: "cars"),
+            runtime=endpoints,  # type: ignore[arg-type]
+        )
+        for number in range(60):
+            key = f"input/cars/{worker}-{number}.jpg"
+            etag = cloud.put(key, jpeg())["ETag"].strip('"')
+            dropped = ObjectCreated(BUCKET, key, etag, None, 1)
+            for _ in range(50):
+                try:
+                    results.append(classification.classify(dropped))
+                    break
+                except RetryLater as trouble:
+                    troubles.append(trouble)
+            else:
+                pytest.fail(f"{key} was never answered")
+
+    with ThreadPoolExecutor(6) as pool:
+        changing = [pool.submit(hammer, work) for work in (roll, roll, promote)]
+        answering = [pool.submit(classify, worker) for worker in range(3)]
+        for future in answering:
+            future.result()
+        over.set()
+        for future in changing:
+            future.result()
+
+    assert len(results) == 180
+    models = {event["model"]["run_id"] for event in results}
+    assert models == {FIRST.run_id, SECOND.run_id}
+    for key in cloud.keys("results/"):
+        result = cloud.json(key)
+        assert (result["prediction"]["label"], result["prediction"]["probability"]) == ("red", 0.9)
+        assert result["model"]["run_id"] in result["model"]["endpoint"]
+    # Whatever happened in between, the model that is live in the end serves.
+    for _ in range(3):
+        back(cloud, live(cloud).run_id)
+    assert live(cloud).endpoint in cloud.sagemaker.endpoints
+    assert all(isinstance(trouble, DroplensError) for trouble in troubles)
