@@ -177,12 +177,20 @@ def prepare(
     Raises PictureError as `decode` does.
     """
     with _open(data, limits) as picture, room(_weight(picture)):
-        if _is_prepared(picture, preprocessing) and _load(picture) == 1:
-            _check_not_cut(picture, data, None)
-            return data, PictureInfo("JPEG", *picture.size)
-        decoded, info = _decode(picture, data, preprocessing.shorter_side)
-        prepared = _crop(_resize(decoded, preprocessing.shorter_side), preprocessing.crop)
-        del decoded
+        try:
+            return _prepare(picture, data, preprocessing)
+        finally:
+            picture.close()  # its pixels are gone before the next one is let in
+
+
+def _prepare(
+    picture: Image.Image, data: bytes, preprocessing: Preprocessing
+) -> tuple[bytes, PictureInfo]:
+    if _is_prepared(picture, preprocessing) and _load(picture) == 1:
+        _check_not_cut(picture, data, None)
+        return data, PictureInfo("JPEG", *picture.size)
+    decoded, info = _decode(picture, data, preprocessing.shorter_side)
+    prepared = _crop(_resize(decoded, preprocessing.shorter_side), preprocessing.crop)
     jpeg = BytesIO()
     prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
     return jpeg.getvalue(), info
