@@ -73,7 +73,12 @@ def test_the_template_gives_nothing_that_nobody_reads(stack: Stack, name: str) -
     _, kind = FUNCTIONS[name]
     everywhere = {"BUCKET", "RUNS_TABLE", "STACK", "FAILURE_TOPIC", "POWERTOOLS_LOG_LEVEL"}
     read = {field.name.upper() for field in dataclasses.fields(kind)}
-    assert variables(stack, name).keys() <= read | everywhere
+    of_glibc = {"MALLOC_MMAP_THRESHOLD_"} if name == "ClassifyImage" else set()
+    assert variables(stack, name).keys() <= read | everywhere | of_glibc
+
+
+def test_large_pictures_give_their_memory_back(stack: Stack) -> None:
+    assert variables(stack, "ClassifyImage")["MALLOC_MMAP_THRESHOLD_"] == "1048576"
 
 
 def test_counting_a_dataset_leaves_time_to_submit_its_jobs(stack: Stack) -> None:

@@ -192,14 +192,25 @@ def prepare_with(
     resize: an RGB picture to (width, height) pixels, called only where that is a change.
     """
     with _open(data, limits) as picture, room(_weight(picture)):
-        if _is_prepared(picture, preprocessing) and _load(picture) == 1:
-            _check_not_cut(picture, data, None)
-            return data, PictureInfo("JPEG", *picture.size), picture
-        decoded, info = _decode(picture, data, preprocessing.shorter_side)
-        size = _resized(decoded.size, preprocessing.shorter_side)
-        resized = decoded if decoded.size == size else resize(decoded, size)
-        prepared = _crop(resized, preprocessing.crop)
-        del decoded, resized
+        try:
+            return _prepare(picture, data, preprocessing, resize)
+        finally:
+            picture.close()  # its pixels are gone before the next one is let in
+
+
+def _prepare(
+    picture: Image.Image,
+    data: bytes,
+    preprocessing: Preprocessing,
+    resize: Callable[[Image.Image, tuple[int, int]], Image.Image],
+) -> tuple[bytes, PictureInfo, Image.Image]:
+    if _is_prepared(picture, preprocessing) and _load(picture) == 1:
+        _check_not_cut(picture, data, None)
+        return data, PictureInfo("JPEG", *picture.size), picture.copy()
+    decoded, info = _decode(picture, data, preprocessing.shorter_side)
+    size = _resized(decoded.size, preprocessing.shorter_side)
+    resized = decoded if decoded.size == size else resize(decoded, size)
+    prepared = _crop(resized, preprocessing.crop)
     jpeg = BytesIO()
     prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
     return jpeg.getvalue(), info, prepared
