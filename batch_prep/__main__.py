@@ -66,6 +66,10 @@ def _packed_before(options: Options, destination: Folder) -> int:
     found = json.loads(destination.read(MANIFEST))
     if (found["classifier"], found["run_id"]) != (options.classifier, options.run_id):
         raise JobError(f"{options.destination} already holds a packed dataset.")
+    # It may have been cut off between the manifest and the end of its tidying.
+    count = found["shards"]
+    for number in range(count):
+        destination.remove(Shard(number, count).paths())
     _LOG.info("packed before, by an earlier attempt of this run")
     return 0
 

@@ -381,10 +381,15 @@ class Bucket:
 
     @contextmanager
     def _explained(self, deed: str, path: str) -> Iterator[None]:
-        """Turn the clients' errors into a sentence. A missing object stays FileNotFoundError."""
+        """Turn the clients' errors into a sentence. A missing object stays FileNotFoundError.
+
+        A failed upload of obstore's is a plain OSError.
+        """
         try:
             yield
-        except (ClientError, BotoCoreError, ObstoreError) as error:
+        except (FileNotFoundError, FileChanged):
+            raise
+        except (ClientError, BotoCoreError, ObstoreError, OSError) as error:
             cause = str(error).splitlines()[0]
             raise StorageTrouble(f"Could not {deed} {self.url}{path}: {cause}") from error
 

@@ -16,8 +16,11 @@ from batch_prep import storage
 from tests.integration.faulty_s3 import FaultyS3, Request, Trouble, nothing
 from tests.integration.packing_support import Files, good, job, jpeg, manifest, put, zipped
 
-RECORDS = ("train/train.rec", "train/train.idx", "train/train.lst")
-RECORDS += tuple(path.replace("train", "validation") for path in RECORDS)
+RECORDS = [
+    f"{channel}/{channel}.{kind}"
+    for channel in ("train", "validation")
+    for kind in ("rec", "idx", "lst")
+]
 
 
 @pytest.fixture
