@@ -104,8 +104,8 @@ def _keep(file: File, outcome: tuple[Prepared, str] | Refused, stage: Staging) -
     prepared, sha256 = outcome
     piece, offset = stage.add(prepared.jpeg)
     length = len(prepared.jpeg)
-    outcome = replace(prepared, jpeg=b"")
-    return Staged(file.name, file.parts, sha256, file.size, outcome, piece, offset, length)
+    small = replace(prepared, jpeg=b"")
+    return Staged(file.name, file.parts, sha256, file.size, small, piece, offset, length)
 
 
 def _side_by_side(

@@ -11,6 +11,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -202,8 +203,10 @@ def _borders(
     is only trained on.
     """
     order = np.argsort(classes, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(classes[order]) != 0]) if len(order) else []
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+    if not len(order):
+        return
+    borders = [0, *(np.flatnonzero(np.diff(classes[order])) + 1), len(order)]
+    for start, end in pairwise(borders):
         members = draws[order[start:end]]
         count = min(max(1, round(len(members) * validation)), len(members) - 1)
         if count:

@@ -348,9 +348,9 @@ class Bucket:
         key = self._prefix + path
         with self._explained("write", path):
             upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
-            whole = {"Bucket": self._bucket, "Key": key, "UploadId": upload["UploadId"]}
+            whole: Any = {"Bucket": self._bucket, "Key": key, "UploadId": upload["UploadId"]}
             try:
-                parts = [
+                parts: Any = [
                     {"PartNumber": number, "ETag": self._upload(part, whole, number)}
                     for number, part in enumerate(parts_of(spans, smallest), start=1)
                 ]

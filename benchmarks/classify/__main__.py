@@ -26,7 +26,7 @@ from benchmarks.classify.table import markdown, put_into
 from droplens.routing import Router
 from droplens.runs import RunKey
 from droplens.storage import Bucket
-from droplens.sweep import sweep
+from droplens.sweep import Progress, Sweep
 
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "classify.json"
@@ -152,14 +152,15 @@ def sweeping(cloud: Cloud, count: int) -> dict[str, Any]:
     with cloud.nobody_listening():
         drop(cloud, ((f"input/{classifier}/{number:05}.jpg", b"-") for number in range(count)))
         started = time.monotonic()
-        found = sweep(
-            Bucket(cloud.client("s3"), cloud.bucket),
-            classifier,
-            Router(lambda _: True, lambda: None),
-            False,
-            cloud.client("sqs"),
-            cloud.outputs["PictureQueueUrl"],
+        sweep = Sweep(
+            bucket=Bucket(cloud.client("s3"), cloud.bucket),
+            classifier=classifier,
+            router=Router(lambda _: True, lambda: None),
+            is_default=False,
+            sqs=cloud.client("sqs"),
+            queue=cloud.outputs["PictureQueueUrl"],
         )
+        found = sweep.run(Progress(), lambda: True).found
         seconds = time.monotonic() - started
     if found != count:
         raise RuntimeError(f"the sweep found {found} of {count} waiting pictures")

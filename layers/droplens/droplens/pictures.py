@@ -193,7 +193,8 @@ def prepare_with(
     """
     with _open(data, limits) as picture, room(_weight(picture)):
         try:
-            return _prepare(picture, data, preprocessing, resize)
+            jpeg, info, pixels = _prepare(picture, data, preprocessing, resize)
+            return jpeg, info, pixels.copy() if pixels is picture else pixels
         finally:
             picture.close()  # its pixels are gone before the next one is let in
 
@@ -206,7 +207,7 @@ def _prepare(
 ) -> tuple[bytes, PictureInfo, Image.Image]:
     if _is_prepared(picture, preprocessing) and _load(picture) == 1:
         _check_not_cut(picture, data, None)
-        return data, PictureInfo("JPEG", *picture.size), picture.copy()
+        return data, PictureInfo("JPEG", *picture.size), picture
     decoded, info = _decode(picture, data, preprocessing.shorter_side)
     size = _resized(decoded.size, preprocessing.shorter_side)
     resized = decoded if decoded.size == size else resize(decoded, size)

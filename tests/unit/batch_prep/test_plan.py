@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ def held_out(done: Plan) -> set[str]:
     st.integers(0, 3),
 )
 def test_every_class_gives_its_share(counts: list[int], share: float, seed: int) -> None:
-    entries = [one for place, count in enumerate(counts) for one in files(str(place), count)]
+    entries = [one for n, count in enumerate(counts) for one in files(str(n), count)]
     done = planned(entries, validation=share, seed=seed)
     assert [one.id for one in done.pictures] == list(range(sum(counts)))
     for label, count in enumerate(counts):
@@ -59,11 +60,11 @@ def test_every_class_gives_its_share(counts: list[int], share: float, seed: int)
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=4), st.integers(1, 9), st.randoms())
-def test_shards_in_any_number_plan_the_same(counts: list[int], shards: int, order: object) -> None:
-    entries = [one for place, count in enumerate(counts) for one in files(str(place), count)]
+def test_shards_in_any_number_plan_the_same(counts: list[int], shards: int, order: Random) -> None:
+    entries = [one for n, count in enumerate(counts) for one in files(str(n), count)]
     entries.append(Refused("1/x.txt", ("1", "x.txt"), "file.not_a_picture", "?"))
     whole = planned(entries)
-    order.shuffle(entries)  # type: ignore[attr-defined]
+    order.shuffle(entries)
     parts = [planned(entries, shard=number, shards=shards) for number in range(shards)]
     assert list(itertools.chain.from_iterable(part.pictures for part in parts)) == whole.pictures
     assert list(itertools.chain.from_iterable(part.skipped for part in parts)) == whole.skipped

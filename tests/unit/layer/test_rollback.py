@@ -16,6 +16,7 @@ from droplens.classification import Classification
 from droplens.errors import DroplensError, RetryLater, UserError
 from droplens.events import ObjectCreated, model_switched
 from droplens.rollback import complete, roll_back
+from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
@@ -282,7 +283,10 @@ def test_while_models_change_every_label_is_that_of_the_model_that_answered(
             bucket=cloud.bucket,
             cards=CachedCards(Cards(cloud.bucket), seconds=0.05),
             router=Router(lambda _: True, lambda: "cars"),
+            is_stranded=lambda _: False,
             runtime=endpoints,  # type: ignore[arg-type]
+            decoding=Room(10**8),
+            asking=Room(10),
         )
         for number in range(60):
             key = f"input/cars/{worker}-{number}.jpg"
