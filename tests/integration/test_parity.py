@@ -4,7 +4,6 @@ For each picture: the record that batch_prep packs, the body that classify_image
 becomes of both in front of the network, for both trainers.
 """
 
-import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +16,15 @@ from moto import mock_aws
 from numpy.typing import NDArray
 from PIL import Image
 
+from batch_prep.pieces import PackedPicture, Shard
+from batch_prep.storage import Span, folder
 from droplens import pictures
 from droplens.cards import CachedCards, Cards
 from droplens.classification import Classification
 from droplens.events import ObjectCreated
 from droplens.pictures import Preprocessing
 from droplens.promotion import sender_preprocessing
-from droplens.recordio import read_records
+from droplens.recordio import parse_record
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.storage import Bucket
@@ -98,19 +99,19 @@ def files() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def records(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What batch_prep packs of them."""
-    folder: Path = tmp_path_factory.mktemp("parity")
+    """What batch_prep packs of them, before pictures that look alike are kept apart."""
+    root: Path = tmp_path_factory.mktemp("parity")
     classes = ("odd", "even")
     named = {f"{classes[n % 2]}/{name}": data for n, (name, data) in enumerate(files.items())}
-    put(folder / "in", named)
-    assert job(folder / "in", folder / "out", "--shorter-side", str(SHORTER_SIDE)) == 0
-    assert json.loads((folder / "out/dataset.json").read_text())["counts"]["skipped"] == 0
+    one_shard = ("--step", "pack", "--shards", "1", "--shard", "0")
+    put(root / "in", named)
+    assert job(root / "in", root / "out", "--shorter-side", str(SHORTER_SIDE), *one_shard) == 0
+    shard, out = Shard(0, 1), folder(str(root / "out"))
     packed = {}
-    for channel in ("train", "validation"):
-        names = (folder / f"out/{channel}/{channel}.lst").read_text().splitlines()
-        with (folder / f"out/{channel}/{channel}.rec").open("rb") as rec:
-            for line, record in zip(names, read_records(rec), strict=True):
-                packed[line.split("\t")[2].partition("/")[2]] = record.payload
+    for row in shard.report(out):
+        assert isinstance(row, PackedPicture), row
+        framed = out.read_span(Span(shard.path(f"{row.channel}.rec"), row.start, row.end))
+        packed[row.name.partition("/")[2]] = parse_record(framed).payload
     return packed
 
 

@@ -50,7 +50,7 @@ def held_out(done: Plan) -> set[str]:
     st.integers(0, 3),
 )
 def test_every_class_gives_its_share(counts: list[int], share: float, seed: int) -> None:
-    entries = [one for n, count in enumerate(counts) for one in files(str(n), count)]
+    entries: list[Entry] = [one for n, count in enumerate(counts) for one in files(str(n), count)]
     done = planned(entries, validation=share, seed=seed)
     assert [one.id for one in done.pictures] == list(range(sum(counts)))
     for label, count in enumerate(counts):
@@ -61,7 +61,7 @@ def test_every_class_gives_its_share(counts: list[int], share: float, seed: int)
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=4), st.integers(1, 9), st.randoms())
 def test_shards_in_any_number_plan_the_same(counts: list[int], shards: int, order: Random) -> None:
-    entries = [one for n, count in enumerate(counts) for one in files(str(n), count)]
+    entries: list[Entry] = [one for n, count in enumerate(counts) for one in files(str(n), count)]
     entries.append(Refused("1/x.txt", ("1", "x.txt"), "file.not_a_picture", "?"))
     whole = planned(entries)
     order.shuffle(entries)
@@ -104,7 +104,13 @@ def test_classes_are_numbered_by_their_sorted_names() -> None:
 def test_one_folder_around_the_class_folders_is_looked_through() -> None:
     refused = Refused("cars/b/z.jpg", ("cars", "b", "z.jpg"), "image.too_large", "?")
     beside = Refused("cars/x.txt", ("cars", "x.txt"), "file.not_a_picture", "?")
-    wrapped = [FolderSeen(("cars",)), file("cars/a/x.jpg"), file("cars/b/y.jpg"), refused, beside]
+    wrapped: list[Entry] = [
+        FolderSeen(("cars",)),
+        file("cars/a/x.jpg"),
+        file("cars/b/y.jpg"),
+        refused,
+        beside,
+    ]
     done = planned(wrapped)
     assert done.classes == ["a", "b"]
     assert done.skipped == [("b", refused)]
