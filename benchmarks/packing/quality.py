@@ -1,5 +1,6 @@
 """How close packed pictures are to an ideal resize of their originals."""
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def _psnr(original: Path, jpeg: bytes) -> float:
         got = np.asarray(picture.convert("RGB"), np.float64)
     with Image.open(original) as picture:
         wanted = _ideal(ImageOps.exif_transpose(picture).convert("RGB"), got.shape[1], got.shape[0])
-    return float(10 * np.log10(255**2 / np.mean((got - wanted) ** 2)))
+    error = float(np.mean((got - wanted) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def _ideal(picture: Image.Image, width: int, height: int) -> NDArray[np.float64]:
