@@ -30,7 +30,7 @@ def drawing(label: str, seed: int, size: tuple[int, int] = (360, 300)) -> bytes:
         raise ValueError(f"nobody knows how to draw {label}")
     # Else two of the same step would be copies of one another, whatever their colours.
     for _ in range(8):
-        x, y, radius = (choose.randrange(size) for size in (across, down, 45))
+        x, y, radius = (choose.randrange(end) for end in (across, down, min(size) // 7))
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
     stored = io.BytesIO()
     picture.save(stored, "JPEG", quality=90)
