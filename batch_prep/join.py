@@ -7,6 +7,8 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import chain
 
 import numpy as np
@@ -86,20 +88,28 @@ def _names(destination: Folder, shards: Iterable[Shard], dataset: Dataset) -> di
 def _write_channels(
     destination: Folder, shards: Sequence[Shard], dataset: Dataset
 ) -> Iterator[tuple[str, Written]]:
+    paths = {channel: f"{channel}/{channel}" for channel in CHANNELS}
+    with ThreadPoolExecutor(len(CHANNELS)) as pool, ExitStack() as files:
+        joined = []
+        for channel, path in paths.items():
+            rows = dataset.rows[dataset.in_channel(channel)]
+            spans = [
+                Span(shards[shard].path(f"{channel}.rec"), start, end)
+                for shard, start, end in _runs(rows)
+            ]
+            joined.append(pool.submit(destination.join, f"{path}.rec", spans))
+            yield f"{path}.rec", Written(sum(span.length for span in spans), None)
+        lists = {
+            channel: files.enter_context(ChannelLists(destination, path))
+            for channel, path in paths.items()
+        }
+        for row, picture in enumerate(_pictures(destination, shards)):
+            if dataset.kept[row]:
+                lists[picture.channel].add(picture)
+        for one in joined:
+            one.result()
     for channel in CHANNELS:
-        path = f"{channel}/{channel}"
-        rows = dataset.rows[dataset.in_channel(channel)]
-        spans = [
-            Span(shards[shard].path(f"{channel}.rec"), start, end)
-            for shard, start, end in _runs(rows)
-        ]
-        destination.join(f"{path}.rec", spans)
-        yield f"{path}.rec", Written(sum(span.length for span in spans), None)
-        with ChannelLists(destination, path) as lists:
-            for row, picture in enumerate(_pictures(destination, shards)):
-                if dataset.kept[row] and picture.channel == channel:
-                    lists.add(picture)
-        yield from lists.written()
+        yield from lists[channel].written()
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:

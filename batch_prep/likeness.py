@@ -25,6 +25,8 @@ _DIFFERING = 14
 # Where thousands agree, each is compared with its next neighbours in the order of all 64 signs.
 _NEIGHBOURS = 32
 _AT_ONCE = 1 << 18
+# Their likenesses to the sample stay within a core's own cache.
+_REACHED_AT_ONCE = 128
 
 
 def near_groups(fingerprints: np.ndarray) -> list[list[int]]:
@@ -73,11 +75,10 @@ def _reach(rows: np.ndarray) -> np.ndarray:
     # A row that is in the sample finds itself there.
     place = min(_COPIES_IN_SAMPLE + 1, size - 1)
     reach = np.empty(len(rows), np.float32)
-    step = max(1, (_AT_ONCE << 6) // size)
-    for start in range(0, len(rows), step):
-        distances = 1 - _unit(rows[start : start + step]) @ sample.T
-        similar = np.partition(distances, place, axis=1)[:, place]
-        reach[start : start + step] = similar / _APART
+    for start in range(0, len(rows), _REACHED_AT_ONCE):
+        likeness = _unit(rows[start : start + _REACHED_AT_ONCE]) @ sample.T
+        likeness.partition(size - 1 - place, axis=1)
+        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, size - 1 - place]) / _APART
     return reach.clip(_SAME, _NEAR)
 
 

@@ -3,12 +3,13 @@
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -31,6 +32,10 @@ _READ_AHEAD_BYTES = 8 * 1024 * 1024
 # An upload's parts: 10,000 of them, which S3 allows, hold 80 GB.
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
+# S3 takes about a minute to copy the largest part.
+_COPIES_AT_ONCE = 8
+# What S3 removes by one request, at most.
+_REMOVED_AT_ONCE = 1000
 # What S3 takes: no part but the last is smaller, none is larger, and there are no more of them.
 _SMALLEST_PART = 5 * 1024 * 1024
 _LARGEST_COPY = 5 * 1024**3
@@ -241,6 +246,10 @@ class Bucket:
         self._prefix = prefix
         self.url = f"s3://{bucket}/{prefix}"
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Another process connects anew."""
+        return type(self), (self._bucket, self._prefix)
+
     @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session()
@@ -350,16 +359,15 @@ class Bucket:
             upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
             whole: Any = {"Bucket": self._bucket, "Key": key, "UploadId": upload["UploadId"]}
             try:
-                parts: Any = [
-                    {"PartNumber": number, "ETag": self._upload(part, whole, number)}
-                    for number, part in enumerate(parts_of(spans, smallest), start=1)
-                ]
+                with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+                    numbered = enumerate(parts_of(spans, smallest), start=1)
+                    parts: Any = list(pool.map(lambda one: self._upload(whole, *one), numbered))
                 self._client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
             except BaseException:
                 self._client.abort_multipart_upload(**whole)
                 raise
 
-    def _upload(self, part: Sequence[Span], whole: Any, number: int) -> str:
+    def _upload(self, whole: Any, number: int, part: Sequence[Span]) -> dict[str, Any]:
         """Upload one part: a copy of its only span, or the short ones of several."""
         if len(part) == 1:
             (span,) = part
@@ -369,15 +377,24 @@ class Bucket:
                 CopySource={"Bucket": self._bucket, "Key": self._prefix + span.path},
                 CopySourceRange=f"bytes={span.start}-{span.end - 1}",
             )
-            return copied["CopyPartResult"]["ETag"]
+            return {"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]}
         body = b"".join(map(self.read_span, part))
-        return self._client.upload_part(**whole, PartNumber=number, Body=body)["ETag"]
+        sent = self._client.upload_part(**whole, PartNumber=number, Body=body)
+        return {"PartNumber": number, "ETag": sent["ETag"]}
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove objects."""
-        for path in paths:
-            with self._explained("remove", path):
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
+        keys = [self._prefix + path for path in paths]
+        for start in range(0, len(keys), _REMOVED_AT_ONCE):
+            part: Any = [{"Key": key} for key in keys[start : start + _REMOVED_AT_ONCE]]
+            with self._explained("remove", keys[start].removeprefix(self._prefix)):
+                removed = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": part, "Quiet": True}
+                )
+            for error in removed.get("Errors", []):
+                raise StorageTrouble(
+                    f"s3://{self._bucket}/{error['Key']} could not be removed: {error['Message']}"
+                )
 
     @contextmanager
     def _explained(self, deed: str, path: str) -> Iterator[None]:
