@@ -6,6 +6,7 @@ Class folders, an archive of them, pictures with a list that labels them, or Sta
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from batch_prep import stanford_cars
 from batch_prep.archives import ArchiveLimits, open_archive
@@ -118,25 +119,20 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
 def _file(place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int) -> File | Refused:
     name = readable(listed.path)
     return refusal(name, parts, listed.size, max_bytes) or File(
-        name, parts, _reader(place, listed), listed.size, listed.version
+        name, parts, partial(_read, place, listed), listed.size, listed.version
     )
 
 
-def _reader(place: Folder, listed: Listed) -> Callable[[], bytes]:
-    def read() -> bytes:
-        try:
-            return place.read(listed.path, listed.version)
-        except FileNotFoundError:
-            raise Unreadable("file.gone", "removed while the dataset was being packed") from None
-        except FileChanged:
-            raise Unreadable(
-                "file.changed", "replaced while the dataset was being packed"
-            ) from None
-        except OSError as error:
-            raise Unreadable("file.unreadable", str(error.strerror)) from error
-        except ValueError:
-            raise Unreadable(
-                "file.path", "its key has an empty part, a '.' or a control character"
-            ) from None
-
-    return read
+def _read(place: Folder, listed: Listed) -> bytes:
+    try:
+        return place.read(listed.path, listed.version)
+    except FileNotFoundError:
+        raise Unreadable("file.gone", "removed while the dataset was being packed") from None
+    except FileChanged:
+        raise Unreadable("file.changed", "replaced while the dataset was being packed") from None
+    except OSError as error:
+        raise Unreadable("file.unreadable", str(error.strerror)) from error
+    except ValueError:
+        raise Unreadable(
+            "file.path", "its key has an empty part, a '.' or a control character"
+        ) from None

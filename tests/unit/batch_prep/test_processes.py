@@ -1,0 +1,81 @@
+"""Work spread over processes: in order, and nothing that goes wrong in one is lost."""
+
+import copy
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import active_children
+
+import pytest
+
+from batch_prep.errors import JobError, StorageTrouble
+from batch_prep.processes import spread
+from batch_prep.storage import Bucket
+
+
+def squares(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    for number in numbers:
+        time.sleep(0.002 * (number % 3))
+        yield number * number, os.getpid()
+
+
+def troubled(numbers: Sequence[int]) -> Iterator[int]:
+    for number in numbers:
+        if number == 7:
+            raise StorageTrouble("s3://pictures/7.jpg could not be read.")
+        yield number
+
+
+def faulty(numbers: Sequence[int]) -> Iterator[float]:
+    for number in numbers:
+        yield 1 / (number - 3)
+
+
+def killed(numbers: Sequence[int]) -> Iterator[int]:
+    for number in numbers:
+        if number == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield number
+
+
+def endless(numbers: Sequence[int]) -> Iterator[int]:
+    yield numbers[0]
+    while True:
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_results_come_in_the_order_of_the_items(processes: int) -> None:
+    found = list(spread(squares, range(20), processes))
+    assert [square for square, _ in found] == [number * number for number in range(20)]
+    assert len({pid for _, pid in found} | {os.getpid()}) == processes + 1
+
+
+def test_what_goes_wrong_is_raised_here_after_what_went_well() -> None:
+    results = spread(troubled, range(20), 2)
+    assert [next(results) for _ in range(7)] == list(range(7))
+    with pytest.raises(StorageTrouble, match=r"^s3://pictures/7.jpg could not be read.$"):
+        next(results)
+
+
+def test_a_fault_of_ours_is_told_as_one() -> None:
+    with pytest.raises(JobError, match="Packing failed unexpectedly: ZeroDivisionError"):
+        list(spread(faulty, range(20), 2))
+
+
+def test_a_process_that_is_gone_is_told_of() -> None:
+    with pytest.raises(JobError, match=r"ended early \(exit code -9\); it may have run out"):
+        list(spread(killed, range(20), 2))
+
+
+def test_who_stops_asking_leaves_nobody_behind() -> None:
+    results = spread(endless, range(4), 2)
+    assert [next(results), next(results)] == [0, 1]
+    results.close()  # type: ignore[attr-defined]
+    assert not active_children()
+
+
+def test_a_bucket_is_opened_anew_in_another_process() -> None:
+    again = copy.copy(Bucket("pictures", "datasets/cars/"))
+    assert again.url == "s3://pictures/datasets/cars/"
