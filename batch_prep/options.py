@@ -116,7 +116,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--max-bad", type=float, default=0.2, help="share (%(default)s)")
     parser.add_argument("--runs-table", help="DynamoDB table to report the progress to")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="decoders at work (%(default)s)"
+        "--workers", type=int, default=_cores(), help="decoders at work (%(default)s)"
     )
     given = parser.parse_args(arguments)
     try:
@@ -143,3 +143,10 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def _shards(text: str) -> int | None:
     return None if text == AS_NEEDED else int(text)
+
+
+def _cores() -> int:
+    """Those that this process may run on; where the system cannot say, the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

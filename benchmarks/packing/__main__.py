@@ -2,7 +2,8 @@
 
 The way people do it (boto3, im2rec.py from MXNet's wheel, boto3) and batch_prep, from and to one
 S3 server on this machine, through a relay that adds the same latency to both; then im2rec.py and
-batch_prep on local files. Prints a table and writes benchmarks/results/packing.json.
+batch_prep on local files. Where the machine has enough cores, the packers have two to themselves,
+as if S3 were elsewhere. Prints a table and writes benchmarks/results/packing.json.
 
     python -m benchmarks.packing --scale 1,20    memory only: the corpus once and 20 times
     python -m benchmarks.packing --quote         write the last results into README.md and docs/
@@ -50,6 +51,15 @@ SOURCE = "datasets/cars/"
 FAST = "droplens fast"
 OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow")
 THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
+# Where there are not as many for the server, all are shared.
+PACKERS_CORES = 2
+PINNED = hasattr(os, "sched_setaffinity")  # not where the system has no such call
+ALL_CORES = sorted(os.sched_getaffinity(0)) if PINNED else list(range(os.cpu_count() or 1))
+PACKERS, SERVERS = (
+    (ALL_CORES[:PACKERS_CORES], ALL_CORES[PACKERS_CORES:])
+    if PINNED and len(ALL_CORES) >= 2 * PACKERS_CORES
+    else (ALL_CORES, ALL_CORES)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class Bench:
     def _im2rec(self, bucket: str, source: str, destination: str, folder: Path) -> Cost:
         script = str(ROOT / "benchmarks" / "packing" / "notebook.py")
         command = [str(IM2REC_PYTHON), script, bucket, source, destination, str(folder)]
-        return self._run([*command, str(os.cpu_count())], folder)
+        return self._run([*command, str(len(PACKERS))], folder)
 
     def _run(self, command: list[str], folder: Path) -> Cost:
         cost = run(command, self._environment, folder / "log", ROOT)
@@ -127,6 +137,7 @@ class Bench:
 @contextmanager
 def bench(pictures: Corpus, latency_ms: float) -> Iterator[Bench]:
     """A server that holds the pictures, behind its relay; all of it is gone afterwards."""
+    _start_on(SERVERS)
     with TemporaryDirectory(dir=WORK, prefix="run-") as temporary:
         server_folder, runs = Path(temporary, "server"), Path(temporary, "runs")
         server_folder.mkdir()
@@ -135,7 +146,14 @@ def bench(pictures: Corpus, latency_ms: float) -> Iterator[Bench]:
             _relay(server.rpartition(":")[2], latency_ms) as endpoint,
         ):
             _upload(pictures, server)
+            _start_on(PACKERS)
             yield Bench(pictures, runs, endpoint)
+
+
+def _start_on(cores: list[int]) -> None:
+    """Whatever is started from here on has these cores."""
+    if PINNED:
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager
@@ -202,7 +220,12 @@ def _results(
     }
     results: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": len(PACKERS),
+            "cores_of_s3": 0 if PACKERS == SERVERS else len(SERVERS),
+            "system": platform.platform(),
+        },
         "versions": _versions(),
         "corpus": {"said": pictures.said, "pictures": pictures.count, "bytes": pictures.bytes},
         "latency_ms": latency_ms,
@@ -302,7 +325,8 @@ def table(results: dict[str, Any]) -> str:
     setting = (
         f"{corpus['pictures']:,} pictures of {corpus['bytes'] / corpus['pictures'] / 1e3:.0f} kB"
     )
-    setting += f" ({corpus['said']}), {results['machine']['cores']} cores, S3 on the same machine"
+    setting += f" ({corpus['said']}), {results['machine']['cores']} cores, S3 on "
+    setting += "cores of its own" if results["machine"]["cores_of_s3"] else "the same cores"
     setting += f" with {results['latency_ms']:g} ms of latency added"
     if "im2rec" in versions:
         setting += f", MXNet {versions['im2rec']['mxnet']}"
@@ -371,9 +395,7 @@ def main() -> None:
         return
     pictures = corpus.make(WORK, photographs)
     print(f"{pictures.count} pictures, {pictures.bytes / 1e6:.0f} MB: {pictures.said}")
-    print(
-        f"{os.cpu_count()} cores of {_cpu()}; {given.latency:g} ms latency added to S3, both ways"
-    )
+    print(f"{len(PACKERS)} cores of {_cpu()}; {given.latency:g} ms latency added to S3, both ways")
     if not IM2REC_PYTHON.is_file():
         print("im2rec.py is left out: MXNet 1.9.1 needs Python 3.11 (make bench-packing PYTHON=…)")
     results = compare(pictures, given.latency, given.repeats)
