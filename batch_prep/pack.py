@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -93,7 +93,7 @@ class Packer:
         one = replace(self, workers=1, sharing=self.workers)
         return spread(one._of_files, files, self.workers)
 
-    def _of_files(self, files: Sequence[File]) -> Iterator[Outcome]:
+    def _of_files(self, files: Sequence[File]) -> Generator[Outcome, None, None]:
         for _, outcome in self._side_by_side(files, self._begin, lambda file: file.size):
             yield outcome
 

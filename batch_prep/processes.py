@@ -1,10 +1,11 @@
 """Work spread over processes, each with an interpreter and its lock of its own."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from batch_prep.errors import JobError
@@ -17,17 +18,20 @@ _CONTEXT = get_context("spawn")
 
 
 def spread(
-    work: Callable[[Sequence[Item]], Iterator[Result]], items: Sequence[Item], processes: int
-) -> Iterator[Result]:
-    """`work` of every item, in the order of the items, by so many processes.
+    work: Callable[[Sequence[Item]], Generator[Result, None, None]],
+    items: Sequence[Item],
+    processes: int,
+) -> Generator[Result, None, None]:
+    """`work` of every item, in the order of the items, by so many processes, this one among them.
 
-    work: is pickled, and gives the result of each of the items that it is called with. A process
-    that is ahead of the others waits once its pipe is full. What `work` raises is raised here;
-    JobError where a process is gone.
+    work: is pickled, and gives the result of each of the items that it is called with, working
+    ahead by itself. A process that is ahead of the others waits once its pipe is full. What `work`
+    raises is raised here; JobError where a process is gone.
     """
     with ExitStack() as stack:
-        crew = []
-        for number in range(processes):
+        own = work(items[::processes])
+        crew = [own]
+        for number in range(1, processes):
             receiver, sender = _CONTEXT.Pipe(duplex=False)
             stack.enter_context(receiver)
             process = _CONTEXT.Process(
@@ -37,23 +41,30 @@ def spread(
                 process.start()
             stack.callback(process.join)
             stack.callback(process.terminate)
-            crew.append((receiver, process))
+            crew.append(_received(receiver, process))
+        stack.enter_context(closing(own))
         for place in range(len(items)):
-            receiver, process = crew[place % processes]
-            try:
-                result = receiver.recv()
-            except EOFError:
-                process.join()
-                raise JobError(
-                    f"A process that prepares pictures ended early (exit code {process.exitcode}); "
-                    "it may have run out of memory."
-                ) from None
-            if isinstance(result, Exception):
-                raise result
-            yield result
+            yield next(crew[place % processes])
 
 
-def _work(sender: Connection, work: Callable[[Sequence[Any]], Iterator[Any]], items: Any) -> None:
+def _received(receiver: Connection, process: SpawnProcess) -> Generator[Any, None, None]:
+    while True:
+        try:
+            result = receiver.recv()
+        except EOFError:
+            process.join()
+            raise JobError(
+                f"A process that prepares pictures ended early (exit code {process.exitcode}); "
+                "it may have run out of memory."
+            ) from None
+        if isinstance(result, Exception):
+            raise result
+        yield result
+
+
+def _work(
+    sender: Connection, work: Callable[[Sequence[Any]], Generator[Any, None, None]], items: Any
+) -> None:
     # Ctrl-C reaches the whole group: the job itself ends, and this process with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
