@@ -81,7 +81,7 @@ def s3_object(prefix: str) -> str:
     return f"arn:aws:s3:::{BUCKET}/{prefix}cars/a"
 
 
-def sagemaker(kind: str, name: str = "droplens-cars-20261122-120000-1a2b3c") -> str:
+def sagemaker(kind: str, name: str = "droplens--cars-20261122-120000-1a2b3c") -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
@@ -332,7 +332,7 @@ def test_who_may_notify_enqueue_submit_and_invoke(
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_function_approves_a_model_itself(stack: Stack, role: str) -> None:
-    arn = sagemaker("model-package", "droplens-cars/1")
+    arn = sagemaker("model-package", "droplens--cars/1")
     assert not stack.allows(role, "sagemaker:UpdateModelPackage", arn)
 
 

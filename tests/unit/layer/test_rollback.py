@@ -40,7 +40,7 @@ SETTINGS = HostingSettings(
 
 
 def endpoint_of(run: RunKey) -> str:
-    return f"droplens-{run.classifier}-{run.run_id}"
+    return f"droplens--{run.classifier}-{run.run_id}"
 
 
 def was_promoted(cloud: Cloud, run: RunKey) -> None:
