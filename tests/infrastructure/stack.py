@@ -1,9 +1,16 @@
 """The template as it would be deployed: values filled in, rules and policies that can be asked."""
 
+import functools
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from tools.expand_template import expand
 
 REGION, ACCOUNT, STACK = "us-east-1", "123456789012", "droplens"
 BUCKET = "droplens-bucket-8k3mwq2ra1xz"  # that of the recorded events
@@ -169,15 +176,20 @@ class Stack:
         """Whether the role may do it, as IAM decides: a condition needs its key in `context`."""
         decision = False
         for statement in self.statements(role):
-            if (
-                any(fnmatchcase(action.lower(), one.lower()) for one in listed(statement["Action"]))
-                and any(fnmatchcase(resource, one) for one in listed(statement["Resource"]))
-                and conditions_hold(statement.get("Condition", {}), context)
-            ):
+            if applies(statement, action, resource, context):
                 if statement["Effect"] == "Deny":
                     return False
                 decision = True
         return decision
+
+
+@functools.cache
+def expanded_in(region: str, repo_root: Path) -> Stack:
+    """template.yaml as SAM expands it in this region: SAM's own ARNs are those of its partition."""
+    template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", region)
+        return Stack(expand(template), region=region)
 
 
 def listed(value: Any) -> list[Any]:
@@ -185,14 +197,24 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def applies(statement: dict[str, Any], action: str, resource: str, context: dict[str, str]) -> bool:
+    """Whether a policy's statement is about this call."""
+    return (
+        any(fnmatchcase(action.lower(), one.lower()) for one in listed(statement["Action"]))
+        and any(fnmatchcase(resource, one) for one in listed(statement["Resource"]))
+        and conditions_hold(statement.get("Condition", {}), context)
+    )
+
+
 def conditions_hold(conditions: dict[str, Any], context: dict[str, str]) -> bool:
     """Whether the context, with "_" for ":" in its keys, meets every condition."""
     for operator, wanted in conditions.items():
-        if operator not in ("StringEquals", "StringLike"):
+        if operator not in ("StringEquals", "StringLike", "Bool"):
             raise NotImplementedError(operator)
         for key, patterns in wanted.items():
             found = context.get(key.replace(":", "_"))
-            if found is None or not any(fnmatchcase(found, one) for one in listed(patterns)):
+            like = fnmatchcase if operator == "StringLike" else str.__eq__
+            if found is None or not any(like(found, one) for one in listed(patterns)):
                 return False
     return True
 

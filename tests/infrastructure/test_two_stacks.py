@@ -55,14 +55,21 @@ def test_no_name_given_by_the_template_is_the_other_s(stack: Stack, other: Stack
 
 
 def test_no_other_stack_s_name_makes_two_names_equal(stack: Stack) -> None:
-    """A function `dataset` would be called as `prepare-dataset` is in a stack without "-prepare"."""
+    """As they would, were there a function `dataset` beside `prepare-dataset`."""
     for names in given_names(stack).values():
         ends = [name.partition(stack.name)[2] for name in names]
         assert not [(one, two) for one, two in permutations(ends, 2) if one.endswith(two)]
 
 
 # Names that a property refers to, or that stand for something else than the resource.
-NOT_ITS_OWN = {"AttributeName", "EventSourceName", "MetricName", "ServiceName", "UserName"}
+NOT_ITS_OWN = {
+    "AttributeName",
+    "EventSourceName",
+    "MetricName",
+    "PolicyName",
+    "ServiceName",
+    "UserName",
+}
 
 
 def test_there_is_no_other_property_that_names_a_resource(stack: Stack) -> None:
