@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.translator.arn_generator import ArnGenerator
 from samtranslator.yaml_helper import yaml_parse
 
 from tools.expand_template import expand
@@ -188,7 +189,8 @@ def expanded_in(region: str, repo_root: Path) -> Stack:
     """template.yaml as SAM expands it in this region: SAM's own ARNs are those of its partition."""
     template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_DEFAULT_REGION", region)
+        # As CloudFormation runs it in the region; it asks the environment but once.
+        patch.setattr(ArnGenerator, "BOTO_SESSION_REGION_NAME", region)
         return Stack(expand(template), region=region)
 
 

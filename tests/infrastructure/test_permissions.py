@@ -1,5 +1,6 @@
 """Who may do what: least privilege, by calls that are allowed and calls that are not."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,18 @@ def test_all_resources_are_named_only_where_aws_knows_no_narrower_one(stack: Sta
         for action in listed(statement["Action"])
     }
     assert found == STAR
+
+
+def test_every_star_says_why_beside_it(repo_root: Path) -> None:
+    """A comment right above the statement, which is where its reader looks."""
+    lines = (repo_root / "template.yaml").read_text("utf-8").splitlines()
+    stars = [
+        number for number, line in enumerate(lines) if re.search(r"""Resource: ["']\*""", line)
+    ]
+    assert len(stars) == len(STAR)
+    for star in stars:
+        start = next(at for at in range(star, 0, -1) if lines[at].lstrip().startswith("- "))
+        assert lines[start - 1].lstrip().startswith("# "), f"template.yaml:{star + 1}"
 
 
 @pytest.mark.parametrize("role", ROLES)
