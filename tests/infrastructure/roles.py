@@ -281,10 +281,13 @@ WITH_KEY: list[Call] = table(
         for service in SERVICES_OF_THE_KEY
     )
 )
-SAGEMAKER_WITH_KEY: list[Call] = table(
-    calls("kms:Encrypt", "${KmsKeyArn}"),
-    calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="true"),
-)
+# Of these, some do more with it.
+LEND_KEY = calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="true")
+MORE_WITH_KEY: dict[str, list[Call]] = {
+    "SageMakerRole": table(calls("kms:Encrypt", "${KmsKeyArn}"), LEND_KEY),
+    "DeployEndpointRole": LEND_KEY,
+    "RollbackRole": LEND_KEY,
+}
 NOBODY_MAY_WITH_KEY: list[Call] = table(
     calls("kms:Decrypt GenerateDataKey CreateGrant", "${KmsKeyArn}"),
     calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="false"),
@@ -306,9 +309,7 @@ def mine(role: str, with_key: bool) -> list[Call]:
     """The role's whole table. With a key, whoever has a row of one of its services uses it."""
     rows = list(MAY.get(role, []))
     if with_key and any(call.action.partition(":")[0] in SERVICES_OF_THE_KEY for call in rows):
-        rows += WITH_KEY
-    if with_key and role == "SageMakerRole":
-        rows += SAGEMAKER_WITH_KEY
+        rows += [*WITH_KEY, *MORE_WITH_KEY.get(role, [])]
     return rows
 
 

@@ -1,5 +1,9 @@
 """What is stored is encrypted, by the user's key where there is one, and travels by TLS alone."""
 
+import json
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,13 +67,25 @@ def test_who_asks_for_instances_is_told_the_key(stack: Stack, keyed: Stack, func
 
 def test_only_those_use_the_key_who_touch_what_it_encrypts(stack: Stack, keyed: Stack) -> None:
     assert not stack.of_type("AWS::IAM::Policy")
-    [policy] = keyed.of_type("AWS::IAM::Policy").values()
+    policy = keyed.properties("UseKey")
     touching = [
         role
         for role, rows in MAY.items()
         if any(call.action.partition(":")[0] in SERVICES_OF_THE_KEY for call in rows)
     ]
     assert sorted(policy["Roles"]) == sorted(map(keyed.ref, touching))
+
+
+def test_the_key_s_policy_in_the_docs_lets_every_log_group_use_it(
+    keyed: Stack, repo_root: Path
+) -> None:
+    text = (repo_root / "docs/security.md").read_text("utf-8").replace("STACK", keyed.name)
+    [block] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    statements = {statement["Sid"]: statement for statement in json.loads(block)}
+    pattern = statements["Logs"]["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
+    for group in keyed.of_type("AWS::Logs::LogGroup").values():
+        arn = f"arn:aws:logs:REGION:ACCOUNT:log-group:{group['LogGroupName']}"
+        assert fnmatchcase(arn, pattern)
 
 
 @pytest.mark.parametrize(
