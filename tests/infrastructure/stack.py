@@ -96,6 +96,12 @@ class Stack:
                 return self.attribute(*argument)
             if function == "Fn::Sub":
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
+            if function == "Fn::Join":
+                between, parts = argument
+                return str(between).join(map(str, self.resolve(parts)))
+            if function == "Fn::Split":
+                between, text = argument
+                return str(self.resolve(text)).split(between)
             if function == "Fn::If":
                 condition, then, otherwise = argument
                 return self.resolve(then if self.holds(condition) else otherwise)

@@ -36,6 +36,25 @@ def test_the_other_s_events_wake_nobody(
     assert some
 
 
+@pytest.mark.parametrize(
+    ("name", "deployed"),
+    [
+        ("droplens", True),
+        ("droplens-dev", True),
+        ("a-b-c", True),
+        ("droplens--dev", False),
+        ("droplens---dev", False),
+        ("droplens-", False),
+        ("droplens--", False),
+    ],
+)
+def test_a_stack_that_could_be_taken_for_another_cannot_be_deployed(
+    stack: Stack, name: str, deployed: bool
+) -> None:
+    never = Stack(stack.template, name=name).of_type("AWS::CloudFormation::WaitCondition")
+    assert list(never) == ([] if deployed else ["StackNameMustHoldSingleHyphensOnly"])
+
+
 def given_names(stack: Stack) -> dict[str, set[str]]:
     """The names that the template itself gives, by the type of what is called so."""
     found: dict[str, set[str]] = {}
