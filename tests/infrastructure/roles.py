@@ -205,7 +205,10 @@ MAY: dict[str, list[Call]] = {
         LIST,
         calls("dynamodb:Query", "${Runs.Arn}"),
         calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
-        calls("sqs:ChangeMessageVisibility", "${PictureQueue.Arn}"),
+        calls(
+            "sqs:ReceiveMessage DeleteMessage GetQueueAttributes ChangeMessageVisibility",
+            "${PictureQueue.Arn}",
+        ),
         calls(
             "events:PutEvents",
             f"arn:${{AWS::Partition}}:events:{AT}:event-bus/default",
@@ -264,7 +267,7 @@ NOBODY_MAY: list[Call] = table(
         events_source="aws.s3",
     ),
     calls("sqs:SendMessage", "${PictureDlq.Arn}"),
-    calls("sqs:ChangeMessageVisibility", "${PictureDlq.Arn}", "${EventDlq.Arn}"),
+    calls("sqs:ReceiveMessage DeleteMessage", "${PictureDlq.Arn}", "${EventDlq.Arn}"),
     calls("lambda:InvokeFunction", "${Rollback.Arn}", "${ClassifyImage.Arn}"),
 )
 

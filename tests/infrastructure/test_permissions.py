@@ -22,7 +22,6 @@ ROLES = sorted(MAY)
 MANAGED = {
     "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole",
     "arn:aws:iam::aws:policy/AWSXrayWriteOnlyAccess",
-    "arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole",
 }
 # Every S3 call that makes an object, or makes one come back or change its owner's mind.
 WRITES = (
@@ -188,13 +187,8 @@ def test_every_star_says_why_beside_it(repo_root: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_managed_policies_are_the_three_for_logs_traces_and_the_queue(
-    stack: Stack, role: str
-) -> None:
-    managed = set(stack.properties(role).get("ManagedPolicyArns", []))
-    assert managed <= MANAGED
-    queue = "arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole"
-    assert (queue in managed) == (role == "ClassifyImageRole")
+def test_managed_policies_are_those_for_logs_and_traces(stack: Stack, role: str) -> None:
+    assert set(stack.properties(role).get("ManagedPolicyArns", [])) <= MANAGED
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -238,6 +232,7 @@ def test_old_versions_and_broken_uploads_do_not_pile_up(bucket: dict[str, Any]) 
     assert "Prefix" not in everywhere
     assert "NoncurrentVersionExpiration" in everywhere
     assert "AbortIncompleteMultipartUpload" in everywhere
+    assert everywhere["ExpiredObjectDeleteMarker"] is True
     assert packing["Prefix"] == layout.PACKED
     assert packing["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
     for rule in (everywhere, packing):
