@@ -1,11 +1,9 @@
 """The whole journey with each function and job under its own role, and nobody turned away."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samtranslator.yaml_helper import yaml_parse
 
 from tests.e2e.conftest import Cloud
 from tests.e2e.drawn import drawing
@@ -54,35 +52,3 @@ def test_the_functions_are_those_of_the_stack(cloud: Cloud) -> None:
     names = {one["FunctionName"] for one in found}
     assert names == {f"droplens-{name}" for name in FUNCTIONS}
     assert len({one["Role"] for one in found}) == len(names)
-
-
-def test_a_stack_s_name_that_could_be_taken_for_another_s_is_refused(
-    cloud: Cloud, repo_root: Path
-) -> None:
-    written = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
-    guard = ("StackNameMustHoldSingleHyphensOnly", "NeverSignalled")
-    template = {
-        "Conditions": {"NameIsAmbiguous": written["Conditions"]["NameIsAmbiguous"]},
-        "Resources": {
-            "Topic": {"Type": "AWS::SNS::Topic"},
-            **{name: written["Resources"][name] for name in guard},
-        },
-    }
-    cloudformation = cloud.client("cloudformation")
-
-    def end_of(name: str) -> str:
-        cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
-
-        def ended() -> str | None:
-            [found] = cloudformation.describe_stacks(StackName=name)["Stacks"]
-            return None if found["StackStatus"].endswith("IN_PROGRESS") else found["StackStatus"]
-
-        return str(cloud.eventually(ended, f"the stack {name}"))
-
-    assert end_of("droplens-other") == "CREATE_COMPLETE"
-    assert end_of("droplens--other") == "ROLLBACK_COMPLETE"
-    told = cloudformation.describe_stack_events(StackName="droplens--other")["StackEvents"]
-    failed = {it["LogicalResourceId"] for it in told if it["ResourceStatus"] == "CREATE_FAILED"}
-    assert guard[0] in failed
-    for name in ("droplens-other", "droplens--other"):
-        cloudformation.delete_stack(StackName=name)

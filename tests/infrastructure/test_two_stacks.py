@@ -51,8 +51,11 @@ def test_the_other_s_events_wake_nobody(
 def test_a_stack_that_could_be_taken_for_another_cannot_be_deployed(
     stack: Stack, name: str, deployed: bool
 ) -> None:
-    never = Stack(stack.template, name=name).of_type("AWS::CloudFormation::WaitCondition")
-    assert list(never) == ([] if deployed else ["StackNameMustHoldSingleHyphensOnly"])
+    queue = Stack(stack.template, name=name).properties("JobQueue")["JobQueueName"]
+    # https://docs.aws.amazon.com/batch/latest/APIReference/API_CreateJobQueue.html
+    assert bool(re.fullmatch(r"[A-Za-z0-9][\w-]{0,127}", queue, re.ASCII)) == deployed
+    if deployed:
+        assert queue == f"{name}-packing"
 
 
 def given_names(stack: Stack) -> dict[str, set[str]]:
