@@ -23,6 +23,8 @@ from tools.contract import RESULT, hold_to
 
 CLASSES = ("checks", "rings", "stripes")
 ENDS = {"live", "failed", "refused", "superseded", "replaced"}
+# The local cloud encrypts nothing, and asks no key whether it is there.
+KEY = "arn:aws:kms:us-east-1:000000000000:key/1a2b3c4d-0000-4000-8000-123456789abc"
 PATIENCE = 240  # seconds; these machines are noisy
 
 
@@ -206,10 +208,12 @@ def cloud(clouds: Callable[..., Cloud]) -> Cloud:
 def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
     """A local cloud that delivers every event up to three times, late, and in any order.
 
-    Datasets of more than 30 pictures are packed in shards there.
+    Datasets of more than 30 pictures are packed in shards there, and it has a key of the user's.
     """
     return clouds(
-        DROPLENS_DELIVERY="rough", DROPLENS_AUTH="true", PARAMETERS="PicturesPerPackingJob=30"
+        DROPLENS_DELIVERY="rough",
+        DROPLENS_AUTH="true",
+        PARAMETERS=f"PicturesPerPackingJob=30 KmsKeyArn={KEY}",
     )
 
 

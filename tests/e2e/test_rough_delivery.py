@@ -14,7 +14,7 @@ def packing_jobs(cloud: Cloud, classifier: str) -> list[dict[str, Any]]:
     """The classifier's Batch jobs, without the children of arrays."""
     found: list[dict[str, Any]] = cloud.client("batch").list_jobs(
         jobQueue=cloud.outputs["JobQueueArn"],
-        filters=[{"name": "JOB_NAME", "values": [f"droplens-{classifier}-*"]}],
+        filters=[{"name": "JOB_NAME", "values": [f"droplens--{classifier}-*"]}],
     )["jobSummaryList"]
     return found
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.infrastructure.stack import REGION, Stack
-from tools.expand_template import expand
+from tests.infrastructure.stack import REGION, Stack, expanded_in
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +19,7 @@ def written(repo_root: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def stack(repo_root: Path) -> Stack:
     """What CloudFormation would be given."""
-    template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_DEFAULT_REGION", REGION)
-        return Stack(expand(template))
+    return expanded_in(REGION, repo_root)
 
 
 @pytest.fixture

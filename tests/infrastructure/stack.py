@@ -1,53 +1,83 @@
 """The template as it would be deployed: values filled in, rules and policies that can be asked."""
 
+import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
+
+import pytest
+from samtranslator.translator.arn_generator import ArnGenerator
+from samtranslator.yaml_helper import yaml_parse
+
+from tools.expand_template import expand
 
 REGION, ACCOUNT, STACK = "us-east-1", "123456789012", "droplens"
 BUCKET = "droplens-bucket-8k3mwq2ra1xz"  # that of the recorded events
-PSEUDO = {
-    "AWS::Region": REGION,
-    "AWS::AccountId": ACCOUNT,
-    "AWS::StackName": STACK,
-    "AWS::Partition": "aws",
-    "AWS::URLSuffix": "amazonaws.com",
-}
 # What Ref gives, where it is not a name.
 ARN_BY_REF = {
-    "AWS::Batch::JobQueue": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{STACK}-packing",
-    "AWS::Batch::JobDefinition": (
-        f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/{STACK}-batch-prep:1"
-    ),
-    "AWS::SNS::Topic": f"arn:aws:sns:{REGION}:{ACCOUNT}:{{name}}",
-    "AWS::SQS::Queue": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{{name}}",
+    "AWS::Batch::JobQueue": "arn:{partition}:batch:{region}:{account}:job-queue/{name}",
+    "AWS::Batch::JobDefinition": "arn:{partition}:batch:{region}:{account}:job-definition/{name}:1",
+    "AWS::SNS::Topic": "arn:{partition}:sns:{region}:{account}:{name}",
+    "AWS::SQS::Queue": "https://sqs.{region}.{suffix}/{account}/{name}",
 }
 ARN = {
-    "AWS::S3::Bucket": f"arn:aws:s3:::{BUCKET}",
-    "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{name}}",
-    "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{{name}}",
-    "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
-    "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{name}}",
-    "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}:*",
-    "AWS::ECR::Repository": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{{name}}",
-    "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{name}}",
+    "AWS::S3::Bucket": "arn:{partition}:s3:::{name}",
+    "AWS::SQS::Queue": "arn:{partition}:sqs:{region}:{account}:{name}",
+    "AWS::DynamoDB::Table": "arn:{partition}:dynamodb:{region}:{account}:table/{name}",
+    "AWS::IAM::Role": "arn:{partition}:iam::{account}:role/{name}",
+    "AWS::Lambda::Function": "arn:{partition}:lambda:{region}:{account}:function:{name}",
+    "AWS::Logs::LogGroup": "arn:{partition}:logs:{region}:{account}:log-group:{name}:*",
+    "AWS::ECR::Repository": "arn:{partition}:ecr:{region}:{account}:repository/{name}",
+    "AWS::Events::Rule": "arn:{partition}:events:{region}:{account}:rule/{name}",
 }
+# The property that names a resource; one without it is named by CloudFormation, uniquely.
+OWN_NAME = (
+    "FunctionName",
+    "LogGroupName",
+    "RepositoryName",
+    "JobQueueName",
+    "JobDefinitionName",
+    "LayerName",
+    "DashboardName",
+    "Name",
+)
+NO_VALUE = object()
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A CloudFormation template, deployed with the defaults of its parameters."""
+    """A CloudFormation template, deployed with the defaults of its parameters but for some."""
 
     template: dict[str, Any]
+    name: str = STACK
+    region: str = REGION
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pseudo(self) -> dict[str, str]:
+        """What CloudFormation calls pseudo parameters."""
+        china, government = self.region.startswith("cn-"), self.region.startswith("us-gov-")
+        return {
+            "AWS::Region": self.region,
+            "AWS::AccountId": ACCOUNT,
+            "AWS::StackName": self.name,
+            "AWS::Partition": "aws-cn" if china else "aws-us-gov" if government else "aws",
+            "AWS::URLSuffix": "amazonaws.com.cn" if china else "amazonaws.com",
+        }
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """The filled-in properties of every resource of this type, by logical id."""
         return {
             name: self.properties(name)
             for name, resource in self.template["Resources"].items()
-            if resource["Type"] == kind
+            if resource["Type"] == kind and self.holds_for(resource)
         }
+
+    def holds_for(self, resource: dict[str, Any]) -> bool:
+        """Whether the resource is made at all."""
+        return "Condition" not in resource or self.holds(resource["Condition"])
 
     def properties(self, name: str) -> dict[str, Any]:
         return dict(self.resolve(self.template["Resources"][name].get("Properties", {})))
@@ -55,7 +85,7 @@ class Stack:
     def resolve(self, value: Any) -> Any:
         """`value` with its intrinsic functions worked out."""
         if isinstance(value, list):
-            return [self.resolve(entry) for entry in value]
+            return [one for one in map(self.resolve, value) if one is not NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -66,56 +96,108 @@ class Stack:
                 return self.attribute(*argument)
             if function == "Fn::Sub":
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
-        return {key: self.resolve(entry) for key, entry in value.items()}
+            if function == "Fn::Join":
+                between, parts = argument
+                return str(between).join(map(str, self.resolve(parts)))
+            if function == "Fn::Split":
+                between, text = argument
+                return str(self.resolve(text)).split(between)
+            if function == "Fn::If":
+                condition, then, otherwise = argument
+                return self.resolve(then if self.holds(condition) else otherwise)
+        found = {key: self.resolve(entry) for key, entry in value.items()}
+        return {key: entry for key, entry in found.items() if entry is not NO_VALUE}
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a condition of the template, by name or written out, is met."""
+        if isinstance(condition, str):
+            return self.holds(self.template["Conditions"][condition])
+        [(function, argument)] = condition.items()
+        if function == "Fn::Not":
+            return not self.holds(*argument)
+        if function == "Fn::And":
+            return all(map(self.holds, argument))
+        if function == "Fn::Or":
+            return any(map(self.holds, argument))
+        if function == "Fn::Equals":
+            one, other = self.resolve(argument)
+            return str(one) == str(other)
+        if function == "Condition":
+            return self.holds(argument)
+        raise NotImplementedError(function)
 
     def named(self, name: str) -> str:
         resource, dot, attribute = name.partition(".")
         return self.attribute(resource, attribute) if dot else str(self.ref(name))
 
     def ref(self, name: str) -> Any:
-        if name in PSEUDO:
-            return PSEUDO[name]
+        if name == "AWS::NoValue":
+            return NO_VALUE
+        if name in self.pseudo:
+            return self.pseudo[name]
         if name in self.template["Parameters"]:
-            return self.template["Parameters"][name]["Default"]
+            return self.parameters.get(name, self.template["Parameters"][name]["Default"])
         kind = self.template["Resources"][name]["Type"]
-        return ARN_BY_REF.get(kind, "{name}").format(name=self.physical_name(name))
+        return self.filled(ARN_BY_REF.get(kind, "{name}"), name)
 
     def attribute(self, name: str, attribute: str) -> str:
         kind = self.template["Resources"][name]["Type"]
         if attribute != "Arn":
             return f"{name}.{attribute}"
-        return ARN[kind].format(name=self.physical_name(name))
+        return self.filled(ARN[kind], name)
+
+    def filled(self, pattern: str, name: str) -> str:
+        pseudo = self.pseudo
+        return pattern.format(
+            partition=pseudo["AWS::Partition"],
+            region=self.region,
+            account=ACCOUNT,
+            suffix=pseudo["AWS::URLSuffix"],
+            name=self.physical_name(name),
+        )
 
     def physical_name(self, name: str) -> str:
         resource = self.template["Resources"][name]
         if resource["Type"] == "AWS::S3::Bucket":
-            return BUCKET
-        own = ("FunctionName", "LogGroupName", "RepositoryName")
-        given = [resource.get("Properties", {}).get(key) for key in own]
-        return next((str(self.resolve(one)) for one in given if one), f"{STACK}-{name}")
+            return BUCKET.replace(STACK, self.name)
+        given = [resource.get("Properties", {}).get(key) for key in OWN_NAME]
+        return next((str(self.resolve(one)) for one in given if one), f"{self.name}-{name}")
 
     def statements(self, role: str) -> list[dict[str, Any]]:
         """What the role's own policies say; managed ones are not looked into."""
         properties = self.properties(role)
+        policies = [
+            *properties.get("Policies", []),
+            *(
+                policy
+                for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
+                for policy in self.of_type(kind).values()
+                if self.ref(role) in policy.get("Roles", [])
+            ),
+        ]
         return [
-            statement
-            for policy in properties.get("Policies", [])
-            for statement in policy["PolicyDocument"]["Statement"]
+            statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]
         ]
 
     def allows(self, role: str, action: str, resource: str, **context: str) -> bool:
         """Whether the role may do it, as IAM decides: a condition needs its key in `context`."""
         decision = False
         for statement in self.statements(role):
-            if (
-                any(fnmatchcase(action.lower(), one.lower()) for one in listed(statement["Action"]))
-                and any(fnmatchcase(resource, one) for one in listed(statement["Resource"]))
-                and conditions_hold(statement.get("Condition", {}), context)
-            ):
+            if applies(statement, action, resource, context):
                 if statement["Effect"] == "Deny":
                     return False
                 decision = True
         return decision
+
+
+@functools.cache
+def expanded_in(region: str, repo_root: Path) -> Stack:
+    """template.yaml as SAM expands it in this region: SAM's own ARNs are those of its partition."""
+    template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
+    with pytest.MonkeyPatch.context() as patch:
+        # As CloudFormation runs it in the region; it asks the environment but once.
+        patch.setattr(ArnGenerator, "BOTO_SESSION_REGION_NAME", region)
+        return Stack(expand(template), region=region)
 
 
 def listed(value: Any) -> list[Any]:
@@ -123,14 +205,24 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def applies(statement: dict[str, Any], action: str, resource: str, context: dict[str, str]) -> bool:
+    """Whether a policy's statement is about this call."""
+    return (
+        any(fnmatchcase(action.lower(), one.lower()) for one in listed(statement["Action"]))
+        and any(fnmatchcase(resource, one) for one in listed(statement["Resource"]))
+        and conditions_hold(statement.get("Condition", {}), context)
+    )
+
+
 def conditions_hold(conditions: dict[str, Any], context: dict[str, str]) -> bool:
     """Whether the context, with "_" for ":" in its keys, meets every condition."""
     for operator, wanted in conditions.items():
-        if operator not in ("StringEquals", "StringLike"):
+        if operator not in ("StringEquals", "StringLike", "Bool"):
             raise NotImplementedError(operator)
         for key, patterns in wanted.items():
             found = context.get(key.replace(":", "_"))
-            if found is None or not any(fnmatchcase(found, one) for one in listed(patterns)):
+            like = fnmatchcase if operator == "StringLike" else str.__eq__
+            if found is None or not any(like(found, one) for one in listed(patterns)):
                 return False
     return True
 

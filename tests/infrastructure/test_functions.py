@@ -278,7 +278,7 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
         UpdateExpression="SET batch_job_id = :id",
         ExpressionAttributeValues={":id": events["batch-succeeded"]["detail"]["jobId"]},
     )
-    name = f"droplens-cars-{run.run_id}"
+    name = f"droplens--cars-{run.run_id}"
     packed = of_run(events["batch-succeeded"], run.run_id)
     assert [answer["training_job"] for answer in told_twice("StartTraining", packed)] == [
         name,
@@ -340,7 +340,7 @@ def test_a_person_has_an_earlier_model_back(
     runs = deployed.runs()
     for run in (older, newer):
         runs.open(run, {"version": "v"})
-        endpoint = f"droplens-cars-{run.run_id}"
+        endpoint = f"droplens--cars-{run.run_id}"
         runs.note(run, endpoint=endpoint, image="image:1", model_data=f"s3://{BUCKET}/model")
         runs.end(run, Status.LIVE)
         go_live(app.CARDS, card(run.run_id))

@@ -34,6 +34,8 @@ PARAMETERS = {
     "ConfidentPrecision": 0.95,
     "KeepModels": 0,
     "Reclassify": "none",
+    "KmsKeyArn": "",
+    "PermissionsBoundary": "",
     "LogRetentionDays": 30,
     "PythonRuntime": "python3.13",
     "ImageTag": "latest",

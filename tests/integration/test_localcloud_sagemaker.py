@@ -411,7 +411,7 @@ def test_a_hosting_request_that_sagemaker_would_refuse_is_refused(
 
 def registered(sagemaker: SageMaker, token: str, **changes: Any) -> str:
     request = {
-        "ModelPackageGroupName": "droplens-cars",
+        "ModelPackageGroupName": "droplens--cars",
         "ModelPackageDescription": f"Run {token}, 91.4% right: (é)",
         "ModelApprovalStatus": "PendingManualApproval",
         "InferenceSpecification": {
@@ -427,13 +427,13 @@ def registered(sagemaker: SageMaker, token: str, **changes: Any) -> str:
 
 def test_a_registered_model_waits_for_a_decision_which_is_announced(sagemaker: SageMaker) -> None:
     api = sagemaker.api
-    api.create_model_package_group(ModelPackageGroupName="droplens-cars")
+    api.create_model_package_group(ModelPackageGroupName="droplens--cars")
     with pytest.raises(ClientError, match="already exists"):
-        api.create_model_package_group(ModelPackageGroupName="droplens-cars")
+        api.create_model_package_group(ModelPackageGroupName="droplens--cars")
     first, again, second = (registered(sagemaker, token) for token in ("run-1", "run-1", "run-2"))
     assert first == again
-    assert first.endswith(":model-package/droplens-cars/1")
-    assert second.endswith(":model-package/droplens-cars/2")
+    assert first.endswith(":model-package/droplens--cars/1")
+    assert second.endswith(":model-package/droplens--cars/2")
     found = api.describe_model_package(ModelPackageName=first)
     assert found["ModelApprovalStatus"] == "PendingManualApproval"
     assert found["CustomerMetadataProperties"] == {"droplens:run": "run-1"}
@@ -446,7 +446,7 @@ def test_a_registered_model_waits_for_a_decision_which_is_announced(sagemaker: S
         "too many vans",
     )
     [rejected] = api.list_model_packages(
-        ModelPackageGroupName="droplens-cars", ModelApprovalStatus="Rejected"
+        ModelPackageGroupName="droplens--cars", ModelApprovalStatus="Rejected"
     )["ModelPackageSummaryList"]
     assert rejected["ModelPackageArn"] == second
 
@@ -463,6 +463,6 @@ def test_a_registered_model_waits_for_a_decision_which_is_announced(sagemaker: S
 
 def test_a_model_is_registered_in_a_group_that_exists(sagemaker: SageMaker) -> None:
     with pytest.raises(ClientError, match="does not exist"):
-        registered(sagemaker, "run-1", ModelPackageGroupName="droplens-birds")
+        registered(sagemaker, "run-1", ModelPackageGroupName="droplens--birds")
     with pytest.raises(ClientError, match="does not exist"):
-        sagemaker.api.describe_model_package(ModelPackageName="droplens-cars")
+        sagemaker.api.describe_model_package(ModelPackageName="droplens--cars")

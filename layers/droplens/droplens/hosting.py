@@ -15,6 +15,7 @@ from droplens.settings import HostingSettings
 from droplens.storage import error_code
 from droplens.telemetry import logger
 from droplens.training import DROPLENS
+from droplens.volumes import volume_key
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -76,6 +77,10 @@ def create_endpoint(
 ) -> None:
     """Create model, configuration and endpoint under one name; those that are there may stay."""
     tags = tag_list(run)
+    variant = production_variant(name, artefact.trainer, settings)
+    # A serverless endpoint has no instance whose volume a key could be for.
+    instance = variant.get("InstanceType")
+    key = volume_key(settings.kms_key_arn, instance) if instance else None
     create_once(
         sagemaker.create_model,
         lambda: sagemaker.describe_model(ModelName=name),
@@ -88,8 +93,9 @@ def create_endpoint(
         sagemaker.create_endpoint_config,
         lambda: sagemaker.describe_endpoint_config(EndpointConfigName=name),
         EndpointConfigName=name,
-        ProductionVariants=[production_variant(name, artefact.trainer, settings)],
+        ProductionVariants=[variant],
         Tags=tags,
+        **({"KmsKeyId": key} if key else {}),
     )
     create_once(
         sagemaker.create_endpoint,

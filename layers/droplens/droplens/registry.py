@@ -6,7 +6,7 @@ A model's approval status there is the switch by which a person lets it go live.
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from droplens import layout
+from droplens import layout, naming
 from droplens.card import ModelCard
 from droplens.endpoint import CONTENT_TYPE
 from droplens.events import TAG_CLASSIFIER, TAG_RUN, tagged_run
@@ -40,7 +40,7 @@ class Registry:
 
         Doing so again, within SageMaker's memory for its client tokens, adds nothing.
         """
-        group = f"{self.stack}-{card.classifier}"
+        group = naming.group_name(self.stack, card.classifier)
         create_once(
             self.sagemaker.create_model_package_group,
             lambda: self.sagemaker.describe_model_package_group(ModelPackageGroupName=group),

@@ -79,7 +79,7 @@ class TrainingSettings(JourneySettings):
     """start_training: which trainer, on what, for how long.
 
     trainer_image: "builtin" or "droplens"; trainer_image_uri: our own image's address.
-    max_training_minutes: hard stop, billed time at most.
+    max_training_minutes: hard stop, billed time at most. kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -89,6 +89,7 @@ class TrainingSettings(JourneySettings):
     trainer_image_uri: str
     training_instance_type: str
     use_spot: bool
+    kms_key_arn: str
     epochs: int
     mini_batch_size: int
     learning_rate: float
@@ -100,10 +101,12 @@ class TrainingSettings(JourneySettings):
 class HostingSettings(JourneySettings):
     """deploy_endpoint: how a candidate is served.
 
-    endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only.
+    endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only;
+    kms_key_arn: the user's key, or "".
     """
 
     sagemaker_role: str
+    kms_key_arn: str
     endpoint_mode: str
     endpoint_instance_type: str
     endpoint_memory_mb: int

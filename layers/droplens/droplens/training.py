@@ -15,6 +15,7 @@ from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket, error_code
 from droplens.telemetry import logger
+from droplens.volumes import volume_key
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -130,6 +131,10 @@ def training_request(
         request["EnableManagedSpotTraining"] = True
         request["CheckpointConfig"] = {"S3Uri": f"{output}checkpoints/"}
         stopping["MaxWaitTimeInSeconds"] = max_seconds + SPOT_WAIT_SECONDS
+    if settings.kms_key_arn:
+        request["OutputDataConfig"]["KmsKeyId"] = settings.kms_key_arn
+    if key := volume_key(settings.kms_key_arn, settings.training_instance_type):
+        request["ResourceConfig"]["VolumeKmsKeyId"] = key
     return request
 
 

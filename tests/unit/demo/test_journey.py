@@ -130,12 +130,12 @@ def test_a_younger_run_does_not_distract_from_the_one_that_is_followed(journey: 
 
 
 def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) -> None:
-    record(journey, "1", "training", training_job="droplens-pets-1")
+    record(journey, "1", "training", training_job="droplens--pets-1")
     news = journey.follow("")
     assert next(news) == News(Status.TRAINING, item=item(journey, "1"))  # it has not spoken yet
     logs = boto3.client("logs")
     logs.create_log_group(logGroupName=TRAINING_LOG)
-    stream = "droplens-pets-1/algo-1-1"
+    stream = "droplens--pets-1/algo-1-1"
     logs.create_log_stream(logGroupName=TRAINING_LOG, logStreamName=stream)
 
     def say(*lines: str) -> None:
@@ -151,7 +151,7 @@ def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) ->
     say("Epoch[0] Train-accuracy=0.99", "Epoch[0] Validation-accuracy=0.875000")
     told = next(news)
     assert (told.done, told.said) == (None, "accuracy 99.0% train, 87.5% validation")
-    record(journey, "1", "live", training_job="droplens-pets-1")
+    record(journey, "1", "live", training_job="droplens--pets-1")
     assert next(news).said == "accuracy 99.0% train, 87.5% validation"
 
 

@@ -50,7 +50,7 @@ def evaluation(
         **evaluate(answers, classes, len(answers), 0.95),
         "classifier": "cars",
         "run_id": "20261122-120000-1a2b3c",
-        "endpoint": "droplens-cars-20261122-120000-1a2b3c",
+        "endpoint": "droplens--cars-20261122-120000-1a2b3c",
         "trainer": "droplens",
         "measured_at": "2026-11-22T12:30:00+00:00",
         "decision": {"status": None, "code": None, "reason": None},

@@ -20,7 +20,7 @@ from droplens.runs import RunKey
 from tests.unit.layer.account import Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
-NAME = "droplens-cars-20261122-120000-1a2b3c"
+NAME = "droplens--cars-20261122-120000-1a2b3c"
 SIDE = 64
 
 
@@ -44,7 +44,7 @@ def card(run_id: str = RUN.run_id, classifier: str = "cars", **changes: Any) -> 
     values: dict[str, Any] = {
         "classifier": classifier,
         "run_id": run_id,
-        "endpoint": f"droplens-{classifier}-{run_id}",
+        "endpoint": f"droplens--{classifier}-{run_id}",
         "trainer": "droplens",
         "classes": ("blue", "red"),
         "preprocessing": Preprocessing(SIDE),

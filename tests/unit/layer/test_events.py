@@ -15,7 +15,7 @@ from droplens.runs import RunKey
 from tests.unit.layer.made import recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")
-NAME = "droplens-cars-20261122-120000-610e99"
+NAME = "droplens--cars-20261122-120000-610e99"
 READERS = {
     "s3-picture": events.object_created,
     "batch-failed": events.packing_ended,

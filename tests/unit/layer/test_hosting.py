@@ -20,6 +20,7 @@ SETTINGS = HostingSettings(
     stack="droplens",
     failure_topic="topic",
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    kms_key_arn="",
     endpoint_mode="auto",
     endpoint_instance_type="ml.m5.large",
     endpoint_memory_mb=2048,

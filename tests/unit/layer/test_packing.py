@@ -73,7 +73,7 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
     run = start(cloud, event)
     assert run is not None
     [job] = cloud.batch.jobs
-    assert job["jobName"] == f"droplens-cars-{run.run_id}"
+    assert job["jobName"] == f"droplens--cars-{run.run_id}"
     assert job["jobQueue"] == SETTINGS.job_queue
     assert job["jobDefinition"] == SETTINGS.job_definition
     assert job["parameters"] == {
@@ -194,10 +194,10 @@ def test_a_large_dataset_is_packed_in_shards_and_joined(cloud: Cloud) -> None:
     run = start(cloud, completed(cloud, "datasets/cars/_READY"))
     assert run is not None
     array, join = cloud.batch.jobs
-    assert array["jobName"] == f"droplens-cars-{run.run_id}-shards"
+    assert array["jobName"] == f"droplens--cars-{run.run_id}-shards"
     assert array["arrayProperties"] == {"size": 3}
     assert "dependsOn" not in array
-    assert join["jobName"] == f"droplens-cars-{run.run_id}"
+    assert join["jobName"] == f"droplens--cars-{run.run_id}"
     assert join["dependsOn"] == [{"jobId": array["jobId"]}]
     assert "arrayProperties" not in join
     steps = [(job["parameters"]["step"], job["parameters"]["shards"]) for job in (array, join)]

@@ -45,7 +45,7 @@ KINDS = ("Model", "EndpointConfig", "Endpoint")
 
 
 def endpoint_of(run: RunKey) -> str:
-    return f"droplens-{run.classifier}-{run.run_id}"
+    return f"droplens--{run.classifier}-{run.run_id}"
 
 
 def in_service(cloud: Cloud, run: RunKey) -> None:
@@ -479,7 +479,7 @@ def decide(cloud: Cloud, status: str, words: str = "") -> None:
 def test_every_promoted_model_is_registered_with_evidence_and_origin(candidate: Cloud) -> None:
     promote(candidate)
     [(arn, package)] = candidate.sagemaker.packages.items()
-    assert arn.endswith(":model-package/droplens-cars/1")
+    assert arn.endswith(":model-package/droplens--cars/1")
     assert known(candidate).facts["model_package"] == arn
     assert package["ModelApprovalStatus"] == "Approved"
     assert package["MetadataProperties"] == {

@@ -20,6 +20,7 @@ from droplens.routing import Router
 from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
 from tests.unit.layer.made import card
 
+STACKS = st.from_regex(r"[a-z](-?[a-z0-9]){0,29}", fullmatch=True).filter(lambda it: len(it) <= 30)
 CLASSIFIERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
 PATHS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
@@ -185,7 +186,7 @@ def test_a_run_id_is_that_of_its_dataset_version_whatever_the_time_zone() -> Non
 
 
 @given(
-    stack=st.from_regex(r"[a-z](-?[a-z0-9])*", fullmatch=True).filter(lambda name: len(name) <= 30),
+    stack=STACKS,
     classifier=CLASSIFIERS,
     moment=MOMENTS,
 )
@@ -197,8 +198,19 @@ def test_every_name_fits_sagemaker_and_says_its_run(
     assert len(name) <= 63
     assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
     assert name == name.lower()
-    assert name.startswith(f"{stack}-")
+    assert name.startswith(f"{stack}--")
     assert name.endswith(f"-{run}")
+
+
+@given(one=STACKS, other=STACKS, classifier=CLASSIFIERS)
+def test_no_stack_s_names_begin_as_another_s(one: str, other: str, classifier: str) -> None:
+    run = "20261122-120000-1a2b3c"
+    for longer in (other, f"{one}-{other}"[:30].rstrip("-")):
+        for name in (
+            naming.resource_name(longer, classifier, run),
+            naming.group_name(longer, classifier),
+        ):
+            assert name.startswith(f"{one}{naming.SEPARATOR}") == (one == longer)
 
 
 def test_long_names_that_begin_alike_stay_apart() -> None:
@@ -208,7 +220,7 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
     assert len(names) == 3
 
 
-@pytest.mark.parametrize("stack", ["Droplens", "drop_lens", "s" * 31, "a--b", "1st", ""])
+@pytest.mark.parametrize("stack", ["Droplens", "drop_lens", "s" * 31, "a--b", "a-", "1st", ""])
 def test_a_stack_name_that_sagemaker_or_iam_could_not_take_is_told(stack: str) -> None:
     with pytest.raises(UserError, match=r"lower-case letters.*at most 30"):
         naming.resource_name(stack, "cars", "20261122-120000-1a2b3c")

@@ -16,7 +16,7 @@ from tests.unit.layer.account import Cloud
 from tests.unit.layer.made import card, crash_in, go_live, recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")  # that of the recorded events
-NAME = f"droplens-cars-{RUN.run_id}"
+NAME = f"droplens--cars-{RUN.run_id}"
 JOB = "9d1b6c52-7e4f-4a2c-8d5b-3f0e6a9c1b77"
 ARN = f"arn:aws:sagemaker:us-east-1:123456789012:{{kind}}/{NAME}"
 TAGS = events.tag_list(RUN)

@@ -32,6 +32,7 @@ SETTINGS = HostingSettings(
     stack="droplens",
     failure_topic="topic",
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    kms_key_arn="",
     endpoint_mode="auto",
     endpoint_instance_type="ml.m5.large",
     endpoint_memory_mb=2048,
@@ -40,7 +41,7 @@ SETTINGS = HostingSettings(
 
 
 def endpoint_of(run: RunKey) -> str:
-    return f"droplens-{run.classifier}-{run.run_id}"
+    return f"droplens--{run.classifier}-{run.run_id}"
 
 
 def was_promoted(cloud: Cloud, run: RunKey) -> None:

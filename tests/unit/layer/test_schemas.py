@@ -18,7 +18,7 @@ PICTURE = {
     "version_id": None,
     "bytes": 84213,
 }
-MODEL = {"run_id": RUN.run_id, "endpoint": "droplens-cars", "accuracy": 0.91}
+MODEL = {"run_id": RUN.run_id, "endpoint": "droplens--cars", "accuracy": 0.91}
 BEST = {"label": "Škoda", "probability": 0.87}
 CLASSIFIED = {
     "schema": "droplens.result.v1",

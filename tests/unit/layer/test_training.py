@@ -28,6 +28,7 @@ SETTINGS = TrainingSettings(
     aws_region="us-east-1",
     url_suffix="amazonaws.com",
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    kms_key_arn="",
     trainer_image="builtin",
     trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:latest",
     training_instance_type="ml.g5.xlarge",

@@ -1,0 +1,330 @@
+"""What each role may do, call by call; whatever is in no row of its table, it may not.
+
+Resources are written as the template's `!Sub` writes them. A row stands for each of its actions on
+each of its resources, and every action and resource of every statement needs a row that uses it.
+"""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+from tests.infrastructure.stack import Stack, applies, listed
+
+RUN = "20261122-120000-1a2b3c"
+AT = "${AWS::Region}:${AWS::AccountId}"
+SAGEMAKER = f"arn:${{AWS::Partition}}:sagemaker:{AT}:"
+LOGS = f"arn:${{AWS::Partition}}:logs:{AT}:log-group:"
+JOB_DEFINITION = f"arn:${{AWS::Partition}}:batch:{AT}:job-definition/${{AWS::StackName}}-batch-prep"
+BUILTIN_IMAGES = (
+    "arn:${AWS::Partition}:ecr:${AWS::Region}:811284229777:repository/image-classification"
+)
+# One object of each prefix, for all who reach it.
+DATASET = "${Bucket.Arn}/datasets/cars/labels.csv"
+PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
+RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
+PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
+SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
+ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
+CARD = "${Bucket.Arn}/models/cars/live.json"
+REPORT = f"${{Bucket.Arn}}/reports/cars/{RUN}/evaluation.json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One action on one resource, with the condition keys that AWS would send along."""
+
+    action: str
+    resource: str
+    context: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.resource} {self.context or ''}".rstrip()
+
+    def allowed(self, stack: Stack, role: str, of: Stack | None = None) -> bool:
+        """Whether the role of `stack` may make it, on the resources `of` that stack or another."""
+        return stack.allows(role, self.action, self.on(of or stack), **self.seen(stack))
+
+    def on(self, stack: Stack) -> str:
+        """The resource, of this stack."""
+        return str(stack.resolve({"Fn::Sub": self.resource}))
+
+    def seen(self, stack: Stack) -> dict[str, str]:
+        """The condition keys, with "_" for ":"."""
+        return {
+            key.replace(":", "_"): str(stack.resolve({"Fn::Sub": value}))
+            for key, value in self.context.items()
+        }
+
+
+def calls(actions: str, *resources: str, **context: str) -> list[Call]:
+    """A row: actions divided by spaces, of the first one's service unless they name their own."""
+    service = actions.partition(":")[0]
+    given = {key.replace("_", ":", 1): value for key, value in context.items()}
+    return [
+        Call(action if ":" in action else f"{service}:{action}", resource, given)
+        for action, resource in product(actions.split(), resources)
+    ]
+
+
+def sagemaker(*kinds: str) -> list[str]:
+    """Resources of this run or classifier, of these kinds."""
+    ends = {"model-package-group": "cars", "model-package": "cars/1"}
+    return [
+        f"{SAGEMAKER}{kind}/${{AWS::StackName}}--{ends.get(kind, f'cars-{RUN}')}" for kind in kinds
+    ]
+
+
+def table(*rows: list[Call]) -> list[Call]:
+    return [call for row in rows for call in row]
+
+
+LIST = calls("s3:ListBucket", "${Bucket.Arn}")
+NOTIFY = calls("sns:Publish", "${Failures}")
+ON_FAILURE = calls("lambda:InvokeFunction", "${ReportFailure.Arn}")
+LEND = calls("iam:PassRole", "${SageMakerRole.Arn}", iam_PassedToService="sagemaker.amazonaws.com")
+HOST = table(
+    calls("sagemaker:CreateModel DescribeModel AddTags", *sagemaker("model")),
+    calls(
+        "sagemaker:CreateEndpointConfig DescribeEndpointConfig CreateEndpoint AddTags",
+        *sagemaker("endpoint-config"),
+    ),
+    calls("sagemaker:CreateEndpoint DescribeEndpoint AddTags", *sagemaker("endpoint")),
+)
+REMOVE = table(
+    calls("sagemaker:DeleteModel", *sagemaker("model")),
+    calls("sagemaker:DeleteEndpointConfig", *sagemaker("endpoint-config")),
+    calls("sagemaker:DeleteEndpoint ListTags", *sagemaker("endpoint")),
+)
+FETCH_IMAGE = "ecr:BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"
+
+MAY: dict[str, list[Call]] = {
+    "PrepareDatasetRole": table(
+        calls("s3:GetObject GetObjectVersion", DATASET),
+        LIST,
+        calls("dynamodb:GetItem PutItem UpdateItem", "${Runs.Arn}"),
+        calls("batch:SubmitJob", "${JobQueue}", JOB_DEFINITION, f"{JOB_DEFINITION}:27"),
+        calls("batch:ListJobs", "*"),
+        NOTIFY,
+        ON_FAILURE,
+    ),
+    "PackingRole": table(
+        calls("s3:GetObject GetObjectVersion", DATASET),
+        # Shards are joined by copies, which read their source and write their target.
+        calls("s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED),
+        calls("s3:DeleteObject", SHARD),
+        LIST,
+        calls("dynamodb:UpdateItem", "${Runs.Arn}"),
+    ),
+    "PackingExecutionRole": table(
+        calls("ecr:GetAuthorizationToken", "*"),
+        calls(FETCH_IMAGE, "${BatchPrepImages.Arn}"),
+        calls("logs:CreateLogStream PutLogEvents", "${PackingLogs.Arn}"),
+    ),
+    "StartTrainingRole": table(
+        calls("s3:GetObject", PACKED),
+        LIST,
+        calls("dynamodb:GetItem UpdateItem", "${Runs.Arn}"),
+        calls("sagemaker:CreateTrainingJob AddTags", *sagemaker("training-job")),
+        LEND,
+        NOTIFY,
+        ON_FAILURE,
+    ),
+    "SageMakerRole": table(
+        calls("s3:GetObject", PACKED),
+        calls(
+            "s3:GetObject PutObject AbortMultipartUpload",
+            ARTEFACT,
+        ),
+        LIST,
+        calls("ecr:GetAuthorizationToken", "*"),
+        calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="/aws/sagemaker/Endpoints"),
+        calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="aws/sagemaker/Endpoints"),
+        calls(FETCH_IMAGE, "${TrainerImages.Arn}", BUILTIN_IMAGES),
+        calls(
+            "logs:CreateLogGroup CreateLogStream DescribeLogStreams",
+            f"{LOGS}/aws/sagemaker/TrainingJobs:*",
+            f"{LOGS}/aws/sagemaker/Endpoints/${{AWS::StackName}}--cars-{RUN}:*",
+        ),
+        calls(
+            "logs:PutLogEvents",
+            f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:${{AWS::StackName}}--cars-{RUN}/algo-1",
+            f"{LOGS}/aws/sagemaker/Endpoints/${{AWS::StackName}}--cars-{RUN}:log-stream:main/i-1",
+        ),
+    ),
+    "DeployEndpointRole": table(
+        calls("dynamodb:GetItem UpdateItem", "${Runs.Arn}"),
+        calls("sagemaker:DescribeTrainingJob ListTags", *sagemaker("training-job")),
+        HOST,
+        LEND,
+        NOTIFY,
+        ON_FAILURE,
+    ),
+    "PromoteEndpointRole": table(
+        calls(
+            "s3:GetObject",
+            PACKED,
+            CARD,
+            REPORT,
+            ARTEFACT,
+            RESULT,
+        ),
+        calls(
+            "s3:PutObject",
+            CARD,
+            REPORT,
+        ),
+        LIST,
+        calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
+        calls("sqs:SendMessage", "${PictureQueue.Arn}"),
+        calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
+        calls(
+            "sagemaker:CreateModelPackageGroup DescribeModelPackageGroup CreateModelPackage",
+            *sagemaker("model-package-group"),
+        ),
+        calls("sagemaker:CreateModelPackage DescribeModelPackage", *sagemaker("model-package")),
+        calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
+        REMOVE,
+        NOTIFY,
+        ON_FAILURE,
+    ),
+    "RollbackRole": table(
+        calls("s3:GetObject PutObject", CARD),
+        LIST,
+        calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
+        HOST,
+        LEND,
+        calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
+    ),
+    "ClassifyImageRole": table(
+        calls(
+            "s3:GetObject",
+            PICTURE,
+            CARD,
+            RESULT,
+        ),
+        calls("s3:PutObject", RESULT),
+        LIST,
+        calls("dynamodb:Query", "${Runs.Arn}"),
+        calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
+        calls(
+            "sqs:ReceiveMessage DeleteMessage GetQueueAttributes ChangeMessageVisibility",
+            "${PictureQueue.Arn}",
+        ),
+        calls(
+            "events:PutEvents",
+            f"arn:${{AWS::Partition}}:events:{AT}:event-bus/default",
+            events_source="droplens",
+        ),
+    ),
+    "ReportFailureRole": table(
+        calls("s3:GetObject", PACKED, CARD),
+        calls("s3:DeleteObject", SHARD),
+        LIST,
+        calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
+        calls("sagemaker:DescribeTrainingJob ListTags", *sagemaker("training-job")),
+        calls("sagemaker:DescribeEndpoint", *sagemaker("endpoint")),
+        calls("sagemaker:DescribeModelPackage", *sagemaker("model-package")),
+        REMOVE,
+        calls("batch:ListJobs", "*"),
+        NOTIFY,
+        calls("sqs:SendMessage", "${EventDlq.Arn}"),
+    ),
+}
+
+# Near misses, refused to everybody: no table has them.
+NOBODY_MAY: list[Call] = table(
+    # What would wake a function.
+    calls("s3:PutObject", "${Bucket.Arn}/datasets/cars/_READY", PICTURE),
+    calls("s3:PutObject GetObject", "${Bucket.Arn}/elsewhere/a"),
+    calls("s3:DeleteObject", PACKED, CARD, "${Bucket.Arn}/datasets/cars/work/a.jpg"),
+    calls("s3:DeleteObjectVersion", SHARD),
+    calls("s3:PutBucketPolicy DeleteBucket PutBucketNotification", "${Bucket.Arn}"),
+    calls("dynamodb:DeleteItem Scan BatchWriteItem DeleteTable", "${Runs.Arn}"),
+    calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-queue/other"),
+    calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-definition/other:1"),
+    calls("batch:TerminateJob", f"arn:${{AWS::Partition}}:batch:{AT}:job/1a2b"),
+    calls("iam:PassRole", "${SageMakerRole.Arn}", iam_PassedToService="lambda.amazonaws.com"),
+    calls("iam:PassRole", "${SageMakerRole.Arn}"),
+    calls(
+        "iam:PassRole",
+        "${PackingRole.Arn}",
+        "${RollbackRole.Arn}",
+        iam_PassedToService="sagemaker.amazonaws.com",
+    ),
+    calls("iam:PassRole", "${PackingRole.Arn}", iam_PassedToService="ecs-tasks.amazonaws.com"),
+    calls("sagemaker:StopTrainingJob", *sagemaker("training-job")),
+    calls("sagemaker:UpdateEndpoint", *sagemaker("endpoint")),
+    # Nobody but a person approves a model.
+    calls("sagemaker:UpdateModelPackage", *sagemaker("model-package")),
+    calls("sagemaker:InvokeEndpoint", f"{SAGEMAKER}endpoint/other-cars"),
+    calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="Billing"),
+    calls("cloudwatch:PutMetricData", "*"),
+    calls("logs:PutLogEvents", f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:other/algo-1"),
+    calls("ecr:PutImage", "${TrainerImages.Arn}", "${BatchPrepImages.Arn}"),
+    calls("ecr:BatchGetImage", f"arn:${{AWS::Partition}}:ecr:{AT}:repository/other"),
+    calls(
+        "events:PutEvents",
+        f"arn:${{AWS::Partition}}:events:{AT}:event-bus/default",
+        events_source="aws.s3",
+    ),
+    calls("sqs:SendMessage", "${PictureDlq.Arn}"),
+    calls("sqs:ReceiveMessage DeleteMessage", "${PictureDlq.Arn}", "${EventDlq.Arn}"),
+    calls("lambda:InvokeFunction", "${Rollback.Arn}", "${ClassifyImage.Arn}"),
+)
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"
+SERVICES_OF_THE_KEY = ("s3", "dynamodb", "sqs", "sns")
+# With KmsKeyArn, to whoever touches what it encrypts.
+WITH_KEY: list[Call] = table(
+    *(
+        calls(
+            "kms:Decrypt GenerateDataKey",
+            "${KmsKeyArn}",
+            kms_ViaService=f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}",
+        )
+        for service in SERVICES_OF_THE_KEY
+    )
+)
+# Of these, some do more with it.
+LEND_KEY = calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="true")
+MORE_WITH_KEY: dict[str, list[Call]] = {
+    "SageMakerRole": table(calls("kms:Encrypt", "${KmsKeyArn}"), LEND_KEY),
+    "DeployEndpointRole": LEND_KEY,
+    "RollbackRole": LEND_KEY,
+}
+NOBODY_MAY_WITH_KEY: list[Call] = table(
+    calls("kms:Decrypt GenerateDataKey CreateGrant", "${KmsKeyArn}"),
+    calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="false"),
+    calls(
+        "kms:Decrypt",
+        "${KmsKeyArn}",
+        kms_ViaService="secretsmanager.${AWS::Region}.${AWS::URLSuffix}",
+    ),
+    calls(
+        "kms:Decrypt",
+        f"arn:${{AWS::Partition}}:kms:{AT}:key/another",
+        kms_ViaService="s3.${AWS::Region}.${AWS::URLSuffix}",
+    ),
+    calls("kms:PutKeyPolicy ScheduleKeyDeletion", "${KmsKeyArn}"),
+)
+
+
+def mine(role: str, with_key: bool) -> list[Call]:
+    """The role's whole table. With a key, whoever has a row of one of its services uses it."""
+    rows = list(MAY.get(role, []))
+    if with_key and any(call.action.partition(":")[0] in SERVICES_OF_THE_KEY for call in rows):
+        rows += [*WITH_KEY, *MORE_WITH_KEY.get(role, [])]
+    return rows
+
+
+def unused(stack: Stack, role: str, rows: list[Call]) -> list[tuple[str, str]]:
+    """The actions and resources of the role's statements that no row needs."""
+    left = []
+    for statement in stack.statements(role):
+        for part in ("Action", "Resource"):
+            for one in listed(statement[part]):
+                alone = {**statement, part: one}
+                if not any(
+                    applies(alone, call.action, call.on(stack), call.seen(stack)) for call in rows
+                ):
+                    left.append((part, one))
+    return left
