@@ -56,7 +56,6 @@ deploy-local: up ## build the template and deploy it to the local cloud
 		"TrainerImage=droplens ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
 	mkdir -p $(DROPLENS_LOCAL)/sam
 	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
-	$(LOCALCLOUD) images
 	cd $(DROPLENS_LOCAL)/sam
 	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
+from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
 from localcloud.authorization import Permission
@@ -208,6 +208,26 @@ def name_object_versions_in_events() -> None:
 
     s3._fire_s3_event = fire_knowing
     eventbridge._dispatch_event = dispatch_naming
+
+
+def build_by(build: Callable[[Json, Json, Json], None]) -> None:
+    """CodeBuild's builds are done by build(record, project, request) in a thread of its own, which
+    keeps the record true; MiniStack by itself calls every build done at once."""
+    start = codebuild._start_build
+
+    def start_and_build(request: Json) -> Response:
+        answer: Response = start(request)
+        if answer[0] == 200:
+            record = codebuild._builds[json.loads(answer[2])["build"]["id"]]
+            project = codebuild._projects[request["projectName"]]
+            record |= {"buildStatus": "IN_PROGRESS", "currentPhase": "QUEUED", "phases": []}
+            del record["endTime"]
+            scope = contextvars.copy_context()
+            work = (build, record, project, request)
+            threading.Thread(target=scope.run, args=work, name="build", daemon=True).start()
+        return answer
+
+    codebuild._start_build = start_and_build
 
 
 def move_messages_back() -> None:

@@ -32,6 +32,7 @@ ARN = {
     "AWS::Logs::LogGroup": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{name}}:*",
     "AWS::ECR::Repository": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{{name}}",
     "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{name}}",
+    "AWS::CodeBuild::Project": f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{{name}}",
 }
 
 
@@ -64,9 +65,25 @@ class Stack:
                 return self.ref(argument)
             if function == "Fn::GetAtt":
                 return self.attribute(*argument)
+            if function == "Fn::If":
+                condition, then, otherwise = argument
+                return self.resolve(then if self.holds(condition) else otherwise)
             if function == "Fn::Sub":
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
         return {key: self.resolve(entry) for key, entry in value.items()}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.decide(self.template["Conditions"][condition]))
+
+    def decide(self, condition: Any) -> bool:
+        [(function, argument)] = condition.items()
+        if function == "Condition":
+            return self.holds(argument)
+        if function == "Fn::Equals":
+            one, other = self.resolve(argument)
+            return bool(one == other)
+        assert function == "Fn::Not", function
+        return not self.decide(argument[0])
 
     def named(self, name: str) -> str:
         resource, dot, attribute = name.partition(".")
@@ -90,7 +107,7 @@ class Stack:
         resource = self.template["Resources"][name]
         if resource["Type"] == "AWS::S3::Bucket":
             return BUCKET
-        own = ("FunctionName", "LogGroupName", "RepositoryName")
+        own = ("FunctionName", "LogGroupName", "RepositoryName", "Name")
         given = [resource.get("Properties", {}).get(key) for key in own]
         return next((str(self.resolve(one)) for one in given if one), f"{STACK}-{name}")
 

@@ -36,7 +36,8 @@ PARAMETERS = {
     "Reclassify": "none",
     "LogRetentionDays": 30,
     "PythonRuntime": "python3.13",
-    "ImageTag": "latest",
+    "SubnetIds": "",
+    "SecurityGroupIds": "",
 }
 OUTPUTS = {
     "BucketName",

@@ -8,6 +8,8 @@ from droplens import layout
 from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, Stack, listed
 
 ROLES = [
+    "BuildImagesRole",
+    "ImageBuildRole",
     "PrepareDatasetRole",
     "PackingRole",
     "PackingExecutionRole",
@@ -42,9 +44,11 @@ PREFIXES = (
     layout.TRAINING,
     layout.MODELS,
     layout.REPORTS,
+    layout.BUILD,
     "",
 )
 WRITES_BELOW = {
+    "BuildImagesRole": {layout.BUILD},
     "PackingRole": {layout.PACKED},
     "SageMakerRole": {layout.TRAINING},
     "PromoteEndpointRole": {layout.MODELS, layout.REPORTS},
@@ -72,6 +76,7 @@ STAR = {
     ("PrepareDatasetRole", "batch:ListJobs"),
     ("ReportFailureRole", "batch:ListJobs"),
     ("PackingExecutionRole", "ecr:GetAuthorizationToken"),
+    ("ImageBuildRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "cloudwatch:PutMetricData"),
 }
@@ -194,6 +199,7 @@ def test_a_role_is_assumed_by_one_service_of_this_account(stack: Stack, role: st
     if service != "lambda.amazonaws.com":  # which may only be handed a role of its own account
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     assert service == {
+        "ImageBuildRole": "codebuild.amazonaws.com",
         "PackingRole": "ecs-tasks.amazonaws.com",
         "PackingExecutionRole": "ecs-tasks.amazonaws.com",
         "SageMakerRole": "sagemaker.amazonaws.com",
