@@ -68,6 +68,9 @@ class Stack:
             if function == "Fn::If":
                 condition, then, otherwise = argument
                 return self.resolve(then if self.holds(condition) else otherwise)
+            if function == "Fn::Split":
+                separator, text = argument
+                return str(self.resolve(text)).split(separator)
             if function == "Fn::Sub":
                 return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
         return {key: self.resolve(entry) for key, entry in value.items()}

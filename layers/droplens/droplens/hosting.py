@@ -76,19 +76,24 @@ def create_endpoint(
 ) -> None:
     """Create model, configuration and endpoint under one name; those that are there may stay."""
     tags = tag_list(run)
+    variant = production_variant(name, artefact.trainer, settings)
+    # Serverless endpoints do not offer it (SageMaker Developer Guide, "Serverless Inference",
+    # feature exclusions), and what the built-in container calls is not known.
+    isolated = artefact.trainer == DROPLENS and "ServerlessConfig" not in variant
     create_once(
         sagemaker.create_model,
         lambda: sagemaker.describe_model(ModelName=name),
         ModelName=name,
         ExecutionRoleArn=settings.sagemaker_role,
         PrimaryContainer={"Image": artefact.image, "ModelDataUrl": artefact.model_data},
+        EnableNetworkIsolation=isolated,
         Tags=tags,
     )
     create_once(
         sagemaker.create_endpoint_config,
         lambda: sagemaker.describe_endpoint_config(EndpointConfigName=name),
         EndpointConfigName=name,
-        ProductionVariants=[production_variant(name, artefact.trainer, settings)],
+        ProductionVariants=[variant],
         Tags=tags,
     )
     create_once(
