@@ -215,8 +215,9 @@ class ImageBuilder:
             events = self.logs.get_log_events(
                 logGroupName=logs["group-name"], logStreamName=logs["stream-name"], limit=100
             )["events"]
-        except self.logs.exceptions.ResourceNotFoundException:
-            return []  # it ended before it could say anything
+        except ClientError as error:  # it may have ended before it could say anything
+            logger.warning("the build's log cannot be read", extra={"reason": str(error)})
+            return []
         lines = [event["message"].rstrip() for event in events]
         # CodeBuild's own lines; the phases have told the same.
         said = [line for line in lines if line and not line.startswith("[Container]")]
