@@ -69,8 +69,8 @@ def check_permissions_of(*services: str) -> None:
     """Have MiniStack only authenticate requests to these services: it knows no resources of
     theirs, so that they check permissions themselves, by `denial`. Take a request on this machine
     for one that came by TLS, as it would have to in an account. And check SQS's batch operations
-    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage), and
-    PutEvents with the condition key that names the events' sources."""
+    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage),
+    GetLogEvents on the stream that it reads, and PutEvents with the condition key that names the events' sources."""
     for service in services:
         iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
     extract = iam_actions.extract_iam_action
@@ -80,6 +80,17 @@ def check_permissions_of(*services: str) -> None:
         return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
 
     iam_actions.extract_iam_action = extract_known
+    resource_of = iam_actions.extract_resource_arn
+
+    def with_streams(
+        service: str, method: str, path: str, headers: Json, body: bytes, *rest: Any
+    ) -> str:
+        arn: str = resource_of(service, method, path, headers, body, *rest)
+        if service == "logs" and headers.get("x-amz-target", "").endswith(".GetLogEvents"):
+            return f"{arn}:log-stream:{json.loads(body)['logStreamName']}"
+        return arn
+
+    iam_actions.extract_resource_arn = with_streams
     tags = iam_actions.request_tag_context
 
     def with_sources(service: str, action: str, body: bytes, *rest: Any) -> Json:
