@@ -70,7 +70,8 @@ def check_permissions_of(*services: str) -> None:
     theirs, so that they check permissions themselves, by `denial`. Take a request on this machine
     for one that came by TLS, as it would have to in an account. And check SQS's batch operations
     by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage),
-    GetLogEvents on the stream that it reads, and PutEvents with the condition key that names the events' sources."""
+    GetLogEvents on the stream that it reads, and PutEvents with the condition key that names the
+    events' sources."""
     for service in services:
         iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
     extract = iam_actions.extract_iam_action
