@@ -56,7 +56,6 @@ deploy-local: up ## build the template and deploy it to the local cloud
 		"TrainerImage=droplens ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
 	mkdir -p $(DROPLENS_LOCAL)/sam
 	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
-	$(LOCALCLOUD) images
 	cd $(DROPLENS_LOCAL)/sam
 	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
 
@@ -86,7 +85,6 @@ rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [
 .PHONY: deploy
 deploy: venvs-tools ## build and deploy to your AWS account; the first time it asks what it needs to know
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
-	python tools/account.py check
 	runtime=PythonRuntime=$$(python tools/account.py runtime $(ACCOUNT_CONFIG))
 	sam build --parameter-overrides $$runtime
 	if [ -f $(ACCOUNT_CONFIG) ]; then
@@ -94,7 +92,6 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 	else
 		sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --parameter-overrides $$runtime
 	fi
-	python tools/account.py push $(ACCOUNT_CONFIG)
 
 .PHONY: redrive
 redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account

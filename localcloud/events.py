@@ -1,4 +1,4 @@
-"""The EventBridge events that Batch and SageMaker send, in the shape AWS publishes them.
+"""The EventBridge events that Batch, SageMaker and CodeBuild send, in the shape AWS publishes them.
 
 Sources: AWS Batch User Guide, "AWS Batch events"; SageMaker Developer Guide, "Events that Amazon
 SageMaker AI sends to Amazon EventBridge". Their times differ: Batch writes epoch milliseconds as
@@ -132,3 +132,33 @@ def model_package_changed(package: Record) -> Event:
         detail,
         package["ModelPackageArn"],
     )
+
+
+def build_changed(build: Record) -> Event:
+    """`build` as BatchGetBuilds shows it. Source: CodeBuild User Guide, "Build notifications
+    sample", whose names are spelt with hyphens; its times are local text, left out here."""
+    phases = [
+        {
+            "phase-type": phase["phaseType"],
+            "phase-status": phase["phaseStatus"],
+            "phase-context": [
+                f"{context['statusCode']}: {context['message']}" for context in phase["contexts"]
+            ],
+        }
+        for phase in build["phases"]
+    ]
+    logs = build["logs"]
+    detail = {
+        "build-id": build["arn"],
+        "build-status": build["buildStatus"],
+        "project-name": build["projectName"],
+        "additional-information": {
+            "environment": {
+                "environment-variables": build["environment"]["environmentVariables"],
+                "type": build["environment"]["type"],
+            },
+            "logs": {"group-name": logs["groupName"], "stream-name": logs["streamName"]},
+            "phases": phases,
+        },
+    }
+    return Event("aws.codebuild", "CodeBuild Build State Change", detail, build["arn"])

@@ -21,7 +21,7 @@ from uuid import uuid4
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
 from ministack.core.responses import request_scope
-from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
+from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
 from localcloud.authorization import Permission
@@ -69,8 +69,9 @@ def check_permissions_of(*services: str) -> None:
     """Have MiniStack only authenticate requests to these services: it knows no resources of
     theirs, so that they check permissions themselves, by `denial`. Take a request on this machine
     for one that came by TLS, as it would have to in an account. And check SQS's batch operations
-    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage), and
-    PutEvents with the condition key that names the events' sources."""
+    by the actions they are made of, as IAM knows no others (SendMessageBatch: sqs:SendMessage),
+    GetLogEvents on the stream that it reads, and PutEvents with the condition key that names the
+    events' sources."""
     for service in services:
         iam_actions.SERVICE_TO_IAM_NAMESPACE.pop(service, None)
     extract = iam_actions.extract_iam_action
@@ -80,6 +81,17 @@ def check_permissions_of(*services: str) -> None:
         return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
 
     iam_actions.extract_iam_action = extract_known
+    resource_of = iam_actions.extract_resource_arn
+
+    def with_streams(
+        service: str, method: str, path: str, headers: Json, body: bytes, *rest: Any
+    ) -> str:
+        arn: str = resource_of(service, method, path, headers, body, *rest)
+        if service == "logs" and headers.get("x-amz-target", "").endswith(".GetLogEvents"):
+            return f"{arn}:log-stream:{json.loads(body)['logStreamName']}"
+        return arn
+
+    iam_actions.extract_resource_arn = with_streams
     tags = iam_actions.request_tag_context
 
     def with_sources(service: str, action: str, body: bytes, *rest: Any) -> Json:
@@ -208,6 +220,26 @@ def name_object_versions_in_events() -> None:
 
     s3._fire_s3_event = fire_knowing
     eventbridge._dispatch_event = dispatch_naming
+
+
+def build_by(build: Callable[[Json, Json, Json], None]) -> None:
+    """CodeBuild's builds are done by build(record, project, request) in a thread of its own, which
+    keeps the record true; MiniStack by itself calls every build done at once."""
+    start = codebuild._start_build
+
+    def start_and_build(request: Json) -> Response:
+        answer: Response = start(request)
+        if answer[0] == 200:
+            record = codebuild._builds[json.loads(answer[2])["build"]["id"]]
+            project = codebuild._projects[request["projectName"]]
+            record |= {"buildStatus": "IN_PROGRESS", "currentPhase": "QUEUED", "phases": []}
+            del record["endTime"]
+            scope = contextvars.copy_context()
+            work = (build, record, project, request)
+            threading.Thread(target=scope.run, args=work, name="build", daemon=True).start()
+        return answer
+
+    codebuild._start_build = start_and_build
 
 
 def move_messages_back() -> None:

@@ -120,7 +120,8 @@ class Runtime:
         self.announce = announce
         self._denial = denial
         self._issue = issue
-        self._images = ImageStore(settings.context, settings.images, build_environment)
+        self._build_environment = build_environment
+        self._images = self._images_of(settings.context)
         self.trouble = Troublemaker(settings.trouble_file)
         self.going_down = threading.Event()
         self.processors = max(2, os.cpu_count() or 2)
@@ -147,7 +148,23 @@ class Runtime:
     def image(self, uri: str, report: Callable[[str], None]) -> Image:
         """Raises ImageError for an image that cannot run here or cannot be built."""
         check_runs_here(uri)
-        return self._images.get(image_name(uri), report)
+        pushed = self.pushed_sources(uri)
+        store = self._images_of(pushed) if pushed.is_dir() else self._images
+        return store.get(image_name(uri), report)
+
+    def pushed_sources(self, uri: str) -> Path:
+        """The folder that stands for a pushed image: the sources that it was built from."""
+        return self.settings.state / "pushed" / uri.rpartition("/")[2].replace(":", "/")
+
+    def build_image(self, name: str, context: Path, report: Callable[[str], None]) -> Image:
+        """Build from the sources in `context`. Raises ImageError."""
+        return self._images_of(context).get(name, report)
+
+    def ecr(self, credentials: Credentials) -> Any:
+        return self._client("ecr", credentials)
+
+    def _images_of(self, context: Path) -> ImageStore:
+        return ImageStore(context, self.settings.images, self._build_environment)
 
     def assume(self, role_arn: str, service: str) -> Credentials:
         """Credentials of the role, if it exists and trusts `service`. Raises RoleError."""

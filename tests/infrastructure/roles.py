@@ -25,6 +25,8 @@ PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
 SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
 CARD = "${Bucket.Arn}/models/cars/live.json"
+SOURCES = "${Bucket.Arn}/build/batch-prep/1a2b3c.zip"
+ASKED = "${Bucket.Arn}/build/asked/1a2b3c.json"
 REPORT = f"${{Bucket.Arn}}/reports/cars/{RUN}/evaluation.json"
 
 
@@ -97,6 +99,25 @@ REMOVE = table(
 FETCH_IMAGE = "ecr:BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"
 
 MAY: dict[str, list[Call]] = {
+    "BuildImagesRole": table(
+        calls("s3:PutObject", SOURCES, ASKED),
+        calls("s3:GetObject DeleteObject", ASKED),
+        LIST,
+        calls("codebuild:StartBuild", "${ImageBuilds.Arn}"),
+        calls("ecr:DescribeImages", "${BatchPrepImages.Arn}", "${TrainerImages.Arn}"),
+        calls("logs:GetLogEvents", "${ImageBuildLogs.Arn}"),
+        calls("sqs:SendMessage", "${EventDlq.Arn}"),
+    ),
+    "ImageBuildRole": table(
+        calls("s3:GetObject GetObjectVersion", SOURCES, SOURCES.replace("batch-prep", "trainer")),
+        calls("logs:CreateLogStream PutLogEvents", "${ImageBuildLogs.Arn}"),
+        calls("ecr:GetAuthorizationToken", "*"),
+        calls(
+            f"{FETCH_IMAGE} PutImage InitiateLayerUpload UploadLayerPart CompleteLayerUpload",
+            "${BatchPrepImages.Arn}",
+            "${TrainerImages.Arn}",
+        ),
+    ),
     "PrepareDatasetRole": table(
         calls("s3:GetObject GetObjectVersion", DATASET),
         LIST,
@@ -259,7 +280,6 @@ NOBODY_MAY: list[Call] = table(
     calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="Billing"),
     calls("cloudwatch:PutMetricData", "*"),
     calls("logs:PutLogEvents", f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:other/algo-1"),
-    calls("ecr:PutImage", "${TrainerImages.Arn}", "${BatchPrepImages.Arn}"),
     calls("ecr:BatchGetImage", f"arn:${{AWS::Partition}}:ecr:{AT}:repository/other"),
     calls(
         "events:PutEvents",

@@ -31,6 +31,7 @@ ARN = {
     "AWS::Logs::LogGroup": "arn:{partition}:logs:{region}:{account}:log-group:{name}:*",
     "AWS::ECR::Repository": "arn:{partition}:ecr:{region}:{account}:repository/{name}",
     "AWS::Events::Rule": "arn:{partition}:events:{region}:{account}:rule/{name}",
+    "AWS::CodeBuild::Project": "arn:{partition}:codebuild:{region}:{account}:project/{name}",
 }
 # The property that names a resource; one without it is named by CloudFormation, uniquely.
 OWN_NAME = (

@@ -29,6 +29,7 @@ from tests.unit.layer.made import card, go_live, jpeg, pack, redness
 from tests.unit.layer.test_retrying import MAX_RECEIVES
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
+    "BuildImages": ("build_images", settings.BuildingSettings),
     "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
     "StartTraining": ("start_training", settings.TrainingSettings),
     "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
@@ -98,7 +99,7 @@ def test_a_function_s_log_is_kept_for_a_while(stack: Stack, name: str) -> None:
 def test_a_function_is_traced_and_has_the_layer(stack: Stack, name: str) -> None:
     function = stack.properties(name)
     assert function["TracingConfig"] == {"Mode": "Active"}
-    assert len(function["Layers"]) == 1
+    assert len(function["Layers"]) == (2 if name == "BuildImages" else 1)
     assert function["Handler"] == "app.handler"
     assert function["Runtime"] == "python3.13"
 
@@ -110,8 +111,10 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     }
     reporter = stack.attribute("ReportFailure", "Arn")
     expected = {str(stack.ref(name)): reporter for name in BY_EVENT}
-    # And what the reporter itself cannot report is kept for a person.
-    expected[str(stack.ref("ReportFailure"))] = stack.attribute("EventDlq", "Arn")
+    # And what the reporter itself cannot report, and an answer that CloudFormation did not get, is
+    # kept for a person.
+    for name in ("ReportFailure", "BuildImages"):
+        expected[str(stack.ref(name))] = stack.attribute("EventDlq", "Arn")
     assert reported == expected
 
 

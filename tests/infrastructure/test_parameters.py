@@ -38,7 +38,8 @@ PARAMETERS = {
     "PermissionsBoundary": "",
     "LogRetentionDays": 30,
     "PythonRuntime": "python3.13",
-    "ImageTag": "latest",
+    "SubnetIds": "",
+    "SecurityGroupIds": "",
 }
 OUTPUTS = {
     "BucketName",

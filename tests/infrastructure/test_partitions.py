@@ -10,6 +10,7 @@ from tests.infrastructure.stack import expanded_in
 # Services call themselves so in IAM and in the names of VPC endpoints, whatever the partition.
 PRINCIPAL = re.compile(r"\b[a-z-]+\.amazonaws\.com(?!\.cn)\b")
 PRINCIPALS = {
+    "codebuild.amazonaws.com",
     "ecs-tasks.amazonaws.com",
     "events.amazonaws.com",
     "lambda.amazonaws.com",

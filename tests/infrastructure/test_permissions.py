@@ -41,6 +41,7 @@ PREFIXES = (
     layout.TRAINING,
     layout.MODELS,
     layout.REPORTS,
+    layout.BUILD,
     "",
 )
 # Calls that AWS offers no narrower resource for.
@@ -48,6 +49,7 @@ STAR = {
     ("PrepareDatasetRole", "batch:ListJobs"),
     ("ReportFailureRole", "batch:ListJobs"),
     ("PackingExecutionRole", "ecr:GetAuthorizationToken"),
+    ("ImageBuildRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "cloudwatch:PutMetricData"),
 }
@@ -198,6 +200,7 @@ def test_a_role_is_assumed_by_one_service_of_this_account(stack: Stack, role: st
     if service != "lambda.amazonaws.com":  # which may only be handed a role of its own account
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
     assert service == {
+        "ImageBuildRole": "codebuild.amazonaws.com",
         "PackingRole": "ecs-tasks.amazonaws.com",
         "PackingExecutionRole": "ecs-tasks.amazonaws.com",
         "SageMakerRole": "sagemaker.amazonaws.com",
@@ -228,16 +231,17 @@ def test_the_bucket_is_private_encrypted_versioned_and_tells_of_its_objects(
 
 
 def test_old_versions_and_broken_uploads_do_not_pile_up(bucket: dict[str, Any]) -> None:
-    everywhere, packing = bucket["LifecycleConfiguration"]["Rules"]
+    everywhere, packing, sources = bucket["LifecycleConfiguration"]["Rules"]
     assert "Prefix" not in everywhere
     assert "NoncurrentVersionExpiration" in everywhere
     assert "AbortIncompleteMultipartUpload" in everywhere
     assert everywhere["ExpiredObjectDeleteMarker"] is True
     assert packing["Prefix"] == layout.PACKED
     assert packing["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
-    for rule in (everywhere, packing):
+    assert sources["Prefix"] == layout.BUILD
+    for rule in (everywhere, packing, sources):
         assert rule["Status"] == "Enabled"
-        assert "ExpirationInDays" not in rule
+        assert ("ExpirationInDays" in rule) == (rule is sources)
 
 
 def test_the_bucket_takes_no_plain_http(stack: Stack) -> None:

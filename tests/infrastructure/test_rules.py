@@ -10,6 +10,7 @@ from tests.infrastructure.stack import BUCKET, Stack, matches
 
 # Rule to the recorded events that it is for; no other event may wake its target.
 FOR = {
+    "ImageBuilt": {"image-built"},
     "PrepareDatasetDatasetCompleted": {
         "s3-dataset-marker",
         "s3-dataset-archive",

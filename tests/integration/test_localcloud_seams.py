@@ -47,7 +47,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         from localcloud import ministack_seams as seams
         from ministack import app
         from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence
-        from ministack.services import eventbridge, lambda_svc, s3, sns, sqs, sts
+        from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
         from ministack.services.cloudformation import provisioners
 
         def parameters(function):
@@ -74,6 +74,9 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(eventbridge._invoke_target) == ["target", "event", "rule", "view"]
         assert parameters(sts.register_session) == ["access_key", "session"]
         assert parameters(app.pin_request_origin) == ["source_ip", "secure_transport"]
+        assert parameters(codebuild._start_build) == ["data"]
+        assert parameters(iam_actions.extract_resource_arn)[:5] == [
+            "service", "method", "path", "headers", "body"]
         assert parameters(iam_evaluator.enforce) == [
             "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"]
         assert parameters(iam_actions.extract_iam_action) == [

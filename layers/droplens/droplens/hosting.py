@@ -81,12 +81,16 @@ def create_endpoint(
     # A serverless endpoint has no instance whose volume a key could be for.
     instance = variant.get("InstanceType")
     key = volume_key(settings.kms_key_arn, instance) if instance else None
+    # Serverless endpoints do not offer it (SageMaker Developer Guide, "Serverless Inference",
+    # feature exclusions), and what the built-in container calls is not known.
+    isolated = artefact.trainer == DROPLENS and "ServerlessConfig" not in variant
     create_once(
         sagemaker.create_model,
         lambda: sagemaker.describe_model(ModelName=name),
         ModelName=name,
         ExecutionRoleArn=settings.sagemaker_role,
         PrimaryContainer={"Image": artefact.image, "ModelDataUrl": artefact.model_data},
+        EnableNetworkIsolation=isolated,
         Tags=tags,
     )
     create_once(

@@ -9,6 +9,7 @@ packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.js
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
 reports/<classifier>/<run>/...       how a model was measured: evaluation.json, answers/, index.html
+build/<image>/<tag>.zip              a container image's sources; build/asked/: who waits for it
 """
 
 import hashlib
@@ -22,6 +23,7 @@ PACKED = "packed/"
 TRAINING = "training/"
 MODELS = "models/"
 REPORTS = "reports/"
+BUILD = "build/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")

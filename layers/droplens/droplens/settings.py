@@ -59,6 +59,14 @@ class JourneySettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuildingSettings(Settings):
+    """build_images: where sources are put, and the CodeBuild project that builds them."""
+
+    bucket: str
+    build_project: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackingSettings(JourneySettings):
     """prepare_dataset: the Batch queue and the side of the square that the model will see.
 

@@ -127,6 +127,8 @@ def training_request(
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
     }
+    # Our container calls nobody. The built-in one may fetch its pretrained network from S3 itself.
+    request["EnableNetworkIsolation"] = not builtin
     if settings.use_spot:
         request["EnableManagedSpotTraining"] = True
         request["CheckpointConfig"] = {"S3Uri": f"{output}checkpoints/"}

@@ -1,0 +1,35 @@
+"""CloudFormation asks for a container image, or CodeBuild has built it: go on, or answer."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.images import ImageBuilder
+from droplens.settings import BuildingSettings
+from droplens.storage import Bucket
+from droplens.telemetry import logger
+from droplens.tracing import tracer
+
+SETTINGS = BuildingSettings.from_environment()
+BUILDER = ImageBuilder(
+    # The layer that carries the sources stands on the path, wherever it is mounted.
+    context=Path(import_module("image_sources").__path__[0]),
+    bucket=Bucket(boto3.client("s3"), SETTINGS.bucket),
+    project=SETTINGS.build_project,
+    codebuild=boto3.client("codebuild"),
+    ecr=boto3.client("ecr"),
+    logs=boto3.client("logs"),
+)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler
+def handler(event: dict[str, Any], _: LambdaContext) -> None:
+    """Take a custom resource's request, or CodeBuild's event that a build has ended."""
+    if "RequestType" in event:
+        BUILDER.asked(event)
+    else:
+        BUILDER.built(event["detail"])

@@ -1,0 +1,137 @@
+"""Images: built within the account for whoever waits, immutable and scanned."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import pytest
+
+from droplens import layout
+from tests.infrastructure.stack import BUCKET, Stack
+
+REPOSITORIES = ("BatchPrepImages", "TrainerImages")
+ADDRESS = {
+    "BatchPrepImage": ("batch-prep", "BatchPrepImages"),
+    "TrainerOwnImage": ("trainer", "TrainerImages"),
+}
+
+
+def with_parameters(stack: Stack, **values: str) -> Stack:
+    """The stack as it is deployed with these parameters."""
+    parameters = {
+        name: {**entry, "Default": values.get(name, entry["Default"])}
+        for name, entry in stack.template["Parameters"].items()
+    }
+    return dataclasses.replace(stack, template={**stack.template, "Parameters": parameters})
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_a_repository_scans_and_never_changes_a_tag_and_goes_with_the_stack(
+    stack: Stack, name: str
+) -> None:
+    repository = stack.properties(name)
+    assert repository["ImageTagMutability"] == "IMMUTABLE"
+    assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert repository["EmptyOnDelete"] is True
+    [rule] = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert rule["selection"]["countType"] == "imageCountMoreThan"
+    # Each endpoint that is kept for a rollback, and the live one, may be of another image.
+    kept = stack.template["Parameters"]["KeepModels"]["MaxValue"]
+    assert rule["selection"]["countNumber"] > kept + 1
+
+
+@pytest.mark.parametrize("name", ADDRESS)
+def test_an_image_is_asked_for_anew_when_its_sources_change(stack: Stack, name: str) -> None:
+    image, repository = ADDRESS[name]
+    asked = stack.template["Resources"][name]
+    given = asked["Properties"]
+    assert given["Image"] == image
+    assert given["Repository"] == {"Ref": repository}
+    assert given["RepositoryUri"] == {"Fn::GetAtt": [repository, "RepositoryUri"]}
+    assert given["ServiceToken"] == {"Fn::GetAtt": ["BuildImages", "Arn"]}
+    # SAM names a version of the layer after its content.
+    version = given["Sources"]["Ref"]
+    assert re.fullmatch(r"ImageSources[0-9a-f]{10}", version)
+    assert stack.properties("BuildImages")["Layers"][-1] == stack.ref(version)
+    # Else a build might end before anybody listens.
+    assert set(asked["DependsOn"]) == {"ImageBuilt", "ImageBuiltCallsBuildImages"}
+
+
+def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
+    container = stack.template["Resources"]["JobDefinition"]["Properties"]["ContainerProperties"]
+    assert container["Image"] == {"Ref": "BatchPrepImage"}
+    training = stack.template["Resources"]["StartTraining"]["Properties"]["Environment"]
+    assert training["Variables"]["TRAINER_IMAGE_URI"] == {
+        "Fn::If": ["HasOwnTrainer", {"Ref": "TrainerOwnImage"}, ""]
+    }
+
+
+def test_the_built_in_trainer_builds_no_image(stack: Stack) -> None:
+    assert stack.template["Resources"]["TrainerOwnImage"]["Condition"] == "HasOwnTrainer"
+    assert not with_parameters(stack, TrainerImage="builtin").holds("HasOwnTrainer")
+    assert with_parameters(stack, TrainerImage="droplens").holds("HasOwnTrainer")
+
+
+def test_the_build_ends_before_cloudformation_stops_waiting(stack: Stack) -> None:
+    project = stack.properties("ImageBuilds")
+    waits = [
+        stack.template["Resources"][name]["Properties"]["ServiceTimeout"] // 60 for name in ADDRESS
+    ]
+    assert project["TimeoutInMinutes"] + project["QueuedTimeoutInMinutes"] < min(waits)
+
+
+def test_every_end_of_a_build_is_heard_of(stack: Stack) -> None:
+    rule = stack.properties("ImageBuilt")
+    assert rule["EventPattern"]["detail"] == {
+        "project-name": [stack.ref("ImageBuilds")],
+        "build-status": ["SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"],
+    }
+    [target] = rule["Targets"]
+    assert target["Arn"] == stack.attribute("BuildImages", "Arn")
+    assert target["DeadLetterConfig"]["Arn"] == stack.attribute("EventDlq", "Arn")
+
+
+def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
+    spec = stack.properties("ImageBuilds")["Source"]["BuildSpec"]
+    for flag in ("--provenance=false", "--sbom=false", "oci-mediatypes=false", "linux/amd64"):
+        assert flag in spec
+    for variable in ("IMAGE_URI", "DOCKERFILE"):
+        assert f"${variable}" in spec or f"${{{variable}" in spec
+
+
+def test_sources_lie_where_they_wake_no_function(stack: Stack) -> None:
+    text = json.dumps(
+        [rule["EventPattern"] for rule in stack.of_type("AWS::Events::Rule").values()]
+    )
+    assert layout.BUILD not in text
+    [rule] = [
+        rule
+        for rule in stack.properties("Bucket")["LifecycleConfiguration"]["Rules"]
+        if rule.get("Prefix") == layout.BUILD
+    ]
+    assert rule["ExpirationInDays"] >= 1
+
+
+def test_a_build_reads_sources_and_nothing_of_the_journey(stack: Stack) -> None:
+    role, objects = "ImageBuildRole", f"arn:aws:s3:::{BUCKET}/"
+    assert stack.allows(role, "s3:GetObject", f"{objects}build/trainer/1.zip")
+    # Who waits for a build is told at an address that nobody else may use.
+    for key in ("build/asked/1.json", "datasets/cars/a", "models/default.json"):
+        assert not stack.allows(role, "s3:GetObject", f"{objects}{key}")
+
+
+def test_a_build_pushes_to_the_stack_s_two_repositories(stack: Stack) -> None:
+    for repository in REPOSITORIES:
+        arn = stack.attribute(repository, "Arn")
+        assert stack.allows("ImageBuildRole", "ecr:PutImage", arn)
+        assert not stack.allows("ImageBuildRole", "ecr:BatchDeleteImage", arn)
+        assert not stack.allows("BuildImagesRole", "ecr:PutImage", arn)
+    other: Any = stack.attribute("TrainerImages", "Arn").replace("droplens/", "other/")
+    assert not stack.allows("ImageBuildRole", "ecr:PutImage", other)
+
+
+def test_only_the_stack_s_own_project_can_be_started(stack: Stack) -> None:
+    own = stack.attribute("ImageBuilds", "Arn")
+    assert stack.allows("BuildImagesRole", "codebuild:StartBuild", own)
+    assert not stack.allows("BuildImagesRole", "codebuild:StartBuild", own + "-other")
