@@ -7,7 +7,9 @@ from typing import Any
 
 REGION, ACCOUNT, STACK = "us-east-1", "123456789012", "droplens"
 BUCKET = "droplens-bucket-8k3mwq2ra1xz"  # that of the recorded events
+NO_VALUE = object()
 PSEUDO = {
+    "AWS::NoValue": NO_VALUE,
     "AWS::Region": REGION,
     "AWS::AccountId": ACCOUNT,
     "AWS::StackName": STACK,
@@ -55,7 +57,8 @@ class Stack:
     def resolve(self, value: Any) -> Any:
         """`value` with its intrinsic functions worked out."""
         if isinstance(value, list):
-            return [self.resolve(entry) for entry in value]
+            resolved = [self.resolve(entry) for entry in value]
+            return [entry for entry in resolved if entry is not NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -65,8 +68,34 @@ class Stack:
             if function == "Fn::GetAtt":
                 return self.attribute(*argument)
             if function == "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
+                return self.substituted(argument)
+            if function == "Fn::If":
+                name, then, otherwise = argument
+                return self.resolve(then if self.holds({"Condition": name}) else otherwise)
         return {key: self.resolve(entry) for key, entry in value.items()}
+
+    def substituted(self, argument: Any) -> str:
+        """Fn::Sub of a text, or of a text and what its own variables stand for."""
+        text, own = argument if isinstance(argument, list) else (argument, {})
+        return re.sub(
+            r"\$\{([^}]+)\}",
+            lambda found: (
+                str(self.resolve(own[found[1]])) if found[1] in own else self.named(found[1])
+            ),
+            text,
+        )
+
+    def holds(self, condition: dict[str, Any]) -> bool:
+        """Whether a condition is met by the parameters' defaults."""
+        [(function, argument)] = condition.items()
+        if function == "Condition":
+            return self.holds(self.template["Conditions"][argument])
+        if function == "Fn::Not":
+            return not self.holds(argument[0])
+        if function == "Fn::Equals":
+            left, right = self.resolve(argument)
+            return bool(left == right)
+        raise NotImplementedError(function)
 
     def named(self, name: str) -> str:
         resource, dot, attribute = name.partition(".")

@@ -1,5 +1,6 @@
 """Alarms look at metrics that exist, and say what to do."""
 
+import json
 from typing import Any
 
 import pytest
@@ -13,9 +14,45 @@ ALARMS = [
     "PicturesKeepFailing",
     "PicturesMostlyRejected",
     "PicturesStranded",
+    "RunsFail",
+    "EndpointErrors",
+    "EndpointSlow",
+    "ClassifyingBreaksOff",
+    "TrainingTakesLong",
+    "ReportsFail",
 ]
-# Droplens' own metrics, by what counts them: tests/infrastructure/test_functions.py.
-COUNTED = {"PicturePostponed", "PictureRejected", "PictureStranded"}
+ESSENTIAL = ALARMS[:7]
+# Droplens' own metrics, by what counts them: tests/infrastructure/test_runbook.py.
+COUNTED = {
+    "PicturePostponed",
+    "PictureRejected",
+    "PictureStranded",
+    "RunFailed",
+    "EndpointError",
+    "EndpointLatency",
+    "TrainingTimeUsed",
+    "ReportFailed",
+}
+
+
+def test_there_are_no_other_alarms_and_each_is_told(stack: Stack) -> None:
+    assert sorted(stack.of_type("AWS::CloudWatch::Alarm")) == sorted(ALARMS)
+    told = stack.properties("ReportFailureAlarmRaised")["EventPattern"]["detail"]["alarmName"]
+    assert told == [stack.ref(name) for name in ALARMS]
+
+
+def test_the_essential_ones_are_fewer_and_without_a_dashboard(stack: Stack) -> None:
+    unconditional = {
+        name
+        for name in stack.of_type("AWS::CloudWatch::Alarm")
+        if "Condition" not in stack.template["Resources"][name]
+    }
+    assert unconditional == set(ESSENTIAL)
+    fewer = Stack(json.loads(json.dumps(stack.template)))
+    fewer.template["Parameters"]["Monitoring"]["Default"] = "essential"
+    told = fewer.properties("ReportFailureAlarmRaised")["EventPattern"]["detail"]["alarmName"]
+    assert told == [stack.ref(name) for name in ESSENTIAL]
+    assert fewer.template["Resources"]["Dashboard"]["Condition"] == "MonitorsAll"
 
 
 @pytest.mark.parametrize("name", ALARMS)
@@ -23,7 +60,7 @@ def test_silence_is_no_alarm_and_an_alarm_says_what_it_means(stack: Stack, name:
     alarm = stack.properties(name)
     assert alarm["TreatMissingData"] == "notBreaching"
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    assert alarm["AlarmDescription"].startswith(("Pictures", "Events", "A picture", "For "))
+    assert alarm["AlarmDescription"].endswith(f" docs/operations.md, {name}.")
     assert "AlarmActions" not in alarm  # the topic's key would let none of them through
 
 

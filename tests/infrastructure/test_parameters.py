@@ -34,6 +34,7 @@ PARAMETERS = {
     "ConfidentPrecision": 0.95,
     "KeepModels": 0,
     "Reclassify": "none",
+    "Monitoring": "all",
     "LogRetentionDays": 30,
     "PythonRuntime": "python3.13",
     "ImageTag": "latest",
