@@ -95,3 +95,19 @@ def test_the_share_of_rejected_pictures_is_an_average(stack: Stack) -> None:
     alarm: dict[str, Any] = stack.properties("PicturesMostlyRejected")
     assert (alarm["Statistic"], alarm["Threshold"]) == ("Average", 0.2)
     assert alarm["EvaluationPeriods"] > 1
+
+
+def test_a_budget_is_asked_for_by_its_amount_and_writes_to_the_address(stack: Stack) -> None:
+    assert not stack.holds({"Condition": "HasBudget"})
+    asked = Stack(json.loads(json.dumps(stack.template)))
+    asked.template["Parameters"]["MonthlyBudgetUsd"]["Default"] = 20
+    assert not asked.holds({"Condition": "HasBudget"})
+    asked.template["Parameters"]["NotificationEmail"]["Default"] = "me@example.com"
+    assert asked.holds({"Condition": "HasBudget"})
+    assert asked.template["Resources"]["Budget"]["Condition"] == "HasBudget"
+    budget = asked.properties("Budget")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
+    assert "CostFilters" not in budget["Budget"]
+    for one in budget["NotificationsWithSubscribers"]:
+        [subscriber] = one["Subscribers"]
+        assert subscriber == {"SubscriptionType": "EMAIL", "Address": "me@example.com"}
