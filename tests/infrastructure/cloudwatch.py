@@ -2,14 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import fmean, median
 from typing import Any
 
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, name and dimensions."""
 
-STATISTICS = {"Sum": sum, "Average": fmean, "Maximum": max, "p50": median}
+STATISTICS: dict[str, Callable[[list[float]], float]] = {
+    "Sum": sum,
+    "Average": fmean,
+    "Maximum": max,
+    "p50": median,
+}
 UNITS = {"Count", "Milliseconds", "Percent"}
 
 

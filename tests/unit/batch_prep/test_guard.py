@@ -17,7 +17,10 @@ def files(*sizes: int) -> Iterator[Entry]:
 
 
 def test_as_many_as_are_allowed_pass_and_what_is_no_picture_is_not_counted() -> None:
-    others = [FolderSeen(("a",)), Refused("a/x.txt", ("a", "x.txt"), "file.not_a_picture", "text")]
+    others: list[Entry] = [
+        FolderSeen(("a",)),
+        Refused("a/x.txt", ("a", "x.txt"), "file.not_a_picture", "text"),
+    ]
     entries = [*others, *files(GIB, GIB), *others]
     assert list(Guard(2, 2).watched(entries)) == entries
 
@@ -29,7 +32,7 @@ def test_as_many_as_are_allowed_pass_and_what_is_no_picture_is_not_counted() -> 
 def test_the_first_too_many_names_the_parameter(
     sizes: tuple[int, ...], passed: int, parameter: str
 ) -> None:
-    seen = []
+    seen: list[Entry] = []
     with pytest.raises(JobError, match=parameter):
         seen.extend(Guard(3, 2).watched(files(*sizes)))
     taken = Guard(3, 2).watched(files(*sizes))
