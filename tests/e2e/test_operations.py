@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.conftest import Cloud
 from tests.e2e.drawn import drawing
 from tests.infrastructure.cloudwatch import printed
+from tests.infrastructure.stack import matches
 from tests.infrastructure.test_alarms import ALARMS
 
 CLASSIFY_LOG = "/aws/lambda/droplens-classify-image"
@@ -103,18 +104,19 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
 
     alarm = alarms(cloud)["EndpointErrors"]
     event = {
-        "alarmName": alarm["AlarmName"],
-        "configuration": {"description": alarm["AlarmDescription"]},
-        "state": {"value": "ALARM", "reason": alarm["StateReason"]},
+        "source": "aws.cloudwatch",
+        "detail-type": "CloudWatch Alarm State Change",
+        "detail": {
+            "alarmName": alarm["AlarmName"],
+            "configuration": {"description": alarm["AlarmDescription"]},
+            "state": {"value": "ALARM", "reason": alarm["StateReason"]},
+        },
     }
-    cloud.client("events").put_events(
-        Entries=[
-            {
-                "Source": "aws.cloudwatch",
-                "DetailType": "CloudWatch Alarm State Change",
-                "Detail": json.dumps(event),
-            }
-        ]
+    rules = cloud.client("events").list_rules()["Rules"]
+    [rule] = [rule for rule in rules if matches(json.loads(rule["EventPattern"]), event)]
+    [target] = cloud.client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    cloud.client("lambda").invoke(
+        FunctionName=target["Arn"], InvocationType="Event", Payload=json.dumps(event).encode()
     )
 
     def told() -> dict[str, Any] | None:

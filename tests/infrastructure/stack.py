@@ -92,11 +92,9 @@ class Stack:
             return self.holds(self.template["Conditions"][argument])
         if function == "Fn::Not":
             return not self.holds(argument[0])
-        if function == "Fn::And":
-            return all(self.holds(one) for one in argument)
         if function == "Fn::Equals":
             left, right = self.resolve(argument)
-            return bool(left == right)
+            return str(left) == str(right)
         raise NotImplementedError(function)
 
     def named(self, name: str) -> str:

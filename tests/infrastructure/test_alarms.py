@@ -101,9 +101,13 @@ def test_a_budget_is_asked_for_by_its_amount_and_writes_to_the_address(stack: St
     assert not stack.holds({"Condition": "HasBudget"})
     asked = Stack(json.loads(json.dumps(stack.template)))
     asked.template["Parameters"]["MonthlyBudgetUsd"]["Default"] = 20
-    assert not asked.holds({"Condition": "HasBudget"})
-    asked.template["Parameters"]["NotificationEmail"]["Default"] = "me@example.com"
     assert asked.holds({"Condition": "HasBudget"})
+    rule = asked.template["Rules"]["BudgetIsToldToSomebody"]
+    assert asked.holds(rule["RuleCondition"])
+    [assertion] = rule["Assertions"]
+    assert not asked.holds(assertion["Assert"])
+    asked.template["Parameters"]["NotificationEmail"]["Default"] = "me@example.com"
+    assert asked.holds(assertion["Assert"])
     assert asked.template["Resources"]["Budget"]["Condition"] == "HasBudget"
     budget = asked.properties("Budget")
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
