@@ -62,9 +62,17 @@ def notices(cloud: Cloud) -> str:
     sqs, sns = cloud.client("sqs"), cloud.client("sns")
     queue: str = sqs.create_queue(QueueName="operations-notices")["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    sns.subscribe(
-        TopicArn=cloud.outputs["FailureTopicArn"], Protocol="sqs", Endpoint=attributes["QueueArn"]
-    )
+    arn, topic = attributes["QueueArn"], cloud.outputs["FailureTopicArn"]
+    from_the_topic = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     return queue
 
 
