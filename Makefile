@@ -97,6 +97,13 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
 	@$(call bin,tools)/python -m tools.redrive $(ACCOUNT_CONFIG)
 
+# Further options of the sum: OPTIONS="--pictures 1000000"; --help lists them.
+OPTIONS ?=
+
+.PHONY: cost
+cost: python ## what it costs idle, for a training run and for 1,000 pictures, by list prices
+	@$(PYTHON) -m tools.cost $(OPTIONS)
+
 # --- Checks, each also a part of make test ---
 
 .PHONY: format

@@ -93,10 +93,14 @@ def _pack(
     options: Options, destination: Folder, source: Source, packer: Packer, stage: Staging
 ) -> int:
     """Pack the shard that was asked for, or all; how many shards there are."""
-    entries: Callable[[], Iterable[Entry | Staged]] = source.entries
+
+    def guarded() -> Iterable[Entry]:
+        return options.guard.watched(source.entries())
+
+    entries: Callable[[], Iterable[Entry | Staged]] = guarded
     if source.streamed:
         with _progress(options, source.total, "reading") as progress:
-            staged = packer.stage(source.entries(), stage, progress)
+            staged = packer.stage(guarded(), stage, progress)
         entries = partial(iter, staged)
     planned = partial(
         plan, entries, listed=source.listed, validation=options.validation, seed=options.seed

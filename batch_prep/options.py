@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_prep.errors import JobError
+from batch_prep.guard import Guard
 from batch_prep.prepare import Speed
 from droplens.pictures import Preprocessing
 
@@ -40,6 +41,7 @@ class Options:
     validation: share of every class that is kept for validation, above 0 and at most 0.5.
     seed: another seed gives another split and another order.
     max_bad: share of the pictures that may be unusable before the job fails, 0 to 1.
+    guard: the largest dataset that is packed.
     classifier, run_id: whose run this is, as dataset.json and the logs say.
     runs_table: DynamoDB table whose run item is told of the progress; None tells nobody.
     workers: pictures decoded at the same time.
@@ -55,6 +57,7 @@ class Options:
     validation: float
     seed: int
     max_bad: float
+    guard: Guard
     classifier: str
     run_id: str
     runs_table: str | None
@@ -74,6 +77,8 @@ class Options:
             raise JobError(f"--validation is {self.validation:g}, expected above 0, at most 0.5.")
         if not 0 <= self.max_bad <= 1:
             raise JobError(f"--max-bad is {self.max_bad:g}, expected 0 to 1.")
+        if self.guard.pictures < 1 or self.guard.gib < 1:
+            raise JobError("--max-pictures and --max-gib are expected to be at least 1.")
         if self.workers < 1:
             raise JobError(f"--workers is {self.workers}, expected at least 1.")
 
@@ -114,6 +119,8 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--validation", type=float, default=0.2, help="share (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of split and order (%(default)s)")
     parser.add_argument("--max-bad", type=float, default=0.2, help="share (%(default)s)")
+    parser.add_argument("--max-pictures", type=int, default=1_000_000, help="(%(default)s)")
+    parser.add_argument("--max-gib", type=int, default=256, help="of pictures (%(default)s)")
     parser.add_argument("--runs-table", help="DynamoDB table to report the progress to")
     parser.add_argument(
         "--workers", type=int, default=_cores(), help="decoders at work (%(default)s)"
@@ -134,6 +141,7 @@ def parse(arguments: Sequence[str]) -> Options:
         validation=given.validation,
         seed=given.seed,
         max_bad=given.max_bad,
+        guard=Guard(given.max_pictures, given.max_gib),
         classifier=given.classifier,
         run_id=given.run_id,
         runs_table=given.runs_table,

@@ -54,10 +54,13 @@ PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=Fal
 
 def classify_record(record: SQSRecord) -> dict[str, Any] | None:
     """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
+    key = None
     try:
-        return CLASSIFICATION.classify(object_created(json.loads(record.body)))
+        dropped = object_created(json.loads(record.body))
+        key = dropped.key
+        return CLASSIFICATION.classify(dropped)
     except Exception:
-        logger.warning("picture comes again later", exc_info=True, body=record.body)
+        logger.warning("picture comes again later", exc_info=True, key=key, body=record.body)
         raise
 
 

@@ -11,7 +11,7 @@ from droplens.runs import Runs
 from droplens.settings import RollbackSettings
 from droplens.storage import Bucket
 from droplens.switching import Invoker
-from droplens.telemetry import follow, logger, metrics
+from droplens.telemetry import logger, metrics
 from droplens.tracing import tracer
 
 SETTINGS = RollbackSettings.from_environment()
@@ -38,5 +38,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         event.get("reclassify") or SETTINGS.reclassify,
         FOLLOW_UP,
     )
-    follow(run)
     return {"run": run.as_key(), "status": status}

@@ -96,7 +96,7 @@ class Stack:
             if function == "Fn::GetAtt":
                 return self.attribute(*argument)
             if function == "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda found: self.named(found[1]), argument)
+                return self.substituted(argument)
             if function == "Fn::Join":
                 between, parts = argument
                 return str(between).join(map(str, self.resolve(parts)))
@@ -126,6 +126,17 @@ class Stack:
         if function == "Condition":
             return self.holds(argument)
         raise NotImplementedError(function)
+
+    def substituted(self, argument: Any) -> str:
+        """Fn::Sub of a text, or of a text and what its own variables stand for."""
+        text, own = argument if isinstance(argument, list) else (argument, {})
+        return re.sub(
+            r"\$\{([^}]+)\}",
+            lambda found: (
+                str(self.resolve(own[found[1]])) if found[1] in own else self.named(found[1])
+            ),
+            text,
+        )
 
     def named(self, name: str) -> str:
         resource, dot, attribute = name.partition(".")

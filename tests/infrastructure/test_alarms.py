@@ -1,5 +1,6 @@
 """Alarms look at metrics that exist, and say what to do."""
 
+import json
 from typing import Any
 
 import pytest
@@ -13,9 +14,45 @@ ALARMS = [
     "PicturesKeepFailing",
     "PicturesMostlyRejected",
     "PicturesStranded",
+    "RunsFail",
+    "EndpointErrors",
+    "EndpointSlow",
+    "ClassifyingBreaksOff",
+    "TrainingTakesLong",
+    "ReportsFail",
 ]
-# Droplens' own metrics, by what counts them: tests/infrastructure/test_functions.py.
-COUNTED = {"PicturePostponed", "PictureRejected", "PictureStranded"}
+ESSENTIAL = ALARMS[:7]
+# Droplens' own metrics, by what counts them: tests/infrastructure/test_runbook.py.
+COUNTED = {
+    "PicturePostponed",
+    "PictureRejected",
+    "PictureStranded",
+    "RunFailed",
+    "EndpointError",
+    "EndpointLatency",
+    "TrainingTimeUsed",
+    "ReportFailed",
+}
+
+
+def test_there_are_no_other_alarms_and_each_is_told(stack: Stack) -> None:
+    assert sorted(stack.of_type("AWS::CloudWatch::Alarm")) == sorted(ALARMS)
+    told = stack.properties("ReportFailureAlarmRaised")["EventPattern"]["detail"]["alarmName"]
+    assert told == [stack.ref(name) for name in ALARMS]
+
+
+def test_the_essential_ones_are_fewer_and_without_a_dashboard(stack: Stack) -> None:
+    unconditional = {
+        name
+        for name in stack.of_type("AWS::CloudWatch::Alarm")
+        if "Condition" not in stack.template["Resources"][name]
+    }
+    assert unconditional == set(ESSENTIAL)
+    fewer = Stack(json.loads(json.dumps(stack.template)))
+    fewer.template["Parameters"]["Monitoring"]["Default"] = "essential"
+    told = fewer.properties("ReportFailureAlarmRaised")["EventPattern"]["detail"]["alarmName"]
+    assert told == [stack.ref(name) for name in ESSENTIAL]
+    assert fewer.template["Resources"]["Dashboard"]["Condition"] == "MonitorsAll"
 
 
 @pytest.mark.parametrize("name", ALARMS)
@@ -23,7 +60,7 @@ def test_silence_is_no_alarm_and_an_alarm_says_what_it_means(stack: Stack, name:
     alarm = stack.properties(name)
     assert alarm["TreatMissingData"] == "notBreaching"
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    assert alarm["AlarmDescription"].startswith(("Pictures", "Events", "A picture", "For "))
+    assert alarm["AlarmDescription"].endswith(f" docs/operations.md, {name}.")
     assert "AlarmActions" not in alarm  # the topic's key would let none of them through
 
 
@@ -58,3 +95,23 @@ def test_the_share_of_rejected_pictures_is_an_average(stack: Stack) -> None:
     alarm: dict[str, Any] = stack.properties("PicturesMostlyRejected")
     assert (alarm["Statistic"], alarm["Threshold"]) == ("Average", 0.2)
     assert alarm["EvaluationPeriods"] > 1
+
+
+def test_a_budget_is_asked_for_by_its_amount_and_writes_to_the_address(stack: Stack) -> None:
+    assert not stack.holds({"Condition": "HasBudget"})
+    asked = Stack(json.loads(json.dumps(stack.template)))
+    asked.template["Parameters"]["MonthlyBudgetUsd"]["Default"] = 20
+    assert asked.holds({"Condition": "HasBudget"})
+    rule = asked.template["Rules"]["BudgetIsToldToSomebody"]
+    assert asked.holds(rule["RuleCondition"])
+    [assertion] = rule["Assertions"]
+    assert not asked.holds(assertion["Assert"])
+    asked.template["Parameters"]["NotificationEmail"]["Default"] = "me@example.com"
+    assert asked.holds(assertion["Assert"])
+    assert asked.template["Resources"]["Budget"]["Condition"] == "HasBudget"
+    budget = asked.properties("Budget")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
+    assert "CostFilters" not in budget["Budget"]
+    for one in budget["NotificationsWithSubscribers"]:
+        [subscriber] = one["Subscribers"]
+        assert subscriber == {"SubscriptionType": "EMAIL", "Address": "me@example.com"}

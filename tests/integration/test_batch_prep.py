@@ -235,6 +235,19 @@ def test_a_path_out_of_an_archive_is_refused_and_written_nowhere(tmp_path: Path,
     assert not list((tmp_path / "out").rglob("*evil*"))
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_dataset_larger_than_allowed_fails_with_a_sentence(
+    tmp_path: Path, archived: bool, failure: Failure
+) -> None:
+    source = put(tmp_path / "in", good() | {"notes.txt": b"not counted"})
+    if archived:
+        source = tmp_path / "in.zip"
+        source.write_bytes(zipped(good()))
+    sentence = failure(source, tmp_path / "out", "--max-pictures", str(len(good()) - 1))
+    assert sentence.startswith("The dataset has more than 9 pictures")
+    assert job(source, tmp_path / "enough", "--max-pictures", str(len(good()))) == 0
+
+
 def test_one_class_fails_with_a_sentence(tmp_path: Path, failure: Failure) -> None:
     sentence = failure(put(tmp_path / "in", good("a")), tmp_path / "out")
     assert sentence.startswith("The dataset has one class ('a'), but a classifier needs")

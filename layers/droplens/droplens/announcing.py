@@ -32,7 +32,8 @@ class Announcer:
         try:
             answer = self.events.put_events(Entries=[self._entry(one) for one in details.values()])
         except (ClientError, BotoCoreError):
-            logger.warning("no event was sent", exc_info=True)
+            keys = [detail["image"]["key"] for detail in details.values()]
+            logger.warning("no event was sent", exc_info=True, keys=keys)
             return set(details)
         refused = {
             message: entry["ErrorCode"]
@@ -40,7 +41,8 @@ class Announcer:
             if "ErrorCode" in entry
         }
         if refused:
-            logger.warning("EventBridge refused events", codes=sorted(set(refused.values())))
+            codes = {details[message]["image"]["key"]: code for message, code in refused.items()}
+            logger.warning("EventBridge refused events", codes=codes)
         return set(refused)
 
     def _entry(self, detail: dict[str, Any]) -> "PutEventsRequestEntryTypeDef":

@@ -1,9 +1,12 @@
 """From a dropped picture to its result: one right answer per picture version and model."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens import layout, result
 from droplens.card import ModelCard
@@ -76,9 +79,15 @@ class Classification:
         try:
             answer, card = self._answer(picture, data, card)
         except PictureError as problem:
-            logger.info("picture rejected", key=dropped.key, code=problem.code)
             answer = result.rejected(self.bucket.name, picture, problem, card)
         rejected = answer["status"] == "rejected"
+        logger.info(
+            f"picture {answer['status']}",
+            key=dropped.key,
+            classifier=card.classifier,
+            run_id=card.run_id,
+            code=answer["error"]["code"] if rejected else None,
+        )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
         return self._store(picture, dropped.sequencer_of(picture), answer, card)
@@ -126,8 +135,20 @@ class Classification:
         self, picture: ObjectInfo, body: bytes, info: PictureInfo, card: ModelCard
     ) -> dict[str, Any]:
         with self.asking.taken(1):
-            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+            answer = self._probabilities(card, body)
         return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
+
+    def _probabilities(self, card: ModelCard, body: bytes) -> list[float]:
+        """The endpoint's answer, counted: whether the call failed, and if not, what it took."""
+        began = time.monotonic()
+        try:
+            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+        except (RetryLater, result.UnexpectedAnswer):
+            count("EndpointError", 1)
+            raise
+        count("EndpointError", 0)  # its average is the share, which has an alarm
+        count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
+        return answer
 
     def _store(
         self, picture: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard

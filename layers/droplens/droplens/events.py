@@ -80,12 +80,16 @@ class PackingEnded:
 
 @dataclass(frozen=True, slots=True)
 class TrainingEnded:
-    """A training job reached its end: status Completed, Failed or Stopped."""
+    """A training job reached its end: status Completed, Failed or Stopped.
+
+    time_used: seconds of training by the seconds it was given; None if it never began.
+    """
 
     job_name: str
     job_arn: str
     status: str
     tags: Mapping[str, str]
+    time_used: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +204,19 @@ def training_ended(event: Mapping[str, Any]) -> TrainingEnded:
             detail["TrainingJobArn"],
             detail["TrainingJobStatus"],
             tag_map(detail.get("Tags")),
+            _time_used(detail),
         )
     except KeyError as error:
         raise UnexpectedEvent(f"a training job's event without {error}") from error
+
+
+def _time_used(detail: Mapping[str, Any]) -> float | None:
+    """Times are milliseconds since 1970, as text."""
+    began, ended = detail.get("TrainingStartTime"), detail.get("TrainingEndTime")
+    if began is None or ended is None:
+        return None
+    seconds = (int(ended) - int(began)) / 1000
+    return seconds / int(detail["StoppingCondition"]["MaxRuntimeInSeconds"])
 
 
 def endpoint_changed(event: Mapping[str, Any]) -> EndpointChanged:

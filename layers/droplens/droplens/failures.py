@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from droplens.errors import UserError
 from droplens.runs import RunKey, Runs, Stage, Status
-from droplens.telemetry import follow, logger, metrics
+from droplens.telemetry import count, follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_sns.client import SNSClient
@@ -37,7 +37,7 @@ class Failures:
         error = {"stage": stage.value, "code": code, "message": message}
         if self.runs.end(key, status, error=error, **facts):
             logger.error("run ended", extra={"status": status.value, "reason": error})
-            metrics.add_metric(name=f"Run{status.value.capitalize()}", unit="Count", value=1)
+            count(f"Run{status.value.capitalize()}")
         self.notify_once(key)
 
     def notify_once(self, key: RunKey) -> None:

@@ -14,7 +14,7 @@ from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import HostingSettings
 from droplens.storage import error_code
 from droplens.telemetry import logger
-from droplens.training import DROPLENS
+from droplens.training import DROPLENS, count_time
 from droplens.volumes import volume_key
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def deploy_endpoint(
         logger.info("run is past this stage, or another invocation has it")
         failures.notify_once(run)
         return None
+    count_time(trained)
     with failures.recorded(run, Stage.DEPLOY):
         job = sagemaker.describe_training_job(TrainingJobName=trained.job_name)
         record = runs.get(run)

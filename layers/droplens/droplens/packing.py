@@ -82,6 +82,8 @@ def start_packing(
                 "lower-case letters, digits and '-', at most 31 characters, directly below "
                 f"{layout.DATASETS}",
             )
+        if info.bytes > settings.max_dataset_gib * 2**30:
+            raise _too_large(f"{completed.key} alone has {info.bytes:,} bytes", settings)
         name = naming.resource_name(settings.stack, run.classifier, run.run_id)
         if not runs.claim(run, Stage.PACK):
             logger.info("dataset is being packed already")
@@ -104,17 +106,30 @@ def count_shards(
     Never more than can be packed at once, which is also where counting stops: at what fills the
     largest array, or after COUNTING_SECONDS, when the dataset is taken to fill it. What lies beside
     the pictures is counted with them. An archive has to be read from its front by one job.
+    Raises UserError where so much was counted that the dataset is refused; the job itself refuses
+    what was not counted.
     """
     most = min(settings.packing_max_vcpus // settings.packing_vcpus, LARGEST_ARRAY)
     if source.folder is None or most < 2:
         return 1
     per_job, until = settings.pictures_per_packing_job, clock() + COUNTING_SECONDS
-    shards = 1
-    for count, _ in enumerate(bucket.entries(source.folder), start=1):
+    shards, size = 1, 0
+    for count, listed in enumerate(bucket.entries(source.folder), start=1):
+        size += listed.bytes
+        if size > settings.max_dataset_gib * 2**30:
+            raise _too_large(f"{source.folder} has more", settings)
         shards = 1 + (count - 1) // per_job
         if shards == most or clock() > until:
             return most
     return shards
+
+
+def _too_large(found: str, settings: PackingSettings) -> UserError:
+    return UserError(
+        "dataset.too_large",
+        f"{found}: at most {settings.max_dataset_gib:,} GiB are packed; deploy with a larger "
+        "MaxDatasetGiB",
+    )
 
 
 class _Jobs:

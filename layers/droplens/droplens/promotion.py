@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools.metrics import MetricUnit
+
 from droplens import hosting, layout, registry
 from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
@@ -27,7 +29,7 @@ from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.storage import Bucket, ObjectMissing
 from droplens.switching import announce, announce_if_replaced
-from droplens.telemetry import follow, logger, metrics
+from droplens.telemetry import count, follow, logger
 from droplens.training import BUILTIN
 
 if TYPE_CHECKING:
@@ -151,9 +153,7 @@ class Promotion:
         report = publish(self.bucket, dataset, evaluation, str(run.facts["model_data"]))
         runs.note(run.key, report=report)
         self.cards.keep(card)
-        metrics.add_metric(
-            name="MeasuredAccuracy", unit="Percent", value=100 * card.measured.accuracy
-        )
+        count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card
 
     def _evaluation(self, card: ModelCard) -> Mapping[str, Any] | None:
@@ -253,7 +253,7 @@ class Promotion:
         runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, generation=live.generation)
         announce_if_replaced(live, self.cards, self.settings.reclassify, invoke)
         logger.info("model is live", accuracy=card.measured.accuracy)
-        metrics.add_metric(name="RunLive", unit="Count", value=1)
+        count("RunLive")
         return Status.LIVE
 
     def _refuse(self, card: ModelCard, refusal: Refused, failures: Failures) -> Status:

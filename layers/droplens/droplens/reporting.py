@@ -14,7 +14,8 @@ from droplens.failures import Failures
 from droplens.registry import run_of_package
 from droplens.runs import RunKey, Runs, Stage, Status
 from droplens.storage import Bucket, ObjectMissing
-from droplens.telemetry import logger
+from droplens.telemetry import follow, logger
+from droplens.training import count_time
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
@@ -59,6 +60,7 @@ class Reporter:
         kind = events.detail_type(event)
         if kind == events.ALARM:
             alarm = events.alarm_raised(event)
+            logger.warning("alarm", alarm=alarm.name, reason=alarm.reason)
             self.failures.publish(f"Droplens: {alarm.name}", f"{alarm.meaning}\n\n{alarm.reason}")
             return None
         if kind == events.BATCH_JOB:
@@ -78,6 +80,7 @@ class Reporter:
         if packed is None or run is None:
             logger.warning("a job that belongs to no run failed")
             return None
+        follow(packed.run)
         ours = {run.facts.get("batch_job_id"), run.facts.get("batch_array_id")}
         if "batch_job_id" in run.facts and packed.job_id.partition(":")[0] not in ours:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
@@ -144,6 +147,7 @@ class Reporter:
         run = self.run_of(trained.job_arn, trained.tags)
         if run is None:
             return None
+        count_time(trained)
         job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
         reason = job.get("FailureReason") or f"the training job ended as {trained.status}"
         self.failures.fail(run, Stage.TRAIN, f"training.{trained.status.lower()}", reason)

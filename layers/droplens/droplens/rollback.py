@@ -13,7 +13,7 @@ from droplens.hosting import Artefact
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
 from droplens.switching import announce, announce_if_replaced
-from droplens.telemetry import logger
+from droplens.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -40,6 +40,7 @@ def roll_back(
     if live is None:
         raise UserError("rollback.no_model", f"{classifier} has no live model to go back from")
     run = _target(live, run_id, runs)
+    follow(run.key)
     card = cards.of_run(classifier, run.key.run_id)
     if card is None:
         raise UserError("rollback.no_card", f"the card of run {run.key.run_id} is gone")

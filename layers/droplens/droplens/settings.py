@@ -71,7 +71,7 @@ class PackingSettings(JourneySettings):
     """prepare_dataset: the Batch queue and the side of the square that the model will see.
 
     packing_vcpus: of one job; packing_max_vcpus: of all that run at once; pictures_per_packing_job:
-    a larger dataset is packed by several.
+    a larger dataset is packed by several. max_dataset_gib: a larger one is refused.
     """
 
     job_queue: str
@@ -80,6 +80,7 @@ class PackingSettings(JourneySettings):
     packing_vcpus: int
     packing_max_vcpus: int
     pictures_per_packing_job: int
+    max_dataset_gib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,11 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from threading import Lock
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens.runs import RunKey
 
@@ -17,16 +19,23 @@ logger = Logger(service=SERVICE)
 metrics = Metrics(namespace="Droplens", service=SERVICE)
 
 
+# Who else is told which run an invocation works for, as a name and a value: the tracer.
+followers: list[Callable[[str, str], None]] = []
+
+
 def follow(run: RunKey) -> None:
-    """From here on, every log line of this invocation tells its run."""
+    """From here on, every log line of this invocation tells its run, and so does its trace."""
     logger.set_correlation_id(run.run_id)
     logger.append_keys(**run.as_key())
+    for tell in followers:
+        for name, value in run.as_key().items():
+            tell(name, value)
 
 
 _counting = Lock()
 
 
-def count(name: str, value: float = 1) -> None:
+def count(name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count) -> None:
     """Add to a metric, from whatever thread: powertools' own is made for one."""
     with _counting:
-        metrics.add_metric(name=name, unit="Count", value=value)
+        metrics.add_metric(name=name, unit=unit, value=value)

@@ -4,6 +4,8 @@ would add half to the cold start of classify_image: there, Lambda's own segments
 
 from aws_lambda_powertools import Tracer
 
-from droplens.telemetry import SERVICE
+from droplens.telemetry import SERVICE, followers
 
 tracer = Tracer(service=SERVICE)
+# X-Ray finds the traces of a run by it: annotation.run_id = "...".
+followers.append(tracer.put_annotation)

@@ -4,17 +4,18 @@ import json
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from droplens import layout, naming, packing
 from droplens.errors import QuotaReached, UserError
-from droplens.events import PackingEnded, tag_list
+from droplens.events import PackingEnded, TrainingEnded, tag_list
 from droplens.failures import Failures
 from droplens.packed import PackedDataset, read_packed
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket, error_code
-from droplens.telemetry import logger
+from droplens.telemetry import count, logger
 from droplens.volumes import volume_key
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ def start_training(
         logger.info("training job created", training_job=name)
         return name
     return None
+
+
+def count_time(trained: TrainingEnded) -> None:
+    """How much of the time that it was given a training has used, if it began: has an alarm."""
+    if trained.time_used is not None:
+        count("TrainingTimeUsed", 100 * trained.time_used, MetricUnit.Percent)
 
 
 def training_request(

@@ -27,7 +27,7 @@ SETTINGS = HostingSettings(
     endpoint_max_concurrency=5,
 )
 TRAINED = TrainingEnded(
-    NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}
+    NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None
 )
 ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/{NAME}/output/model.tar.gz"
 

@@ -27,6 +27,7 @@ SETTINGS = PackingSettings(
     packing_vcpus=2,
     packing_max_vcpus=8,
     pictures_per_packing_job=5,
+    max_dataset_gib=256,
 )
 
 
@@ -301,3 +302,20 @@ def test_the_job_s_parameters_are_those_of_the_job_definition(repo_root: Path) -
         "step", "shards", "classifier", "run_id", "source", "destination", "shorter_side",
     ):  # fmt: skip
         assert f"Ref::{name}" in template
+
+
+@pytest.mark.parametrize("key", ["datasets/cars/_READY", "datasets/cars.zip"])
+def test_a_dataset_larger_than_allowed_is_refused_before_a_job(cloud: Cloud, key: str) -> None:
+    upload(cloud, 3)
+    settings = dataclasses.replace(SETTINGS, max_dataset_gib=0)  # below what a parameter may be
+    run = start(cloud, completed(cloud, key, b"." * (key.endswith(".zip"))), settings=settings)
+    if key.endswith("_READY"):  # three empty pictures are not above nothing: one byte is
+        assert len(cloud.batch.jobs) == 1
+        cloud.put("datasets/cars/audi/000.jpg", b".")
+        run = start(cloud, completed(cloud, key, b"again"), settings=settings)
+    assert run is not None
+    record = cloud.runs().get(run)
+    assert record is not None
+    assert record.status is Status.FAILED
+    assert record.facts["error"]["code"] == "dataset.too_large"
+    assert "MaxDatasetGiB" in record.facts["error"]["message"]

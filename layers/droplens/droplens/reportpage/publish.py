@@ -12,7 +12,7 @@ from droplens.recordio import parse_record
 from droplens.reportpage.gallery import thumbnail, wanted
 from droplens.reportpage.page import render
 from droplens.storage import Bucket, ObjectMissing
-from droplens.telemetry import logger, metrics
+from droplens.telemetry import count, logger
 
 TRAINING_FILE = "training.json"
 # training.json of 10,000 classes has 1 MB; an artefact of ours has 4 files.
@@ -42,7 +42,7 @@ def publish(
         )
     except Exception:  # noqa: BLE001  whatever goes wrong with a page, a good model goes live
         logger.exception("the report could not be made", key=key)
-        metrics.add_metric(name="ReportFailed", unit="Count", value=1)
+        count("ReportFailed")
         return None
     return key
 

@@ -1,0 +1,39 @@
+"""A dataset that is larger than its owner meant to pay for is refused."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from batch_prep.entries import Entry, File
+from batch_prep.errors import JobError
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The largest dataset that is packed.
+
+    pictures: files that may be pictures; gib: their size together, unpacked, in GiB.
+    """
+
+    pictures: int
+    gib: int
+
+    def watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """`entries`, up to the first file that is too many. Raises JobError there."""
+        pictures = size = 0
+        for entry in entries:
+            if isinstance(entry, File):
+                pictures += 1
+                size += entry.size
+                if pictures > self.pictures:
+                    raise JobError(
+                        f"The dataset has more than {self.pictures:,} pictures, the most that are "
+                        "packed: deploy with a larger MaxDatasetPictures."
+                    )
+                if size > self.gib * _GIB:
+                    raise JobError(
+                        f"The dataset has more than {self.gib:,} GiB of pictures, the most that "
+                        "are packed: deploy with a larger MaxDatasetGiB."
+                    )
+            yield entry

@@ -1,0 +1,161 @@
+"""The runbook on a running cloud: what alarms mean is caused, seen in its logs, and told.
+
+The local cloud does not make metrics of log lines, nor events of alarms: these two steps of
+CloudWatch are taken here, with what the functions really logged.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Cloud
+from tests.e2e.drawn import drawing
+from tests.infrastructure.cloudwatch import printed
+from tests.infrastructure.stack import matches
+from tests.infrastructure.test_alarms import ALARMS
+
+CLASSIFY_LOG = "/aws/lambda/droplens-classify-image"
+
+
+def logged(cloud: Cloud, group: str) -> str:
+    """Every line of a log group."""
+    logs = cloud.client("logs")
+    lines = []
+    for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+        lines += [line for event in page["events"] for line in event["message"].splitlines()]
+    return "\n".join(lines)
+
+
+def alarms(cloud: Cloud) -> dict[str, dict[str, Any]]:
+    """The deployed alarms, by their names in the template."""
+    found = cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    return {
+        name: alarm
+        for alarm in found
+        for name in ALARMS
+        if alarm["AlarmName"].startswith(f"droplens-{name}-")
+    }
+
+
+def raised(cloud: Cloud, output: str) -> set[str]:
+    """The alarms that go off by the metrics in `output`, as the local cloud decides on them."""
+    cloudwatch = cloud.client("cloudwatch")
+    for (namespace, name, dimensions), values in printed(output).items():
+        cloudwatch.put_metric_data(
+            Namespace=namespace,
+            MetricData=[
+                {
+                    "MetricName": name,
+                    "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],
+                    "Values": values,
+                }
+            ],
+        )
+    return {name for name, alarm in alarms(cloud).items() if alarm["StateValue"] == "ALARM"}
+
+
+@pytest.fixture
+def notices(cloud: Cloud) -> str:
+    """A queue that listens to the topic of failures."""
+    sqs, sns = cloud.client("sqs"), cloud.client("sns")
+    queue: str = sqs.create_queue(QueueName="operations-notices")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    arn, topic = attributes["QueueArn"], cloud.outputs["FailureTopicArn"]
+    from_the_topic = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }
+    policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    return queue
+
+
+@pytest.fixture
+def no_trouble_after(cloud: Cloud) -> Iterator[None]:
+    """Leaves the cloud calm, whatever happens."""
+    yield
+    cloud.localcloud("trouble")
+
+
+def test_alarms_and_dashboard_are_deployed(cloud: Cloud) -> None:
+    assert alarms(cloud).keys() == set(ALARMS)
+    found = cloud.client("cloudwatch").get_dashboard(DashboardName="droplens-us-east-1")
+    queue = cloud.outputs["PictureQueueUrl"].rpartition("/")[2]
+    assert f'"QueueName", "{queue}"' in found["DashboardBody"]
+    assert len(json.loads(found["DashboardBody"])["widgets"]) == 6
+
+
+@pytest.mark.usefixtures("live_patterns", "no_trouble_after")
+def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: str) -> None:
+    assert "EndpointErrors" not in raised(cloud, logged(cloud, CLASSIFY_LOG))
+    before = len(logged(cloud, CLASSIFY_LOG))
+    cloud.localcloud("trouble", "--throttle", "1")
+    for seed in range(4):
+        cloud.put(f"input/patterns/throttled {seed}.jpg", drawing("rings", 700 + seed))
+
+    def failing() -> str | None:
+        new = logged(cloud, CLASSIFY_LOG)[before:]
+        metric = ("Droplens", "PicturePostponed", (("service", "droplens"),))
+        return new if sum(printed(new).get(metric, [])) >= 4 else None
+
+    output = cloud.eventually(failing, "four pictures that are put off")
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    late = {line["key"] for line in lines if line.get("message") == "picture comes again later"}
+    assert late == {f"input/patterns/throttled {seed}.jpg" for seed in range(4)}
+    assert {"EndpointErrors", "PicturesKeepFailing"} <= raised(cloud, output)
+
+    alarm = alarms(cloud)["EndpointErrors"]
+    event = {
+        "source": "aws.cloudwatch",
+        "detail-type": "CloudWatch Alarm State Change",
+        "detail": {
+            "alarmName": alarm["AlarmName"],
+            "configuration": {"description": alarm["AlarmDescription"]},
+            "state": {"value": "ALARM", "reason": alarm["StateReason"]},
+        },
+    }
+    rules = cloud.client("events").list_rules()["Rules"]
+    [rule] = [rule for rule in rules if matches(json.loads(rule["EventPattern"]), event)]
+    [target] = cloud.client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
+    cloud.client("lambda").invoke(
+        FunctionName=target["Arn"], InvocationType="Event", Payload=json.dumps(event).encode()
+    )
+
+    def told() -> dict[str, Any] | None:
+        sqs = cloud.client("sqs")
+        for message in sqs.receive_message(QueueUrl=notices).get("Messages", []):
+            body: dict[str, Any] = json.loads(message["Body"])
+            if alarm["AlarmName"] in body["Subject"]:
+                return body
+        return None
+
+    assert "docs/operations.md, EndpointErrors" in cloud.eventually(told, "a notice")["Message"]
+
+    # What the entry says to do: the cause goes, and the pictures are answered by themselves.
+    cloud.localcloud("trouble")
+    for seed in range(4):
+        result = cloud.result(f"results/patterns/throttled {seed}.jpg.json")
+        assert result["status"] == "classified"
+
+
+def test_a_failure_that_cannot_be_reported_is_kept(cloud: Cloud) -> None:
+    nonsense = {"detail-type": "Nothing that is known", "source": "aws.batch", "detail": {}}
+    cloud.client("lambda").invoke(
+        FunctionName="droplens-report-failure",
+        InvocationType="Event",
+        Payload=json.dumps(nonsense).encode(),
+    )
+
+    def kept() -> dict[str, Any] | None:
+        answer = cloud.client("sqs").receive_message(QueueUrl=cloud.outputs["EventDlqUrl"])
+        return next(iter(answer.get("Messages", [])), None)
+
+    record = json.loads(cloud.eventually(kept, "Lambda's record in the queue")["Body"])
+    assert record["requestPayload"] == nonsense
+    assert "Nothing that is known" in json.dumps(record["responsePayload"])

@@ -1,0 +1,64 @@
+"""The dashboard shows metrics that exist, of this stack only."""
+
+import json
+from typing import Any
+
+import pytest
+
+from droplens.runs import Status
+from tests.infrastructure.stack import REGION, STACK, Stack
+from tests.infrastructure.test_alarms import COUNTED
+
+# Droplens' metrics that no alarm watches.
+SHOWN_ONLY = {"PictureClassified", "RunLive", "RunRefused", "MeasuredAccuracy"}
+
+
+@pytest.fixture(scope="module")
+def widgets(stack: Stack) -> list[dict[str, Any]]:
+    """The dashboard's pictures, as CloudWatch reads them."""
+    return list(json.loads(stack.properties("Dashboard")["DashboardBody"])["widgets"])
+
+
+@pytest.fixture(scope="module")
+def shown(widgets: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+    """Namespace, name, dimension and its value of each metric."""
+    metrics = [metric for widget in widgets for metric in widget["properties"]["metrics"]]
+    return {tuple(part for part in metric if isinstance(part, str)) for metric in metrics}
+
+
+def test_its_name_is_the_stack_s_and_the_region_s(stack: Stack) -> None:
+    assert stack.properties("Dashboard")["DashboardName"] == f"{STACK}-{REGION}"
+
+
+def test_all_that_droplens_counts_is_shown_under_the_stack_s_name(
+    shown: set[tuple[str, ...]],
+) -> None:
+    own = {metric for metric in shown if metric[0] == "Droplens"}
+    assert own == {("Droplens", name, "service", STACK) for name in COUNTED | SHOWN_ONLY}
+    outcomes = {f"Run{status.value.capitalize()}" for status in Status}
+    assert {metric[1] for metric in own if metric[1].startswith("Run")} <= outcomes
+
+
+def test_every_queue_and_every_function_is_shown(stack: Stack, shown: set[tuple[str, ...]]) -> None:
+    depth = "ApproximateNumberOfMessagesVisible"
+    for queue in stack.of_type("AWS::SQS::Queue"):
+        assert ("AWS/SQS", depth, "QueueName", stack.attribute(queue, "QueueName")) in shown
+    for function in stack.of_type("AWS::Lambda::Function"):
+        for metric in ("Errors", "Throttles"):
+            assert ("AWS/Lambda", metric, "FunctionName", str(stack.ref(function))) in shown
+
+
+def test_the_pictures_do_not_overlap_and_the_dashboard_is_free_of_charge(
+    widgets: list[dict[str, Any]], shown: set[tuple[str, ...]]
+) -> None:
+    places = [
+        (widget["x"] + column, widget["y"] + row)
+        for widget in widgets
+        for column in range(widget["width"])
+        for row in range(widget["height"])
+    ]
+    assert len(places) == len(set(places))
+    assert max(column for column, _ in places) < 24
+    # https://aws.amazon.com/cloudwatch/pricing/: three dashboards of at most 50 metrics
+    assert len(shown) <= 50
+    assert {widget["properties"]["region"] for widget in widgets} == {REGION}

@@ -1,0 +1,390 @@
+"""Every alarm has its entry in docs/operations.md, and goes off when what it means comes about."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.utilities.batch.exceptions import UnexpectedBatchTypeError
+
+from droplens import classification
+from droplens.events import UnexpectedEvent, tag_list
+from droplens.packed import read_packed
+from droplens.reportpage.publish import publish
+from droplens.runs import RunKey, Status
+from droplens.telemetry import metrics
+from tests.infrastructure.cloudwatch import goes_off, printed, watched
+from tests.infrastructure.stack import Stack, matches
+from tests.infrastructure.test_alarms import ALARMS
+from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
+    RECORDED_RUN,
+    Context,
+    deployed,
+    load,
+    of_run,
+    stored_picture,
+)
+from tests.unit.layer.account import Cloud
+from tests.unit.layer.fakes import FakeRuntime, refusal
+from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
+
+RUN = RunKey("cars", RECORDED_RUN)
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def entries(repo_root: Path) -> dict[str, str]:
+    """The runbook's entries, by alarm."""
+    text = (repo_root / "docs/operations.md").read_text("utf-8")
+    alarms = text.split("\n## Alarms\n")[1].split("\n## ")[0]
+    found = re.split(r"\n### (\w+)\n", alarms)[1:]
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def test_every_alarm_has_an_entry_in_the_template_s_order(
+    stack: Stack, entries: dict[str, str]
+) -> None:
+    assert list(entries) == ALARMS == list(stack.of_type("AWS::CloudWatch::Alarm"))
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_entry_says_what_it_means_where_to_look_and_what_to_do(
+    entries: dict[str, str], name: str
+) -> None:
+    headings = re.findall(r"^\*\*(\w+)\*\* \S", entries[name], re.MULTILINE)
+    assert headings == ["Means", "Look", "Do"]
+
+
+def test_the_runbook_names_only_what_there_is(
+    stack: Stack, entries: dict[str, str], repo_root: Path
+) -> None:
+    text = (repo_root / "docs/operations.md").read_text("utf-8")
+    functions = {f"<stack>{name.removeprefix('droplens')}" for name in function_names(stack)}
+    assert set(re.findall(r"`(<stack>-[a-z-]+-[a-z-]+)`", text)) <= functions
+    layer = "".join(
+        path.read_text("utf-8")
+        for folder in ("layers/droplens/droplens", "functions")
+        for path in (repo_root / folder).rglob("*.py")
+    )
+    for said in re.findall(r'message = "([^"]+)"', text):
+        assert said in layer or said == "picture rejected"  # composed of its status
+    targets = set(re.findall(r"^([a-z-]+):", (repo_root / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+    parameters = stack.template["Parameters"].keys() | stack.template["Outputs"].keys()
+    named = re.findall(r"`([A-Z][a-z]+[A-Z]\w+)(?:=\w+)?`", "".join(entries.values()))
+    of_sagemaker = {"ModelSetupTime", "ModelLatency"}
+    assert set(named) <= parameters | of_sagemaker
+
+
+def function_names(stack: Stack) -> list[str]:
+    return [
+        function["FunctionName"] for function in stack.of_type("AWS::Lambda::Function").values()
+    ]
+
+
+# --- each caused, and told
+
+
+@pytest.fixture
+def told(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    events: dict[str, Any],
+) -> Callable[[str], None]:
+    """Holds that the alarm's event reaches whoever asked to be told, with what it means."""
+
+    def told(name: str) -> None:
+        event = json.loads(json.dumps(events["alarm-raised"]))
+        alarm = stack.properties(name)
+        event["detail"]["alarmName"] = str(stack.ref(name))
+        event["detail"]["configuration"]["description"] = alarm["AlarmDescription"]
+        pattern = stack.properties("ReportFailureAlarmRaised")["EventPattern"]
+        assert matches(pattern, event)
+        deployed.notices()
+        load("ReportFailure").handler(event, Context("alarm"))
+        [notice] = deployed.notices()
+        assert name in notice["subject"]
+        assert f"docs/operations.md, {name}" in notice["message"]
+
+    return told
+
+
+@pytest.fixture
+def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict[str, Any]]]:  # noqa: F811
+    """Pictures that were dropped, as the queue hands them to classify_image."""
+
+    def messages(*bodies: bytes) -> list[dict[str, Any]]:
+        [message] = events["sqs-picture-batch"]["Records"]
+        return [
+            {
+                **message,
+                "messageId": f"message-{number}",
+                "body": json.dumps(
+                    stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", body)
+                ),
+            }
+            for number, body in enumerate(bodies)
+        ]
+
+    return messages
+
+
+@pytest.fixture
+def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:  # noqa: F811
+    """classify_image with a live model; nothing is put off at SQS."""
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    monkeypatch.setattr(app.POSTPONER, "postpone", list)
+    return app
+
+
+def answering_with(app: ModuleType, runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced = dataclasses.replace(app.CLASSIFICATION, runtime=runtime)
+    monkeypatch.setattr(app, "CLASSIFICATION", replaced)
+
+
+def test_calm_raises_nothing(
+    stack: Stack,
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    classify.handler({"Records": messages(*[jpeg()] * 6)}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    latency = watched(stack.properties("EndpointSlow"))
+    assert len(counted[latency]) == 6
+    assert not [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+
+
+def test_a_throttled_endpoint(
+    stack: Stack,
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = refusal("ThrottlingException", "InvokeEndpoint")
+    answering_with(classify, FakeRuntime(redness, error=error), monkeypatch)
+    classify.handler({"Records": messages(jpeg(), jpeg())}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    raised = [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+    assert raised == ["PicturesKeepFailing", "EndpointErrors"]
+    for name in raised:
+        told(name)
+
+
+def test_a_slow_endpoint(
+    stack: Stack,
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = count(step=6)  # seconds from one look at it to the next
+    monkeypatch.setattr(classification, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    classify.handler({"Records": messages(jpeg())}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    assert counted[watched(stack.properties("EndpointSlow"))] == [6000]
+    assert [n for n in ALARMS if goes_off(stack.properties(n), counted)] == ["EndpointSlow"]
+    told("EndpointSlow")
+
+
+def test_files_that_are_no_pictures(
+    stack: Stack,
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    classify.handler({"Records": messages(jpeg(), b"no", jpeg())}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    raised = [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+    assert raised == ["PicturesMostlyRejected"]
+    told("PicturesMostlyRejected")
+
+
+def test_pictures_of_a_classifier_whose_run_failed(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    deployed.runs().open(RUN, {"version": "v"})
+    deployed.runs().end(RUN, Status.FAILED)
+    load("ClassifyImage").handler({"Records": messages(jpeg())}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    raised = [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+    assert raised == ["PicturesStranded"]
+    told("PicturesStranded")
+
+
+def test_a_picture_that_never_succeeds_ends_in_the_queue_that_is_watched(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = refusal("ModelError", "InvokeEndpoint")
+    answering_with(classify, FakeRuntime(redness, error=error), monkeypatch)
+    [message] = messages(jpeg())
+    sqs = deployed.sqs
+    given_up = sqs.create_queue(QueueName=stack.physical_name("PictureDlq"))["QueueUrl"]
+    policy = stack.properties("PictureQueue")["RedrivePolicy"]
+    sqs.set_queue_attributes(
+        QueueUrl=deployed.picture_queue, Attributes={"RedrivePolicy": json.dumps(policy)}
+    )
+    sqs.send_message(QueueUrl=deployed.picture_queue, MessageBody=message["body"])
+    for _ in range(policy["maxReceiveCount"]):
+        [received] = sqs.receive_message(QueueUrl=deployed.picture_queue, VisibilityTimeout=0)[
+            "Messages"
+        ]
+        record = {**message, "messageId": received["MessageId"], "body": received["Body"]}
+        answer = classify.handler({"Records": [record]}, Context("request"))
+        assert answer["batchItemFailures"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=deployed.picture_queue)
+    alarm = stack.properties("PicturesGivenUp")
+    depth = attribute(sqs, given_up, "ApproximateNumberOfMessages")
+    assert goes_off(alarm, {watched(alarm): [float(depth)]})
+    told("PicturesGivenUp")
+
+
+def attribute(sqs: Any, queue: str, name: str) -> str:
+    answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])
+    return str(answer["Attributes"][name])
+
+
+def test_a_failure_that_cannot_be_reported_ends_in_the_queue_that_is_watched(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    told: Callable[[str], None],
+) -> None:
+    """Lambda's part, the last try and its record, is played here."""
+    kept = deployed.sqs.create_queue(QueueName=stack.physical_name("EventDlq"))["QueueUrl"]
+    unknown = {"detail-type": "Something Else", "source": "aws.batch", "detail": {}}
+    with pytest.raises(UnexpectedEvent, match="Something Else"):
+        load("ReportFailure").handler(unknown, Context("request"))
+    [reporter] = [
+        config["DestinationConfig"]["OnFailure"]["Destination"]
+        for config in stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+        if config["FunctionName"] == stack.ref("ReportFailure")
+    ]
+    assert reporter == stack.attribute("EventDlq", "Arn")
+    deployed.sqs.send_message(QueueUrl=kept, MessageBody=json.dumps({"requestPayload": unknown}))
+    alarm = stack.properties("EventsGivenUp")
+    depth = attribute(deployed.sqs, kept, "ApproximateNumberOfMessages")
+    assert goes_off(alarm, {watched(alarm): [float(depth)]})
+    told("EventsGivenUp")
+
+
+@pytest.mark.parametrize(("waited", "raised"), [(3500, False), (3700, True)])
+def test_a_picture_that_waited_for_an_hour(
+    stack: Stack, told: Callable[[str], None], waited: float, raised: bool
+) -> None:
+    alarm = stack.properties("PicturesWaitLong")
+    assert goes_off(alarm, {watched(alarm): [60.0, waited]}) is raised
+    told("PicturesWaitLong")
+
+
+def test_two_runs_that_fail_within_a_day(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    events: dict[str, Any],
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    alarm = stack.properties("RunsFail")
+    assert alarm["Period"] == 24 * 3600
+    app = load("ReportFailure")
+    output = ""
+    for number, raised in ((1, False), (2, True)):
+        run = RunKey("cars", f"2026112{number}-120000-610e99")
+        deployed.runs().open(run, {"version": "v"})
+        failure = of_run(events["training-failed"], run.run_id)
+        deployed.sagemaker.tags[failure["resources"][0]] = tag_list(run)
+        deployed.sagemaker.jobs[failure["detail"]["TrainingJobName"]] = {"FailureReason": "no"}
+        app.handler(failure, Context(f"request-{number}"))
+        [notice] = deployed.notices()
+        assert run.run_id in notice["message"]
+        output += capsys.readouterr().out
+        assert goes_off(alarm, printed(output)) is raised
+    told("RunsFail")
+
+
+def test_an_invocation_that_breaks_off(
+    stack: Stack, classify: ModuleType, told: Callable[[str], None]
+) -> None:
+    """Lambda counts whatever leaves the handler as an error of the function."""
+    with pytest.raises(UnexpectedBatchTypeError):
+        classify.handler({}, Context("request"))
+    alarm = stack.properties("ClassifyingBreaksOff")
+    function = stack.properties("ClassifyImage")["FunctionName"]
+    assert watched(alarm) == ("AWS/Lambda", "Errors", (("FunctionName", function),))
+    assert goes_off(alarm, {watched(alarm): [0.0, 1.0]})
+    told("ClassifyingBreaksOff")
+
+
+@pytest.mark.parametrize(
+    ("share", "function", "raised"),
+    [(0.5, "DeployEndpoint", False), (0.9, "DeployEndpoint", True), (1.0, "ReportFailure", True)],
+)
+def test_a_training_that_takes_long_or_is_stopped_for_it(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    events: dict[str, Any],
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+    share: float,
+    function: str,
+    raised: bool,
+) -> None:
+    deployed.runs().open(RUN, {"version": "v"})
+    event = events["training-completed"]
+    detail = event["detail"]
+    limit = detail["StoppingCondition"]["MaxRuntimeInSeconds"]
+    detail["TrainingEndTime"] = str(int(detail["TrainingStartTime"]) + round(1000 * share * limit))
+    if function == "ReportFailure":
+        detail["TrainingJobStatus"] = "Stopped"
+    deployed.sagemaker.tags[event["resources"][0]] = tag_list(RUN)
+    deployed.sagemaker.jobs[detail["TrainingJobName"]] = {
+        "AlgorithmSpecification": {"TrainingImage": "image:1"},
+        "ModelArtifacts": {"S3ModelArtifacts": "s3://bucket/model.tar.gz"},
+    }
+    load(function).handler(event, Context("request"))
+    alarm = stack.properties("TrainingTakesLong")
+    counted = printed(capsys.readouterr().out)
+    assert counted[watched(alarm)] == [pytest.approx(100 * share)]
+    assert goes_off(alarm, counted) is raised
+    told("TrainingTakesLong")
+
+
+def test_a_report_that_cannot_be_made(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pack(deployed, RUN)
+    unfinished = {"classifier": RUN.classifier, "run_id": RUN.run_id}
+    dataset = read_packed(deployed.bucket, RUN)
+    assert publish(deployed.bucket, dataset, unfinished, "s3://bucket/model.tar.gz") is None
+    metrics.flush_metrics()
+    alarm = stack.properties("ReportsFail")
+    assert goes_off(alarm, printed(capsys.readouterr().out))
+    told("ReportsFail")

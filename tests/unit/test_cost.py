@@ -1,0 +1,125 @@
+"""What Droplens costs: sums of list prices that can be followed, and quoted as they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from droplens import measuring
+from tools import cost
+from tools.cost import Line, Prices, Usage
+
+
+@pytest.fixture(scope="module")
+def template(repo_root: Path) -> dict[str, Any]:
+    """template.yaml."""
+    return dict(yaml_parse((repo_root / "template.yaml").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def printed(repo_root: Path) -> str:
+    """What the command prints by its defaults."""
+    command = [sys.executable, "-m", "tools.cost"]
+    return subprocess.run(command, cwd=repo_root, check=True, capture_output=True, text=True).stdout
+
+
+def between(text: str, mark: str) -> list[str]:
+    return text.split(f"<!-- cost: {mark} -->\n")[1].split("<!-- end -->")[0].splitlines()
+
+
+def test_the_documentation_quotes_the_command(repo_root: Path, printed: str) -> None:
+    page = (repo_root / "docs/costs.md").read_text("utf-8")
+    assert between(page, "table") == printed.splitlines()
+
+
+def test_the_readme_quotes_its_sums(repo_root: Path, printed: str) -> None:
+    heads = [
+        line.split("|") for line in printed.splitlines() if line.startswith(("| |", "|--", "| **"))
+    ]
+    sums = ["|".join(cells[:2] + cells[3:]) for cells in heads]
+    readme = (repo_root / "README.md").read_text("utf-8")
+    assert between(readme, "sums") == sums
+    prices = Prices()
+    assert f"list\nprices of {prices.region}, {prices.as_of}" in readme
+
+
+def test_the_defaults_are_those_of_the_template(template: dict[str, Any]) -> None:
+    def default(name: str) -> Any:
+        return template["Parameters"][name]["Default"]
+
+    usage = Usage()
+    assert usage.monitoring == default("Monitoring")
+    assert usage.packing_vcpus == int(default("PackingVcpus"))
+    assert usage.packing_gb == int(default("PackingMemoryMiB")) / 1024
+    assert usage.training_instance == default("TrainingInstanceType")
+    assert usage.endpoint_instance == default("EndpointInstanceType")
+    assert usage.endpoint_gb == default("EndpointMemoryMb") / 1024
+    memory = template["Resources"]["ClassifyImage"]["Properties"]["MemorySize"]
+    assert usage.lambda_gb == memory / 1024
+    assert measuring.SAMPLE == cost.MEASURED_AT_MOST
+    assert usage.kms_keys == 0
+
+
+@pytest.mark.parametrize("monitoring", cost.MONITORING)
+def test_alarms_and_dashboards_are_counted_in_the_template(
+    template: dict[str, Any], monitoring: str
+) -> None:
+    assert template["Parameters"]["Monitoring"]["AllowedValues"] == list(cost.MONITORING)
+    made = [
+        resource["Type"]
+        for resource in template["Resources"].values()
+        if monitoring == "all" or resource.get("Condition") != "MonitorsAll"
+    ]
+    alarms, dashboards = cost.MONITORING[monitoring]
+    assert made.count("AWS::CloudWatch::Alarm") == alarms
+    assert made.count("AWS::CloudWatch::Dashboard") == dashboards
+
+
+def test_every_price_has_its_unit_and_its_source() -> None:
+    told = json.loads(cost.PRICES.read_text("utf-8"))
+    for name, entry in told["prices"].items():
+        assert entry["usd"] > 0, name
+        assert entry["per"], name
+        assert entry["source"].startswith("https://aws.amazon.com/"), name
+    every = [*cost.idle(Usage(kms_keys=1)), *cost.run(Usage(), 200, 50_000)]
+    every += [*cost.thousand(Usage()), *cost.realtime(Usage())]
+    assert {line.price for line in every} <= told["prices"].keys()
+
+
+def test_a_line_is_amount_times_price_beyond_what_is_free() -> None:
+    prices = Prices()
+    alarms = Line("alarms", 12, "alarm")
+    assert prices.listed(alarms) == pytest.approx(1.20)
+    assert prices.beyond_free(alarms) == pytest.approx(0.20)
+    assert prices.beyond_free(Line("alarms", 7, "alarm")) == 0
+    gigabytes = Line("GB", 5, "s3_storage")
+    assert prices.beyond_free(gigabytes) == prices.listed(gigabytes) == pytest.approx(0.115)
+
+
+def test_a_run_grows_with_its_pictures_and_its_minutes() -> None:
+    def costs(**usage: Any) -> float:
+        return sum(map(Prices().listed, cost.run(Usage(**usage), 200.0, 50_000)))
+
+    # Ten million: 13.9 hours of two vCPUs and 4 GB, $1.37 in Fargate and $4 of reading.
+    more = costs(pictures=10_000_000, training_minutes=0)
+    assert more == pytest.approx(1.37 + 4 + 0.6 + 0.07 + 0.1, abs=0.2)
+    hour = costs(training_minutes=60) - costs(training_minutes=0)
+    assert hour == pytest.approx(1.408)
+
+
+def test_options_change_the_sums(capsys: pytest.CaptureFixture[str]) -> None:
+    cost.main(["--monitoring", "essential", "--kms-keys", "1"])
+    output = capsys.readouterr().out
+    assert "| alarms | 7 | $0.70 | $0.00 |" in output
+    assert "| KMS keys | 1 | $1.00 | $1.00 |" in output
+    assert "dashboards" not in output
+
+
+def test_an_instance_without_a_price_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cost.main(["--training-instance", "ml.p9.xlarge"])
+    assert "prices.json has no price of ml.p9.xlarge" in capsys.readouterr().err

@@ -1,0 +1,213 @@
+"""What Droplens costs by list prices: idle, a training run, a thousand pictures.
+
+make cost                                    # a table by the defaults below
+make cost OPTIONS="--pictures 1000000 --kms-keys 1 --monitoring essential"
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+HOURS_A_MONTH = 730
+PRICES = Path(__file__).parent / "prices.json"
+PACKING = Path(__file__).parent.parent / "benchmarks/results/packing.json"
+
+# Alarms and dashboards by the template's parameter Monitoring.
+MONITORING = {"all": (12, 1), "essential": (7, 0)}
+# Lambda asks an empty queue from five pollers, each waiting for 20 seconds.
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH
+# S3 tells EventBridge of the picture and of its result, and Droplens of the answer.
+EVENTS_A_PICTURE = 3
+# EventBridge sends, Lambda receives and deletes, where no two pictures come together.
+REQUESTS_A_PICTURE = 3
+# What classify_image counts in every hour in which pictures come.
+METRICS_OF_PICTURES = 5
+# The most that promote_endpoint asks a candidate.
+MEASURED_AT_MOST = 4000
+PART_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the sums are made for. Sizes in GB, times in minutes or milliseconds.
+
+    lambda_ms, endpoint_ms, log_kb: of one picture that comes alone. pictures: of the dataset.
+    """
+
+    monitoring: str = "all"
+    kms_keys: int = 0
+    stored_gb: float = 5.0
+    old_versions_gb: float = 1.0
+    images_gb: float = 1.5
+    logs_gb: float = 0.1
+    pictures: int = 10_000
+    packing_vcpus: int = 2
+    packing_gb: int = 4
+    training_instance: str = "ml.g5.xlarge"
+    training_minutes: float = 30.0
+    lambda_gb: float = 2.0
+    lambda_ms: float = 300.0
+    endpoint_gb: float = 2.0
+    endpoint_ms: float = 150.0
+    log_kb: float = 3.0
+    endpoint_instance: str = "ml.m5.large"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a sum: so much of something, at so much each."""
+
+    what: str
+    amount: float
+    price: str
+
+
+class PriceMissing(Exception):
+    """No list price is kept for it."""
+
+
+class Prices:
+    """The list prices of tools/prices.json."""
+
+    def __init__(self, file: Path = PRICES) -> None:
+        told = json.loads(file.read_text("utf-8"))
+        self.region: str = told["region"]
+        self.as_of: str = told["as_of"]
+        self._entries: dict[str, dict[str, Any]] = told["prices"]
+        self.file = file
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Price, unit, source and free allowance. Raises PriceMissing."""
+        if name not in self._entries:
+            known = ", ".join(sorted(name for name in self._entries if name.startswith("ml.")))
+            raise PriceMissing(
+                f"{self.file.name} has no price of {name}; instances it has: {known}"
+            )
+        return self._entries[name]
+
+    def listed(self, line: Line) -> float:
+        """What the line costs, in dollars."""
+        return line.amount * float(self.entry(line.price)["usd"])
+
+    def beyond_free(self, line: Line) -> float:
+        """What it costs in an account that uses nothing else of what is free each month."""
+        entry = self.entry(line.price)
+        return max(0.0, line.amount - entry.get("free_each_month", 0)) * float(entry["usd"])
+
+
+def idle(usage: Usage) -> Iterator[Line]:
+    """A month in which nothing is dropped."""
+    alarms, dashboards = MONITORING[usage.monitoring]
+    yield Line("alarms", alarms, "alarm")
+    yield Line("dashboards", dashboards, "dashboard")
+    yield Line("GB stored in the bucket", usage.stored_gb, "s3_storage")
+    yield Line("GB of old versions, 30 days", usage.old_versions_gb, "s3_storage")
+    yield Line("GB of container images", usage.images_gb, "image_storage")
+    yield Line("GB of logs", usage.logs_gb, "log_storage")
+    yield Line("looks at the empty picture queue", POLLS_A_MONTH, "sqs_request")
+    yield Line("KMS keys", usage.kms_keys, "kms_key")
+
+
+def run(usage: Usage, packed_a_second: float, record_bytes: float) -> Iterator[Line]:
+    """One training run on demand.
+
+    packed_a_second: pictures, by one job of two vCPUs; record_bytes: of a packed picture.
+    """
+    # A minute to start, another to end.
+    hours = (usage.pictures / (packed_a_second * usage.packing_vcpus / 2) + 120) / 3600
+    parts = usage.pictures * record_bytes / PART_BYTES
+    yield Line("Fargate vCPU hours", hours * usage.packing_vcpus, "fargate_vcpu_hour")
+    yield Line("Fargate GB hours", hours * usage.packing_gb, "fargate_gb_hour")
+    yield Line("public address hours", hours, "public_ip_hour")
+    yield Line("pictures read", usage.pictures, "s3_get")
+    yield Line("parts written, pages listed", 2 * parts + usage.pictures / 1000, "s3_put")
+    yield Line(
+        f"{usage.training_instance} hours", usage.training_minutes / 60, usage.training_instance
+    )
+    measured = min(MEASURED_AT_MOST, usage.pictures / 5)
+    yield Line(
+        "endpoint GB seconds, measuring",
+        measured * usage.endpoint_ms / 1000 * usage.endpoint_gb,
+        "serverless_gb_second",
+    )
+    yield Line(
+        "Lambda GB seconds, measuring", measured * usage.endpoint_ms / 1000, "lambda_gb_second"
+    )
+
+
+def thousand(usage: Usage) -> Iterator[Line]:
+    """A thousand pictures within an hour, each alone in its invocation: batches cost less."""
+    yield Line("events", 1000 * EVENTS_A_PICTURE, "event")
+    yield Line("queue requests", 1000 * REQUESTS_A_PICTURE, "sqs_request")
+    yield Line("Lambda requests", 1000, "lambda_request")
+    yield Line("Lambda GB seconds", usage.lambda_ms * usage.lambda_gb, "lambda_gb_second")
+    yield Line("pictures read", 1000, "s3_get")
+    yield Line("results written", 1000, "s3_put")
+    yield Line("endpoint GB seconds", usage.endpoint_ms * usage.endpoint_gb, "serverless_gb_second")
+    yield Line("GB of logs", usage.log_kb / 1000, "log_ingestion")
+    yield Line("traces, at most", 1000, "trace")
+    yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")
+
+
+def realtime(usage: Usage) -> Iterator[Line]:
+    """A month of a realtime endpoint."""
+    yield Line(f"{usage.endpoint_instance} hours", HOURS_A_MONTH, usage.endpoint_instance)
+
+
+def table(usage: Usage, prices: Prices) -> str:
+    """The sums as Markdown."""
+    packing = json.loads(PACKING.read_text("utf-8"))
+    sums = {
+        "**A month idle**": idle(usage),
+        f"**A training run**, {usage.pictures:,} pictures": run(
+            usage, packing["pictures_per_second"], packing["record_bytes"]
+        ),
+        "**1,000 pictures**": thousand(usage),
+        "**A month of a realtime endpoint**": realtime(usage),
+    }
+    rows = ["| | amount | list price | beyond what is free |", "|---|--:|--:|--:|"]
+    for title, lines in sums.items():
+        kept = [line for line in lines if line.amount]
+        listed = sum(map(prices.listed, kept))
+        beyond = sum(map(prices.beyond_free, kept))
+        rows.append(f"| {title} | | **{dollars(listed)}** | **{dollars(beyond)}** |")
+        rows += [
+            f"| {line.what} | {amount(line.amount)} | {dollars(prices.listed(line))} "
+            f"| {dollars(prices.beyond_free(line))} |"
+            for line in kept
+        ]
+    rows += ["", f"List prices of {prices.region}, {prices.as_of}, in US dollars, before taxes."]
+    return "\n".join(rows)
+
+
+def dollars(value: float) -> str:
+    """Cents where there are any, and one digit of what is less."""
+    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.1g}"
+
+
+def amount(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="make cost", description="What Droplens costs.")
+    for field in fields(Usage):
+        option = f"--{field.name.replace('_', '-')}"
+        choices = list(MONITORING) if field.name == "monitoring" else None
+        kind: Any = field.type
+        parser.add_argument(option, type=kind, default=field.default, choices=choices)
+    usage = Usage(**vars(parser.parse_args(arguments)))
+    try:
+        print(table(usage, Prices()))
+    except PriceMissing as missing:
+        parser.error(str(missing))
+
+
+if __name__ == "__main__":
+    main()
