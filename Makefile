@@ -73,6 +73,11 @@ redrive-local: venvs-tools ## as redrive, on the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	$(call bin,tools)/python -m tools.redrive
 
+.PHONY: destroy-local
+destroy-local: venvs-tools ## as destroy, on the local cloud: [YES=1]
+	@eval "$$($(LOCALCLOUD) env)"
+	PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy $${YES:+--yes}
+
 .PHONY: rollback
 rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
@@ -99,6 +104,11 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 .PHONY: redrive
 redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
 	@$(call bin,tools)/python -m tools.redrive $(ACCOUNT_CONFIG)
+
+.PHONY: destroy
+destroy: venvs-tools ## remove the stack in your AWS account and all that it made: [STACK=name] [YES=1]
+	@PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy \
+		--config $(ACCOUNT_CONFIG) $${STACK:+--stack "$$STACK"} $${YES:+--yes}
 
 # --- Checks, each also a part of make test ---
 
