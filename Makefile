@@ -184,6 +184,10 @@ lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes new
 			$$(basename $$source) -o $$(basename $$source .in).txt); \
 	done
 
+.PHONY: freeze-interface
+freeze-interface: venvs-dev ## the template's parameters and outputs change on purpose: keep the new ones
+	@$(call bin,dev)/python -m tools.template_interface > tests/infrastructure/interface.json
+
 .PHONY: builtin-registry
 builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
 	@$(PYTHON) tools/builtin_registry.py write $(REFERENCE)

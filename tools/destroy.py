@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ class Account:
         """What leads to all the rest."""
         for table in self._physical("AWS::DynamoDB::Table"):
             dynamodb = self.client("dynamodb")
-            if _exists(lambda: dynamodb.describe_table(TableName=table)):  # noqa: B023
-                yield Thing("table", table, lambda: self._delete_table(table))  # noqa: B023
+            if _exists(partial(dynamodb.describe_table, TableName=table)):
+                yield Thing("table", table, partial(self._delete_table, table))
         if self.resources:
             yield Thing("stack", self.stack, self._delete_stack)
 
@@ -105,7 +106,7 @@ class Account:
         found = []
         for table in self._physical("AWS::DynamoDB::Table"):
             dynamodb = self.client("dynamodb")
-            if not _exists(lambda: dynamodb.describe_table(TableName=table)):  # noqa: B023
+            if not _exists(partial(dynamodb.describe_table, TableName=table)):
                 continue
             for page in dynamodb.get_paginator("scan").paginate(
                 TableName=table, ConsistentRead=True
@@ -135,7 +136,7 @@ class Account:
                     raise
                 continue
             if enabled:
-                yield Thing("rule", name, lambda name=name: events.disable_rule(Name=name))
+                yield Thing("rule", name, partial(events.disable_rule, Name=name))
 
     def _jobs(self) -> Iterator[Thing]:
         batch = self.client("batch")
@@ -148,9 +149,7 @@ class Account:
                         yield Thing(
                             "packing job",
                             job["jobId"],
-                            lambda job=job: batch.terminate_job(
-                                jobId=job["jobId"], reason="the stack is removed"
-                            ),
+                            partial(self._end_job, job["jobId"]),
                         )
         for definition in self._physical("AWS::Batch::JobDefinition"):
             name = definition.rsplit("/", 1)[-1].split(":")[0]
@@ -162,14 +161,14 @@ class Account:
                     yield Thing(
                         "job definition",
                         arn.rsplit("/", 1)[-1],
-                        lambda arn=arn: batch.deregister_job_definition(jobDefinition=arn),
+                        partial(batch.deregister_job_definition, jobDefinition=arn),
                     )
 
     def _trainings(self) -> Iterator[Thing]:
         for job in self._named("list_training_jobs", "TrainingJobSummaries", "TrainingJobName"):
             if job["TrainingJobStatus"] in ("InProgress", "Stopping"):
                 name = job["TrainingJobName"]
-                yield Thing("training", name, lambda name=name: self._stop_training(name))
+                yield Thing("training", name, partial(self._stop_training, name))
 
     def _hosting(self) -> Iterator[Thing]:
         sagemaker = self.client("sagemaker")
@@ -189,7 +188,7 @@ class Account:
                 yield Thing(
                     kind,
                     entry[key],
-                    lambda remove=remove, request=request: getattr(sagemaker, remove)(**request),
+                    partial(getattr(sagemaker, remove), **request),
                 )
 
     def _named(self, listing: str, answer: str, key: str) -> list[dict[str, Any]]:
@@ -203,7 +202,7 @@ class Account:
         for classifier in sorted({run.classifier for run in self.runs}):
             group = f"{self.stack}-{classifier}"
             if not _exists(
-                lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=group)  # noqa: B023
+                partial(sagemaker.describe_model_package_group, ModelPackageGroupName=group)
             ):
                 continue
             strange = False
@@ -220,15 +219,13 @@ class Account:
                     yield Thing(
                         "registered model",
                         arn.split("/", 1)[-1],
-                        lambda arn=arn: sagemaker.delete_model_package(ModelPackageName=arn),
+                        partial(sagemaker.delete_model_package, ModelPackageName=arn),
                     )
             if not strange:
                 yield Thing(
                     "registry group",
                     group,
-                    lambda group=group: sagemaker.delete_model_package_group(
-                        ModelPackageGroupName=group
-                    ),
+                    partial(sagemaker.delete_model_package_group, ModelPackageGroupName=group),
                 )
 
     def _logs(self) -> Iterator[Thing]:
@@ -240,9 +237,7 @@ class Account:
             for entry in page["logGroups"]:
                 group = entry["logGroupName"]
                 if group.removeprefix(ENDPOINT_LOGS) in names:
-                    yield Thing(
-                        "log", group, lambda group=group: logs.delete_log_group(logGroupName=group)
-                    )
+                    yield Thing("log", group, partial(logs.delete_log_group, logGroupName=group))
         try:
             pages = list(
                 logs.get_paginator("describe_log_streams").paginate(
@@ -260,28 +255,37 @@ class Account:
                     yield Thing(
                         "training log",
                         stream,
-                        lambda stream=stream: logs.delete_log_stream(
-                            logGroupName=TRAINING_LOGS, logStreamName=stream
+                        partial(
+                            logs.delete_log_stream, logGroupName=TRAINING_LOGS, logStreamName=stream
                         ),
                     )
 
     def _bucket(self) -> Iterator[Thing]:
         s3 = self.client("s3")
         for bucket in self._physical("AWS::S3::Bucket"):
-            if _exists(lambda: s3.head_bucket(Bucket=bucket)):  # noqa: B023
-                yield Thing("bucket", bucket, lambda bucket=bucket: empty_and_delete(s3, bucket))
+            if _exists(partial(s3.head_bucket, Bucket=bucket)):
+                yield Thing("bucket", bucket, partial(empty_and_delete, s3, bucket))
+
+    def _end_job(self, job: str) -> None:
+        batch = self.client("batch")
+        batch.terminate_job(jobId=job, reason="the stack is removed")
+
+        def ended() -> bool:
+            [told] = batch.describe_jobs(jobs=[job])["jobs"]
+            return told["status"] not in UNENDED
+
+        _await(ended)
 
     def _stop_training(self, name: str) -> None:
         sagemaker = self.client("sagemaker")
-        told = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-        if told == "InProgress":
+
+        def status() -> str:
+            told: str = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
+            return told
+
+        if status() == "InProgress":
             sagemaker.stop_training_job(TrainingJobName=name)
-        until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            told = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-            if told not in ("InProgress", "Stopping"):
-                return
-            time.sleep(ASK_AGAIN_SECONDS)
+        _await(lambda: status() not in ("InProgress", "Stopping"))
 
     def _delete_table(self, table: str) -> None:
         dynamodb = self.client("dynamodb")
@@ -314,6 +318,13 @@ def empty_and_delete(s3: Any, bucket: str) -> None:
             # Errors of single objects show in that the bucket then is not empty.
             s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
     s3.delete_bucket(Bucket=bucket)
+
+
+def _await(ended: Callable[[], bool]) -> None:
+    """Return once it has ended, or is given up: the listing of what is left will tell."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not ended() and time.monotonic() < until:
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def _exists(describe: Callable[[], Any]) -> bool:
