@@ -141,6 +141,8 @@ class Account:
     def _jobs(self) -> Iterator[Thing]:
         batch = self.client("batch")
         for queue in self._physical("AWS::Batch::JobQueue"):
+            if not batch.describe_job_queues(jobQueues=[queue])["jobQueues"]:
+                continue  # it went with the stack
             for status in UNENDED:
                 for page in batch.get_paginator("list_jobs").paginate(
                     jobQueue=queue, jobStatus=status
@@ -365,6 +367,8 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
         print(f"  {thing}")
     if not agreed(stack):
         raise SystemExit("nothing was removed")
+    # Twice: an endpoint that ends says its last words to a log that is gone, and makes it anew.
+    _remove(list(account.things()))
     _remove(list(account.things()))
     left = list(account.things())
     if not left:
