@@ -82,6 +82,14 @@ class Account:
         if self.resources:
             yield Thing("stack", self.stack, self._delete_stack)
 
+    def late_logs(self) -> Iterator[Thing]:
+        """Logs of the stack that functions still running made anew after it had gone."""
+        logs = self.client("logs")
+        for group in self._physical("AWS::Logs::LogGroup"):
+            told = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+            if any(entry["logGroupName"] == group for entry in told):
+                yield Thing("log", group, partial(logs.delete_log_group, logGroupName=group))
+
     def _resources(self) -> list[tuple[str, str]]:
         """(type, physical id) of each resource that the stack has; none where it is gone."""
         cloudformation = self.client("cloudformation")
@@ -374,6 +382,8 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
     if not left:
         _remove(list(account.table_and_stack()))
         again = Account(session, stack)
+        if not again.resources:
+            _remove(list(account.late_logs()))
         left = [*account.things(), *again.table_and_stack()]
     return [str(thing) for thing in left]
 
