@@ -72,6 +72,11 @@ redrive-local: venvs-tools ## as redrive, on the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	$(call bin,tools)/python -m tools.redrive
 
+.PHONY: destroy-local
+destroy-local: venvs-tools ## as destroy, on the local cloud: [YES=1]
+	@eval "$$($(LOCALCLOUD) env)"
+	PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy $${YES:+--yes}
+
 .PHONY: rollback
 rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
@@ -103,6 +108,11 @@ OPTIONS ?=
 .PHONY: cost
 cost: python ## what it costs idle, for a training run and for 1,000 pictures, by list prices
 	@$(PYTHON) -m tools.cost $(OPTIONS)
+
+.PHONY: destroy
+destroy: venvs-tools ## remove the stack in your AWS account and all that it made: [STACK=name] [YES=1]
+	@PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy \
+		--config $(ACCOUNT_CONFIG) $${STACK:+--stack "$$STACK"} $${YES:+--yes}
 
 # --- Checks, each also a part of make test ---
 
@@ -177,6 +187,10 @@ lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes new
 			$(if $(UPGRADE),--upgrade) $$options \
 			$$(basename $$source) -o $$(basename $$source .in).txt); \
 	done
+
+.PHONY: freeze-interface
+freeze-interface: venvs-dev ## the template's parameters and outputs change on purpose: keep the new ones
+	@$(call bin,dev)/python -m tools.template_interface > tests/infrastructure/interface.json
 
 .PHONY: builtin-registry
 builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew

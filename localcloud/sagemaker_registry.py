@@ -25,7 +25,10 @@ class Registry:
             "DescribeModelPackageGroup": self._describe_group,
             "CreateModelPackage": self._create_package,
             "DescribeModelPackage": self._describe_package,
+            "ListModelPackageGroups": self._list_groups,
+            "DeleteModelPackageGroup": self._delete_group,
             "ListModelPackages": self._list_packages,
+            "DeleteModelPackage": self._delete_package,
             "UpdateModelPackage": self._update_package,
         }
 
@@ -50,6 +53,23 @@ class Registry:
             raise _invalid(f"ModelPackageGroup {_arn('model-package-group', name)} does not exist.")
         return self._groups[name]
 
+    def _list_groups(self, request: Parameters) -> Parameters:
+        wanted = request.get("NameContains", "")
+        found = [group for name, group in self._groups.items() if wanted in name]
+        return {"ModelPackageGroupSummaryList": found}
+
+    def _delete_group(self, request: Parameters) -> Parameters:
+        name = request["ModelPackageGroupName"]
+        with self._state.lock:
+            self._describe_group(request)
+            if any(p["ModelPackageGroupName"] == name for p in self._packages.values()):
+                raise ServiceError(
+                    "ConflictException", f"Model Package Group {name} still has model packages."
+                )
+            del self._groups[name]
+            self._state.save()
+        return {}
+
     def _create_package(self, request: Parameters) -> Parameters:
         if "ModelPackageGroupName" not in request:
             raise _invalid("The local cloud registers models in model package groups only.")
@@ -63,7 +83,7 @@ class Registry:
                 if token and known["_token"] == token:
                     return {"ModelPackageArn": known["ModelPackageArn"]}
             versions = [p for p in self._packages.values() if p["ModelPackageGroupName"] == group]
-            version = 1 + len(versions)
+            version = 1 + max((p["ModelPackageVersion"] for p in versions), default=0)
             arn = _arn("model-package", f"{group}/{version}")
             now = time.time()
             package = {
@@ -100,6 +120,13 @@ class Registry:
         ]
         found.sort(key=lambda package: package["CreationTime"], reverse=True)
         return {"ModelPackageSummaryList": found}
+
+    def _delete_package(self, request: Parameters) -> Parameters:
+        with self._state.lock:
+            package = self._describe_package(request)
+            del self._packages[package["ModelPackageArn"]]
+            self._state.save()
+        return {}
 
     def _update_package(self, request: Parameters) -> Parameters:
         package = self._describe_package({"ModelPackageName": request["ModelPackageArn"]})

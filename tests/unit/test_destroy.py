@@ -1,0 +1,167 @@
+"""`make destroy` removes what the stack and its journey made, and nothing of another stack."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from droplens.naming import resource_name
+from tools import destroy
+
+RUN = "20261122-120000-1a2b3c"
+TEMPLATE = {
+    "Resources": {
+        "Bucket": {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "Properties": {"VersioningConfiguration": {"Status": "Enabled"}},
+        },
+        "Runs": {
+            "Type": "AWS::DynamoDB::Table",
+            "DeletionPolicy": "Retain",
+            "Properties": {
+                "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [
+                    {"AttributeName": "classifier", "AttributeType": "S"},
+                    {"AttributeName": "run_id", "AttributeType": "S"},
+                ],
+                "KeySchema": [
+                    {"AttributeName": "classifier", "KeyType": "HASH"},
+                    {"AttributeName": "run_id", "KeyType": "RANGE"},
+                ],
+            },
+        },
+    }
+}
+
+
+@pytest.fixture
+def session() -> Iterator[Any]:
+    """An account with nothing in it."""
+    with mock_aws():
+        yield boto3.Session(region_name="us-east-1")
+
+
+def deployed(session: Any, stack: str, classifier: str) -> str:
+    """A stack with one run that has an endpoint and logs; returns the run's resource name."""
+    cloudformation = session.client("cloudformation")
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(TEMPLATE))
+    found = {
+        entry["LogicalResourceId"]: entry["PhysicalResourceId"]
+        for entry in cloudformation.list_stack_resources(StackName=stack)["StackResourceSummaries"]
+    }
+    s3 = session.client("s3")
+    for body in (b"once", b"twice"):
+        s3.put_object(Bucket=found["Bucket"], Key="input/a.jpg", Body=body)
+    s3.delete_object(Bucket=found["Bucket"], Key="input/a.jpg")
+    s3.create_multipart_upload(Bucket=found["Bucket"], Key="input/large.jpg")
+    name = resource_name(stack, classifier, RUN)
+    item = {"classifier": classifier, "run_id": RUN, "endpoint": name}
+    session.client("dynamodb").put_item(
+        TableName=found["Runs"], Item={key: {"S": value} for key, value in item.items()}
+    )
+    sagemaker = session.client("sagemaker")
+    role = "arn:aws:iam::123456789012:role/sagemaker"
+    sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=role, PrimaryContainer={"Image": "image"}
+    )
+    variant = {
+        "VariantName": "main",
+        "ModelName": name,
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    logs = session.client("logs")
+    logs.create_log_group(logGroupName=destroy.ENDPOINT_LOGS + name)
+    if not logs.describe_log_groups(logGroupNamePrefix=destroy.TRAINING_LOGS)["logGroups"]:
+        logs.create_log_group(logGroupName=destroy.TRAINING_LOGS)
+    logs.create_log_stream(logGroupName=destroy.TRAINING_LOGS, logStreamName=f"{name}/algo-1")
+    return name
+
+
+def everything(session: Any) -> dict[str, list[str]]:
+    """What stands in the account, by kind."""
+    sagemaker, logs = session.client("sagemaker"), session.client("logs")
+    stacks = session.client("cloudformation").describe_stacks()["Stacks"]
+    groups = logs.describe_log_groups(logGroupNamePrefix=destroy.ENDPOINT_LOGS)["logGroups"]
+    streams = logs.describe_log_streams(logGroupName=destroy.TRAINING_LOGS)["logStreams"]
+    return {
+        "stacks": [stack["StackName"] for stack in stacks],
+        "buckets": [bucket["Name"] for bucket in session.client("s3").list_buckets()["Buckets"]],
+        "tables": session.client("dynamodb").list_tables()["TableNames"],
+        "endpoints": [one["EndpointName"] for one in sagemaker.list_endpoints()["Endpoints"]],
+        "configs": [
+            one["EndpointConfigName"]
+            for one in sagemaker.list_endpoint_configs()["EndpointConfigs"]
+        ],
+        "models": [one["ModelName"] for one in sagemaker.list_models()["Models"]],
+        "logs": [group["logGroupName"] for group in groups],
+        "streams": [stream["logStreamName"] for stream in streams],
+    }
+
+
+def agreed(_: str) -> bool:
+    return True
+
+
+def test_nothing_is_left_of_a_stack(session: Any) -> None:
+    deployed(session, "droplens", "cars")
+    assert all(everything(session).values())
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert not any(everything(session).values())
+
+
+def test_a_stack_whose_name_begins_alike_stays_whole(session: Any) -> None:
+    deployed(session, "droplens-dev", "cars")
+    before = everything(session)
+    deployed(session, "droplens", "cars")
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert everything(session) == before
+
+
+def test_without_agreement_nothing_goes(session: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = deployed(session, "droplens", "cars")
+    before = everything(session)
+    with pytest.raises(SystemExit, match="nothing was removed"):
+        destroy.destroy(session, "droplens", agreed=lambda _: False)
+    assert everything(session) == before
+    assert f"endpoint {name}" in capsys.readouterr().out
+
+
+def test_what_was_interrupted_is_ended_by_another_run(session: Any) -> None:
+    deployed(session, "droplens", "cars")
+    things = [*(account := destroy.Account(session, "droplens")).things()]
+    for thing in [*things, next(account.table_and_stack())]:
+        thing.remove()
+    assert everything(session)["stacks"] == ["droplens"]
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert not any(everything(session).values())
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+
+
+def test_what_cannot_be_removed_is_named_and_its_stack_stays(
+    session: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = deployed(session, "droplens", "cars")
+    other = resource_name("droplens", "cars", "20261122-130000-1a2b3c")
+    hosting = destroy.Account._hosting
+
+    def one_that_is_not_there(account: destroy.Account) -> Iterator[destroy.Thing]:
+        sagemaker = account.client("sagemaker")
+        yield destroy.Thing(
+            "endpoint", other, lambda: sagemaker.delete_endpoint(EndpointName=other)
+        )
+        yield from hosting(account)
+
+    monkeypatch.setattr(destroy.Account, "_hosting", one_that_is_not_there)
+    assert destroy.destroy(session, "droplens", agreed=agreed) == [f"endpoint {other}"]
+    assert f"endpoint {other} stays" in capsys.readouterr().err
+    left = everything(session)
+    assert name not in left["endpoints"]
+    assert left["stacks"] == ["droplens"]
+    assert left["tables"]
