@@ -62,7 +62,7 @@ def test_what_was_not_given_is_not_told_to_be_without_effect() -> None:
         ("image_shape", "1,288,288", "'3,height,width'"),
         ("image_shape", "3,8,288", "32 to 1024"),
         ("image_shape", "3,288,100000", "32 to 1024"),
-        ("recipe", "magic", "one of probe"),
+        ("recipe", "magic", "one of probe, finetune"),
         ("optimizer", "lion", "one of sgd, adam, rmsprop, nag"),
         ("early_stopping", "perhaps", "True or False"),
         ("lr_scheduler_step", "10;20", "joined by commas"),
