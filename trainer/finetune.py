@@ -75,7 +75,7 @@ def finetune(job: Job) -> Outcome:
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with job.timings.step("decode"):
-        training = Pixels.of(job.training, _with_margin(job.squash), device)
+        training = Pixels.of(job.training, with_margin(job.squash), device)
         validation = Pixels.of(job.validation, job.squash, device)
     with job.timings.step("network"):
         network = Network.start(job)
@@ -91,7 +91,8 @@ def finetune(job: Job) -> Outcome:
     return outcome
 
 
-def _with_margin(squash: Squash) -> Squash:
+def with_margin(squash: Squash) -> Squash:
+    """The larger picture that views are cut from."""
     return Squash(width=round(squash.width * MARGIN), height=round(squash.height * MARGIN))
 
 
@@ -266,7 +267,7 @@ class Fitting:
     def run_epoch(self) -> None:
         """Train on every picture once, measure the averaged weights, and keep them if the best."""
         epoch, begun = len(self.epochs), time.monotonic()
-        loss, right = self._train(epoch)
+        loss, right = self.train_epoch(epoch)
         seen = self.steps * self.batch
         entry: dict[str, Any] = {
             "epoch": epoch,
@@ -288,7 +289,7 @@ class Fitting:
         if self._best_epoch() == epoch:
             self.best = _copy(self.average.state_dict())
 
-    def _train(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def train_epoch(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of the loss and of right answers over an epoch's pictures, as they were varied."""
         self.network.train()
         loss_sum = torch.zeros((), device=self.device)
@@ -468,13 +469,15 @@ class Fitting:
         squash = self.job.squash
         features = export(network.backbone, squash.height, squash.width)
         trained = sum(entry["train_seconds"] for entry in self.epochs)
+        pictures = self.steps * self.batch
         report = {
             "epochs": self.epochs,
             "best_epoch": best,
             "stopped_early": len(self.epochs) < self.settings.epochs,
             "temperature": temperature,
             "augmentation": asdict(self.augmentation),
-            "pictures_per_second": len(self.epochs) * self.steps * self.batch / trained,
+            "pictures_per_epoch": pictures,
+            "pictures_per_second": len(self.epochs) * pictures / trained,
             "environment": self._environment(),
         }
         return Outcome(assemble(features, head, squash), accuracies, report)

@@ -64,9 +64,20 @@ def main() -> int:
 
 def train(folders: Folders) -> None:
     """Records to artefact, top to bottom."""
+    job = open_job(folders)
+    outcome = _recipe(job.settings)(job)
+    folders.model.mkdir(parents=True, exist_ok=True)
+    write_json(folders.model / CLASSES_FILE, job.classes)
+    job.squash.write(folders.model)
+    write_json(folders.model / TRAINING_FILE, _report(job, outcome))
+    onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
+    log.info("trained in %.1f s", sum(job.timings.seconds.values()))
+
+
+def open_job(folders: Folders) -> Job:
+    """The settings and the channels, checked. Raises SettingsError and DatasetError."""
     timings = Timings()
     settings = Hyperparameters.from_file(folders.hyperparameters)
-    recipe = _recipe(settings)
     if ignored := settings.without_effect():
         log.warning("without effect on recipe=%s: %s", settings.recipe, ", ".join(ignored))
     with timings.step("read"):
@@ -74,19 +85,10 @@ def train(folders: Folders) -> None:
         training, validation = (_open(name, folders, classes) for name in ("train", "validation"))
         dataset = {channel.name: _digest(channel.path) for channel in (training, validation)}
     _check(training, validation, classes, settings)
-
     height, width = settings.image_shape
     squash = Squash(width=width, height=height)
     weights = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS))
-    job = Job(folders, settings, classes, training, validation, squash, weights, dataset, timings)
-    outcome = recipe(job)
-
-    folders.model.mkdir(parents=True, exist_ok=True)
-    write_json(folders.model / CLASSES_FILE, classes)
-    squash.write(folders.model)
-    write_json(folders.model / TRAINING_FILE, _report(job, outcome))
-    onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
-    log.info("trained in %.1f s", sum(timings.seconds.values()))
+    return Job(folders, settings, classes, training, validation, squash, weights, dataset, timings)
 
 
 def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:

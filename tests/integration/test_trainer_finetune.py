@@ -1,10 +1,12 @@
 """The recipe finetune, really run in the environment that has PyTorch, on drawn pictures."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,50 @@ def python() -> str:
             "knows a place that has PyTorch's CPU build"
         )
     return str(path)
+
+
+class Jobs:
+    """Training jobs run one after the other by torch_jobs.py."""
+
+    def __init__(self, python: str, folder: Path) -> None:
+        self._fifo = folder / "output"
+        os.mkfifo(self._fifo)
+        self._runner = subprocess.Popen(
+            [python, str(ROOT / "tests/integration/torch_jobs.py")],
+            env=environment(folder, folder, OMP_WAIT_POLICY="passive"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, base: Path, moment: str = "", sent: signal.Signals = signal.SIGTERM, **further: str
+    ) -> tuple[int, str]:
+        """Exit code and output of a job, which gets the signal once it has said `moment`."""
+        assert self._runner.stdin is not None
+        assert self._runner.stdout is not None
+        order = {"environment": environment(base, base, **further), "output": str(self._fifo)}
+        self._runner.stdin.write(json.dumps(order) + "\n")
+        self._runner.stdin.flush()
+        said = []
+        with self._fifo.open(encoding="utf-8") as output:
+            process = int(self._runner.stdout.readline())
+            for line in output:
+                said.append(line)
+                if moment and re.search(moment, line):
+                    os.kill(process, sent)
+                    moment = ""
+        return int(self._runner.stdout.readline()), "".join(said)
+
+    def end(self) -> None:
+        self._runner.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def jobs(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    started = Jobs(python, tmp_path_factory.mktemp("jobs"))
+    yield started
+    started.end()
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +185,18 @@ def _path() -> str:
 
 
 def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was_not(
-    job: tuple[Path, subprocess.CompletedProcess[str]], python: str, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE)
     # Before the first checkpoint is due, while one is being written, and in the midst of an epoch.
     for moment in (r"Epoch\[0\] Train", r"Epoch\[1\] Validation", r"Epoch\[4\] Train"):
-        _kill_at(moment, base, python)
+        code, said = jobs.run(base, moment, signal.SIGKILL)
+        assert code == -signal.SIGKILL, said
         assert not (base / "model").exists()
-    last = run_training(base, base, python)
-    assert last.returncode == 0, last.stdout + last.stderr
-    assert "resumed after epoch 3" in last.stdout
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "resumed after epoch 3" in said
     for name in ("model.onnx", "classes.json", "preprocessing.json"):
         assert (base / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
     curves = [
@@ -159,26 +206,8 @@ def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was
     assert curves[0] == curves[1]
 
 
-def _kill_at(moment: str, base: Path, python: str) -> None:
-    with subprocess.Popen(
-        [python, "-m", "trainer", "train"],
-        env=environment(base, base),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if re.search(moment, line):
-                break
-        process.kill()
-        assert process.wait(60) == -signal.SIGKILL, "".join(said)
-
-
 def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from(
-    job: tuple[Path, subprocess.CompletedProcess[str]], python: str, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     stored = (whole / "checkpoints/checkpoint.pt").read_bytes()
@@ -191,14 +220,14 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from
         )
         (base / "checkpoints").mkdir()
         (base / "checkpoints/checkpoint.pt").write_bytes(content)
-        process = run_training(base, base, python)
-        assert process.returncode == 0, process.stdout + process.stderr
-        assert complaint in process.stdout
-        assert "Epoch[0]" in process.stdout
+        code, said = jobs.run(base)
+        assert code == 0, said
+        assert complaint in said
+        assert "Epoch[0]" in said
 
 
 def test_an_earlier_model_is_trained_on_when_a_class_is_added(
-    job: tuple[Path, subprocess.CompletedProcess[str]], python: str, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     # A new class in front: every class that stays has another number than before.
@@ -218,26 +247,27 @@ def test_an_earlier_model_is_trained_on_when_a_class_is_added(
     with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
         for path in sorted((whole / "model").iterdir()):
             tar.add(path, path.name)
-    process = run_training(base, base, python)
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert "3 of 4 classes were known" in process.stdout
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "3 of 4 classes were known" in said
     images = np.stack([Model.load(base / "model").squash.pixels(jpeg) for _, jpeg in VALIDATION])
     before, after = _by_onnx(whole, images), _by_onnx(base, images)
     assert (after[:, 1:].argmax(1) == before.argmax(1)).mean() >= 0.9
 
 
-def test_a_model_of_another_recipe_or_another_backbone_is_refused_with_the_reason(
-    python: str, tmp_path: Path
-) -> None:
+def test_a_model_of_another_recipe_is_refused_with_the_reason(jobs: Jobs, tmp_path: Path) -> None:
     base = lay_out(tmp_path / "probe", TRAIN, VALIDATION, hyperparameters=FINETUNE)
     (base / "input/data/model").mkdir()
     with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
         tar.add(base / "input/data/classes/classes.json", "classes.json")
-    assert run_training(base, base, python).returncode == 1
+    code, said = jobs.run(base)
+    assert code == 1, said
     assert "holds no weights.pt" in (base / "output/failure").read_text("utf-8")
 
 
-def test_a_net_of_timm_is_trained_traced_and_answers_alike(python: str, tmp_path: Path) -> None:
+def test_a_net_of_timm_is_trained_traced_and_answers_alike(
+    jobs: Jobs, python: str, tmp_path: Path
+) -> None:
     changes = {
         "backbone": "tiny",
         "use_pretrained_model": "0",
@@ -247,8 +277,8 @@ def test_a_net_of_timm_is_trained_traced_and_answers_alike(python: str, tmp_path
         "augmentation_type": "crop_color_transform",
     }
     base = lay_out(tmp_path / "timm", TRAIN, VALIDATION, hyperparameters=FINETUNE | changes)
-    process = run_training(base, base, python, PYTHONPATH=_path())
-    assert process.returncode == 0, process.stdout + process.stderr
+    code, said = jobs.run(base, PYTHONPATH=_path())
+    assert code == 0, said
     model = Model.load(base / "model")
     images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
     np.testing.assert_allclose(
@@ -256,7 +286,7 @@ def test_a_net_of_timm_is_trained_traced_and_answers_alike(python: str, tmp_path
     )
 
 
-def test_what_the_user_can_put_right_is_one_sentence(python: str, tmp_path: Path) -> None:
+def test_what_the_user_can_put_right_is_one_sentence(jobs: Jobs, tmp_path: Path) -> None:
     broken = [*TRAIN, (0, b"no picture")]
     for name, train, changes, sentence in (
         ("backbone", TRAIN, {"backbone": "resnet9000"}, "needs timm, which this image was built"),
@@ -264,8 +294,8 @@ def test_what_the_user_can_put_right_is_one_sentence(python: str, tmp_path: Path
         ("picture", broken, {}, "train.rec: record 24 cannot be read: "),
     ):
         base = lay_out(tmp_path / name, train, VALIDATION, hyperparameters=FINETUNE | changes)
-        process = run_training(base, base, python)
-        assert process.returncode == 1, process.stdout
+        code, said = jobs.run(base)
+        assert code == 1, said
         failure = (base / "output/failure").read_text("utf-8")
         assert sentence in failure
         assert "Traceback" not in failure
@@ -281,23 +311,11 @@ def test_without_pytorch_the_recipe_says_what_is_missing(tmp_path: Path) -> None
 
 
 def test_a_stopped_job_ends_without_a_model_and_with_its_last_checkpoint(
-    python: str, tmp_path: Path
+    jobs: Jobs, tmp_path: Path
 ) -> None:
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "500"})
-    with subprocess.Popen(
-        [python, "-m", "trainer", "train"],
-        env=environment(base, base),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Epoch[1]" in line:
-                break
-        process.send_signal(signal.SIGTERM)
-        rest = process.stdout.read()
-        assert process.wait(60) == 128 + signal.SIGTERM, rest
+    code, rest = jobs.run(base, r"Epoch\[1\]")
+    assert code == 128 + signal.SIGTERM, rest
     assert "stopped by signal 15" in rest
     assert (base / "checkpoints/checkpoint.pt").is_file()
     assert not (base / "model").exists()
