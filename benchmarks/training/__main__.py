@@ -120,6 +120,7 @@ def write_settings(base: Path, corpus: Mapping[str, Any], arguments: argparse.Na
         "mini_batch_size": arguments.batch,
         "epochs": arguments.epochs,
         "top_k": 5,
+        "checkpoint_frequency": 10,
         "compile": arguments.compile,
     }
     (base / "input/config").mkdir()
