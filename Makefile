@@ -174,6 +174,14 @@ bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; R
 	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
+# A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 takes that interpreter's.
+.PHONY: bench-training
+bench-training: python ## fine-tune beside a plain loop, on a GPU where there is one; PICTURES=400 for a quick look
+	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
+	PYTHONPATH=.:layers/droplens "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
+		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
+		$${EPOCHS:+--epochs "$$EPOCHS"}
+
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock
@@ -191,6 +199,17 @@ lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes new
 .PHONY: freeze-interface
 freeze-interface: venvs-dev ## the template's parameters and outputs change on purpose: keep the new ones
 	@$(call bin,dev)/python -m tools.template_interface > tests/infrastructure/interface.json
+
+# Not part of lock: only PyTorch's own index, or a folder of its wheels, has the CPU build.
+.PHONY: lock-torch-cpu
+lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=folder or page of CPU wheels
+	@[ -n "$${WHEELS:-}" ] || { echo 'where are they? make lock-torch-cpu WHEELS=...'; exit 2; }
+	cd trainer
+	sed 's/^torch==.*/&+cpu/' requirements-finetune.in | $(CURDIR)/$(call bin,lock)/uv pip compile -q \
+		--no-config --find-links "$$WHEELS" --universal --python-version 3.11 --generate-hashes \
+		--no-strip-extras --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock-torch-cpu WHEELS=..." \
+		- -o ../tests/requirements-torch.txt
 
 .PHONY: builtin-registry
 builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
@@ -220,4 +239,4 @@ venvs-dev venvs-tools venvs-lock: venvs-%: python
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python
-	@$(PYTHON) tools/venvs.py cloud dev lambda mxnet tools
+	@$(PYTHON) tools/venvs.py cloud dev lambda mxnet tools torch

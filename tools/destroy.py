@@ -23,7 +23,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError, WaiterError
 
-from droplens.naming import resource_name
+from droplens.naming import SEPARATOR, group_name, resource_name
 from tools.account import Saved
 from tools.redrive import LOCAL_STACK
 
@@ -210,7 +210,7 @@ class Account:
     def _registry(self) -> Iterator[Thing]:
         sagemaker = self.client("sagemaker")
         for classifier in sorted({run.classifier for run in self.runs}):
-            group = f"{self.stack}-{classifier}"
+            group = group_name(self.stack, classifier)
             if not _exists(
                 partial(sagemaker.describe_model_package_group, ModelPackageGroupName=group)
             ):
@@ -251,7 +251,7 @@ class Account:
         try:
             pages = list(
                 logs.get_paginator("describe_log_streams").paginate(
-                    logGroupName=TRAINING_LOGS, logStreamNamePrefix=f"{self.stack}-"
+                    logGroupName=TRAINING_LOGS, logStreamNamePrefix=self.stack + SEPARATOR
                 )
             )
         except ClientError as error:

@@ -27,9 +27,19 @@ LOCKS = {
     "lock": "requirements/lock.txt",
     "mxnet": "tests/requirements-mxnet.txt",
     "tools": "requirements/tools.txt",
+    "torch": "tests/requirements-torch.txt",
 }
 # MXNet's last release works only with a NumPy whose last wheels are for this Python.
-ONLY_ON = {"im2rec": (3, 11), "mxnet": (3, 11)}
+# The lock of PyTorch's CPU build knows the hash of the wheel for this Python.
+ONLY_ON = {"im2rec": (3, 11), "mxnet": (3, 11), "torch": (3, 11)}
+# PyPI offers PyTorch for Linux with CUDA's libraries only, gigabytes that no test needs; its CPU
+# build comes from elsewhere, where pip was told of it.
+OPTIONAL = {
+    "torch": (
+        "No matching distribution found for torch",
+        "pip finds PyTorch's CPU build nowhere: tell it by PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL",
+    )
+}
 # pip warns once per package about a local index that lacks it: nothing a reader can act on.
 NOISE = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
 
@@ -119,6 +129,14 @@ def _run(name: str, command: list[str], progress: Progress, total: int) -> None:
         raise InstallError("\n    ".join([f"{name}: {' '.join(command)} failed:", *tail]))
 
 
+def _dispensable(error: InstallError) -> tuple[str, str] | None:
+    """The name of an environment that can be done without, and why it was left out."""
+    for name, (symptom, reason) in OPTIONAL.items():
+        if symptom in str(error):
+            return name, f"left out, {reason}; what needs it skips"
+    return None
+
+
 def main() -> int:
     """Make the named environments side by side; 1 where one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -137,6 +155,9 @@ def main() -> int:
             try:
                 future.result()
             except InstallError as error:
+                if why := _dispensable(error):
+                    progress.line(*why)
+                    continue
                 failed = 1
                 print(f"\n{error}", file=sys.stderr)
     return failed

@@ -9,6 +9,8 @@ import sys
 # only wait for each other, and the digits of its sums would depend on how many there are.
 # Read when NumPy is first imported, which is later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# PyTorch's threads would burn the cores that others wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def main() -> int:

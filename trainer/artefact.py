@@ -3,7 +3,8 @@
 model.onnx: `image` uint8 [N, height, width, 3] to `probabilities` float32 [N, classes];
 classes.json: the class names, in the order of the probabilities;
 preprocessing.json: how a picture becomes `image`;
-training.json: how the model came to be, and how good it is.
+training.json: how the model came to be, and how good it is;
+weights.pt: of recipe `finetune`, what a later job trains on from; serving has no use for it.
 """
 
 import json
@@ -14,6 +15,7 @@ MODEL_FILE = "model.onnx"
 CLASSES_FILE = "classes.json"
 PREPROCESSING_FILE = "preprocessing.json"
 TRAINING_FILE = "training.json"
+WEIGHTS_FILE = "weights.pt"
 
 
 def read_classes(path: Path) -> list[str]:

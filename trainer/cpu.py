@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnxruntime
+if TYPE_CHECKING:
+    import onnxruntime
 
 
 def cores() -> int:
@@ -13,8 +15,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(model: Path, threads: int) -> "onnxruntime.InferenceSession":
     """An ONNX Runtime session whose idle threads sleep instead of burning a core."""
+    import onnxruntime  # not above: a process that only decodes pictures starts without it
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

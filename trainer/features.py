@@ -45,7 +45,7 @@ class Channel:
         """Read every header. Raises DatasetError for a label that is not one of the classes."""
         path = _record_file(name, folder)
         labels = []
-        for record in _records(path):
+        for record in read_channel(path):
             if not (record.label.is_integer() and 0 <= record.label < classes):
                 raise DatasetError(
                     f"{path.name}: record {record.id} has the label {record.label:g}, expected a "
@@ -67,7 +67,8 @@ def _record_file(name: str, folder: Path) -> Path:
     return found[0]
 
 
-def _records(path: Path) -> Iterator[Record]:
+def read_channel(path: Path) -> Iterator[Record]:
+    """The records of a channel's file in order. Raises DatasetError where it is damaged."""
     with path.open("rb") as stream:
         try:
             yield from read_records(stream)
@@ -94,7 +95,7 @@ def extract(
         return result
 
     done, reported = 0, time.monotonic()
-    for result in _in_order(run, _batches(_records(channel.path), per_pass)):
+    for result in _in_order(run, _batches(read_channel(channel.path), per_pass)):
         features[done : done + len(result)] = result
         done += len(result)
         if done == len(channel) or time.monotonic() - reported > SECONDS_BETWEEN_PROGRESS:

@@ -1,8 +1,8 @@
 """What a training job is told: SageMaker's folders and the hyperparameters, read and validated.
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
-(https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe` and `seed` are
-ours. SageMaker passes every value as a string.
+(https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
+`seed`, `backbone` and `compile` are ours. SageMaker passes every value as a string.
 """
 
 import json
@@ -12,16 +12,21 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-RECIPES = ("probe",)
+PROBE, FINETUNE = "probe", "finetune"
+RECIPES = (PROBE, FINETUNE)
+# The backbone that comes with the image. Any other is a name of the package timm.
+PACKAGED_BACKBONE = "efficientnet-lite0"
 
 # `probe` fits a linear head in closed rounds: what steers a gradient descent, picks a network or
 # changes the pictures has nothing to act on.
 WITHOUT_EFFECT_ON_PROBE = frozenset(
     {
         "augmentation_type",
+        "backbone",
         "beta_1",
         "beta_2",
         "checkpoint_frequency",
+        "compile",
         "early_stopping",
         "early_stopping_min_epochs",
         "early_stopping_patience",
@@ -44,6 +49,26 @@ WITHOUT_EFFECT_ON_PROBE = frozenset(
         "weight_decay",
     }
 )
+# `finetune` always takes AdamW steps along a cosine, in the precision that suits the device.
+WITHOUT_EFFECT_ON_FINETUNE = frozenset(
+    {
+        "gamma",
+        "kv_store",
+        "lr_scheduler_factor",
+        "lr_scheduler_step",
+        "momentum",
+        "num_layers",
+        "optimizer",
+        "precision_dtype",
+        "resize",
+    }
+)
+WITHOUT_EFFECT = {PROBE: WITHOUT_EFFECT_ON_PROBE, FINETUNE: WITHOUT_EFFECT_ON_FINETUNE}
+# Where the built-in algorithm's default, made for SGD, does not suit the recipe.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    PROBE: {},
+    FINETUNE: {"augmentation_type": "crop_color", "learning_rate": 2e-3, "weight_decay": 0.02},
+}
 
 MAX_CLASSES = 10_000
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 32, 1024
@@ -70,6 +95,10 @@ class Folders:
     @property
     def model(self) -> Path:
         return self.base / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.base / "checkpoints"
 
     @property
     def failure(self) -> Path:
@@ -124,13 +153,18 @@ class Hyperparameters:
     num_training_samples: training records; compared with what was found.
     image_shape: height and width in pixels of the square or rectangle that the network sees.
     mini_batch_size: pictures per pass through the network at most.
-    seed: fixes the folds of the cross-validation.
+    seed: fixes the folds of the cross-validation, and all chance in a fine-tuning.
+    backbone: PACKAGED_BACKBONE, or a name that timm knows.
+    compile: whether PyTorch compiles the net; auto does so where the run is long enough to pay.
+    learning_rate: of `finetune`, the highest at the net's end, for batches of 128 pictures.
     given: the names that the job was given, in alphabetical order.
     """
 
     num_classes: int = _integer(2, MAX_CLASSES)
     num_training_samples: int = _integer(1)
-    recipe: str = _choice(*RECIPES, default="probe")
+    recipe: str = _choice(*RECIPES, default=PROBE)
+    backbone: str = field(metadata={"parse": str}, default=PACKAGED_BACKBONE)
+    compile: str = _choice("auto", "always", "never", default="auto")
     seed: int = _integer(0, 2**32 - 1, default=0)
     image_shape: tuple[int, int] = field(
         default=(224, 224),
@@ -188,7 +222,8 @@ class Hyperparameters:
             if f.default is MISSING and name not in values:
                 raise SettingsError(f"Hyperparameter {name} is required.")
         parsed = {name: _parse(name, str(text), known[name]) for name, text in values.items()}
-        return cls(**parsed, given=tuple(sorted(values)))
+        defaults = DEFAULTS[parsed.get("recipe", PROBE)]
+        return cls(**(defaults | parsed), given=tuple(sorted(values)))
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -205,7 +240,7 @@ class Hyperparameters:
 
     def without_effect(self) -> tuple[str, ...]:
         """The given hyperparameters that the recipe has no use for."""
-        return tuple(name for name in self.given if name in WITHOUT_EFFECT_ON_PROBE)
+        return tuple(name for name in self.given if name in WITHOUT_EFFECT[self.recipe])
 
     def as_given(self) -> dict[str, Any]:
         """Name and validated value of everything that was given."""

@@ -1,23 +1,23 @@
-"""Train the recipe `probe`: a linear head on the features of a frozen ImageNet backbone.
+"""Train a model: the container's side of a job, and the recipe `probe`.
 
     SAGEMAKER_BASE_DIR=/opt/ml python -m trainer train
 
 Reads input/config/hyperparameters.json and the channels train, validation (RecordIO) and classes
-(classes.json); writes the artefact to model/. What a user can put right is told in one sentence in
-output/failure, which SageMaker shows as the job's FailureReason.
+(classes.json); writes the artefact to model/. `probe` is a linear head on the features of a frozen
+ImageNet backbone; `finetune` (finetune.py) trains the whole net. What a user can put right is told
+in one sentence in output/failure, which SageMaker shows as the job's FailureReason.
 """
 
+import hashlib
+import importlib.util
 import logging
 import os
 import platform
 import resource
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -28,10 +28,11 @@ import onnx
 
 from trainer.artefact import CLASSES_FILE, MODEL_FILE, TRAINING_FILE, read_classes, write_json
 from trainer.features import Channel, DatasetError, extract
-from trainer.head import Fit, fit_head
+from trainer.head import fit_head
+from trainer.job import Job, Outcome, Timings
 from trainer.model import assemble
 from trainer.preprocess import Squash
-from trainer.settings import Folders, Hyperparameters, SettingsError
+from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
 from trainer.weights import BACKBONE_FILE
 
 log = logging.getLogger(__name__)
@@ -41,19 +42,6 @@ DEFAULT_WEIGHTS = "/opt/program/weights"
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy")
 # SageMaker shows this much of output/failure.
 MAX_FAILURE_CHARACTERS = 1024
-
-
-@dataclass(slots=True)
-class Timings:
-    """Seconds of wall time by step, for training.json."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - start, 2)
 
 
 def main() -> int:
@@ -76,6 +64,18 @@ def main() -> int:
 
 def train(folders: Folders) -> None:
     """Records to artefact, top to bottom."""
+    job = open_job(folders)
+    outcome = _recipe(job.settings)(job)
+    folders.model.mkdir(parents=True, exist_ok=True)
+    write_json(folders.model / CLASSES_FILE, job.classes)
+    job.squash.write(folders.model)
+    write_json(folders.model / TRAINING_FILE, _report(job, outcome))
+    onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
+    log.info("trained in %.1f s", sum(job.timings.seconds.values()))
+
+
+def open_job(folders: Folders) -> Job:
+    """The settings and the channels, checked. Raises SettingsError and DatasetError."""
     timings = Timings()
     settings = Hyperparameters.from_file(folders.hyperparameters)
     if ignored := settings.without_effect():
@@ -83,16 +83,36 @@ def train(folders: Folders) -> None:
     with timings.step("read"):
         classes = _read_classes(folders, settings)
         training, validation = (_open(name, folders, classes) for name in ("train", "validation"))
+        dataset = {channel.name: _digest(channel.path) for channel in (training, validation)}
     _check(training, validation, classes, settings)
-
     height, width = settings.image_shape
     squash = Squash(width=width, height=height)
-    backbone = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS)) / BACKBONE_FILE
-    with timings.step("features"):
-        train_features = extract(backbone, training, squash, settings.mini_batch_size)
-        validation_features = extract(backbone, validation, squash, settings.mini_batch_size)
-    with timings.step("head"):
-        fit = fit_head(train_features, training.labels, len(classes), settings.seed)
+    weights = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS))
+    return Job(folders, settings, classes, training, validation, squash, weights, dataset, timings)
+
+
+def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
+    if settings.recipe == PROBE:
+        return probe
+    if importlib.util.find_spec("torch") is None:
+        raise SettingsError(
+            f"Hyperparameter recipe={settings.recipe} needs PyTorch, which this image was built "
+            "without."
+        )
+    from trainer.finetune import finetune  # PyTorch takes seconds to import
+
+    return finetune
+
+
+def probe(job: Job) -> Outcome:
+    """Fit a linear head to the features of the frozen backbone."""
+    settings, training, validation = job.settings, job.training, job.validation
+    backbone = job.weights / BACKBONE_FILE
+    with job.timings.step("features"):
+        train_features = extract(backbone, training, job.squash, settings.mini_batch_size)
+        validation_features = extract(backbone, validation, job.squash, settings.mini_batch_size)
+    with job.timings.step("head"):
+        fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
     if fit.at_grid_edge:
         log.warning("the best l2=%.1e is at the edge of the grid: a better may lie outside", fit.l2)
 
@@ -100,16 +120,22 @@ def train(folders: Folders) -> None:
     if len(validation):
         answers = fit.head.probabilities(validation_features).argmax(axis=1)
         accuracies["validation"] = float((answers == validation.labels).mean())
-    model = assemble(onnx.load(os.fspath(backbone)), fit.head, squash)
-    report = _report(settings, classes, training, validation, fit, accuracies, timings)
-    folders.model.mkdir(parents=True, exist_ok=True)
-    write_json(folders.model / CLASSES_FILE, classes)
-    squash.write(folders.model)
-    write_json(folders.model / TRAINING_FILE, report)
-    onnx.save(model, os.fspath(folders.model / MODEL_FILE))
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
-    log.info("trained in %.1f s", sum(timings.seconds.values()))
+    report = {
+        "cross_validation": {
+            "folds": fit.folds,
+            "accuracy": fit.held_out_accuracy,
+            "path": [
+                {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
+            ],
+            "l2": fit.l2,
+            "at_grid_edge": fit.at_grid_edge,
+        },
+        "temperature": fit.head.temperature,
+    }
+    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.squash)
+    return Outcome(model, accuracies, report)
 
 
 def _read_classes(folders: Folders, settings: Hyperparameters) -> list[str]:
@@ -153,44 +179,34 @@ def _check(
         log.warning("%s is empty: no validation accuracy", validation.path.name)
 
 
-def _report(
-    settings: Hyperparameters,
-    classes: list[str],
-    training: Channel,
-    validation: Channel,
-    fit: Fit,
-    accuracies: dict[str, float],
-    timings: Timings,
-) -> dict[str, Any]:
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _report(job: Job, outcome: Outcome) -> dict[str, Any]:
     """training.json."""
+    settings = job.settings
     counts = {
-        channel.name: np.bincount(channel.labels, minlength=len(classes)).tolist()
-        for channel in (training, validation)
+        channel.name: np.bincount(channel.labels, minlength=len(job.classes)).tolist()
+        for channel in (job.training, job.validation)
     }
     return {
         "schema": "droplens.training.v1",
         "recipe": settings.recipe,
         "hyperparameters": settings.as_given(),
         "without_effect": settings.without_effect(),
+        "dataset_sha256": job.dataset,
         "records": {name: sum(count) for name, count in counts.items()},
         "records_per_class": [
             {"name": name, "train": train, "validation": held}
             for name, train, held in zip(
-                classes, counts["train"], counts["validation"], strict=True
+                job.classes, counts["train"], counts["validation"], strict=True
             )
         ],
-        "accuracy": accuracies,
-        "cross_validation": {
-            "folds": fit.folds,
-            "accuracy": fit.held_out_accuracy,
-            "path": [
-                {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
-            ],
-            "l2": fit.l2,
-            "at_grid_edge": fit.at_grid_edge,
-        },
-        "temperature": fit.head.temperature,
-        "seconds": timings.seconds,
+        "accuracy": outcome.accuracies,
+        **outcome.report,
+        "seconds": job.timings.seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }

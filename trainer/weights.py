@@ -39,7 +39,8 @@ BACKBONE_FILE = "backbone.onnx"
 POOLED_CHANNELS = 1280
 # Products of channels that become features: all of block 10's 112 channels, which see parts, and
 # as many of the last block's 51,360 as the memory of a small machine takes.
-PART_BLOCK, PART_PRODUCTS = 10, 112 * 113 // 2
+PART_BLOCK, PART_CHANNELS = 10, 112
+PART_PRODUCTS = PART_CHANNELS * (PART_CHANNELS + 1) // 2
 WHOLE_PRODUCTS = 4096
 FEATURES = PART_PRODUCTS + WHOLE_PRODUCTS + POOLED_CHANNELS
 OPSET = 17
@@ -274,6 +275,23 @@ def choose_pairs(channels: int, wanted: int) -> Array:
 def build_backbone(weights: Weights) -> onnx.ModelProto:
     """Backbone: `image` uint8 [N, H, W, 3] (RGB) to `features` float32 [N, FEATURES]."""
     graph = _Graph(weights)
+    parts_map, whole_map = _feature_maps(graph)
+    parts = _products(graph, parts_map, PART_CHANNELS, PART_PRODUCTS)
+    whole = _products(graph, whole_map, STAGES[-1].channels, WHOLE_PRODUCTS)
+    means = graph.node("Sqrt", [_channel_means(graph, whole_map, "channel_means")], "root_means")
+    graph.node("Concat", [parts, whole, means], "features", axis=1)
+    return _model(graph, FEATURES)
+
+
+def build_features(weights: Weights) -> onnx.ModelProto:
+    """As `build_backbone`, but its features are the channel means, float32 [N, POOLED_CHANNELS]."""
+    graph = _Graph(weights)
+    _channel_means(graph, _feature_maps(graph)[1], "features")
+    return _model(graph, POOLED_CHANNELS)
+
+
+def _feature_maps(graph: _Graph) -> tuple[str, str]:
+    """From `image` to the outputs of PART_BLOCK and of the last block."""
     for name, value in (("mean", PIXEL_MEAN), ("scale", PIXEL_SCALE), ("zero", 0.0), ("six", 6.0)):
         graph.constant(name, np.array(value))
     x = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
@@ -287,19 +305,24 @@ def build_backbone(weights: Weights) -> onnx.ModelProto:
             stride = stage.stride if repeat == 0 else 1
             x = graph.block(x, f"_blocks.{index}", stage, stride, channels)
             if index == PART_BLOCK:
-                parts = _products(graph, x, stage.channels, PART_PRODUCTS)
+                parts = x
             channels, index = stage.channels, index + 1
-    whole = _products(graph, x, channels, WHOLE_PRODUCTS)
+    return parts, x
+
+
+def _channel_means(graph: _Graph, x: str, name: str) -> str:
     x = graph.convolution(x, "_conv_head", "_bn1")
     x = graph.node("GlobalAveragePool", [x], "pooled")
-    means = graph.node("Sqrt", [graph.node("Flatten", [x], "channel_means")], "root_means")
-    graph.node("Concat", [parts, whole, means], "features", axis=1)
+    return graph.node("Flatten", [x], name)
+
+
+def _model(graph: _Graph, features: int) -> onnx.ModelProto:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "efficientnet-lite0",
             [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
-            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", FEATURES])],
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", features])],
             graph.initializers,
         ),
         producer_name="droplens",

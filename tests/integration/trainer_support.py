@@ -74,11 +74,13 @@ def environment(base: Path, weights: Path, **further: str) -> dict[str, str]:
     }
 
 
-def run_training(base: Path, weights: Path) -> subprocess.CompletedProcess[str]:
-    """Run the entry point to its end."""
+def run_training(
+    base: Path, weights: Path, python: str = sys.executable, **further: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the entry point to its end, by another interpreter where it needs PyTorch."""
     return subprocess.run(
-        [sys.executable, "-m", "trainer", "train"],
-        env=environment(base, weights),
+        [python, "-m", "trainer", "train"],
+        env=environment(base, weights, **further),
         capture_output=True,
         text=True,
         check=False,

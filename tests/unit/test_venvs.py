@@ -65,3 +65,20 @@ def test_every_lock_is_hashed_and_names_no_index(repo_root: Path) -> None:
         assert "index-url" not in text
         assert "find-links" not in text
         assert "://" not in text
+
+
+def test_an_environment_that_can_be_done_without_is_left_out_where_its_package_is_nowhere(
+    lock: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(venvs.LOCKS, "torch", str(lock))
+    monkeypatch.setitem(venvs.ONLY_ON, "torch", sys.version_info[:2])
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr(sys, "argv", ["venvs.py", "torch"])
+    lock.write_text(f"torch==0.0+cpu --hash=sha256:{'0' * 64}\n")
+    assert venvs.main() == 0
+    assert "torch: left out, pip finds PyTorch's CPU build nowhere" in capfd.readouterr().err
+    assert not (venvs.VENVS / "torch" / ".complete").exists()
+
+    lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
+    assert venvs.main() == 1

@@ -44,6 +44,15 @@ def test_the_built_in_algorithms_hyperparameters_are_taken_and_told_to_be_withou
     assert "mini_batch_size" not in settings.without_effect()
 
 
+def test_finetune_has_defaults_of_its_own_and_takes_what_is_given() -> None:
+    settings = parse(recipe="finetune", optimizer="sgd", epochs="12", weight_decay="0.1")
+    assert (settings.learning_rate, settings.weight_decay) == (2e-3, 0.1)
+    assert settings.augmentation_type == "crop_color"
+    assert settings.backbone == "efficientnet-lite0"
+    assert settings.without_effect() == ("optimizer",)
+    assert parse().learning_rate == 0.1
+
+
 def test_what_was_not_given_is_not_told_to_be_without_effect() -> None:
     assert parse().without_effect() == ()
 
@@ -62,7 +71,7 @@ def test_what_was_not_given_is_not_told_to_be_without_effect() -> None:
         ("image_shape", "1,288,288", "'3,height,width'"),
         ("image_shape", "3,8,288", "32 to 1024"),
         ("image_shape", "3,288,100000", "32 to 1024"),
-        ("recipe", "magic", "one of probe"),
+        ("recipe", "magic", "one of probe, finetune"),
         ("optimizer", "lion", "one of sgd, adam, rmsprop, nag"),
         ("early_stopping", "perhaps", "True or False"),
         ("lr_scheduler_step", "10;20", "joined by commas"),

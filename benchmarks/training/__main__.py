@@ -1,0 +1,225 @@
+"""Recipe finetune beside a plain fine-tuning loop: the same pictures, net, epochs and machine.
+
+    make bench-training            PICTURES=400 EPOCHS=3 for a quick look
+
+The pictures are Stanford Cars, one in five of every class held out, always the same. On a GPU all
+of them are taken; a CPU takes whole classes up to a few hundred pictures, at a smaller size, which
+shows that everything runs and what it costs there, not how well it learns.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from droplens.recordio import RecordWriter
+from trainer.cpu import cores
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "training.json"
+CARS = Path(os.environ.get("DROPLENS_CARS", ROOT.parent / "shared" / "data" / "cars"))
+ARCHIVE = "cars196-224px.tar"
+HELD_OUT = 5
+GOAL = 0.8
+PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "torch")
+ON_CPU = {"pictures": 480, "epochs": 4, "side": 96, "batch": 32}
+ON_GPU = {"pictures": 10**9, "epochs": 60, "side": 224, "batch": 128}
+
+
+def main() -> None:
+    """Measure, print and write."""
+    cuda = torch.cuda.is_available()
+    defaults = ON_GPU if cuda else ON_CPU
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as work:
+        base = Path(work)
+        corpus = pack(base, arguments.pictures)
+        write_settings(base, corpus, arguments)
+        print(f"{corpus['said']}; {arguments.epochs} epochs", flush=True)
+        ours = run_ours(base)
+        plain = run_plain(base, arguments)
+        profile = _profile(base) if cuda else {}
+    result = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": cores(), "system": platform.platform()},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "corpus": corpus,
+        "settings": vars(arguments),
+        **summary(ours, plain, profile),
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    show(result)
+
+
+def pack(base: Path, most: int) -> dict[str, Any]:
+    """The records of both channels, of whole classes until there are `most` pictures."""
+    archive = CARS / ARCHIVE
+    if not archive.is_file():
+        raise SystemExit(f"There is no {archive}: name its folder in DROPLENS_CARS.")
+    classes: defaultdict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    with tarfile.open(archive) as tar:
+        for member in sorted((each for each in tar if each.isfile()), key=lambda each: each.name):
+            content = tar.extractfile(member)
+            assert content is not None
+            classes[Path(member.name).parent.name].append((member.name, content.read()))
+    taken: list[str] = []
+    for name in sorted(classes):
+        if taken and sum(len(classes[each]) for each in [*taken, name]) > most:
+            break
+        taken.append(name)
+    split: dict[str, list[tuple[int, bytes]]] = {"train": [], "validation": []}
+    for label, name in enumerate(taken):
+        # In the order of a hash: by chance, and the same wherever this runs.
+        shuffled = sorted(classes[name], key=lambda each: hashlib.sha256(each[0].encode()).digest())
+        for number, (_, payload) in enumerate(shuffled):
+            split["validation" if number % HELD_OUT == 0 else "train"].append((label, payload))
+    for channel, records in split.items():
+        folder = base / "input/data" / channel
+        folder.mkdir(parents=True)
+        with (folder / f"{channel}.rec").open("wb") as rec, RecordWriter(rec) as writer:
+            for number, (label, payload) in enumerate(records):
+                writer.write(number, label, payload)
+    (base / "input/data/classes").mkdir()
+    (base / "input/data/classes/classes.json").write_text(json.dumps(taken), "utf-8")
+    counts = {channel: len(records) for channel, records in split.items()}
+    return {
+        "said": f"Stanford Cars at 224 px: {len(taken)} of {len(classes)} models, "
+        f"{counts['train']} pictures to train on, {counts['validation']} held out",
+        "classes": len(taken),
+        **counts,
+    }
+
+
+def write_settings(base: Path, corpus: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+    """hyperparameters.json, as a training job gets it."""
+    values = {
+        "recipe": "finetune",
+        "num_classes": corpus["classes"],
+        "num_training_samples": corpus["train"],
+        "image_shape": f"3,{arguments.side},{arguments.side}",
+        "mini_batch_size": arguments.batch,
+        "epochs": arguments.epochs,
+        "top_k": 5,
+        "checkpoint_frequency": 10,
+        "compile": arguments.compile,
+    }
+    (base / "input/config").mkdir()
+    text = json.dumps({name: str(value) for name, value in values.items()})
+    (base / "input/config/hyperparameters.json").write_text(text, "utf-8")
+
+
+def run_ours(base: Path) -> dict[str, Any]:
+    """The container's own entry point: training.json, and the process's seconds in all."""
+    begun = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "trainer", "train"],
+        env=os.environ | {"SAGEMAKER_BASE_DIR": str(base)},
+        cwd=ROOT,
+        check=True,
+    )
+    training = json.loads((base / "model/training.json").read_text("utf-8"))
+    return training | {"seconds_in_all": time.monotonic() - begun}
+
+
+def run_plain(base: Path, arguments: argparse.Namespace) -> list[dict[str, float]]:
+    """What the plain loop tells of each of its epochs."""
+    sizes = [str(each) for each in (arguments.epochs, arguments.batch, arguments.side)]
+    out = base / "plain.json"
+    command = [sys.executable, "-m", "benchmarks.training.plain", str(base), *sizes, str(out)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return json.loads(out.read_text("utf-8"))
+
+
+def _profile(base: Path) -> dict[str, float]:
+    from benchmarks.training.gpu import profiled
+
+    return profiled(base)
+
+
+def summary(
+    ours: Mapping[str, Any], plain: list[dict[str, float]], profile: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the result says. Speeds are medians over the epochs after the first, which warms up."""
+    epochs = ours["epochs"]
+    best = epochs[ours["best_epoch"]]
+    pictures = ours["pictures_per_epoch"]
+    speeds = [pictures / each["train_seconds"] for each in epochs][1:]
+    plain_speeds = [each["pictures_per_second"] for each in plain][1:]
+    speed, plain_speed = median(speeds), median(plain_speeds)
+    result: dict[str, Any] = {
+        "device": ours["environment"]["device"],
+        "top1": ours["accuracy"]["validation"],
+        "top5": best["validation_top_5_accuracy"],
+        "train_seconds": ours["seconds"]["epochs"],
+        "seconds_in_all": ours["seconds_in_all"],
+        "seconds_to_80_percent": _seconds_to_goal(ours),
+        "pictures_per_second": speed,
+        "pictures_per_second_range": [min(speeds), max(speeds)],
+        "ratio_to_plain_loop": speed / plain_speed,
+        "ratio_range": [min(speeds) / max(plain_speeds), max(speeds) / min(plain_speeds)],
+        "plain_loop": {
+            "top1": max(each["validation_accuracy"] for each in plain),
+            "seconds": sum(each["seconds"] for each in plain),
+            "pictures_per_second": plain_speed,
+            "pictures_per_second_range": [min(plain_speeds), max(plain_speeds)],
+        },
+        "environment": ours["environment"],
+        "seconds": ours["seconds"],
+        "peak_memory_mb": ours["peak_memory_mb"],
+    }
+    if profile:
+        done = speed * profile["operations_per_picture"]
+        result |= {**profile, "share_of_measured_peak": done / profile["measured_peak_operations"]}
+    return result
+
+
+def _seconds_to_goal(ours: Mapping[str, Any]) -> float | None:
+    """From the start of decoding to the first epoch that reached it; None where none did."""
+    passed: float = ours["seconds"]["decode"] + ours["seconds"]["network"]
+    for epoch in ours["epochs"]:
+        passed += epoch["seconds"]
+        if epoch["validation_accuracy"] >= GOAL:
+            return passed
+    return None
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """The figures that matter."""
+    low, high = result["ratio_range"]
+    print(
+        f"\n{result['device']}: top-1 {result['top1']:.1%}, top-5 {result['top5']:.1%} "
+        f"after {result['train_seconds']:.0f} s of training\n"
+        f"{result['pictures_per_second']:.0f} pictures/s, "
+        f"{result['ratio_to_plain_loop']:.2f} times the plain loop ({low:.2f} to {high:.2f}), "
+        f"which came to top-1 {result['plain_loop']['top1']:.1%}"
+    )
+    if "gpu_idle_share" in result:
+        print(
+            f"the GPU waited {result['gpu_idle_share']:.1%} of the time and did "
+            f"{result['share_of_measured_peak']:.1%} of its measured peak"
+        )
+    print(f"Written to {RESULTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

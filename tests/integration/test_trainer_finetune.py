@@ -1,0 +1,322 @@
+"""The recipe finetune, really run in the environment that has PyTorch, on drawn pictures."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from droplens.reportpage.curves import trained
+from droplens.reportpage.markup import Element
+from tests.integration.trainer_support import (
+    LABELS,
+    ROOT,
+    SIDE,
+    drawn_records,
+    environment,
+    lay_out,
+    run_training,
+)
+from trainer.serve import Model
+
+TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
+FINETUNE = {"recipe": "finetune", "epochs": "6", "seed": "3"}
+# float32 through batch norm that is folded in one and not in the other.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The interpreter of the environment with PyTorch."""
+    path = ROOT / ".local/venv/torch/bin/python"
+    if not (ROOT / ".local/venv/torch/.complete").is_file():
+        pytest.skip(
+            "needs PyTorch in .local/venv/torch: made by make venvs-test on Python 3.11, where pip "
+            "knows a place that has PyTorch's CPU build"
+        )
+    return str(path)
+
+
+class Jobs:
+    """Training jobs run one after the other by torch_jobs.py."""
+
+    def __init__(self, python: str, folder: Path) -> None:
+        self._fifo = folder / "output"
+        os.mkfifo(self._fifo)
+        self._runner = subprocess.Popen(
+            [python, str(ROOT / "tests/integration/torch_jobs.py")],
+            env=environment(folder, folder, OMP_WAIT_POLICY="passive"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, base: Path, moment: str = "", sent: signal.Signals = signal.SIGTERM, **further: str
+    ) -> tuple[int, str]:
+        """Exit code and output of a job, which gets the signal once it has said `moment`."""
+        assert self._runner.stdin is not None
+        assert self._runner.stdout is not None
+        order = {"environment": environment(base, base, **further), "output": str(self._fifo)}
+        self._runner.stdin.write(json.dumps(order) + "\n")
+        self._runner.stdin.flush()
+        said = []
+        with self._fifo.open(encoding="utf-8") as output:
+            process = int(self._runner.stdout.readline())
+            for line in output:
+                said.append(line)
+                if moment and re.search(moment, line):
+                    os.kill(process, sent)
+                    moment = ""
+        return int(self._runner.stdout.readline()), "".join(said)
+
+    def end(self) -> None:
+        self._runner.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def jobs(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    started = Jobs(python, tmp_path_factory.mktemp("jobs"))
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def job(
+    tmp_path_factory: pytest.TempPathFactory, python: str
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A finished job that nothing interrupted."""
+    base = lay_out(tmp_path_factory.mktemp("job"), TRAIN, VALIDATION, hyperparameters=FINETUNE)
+    process = run_training(base, base, python)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return base, process
+
+
+def report(base: Path) -> dict:
+    return json.loads((base / "model/training.json").read_text("utf-8"))
+
+
+def test_every_epoch_is_told_as_the_metric_definitions_read_it(
+    job: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    base, process = job
+    found = re.findall(r"Epoch\[(\d+)\] (Train|Validation)-accuracy=([0-9.]+)", process.stdout)
+    assert [(int(epoch), channel) for epoch, channel, _ in found] == [
+        (epoch, channel) for epoch in range(6) for channel in ("Train", "Validation")
+    ]
+    best = report(base)["best_epoch"]
+    told = {(int(epoch), channel): float(value) for epoch, channel, value in found}
+    assert told[best, "Validation"] == max(
+        value for (_, channel), value in told.items() if channel == "Validation"
+    )
+
+
+def test_it_learns(job: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    base, _ = job
+    assert report(base)["accuracy"]["validation"] >= 0.75
+
+
+def test_training_json_holds_the_curves_the_settings_the_machine_and_the_dataset(
+    job: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    base, _ = job
+    told = report(base)
+    assert told["recipe"] == "finetune"
+    assert told["without_effect"] == []
+    assert told["environment"]["device"]
+    assert told["environment"]["torch"].startswith("2.")
+    assert set(told["dataset_sha256"]) == {"train", "validation"}
+    assert told["pictures_per_second"] > 0
+    assert told["temperature"] > 0
+    _, panels = trained(told)
+    assert isinstance(panels, Element)
+    assert [len(figure.findall(".//polyline")) for figure in panels] == [2, 2]
+
+
+def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
+    job: tuple[Path, subprocess.CompletedProcess[str]], python: str, tmp_path: Path
+) -> None:
+    base, _ = job
+    model = Model.load(base / "model")
+    assert model.classes == list(LABELS)
+    images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
+    assert images.shape == (12, SIDE, SIDE, 3)
+    np.testing.assert_allclose(
+        _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
+    )
+    one_by_one = [model.probabilities(payload) for _, payload in VALIDATION]
+    np.testing.assert_allclose(one_by_one, _by_onnx(base, images), atol=TOLERANCE)
+    right = (np.argmax(one_by_one, 1) == [label for label, _ in VALIDATION]).mean()
+    assert right == report(base)["accuracy"]["validation"]
+
+
+def _by_onnx(base: Path, images: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
+    return session.run(None, {"image": images})[0]
+
+
+def _by_pytorch(base: Path, images: np.ndarray, python: str, tmp_path: Path) -> np.ndarray:
+    np.save(tmp_path / "pixels.npy", images)
+    subprocess.run(
+        [
+            python,
+            str(ROOT / "tests/integration/torch_reference.py"),
+            *(
+                str(path)
+                for path in (base / "model", tmp_path / "pixels.npy", tmp_path / "out.npy")
+            ),
+        ],
+        env=environment(base, base, PYTHONPATH=_path()),
+        check=True,
+        timeout=120,
+    )
+    return np.load(tmp_path / "out.npy")
+
+
+def _path() -> str:
+    return f"{ROOT}:{ROOT / 'layers/droplens'}:{ROOT / 'tests/integration/fake_timm'}"
+
+
+def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was_not(
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+) -> None:
+    whole, _ = job
+    base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE)
+    # Before the first checkpoint is due, while one is being written, and in the midst of an epoch.
+    for moment in (r"Epoch\[0\] Train", r"Epoch\[1\] Validation", r"Epoch\[4\] Train"):
+        code, said = jobs.run(base, moment, signal.SIGKILL)
+        assert code == -signal.SIGKILL, said
+        assert not (base / "model").exists()
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "resumed after epoch 3" in said
+    for name in ("model.onnx", "classes.json", "preprocessing.json"):
+        assert (base / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
+    curves = [
+        [(each["train_loss"], each["validation_loss"]) for each in report(folder)["epochs"]]
+        for folder in (base, whole)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from(
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+) -> None:
+    whole, _ = job
+    stored = (whole / "checkpoints/checkpoint.pt").read_bytes()
+    for name, content, changes, complaint in (
+        ("damaged", stored[: len(stored) // 2], {}, "cannot be read, training begins anew"),
+        ("another", stored, {"seed": "4"}, "is of another training: this one begins anew"),
+    ):
+        base = lay_out(
+            tmp_path / name, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "1"} | changes
+        )
+        (base / "checkpoints").mkdir()
+        (base / "checkpoints/checkpoint.pt").write_bytes(content)
+        code, said = jobs.run(base)
+        assert code == 0, said
+        assert complaint in said
+        assert "Epoch[0]" in said
+
+
+def test_an_earlier_model_is_trained_on_when_a_class_is_added(
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+) -> None:
+    whole, _ = job
+    # A new class in front: every class that stays has another number than before.
+    train = [(label + 1, jpeg) for label, jpeg in TRAIN] + [
+        (0, jpeg) for label, jpeg in drawn_records(4, first_seed=300) if label == 0
+    ]
+    validation = [(label + 1, jpeg) for label, jpeg in VALIDATION]
+    base = lay_out(
+        tmp_path / "further",
+        train,
+        validation,
+        ("aaa", *LABELS),
+        # So slow that what is answered is what was taken over.
+        FINETUNE | {"epochs": "1", "learning_rate": "1e-9"},
+    )
+    (base / "input/data/model").mkdir()
+    with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
+        for path in sorted((whole / "model").iterdir()):
+            tar.add(path, path.name)
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "3 of 4 classes were known" in said
+    images = np.stack([Model.load(base / "model").squash.pixels(jpeg) for _, jpeg in VALIDATION])
+    before, after = _by_onnx(whole, images), _by_onnx(base, images)
+    assert (after[:, 1:].argmax(1) == before.argmax(1)).mean() >= 0.9
+
+
+def test_a_model_of_another_recipe_is_refused_with_the_reason(jobs: Jobs, tmp_path: Path) -> None:
+    base = lay_out(tmp_path / "probe", TRAIN, VALIDATION, hyperparameters=FINETUNE)
+    (base / "input/data/model").mkdir()
+    with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
+        tar.add(base / "input/data/classes/classes.json", "classes.json")
+    code, said = jobs.run(base)
+    assert code == 1, said
+    assert "holds no weights.pt" in (base / "output/failure").read_text("utf-8")
+
+
+def test_a_net_of_timm_is_trained_traced_and_answers_alike(
+    jobs: Jobs, python: str, tmp_path: Path
+) -> None:
+    changes = {
+        "backbone": "tiny",
+        "use_pretrained_model": "0",
+        "epochs": "2",
+        "use_weighted_loss": "1",
+        "early_stopping": "1",
+        "augmentation_type": "crop_color_transform",
+    }
+    base = lay_out(tmp_path / "timm", TRAIN, VALIDATION, hyperparameters=FINETUNE | changes)
+    code, said = jobs.run(base, PYTHONPATH=_path())
+    assert code == 0, said
+    model = Model.load(base / "model")
+    images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
+    np.testing.assert_allclose(
+        _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
+    )
+
+
+def test_what_the_user_can_put_right_is_one_sentence(jobs: Jobs, tmp_path: Path) -> None:
+    broken = [*TRAIN, (0, b"no picture")]
+    for name, train, changes, sentence in (
+        ("backbone", TRAIN, {"backbone": "resnet9000"}, "needs timm, which this image was built"),
+        ("batch", TRAIN, {"mini_batch_size": "1"}, "mini_batch_size must be at least 2"),
+        ("picture", broken, {}, "train.rec: record 24 cannot be read: "),
+    ):
+        base = lay_out(tmp_path / name, train, VALIDATION, hyperparameters=FINETUNE | changes)
+        code, said = jobs.run(base)
+        assert code == 1, said
+        failure = (base / "output/failure").read_text("utf-8")
+        assert sentence in failure
+        assert "Traceback" not in failure
+
+
+def test_without_pytorch_the_recipe_says_what_is_missing(tmp_path: Path) -> None:
+    base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE)
+    assert run_training(base, base).returncode == 1
+    failure = (base / "output/failure").read_text("utf-8")
+    assert failure == (
+        "Hyperparameter recipe=finetune needs PyTorch, which this image was built without."
+    )
+
+
+def test_a_stopped_job_ends_without_a_model_and_with_its_last_checkpoint(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "500"})
+    code, rest = jobs.run(base, r"Epoch\[1\]")
+    assert code == 128 + signal.SIGTERM, rest
+    assert "stopped by signal 15" in rest
+    assert (base / "checkpoints/checkpoint.pt").is_file()
+    assert not (base / "model").exists()
+    assert not (base / "output/failure").exists()

@@ -1,0 +1,8 @@
+# The trainer's image and PyTorch with CUDA's libraries, for recipe finetune on a GPU. An image of
+# its own, since it is gigabytes that serving and recipe probe have no use for:
+#   docker build -f trainer/Dockerfile -t droplens-trainer .
+#   docker build -f trainer/finetune.Dockerfile --build-arg BASE=droplens-trainer .
+ARG BASE
+FROM ${BASE}
+
+RUN pip install --no-cache-dir --require-hashes -r trainer/requirements-finetune.txt

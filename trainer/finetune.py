@@ -1,0 +1,561 @@
+"""Train the recipe `finetune`: a whole pretrained net, in PyTorch, on a GPU where there is one.
+
+Read it from top to bottom: `finetune` is the run, `Fitting` is what changes while it goes on.
+
+Every chance of a step is drawn from (seed, epoch, step), so that an epoch can be begun anew: a run
+that was killed goes on at its last checkpoint and ends with the weights it would have had.
+
+The recipe follows "How to train your ViT" and "ResNet strikes back" (Steiner et al., 2021,
+arXiv:2106.10270; Wightman et al., 2021, arXiv:2110.00476) where a few thousand pictures allow it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+import shutil
+import tarfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from math import cos, isfinite, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from trainer.artefact import WEIGHTS_FILE
+from trainer.augment import Augmentation
+from trainer.backbone import Backbone, export, load_backbone
+from trainer.cpu import cores
+from trainer.decode import decode
+from trainer.features import Channel, DatasetError
+from trainer.head import Head, fit_temperature
+from trainer.job import Job, Outcome
+from trainer.model import assemble
+from trainer.preprocess import Squash
+from trainer.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+# Training sees pictures larger than the net does, so that a crop of one keeps its details.
+MARGIN = 1.15
+LABEL_SMOOTHING = 0.1
+DROPOUT = 0.2
+# The first layer learns at this share of the last one's rate, those between in even ratios: what
+# sees edges is right already.
+LOWEST_RATE = 0.15
+# Of AdamW's rate the square root of the batch's size is taken (Malladi et al., arXiv:2205.10287).
+REFERENCE_BATCH = 128
+WARM_UP = 0.1
+AVERAGED_SHARE = 0.05
+# Compiling takes about a minute: what a run of this many pictures can be expected to win back.
+COMPILE_PAYS_FROM = 2_000_000
+# Pixels live on the GPU where they take no more than this share of its free memory.
+RESIDENT_SHARE = 0.5
+MAX_MODEL_BYTES = 2**31
+CHECKPOINT_FILE = "checkpoint.pt"
+MODEL_CHANNEL, MODEL_ARCHIVE = "model", "model.tar.gz"
+
+State = dict[str, Any]
+
+
+def finetune(job: Job) -> Outcome:
+    """The run: pixels, net, epochs, and the best epoch's weights as one ONNX graph."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(cores())
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    with job.timings.step("decode"):
+        training = Pixels.of(job.training, with_margin(job.squash), device)
+        validation = Pixels.of(job.validation, job.squash, device)
+    with job.timings.step("network"):
+        network = Network.start(job)
+        fitting = Fitting(job, network.to(device), training, validation)
+        fitting.resume()
+    with job.timings.step("epochs"):
+        while not fitting.finished:
+            fitting.run_epoch()
+            fitting.save_checkpoint()
+    with job.timings.step("export"):
+        outcome = fitting.outcome()
+        _write_weights(job, fitting.best_network())
+    return outcome
+
+
+def with_margin(squash: Squash) -> Squash:
+    """The larger picture that views are cut from."""
+    return Squash(width=round(squash.width * MARGIN), height=round(squash.height * MARGIN))
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A channel as decoded pictures: uint8 [N, height, width, 3], on the GPU where they fit.
+
+    labels: int64 [N], on the device.
+    """
+
+    pixels: NDArray[np.uint8] | torch.Tensor
+    labels: torch.Tensor
+    device: torch.device
+
+    @classmethod
+    def of(cls, channel: Channel, squash: Squash, device: torch.device) -> "Pixels":
+        decoded = decode(channel, squash)
+        labels = torch.from_numpy(channel.labels).to(device)
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if decoded.nbytes <= RESIDENT_SHARE * free:
+                return cls(_uploaded(decoded, device), labels, device)
+        return cls(decoded, labels, device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, order: NDArray[np.int64], size: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pixels and labels on the device; the last batch may be smaller.
+
+        From the host's memory each batch is gathered while the one before it is trained on.
+        """
+        chosen = torch.from_numpy(order).to(self.device).split(size)
+        if isinstance(self.pixels, torch.Tensor):
+            for chunk in chosen:
+                yield self.pixels[chunk], self.labels[chunk]
+            return
+        parts = np.split(order, range(size, len(order), size))
+        with ThreadPoolExecutor(1, "batches") as executor:
+            following = executor.submit(self._gather, parts[0])
+            for number, chunk in enumerate(chosen, start=1):
+                gathered = following.result()
+                if number < len(parts):
+                    following = executor.submit(self._gather, parts[number])
+                yield gathered.to(self.device, non_blocking=True), self.labels[chunk]
+
+    def _gather(self, chosen: NDArray[np.int64]) -> torch.Tensor:
+        gathered = torch.from_numpy(self.pixels[chosen])
+        return gathered.pin_memory() if self.device.type == "cuda" else gathered
+
+
+def _uploaded(decoded: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    pixels = torch.empty(decoded.shape, dtype=torch.uint8, device=device)
+    for first in range(0, len(decoded), 1024):
+        part = slice(first, first + 1024)
+        pixels[part] = torch.from_numpy(np.array(decoded[part]))
+    return pixels
+
+
+class Network(nn.Module):
+    """Backbone, dropout and a linear classifier: pictures [N, 3, H, W] of 0 to 255 to scores."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.features, classes)
+        for name, value in (("mean", backbone.mean), ("deviation", backbone.deviation)):
+            tensor = torch.tensor(value).view(1, 3, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
+
+    @classmethod
+    def start(cls, job: Job) -> "Network":
+        """Pretrained, or as the earlier model of channel `model` left it."""
+        settings = job.settings
+        torch.manual_seed(settings.seed)
+        earlier = _read_earlier(job)
+        pretrained = settings.use_pretrained_model and earlier is None
+        network = cls(load_backbone(settings.backbone, pretrained), len(job.classes))
+        nn.init.normal_(network.classifier.weight, std=0.01)
+        nn.init.zeros_(network.classifier.bias)
+        if earlier is not None:
+            network.take_over(earlier, job.classes)
+        return network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = (x - self.mean) / self.deviation
+        features = self.backbone(x.contiguous(memory_format=torch.channels_last))
+        return self.classifier(functional.dropout(features, DROPOUT, self.training))
+
+    def take_over(self, earlier: State, classes: list[str]) -> None:
+        """The earlier net's weights; of its classifier the rows of the classes that remain."""
+        state = dict(earlier["state"])
+        rows = {name: row for row, name in enumerate(earlier["classes"])}
+        kept = [(ours, rows[name]) for ours, name in enumerate(classes) if name in rows]
+        for name in ("classifier.weight", "classifier.bias"):
+            merged = self.state_dict()[name].clone()
+            if kept:
+                ours, theirs = (list(each) for each in zip(*kept, strict=True))
+                merged[ours] = state[name][theirs]
+            state[name] = merged
+        self.load_state_dict(state)
+        log.info("training on: %d of %d classes were known", len(kept), len(classes))
+
+    def parameter_groups(self, rate: float, decay: float) -> list[State]:
+        """Parameters by depth, each with its share of the rate; biases and norms do not decay."""
+        depths = [*self.backbone.depths(), [self.classifier]]
+        placed = {
+            id(parameter): depth
+            for depth, parts in enumerate(depths)
+            for part in parts
+            for parameter in part.parameters()
+        }
+        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for parameter in self.parameters():
+            # What belongs to no part of a net, such as a class token, is met first.
+            key = (placed.get(id(parameter), 0), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "rate": rate * LOWEST_RATE ** (1 - depth / (len(depths) - 1)),
+                "weight_decay": decay if decays else 0.0,
+            }
+            for (depth, decays), parameters in groups.items()
+        ]
+
+
+class Fitting:
+    """The state of a training: weights, their average, the optimiser and the epochs so far."""
+
+    def __init__(self, job: Job, network: Network, training: Pixels, validation: Pixels) -> None:
+        settings = job.settings
+        self.job, self.settings = job, settings
+        self.training, self.validation = training, validation
+        self.device = training.device
+        self.network = network.to(memory_format=torch.channels_last)
+        self.average = deepcopy(self.network).eval()
+        self.best: State = {}
+        self.epochs: list[dict[str, Any]] = []
+
+        self.batch = min(settings.mini_batch_size, len(training))
+        if self.batch < 2:
+            raise SettingsError("Hyperparameter mini_batch_size must be at least 2 for finetune.")
+        self.steps = len(training) // self.batch
+        self.total_steps = self.steps * settings.epochs
+        self.augmentation = Augmentation.suited(settings.augmentation_type, len(training))
+        cuda = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameter_groups(
+                settings.learning_rate * (self.batch / REFERENCE_BATCH) ** 0.5,
+                settings.weight_decay,
+            ),
+            betas=(settings.beta_1, settings.beta_2),
+            eps=settings.eps,
+            fused=cuda,
+        )
+        self.weights = self._class_weights() if settings.use_weighted_loss else None
+        self.compiled = settings.compile == "always" or (
+            settings.compile == "auto"
+            and cuda
+            and self.total_steps * self.batch >= COMPILE_PAYS_FROM
+        )
+        self.forward = torch.compile(self.network) if self.compiled else self.network
+
+    def _class_weights(self) -> torch.Tensor:
+        """float32 [classes]: rare classes count for more, all pictures together for 1 each."""
+        counts = torch.bincount(self.training.labels, minlength=len(self.job.classes))
+        return len(self.training) / (len(counts) * counts.float())
+
+    def run_epoch(self) -> None:
+        """Train on every picture once, measure the averaged weights, and keep them if the best."""
+        epoch, begun = len(self.epochs), time.monotonic()
+        loss, right = self.train_epoch(epoch)
+        seen = self.steps * self.batch
+        entry: dict[str, Any] = {
+            "epoch": epoch,
+            "train_loss": float(loss) / seen,
+            "train_accuracy": float(right) / seen,
+            "train_seconds": time.monotonic() - begun,
+        }
+        if not isfinite(entry["train_loss"]):
+            raise SettingsError(
+                f"The loss grew beyond all numbers in epoch {epoch}: a lower learning_rate than "
+                f"{self.settings.learning_rate:g} may help."
+            )
+        log.info("Epoch[%d] Train-accuracy=%.6f", epoch, entry["train_accuracy"])
+        if len(self.validation):
+            entry |= self._measure(self.average)
+            log.info("Epoch[%d] Validation-accuracy=%.6f", epoch, entry["validation_accuracy"])
+        entry["seconds"] = time.monotonic() - begun
+        self.epochs.append(entry)
+        if self._best_epoch() == epoch:
+            self.best = _copy(self.average.state_dict())
+
+    def train_epoch(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums of the loss and of right answers over an epoch's pictures, as they were varied."""
+        self.network.train()
+        loss_sum = torch.zeros((), device=self.device)
+        right = torch.zeros((), device=self.device)
+        order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.training))
+        order = order[: self.steps * self.batch]
+        for number, (pixels, labels) in enumerate(self.training.batches(order, self.batch)):
+            rng = np.random.default_rng((self.settings.seed, epoch, number))
+            torch.manual_seed(int(rng.integers(2**63)))
+            loss, answers = self._step(pixels, labels, epoch * self.steps + number, rng)
+            loss_sum += loss * len(labels)
+            right += (answers == labels).sum()
+        return loss_sum, right
+
+    def _step(
+        self, pixels: torch.Tensor, labels: torch.Tensor, step: int, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = self.settings.image_shape
+        x = self.augmentation.views(pixels, height, width, rng)
+        targets = functional.one_hot(labels, len(self.job.classes)).float()
+        x, targets = self.augmentation.mixed(x, targets, rng)
+        share = _rate(step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * share
+        with self._precision():
+            scores = self.forward(x)
+        loss = functional.cross_entropy(
+            scores.float(), targets, self.weights, label_smoothing=LABEL_SMOOTHING
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._follow(step)
+        return loss.detach(), scores.detach().argmax(1)
+
+    def _follow(self, step: int) -> None:
+        """Move the averaged weights, and the norms' statistics with them, towards the present."""
+        span = max(AVERAGED_SHARE * self.total_steps, 1)
+        kept = min(1 - 1 / span, (1 + step) / (10 + step))
+        ours, theirs = [], []
+        for mean, now in zip(
+            self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+        ):
+            if mean.is_floating_point():
+                ours.append(mean)
+                theirs.append(now)
+        torch._foreach_lerp_(ours, theirs, 1 - kept)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """bfloat16 on a GPU. A CPU's answers stay exact, and most have no units for less."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
+    @torch.inference_mode()
+    def scores(self, network: nn.Module) -> NDArray[np.float32]:
+        """float32 [N, classes] of the validation pictures, as serving would see them."""
+        order = np.arange(len(self.validation))
+        parts = [
+            network(pixels.permute(0, 3, 1, 2).float()).float()
+            for pixels, _ in self.validation.batches(order, 2 * self.batch)
+        ]
+        return torch.cat(parts).cpu().numpy()
+
+    def _measure(self, network: nn.Module) -> dict[str, float]:
+        with self._precision():
+            scores = torch.from_numpy(self.scores(network))
+        labels = self.validation.labels.cpu()
+        k = min(self.settings.top_k, len(self.job.classes))
+        ranked = scores.topk(k, 1).indices == labels[:, None]
+        return {
+            "validation_loss": float(functional.cross_entropy(scores, labels)),
+            "validation_accuracy": float(ranked[:, 0].float().mean()),
+            f"validation_top_{k}_accuracy": float(ranked.any(1).float().mean()),
+        }
+
+    def _best_epoch(self) -> int:
+        """The most accurate on the validation pictures, among equals the last one."""
+        if not len(self.validation):
+            return len(self.epochs) - 1
+        return max(
+            range(len(self.epochs)), key=lambda e: (self.epochs[e]["validation_accuracy"], e)
+        )
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are through, or early stopping has seen enough."""
+        settings, done = self.settings, len(self.epochs)
+        if done >= settings.epochs:
+            return True
+        patience = settings.early_stopping_patience
+        if (
+            not (settings.early_stopping and len(self.validation))
+            or done < settings.early_stopping_min_epochs
+            or done <= patience
+        ):
+            return False
+        accuracies = [entry["validation_accuracy"] for entry in self.epochs]
+        before, lately = max(accuracies[:-patience]), max(accuracies[-patience:])
+        return lately <= before + settings.early_stopping_tolerance
+
+    # --- Checkpoints ---
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.job.folders.checkpoints / CHECKPOINT_FILE
+
+    def _fingerprint(self) -> str:
+        """What a checkpoint must have been made with to go on from it."""
+        settings = asdict(self.settings)
+        for name in ("given", "compile", "checkpoint_frequency"):
+            del settings[name]
+        archive = self.job.folders.channel(MODEL_CHANNEL) / MODEL_ARCHIVE
+        earlier = archive.stat().st_size if archive.is_file() else None
+        made_with = [settings, self.job.classes, self.job.dataset, earlier]
+        return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
+
+    def save_checkpoint(self) -> None:
+        """After every checkpoint_frequency epochs and the last: whole, or the one before stays."""
+        if len(self.epochs) % self.settings.checkpoint_frequency and not self.finished:
+            return
+        state = {
+            "fingerprint": self._fingerprint(),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "epochs": self.epochs,
+        }
+        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._checkpoint.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._checkpoint)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, where there is one of this very training."""
+        try:
+            state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
+        except FileNotFoundError:
+            return
+        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            log.warning("%s cannot be read, training begins anew: %s", self._checkpoint, error)
+            return
+        if state["fingerprint"] != self._fingerprint():
+            log.warning("%s is of another training: this one begins anew", self._checkpoint)
+            return
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.epochs = state["best"], state["epochs"]
+        log.info("resumed after epoch %d", len(self.epochs) - 1)
+
+    # --- What remains ---
+
+    def best_network(self) -> Network:
+        """The averaged weights of the best epoch."""
+        self.average.load_state_dict(self.best)
+        return self.average
+
+    def outcome(self) -> Outcome:
+        """The best epoch's weights as a graph, and its record."""
+        network, best = self.best_network(), self._best_epoch()
+        accuracies = {"train": self.epochs[best]["train_accuracy"]}
+        temperature = 1.0
+        if len(self.validation):
+            scores, labels = self.scores(network), self.job.validation.labels
+            accuracies["validation"] = float((scores.argmax(1) == labels).mean())
+            temperature = fit_temperature(scores, labels)
+        head = Head(
+            network.classifier.weight.detach().cpu().numpy().T.copy(),
+            network.classifier.bias.detach().cpu().numpy(),
+            temperature,
+        )
+        squash = self.job.squash
+        features = export(network.backbone, squash.height, squash.width)
+        trained = sum(entry["train_seconds"] for entry in self.epochs)
+        pictures = self.steps * self.batch
+        report = {
+            "epochs": self.epochs,
+            "best_epoch": best,
+            "stopped_early": len(self.epochs) < self.settings.epochs,
+            "temperature": temperature,
+            "augmentation": asdict(self.augmentation),
+            "pictures_per_epoch": pictures,
+            "pictures_per_second": len(self.epochs) * pictures / trained,
+            "environment": self._environment(),
+        }
+        return Outcome(assemble(features, head, squash), accuracies, report)
+
+    def _environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = {
+            "torch": str(torch.__version__),
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+            "compiled": self.compiled,
+        }
+        if self.device.type == "cuda":
+            environment |= {
+                "device": torch.cuda.get_device_name(self.device),
+                "cuda": torch.version.cuda,
+                "peak_device_memory_mb": torch.cuda.max_memory_allocated(self.device) >> 20,
+                "pixels_on_device": isinstance(self.training.pixels, torch.Tensor),
+            }
+        return environment
+
+
+def _rate(step: int, total: int) -> float:
+    """Share of the learning rate at a step: a straight warm-up, then half a cosine to nothing."""
+    warm_up = max(WARM_UP * total, 1)
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return 0.5 * (1 + cos(pi * (step - warm_up) / max(total - warm_up, 1)))
+
+
+def _copy(state: State) -> State:
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _write_weights(job: Job, network: Network) -> None:
+    job.folders.model.mkdir(parents=True, exist_ok=True)
+    state = {
+        "backbone": job.settings.backbone,
+        "classes": job.classes,
+        "state": _copy(network.state_dict()),
+    }
+    torch.save(state, job.folders.model / WEIGHTS_FILE)
+
+
+def _read_earlier(job: Job) -> State | None:
+    """The weights.pt of the channel `model`, as the archive that training wrote or as files."""
+    folder = job.folders.channel(MODEL_CHANNEL)
+    if not folder.is_dir():
+        return None
+    path, archive = folder / WEIGHTS_FILE, folder / MODEL_ARCHIVE
+    try:
+        if archive.is_file():
+            path = job.folders.base / "earlier.pt"
+            _extract(archive, path)
+        earlier: State = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, KeyError):
+        raise DatasetError(
+            f"Channel {MODEL_CHANNEL} holds no {WEIGHTS_FILE}: only a model of recipe finetune can "
+            "be trained further."
+        ) from None
+    except (tarfile.TarError, EOFError, RuntimeError, pickle.UnpicklingError, OSError) as error:
+        raise DatasetError(f"Channel {MODEL_CHANNEL} cannot be read: {error}.") from None
+    if earlier["backbone"] != job.settings.backbone:
+        raise SettingsError(
+            f"Hyperparameter backbone={job.settings.backbone!r}, but the model of channel "
+            f"{MODEL_CHANNEL} has {earlier['backbone']!r}."
+        )
+    return earlier
+
+
+def _extract(archive: Path, path: Path) -> None:
+    with tarfile.open(archive) as tar:
+        names = {member.name.removeprefix("./"): member for member in tar if member.isfile()}
+        member = names[WEIGHTS_FILE]
+        if member.size > MAX_MODEL_BYTES:
+            raise DatasetError(
+                f"Channel {MODEL_CHANNEL}: {WEIGHTS_FILE} is larger than {MAX_MODEL_BYTES} bytes."
+            )
+        content = tar.extractfile(member)
+        assert content is not None
+        with content, path.open("wb") as out:
+            shutil.copyfileobj(content, out)

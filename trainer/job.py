@@ -1,0 +1,59 @@
+"""What every recipe is given, and what it gives back."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from trainer.features import Channel
+from trainer.preprocess import Squash
+from trainer.settings import Folders, Hyperparameters
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds of wall time by step, for training.json."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training job whose channels were checked.
+
+    weights: the folder of what was converted at image build.
+    dataset: SHA-256 of the record file of each channel.
+    """
+
+    folders: Folders
+    settings: Hyperparameters
+    classes: list[str]
+    training: Channel
+    validation: Channel
+    squash: Squash
+    weights: Path
+    dataset: dict[str, str]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trained model.
+
+    accuracies: share of right answers by channel, 0 to 1.
+    report: the recipe's own part of training.json.
+    """
+
+    model: onnx.ModelProto
+    accuracies: dict[str, float]
+    report: dict[str, Any]

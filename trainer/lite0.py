@@ -1,0 +1,117 @@
+"""EfficientNet-Lite0 in PyTorch, with the packaged weights: the net of weights.py, made trainable.
+
+The names of its parameters are those of the weights file, so that `weights.read_weights` loads as
+it is and `weights.build_features` exports what training made of it.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainer.weights import (
+    BATCH_NORM_EPSILON,
+    PIXEL_MEAN,
+    PIXEL_SCALE,
+    POOLED_CHANNELS,
+    STAGES,
+    STEM_CHANNELS,
+    Stage,
+    Weights,
+)
+
+
+class Lite0(nn.Module):
+    """Normalised pictures [N, 3, H, W] to channel means [N, 1280].
+
+    mean, deviation: of pixels from 0 to 255, per channel, by which pictures are normalised.
+    """
+
+    features = POOLED_CHANNELS
+    mean = (PIXEL_MEAN,) * 3
+    deviation = (1 / PIXEL_SCALE,) * 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = _Convolution(3, STEM_CHANNELS, 3, stride=2)
+        self._bn0 = _batch_norm(STEM_CHANNELS)
+        blocks: list[nn.Module] = []
+        channels = STEM_CHANNELS
+        for stage in STAGES:
+            for repeat in range(stage.repeats):
+                blocks.append(_Block(channels, stage, stage.stride if repeat == 0 else 1))
+                channels = stage.channels
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = _Convolution(channels, POOLED_CHANNELS, 1)
+        self._bn1 = _batch_norm(POOLED_CHANNELS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+
+    def depths(self) -> list[list[nn.Module]]:
+        """The net's parts from the picture to the features, for a learning rate of each depth."""
+        return [
+            [self._conv_stem, self._bn0],
+            *([block] for block in self._blocks),
+            [self._conv_head, self._bn1],
+        ]
+
+    def load_packaged(self, weights: Weights) -> None:
+        """Take the weights of `weights.read_weights`; its classifier of ImageNet is left out."""
+        ours = self.state_dict()
+        self.load_state_dict({name: torch.tensor(weights[name]) for name in ours})
+
+    def exported(self) -> Weights:
+        """The weights as arrays, by the names of the weights file."""
+        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
+
+
+class _Convolution(nn.Conv2d):
+    """Padded as TensorFlow's SAME: what is odd goes below and to the right."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, **options: Any) -> None:
+        stride = options.get("stride", 1)
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, bias=False, padding=padding, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (stride, _), (kernel, _) = self.stride, self.kernel_size
+        if stride > 1:
+            down, across = (
+                max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+                for side in x.shape[2:]
+            )
+            x = functional.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return super().forward(x)
+
+
+class _Block(nn.Module):
+    """An inverted residual block: expand, depthwise, project, and add where shapes allow."""
+
+    def __init__(self, channels: int, stage: Stage, stride: int) -> None:
+        super().__init__()
+        inner = channels * stage.expansion
+        self.expands = stage.expansion != 1
+        self.adds = stride == 1 and channels == stage.channels
+        if self.expands:
+            self._expand_conv = _Convolution(channels, inner, 1)
+            self._bn0 = _batch_norm(inner)
+        self._depthwise_conv = _Convolution(inner, inner, stage.kernel, stride=stride, groups=inner)
+        self._bn1 = _batch_norm(inner)
+        self._project_conv = _Convolution(inner, stage.channels, 1)
+        self._bn2 = _batch_norm(stage.channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = functional.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return y + x if self.adds else y
+
+
+def _batch_norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON)
