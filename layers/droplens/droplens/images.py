@@ -27,8 +27,6 @@ from droplens.storage import Bucket, ObjectMissing, error_code
 from droplens.telemetry import logger
 
 if TYPE_CHECKING:
-    from types_boto3_codebuild.client import CodeBuildClient
-    from types_boto3_ecr.client import ECRClient
     from types_boto3_logs.client import CloudWatchLogsClient
 
 ASKED = f"{layout.BUILD}asked/"
@@ -112,8 +110,8 @@ class ImageBuilder:
     context: Path
     bucket: Bucket
     project: str
-    codebuild: "CodeBuildClient"
-    ecr: "ECRClient"
+    codebuild: Any
+    ecr: Any
     logs: "CloudWatchLogsClient"
 
     def asked(self, request: Record) -> None:
