@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -226,9 +225,3 @@ def live_patterns(cloud: Cloud) -> dict[str, Any]:
     run = cloud.ended_run("patterns")
     assert run["status"] == "live", run
     return run
-
-
-@pytest.fixture
-def shuffled() -> random.Random:
-    """The same shuffle in every run of the tests."""
-    return random.Random(7)

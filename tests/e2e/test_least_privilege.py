@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import KEY, Cloud
+from tests.e2e.conftest import Cloud
 from tests.e2e.drawn import drawing
 
 FUNCTIONS = {
+    "build-images",
     "prepare-dataset",
     "start-training",
     "deploy-endpoint",
@@ -52,11 +53,3 @@ def test_the_functions_are_those_of_the_stack(cloud: Cloud) -> None:
     names = {one["FunctionName"] for one in found}
     assert names == {f"droplens-{name}" for name in FUNCTIONS}
     assert len({one["Role"] for one in found}) == len(names)
-
-
-def test_with_a_key_of_the_user_s_a_model_is_written_with_it(rough_cloud: Cloud) -> None:
-    rough_cloud.upload_dataset("keyed")
-    run = rough_cloud.ended_run("keyed")
-    assert run["status"] == "live", run
-    job = rough_cloud.client("sagemaker").describe_training_job(TrainingJobName=run["training_job"])
-    assert job["OutputDataConfig"]["KmsKeyId"] == KEY

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.e2e.conftest import CLASSES, Cloud
+import pytest
+
+from tests.e2e.conftest import CLASSES, KEY, Cloud
 from tests.e2e.drawn import drawing
 
 
@@ -41,17 +43,23 @@ def forbidden(cloud: Cloud, key: str) -> Iterator[None]:
         s3.put_bucket_policy(Bucket=cloud.bucket, Policy=policy)
 
 
+IN_ORDER = [(label, seed) for label in CLASSES for seed in range(700, 706)]
+PICTURES = random.Random(7).sample(IN_ORDER, len(IN_ORDER))
+
+
+@pytest.fixture(scope="module")
+def run(rough_cloud: Cloud) -> dict[str, Any]:
+    """The run of a classifier "twice", for which six pictures came before its dataset."""
+    for label, seed in PICTURES[:6]:
+        rough_cloud.put(f"input/twice/{label}-{seed}.jpg", drawing(label, seed))
+    rough_cloud.upload_dataset("twice")
+    return rough_cloud.ended_run("twice")
+
+
 def test_every_event_repeated_and_shuffled_does_everything_once(
-    rough_cloud: Cloud, shuffled: random.Random
+    rough_cloud: Cloud, run: dict[str, Any]
 ) -> None:
-    cloud = rough_cloud
-    pictures = [(label, seed) for label in CLASSES for seed in range(700, 706)]
-    shuffled.shuffle(pictures)
-    early, late = pictures[:6], pictures[6:]
-    for label, seed in early:
-        cloud.put(f"input/twice/{label}-{seed}.jpg", drawing(label, seed))
-    cloud.upload_dataset("twice")
-    run = cloud.ended_run("twice")
+    cloud, pictures, late = rough_cloud, PICTURES, PICTURES[6:]
     for label, seed in late:
         cloud.put(f"input/twice/{label}-{seed}.jpg", drawing(label, seed))
     keys = [f"results/twice/{label}-{seed}.jpg.json" for label, seed in pictures]
@@ -60,7 +68,8 @@ def test_every_event_repeated_and_shuffled_does_everything_once(
     assert run["status"] == "live"
     assert len(cloud.runs("twice")) == 1
     sagemaker = cloud.client("sagemaker")
-    assert len(sagemaker.list_training_jobs()["TrainingJobSummaries"]) == 1
+    [job] = sagemaker.list_training_jobs()["TrainingJobSummaries"]
+    assert job["TrainingJobName"] == run["training_job"]
     assert len(sagemaker.list_endpoints()["Endpoints"]) == 1
     assert run["packing_shards"] == 2
     jobs = packing_jobs(cloud, "twice")
@@ -108,3 +117,70 @@ def test_a_shard_that_fails_is_one_failure_in_its_own_words(rough_cloud: Cloud) 
     assert "training_job" not in run
     [again] = cloud.runs("barred")
     assert again["error"] == run["error"]
+
+
+def test_with_a_key_of_the_user_s_a_model_is_written_with_it(
+    rough_cloud: Cloud, run: dict[str, Any]
+) -> None:
+    sagemaker = rough_cloud.client("sagemaker")
+    job = sagemaker.describe_training_job(TrainingJobName=run["training_job"])
+    assert job["OutputDataConfig"]["KmsKeyId"] == KEY
+
+
+def what_there_is(cloud: Cloud) -> dict[str, list[str]]:
+    """All that the stack and its journey make, by kind; without what sam keeps for every stack."""
+
+    def listed(service: str, call: str, answer: str, name: str = "", **request: Any) -> list[str]:
+        found = getattr(cloud.client(service), call)(**request)[answer]
+        names = [entry[name] if name else entry for entry in found]
+        return [one for one in names if "aws-sam-cli" not in one]
+
+    return {
+        "alarms": listed("cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
+        "buckets": listed("s3", "list_buckets", "Buckets", "Name"),
+        "functions": listed("lambda", "list_functions", "Functions", "FunctionName"),
+        "job definitions": listed(
+            "batch",
+            "describe_job_definitions",
+            "jobDefinitions",
+            "jobDefinitionName",
+            status="ACTIVE",
+        ),
+        "job queues": listed("batch", "describe_job_queues", "jobQueues", "jobQueueName"),
+        "logs": listed("logs", "describe_log_groups", "logGroups", "logGroupName"),
+        "endpoints": listed("sagemaker", "list_endpoints", "Endpoints", "EndpointName"),
+        "endpoint configs": listed(
+            "sagemaker", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName"
+        ),
+        "models": listed("sagemaker", "list_models", "Models", "ModelName"),
+        "registry": listed(
+            "sagemaker",
+            "list_model_package_groups",
+            "ModelPackageGroupSummaryList",
+            "ModelPackageGroupName",
+        ),
+        "queues": cloud.client("sqs").list_queues().get("QueueUrls", []),
+        "repositories": listed("ecr", "describe_repositories", "repositories", "repositoryName"),
+        "roles": listed("iam", "list_roles", "Roles", "RoleName"),
+        "rules": listed("events", "list_rules", "Rules", "Name"),
+        "stacks": listed(
+            "cloudformation",
+            "list_stacks",
+            "StackSummaries",
+            "StackName",
+            StackStatusFilter=["CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_FAILED"],
+        ),
+        "tables": listed("dynamodb", "list_tables", "TableNames"),
+        "topics": listed("sns", "list_topics", "Topics", "TopicArn"),
+    }
+
+
+@pytest.mark.usefixtures("run")
+def test_removed_at_last_nothing_is_left(rough_cloud: Cloud) -> None:
+    before = what_there_is(rough_cloud)
+    assert [kind for kind, names in before.items() if not names] == []
+    assert "nothing is left of droplens" in rough_cloud.make("destroy-local", "YES=1")
+    left = {kind: names for kind, names in what_there_is(rough_cloud).items() if names}
+    # SageMaker's group is the whole account's, and the runs' streams in it are gone; in the other
+    # the local cloud notes what topics have sent.
+    assert left == {"logs": ["/aws/sagemaker/TrainingJobs", "sns/notifications"]}
