@@ -75,7 +75,7 @@ def ratios(cloud: Cloud, batches: int, size: int) -> dict[str, Any]:
         )
     if done.returncode:
         raise RuntimeError(f"handlers.py failed:\n{done.stderr[-4000:]}")
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout.splitlines()[-1])  # before it, the metrics that handlers print
 
     def of(way: str, what: str) -> list[float]:
         return [row[what] for row in rows if row["way"] == way]
