@@ -138,6 +138,24 @@ class Cloud:
             time.sleep(0.2)
         pytest.fail(f"waited {patience} s for {what}; runs log: {self._last_words()}")
 
+    def listen_to_failures(self, name: str) -> str:
+        """The URL of a new queue of this name, to which the topic of failures is delivered."""
+        sqs, topic = self.client("sqs"), self.outputs["FailureTopicArn"]
+        queue: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        arn = told["Attributes"]["QueueArn"]
+        from_the_topic = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+        }
+        policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+        self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        return queue
+
     def _last_words(self) -> str:
         log = self.root / self.environment["DROPLENS_LOCAL"] / "cloud" / "server.log"
         return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-30:])

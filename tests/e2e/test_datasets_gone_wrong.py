@@ -30,23 +30,7 @@ def test_one_class_is_no_dataset(cloud: Cloud) -> None:
 
 
 def test_a_failed_run_is_told_once(cloud: Cloud) -> None:
-    queue = cloud.client("sqs").create_queue(QueueName="hears-of-failures")["QueueUrl"]
-    attributes = cloud.client("sqs").get_queue_attributes(
-        QueueUrl=queue, AttributeNames=["QueueArn"]
-    )
-    arn, topic = attributes["Attributes"]["QueueArn"], cloud.outputs["FailureTopicArn"]
-    from_the_topic = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    }
-    policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
-    cloud.client("sqs").set_queue_attributes(
-        QueueUrl=queue, Attributes={"Policy": json.dumps(policy)}
-    )
-    cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    queue = cloud.listen_to_failures("hears-of-failures")
     cloud.put("datasets/Not A Name/_READY", b"")
     run = cloud.ended_run("Not A Name")
     assert "cannot be a classifier's name" in run["error"]["message"]

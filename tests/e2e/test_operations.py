@@ -59,21 +59,7 @@ def raised(cloud: Cloud, output: str) -> set[str]:
 @pytest.fixture
 def notices(cloud: Cloud) -> str:
     """A queue that listens to the topic of failures."""
-    sqs, sns = cloud.client("sqs"), cloud.client("sns")
-    queue: str = sqs.create_queue(QueueName="operations-notices")["QueueUrl"]
-    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    arn, topic = attributes["QueueArn"], cloud.outputs["FailureTopicArn"]
-    from_the_topic = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    }
-    policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    return queue
+    return cloud.listen_to_failures("operations-notices")
 
 
 @pytest.fixture

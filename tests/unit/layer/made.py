@@ -17,10 +17,23 @@ from droplens.cards import Cards
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from droplens.runs import RunKey
-from tests.unit.layer.account import Cloud
+from droplens.settings import HostingSettings
+from tests.unit.layer.account import BUCKET, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
 NAME = "droplens--cars-20261122-120000-1a2b3c"
+HOSTING = HostingSettings(
+    bucket=BUCKET,
+    runs_table="runs",
+    stack="droplens",
+    failure_topic="topic",
+    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
+    kms_key_arn="",
+    endpoint_mode="auto",
+    endpoint_instance_type="ml.m5.large",
+    endpoint_memory_mb=2048,
+    endpoint_max_concurrency=5,
+)
 SIDE = 64
 
 

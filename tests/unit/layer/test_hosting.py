@@ -9,23 +9,10 @@ from botocore.exceptions import ClientError
 from droplens import hosting
 from droplens.events import TrainingEnded
 from droplens.runs import Run, Status
-from droplens.settings import HostingSettings
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import FakeSageMaker
-from tests.unit.layer.made import NAME, RUN, crash_in
+from tests.unit.layer.made import HOSTING, NAME, RUN, crash_in
 
-SETTINGS = HostingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
-    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
-    kms_key_arn="",
-    endpoint_mode="auto",
-    endpoint_instance_type="ml.m5.large",
-    endpoint_memory_mb=2048,
-    endpoint_max_concurrency=5,
-)
 TRAINED = TrainingEnded(
     NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None
 )
@@ -47,7 +34,7 @@ def trained(cloud: Cloud) -> Cloud:
 
 def deploy(cloud: Cloud, owner: str = "request-1", **changes: Any) -> str | None:
     runs = cloud.runs(owner)
-    settings = dataclasses.replace(SETTINGS, **changes)
+    settings = dataclasses.replace(HOSTING, **changes)
     return hosting.deploy_endpoint(
         TRAINED, RUN, runs, cloud.sagemaker, cloud.failures(runs), settings
     )
@@ -71,7 +58,7 @@ def known(cloud: Cloud) -> Run:
     ],
 )
 def test_how_an_endpoint_is_served(mode: str, trainer: str, served: str) -> None:
-    settings = dataclasses.replace(SETTINGS, endpoint_mode=mode)
+    settings = dataclasses.replace(HOSTING, endpoint_mode=mode)
     variant = hosting.production_variant(NAME, trainer, settings)
     if served == "serverless":
         assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5}

@@ -19,25 +19,12 @@ from droplens.rollback import complete, roll_back
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Run, RunKey, Runs, Status
-from droplens.settings import HostingSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import refusal
-from tests.unit.layer.made import card, crash_in, go_live, jpeg, nobody
+from tests.unit.layer.made import HOSTING, card, crash_in, go_live, jpeg, nobody
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
-SETTINGS = HostingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
-    sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
-    kms_key_arn="",
-    endpoint_mode="auto",
-    endpoint_instance_type="ml.m5.large",
-    endpoint_memory_mb=2048,
-    endpoint_max_concurrency=5,
-)
 
 
 def endpoint_of(run: RunKey) -> str:
@@ -71,7 +58,7 @@ def back(cloud: Cloud, run_id: str | None = None, keep_models: int = 0) -> Statu
     runs, cards = cloud.runs(), Cards(cloud.bucket)
     try:
         _, status = roll_back(
-            "cars", run_id, cards, runs, cloud.sagemaker, SETTINGS, "none", asked.append
+            "cars", run_id, cards, runs, cloud.sagemaker, HOSTING, "none", asked.append
         )
         return status
     finally:

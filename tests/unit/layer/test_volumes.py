@@ -6,10 +6,10 @@ import pytest
 
 from droplens import hosting, training
 from droplens.volumes import volume_key
-from tests.unit.layer import test_hosting, test_training
+from tests.unit.layer import test_training
 from tests.unit.layer.account import BUCKET
 from tests.unit.layer.fakes import FakeSageMaker, check_request
-from tests.unit.layer.made import NAME, RUN
+from tests.unit.layer.made import HOSTING, NAME, RUN
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"
 
@@ -73,7 +73,7 @@ def test_an_endpoint_on_an_instance_has_its_volume_encrypted(
     mode: str, instance: str, key: str | None
 ) -> None:
     settings = dataclasses.replace(
-        test_hosting.SETTINGS, kms_key_arn=KEY, endpoint_mode=mode, endpoint_instance_type=instance
+        HOSTING, kms_key_arn=KEY, endpoint_mode=mode, endpoint_instance_type=instance
     )
     sagemaker = FakeSageMaker()
     artefact = hosting.Artefact("image:1", "s3://bucket/model.tar.gz", "droplens")
