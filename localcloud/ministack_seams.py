@@ -298,6 +298,18 @@ def deliver_roughly(most_copies: int = 3, seconds: float = 2.0) -> None:
     eventbridge._invoke_target = roughly
 
 
+def let_removed_functions_be_silent() -> None:
+    """Lambda writes logs with the function's role, which is gone when both were removed during an
+    invocation; MiniStack makes the log group anew, for good."""
+    emit = lambda_svc._emit_lambda_logs
+
+    def emit_while_there(function: Json, *rest: Any, **named: Any) -> None:
+        if function.get("config", function)["FunctionName"] in lambda_svc._functions:
+            emit(function, *rest, **named)
+
+    lambda_svc._emit_lambda_logs = emit_while_there
+
+
 def run_lambda_workers_with(interpreter: Path) -> None:
     """Start Python functions with `interpreter` instead of the server's own."""
     detect = lambda_runtime._detect_runtime_binary

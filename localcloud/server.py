@@ -137,6 +137,7 @@ def serve(settings: Settings) -> None:
     seams.move_messages_back()
     seams.run_lambda_workers_with(interpreter)
     seams.invoke_rule_targets_asynchronously()
+    seams.let_removed_functions_be_silent()
     seams.name_object_versions_in_events()
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")

@@ -281,6 +281,27 @@ def test_a_queue_feeds_a_function_in_parallel_and_only_what_failed_comes_again(
     stacks.delete_stack(StackName="feed")
 
 
+REMOVES_ITSELF = """
+import boto3, time
+
+def handler(event, context):
+    print("my last words")
+    boto3.client("lambda").delete_function(FunctionName=context.function_name)
+    time.sleep(0.5)
+"""
+
+
+def test_a_function_removed_while_it_runs_writes_no_more_logs(cloud: Cloud) -> None:
+    cloud.function("stays", "def handler(e, c): return 1")
+    cloud.function("goes", REMOVES_ITSELF)
+    cloud.client("lambda").invoke(FunctionName="goes")
+    cloud.invoke("stays")
+    groups = cloud.client("logs").describe_log_groups()["logGroups"]
+    names = {group["logGroupName"] for group in groups}
+    assert "/aws/lambda/stays" in names
+    assert "/aws/lambda/goes" not in names
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [

@@ -58,6 +58,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(eventbridge._dispatch_to_lambda) == ["arn", "payload"]
         assert parameters(lambda_svc.invoke_async_with_retry) == ["func", "event"]
         assert parameters(lambda_svc._get_func_record_for_ref) == ["function_ref"]
+        assert parameters(lambda_svc._emit_lambda_logs)[0] == "func"
         assert parameters(lambda_runtime._detect_runtime_binary) == ["runtime"]
         assert parameters(lambda_runtime.reset) == []
         worker = lambda_runtime.Worker("name", {}, b"")
