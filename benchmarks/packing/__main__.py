@@ -1,9 +1,10 @@
 """Pack the same pictures in two ways, in turns: make bench-packing
 
 The way people do it (boto3, im2rec.py from MXNet's wheel, boto3) and batch_prep, from and to one
-S3 server on this machine, through a relay that adds the same latency to both; then im2rec.py and
-batch_prep on local files. Where the machine has enough cores, the packers have two to themselves,
-as if S3 were elsewhere. Prints a table and writes benchmarks/results/packing.json.
+S3 on this machine that answers as late as the real one; then im2rec.py and batch_prep on local
+files; then once more both from and to SeaweedFS, a whole S3 server, which takes a part of the
+packers' cores as S3 would not. Where the machine has enough cores, the packers have two to
+themselves. Prints a table and writes benchmarks/results/packing.json.
 
     python -m benchmarks.packing --scale 1,20    memory only: the corpus once and 20 times
     python -m benchmarks.packing --quote         write the last results into README.md and docs/
@@ -19,8 +20,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -49,6 +50,7 @@ IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
 BUCKET = "pictures"
 SOURCE = "datasets/cars/"
 FAST = "droplens fast"
+WHOLE = "seaweedfs"
 OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow")
 THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
 # Where there are not as many for the server, all are shared.
@@ -66,13 +68,18 @@ PACKERS, SERVERS = (
 class Run:
     """One measured packing.
 
-    way: "notebook", "im2rec", "droplens" or FAST; place: "s3" or "local"; folder: its output's.
+    way: "notebook", "im2rec", "droplens" or FAST; place: "s3", "local" or WHOLE; folder: its
+    output's.
     """
 
     way: str
     place: str
     cost: Cost
     folder: Path
+
+
+# A server's URL, given a folder of its own and the latency in ms.
+Server = Callable[[Path, float], AbstractContextManager[str]]
 
 
 class Bench:
@@ -135,17 +142,14 @@ class Bench:
 
 
 @contextmanager
-def bench(pictures: Corpus, latency_ms: float) -> Iterator[Bench]:
-    """A server that holds the pictures, behind its relay; all of it is gone afterwards."""
+def bench(pictures: Corpus, latency_ms: float, server: Server) -> Iterator[Bench]:
+    """A server that holds the pictures; all of it is gone afterwards."""
     _start_on(SERVERS)
     with TemporaryDirectory(dir=WORK, prefix="run-") as temporary:
         server_folder, runs = Path(temporary, "server"), Path(temporary, "runs")
         server_folder.mkdir()
-        with (
-            seaweedfs(server_folder) as server,
-            _relay(server.rpartition(":")[2], latency_ms) as endpoint,
-        ):
-            _upload(pictures, server)
+        with server(server_folder, latency_ms) as endpoint:
+            _upload(pictures, endpoint)
             _start_on(PACKERS)
             yield Bench(pictures, runs, endpoint)
 
@@ -157,14 +161,32 @@ def _start_on(cores: list[int]) -> None:
 
 
 @contextmanager
-def _relay(port: str, latency_ms: float) -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.packing.latency", port, str(latency_ms)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as relay:
-        assert relay.stdout is not None
+def light_s3(_: Path, latency_ms: float) -> Iterator[str]:
+    """The URL of a server in memory, which leaves the cores to the packers."""
+    with _listening("s3", str(latency_ms)) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def whole_s3(folder: Path, latency_ms: float) -> Iterator[str]:
+    """The URL of SeaweedFS on disk, behind a relay that adds the latency."""
+    with (
+        seaweedfs(folder) as server,
+        _listening("latency", server.rpartition(":")[2], str(latency_ms)) as endpoint,
+    ):
+        yield endpoint
+
+
+@contextmanager
+def _listening(module: str, *words: str) -> Iterator[str]:
+    """A program of this package that prints the port on which it listens."""
+    command = [sys.executable, "-m", f"benchmarks.packing.{module}", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
         try:
-            yield f"http://127.0.0.1:{relay.stdout.readline().strip()}"
+            yield f"http://127.0.0.1:{program.stdout.readline().strip()}"
         finally:
-            relay.kill()
+            program.kill()
 
 
 def _upload(pictures: Corpus, endpoint: str) -> None:
@@ -184,7 +206,7 @@ def _upload(pictures: Corpus, endpoint: str) -> None:
 
 def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]:
     """Every way in turn, `repeats` times, and how well each keeps the pictures."""
-    with bench(pictures, latency_ms) as at:
+    with bench(pictures, latency_ms, light_s3) as at:
         theirs = IM2REC_PYTHON.is_file()
         s3, local = partial(at.droplens, "s3"), partial(at.droplens, "local")
         turns: list[Callable[[], Run]] = [s3, local, partial(at.droplens, "local", "fast")]
@@ -202,6 +224,11 @@ def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]
         }
         names = quality.sample(*packed.values())
         psnr = {way: quality.decibels(pictures.folder, names, one) for way, one in packed.items()}
+    if theirs:
+        with bench(pictures, latency_ms, whole_s3) as at:
+            for turn in (at.notebook, partial(at.droplens, "s3")):
+                runs.append(replace(turn(), place=WHOLE))
+                _say(pictures, runs[-1], "1/1")
     ours = packed["droplens"]
     record_bytes = sum(map(len, ours.values())) / len(ours)
     return _results(pictures, latency_ms, runs, psnr, record_bytes)
@@ -241,6 +268,7 @@ def _results(
         ratios = {
             "end_to_end": _ratios(runs, "notebook", "s3"),
             "local": _ratios(runs, "im2rec", "local"),
+            WHOLE: _ratios(runs, "notebook", WHOLE),
         }
         results["ratios"] = ratios
         results["end_to_end_ratio"] = ratios["end_to_end"]["median"]
@@ -301,9 +329,15 @@ def table(results: dict[str, Any]) -> str:
         "im2rec, local": "im2rec.py, local files",
         "droplens, local": "**Droplens**, local files",
         f"{FAST}, local": "**Droplens** `--speed fast`, local files",
+        f"notebook, {WHOLE}": "boto3, im2rec.py, boto3, SeaweedFS on the same cores",
+        f"droplens, {WHOLE}": "**Droplens**, SeaweedFS on the same cores",
     }
     ratios = results.get("ratios", {})
-    speed = {"droplens, s3": ratios.get("end_to_end"), "droplens, local": ratios.get("local")}
+    speed = {
+        "droplens, s3": ratios.get("end_to_end"),
+        "droplens, local": ratios.get("local"),
+        f"droplens, {WHOLE}": ratios.get(WHOLE),
+    }
     lines = [
         "| | pictures/s | times as fast | CPU ms a picture | peak memory | quality |",
         "|---|---|---|---|---|---|",
@@ -313,7 +347,7 @@ def table(results: dict[str, Any]) -> str:
             continue
         figures = results["ways"][way]
         ratio = speed.get(way)
-        times = f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})" if ratio else ""
+        times = _times(ratio) if ratio else ""
         packer = way.partition(",")[0]
         db = results["db"]["im2rec" if packer == "notebook" else packer]
         lines.append(
@@ -325,20 +359,25 @@ def table(results: dict[str, Any]) -> str:
     setting = (
         f"{corpus['pictures']:,} pictures of {corpus['bytes'] / corpus['pictures'] / 1e3:.0f} kB"
     )
-    setting += f" ({corpus['said']}), {results['machine']['cores']} cores, S3 on "
+    setting += f" ({corpus['said']}), {results['machine']['cores']} cores, S3 in memory on "
     setting += "cores of its own" if results["machine"]["cores_of_s3"] else "the same cores"
-    setting += f" with {results['latency_ms']:g} ms of latency added"
+    setting += f", each request answered {results['latency_ms']:g} ms late"
     if "im2rec" in versions:
         setting += f", MXNet {versions['im2rec']['mxnet']}"
         setting += f" with OpenCV {versions['im2rec']['opencv-python-headless']}"
     return "\n".join([*lines, "", f"Medians, smallest to largest in brackets; {setting}."])
 
 
+def _times(ratio: dict[str, float]) -> str:
+    least, most = ratio["min"], ratio["max"]
+    return f"{ratio['median']:.1f}" + (f" ({least:.1f} to {most:.1f})" if least < most else "")
+
+
 def show_memory(photographs: Path | None, scales: list[int], latency_ms: float) -> None:
     """Peak memory for each size of the corpus."""
     for scale in scales:
         pictures = corpus.make(WORK, photographs, scale)
-        with bench(pictures, latency_ms) as at:
+        with bench(pictures, latency_ms, whole_s3) as at:
             cost = at.droplens("s3").cost
         print(
             f"{scale:>3}x: {pictures.count:>7} pictures, {pictures.bytes / 1e6:>6.0f} MB: "
