@@ -27,6 +27,7 @@ NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 # that pictures also come back while the worker that has them is still busy with them.
 VISIBILITY_SECONDS = 10
 OUTAGE_SECONDS = 4.0
+KINDS = ("workers", "endpoints")
 MOST_TROUBLE_SECONDS = 30.0
 TROUBLE = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
 
@@ -34,7 +35,8 @@ TROUBLE = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoin
 def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
     """Drop `count` pictures into trouble; what became of them, once all are answered.
 
-    The trouble lasts until half of them are, or MOST_TROUBLE_SECONDS after the last was dropped.
+    The trouble lasts until half of them are and something was killed of each kind, or
+    MOST_TROUBLE_SECONDS after the last was dropped.
     patience: seconds to wait for the others; raises TimeoutError.
     """
     older = cloud.new_model(RunKey(CLASSIFIER, OLDER), NAMES)
@@ -60,8 +62,8 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
         # Where workers start slower than they are killed, it would never be half.
         with suppress(TimeoutError):
             eventually(
-                lambda: answered(cloud, CLASSIFIER) >= count // 2,
-                "half of the answers",
+                lambda: answered(cloud, CLASSIFIER) >= count // 2 and all(_killed(cloud).values()),
+                "half of the answers, in spite of those killed",
                 MOST_TROUBLE_SECONDS,
             )
         cloud.localcloud("trouble")
@@ -71,8 +73,7 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
         "pictures": count,
         "seconds": round(seconds, 1),
         "events": len(told),
-        "workers_killed": _log_lines(cloud, "trouble: kill_workers"),
-        "endpoints_killed": _log_lines(cloud, "trouble: kill_endpoints"),
+        **_killed(cloud),
         "dead_letters": _dead_letters(cloud),
         **find_faults(cloud, dropped, [older, newer], told).counts(),
     }
@@ -131,7 +132,7 @@ def _dead_letters(cloud: Cloud) -> int:
     )
 
 
-def _log_lines(cloud: Cloud, words: str) -> int:
-    """How many lines of the local cloud's own log say so."""
-    log = cloud.folder / "cloud" / "server.log"
-    return sum(words in line for line in log.read_text("utf-8", "replace").splitlines())
+def _killed(cloud: Cloud) -> dict[str, int]:
+    """How many of each kind, by the local cloud's own log."""
+    log = (cloud.folder / "cloud" / "server.log").read_text("utf-8", "replace")
+    return {f"{kind}_killed": log.count(f"trouble: kill_{kind}\n") for kind in KINDS}
