@@ -6,15 +6,18 @@ server process, since MiniStack reads its settings from the environment when it 
 
 import asyncio
 import contextvars
+import hashlib
 import json
 import logging
 import random
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -319,6 +322,27 @@ def run_lambda_workers_with(interpreter: Path) -> None:
         return (str(interpreter), script) if runtime.startswith("python") else (binary, script)
 
     lambda_runtime._detect_runtime_binary = choose
+
+
+def share_unzipped_code(folder: Path) -> None:
+    """Lambda keeps code and layers ready; MiniStack unzips them for every worker anew, which then
+    compiles all of their modules. Here all workers with the same zip share one copy in `folder`."""
+    lock = threading.Lock()
+
+    class Shared(zipfile.ZipFile):
+        def extractall(self, path: Any = None, *_: Any) -> None:
+            assert self.filename is not None
+            with Path(self.filename).open("rb") as file:
+                copy = folder / hashlib.file_digest(file, "sha256").hexdigest()
+            with lock:
+                if not copy.is_dir():
+                    half = copy.with_suffix(".half")
+                    super().extractall(half)
+                    half.rename(copy)
+            for entry in copy.iterdir():
+                (Path(path) / entry.name).symlink_to(entry)
+
+    lambda_runtime.zipfile = SimpleNamespace(**{**vars(zipfile), "ZipFile": Shared})
 
 
 def kill_lambda_worker(chance: random.Random) -> bool:

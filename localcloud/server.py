@@ -81,25 +81,26 @@ def server_environment(settings: Settings, caller: Mapping[str, str]) -> dict[st
 
 def guard(settings: Settings) -> int:
     """Runs until the server has ended and nothing of it is left; -> the exit code."""
-    with settings.lock_file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another local cloud runs on {settings.cloud}", flush=True)
-            return 1
-        adopt_orphans()
-        server = subprocess.Popen(
-            [sys.executable, "-m", "localcloud.server", "serve"],
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-        )
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: server.send_signal(signal.SIGTERM))
-        pids = {"guard": os.getpid(), "server": server.pid, "port": settings.port}
-        settings.pid_file.write_text(json.dumps(pids), encoding="utf-8")
-        code = server.wait()
-        kill_descendants()
-        settings.pid_file.unlink(missing_ok=True)
-        return 0 if code == 0 else 1
+    # Never closed: the lock goes with this process, so that who waits for it waits for the end.
+    lock = os.open(settings.lock_file, os.O_WRONLY | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"another local cloud runs on {settings.cloud}", flush=True)
+        return 1
+    adopt_orphans()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "localcloud.server", "serve"],
+        preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: server.send_signal(signal.SIGTERM))
+    pids = {"guard": os.getpid(), "server": server.pid, "port": settings.port}
+    settings.pid_file.write_text(json.dumps(pids), encoding="utf-8")
+    code = server.wait()
+    kill_descendants()
+    settings.pid_file.unlink(missing_ok=True)
+    return 0 if code == 0 else 1
 
 
 # ---- server
@@ -136,6 +137,7 @@ def serve(settings: Settings) -> None:
     seams.take_numbers_as_numbers()
     seams.move_messages_back()
     seams.run_lambda_workers_with(interpreter)
+    seams.share_unzipped_code(settings.temporary / "unzipped")
     seams.invoke_rule_targets_asynchronously()
     seams.let_removed_functions_be_silent()
     seams.name_object_versions_in_events()

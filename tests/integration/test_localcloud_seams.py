@@ -43,6 +43,7 @@ def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
 def test_every_seam_is_where_we_reach_for_it() -> None:
     in_the_clouds_python("""
         import inspect
+        import zipfile
 
         from localcloud import ministack_seams as seams
         from ministack import app
@@ -61,6 +62,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(lambda_svc._emit_lambda_logs)[0] == "func"
         assert parameters(lambda_runtime._detect_runtime_binary) == ["runtime"]
         assert parameters(lambda_runtime.reset) == []
+        assert lambda_runtime.zipfile is zipfile
         worker = lambda_runtime.Worker("name", {}, b"")
         assert (worker.in_use, worker._proc) == (False, None)
         assert lambda_runtime._workers == {} and lambda_runtime._lock.acquire(timeout=1)
