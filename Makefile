@@ -16,6 +16,10 @@ export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
+# What sam has built before; several local clouds may share it.
+SAM_CACHE ?= $(abspath $(DROPLENS_LOCAL)/sam/.aws-sam/cache)
+# The end-to-end tests wait for most of their time, in a process of their own.
+TEST_PROCESSES ?= 2
 # Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
 PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
@@ -36,7 +40,8 @@ demo: venvs-cloud ## run the whole journey here, on scanned digits or on DATASET
 
 .PHONY: test
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
-	@$(call bin,dev)/python -m pytest
+	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup \
+		--no-loadscope-reorder
 
 # --- The local cloud ---
 
@@ -55,7 +60,8 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	local=(--config-file $(CURDIR)/samconfig.toml --config-env local --parameter-overrides \
 		"TrainerImage=droplens ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
 	mkdir -p $(DROPLENS_LOCAL)/sam
-	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml "$${local[@]}")
+	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml --cache-dir $(SAM_CACHE) \
+		"$${local[@]}")
 	cd $(DROPLENS_LOCAL)/sam
 	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
 

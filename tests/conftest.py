@@ -22,6 +22,23 @@ def pytest_configure() -> None:
     }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the tests (pytest-xdist): what is set up for many stays with one.
+
+    That is a file, and all that a deployed cloud serves; which takes longest, so it begins.
+    """
+
+    def is_end_to_end(item: pytest.Item) -> bool:
+        return item.path.is_relative_to(ROOT / "tests" / "e2e")
+
+    for item in items:
+        group = "e2e" if is_end_to_end(item) else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not is_end_to_end(item))
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     """The repository's top folder."""

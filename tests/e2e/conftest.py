@@ -68,6 +68,16 @@ class Cloud:
         assert done.returncode == 0, f"localcloud {words}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def deploy(self, **changed: str) -> None:
+        """Deploy the stack, or deploy it anew with other settings."""
+        self.environment |= changed
+        self.make("deploy-local")
+        described = self.client("cloudformation").describe_stacks(StackName="droplens")
+        self.outputs = {
+            output["OutputKey"]: output["OutputValue"]
+            for output in described["Stacks"][0]["Outputs"]
+        }
+
     @property
     def bucket(self) -> str:
         return self.outputs["BucketName"]
@@ -175,6 +185,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
     if not (repo_root / ".local/venv/cloud").is_dir():
         pytest.fail("make test makes the environments that the local cloud needs")
     with contextlib.ExitStack() as stack:
+        built = tmp_path_factory.mktemp("sam-cache")
 
         def start(**extra: str) -> Cloud:
             folder = tmp_path_factory.mktemp("local")
@@ -187,18 +198,14 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
                 "DROPLENS_LOCAL": str(folder),
                 "DROPLENS_PORT": str(port),
                 "PYTHON": sys.executable,
+                "SAM_CACHE": str(built),
                 "AWS_CONFIG_FILE": os.devnull,
                 "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
                 **extra,
             }
             cloud = Cloud(repo_root, environment, f"http://127.0.0.1:{port}")
             stack.callback(cloud.localcloud, "down")
-            cloud.make("deploy-local")
-            described = cloud.client("cloudformation").describe_stacks(StackName="droplens")
-            cloud.outputs = {
-                output["OutputKey"]: output["OutputValue"]
-                for output in described["Stacks"][0]["Outputs"]
-            }
+            cloud.deploy()
             return cloud
 
         # Session fixtures come before the one that keeps a developer's account out of each test.

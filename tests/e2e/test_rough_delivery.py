@@ -127,6 +127,38 @@ def test_with_a_key_of_the_user_s_a_model_is_written_with_it(
     assert job["OutputDataConfig"]["KmsKeyId"] == KEY
 
 
+def test_a_deployment_with_other_settings_keeps_everything_and_they_count_from_now_on(
+    rough_cloud: Cloud, run: dict[str, Any]
+) -> None:
+    cloud, live_card = rough_cloud, "models/twice/live.json"
+    before = cloud.get(live_card), cloud.runs("twice")
+    stack = cloud.outputs
+    cloud.deploy(PARAMETERS=cloud.environment["PARAMETERS"] + " Approval=manual")
+    assert cloud.outputs == stack
+    assert (cloud.get(live_card), cloud.runs("twice")) == before
+    label, seed = PICTURES[0]
+    assert cloud.versions(f"results/twice/{label}-{seed}.jpg.json") == 1
+    cloud.put("input/twice/afterwards.jpg", drawing(label, seed))
+    answer = cloud.result("results/twice/afterwards.jpg.json")
+    assert answer["model"]["run_id"] == run["run_id"]
+
+    cloud.put("input/asked/early.jpg", drawing("checks", 900))
+    cloud.upload_dataset("asked")
+
+    def waiting() -> dict[str, Any] | None:
+        runs = cloud.runs("asked")
+        return runs[0] if runs and runs[0]["status"] == "awaiting_approval" else None
+
+    asked = cloud.eventually(waiting, "a run that awaits approval")
+    assert cloud.get("models/asked/live.json") is None
+    cloud.client("sagemaker").update_model_package(
+        ModelPackageArn=asked["model_package"], ModelApprovalStatus="Approved"
+    )
+    assert cloud.ended_run("asked")["status"] == "live"
+    answer = cloud.result("results/asked/early.jpg.json")
+    assert answer["model"]["run_id"] == asked["run_id"]
+
+
 def what_there_is(cloud: Cloud) -> dict[str, list[str]]:
     """All that the stack and its journey make, by kind; without what sam keeps for every stack."""
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,21 +80,3 @@ def test_an_earlier_model_comes_back_by_one_command(
         return (status[first["run_id"]], status[second["run_id"]]) == ("live", "replaced") or None
 
     cloud.eventually(settled, "the replaced model's record")
-
-
-def test_a_candidate_waits_for_a_person(clouds: Callable[..., Cloud]) -> None:
-    cloud = clouds(DROPLENS_AUTH="true", PARAMETERS="Approval=manual")
-    cloud.put("input/asked/early.jpg", drawing("checks", 900))
-    cloud.upload_dataset("asked")
-
-    def waiting() -> dict[str, Any] | None:
-        runs = cloud.runs("asked")
-        return runs[0] if runs and runs[0]["status"] == "awaiting_approval" else None
-
-    run = cloud.eventually(waiting, "a run that awaits approval")
-    assert live(cloud, "asked") == {}
-    cloud.client("sagemaker").update_model_package(
-        ModelPackageArn=run["model_package"], ModelApprovalStatus="Approved"
-    )
-    assert cloud.ended_run("asked")["status"] == "live"
-    assert cloud.result("results/asked/early.jpg.json")["model"]["run_id"] == run["run_id"]
