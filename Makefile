@@ -151,6 +151,11 @@ check-template: venvs-checkers ## check template.yaml as written and as SAM expa
 	for check in "$${checks[@]}"; do wait $$check || failed=1; done
 	[ $$failed = 0 ] && echo "check-template: no findings"
 
+# Not part of make test: what was found yesterday is not this change's fault, and it needs osv.dev.
+.PHONY: audit
+audit: venvs-audit ## ask osv.dev for known vulnerabilities of every locked package
+	@$(call bin,audit)/python -m tools.audit
+
 .PHONY: unit integration infrastructure e2e
 unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
 	@$(call bin,dev)/python -m pytest tests/unit
@@ -239,12 +244,12 @@ python:
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Droplens runs on Python 3.11 to 3.13," \
 			"name one by PYTHON=..."; exit 1; }
 
-.PHONY: venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
-venvs-dev venvs-tools venvs-lock: venvs-%: python
+.PHONY: venvs-audit venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
+venvs-audit venvs-dev venvs-tools venvs-lock: venvs-%: python
 	@$(PYTHON) tools/venvs.py $*
 venvs-checkers: python
 	@$(PYTHON) tools/venvs.py checkov tools
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python
-	@$(PYTHON) tools/venvs.py cloud dev lambda mxnet tools torch
+	@$(PYTHON) tools/venvs.py audit cloud dev lambda mxnet tools torch

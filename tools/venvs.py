@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".local" / "venv"
 LOCKS = {
+    "audit": "requirements/audit.txt",
     "checkov": "requirements/checkov.txt",
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
