@@ -1,4 +1,4 @@
-"""The stack deployed again with other parameters, and an endpoint that is paused since."""
+"""The stack deployed again with other parameters: what it keeps, and what it does from then on."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.conftest import Cloud
 from tests.e2e.drawn import drawing
 
-CHANGED = {"StopIdleEndpointHours": "1", "MaxTrainingMinutes": "60", "Epochs": "3"}
+CHANGED = {"StopIdleEndpointHours": "1", "MaxDatasetPictures": "40", "Epochs": "3"}
 
 
 def update(cloud: Cloud, changed: dict[str, str]) -> dict[str, str]:
@@ -73,6 +73,19 @@ def test_a_deployment_with_other_parameters_keeps_runs_results_and_the_live_mode
     result = cloud.result("results/patterns/redeployed.jpg.json")
     assert result["prediction"]["label"] == "rings"
     assert result["model"]["run_id"] == redeployed["runs"][-1]["run_id"]
+
+
+@pytest.mark.usefixtures("redeployed")
+def test_a_dataset_larger_than_the_new_limit_is_refused_before_a_training(cloud: Cloud) -> None:
+    cloud.upload_dataset("too-large")
+    run = cloud.ended_run("too-large")
+    assert run["status"] == "failed"
+    assert run["error"]["code"] == "packing.dataset"
+    assert "more than 40 pictures" in run["error"]["message"]
+    assert "MaxDatasetPictures" in run["error"]["message"]
+    jobs = cloud.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+    assert not [job for job in jobs if "too-large" in job["TrainingJobName"]]
+    assert cloud.get(f"packed/too-large/{run['run_id']}/train/train.rec") is None
 
 
 @pytest.mark.usefixtures("redeployed")
