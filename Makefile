@@ -140,16 +140,27 @@ types: venvs-dev ## check types (mypy, strict)
 		localcloud demo benchmarks tools tests) | sed '/note:     def client(/d'
 
 # WS1004 looks for log groups by name and does not know LoggingConfig, by which ours are given;
-# tests/infrastructure holds every function to one with a retention.
+# tests/infrastructure holds every function to one with a retention. What checkov leaves out, and
+# why, stands in .checkov.yaml.
+TEMPLATE ?= template.yaml
 .PHONY: check-template
-check-template: venvs-tools ## check template.yaml as written and as SAM expands it
+check-template: venvs-checkers ## check template.yaml as written and as SAM expands it
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH" AWS_DEFAULT_REGION=us-east-1
-	sam validate --lint --template template.yaml
-	cfn-lint --append-rules cfn_lint_serverless.rules --ignore-checks WS1004 --template template.yaml
+	expanded=.local/template/$$(basename $(TEMPLATE) .yaml).json
 	mkdir -p .local/template
-	python tools/expand_template.py template.yaml > .local/template/expanded.json
-	cfn-lint --template .local/template/expanded.json
-	echo "check-template: no findings"
+	python tools/expand_template.py $(TEMPLATE) > $$expanded
+	cfn-lint --append-rules cfn_lint_serverless.rules --ignore-checks WS1004 \
+		--template $(TEMPLATE) & checks=($$!)
+	cfn-lint --template $$expanded & checks+=($$!)
+	$(call bin,checkov)/checkov --config-file .checkov.yaml -f $$expanded & checks+=($$!)
+	failed=0
+	for check in "$${checks[@]}"; do wait $$check || failed=1; done
+	[ $$failed = 0 ] && echo "check-template: no findings"
+
+# Not part of make test: what was found yesterday is not this change's fault, and it needs osv.dev.
+.PHONY: audit
+audit: venvs-audit ## ask osv.dev for known vulnerabilities of every locked package
+	@$(call bin,audit)/python -m tools.audit
 
 .PHONY: unit integration infrastructure e2e
 unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
@@ -239,10 +250,12 @@ python:
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Droplens runs on Python 3.11 to 3.13," \
 			"name one by PYTHON=..."; exit 1; }
 
-.PHONY: venvs-dev venvs-tools venvs-lock venvs-cloud venvs-test
-venvs-dev venvs-tools venvs-lock: venvs-%: python
+.PHONY: venvs-audit venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
+venvs-audit venvs-dev venvs-tools venvs-lock: venvs-%: python
 	@$(PYTHON) tools/venvs.py $*
+venvs-checkers: python
+	@$(PYTHON) tools/venvs.py checkov tools
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python
-	@$(PYTHON) tools/venvs.py cloud dev lambda mxnet tools torch
+	@$(PYTHON) tools/venvs.py audit cloud dev lambda mxnet tools torch

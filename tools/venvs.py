@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".local" / "venv"
 LOCKS = {
+    "audit": "requirements/audit.txt",
+    "checkov": "requirements/checkov.txt",
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",
@@ -60,7 +62,7 @@ class Progress:
         """Print a lasting line about the environment and take it off the redrawn one."""
         with self._lock:
             self._state.pop(name, None)
-            print(f"{self._clear}{name:>6}: {text}", file=sys.stderr, flush=True)
+            print(f"{self._clear}{name:>7}: {text}", file=sys.stderr, flush=True)
             self._draw()
 
     def update(self, name: str, text: str) -> None:

@@ -36,6 +36,7 @@ SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
 CARDS = CachedCards(Cards(BUCKET))
+ANNOUNCER = Announcer(boto3.client("events"), SETTINGS.event_bus)
 CLASSIFICATION = Classification(
     bucket=BUCKET,
     cards=CARDS,
@@ -44,8 +45,8 @@ CLASSIFICATION = Classification(
     runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
     decoding=Room(Limits().max_pixels),
     asking=Room(SETTINGS.calls_at_once),
+    ask_for_endpoint=ANNOUNCER.ask_for_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
 )
-ANNOUNCER = Announcer(boto3.client("events"), SETTINGS.event_bus)
 POSTPONER = Postponer(boto3.client("sqs"), SETTINGS.picture_queue_url)
 THREADS = ThreadPoolExecutor(BATCH)
 # Where the whole batch failed, its messages are still failed one by one, each with its own delay.

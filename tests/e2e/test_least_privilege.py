@@ -15,6 +15,7 @@ FUNCTIONS = {
     "deploy-endpoint",
     "promote-endpoint",
     "rollback",
+    "pause-endpoint",
     "classify-image",
     "report-failure",
 }
@@ -38,6 +39,12 @@ def test_every_function_does_its_work_and_is_refused_nothing(cloud: Cloud) -> No
         Payload=json.dumps({"classifier": "single"}),
     )
     assert "no live model" in answer["Payload"].read().decode("utf-8")
+
+    missing = {"detail-type": "Endpoint Missing", "detail": {"classifier": "patterns"}}
+    answer = cloud.client("lambda").invoke(
+        FunctionName="droplens-pause-endpoint", Payload=json.dumps(missing)
+    )
+    assert json.load(answer["Payload"]) == {"resumed": None}
 
     def heard() -> dict[str, list[str]] | None:
         said = {name: lines(cloud, f"/aws/lambda/droplens-{name}") for name in FUNCTIONS}

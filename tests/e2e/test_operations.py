@@ -107,7 +107,11 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
         },
     }
     rules = cloud.client("events").list_rules()["Rules"]
-    [rule] = [rule for rule in rules if matches(json.loads(rule["EventPattern"]), event)]
+    [rule] = [
+        rule
+        for rule in rules
+        if "EventPattern" in rule and matches(json.loads(rule["EventPattern"]), event)
+    ]
     [target] = cloud.client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
     cloud.client("lambda").invoke(
         FunctionName=target["Arn"], InvocationType="Event", Payload=json.dumps(event).encode()

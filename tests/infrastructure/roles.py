@@ -215,6 +215,17 @@ MAY: dict[str, list[Call]] = {
         LEND,
         calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
     ),
+    "PauseEndpointRole": table(
+        calls("s3:GetObject", CARD),
+        LIST,
+        calls("cloudwatch:GetMetricStatistics", "*"),
+        calls("sagemaker:DescribeEndpointConfig CreateEndpoint", *sagemaker("endpoint-config")),
+        calls(
+            "sagemaker:CreateEndpoint DescribeEndpoint DeleteEndpoint AddTags",
+            *sagemaker("endpoint"),
+        ),
+        calls("sqs:SendMessage", "${EventDlq.Arn}"),
+    ),
     "ClassifyImageRole": table(
         calls(
             "s3:GetObject",
@@ -310,6 +321,7 @@ MORE_WITH_KEY: dict[str, list[Call]] = {
     "SageMakerRole": table(calls("kms:Encrypt", "${KmsKeyArn}"), LEND_KEY),
     "DeployEndpointRole": LEND_KEY,
     "RollbackRole": LEND_KEY,
+    "PauseEndpointRole": LEND_KEY,
 }
 NOBODY_MAY_WITH_KEY: list[Call] = table(
     calls("kms:Decrypt GenerateDataKey CreateGrant", "${KmsKeyArn}"),

@@ -76,6 +76,13 @@ class Stack:
             if resource["Type"] == kind and self.holds_for(resource)
         }
 
+    def patterns(self) -> dict[str, dict[str, Any]]:
+        """The pattern of every rule that waits for events, not for the clock, by logical id."""
+        rules = self.of_type("AWS::Events::Rule")
+        return {
+            name: rule["EventPattern"] for name, rule in rules.items() if "EventPattern" in rule
+        }
+
     def holds_for(self, resource: dict[str, Any]) -> bool:
         """Whether the resource is made at all."""
         return "Condition" not in resource or self.holds(resource["Condition"])

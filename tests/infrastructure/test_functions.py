@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
     "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
     "Rollback": ("rollback", settings.RollbackSettings),
+    "PauseEndpoint": ("pause_endpoint", settings.PausingSettings),
     "ClassifyImage": ("classify_image", settings.ClassificationSettings),
     "ReportFailure": ("report_failure", settings.JourneySettings),
 }
@@ -113,7 +115,7 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     expected = {str(stack.ref(name)): reporter for name in BY_EVENT}
     # And what the reporter itself cannot report, and an answer that CloudFormation did not get, is
     # kept for a person.
-    for name in ("ReportFailure", "BuildImages"):
+    for name in ("ReportFailure", "BuildImages", "PauseEndpoint"):
         expected[str(stack.ref(name))] = stack.attribute("EventDlq", "Arn")
     assert reported == expected
 
@@ -359,6 +361,30 @@ def test_a_person_has_an_earlier_model_back(
     [(function, switched)] = deployed.functions.invoked
     assert function == "droplens-promote-endpoint"
     assert switched["detail"]["reclassify"] == "all"
+
+
+def test_an_idle_endpoint_goes_and_comes_again_for_a_picture(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("PauseEndpoint")
+    by_the_clock = {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+    go_live(app.CARDS, card())
+    made = deployed.sagemaker.made
+    name = card().endpoint
+    made["EndpointConfig"][name] = {"ProductionVariants": [{"InstanceType": "ml.m5.large"}]}
+    made["Endpoint"][name] = {
+        "EndpointConfigName": name,
+        "LastModifiedTime": datetime(2026, 1, 1, tzinfo=UTC),
+    }
+    assert app.handler(by_the_clock, Context("request")) == {"paused": []}
+    asked_for = dataclasses.replace(app.SETTINGS, stop_idle_endpoint_hours=6)
+    monkeypatch.setattr(app, "SETTINGS", asked_for)
+    assert app.handler(by_the_clock, Context("request")) == {"paused": [name]}
+    assert app.handler(events["endpoint-missing"], Context("request")) == {"resumed": name}
+    assert deployed.sagemaker.endpoints == {name}
 
 
 def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(

@@ -101,9 +101,7 @@ def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
 
 
 def test_sources_lie_where_they_wake_no_function(stack: Stack) -> None:
-    text = json.dumps(
-        [rule["EventPattern"] for rule in stack.of_type("AWS::Events::Rule").values()]
-    )
+    text = json.dumps(stack.patterns())
     assert layout.BUILD not in text
     [rule] = [
         rule

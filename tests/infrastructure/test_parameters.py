@@ -36,6 +36,7 @@ PARAMETERS = {
     "ConfidentPrecision": 0.95,
     "KeepModels": 0,
     "Reclassify": "none",
+    "StopIdleEndpointHours": 0,
     "KmsKeyArn": "",
     "PermissionsBoundary": "",
     "Monitoring": "all",

@@ -52,6 +52,7 @@ STAR = {
     ("ImageBuildRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "ecr:GetAuthorizationToken"),
     ("SageMakerRole", "cloudwatch:PutMetricData"),
+    ("PauseEndpointRole", "cloudwatch:GetMetricStatistics"),
 }
 
 

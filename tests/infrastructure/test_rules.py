@@ -30,7 +30,9 @@ FOR = {
     "ReportFailureAlarmRaised": {"alarm-raised"},
     "ReportFailureTrainingFailed": {"training-failed"},
     "ReportFailureEndpointFailed": {"endpoint-failed"},
+    "PauseEndpointMissing": {"endpoint-missing"},
 }
+BY_THE_CLOCK = {"PauseEndpointHourly"}
 
 
 @pytest.fixture
@@ -40,7 +42,11 @@ def rules(stack: Stack) -> dict[str, dict[str, Any]]:
 
 
 def woken(rules: dict[str, dict[str, Any]], event: dict[str, Any]) -> set[str]:
-    return {name for name, rule in rules.items() if matches(rule["EventPattern"], event)}
+    return {
+        name
+        for name, rule in rules.items()
+        if name not in BY_THE_CLOCK and matches(rule["EventPattern"], event)
+    }
 
 
 def changed(event: dict[str, Any], **detail: Any) -> dict[str, Any]:
@@ -54,7 +60,19 @@ def stored(event: dict[str, Any], key: str, bucket: str = BUCKET) -> dict[str, A
 
 
 def test_there_is_no_other_rule(rules: dict[str, Any]) -> None:
-    assert rules.keys() == FOR.keys()
+    assert rules.keys() == FOR.keys() | BY_THE_CLOCK
+
+
+@pytest.mark.parametrize(("hours", "state"), [("0", "DISABLED"), ("6", "ENABLED")])
+def test_idle_endpoints_are_looked_for_where_that_is_asked_for(
+    stack: Stack, hours: str, state: str
+) -> None:
+    asked = Stack(stack.template, parameters={"StopIdleEndpointHours": hours})
+    hourly = asked.properties("PauseEndpointHourly")
+    assert (hourly["ScheduleExpression"], hourly["State"]) == ("rate(1 hour)", state)
+    assert asked.properties("PauseEndpointMissing")["State"] == state
+    given = asked.properties("ClassifyImage")["Environment"]["Variables"]
+    assert str(given["STOP_IDLE_ENDPOINT_HOURS"]) == hours
 
 
 @pytest.mark.parametrize("rule", FOR)
@@ -145,6 +163,7 @@ def test_another_bucket_s_objects_wake_nobody(
         ("endpoint-in-service", {"EndpointStatus": "InService"}),
         ("endpoint-in-service", {"EndpointName": "another-endpoint"}),
         ("endpoint-failed", {"EndpointName": "another-endpoint"}),
+        ("endpoint-missing", {"bucket": "another-bucket"}),
         ("alarm-raised", {"state": {"value": "OK"}}),
         ("alarm-raised", {"alarmName": "another-alarm"}),
     ],

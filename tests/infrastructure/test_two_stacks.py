@@ -19,8 +19,7 @@ def other(stack: Stack) -> Stack:
 
 
 def woken(stack: Stack, event: dict[str, Any]) -> set[str]:
-    rules = stack.of_type("AWS::Events::Rule")
-    return {name for name, rule in rules.items() if matches(rule["EventPattern"], event)}
+    return {name for name, pattern in stack.patterns().items() if matches(pattern, event)}
 
 
 def test_the_other_s_events_wake_nobody(

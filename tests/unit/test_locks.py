@@ -1,6 +1,7 @@
 """Every install is pinned and hashed: what was tested is what runs."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,8 @@ LOCKS = sorted(
     for depth in ("*/*.in", "*/*/*.in")
     for source in ROOT.glob(depth)
 )
-INSTALLERS = [
-    "Makefile",
-    "batch_prep/Dockerfile",
-    "trainer/Dockerfile",
-    "tools/venvs.py",
-]
+# A line of a shell or a Dockerfile, or of a program that puts pip's command together.
+INSTALL = re.compile(r"\bpip3? (?:install|download|wheel)\b|[\"']-m[\"'], [\"']pip[\"']")
 
 
 def entries(lock: str) -> list[str]:
@@ -57,10 +54,44 @@ def test_a_loose_requirement_is_found(line: str) -> None:
     assert unpinned([line]) != []
 
 
-@pytest.mark.parametrize("name", INSTALLERS)
-def test_every_install_asks_for_hashes(name: str) -> None:
-    text = (ROOT / name).read_text()
-    installs = re.findall(r"^.*\bpip install\b.*$", text, re.MULTILINE)
-    assert all("--require-hashes" in line for line in installs), installs
-    if name != "Makefile":
-        assert "--require-hashes" in text
+@pytest.fixture(scope="module")
+def installers() -> dict[str, list[str]]:
+    """The lines that install, by file: of every file that git keeps but documents and tests."""
+    kept = subprocess.check_output(
+        ["git", "ls-files", "--", ":!*.md", ":!*.txt", ":!tests/", ":!localcloud/images.py"],
+        cwd=ROOT,
+        text=True,
+    ).splitlines()
+    texts = {
+        name: (ROOT / name).read_text("utf-8", errors="replace")
+        for name in kept
+        if (ROOT / name).is_file()
+    }
+    lines = {
+        name: [line for line in text.splitlines() if INSTALL.search(line)]
+        for name, text in texts.items()
+    }
+    return {name: found for name, found in lines.items() if found}
+
+
+def test_every_install_asks_for_hashes(installers: dict[str, list[str]]) -> None:
+    assert set(installers) >= {"batch_prep/Dockerfile", "trainer/Dockerfile", "tools/venvs.py"}
+    for name, lines in installers.items():
+        if name.endswith(".py"):
+            assert "--require-hashes" in (ROOT / name).read_text("utf-8"), name
+        else:
+            assert [line for line in lines if "--require-hashes" not in line] == [], name
+
+
+def test_sam_build_installs_from_locks_only() -> None:
+    """It installs the requirements.txt of a function or layer; hashes in it bind pip to them."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("functions", "layers")
+        for path in (ROOT / folder).rglob("requirements.txt")
+    }
+    links = {name for name in found if name.startswith("layers/image_sources/")}
+    assert found - links == {"layers/droplens/requirements.txt"}
+    assert {(ROOT / name).resolve().relative_to(ROOT).as_posix() for name in links} <= set(LOCKS)
+    assert "layers/droplens/requirements.txt" in LOCKS
+    assert not [*ROOT.glob("functions/*/pyproject.toml"), *ROOT.glob("layers/*/pyproject.toml")]

@@ -1,4 +1,4 @@
-"""Telling downstream systems of results: the "Image Classified" event."""
+"""What classify_image tells others: of results, and of an endpoint that it found missing."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.classification import EVENT_SOURCE, EVENT_TYPE
+from droplens.events import ENDPOINT_MISSING
 from droplens.telemetry import logger
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ class Announcer:
         """
         if not details:
             return set()
+        entries = [self._entry(EVENT_TYPE, one) for one in details.values()]
         try:
-            answer = self.events.put_events(Entries=[self._entry(one) for one in details.values()])
+            answer = self.events.put_events(Entries=entries)
         except (ClientError, BotoCoreError):
             keys = [detail["image"]["key"] for detail in details.values()]
             logger.warning("no event was sent", exc_info=True, keys=keys)
@@ -45,11 +47,19 @@ class Announcer:
             logger.warning("EventBridge refused events", codes=codes)
         return set(refused)
 
-    def _entry(self, detail: dict[str, Any]) -> "PutEventsRequestEntryTypeDef":
+    def ask_for_endpoint(self, bucket: str, classifier: str) -> None:
+        """Have pause_endpoint make a classifier's endpoint again; the next failure asks again."""
+        entry = self._entry(ENDPOINT_MISSING, {"bucket": bucket, "classifier": classifier})
+        try:
+            self.events.put_events(Entries=[entry])
+        except (ClientError, BotoCoreError):
+            logger.warning("nobody was told of a missing endpoint", exc_info=True)
+
+    def _entry(self, kind: str, detail: dict[str, Any]) -> "PutEventsRequestEntryTypeDef":
         return {
             "EventBusName": self.bus,
             "Source": EVENT_SOURCE,
-            "DetailType": EVENT_TYPE,
+            "DetailType": kind,
             "Detail": json.dumps(detail, ensure_ascii=False),
             "Resources": [],
         }

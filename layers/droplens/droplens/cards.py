@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -23,6 +23,13 @@ class Cards:
     def live(self, classifier: str) -> ModelCard | None:
         """The card that answers for `classifier` now, or None."""
         return self._live(classifier)[0]
+
+    def all_live(self) -> Iterator[ModelCard]:
+        """The card that answers for each classifier now."""
+        for entry in self.bucket.entries(layout.MODELS):
+            classifier = layout.live_classifier(entry.key)
+            if classifier and (card := self.live(classifier)):
+                yield card
 
     def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
         """The card of one run, live or not, or None if the run was never measured."""

@@ -45,7 +45,8 @@ class Classification:
     is_stranded: whether a classifier's newest run ended without a model.
     decoding: pixels that may be decoded at the same time, so that a batch of large pictures needs
         no more memory than the largest one. asking: how many pictures the endpoint is asked at
-        the same time.
+        the same time. ask_for_endpoint: where idle endpoints are paused, called with bucket and
+    classifier when the live one is missing.
     """
 
     bucket: Bucket
@@ -56,6 +57,7 @@ class Classification:
     decoding: Room
     asking: Room
     limits: Limits = field(default_factory=Limits)
+    ask_for_endpoint: Callable[[str, str], None] | None = None
 
     def classify(self, dropped: ObjectCreated) -> dict[str, Any] | None:
         """Answer one picture and store the result.
@@ -127,6 +129,8 @@ class Classification:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.endpoint == card.endpoint:
+                if self.ask_for_endpoint:
+                    self.ask_for_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
             return self._asked(picture, body, info, fresh), fresh

@@ -22,6 +22,7 @@ OBJECT_CREATED = "Object Created"
 ALARM = "CloudWatch Alarm State Change"
 MODEL_PACKAGE = "SageMaker Model Package State Change"
 MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
+ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
 
 TAG_CLASSIFIER = "droplens:classifier"
 TAG_RUN = "droplens:run"
@@ -265,6 +266,14 @@ def model_switched(event: Mapping[str, Any]) -> ModelSwitched:
 def switched_event(switched: ModelSwitched) -> dict[str, Any]:
     """The event that promote_endpoint is invoked with after a switch."""
     return {"source": "droplens", "detail-type": MODEL_SWITCHED, "detail": asdict(switched)}
+
+
+def missing_endpoint(event: Mapping[str, Any]) -> str:
+    """The classifier whose live endpoint a picture found missing. Raises UnexpectedEvent."""
+    try:
+        return str(_detail(event)["classifier"])
+    except KeyError as error:
+        raise UnexpectedEvent(f"a missing endpoint's event without {error}") from error
 
 
 def tag_map(tags: Any) -> dict[str, str]:

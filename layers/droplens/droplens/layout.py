@@ -101,6 +101,12 @@ def live_card_key(classifier: str) -> str:
     return f"{MODELS}{classifier}/live.json"
 
 
+def live_classifier(key: str) -> str | None:
+    """The classifier whose live card stands at `key`, or None where another thing stands."""
+    classifier = key.removeprefix(MODELS).partition("/")[0]
+    return classifier if key == live_card_key(classifier) else None
+
+
 def card_key(classifier: str, run_id: str) -> str:
     """The model card of one run, kept after another one went live."""
     return f"{MODELS}{classifier}/{run_id}/card.json"

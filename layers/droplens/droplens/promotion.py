@@ -300,6 +300,10 @@ def take_up(
     run = runs.get(key)
     if run is not None and run.status is Status.RESTORING:
         return key, complete(run, promotion.cards, runs, promotion.settings.reclassify, invoke)
+    if run is not None and run.status is Status.REPLACED and run.facts.get("retired"):
+        # It was still being made when its model was replaced: SageMaker may refuse to delete that.
+        hosting.remove_endpoint(promotion.sagemaker, str(run.facts["endpoint"]))
+        return key, Status.REPLACED
     try:
         return key, promotion.promote(key, runs, failures, may_go_on, invoke)
     except OutOfTime:

@@ -149,11 +149,20 @@ class RollbackSettings(HostingSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PausingSettings(Settings):
+    """pause_endpoint: after how many hours without a call an endpoint is idle."""
+
+    bucket: str
+    stop_idle_endpoint_hours: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationSettings(Settings):
     """classify_image: its bucket, its queue, the runs it may have to wait for, and its bus.
 
     endpoint_max_concurrency: calls that an endpoint takes at the same time;
-    classify_max_concurrency: invocations of classify_image that share them.
+    classify_max_concurrency: invocations of classify_image that share them;
+    stop_idle_endpoint_hours: 0 where an endpoint that is missing was not paused.
     """
 
     bucket: str
@@ -162,6 +171,7 @@ class ClassificationSettings(Settings):
     picture_queue_url: str
     endpoint_max_concurrency: int
     classify_max_concurrency: int
+    stop_idle_endpoint_hours: int
 
     @property
     def calls_at_once(self) -> int:

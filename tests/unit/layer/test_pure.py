@@ -389,7 +389,9 @@ def test_without_an_argument_the_process_s_environment_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for field in ClassificationSettings.__dataclass_fields__:
-        monkeypatch.setenv(field.upper(), "7" if field.endswith("concurrency") else field)
+        monkeypatch.setenv(
+            field.upper(), "7" if field.endswith(("concurrency", "hours")) else field
+        )
     assert ClassificationSettings.from_environment().bucket == "bucket"
 
 
@@ -402,6 +404,7 @@ def test_invocations_share_what_the_endpoint_takes(endpoint: int, classify: int,
         picture_queue_url="q",
         endpoint_max_concurrency=endpoint,
         classify_max_concurrency=classify,
+        stop_idle_endpoint_hours=0,
     )
     assert settings.calls_at_once == each
 
