@@ -3,17 +3,20 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from droplens import layout
+from droplens.images import collect, dockerfile_of
 from tests.infrastructure.stack import BUCKET, Stack
 
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {
     "BatchPrepImage": ("batch-prep", "BatchPrepImages"),
     "TrainerOwnImage": ("trainer", "TrainerImages"),
+    "FinetuneImage": ("trainer", "TrainerImages"),
 }
 
 
@@ -34,11 +37,21 @@ def test_a_repository_scans_and_never_changes_a_tag_and_goes_with_the_stack(
     assert repository["ImageTagMutability"] == "IMMUTABLE"
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
     assert repository["EmptyOnDelete"] is True
-    [rule] = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    *_, rule = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert rule["selection"]["tagStatus"] == "any"
     assert rule["selection"]["countType"] == "imageCountMoreThan"
     # Each endpoint that is kept for a rollback, and the live one, may be of another image.
     kept = stack.template["Parameters"]["KeepModels"]["MaxValue"]
     assert rule["selection"]["countNumber"] > kept + 1
+
+
+def test_images_with_pytorch_do_not_pile_up(stack: Stack, repo_root: Path) -> None:
+    policy = stack.properties("TrainerImages")["LifecyclePolicy"]["LifecyclePolicyText"]
+    first, _ = json.loads(policy)["rules"]
+    assert first["selection"]["countNumber"] == 2
+    [prefix] = first["selection"]["tagPrefixList"]
+    assert collect(repo_root, "trainer", "finetune", "base").tag.startswith(prefix)
+    assert not collect(repo_root, "trainer").tag.startswith(prefix)
 
 
 @pytest.mark.parametrize("name", ADDRESS)
@@ -65,12 +78,33 @@ def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
     assert training["Variables"]["TRAINER_IMAGE_URI"] == {
         "Fn::If": ["HasOwnTrainer", {"Ref": "TrainerOwnImage"}, ""]
     }
+    assert training["Variables"]["FINETUNE_IMAGE_URI"] == {
+        "Fn::If": ["Finetunes", {"Ref": "FinetuneImage"}, ""]
+    }
 
 
-def test_the_built_in_trainer_builds_no_image(stack: Stack) -> None:
-    assert stack.template["Resources"]["TrainerOwnImage"]["Condition"] == "HasOwnTrainer"
-    assert not with_parameters(stack, TrainerImage="builtin").holds("HasOwnTrainer")
-    assert with_parameters(stack, TrainerImage="droplens").holds("HasOwnTrainer")
+def test_the_image_with_pytorch_is_made_from_the_trainer_s(stack: Stack, repo_root: Path) -> None:
+    given = stack.template["Resources"]["FinetuneImage"]["Properties"]
+    assert given["Base"] == {"Ref": "TrainerOwnImage"}
+    assert (repo_root / dockerfile_of(given["Image"], given["Variant"])).is_file()
+    spec = stack.properties("ImageBuilds")["Source"]["BuildSpec"]
+    assert '${BASE:+--build-arg "BASE=$BASE"}' in spec
+
+
+@pytest.mark.parametrize(
+    ("trainer", "recipe", "made"),
+    [
+        ("builtin", "probe", set()),
+        ("builtin", "finetune", set()),
+        ("droplens", "probe", {"TrainerOwnImage"}),
+        ("droplens", "finetune", {"TrainerOwnImage", "FinetuneImage"}),
+    ],
+)
+def test_no_image_is_built_that_nothing_would_run(
+    stack: Stack, trainer: str, recipe: str, made: set[str]
+) -> None:
+    chosen = with_parameters(stack, TrainerImage=trainer, Recipe=recipe)
+    assert made | {"BatchPrepImage"} == chosen.of_type("Custom::ContainerImage").keys()
 
 
 def test_the_build_ends_before_cloudformation_stops_waiting(stack: Stack) -> None:
