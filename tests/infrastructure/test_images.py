@@ -1,12 +1,16 @@
 """Images: built within the account for whoever waits, immutable and scanned."""
 
 import dataclasses
+import itertools
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from droplens import layout
 from droplens.images import collect, dockerfile_of
@@ -87,8 +91,6 @@ def test_the_image_with_pytorch_is_made_from_the_trainer_s(stack: Stack, repo_ro
     given = stack.template["Resources"]["FinetuneImage"]["Properties"]
     assert given["Base"] == {"Ref": "TrainerOwnImage"}
     assert (repo_root / dockerfile_of(given["Image"], given["Variant"])).is_file()
-    spec = stack.properties("ImageBuilds")["Source"]["BuildSpec"]
-    assert '${BASE:+--build-arg "BASE=$BASE"}' in spec
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,41 @@ def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
         assert flag in spec
     for variable in ("IMAGE_URI", "DOCKERFILE"):
         assert f"${variable}" in spec or f"${{{variable}" in spec
+
+
+@pytest.mark.parametrize("base", ["", "1.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b"])
+def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for(
+    stack: Stack, tmp_path: Path, base: str
+) -> None:
+    """The buildspec's own commands, in a shell whose docker and aws write down their calls."""
+    for program in ("docker", "aws"):
+        (tmp_path / program).write_text(
+            f'#!/bin/bash\nprintf "%s\\n" {program} "$@" END >> "$CALLS"\n', "utf-8"
+        )
+        (tmp_path / program).chmod(0o755)
+    spec = yaml_parse(stack.properties("ImageBuilds")["Source"]["BuildSpec"])
+    registry = "1.dkr.ecr.us-east-1.amazonaws.com"
+    uri = f"{registry}/droplens/trainer:finetune-3c"
+    given = {"IMAGE_URI": uri, "DOCKERFILE": "trainer/finetune.Dockerfile"}
+    subprocess.run(
+        ["bash", "-c", "\n".join(spec["phases"]["build"]["commands"])],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CALLS": str(tmp_path / "calls"),
+            **given,
+            **({"BASE": base} if base else {}),
+        },
+        check=True,
+    )
+    calls = (tmp_path / "calls").read_text("utf-8").split("END\n")[:-1]
+    called = sorted(call.split() for call in calls)
+    assert called[0] == ["aws", "ecr", "get-login-password"]
+    [build, login] = called[1:]
+    assert login[1:] == ["login", "--username", "AWS", "--password-stdin", registry]
+    assert build[-3:] == ["--file", "trainer/finetune.Dockerfile", "."]
+    options = dict(itertools.pairwise(build))
+    assert options["--output"] == f"type=image,name={uri},oci-mediatypes=false,push=true"
+    assert options.get("--build-arg") == (f"BASE={base}" if base else None)
 
 
 def test_sources_lie_where_they_wake_no_function(stack: Stack) -> None:
