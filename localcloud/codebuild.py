@@ -3,6 +3,7 @@
 Of the buildspec nothing is carried out: like the template's, a build takes a Dockerfile's image
 (variables IMAGE_URI and DOCKERFILE) from the zip that its start names, under the project's role.
 What stands for the pushed image is the unpacked zip, from which images.py builds, once, and starts.
+An image that is made from another of the stack (variable BASE) is refused: that takes Docker.
 """
 
 import io
@@ -49,6 +50,11 @@ class CodeBuild:
         failure = None
         try:
             with self._turn:
+                if "BASE" in variables:
+                    raise LocalCloudError(
+                        f"{variables['DOCKERFILE']}: without Docker no image is made from another: "
+                        "on this machine deploy with Recipe=probe"
+                    )
                 self._make(variables["IMAGE_URI"], project, request["sourceLocationOverride"], say)
         except (LocalCloudError, ClientError, zipfile.BadZipFile) as error:
             failure = str(error)

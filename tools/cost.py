@@ -36,13 +36,14 @@ class Usage:
     """What the sums are made for. Sizes in GB, times in minutes or milliseconds.
 
     lambda_ms, endpoint_ms, log_kb: of one picture that comes alone. pictures: of the dataset.
+    images_gb: compressed; 3 of them PyTorch with CUDA, which only recipe finetune has.
     """
 
     monitoring: str = "all"
     kms_keys: int = 0
     stored_gb: float = 5.0
     old_versions_gb: float = 1.0
-    images_gb: float = 1.5
+    images_gb: float = 4.5
     logs_gb: float = 0.1
     pictures: int = 10_000
     packing_vcpus: int = 2

@@ -5,4 +5,8 @@
 ARG BASE
 FROM ${BASE}
 
+# What NVIDIA's container runtime lends the driver by, also where nobody asks for GPUs by a flag.
+ENV NVIDIA_VISIBLE_DEVICES=all
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
 RUN pip install --no-cache-dir --require-hashes -r trainer/requirements-finetune.txt

@@ -70,7 +70,7 @@ State = dict[str, Any]
 
 def finetune(job: Job) -> Outcome:
     """The run: pixels, net, epochs, and the best epoch's weights as one ONNX graph."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(job)
     torch.set_num_threads(cores())
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -89,6 +89,17 @@ def finetune(job: Job) -> Outcome:
         outcome = fitting.outcome()
         _write_weights(job, fitting.best_network())
     return outcome
+
+
+def _device(job: Job) -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if job.settings.device == "gpu":
+        raise SettingsError(
+            "Hyperparameter device=gpu, but PyTorch finds none here: either the machine has no GPU "
+            f"or its driver is too old for CUDA {torch.version.cuda}."
+        )
+    return torch.device("cpu")
 
 
 def with_margin(squash: Squash) -> Squash:
@@ -400,7 +411,7 @@ class Fitting:
     def _fingerprint(self) -> str:
         """What a checkpoint must have been made with to go on from it."""
         settings = asdict(self.settings)
-        for name in ("given", "compile", "checkpoint_frequency"):
+        for name in ("given", "compile", "checkpoint_frequency", "device"):
             del settings[name]
         archive = self.job.folders.channel(MODEL_CHANNEL) / MODEL_ARCHIVE
         earlier = archive.stat().st_size if archive.is_file() else None

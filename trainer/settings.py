@@ -2,7 +2,7 @@
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
 (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
-`seed`, `backbone` and `compile` are ours. SageMaker passes every value as a string.
+`seed`, `backbone`, `compile` and `device` are ours. SageMaker passes every value as a string.
 """
 
 import json
@@ -27,6 +27,7 @@ WITHOUT_EFFECT_ON_PROBE = frozenset(
         "beta_2",
         "checkpoint_frequency",
         "compile",
+        "device",
         "early_stopping",
         "early_stopping_min_epochs",
         "early_stopping_patience",
@@ -156,6 +157,7 @@ class Hyperparameters:
     seed: fixes the folds of the cross-validation, and all chance in a fine-tuning.
     backbone: PACKAGED_BACKBONE, or a name that timm knows.
     compile: whether PyTorch compiles the net; auto does so where the run is long enough to pay.
+    device: of `finetune`; auto takes a GPU where there is one, gpu refuses to go on without.
     learning_rate: of `finetune`, the highest at the net's end, for batches of 128 pictures.
     given: the names that the job was given, in alphabetical order.
     """
@@ -165,6 +167,7 @@ class Hyperparameters:
     recipe: str = _choice(*RECIPES, default=PROBE)
     backbone: str = field(metadata={"parse": str}, default=PACKAGED_BACKBONE)
     compile: str = _choice("auto", "always", "never", default="auto")
+    device: str = _choice("auto", "gpu", default="auto")
     seed: int = _integer(0, 2**32 - 1, default=0)
     image_shape: tuple[int, int] = field(
         default=(224, 224),

@@ -24,6 +24,7 @@ RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
 PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
 SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
+CHECKPOINT = f"${{Bucket.Arn}}/training/cars/{RUN}/checkpoints/checkpoint.pt"
 CARD = "${Bucket.Arn}/models/cars/live.json"
 SOURCES = "${Bucket.Arn}/build/batch-prep/1a2b3c.zip"
 ASKED = "${Bucket.Arn}/build/asked/1a2b3c.json"
@@ -154,7 +155,9 @@ MAY: dict[str, list[Call]] = {
         calls(
             "s3:GetObject PutObject AbortMultipartUpload",
             ARTEFACT,
+            CHECKPOINT,
         ),
+        calls("s3:DeleteObject", CHECKPOINT),
         LIST,
         calls("ecr:GetAuthorizationToken", "*"),
         calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="/aws/sagemaker/Endpoints"),
@@ -267,7 +270,7 @@ NOBODY_MAY: list[Call] = table(
     # What would wake a function.
     calls("s3:PutObject", "${Bucket.Arn}/datasets/cars/_READY", PICTURE),
     calls("s3:PutObject GetObject", "${Bucket.Arn}/elsewhere/a"),
-    calls("s3:DeleteObject", PACKED, CARD, "${Bucket.Arn}/datasets/cars/work/a.jpg"),
+    calls("s3:DeleteObject", PACKED, CARD, ARTEFACT, "${Bucket.Arn}/datasets/cars/work/a.jpg"),
     calls("s3:DeleteObjectVersion", SHARD),
     calls("s3:PutBucketPolicy DeleteBucket PutBucketNotification", "${Bucket.Arn}"),
     calls("dynamodb:DeleteItem Scan BatchWriteItem DeleteTable", "${Runs.Arn}"),

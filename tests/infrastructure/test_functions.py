@@ -173,6 +173,12 @@ class Context:
 
 
 @pytest.fixture
+def stack(stack: Stack, request: pytest.FixtureRequest) -> Stack:
+    """As it is deployed by default, or with a test's own parameters."""
+    return dataclasses.replace(stack, parameters=getattr(request, "param", {}))
+
+
+@pytest.fixture
 def deployed(stack: Stack) -> Iterator[Cloud]:
     """An account with the stack's bucket, table, topic and queue, under their own names."""
     session = boto3.Session("test", "test", region_name=REGION)
@@ -262,10 +268,36 @@ def stored_picture(cloud: Cloud, event: dict[str, Any], key: str, body: bytes) -
     return dropped(cloud, other, body)
 
 
+OWN_IMAGE = "droplens-TrainerOwnImage"
+BUILTIN_IMAGE = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
+
+
+@pytest.mark.parametrize(
+    ("stack", "instance", "trains", "serves", "isolated", "mode"),
+    [
+        ({}, "ml.g5.xlarge", "droplens-FinetuneImage", OWN_IMAGE, True, "ServerlessConfig"),
+        ({"Recipe": "probe"}, "ml.m5.xlarge", OWN_IMAGE, OWN_IMAGE, True, "ServerlessConfig"),
+        (
+            {"TrainerImage": "builtin"},
+            "ml.g5.xlarge",
+            BUILTIN_IMAGE,
+            BUILTIN_IMAGE,
+            False,
+            "InstanceType",
+        ),
+    ],
+    indirect=["stack"],
+    ids=["finetune", "probe", "builtin"],
+)
 def test_the_journey_by_its_recorded_events_each_told_twice(
     deployed: Cloud,
     load: Callable[[str], ModuleType],
     events: dict[str, Any],
+    instance: str,
+    trains: str,
+    serves: str,
+    isolated: bool,
+    mode: str,
 ) -> None:
     def told_twice(name: str, event: dict[str, Any]) -> list[Any]:
         app = load(name)
@@ -291,12 +323,17 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
     ]
     job = deployed.sagemaker.jobs[name]
     assert job["HyperParameters"]["num_training_samples"] == "20"
-    assert "image-classification:1" in job["AlgorithmSpecification"]["TrainingImage"]
+    assert job["AlgorithmSpecification"]["TrainingImage"] == trains
+    assert job["ResourceConfig"]["InstanceType"] == instance
+    assert job["EnableNetworkIsolation"] is isolated
 
     job["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{BUCKET}/training/model.tar.gz"}
     trained = of_run(events["training-completed"], run.run_id)
     assert [answer["endpoint"] for answer in told_twice("DeployEndpoint", trained)] == [name, None]
     assert deployed.sagemaker.endpoints == {name}
+    assert deployed.sagemaker.made["Model"][name]["PrimaryContainer"]["Image"] == serves
+    [variant] = deployed.sagemaker.made["EndpointConfig"][name]["ProductionVariants"]
+    assert mode in variant
 
     # The recorded model sees 224 pixels; the records of this test are smaller.
     deployed.runs().note(run, image_size=64)

@@ -1,19 +1,26 @@
 """Images: built within the account for whoever waits, immutable and scanned."""
 
 import dataclasses
+import itertools
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from droplens import layout
+from droplens.images import collect, dockerfile_of
 from tests.infrastructure.stack import BUCKET, Stack
 
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {
     "BatchPrepImage": ("batch-prep", "BatchPrepImages"),
     "TrainerOwnImage": ("trainer", "TrainerImages"),
+    "FinetuneImage": ("trainer", "TrainerImages"),
 }
 
 
@@ -34,11 +41,21 @@ def test_a_repository_scans_and_never_changes_a_tag_and_goes_with_the_stack(
     assert repository["ImageTagMutability"] == "IMMUTABLE"
     assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
     assert repository["EmptyOnDelete"] is True
-    [rule] = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    *_, rule = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert rule["selection"]["tagStatus"] == "any"
     assert rule["selection"]["countType"] == "imageCountMoreThan"
     # Each endpoint that is kept for a rollback, and the live one, may be of another image.
     kept = stack.template["Parameters"]["KeepModels"]["MaxValue"]
     assert rule["selection"]["countNumber"] > kept + 1
+
+
+def test_images_with_pytorch_do_not_pile_up(stack: Stack, repo_root: Path) -> None:
+    policy = stack.properties("TrainerImages")["LifecyclePolicy"]["LifecyclePolicyText"]
+    first, _ = json.loads(policy)["rules"]
+    assert first["selection"]["countNumber"] == 2
+    [prefix] = first["selection"]["tagPrefixList"]
+    assert collect(repo_root, "trainer", "finetune", "base").tag.startswith(prefix)
+    assert not collect(repo_root, "trainer").tag.startswith(prefix)
 
 
 @pytest.mark.parametrize("name", ADDRESS)
@@ -65,12 +82,31 @@ def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
     assert training["Variables"]["TRAINER_IMAGE_URI"] == {
         "Fn::If": ["HasOwnTrainer", {"Ref": "TrainerOwnImage"}, ""]
     }
+    assert training["Variables"]["FINETUNE_IMAGE_URI"] == {
+        "Fn::If": ["Finetunes", {"Ref": "FinetuneImage"}, ""]
+    }
 
 
-def test_the_built_in_trainer_builds_no_image(stack: Stack) -> None:
-    assert stack.template["Resources"]["TrainerOwnImage"]["Condition"] == "HasOwnTrainer"
-    assert not with_parameters(stack, TrainerImage="builtin").holds("HasOwnTrainer")
-    assert with_parameters(stack, TrainerImage="droplens").holds("HasOwnTrainer")
+def test_the_image_with_pytorch_is_made_from_the_trainer_s(stack: Stack, repo_root: Path) -> None:
+    given = stack.template["Resources"]["FinetuneImage"]["Properties"]
+    assert given["Base"] == {"Ref": "TrainerOwnImage"}
+    assert (repo_root / dockerfile_of(given["Image"], given["Variant"])).is_file()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "recipe", "made"),
+    [
+        ("builtin", "probe", set()),
+        ("builtin", "finetune", set()),
+        ("droplens", "probe", {"TrainerOwnImage"}),
+        ("droplens", "finetune", {"TrainerOwnImage", "FinetuneImage"}),
+    ],
+)
+def test_no_image_is_built_that_nothing_would_run(
+    stack: Stack, trainer: str, recipe: str, made: set[str]
+) -> None:
+    chosen = with_parameters(stack, TrainerImage=trainer, Recipe=recipe)
+    assert made | {"BatchPrepImage"} == chosen.of_type("Custom::ContainerImage").keys()
 
 
 def test_the_build_ends_before_cloudformation_stops_waiting(stack: Stack) -> None:
@@ -98,6 +134,41 @@ def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
         assert flag in spec
     for variable in ("IMAGE_URI", "DOCKERFILE"):
         assert f"${variable}" in spec or f"${{{variable}" in spec
+
+
+@pytest.mark.parametrize("base", ["", "1.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b"])
+def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for(
+    stack: Stack, tmp_path: Path, base: str
+) -> None:
+    """The buildspec's own commands, in a shell whose docker and aws write down their calls."""
+    for program in ("docker", "aws"):
+        (tmp_path / program).write_text(
+            f'#!/bin/bash\nprintf "%s\\n" {program} "$@" END >> "$CALLS"\n', "utf-8"
+        )
+        (tmp_path / program).chmod(0o755)
+    spec = yaml_parse(stack.properties("ImageBuilds")["Source"]["BuildSpec"])
+    registry = "1.dkr.ecr.us-east-1.amazonaws.com"
+    uri = f"{registry}/droplens/trainer:finetune-3c"
+    given = {"IMAGE_URI": uri, "DOCKERFILE": "trainer/finetune.Dockerfile"}
+    subprocess.run(
+        ["bash", "-c", "\n".join(spec["phases"]["build"]["commands"])],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CALLS": str(tmp_path / "calls"),
+            **given,
+            **({"BASE": base} if base else {}),
+        },
+        check=True,
+    )
+    calls = (tmp_path / "calls").read_text("utf-8").split("END\n")[:-1]
+    called = sorted(call.split() for call in calls)
+    assert called[0] == ["aws", "ecr", "get-login-password"]
+    [build, login] = called[1:]
+    assert login[1:] == ["login", "--username", "AWS", "--password-stdin", registry]
+    assert build[-3:] == ["--file", "trainer/finetune.Dockerfile", "."]
+    options = dict(itertools.pairwise(build))
+    assert options["--output"] == f"type=image,name={uri},oci-mediatypes=false,push=true"
+    assert options.get("--build-arg") == (f"BASE={base}" if base else None)
 
 
 def test_sources_lie_where_they_wake_no_function(stack: Stack) -> None:

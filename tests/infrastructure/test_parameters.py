@@ -1,11 +1,14 @@
 """What a user can set, and what a user is told: frozen, described and bounded."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 
+from droplens import training
 from tests.infrastructure.stack import Stack
 
 PARAMETERS = {
@@ -13,12 +16,13 @@ PARAMETERS = {
     "MinimumAccuracy": 0.5,
     "Approval": "automatic",
     "EndpointMode": "auto",
-    "TrainerImage": "builtin",
-    "TrainingInstanceType": "ml.g5.xlarge",
+    "TrainerImage": "droplens",
+    "Recipe": "finetune",
+    "TrainingInstanceType": "auto",
     "UseSpot": "true",
     "Epochs": 30,
     "MiniBatchSize": 32,
-    "LearningRate": 0.01,
+    "LearningRate": 0,
     "ImageSize": 224,
     "MaxTrainingMinutes": 240,
     "ValidationShare": 0.2,
@@ -100,6 +104,30 @@ def test_every_parameter_is_used_and_shown_in_one_group(
     text = (repo_root / "template.yaml").read_text("utf-8")
     for name in parameters:
         assert f"!Ref {name}" in text or f"${{{name}}}" in text
+
+
+def test_training_takes_the_instance_types_of_sagemaker_that_its_images_run_on(
+    parameters: dict[str, Any],
+) -> None:
+    """Those with x86 processors, and NVIDIA's GPUs where they have accelerators."""
+    model: Any = botocore.session.get_session().get_service_model("sagemaker")
+    known = model.shape_for("TrainingInstanceType").enum
+    pattern = parameters["TrainingInstanceType"]["AllowedPattern"]
+    refused = {instance.split(".")[1] for instance in known if not re.search(pattern, instance)}
+    assert refused == {"trn1", "trn1n", "trn2", "p6e-gb200"}
+    for wrong in ("", "g5.xlarge", "ml.g5", "ml.inf2.xlarge", "ml.g5.xlarge ", "automatic"):
+        assert not re.search(pattern, wrong)
+    for chosen in (training.AUTO, training.CPU_INSTANCE, training.GPU_INSTANCE):
+        assert re.search(pattern, chosen)
+
+
+def test_trainers_and_recipes_are_those_that_start_training_knows(
+    parameters: dict[str, Any],
+) -> None:
+    assert parameters["TrainerImage"]["AllowedValues"] == [training.DROPLENS, training.BUILTIN]
+    assert parameters["Recipe"]["AllowedValues"] == [training.FINETUNE, training.PROBE]
+    for instance in (training.CPU_INSTANCE, training.GPU_INSTANCE):
+        assert instance in parameters["TrainingInstanceType"]["Description"]
 
 
 def test_outputs_are_those_that_users_and_programs_read(written: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def zipped(name: str, more: str = "") -> bytes:
     return body.getvalue()
 
 
-def built(cloud: Cloud, name: str, source: bytes) -> dict[str, Any]:
+def built(cloud: Cloud, name: str, source: bytes, **variables: str) -> dict[str, Any]:
     """Start a build of an image as the stack's function does; -> the event's detail."""
     bucket = cloud.bucket(f"{name}-sources".replace("_", "-"))
     cloud.client("s3").put_object(Bucket=bucket, Key="build/1.zip", Body=source)
@@ -44,7 +44,10 @@ def built(cloud: Cloud, name: str, source: bytes) -> dict[str, Any]:
         projectName=name,
         sourceTypeOverride="S3",
         sourceLocationOverride=f"{bucket}/build/1.zip",
-        environmentVariablesOverride=[{"name": "IMAGE_URI", "value": uri, "type": "PLAINTEXT"}],
+        environmentVariablesOverride=[
+            {"name": variable, "value": value, "type": "PLAINTEXT"}
+            for variable, value in {"IMAGE_URI": uri, **variables}.items()
+        ],
     )["build"]
     [event] = eventually("the end of the build", events, within=120)
     assert event["detail-type"] == "CodeBuild Build State Change"
@@ -80,6 +83,21 @@ def test_a_broken_dockerfile_fails_the_build_in_its_own_words(cloud: Cloud) -> N
     assert "the wheel is broken" in json.dumps([event["message"] for event in said])
     images = cloud.client("ecr").describe_images(repositoryName="lens/broken-job")
     assert images["imageDetails"] == []
+
+
+def test_an_image_made_from_another_is_refused_with_advice(cloud: Cloud) -> None:
+    detail = built(
+        cloud,
+        "layered_job",
+        zipped("layered_job"),
+        DOCKERFILE="layered_job/fast.Dockerfile",
+        BASE=f"{REGISTRY}/lens/zipped-job:tag-1",
+    )
+    assert detail["build-status"] == "FAILED"
+    [phase] = detail["additional-information"]["phases"]
+    told = " ".join(phase["phase-context"])
+    assert "layered_job/fast.Dockerfile: without Docker" in told
+    assert "Recipe=probe" in told
 
 
 def test_a_project_that_is_not_there_builds_nothing(cloud: Cloud) -> None:

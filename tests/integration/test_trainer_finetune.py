@@ -22,6 +22,7 @@ from tests.integration.trainer_support import (
     drawn_records,
     environment,
     lay_out,
+    metrics,
     run_training,
 )
 from trainer.serve import Model
@@ -107,15 +108,13 @@ def test_every_epoch_is_told_as_the_metric_definitions_read_it(
     job: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     base, process = job
-    found = re.findall(r"Epoch\[(\d+)\] (Train|Validation)-accuracy=([0-9.]+)", process.stdout)
-    assert [(int(epoch), channel) for epoch, channel, _ in found] == [
-        (epoch, channel) for epoch in range(6) for channel in ("Train", "Validation")
-    ]
-    best = report(base)["best_epoch"]
-    told = {(int(epoch), channel): float(value) for epoch, channel, value in found}
-    assert told[best, "Validation"] == max(
-        value for (_, channel), value in told.items() if channel == "Validation"
-    )
+    told, epochs = metrics(process.stdout), report(base)["epochs"]
+    for channel in ("train", "validation"):
+        curve = [epoch[f"{channel}_accuracy"] for epoch in epochs]
+        assert told[f"{channel}:accuracy"] == pytest.approx(curve, abs=1e-6)
+    assert len(epochs) == 6
+    validation = told["validation:accuracy"]
+    assert validation[report(base)["best_epoch"]] == max(validation)
 
 
 def test_it_learns(job: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -291,10 +290,11 @@ def test_what_the_user_can_put_right_is_one_sentence(jobs: Jobs, tmp_path: Path)
     for name, train, changes, sentence in (
         ("backbone", TRAIN, {"backbone": "resnet9000"}, "needs timm, which this image was built"),
         ("batch", TRAIN, {"mini_batch_size": "1"}, "mini_batch_size must be at least 2"),
+        ("device", TRAIN, {"device": "gpu"}, "device=gpu, but PyTorch finds none here"),
         ("picture", broken, {}, "train.rec: record 24 cannot be read: "),
     ):
         base = lay_out(tmp_path / name, train, VALIDATION, hyperparameters=FINETUNE | changes)
-        code, said = jobs.run(base)
+        code, said = jobs.run(base, CUDA_VISIBLE_DEVICES="")
         assert code == 1, said
         failure = (base / "output/failure").read_text("utf-8")
         assert sentence in failure

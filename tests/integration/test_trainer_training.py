@@ -1,7 +1,6 @@
 """The training entry point, really run on drawn pictures: artefact, log, failures, signals."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.integration.trainer_support import (
     drawn_records,
     environment,
     lay_out,
+    metrics,
     run_training,
 )
 from trainer.features import Channel, extract
@@ -52,9 +52,10 @@ def test_training_ends_with_the_accuracies_that_the_metric_definitions_read(
 ) -> None:
     _, process = job
     assert process.returncode == 0, process.stdout + process.stderr
-    found = dict(re.findall(r"Epoch\[\d+\] (Train|Validation)-accuracy=([0-9.]+)", process.stdout))
-    assert float(found["Train"]) == 1.0
-    assert float(found["Validation"]) >= 0.9
+    found = metrics(process.stdout)
+    assert found["train:accuracy"] == [1.0]
+    [validation] = found["validation:accuracy"]
+    assert validation >= 0.9
     assert "features channel=train done=24 total=24" in process.stdout
     assert "without effect on recipe=probe: epochs" in process.stdout
 

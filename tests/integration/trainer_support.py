@@ -13,6 +13,7 @@ from pathlib import Path
 
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
+from droplens.training import METRICS
 from tests.e2e.drawn import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,18 @@ def run_training(
         check=False,
         timeout=300,
     )
+
+
+def metrics(log: str) -> dict[str, list[float]]:
+    """What SageMaker reads from the log by the job's metric definitions, in order."""
+    return {
+        metric["Name"]: [
+            float(found[1])
+            for line in log.splitlines()
+            if (found := re.search(metric["Regex"], line))
+        ]
+        for metric in METRICS
+    }
 
 
 @dataclass(slots=True)

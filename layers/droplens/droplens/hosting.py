@@ -41,12 +41,13 @@ def deploy_endpoint(
     with failures.recorded(run, Stage.DEPLOY):
         job = sagemaker.describe_training_job(TrainingJobName=trained.job_name)
         record = runs.get(run)
-        trainer = str(record.facts.get("trainer", DROPLENS)) if record else DROPLENS
+        facts = record.facts if record else {}
         name = naming.resource_name(settings.stack, run.classifier, run.run_id)
         artefact = Artefact(
-            image=job["AlgorithmSpecification"]["TrainingImage"],
+            # A run that began before this was kept is served by what trained it.
+            image=str(facts.get("image", job["AlgorithmSpecification"]["TrainingImage"])),
             model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
-            trainer=trainer,
+            trainer=str(facts.get("trainer", DROPLENS)),
         )
         # Kept before the endpoint exists, so that it is found and removed whatever fails here.
         runs.note(run, endpoint=name, image=artefact.image, model_data=artefact.model_data)

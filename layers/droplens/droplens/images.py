@@ -63,20 +63,27 @@ class Sources:
         return body.getvalue()
 
 
-def collect(context: Path, image: str) -> Sources:
-    """The Dockerfile of `image` ("batch-prep" is in batch_prep/) and what it copies.
+def dockerfile_of(image: str, variant: str = "") -> str:
+    """Its path in the context: batch_prep/Dockerfile, trainer/finetune.Dockerfile."""
+    name = f"{variant}.Dockerfile" if variant else "Dockerfile"
+    return f"{image.replace('-', '_')}/{name}"
 
-    Raises ImageError for a file that is not there.
+
+def collect(context: Path, image: str, variant: str = "", base: str = "") -> Sources:
+    """The Dockerfile of `image` and what it copies. `base`: the address of what it starts from.
+
+    A variant's tag begins with its name. Raises ImageError for a file that is not there.
     """
-    dockerfile = context / image.replace("-", "_") / "Dockerfile"
+    dockerfile = context / dockerfile_of(image, variant)
     if not dockerfile.is_file():
         raise ImageError(f"image {image}: there is no {dockerfile.relative_to(context)}")
     paths = {dockerfile, *_copied(context, dockerfile)}
     files = {path.relative_to(context).as_posix(): path.read_bytes() for path in sorted(paths)}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(base.encode())
     for name, content in files.items():
         digest.update(f"{name}\n{hashlib.sha256(content).hexdigest()}\n".encode())
-    return Sources(digest.hexdigest()[:_TAG_CHARACTERS], files)
+    tag = digest.hexdigest()[:_TAG_CHARACTERS]
+    return Sources(f"{variant}-{tag}" if variant else tag, files)
 
 
 def _copied(context: Path, dockerfile: Path) -> Iterator[Path]:
@@ -102,7 +109,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageBuilder:
     """Answers a custom resource with the properties `Image` (its name), `Repository` (its ECR
-    repository's name) and `RepositoryUri`. The physical id is the image's address.
+    repository's name) and `RepositoryUri`; and, for an image made from another, `Variant` and
+    `Base` (the other's address). The physical id is the image's address.
 
     context: the folder that the Dockerfiles copy from; project: CodeBuild's.
     """
@@ -155,7 +163,8 @@ class ImageBuilder:
     def _provide(self, request: Record) -> None:
         properties = request["ResourceProperties"]
         image, repository = properties["Image"], properties["Repository"]
-        sources = collect(self.context, image)
+        variant, base = properties.get("Variant", ""), properties.get("Base", "")
+        sources = collect(self.context, image, variant, base)
         uri = f"{properties['RepositoryUri']}:{sources.tag}"
         if self._is_there(repository, uri):
             _answer(request, uri)
@@ -166,15 +175,19 @@ class ImageBuilder:
         client.put_object(Bucket=bucket, Key=key, Body=sources.zip())
         # Its pre-signed address is for nobody else's eyes: not among the build's variables.
         client.put_object(Bucket=bucket, Key=asked, Body=json.dumps(request).encode())
-        dockerfile = f"{image.replace('-', '_')}/Dockerfile"
+        variables = {
+            "IMAGE_URI": uri,
+            "DOCKERFILE": dockerfile_of(image, variant),
+            "ASKED": asked,
+            **({"BASE": base} if base else {}),
+        }
         self.codebuild.start_build(
             projectName=self.project,
             sourceTypeOverride="S3",
             sourceLocationOverride=f"{bucket}/{key}",
             environmentVariablesOverride=[
-                {"name": "IMAGE_URI", "value": uri, "type": "PLAINTEXT"},
-                {"name": "DOCKERFILE", "value": dockerfile, "type": "PLAINTEXT"},
-                {"name": "ASKED", "value": asked, "type": "PLAINTEXT"},
+                {"name": name, "value": value, "type": "PLAINTEXT"}
+                for name, value in variables.items()
             ],
             idempotencyToken=request["RequestId"],
         )

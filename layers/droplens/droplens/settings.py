@@ -87,8 +87,11 @@ class PackingSettings(JourneySettings):
 class TrainingSettings(JourneySettings):
     """start_training: which trainer, on what, for how long.
 
-    trainer_image: "builtin" or "droplens"; trainer_image_uri: our own image's address.
-    max_training_minutes: hard stop, billed time at most. kms_key_arn: the user's key, or "".
+    trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe" or "finetune".
+    trainer_image_uri: our own image's address, which serves what either recipe trained;
+    finetune_image_uri: that of the one with PyTorch. training_instance_type: "auto" is what suits
+    the trainer; learning_rate: 0 is the trainer's own. max_training_minutes: hard stop, billed time
+    at most. kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -96,6 +99,8 @@ class TrainingSettings(JourneySettings):
     sagemaker_role: str
     trainer_image: str
     trainer_image_uri: str
+    finetune_image_uri: str
+    recipe: str
     training_instance_type: str
     use_spot: bool
     kms_key_arn: str

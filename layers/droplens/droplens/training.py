@@ -1,6 +1,7 @@
 """From a packed dataset to a SageMaker training job: the built-in algorithm or our own image."""
 
 import json
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,21 @@ if TYPE_CHECKING:
 
 BUILTIN = "builtin"
 DROPLENS = "droplens"
+# Of our own image.
+PROBE = "probe"
+FINETUNE = "finetune"
 
+AUTO = "auto"
+GPU_INSTANCE = "ml.g5.xlarge"  # one GPU with bfloat16; the newest that the built-in algorithm takes
+CPU_INSTANCE = "ml.m5.xlarge"
+# One with a GPU that the CUDA 13 of our PyTorch still knows: it has left out those of P2 and P3.
+# https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
+FINETUNE_INSTANCES = re.compile(r"ml\.[gp][4-9]")
 # The pretrained network of the built-in algorithm exists for this size only.
 BUILTIN_IMAGE_SIZE = 224
 BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
 BUILTIN_LAYERS = 50
+BUILTIN_LEARNING_RATE = 0.01
 
 METRICS = [
     {"Name": "train:accuracy", "Regex": r"Epoch\[\d+\] Train-accuracy=([0-9.]+)"},
@@ -36,7 +47,10 @@ METRICS = [
 
 # SageMaker demands that waiting for spot capacity may last longer than training itself.
 SPOT_WAIT_SECONDS = 3600
+CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
+# Finetune decodes every picture once, to three bytes a pixel, some 15 % larger than the net sees.
+DECODED_BYTES = 4
 
 
 def start_training(
@@ -66,6 +80,7 @@ def start_training(
         runs.note(
             run,
             trainer=settings.trainer_image,
+            image=serving_image(settings),
             image_size=settings.image_size,
             counts={"train": dataset.train, "validation": dataset.validation},
             classes=len(dataset.classes),
@@ -99,8 +114,10 @@ def training_request(
 ) -> dict[str, Any]:
     """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
     builtin = settings.trainer_image == BUILTIN
+    finetune = not builtin and settings.recipe == FINETUNE
+    instance = _instance(settings, builtin=builtin, finetune=finetune)
     algorithm: dict[str, Any] = {
-        "TrainingImage": _builtin_image(settings) if builtin else settings.trainer_image_uri,
+        "TrainingImage": settings.finetune_image_uri if finetune else serving_image(settings),
         "TrainingInputMode": "File",
     }
     channels = [
@@ -127,9 +144,9 @@ def training_request(
         "InputDataConfig": channels,
         "OutputDataConfig": {"S3OutputPath": output},
         "ResourceConfig": {
-            "InstanceType": settings.training_instance_type,
+            "InstanceType": instance,
             "InstanceCount": 1,
-            "VolumeSizeInGB": SCRATCH_GB + 3 * dataset.bytes // 2**30,
+            "VolumeSizeInGB": _volume_gb(dataset, settings.image_size if finetune else 0),
         },
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
@@ -138,13 +155,23 @@ def training_request(
     request["EnableNetworkIsolation"] = not builtin
     if settings.use_spot:
         request["EnableManagedSpotTraining"] = True
-        request["CheckpointConfig"] = {"S3Uri": f"{output}checkpoints/"}
+        if builtin or finetune:  # recipe probe has no steps that it could go on from
+            request["CheckpointConfig"] = {
+                "S3Uri": f"{output}checkpoints/",
+                "LocalPath": CHECKPOINTS,
+            }
         stopping["MaxWaitTimeInSeconds"] = max_seconds + SPOT_WAIT_SECONDS
     if settings.kms_key_arn:
         request["OutputDataConfig"]["KmsKeyId"] = settings.kms_key_arn
-    if key := volume_key(settings.kms_key_arn, settings.training_instance_type):
+    if key := volume_key(settings.kms_key_arn, instance):
         request["ResourceConfig"]["VolumeKmsKeyId"] = key
     return request
+
+
+def serving_image(settings: TrainingSettings) -> str:
+    """What answers with the model: the built-in algorithm's image, or our own without PyTorch."""
+    builtin = settings.trainer_image == BUILTIN
+    return _builtin_image(settings) if builtin else settings.trainer_image_uri
 
 
 def builtin_accounts() -> dict[str, str]:
@@ -162,13 +189,33 @@ def _builtin_image(settings: TrainingSettings) -> str:
             f"SageMaker's built-in image classification is not offered in {region}: deploy with "
             f"TrainerImage={DROPLENS}",
         )
-    if not settings.training_instance_type.startswith(BUILTIN_INSTANCES):
+    return f"{accounts[region]}.dkr.ecr.{region}.{settings.url_suffix}/image-classification:1"
+
+
+def _instance(settings: TrainingSettings, *, builtin: bool, finetune: bool) -> str:
+    instance = settings.training_instance_type
+    if instance == AUTO:
+        return GPU_INSTANCE if builtin or finetune else CPU_INSTANCE
+    if builtin and not instance.startswith(BUILTIN_INSTANCES):
         raise UserError(
             "training.instance",
-            f"the built-in algorithm does not train on {settings.training_instance_type}: choose "
-            "a TrainingInstanceType of the families p2, p3, g4dn or g5",
+            f"the built-in algorithm does not train on {instance}: choose a TrainingInstanceType "
+            "of the families p2, p3, g4dn or g5",
         )
-    return f"{accounts[region]}.dkr.ecr.{region}.{settings.url_suffix}/image-classification:1"
+    # It would run on a CPU too: for hours, which are paid for, until MaxTrainingMinutes ends them.
+    if finetune and not FINETUNE_INSTANCES.match(instance):
+        raise UserError(
+            "training.instance",
+            f"recipe {FINETUNE} does not train on {instance}: choose a TrainingInstanceType of the "
+            f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
+        )
+    return instance
+
+
+def _volume_gb(dataset: PackedDataset, decoded_side: int) -> int:
+    """decoded_side: of the pictures that are kept decoded, in pixels; 0 where none are."""
+    pixels = (dataset.train + dataset.validation) * decoded_side**2
+    return SCRATCH_GB + (3 * dataset.bytes + DECODED_BYTES * pixels) // 2**30
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
@@ -185,7 +232,7 @@ def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings)
         "use_pretrained_model": "1",
         "epochs": str(settings.epochs),
         "optimizer": "sgd",
-        "learning_rate": str(settings.learning_rate),
+        "learning_rate": str(settings.learning_rate or BUILTIN_LEARNING_RATE),
         "lr_scheduler_factor": "0.1",
         "lr_scheduler_step": ",".join(map(str, steps)),
         "augmentation_type": "crop_color_transform",
@@ -194,7 +241,14 @@ def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings)
 
 
 def _droplens_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
-    return {**_common_hyperparameters(dataset, settings), "recipe": "probe"}
+    values = {**_common_hyperparameters(dataset, settings), "recipe": settings.recipe}
+    if settings.recipe == PROBE:
+        return values
+    # What is not set here is best left to the recipe (trainer/settings.py).
+    values |= {"epochs": str(settings.epochs), "device": "gpu"}
+    if settings.learning_rate:
+        values["learning_rate"] = str(settings.learning_rate)
+    return values
 
 
 def _common_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 # These have disks of their own, which the instance's hardware encrypts; SageMaker refuses requests
 # that name a key for them: a "d" behind the generation, and all of the newer GPU families.
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/InstanceStorage.html#instance-store-volumes
-_OWN_DISKS = re.compile(r"ml\.([a-z]+\d+[a-z]*d[a-z]*|(g[5-9]|p[5-9]|trn\d|i\d)[a-z]*)\.")
+_OWN_DISKS = re.compile(r"ml\.([a-z]+\d+[a-z]*d[a-z]*|(g[5-9]|p[5-9]|trn\d|i\d)[a-z0-9-]*)\.")
 
 
 def volume_key(kms_key_arn: str, instance_type: str) -> str | None:

@@ -83,6 +83,30 @@ def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> 
     assert float(run.facts["training_metrics"]["validation:accuracy"]) == 0.9136
 
 
+def test_a_model_is_served_by_the_image_that_its_run_names(trained: Cloud) -> None:
+    trained.runs().note(RUN, image="serving:1")
+    deploy(trained)
+    assert trained.sagemaker.made["Model"][NAME]["PrimaryContainer"]["Image"] == "serving:1"
+    assert known(trained).facts["image"] == "serving:1"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "mode", "isolated"),
+    [
+        ("droplens", "realtime", True),
+        # Serverless endpoints do not offer it.
+        ("droplens", "serverless", False),
+        ("builtin", "realtime", False),
+    ],
+)
+def test_our_own_container_reaches_no_network_on_an_instance(
+    trained: Cloud, trainer: str, mode: str, isolated: bool
+) -> None:
+    trained.runs().note(RUN, trainer=trainer)
+    deploy(trained, endpoint_mode=mode)
+    assert trained.sagemaker.made["Model"][NAME]["EnableNetworkIsolation"] is isolated
+
+
 def test_a_repeated_event_creates_nothing(trained: Cloud) -> None:
     assert [deploy(trained, f"request-{n}") for n in range(3)] == [NAME, None, None]
     assert trained.sagemaker.calls.count("CreateEndpoint") == 1

@@ -46,6 +46,7 @@ def context(tmp_path: Path) -> Path:
         "layers/droplens/__init__.py": "",
         "layers/droplens/layout.py": "A = 1\n",
         "layers/droplens/runs.py": "B = 1\n",
+        "batch_prep/fast.Dockerfile": "ARG BASE\nFROM ${BASE}\nRUN pip install torch\n",
         "secret.txt": "no",
     }.items():
         path = tmp_path / "context" / name
@@ -170,6 +171,7 @@ def test_an_image_s_sources_are_its_dockerfile_and_what_that_copies(context: Pat
     assert sorted(collect(context, "batch-prep").files) == [
         "batch_prep/Dockerfile",
         "batch_prep/__main__.py",
+        "batch_prep/fast.Dockerfile",
         "batch_prep/requirements.txt",
         "layers/droplens/__init__.py",
         "layers/droplens/layout.py",
@@ -184,6 +186,14 @@ def test_the_tag_changes_with_the_sources_and_with_nothing_else(context: Path) -
     assert (same.tag, same.zip()) == (before.tag, before.zip())
     (context / "layers/droplens/layout.py").write_text("A = 2\n")
     assert collect(context, "batch-prep").tag != before.tag
+
+
+def test_an_image_made_from_another_changes_with_it(context: Path) -> None:
+    made = collect(context, "batch-prep", "fast", f"{URI}:1")
+    assert made.tag.startswith("fast-")
+    assert made.files.keys() == {"batch_prep/fast.Dockerfile"}
+    assert collect(context, "batch-prep", "fast", f"{URI}:1") == made
+    assert collect(context, "batch-prep", "fast", f"{URI}:2").tag != made.tag
 
 
 def test_the_zip_holds_the_sources() -> None:
@@ -210,10 +220,14 @@ def test_sources_that_are_missing_are_named(
 
 def test_the_images_of_this_repository_have_all_their_sources(repo_root: Path) -> None:
     """From the folder that becomes the layer: its links lead to what the Dockerfiles copy."""
-    for image in ("batch-prep", "trainer"):
-        sources = collect(repo_root / "layers/image_sources", image)
-        assert sources == collect(repo_root, image)
-        assert len(sources.files) > 10
+    for image, variant, files in (
+        ("batch-prep", "", 10),
+        ("trainer", "", 10),
+        ("trainer", "finetune", 1),
+    ):
+        sources = collect(repo_root / "layers/image_sources", image, variant)
+        assert sources == collect(repo_root, image, variant)
+        assert len(sources.files) >= files
 
 
 def test_an_image_is_built_and_answered_once_it_is_in_the_registry(
@@ -248,6 +262,23 @@ def test_codebuild_is_told_all_but_the_signed_address(
     assert variables["IMAGE_URI"] == f"{URI}:{tag}"
     assert variables["DOCKERFILE"] == "batch_prep/Dockerfile"
     assert "Signature" not in json.dumps(call)
+
+
+def test_codebuild_is_told_what_an_image_is_made_from(
+    builder: ImageBuilder, asking: CloudFormation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(builder.codebuild, "start_build", lambda **call: calls.append(call))
+    request = asking.request()
+    request["ResourceProperties"] |= {"Variant": "fast", "Base": f"{URI}:1"}
+    builder.asked(request)
+    [call] = calls
+    tag = collect(builder.context, "batch-prep", "fast", f"{URI}:1").tag
+    variables = {one["name"]: one["value"] for one in call["environmentVariablesOverride"]}
+    assert variables["IMAGE_URI"] == f"{URI}:{tag}"
+    assert variables["DOCKERFILE"] == "batch_prep/fast.Dockerfile"
+    assert variables["BASE"] == f"{URI}:1"
+    assert call["sourceLocationOverride"] == f"lens-bucket/build/batch-prep/{tag}.zip"
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update"])

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import botocore.session
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from droplens.settings import TrainingSettings
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import check_request
 from tests.unit.layer.made import NAME, RUN, crash_in, pack
+from trainer.settings import RECIPES, Folders, Hyperparameters
 
 SETTINGS = TrainingSettings(
     bucket=BUCKET,
@@ -30,18 +32,19 @@ SETTINGS = TrainingSettings(
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
     kms_key_arn="",
     trainer_image="builtin",
-    trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:latest",
-    training_instance_type="ml.g5.xlarge",
+    trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b",
+    finetune_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:finetune-3c",
+    recipe="finetune",
+    training_instance_type="auto",
     use_spot=True,
     epochs=30,
     mini_batch_size=32,
-    learning_rate=0.01,
+    learning_rate=0,
     image_size=224,
     max_training_minutes=240,
 )
-OURS = dataclasses.replace(
-    SETTINGS, trainer_image="droplens", training_instance_type="ml.m5.xlarge", image_size=288
-)
+OURS = dataclasses.replace(SETTINGS, trainer_image="droplens", recipe="probe", image_size=288)
+FINETUNE = dataclasses.replace(OURS, recipe="finetune")
 DATASET = PackedDataset(
     prefix=f"packed/cars/{RUN.run_id}/",
     classes=("audi", "bmw", "fiat"),
@@ -51,7 +54,10 @@ DATASET = PackedDataset(
     bytes=40_000_000,
     digest="d1",
 )
-BOTH = pytest.mark.parametrize("settings", [SETTINGS, OURS], ids=["builtin", "droplens"])
+ALL = {"builtin": SETTINGS, "probe": OURS, "finetune": FINETUNE}
+EVERY = pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
+SAGEMAKER: Any = botocore.session.get_session().get_service_model("sagemaker")
+INSTANCES = SAGEMAKER.shape_for("TrainingInstanceType").enum
 
 
 def request(
@@ -107,17 +113,83 @@ def test_our_own_image_s_request() -> None:
         "mini_batch_size": "32",
         "recipe": "probe",
     }
+    assert made["ResourceConfig"]["InstanceType"] == "ml.m5.xlarge"
     [classes] = [c for c in made["InputDataConfig"] if c["ChannelName"] == "classes"]
     assert classes["DataSource"]["S3DataSource"]["S3Uri"].endswith(f"{RUN.run_id}/classes.json")
 
 
-@BOTH
+def test_finetune_s_request() -> None:
+    made = request(FINETUNE, epochs=12)
+    assert made["AlgorithmSpecification"] == {
+        "TrainingImage": FINETUNE.finetune_image_uri,
+        "TrainingInputMode": "File",
+        "MetricDefinitions": training.METRICS,
+    }
+    assert made["HyperParameters"] == {
+        **request(OURS)["HyperParameters"],
+        "recipe": "finetune",
+        "epochs": "12",
+        "device": "gpu",
+    }
+    assert made["InputDataConfig"] == request(OURS)["InputDataConfig"]
+    assert made["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@given(
+    epochs=st.integers(1, 1000),
+    batch=st.integers(1, 1024),
+    rate=st.floats(0, 1),
+    size=st.integers(96, 512),
+)
+def test_our_own_trainer_takes_every_hyperparameter_and_has_a_use_for_it(
+    recipe: str, epochs: int, batch: int, rate: float, size: int
+) -> None:
+    settings = dataclasses.replace(OURS, recipe=recipe)
+    made = request(
+        settings, epochs=epochs, mini_batch_size=batch, learning_rate=rate, image_size=size
+    )
+    taken = Hyperparameters.from_strings(made["HyperParameters"])
+    assert taken.recipe == recipe
+    assert taken.without_effect() == ()
+    assert (taken.num_classes, taken.num_training_samples) == (3, 646)
+    assert taken.image_shape == (size, size)
+    if recipe == "finetune":
+        assert taken.epochs == epochs
+        assert taken.learning_rate == (
+            rate
+            or Hyperparameters.from_strings(
+                {"num_classes": "3", "num_training_samples": "1", "recipe": recipe}
+            ).learning_rate
+        )
+
+
+@EVERY
 @pytest.mark.parametrize("use_spot", [True, False])
 def test_boto3_would_send_it(settings: TrainingSettings, use_spot: bool) -> None:
-    check_request("sagemaker", "CreateTrainingJob", request(settings, use_spot=use_spot))
+    made = request(settings, use_spot=use_spot)
+    check_request("sagemaker", "CreateTrainingJob", made)
+    assert made["ResourceConfig"]["InstanceType"] in INSTANCES
 
 
-@BOTH
+def test_our_own_containers_reach_no_network_in_training() -> None:
+    """The built-in one may fetch its pretrained network from S3 itself."""
+    isolated = {name: request(settings)["EnableNetworkIsolation"] for name, settings in ALL.items()}
+    assert isolated == {"builtin": False, "probe": True, "finetune": True}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_either_recipe_s_model_is_served_by_the_image_without_pytorch(recipe: str) -> None:
+    settings = dataclasses.replace(OURS, recipe=recipe)
+    assert training.serving_image(settings) == OURS.trainer_image_uri
+
+
+def test_the_built_in_algorithm_serves_what_it_trained() -> None:
+    trained_by = request()["AlgorithmSpecification"]["TrainingImage"]
+    assert training.serving_image(SETTINGS) == trained_by
+
+
+@EVERY
 def test_the_job_carries_its_run(settings: TrainingSettings) -> None:
     assert {tag["Key"]: tag["Value"] for tag in request(settings)["Tags"]} == {
         "droplens:classifier": "cars",
@@ -125,9 +197,9 @@ def test_the_job_carries_its_run(settings: TrainingSettings) -> None:
     }
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("minutes", [5, 240, 7200])
-def test_waiting_for_spot_may_last_longer_than_training_and_is_resumed(
+def test_waiting_for_spot_may_last_longer_than_training(
     settings: TrainingSettings, minutes: int
 ) -> None:
     made = request(settings, max_training_minutes=minutes)
@@ -135,10 +207,22 @@ def test_waiting_for_spot_may_last_longer_than_training_and_is_resumed(
     assert stopping["MaxRuntimeInSeconds"] == 60 * minutes
     assert stopping["MaxWaitTimeInSeconds"] > stopping["MaxRuntimeInSeconds"]
     assert made["EnableManagedSpotTraining"] is True
-    assert made["CheckpointConfig"]["S3Uri"].startswith(made["OutputDataConfig"]["S3OutputPath"])
 
 
-@BOTH
+@pytest.mark.parametrize("name", ["builtin", "finetune"])
+def test_what_trains_in_steps_keeps_checkpoints_below_its_run_s_prefix(name: str) -> None:
+    made = request(ALL[name])
+    assert made["CheckpointConfig"] == {
+        "S3Uri": f"{made['OutputDataConfig']['S3OutputPath']}checkpoints/",
+        "LocalPath": str(Folders.from_environment({}).checkpoints),
+    }
+
+
+def test_probe_is_begun_anew_where_spot_capacity_is_taken_back() -> None:
+    assert "CheckpointConfig" not in request(OURS)
+
+
+@EVERY
 def test_without_spot_there_is_no_waiting_time(settings: TrainingSettings) -> None:
     made = request(settings, use_spot=False)
     assert "MaxWaitTimeInSeconds" not in made["StoppingCondition"]
@@ -163,6 +247,29 @@ def test_every_region_of_the_list_gives_an_image(region: str) -> None:
     assert re.fullmatch(
         r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/image-classification:1", image
     )
+
+
+@pytest.mark.parametrize("instance", INSTANCES)
+def test_finetune_trains_on_gpus_that_its_cuda_knows_and_on_nothing_else(instance: str) -> None:
+    """P6e's processors are ARM's: that type the template refuses."""
+    family = instance.split(".")[1]
+    known = family in {
+        *("g4dn", "g5", "g6", "g6e", "g7", "g7e"),
+        *("p4d", "p4de", "p5", "p5e", "p5en", "p6-b200", "p6-b300", "p6e-gb200"),
+    }
+    if known:
+        made = request(FINETUNE, training_instance_type=instance)
+        assert made["ResourceConfig"]["InstanceType"] == instance
+    else:
+        with pytest.raises(UserError, match="Recipe=probe") as told:
+            request(FINETUNE, training_instance_type=instance)
+        assert told.value.code == "training.instance"
+
+
+@pytest.mark.parametrize("instance", ["ml.m5.xlarge", "ml.c7i.4xlarge", "ml.g5.xlarge"])
+def test_probe_trains_on_what_it_is_given(instance: str) -> None:
+    made = request(OURS, training_instance_type=instance)
+    assert made["ResourceConfig"]["InstanceType"] == instance
 
 
 @pytest.mark.parametrize(
@@ -222,7 +329,15 @@ def test_the_built_in_algorithm_knows_every_hyperparameter_and_its_range(
     assert int(sent["mini_batch_size"]) <= train
 
 
-@BOTH
+def test_the_disk_holds_the_decoded_pictures_of_finetune() -> None:
+    dataset = dataclasses.replace(DATASET, train=800_000, validation=200_000)
+    needed = 1_000_000 * 3 * (288 * 1.15) ** 2
+    made = request(FINETUNE, dataset)
+    assert made["ResourceConfig"]["VolumeSizeInGB"] * 2**30 > needed
+    assert request(OURS, dataset)["ResourceConfig"]["VolumeSizeInGB"] < 20
+
+
+@EVERY
 @given(size=st.integers(0, 10**12))
 def test_the_disk_holds_the_dataset(settings: TrainingSettings, size: int) -> None:
     made = request(settings, dataclasses.replace(DATASET, bytes=size))
@@ -281,6 +396,7 @@ def test_a_packed_dataset_is_trained_on_what_was_really_packed(cloud: Cloud) -> 
     assert run.status is Status.TRAINING
     assert run.facts["training_job"] == NAME
     assert run.facts["trainer"] == "droplens"
+    assert run.facts["image"] == OURS.trainer_image_uri
     assert run.facts["counts"] == {"train": 20, "validation": 12}
 
 
@@ -342,7 +458,7 @@ def test_a_quota_ends_the_run_at_once_and_says_what_to_do(cloud: Cloud) -> None:
 def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:
     pack(cloud)
     assert start(cloud, packed(cloud), trainer_image="builtin") is None
-    assert known(cloud).facts["error"]["code"] == "training.instance"
+    assert known(cloud).facts["error"]["code"] == "training.image_size"
     assert cloud.sagemaker.jobs == {}
     assert len(cloud.notices()) == 1
 

@@ -39,6 +39,8 @@ def test_a_volume_from_the_network_is_encrypted_by_the_key(instance: str) -> Non
         "ml.p3dn.24xlarge",
         "ml.p4d.24xlarge",
         "ml.p5.48xlarge",
+        "ml.p6-b200.48xlarge",
+        "ml.g7e.2xlarge",
         "ml.trn1.2xlarge",
         "ml.m5d.large",
         "ml.r6idn.large",
