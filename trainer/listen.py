@@ -107,7 +107,7 @@ class Server(TcpWSGIServer):
     def add_task(self, channel: _Channel) -> None:
         """Queue a whole request, a health check before all pictures.
 
-        SageMaker replaces a container whose checks are not answered within two seconds.
+        SageMaker waits two seconds for a check's answer, however many pictures there are.
         """
         request = channel.requests[0]
         if request.error or request.path != HEALTH_CHECK:
@@ -137,13 +137,13 @@ class Server(TcpWSGIServer):
         signal.signal(signal.SIGINT, stop)
         while not stopping:
             self._turn(LOOP_SECONDS)
-        deadline = time.monotonic() + DRAIN_SECONDS
         # Whoever is connected by now has been promised an answer.
-        while select.select([self.socket], [], [], 0)[0] and time.monotonic() < deadline:
+        while not self.in_connection_overflow and select.select([self.socket], [], [], 0)[0]:
             self._turn(0)
         self.del_channel()
         self.socket.close()
         self._turn(0)
+        deadline = time.monotonic() + DRAIN_SECONDS
         while self._is_busy() and time.monotonic() < deadline:
             self._turn(0.05)
         self.task_dispatcher.shutdown()
