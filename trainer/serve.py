@@ -14,8 +14,9 @@ Errors are {"error": {"code", "message"}}. Nothing is written, large request bod
 through the system's temporary folder.
 
 Each request is run alone, as many at once as there are cores, and each run may use all of them.
-Pictures that arrive together are not put into one batch: on CPUs that was measured to be slower
-than running them side by side (docs/serving.md), and the first would have to wait for the second.
+Pictures that arrive together are not put into one batch: on CPUs that was measured to give no more
+of them a second than running them side by side (docs/serving.md), and the first would have to wait
+for the second.
 """
 
 import base64

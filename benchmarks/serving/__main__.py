@@ -96,6 +96,7 @@ def main() -> None:
             report["latency"]["bare_usual_ms"] = usual_latency(model, tensors, options.rounds)
             print("several clients at once", flush=True)
             report["clients"] = clients(server, pictures, options.rounds)
+            report["cpu_ms"] = cpu_times(server, session, pictures, tensors)
             report["memory_mb"] |= {"peak": server.memory_mb()["peak"]}
         print("batches", flush=True)
         report["ways_to_run"] = ways_to_run(session, tensors, options.rounds)
@@ -242,6 +243,29 @@ def clients(server: Server, pictures: Sequence[bytes], rounds: int) -> list[dict
         }
         for count in CLIENTS
     ]
+
+
+def cpu_times(
+    server: Server,
+    session: onnxruntime.InferenceSession,
+    pictures: Sequence[bytes],
+    tensors: Sequence[Tensor],
+) -> dict[str, float]:
+    """Milliseconds of a core for one picture, which neighbours on the machine hardly change."""
+    client = Client(server.port)
+    before = server.cpu_seconds()
+    for picture in pictures:
+        client.classify(picture)
+    ours = server.cpu_seconds() - before
+    before = time.process_time()
+    for tensor in tensors:
+        session.run(None, {"image": tensor})
+    bare = time.process_time() - before
+    return {
+        "http": round(1000 * ours / len(pictures), 2),
+        "bare": round(1000 * bare / len(tensors), 2),
+        "ratio": round(ours / bare, 3),
+    }
 
 
 def ways_to_run(

@@ -85,6 +85,12 @@ class Server:
             "peak": round(int(found["VmHWM"]) / 1024, 1),
         }
 
+    def cpu_seconds(self) -> float:
+        """Time of all its threads on a core, so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        user, system = int(fields[11]), int(fields[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """As SageMaker stops it."""
         self.process.terminate()

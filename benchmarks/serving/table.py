@@ -32,6 +32,10 @@ def markdown(report: dict[str, Any]) -> str:
         "of which decoding and resizing": f"{latency['decoding_ms']['p50']:.1f} ms",
         "**a JPEG through HTTP against `session.run`**": f"**{ratio(latency['ratio'])}**",
         "the same without decoding and resizing": ratio(latency["ratio_without_decoding"]),
+        "time of a core for a JPEG through HTTP, and for `session.run`": (
+            f"{report['cpu_ms']['http']:.1f} and {report['cpu_ms']['bare']:.1f} ms, "
+            f"{report['cpu_ms']['ratio']:.2f}x"
+        ),
         "/ping, p50": f"{latency['ping_ms']['p50']:.1f} ms",
         **{
             f"{row['clients']} clients at once against one": (
