@@ -199,6 +199,11 @@ bench-training: python ## fine-tune beside a plain loop, on a GPU where there is
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
 		$${EPOCHS:+--epochs "$$EPOCHS"}
 
+.PHONY: bench-serving
+bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUNDS=3 for a quick look
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.serving \
+		$${ROUNDS:+--rounds "$$ROUNDS"}
+
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock

@@ -2,18 +2,28 @@
 
     SAGEMAKER_BASE_DIR=/opt/ml python -m trainer serve
 
-    GET  /ping          200 once the model is loaded
-    POST /invocations   an encoded picture in, one probability per class out, in the classes' order:
-                        [0.9, 0.1], or {"prediction": [0.9, 0.1]} for Accept: application/jsonlines
+    GET  /ping                   200 once the model is loaded
+    GET  /execution-parameters   how Batch Transform is to call, where its job does not say
+    POST /invocations            an encoded picture in, one probability per class out, in the
+                                 classes' order: [0.9, 0.1], or {"prediction": [0.9, 0.1]} for
+                                 Accept: application/jsonlines
+    POST /invocations            as application/jsonlines, {"image": "<base64>"} on every line in,
+                                 {"prediction": [0.9, 0.1]} or {"error": {…}} on every line out
 
 Errors are {"error": {"code", "message"}}. Nothing is written, large request bodies aside, which go
 through the system's temporary folder.
+
+Each request is run alone, as many at once as there are cores, and each run may use all of them.
+Pictures that arrive together are not put into one batch: on CPUs that was measured to give no more
+of them a second than running them side by side (docs/serving.md), and the first would have to wait
+for the second.
 """
 
+import base64
+import binascii
 import json
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,37 +33,26 @@ from typing import Any, Self
 
 import numpy as np
 import onnxruntime
-import waitress
 from numpy.typing import NDArray
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask
 
 from droplens import pictures
+from trainer.answer import JSON, JSON_LINES, Answer, Refused, told
 from trainer.artefact import CLASSES_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
+from trainer.listen import HEALTH_CHECK, Server
 from trainer.preprocess import Squash
 from trainer.settings import Folders
 
 log = logging.getLogger(__name__)
 
 PICTURE_TYPES = ("application/x-image", "image/jpeg", "image/png")
-JSON, JSON_LINES = "application/json", "application/jsonlines"
-# SageMaker stops a container by SIGTERM and kills it 30 seconds later.
-DRAIN_SECONDS = 20.0
-LOOP_SECONDS = 1.0
+MAX_BYTES = pictures.Limits().max_bytes
+# Of one request; at some 15 ms each, an answer comes well within InvokeEndpoint's 60 seconds.
+MAX_LINES = 1000
+# Of all requests that Batch Transform sends at once.
+TRANSFORM_MB = 100
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response; `headers` are those beside the content's type and length."""
-
-    status: HTTPStatus
-    body: bytes
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,10 @@ class Application:
         self.model = model
 
     def __call__(self, environ: Mapping[str, Any], start: StartResponse) -> Iterable[bytes]:
-        answer = self._answer(environ)
+        try:
+            answer = self._answer(environ)
+        except Refused as refused:
+            answer = refused.answer()
         headers = [
             ("Content-Type", answer.content_type),
             ("Content-Length", str(len(answer.body))),
@@ -105,13 +107,17 @@ class Application:
         return [answer.body]
 
     def _answer(self, environ: Mapping[str, Any]) -> Answer:
-        routes = {"/ping": ("GET", self._ping), "/invocations": ("POST", self._invoke)}
+        routes = {
+            HEALTH_CHECK: ("GET", self._ping),
+            "/execution-parameters": ("GET", self._execution_parameters),
+            "/invocations": ("POST", self._invoke),
+        }
         path = environ["PATH_INFO"]
         if path not in routes:
-            return error(HTTPStatus.NOT_FOUND, "http.path", f"There is no {path!r} here.")
+            raise Refused(HTTPStatus.NOT_FOUND, "http.path", f"There is no {path!r} here.")
         method, action = routes[path]
         if environ["REQUEST_METHOD"] != method:
-            return error(
+            raise Refused(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "http.method",
                 f"{path} takes {method} only.",
@@ -122,113 +128,97 @@ class Application:
     def _ping(self, _: Mapping[str, Any]) -> Answer:
         return Answer(HTTPStatus.OK, b"{}")
 
+    def _execution_parameters(self, _: Mapping[str, Any]) -> Answer:
+        """https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-batch-code.html"""
+        at_once = min(cores(), 16)
+        value = {
+            "MaxConcurrentTransforms": at_once,
+            "BatchStrategy": "SINGLE_RECORD",
+            "MaxPayloadInMB": min(MAX_BYTES // 2**20, TRANSFORM_MB // at_once),
+        }
+        return Answer(HTTPStatus.OK, json.dumps(value).encode())
+
     def _invoke(self, environ: Mapping[str, Any]) -> Answer:
         sent = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        accept = environ.get("HTTP_ACCEPT", "")
+        if sent == JSON_LINES:
+            _negotiate(accept, JSON_LINES)
+            return Answer(HTTPStatus.OK, self._answer_lines(_read(environ)), JSON_LINES)
         if sent not in PICTURE_TYPES:
-            return error(
+            raise Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "http.content_type",
-                f"Content-Type is {sent!r}, expected one of {', '.join(PICTURE_TYPES)}.",
+                f"Content-Type is {sent!r}, expected one of "
+                f"{', '.join((*PICTURE_TYPES, JSON_LINES))}.",
             )
-        wanted = _negotiate(environ.get("HTTP_ACCEPT", ""))
-        if wanted is None:
-            return error(
-                HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {JSON} or {JSON_LINES}."
-            )
+        wanted = _negotiate(accept, JSON, JSON_LINES)
         try:
-            probabilities = self.model.probabilities(environ["wsgi.input"].read())
+            probabilities = self.model.probabilities(_read(environ))
         except pictures.PictureError as refused:
-            return error(HTTPStatus.BAD_REQUEST, refused.code, refused.message)
+            raise Refused(HTTPStatus.BAD_REQUEST, refused.code, refused.message) from None
         value = {"prediction": probabilities} if wanted == JSON_LINES else probabilities
         return Answer(HTTPStatus.OK, json.dumps(value).encode(), wanted)
 
+    def _answer_lines(self, body: bytes) -> bytes:
+        """A line for every line: a picture that cannot be used does not fail the others."""
+        lines = body.removesuffix(b"\n").split(b"\n")
+        if len(lines) > MAX_LINES:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "http.too_many_lines",
+                f"the body has {len(lines):,} lines, the limit is {MAX_LINES:,}",
+            )
+        return b"".join(json.dumps(self._answer_line(line)).encode() + b"\n" for line in lines)
 
-def error(status: HTTPStatus, code: str, message: str, *headers: tuple[str, str]) -> Answer:
-    """A refusal as JSON, noted in the log."""
-    log.info("refused status=%d code=%s: %s", status, code, message)
-    body = json.dumps({"error": {"code": code, "message": message}}).encode()
-    return Answer(status, body, JSON, headers)
+    def _answer_line(self, line: bytes) -> dict[str, Any]:
+        try:
+            return {"prediction": self.model.probabilities(_picture_of(line))}
+        except _MalformedLine as refused:
+            return told("line.malformed", str(refused))
+        except pictures.PictureError as refused:
+            return told(refused.code, refused.message)
 
 
-def _negotiate(accept: str) -> str | None:
+class _MalformedLine(ValueError):
+    """A line of a JSON Lines body that holds no picture."""
+
+
+def _picture_of(line: bytes) -> bytes:
+    """The bytes in a line's `image`; its other fields are the caller's own."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _MalformedLine("the line is not JSON") from None
+    if not (isinstance(value, dict) and isinstance(value.get("image"), str)):
+        raise _MalformedLine('the line is not an object with "image", a picture in base64')
+    try:
+        return base64.b64decode(value["image"], validate=True)
+    except (binascii.Error, ValueError):
+        raise _MalformedLine('"image" is not base64') from None
+
+
+def _read(environ: Mapping[str, Any]) -> bytes:
+    """The request's body. Raises Refused where it is over the limit."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)  # of a chunked body, too, once it is whole
+    if length > MAX_BYTES:
+        raise Refused(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "http.too_large",
+            f"the body has {length:,} bytes, the limit is {MAX_BYTES:,}",
+        )
+    body: bytes = environ["wsgi.input"].read()
+    return body
+
+
+def _negotiate(accept: str, *offered: str) -> str:
     """The first type of an Accept header that can be had; weights are not looked at."""
     for part in accept.split(","):
         wanted = part.partition(";")[0].strip().lower()
-        if wanted in ("", "*/*", "application/*", JSON):
-            return JSON
-        if wanted == JSON_LINES:
-            return JSON_LINES
-    return None
-
-
-class _JsonErrorTask(ErrorTask):
-    """What waitress refuses by itself (malformed or too large), told as JSON too."""
-
-    def execute(self) -> None:
-        refused = self.request.error
-        status = HTTPStatus(refused.code)
-        code = {
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "image.too_large",
-            HTTPStatus.INTERNAL_SERVER_ERROR: "server.fault",
-        }.get(status, "http.malformed")
-        message = f"{status.phrase}: {refused.body}."
-        if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            message = f"the body has more than {pictures.Limits().max_bytes:,} bytes"
-        answer = error(status, code, message)
-        self.status = f"{status.value} {status.phrase}"
-        self.response_headers = [("Content-Type", answer.content_type)]
-        self.content_length = len(answer.body)
-        self.set_close_on_finish()
-        self.write(answer.body)
-
-
-class _JsonErrorChannel(HTTPChannel):
-    error_task_class = _JsonErrorTask
-
-
-def create_server(model: Model, host: str, port: int) -> BaseWSGIServer:
-    """A bound and listening server; `server.effective_port` tells the port where 0 was asked."""
-    server = waitress.create_server(
-        Application(model),
-        host=host,
-        port=port,
-        threads=max(2, cores()),
-        max_request_body_size=pictures.Limits().max_bytes + 1,
-        ident=None,
-        asyncore_use_poll=True,
-    )
-    server.channel_class = _JsonErrorChannel
-    return server
-
-
-def run(server: BaseWSGIServer) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what has arrived and return."""
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        server.pull_trigger()  # wakes the loop
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    while not stopping:
-        _turn(server)
-    server.del_channel()
-    server.socket.close()
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while time.monotonic() < deadline and _is_busy(server):
-        _turn(server, 0.05)
-    server.task_dispatcher.shutdown()
-
-
-def _turn(server: BaseWSGIServer, seconds: float = LOOP_SECONDS) -> None:
-    server.asyncore.loop(timeout=seconds, use_poll=True, map=server._map, count=1)
-
-
-def _is_busy(server: BaseWSGIServer) -> bool:
-    channels = list(server.active_channels.values())
-    return any(c.request or c.requests or c.total_outbufs_len for c in channels)
+        if wanted in ("", "*/*", "application/*"):
+            return offered[0]
+        if wanted in offered:
+            return wanted
+    raise Refused(HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {' or '.join(offered)}.")
 
 
 def main() -> int:
@@ -244,7 +234,7 @@ def main() -> int:
         return 1
     host = os.environ.get("SERVE_HOST", "127.0.0.1")
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    server = create_server(model, host, port)
+    server = Server(Application(model), host, port)
     log.info(
         "serving %d classes on %s:%s after %.2f s",
         len(model.classes),
@@ -252,6 +242,6 @@ def main() -> int:
         server.effective_port,
         time.monotonic() - started,
     )
-    run(server)
+    server.run()
     log.info("stopped")
     return 0

@@ -11,7 +11,9 @@ from moto.server import ThreadedMotoServer
 
 from tests.integration.localcloud_support import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
 from tests.integration.packing_support import BUCKET, Failure, job
+from tests.integration.trainer_support import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
+from trainer.weights import write_backbone
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +92,19 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for item in page.get("Contents", []):
             client.delete_object(Bucket=BUCKET, Key=item["Key"])
     client.delete_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture(scope="session")
+def probe_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the packaged backbone."""
+    return write_backbone(tmp_path_factory.mktemp("weights")).parent
+
+
+@pytest.fixture(scope="session")
+def probe_base(tmp_path_factory: pytest.TempPathFactory, probe_weights: Path) -> Path:
+    """SageMaker's folders with a model that recipe probe trained; for reading only."""
+    records = drawn_records(6), drawn_records(2, first_seed=100)
+    folder = lay_out(tmp_path_factory.mktemp("served"), *records)
+    process = run_training(folder, probe_weights)
+    assert process.returncode == 0, process.stdout
+    return folder

@@ -1,10 +1,8 @@
 """The serving entry point over HTTP: the SageMaker contract, and bodies that mean harm."""
 
-import http.client
+import base64
 import json
 import random
-import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -16,61 +14,21 @@ from PIL import Image
 from tests.integration.trainer_support import (
     LABELS,
     Server,
+    ask,
+    converse,
     drawn_records,
-    lay_out,
-    run_training,
     serving,
 )
-from trainer.serve import Model
-from trainer.weights import write_backbone
+from trainer.serve import MAX_BYTES, MAX_LINES, Model
 
 PICTURES = drawn_records(2, first_seed=100)
 JPEG = PICTURES[0][1]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_backbone(tmp_path_factory.mktemp("weights")).parent
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
-    """SageMaker's folders with a trained model."""
-    folder = lay_out(tmp_path_factory.mktemp("served"), drawn_records(6), PICTURES)
-    process = run_training(folder, weights)
-    assert process.returncode == 0, process.stdout
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(base: Path, weights: Path) -> Iterator[Server]:
-    with serving(base, weights) as running:
+def server(probe_base: Path, probe_weights: Path) -> Iterator[Server]:
+    with serving(probe_base, probe_weights) as running:
         yield running
-
-
-def ask(
-    server: Server,
-    body: bytes = b"",
-    method: str = "POST",
-    path: str = "/invocations",
-    **headers: str,
-) -> tuple[int, http.client.HTTPMessage, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def converse(server: Server, sent: bytes) -> bytes:
-    """Send raw bytes and read to the end of the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall(sent)
-        raw.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: raw.recv(65536), b""))
 
 
 def encoded(kind: str) -> bytes:
@@ -96,8 +54,8 @@ def test_each_picture_is_answered_with_one_probability_per_class(server: Server)
     assert right >= 5
 
 
-def test_the_answer_over_http_is_the_models(server: Server, base: Path) -> None:
-    model = Model.load(base / "model")
+def test_the_answer_over_http_is_the_models(server: Server, probe_base: Path) -> None:
+    model = Model.load(probe_base / "model")
     for _, payload in PICTURES:
         body = ask(server, payload, Content_Type="image/jpeg")[2]
         assert json.loads(body) == pytest.approx(model.probabilities(payload), abs=1e-5)
@@ -139,6 +97,54 @@ def test_the_answers_form_follows_accept(server: Server, accept: str, lines: boo
     assert len(answer["prediction"] if lines else answer) == len(LABELS)
 
 
+def line(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def picture_line(payload: bytes, **more: object) -> bytes:
+    return line(image=base64.b64encode(payload).decode(), **more)
+
+
+def test_every_line_of_json_lines_is_answered_and_none_fails_another(
+    server: Server, probe_base: Path
+) -> None:
+    first, last = PICTURES[0][1], PICTURES[-1][1]
+    lines = {
+        "first": picture_line(first, id=7),
+        "line.malformed": b"{not json",
+        "no object": b"[]",
+        "no picture": line(id=8),
+        "no text": line(image=7),
+        "no base64": line(image="a%20b"),
+        "blank": b"",
+        "image.unreadable": picture_line(b"no"),
+        "image.empty": picture_line(b""),
+        "last": picture_line(last) + b"\r",
+    }
+    body = b"\n".join(lines.values()) + b"\n"
+    status, headers, text = ask(server, body, Content_Type="application/jsonlines", Accept="*/*")
+    assert (status, headers["Content-Type"]) == (200, "application/jsonlines")
+    answers = dict(zip(lines, map(json.loads, text.decode().splitlines()), strict=True))
+    model = Model.load(probe_base / "model")
+    for name, payload in (("first", first), ("last", last)):
+        expected = model.probabilities(payload)
+        assert answers.pop(name) == {"prediction": pytest.approx(expected, abs=1e-5)}
+    for name, answer in answers.items():
+        code = name if "." in name else "line.malformed"
+        assert answer["error"]["code"] == code
+        assert answer["error"]["message"]
+
+
+def test_batch_transform_is_told_what_may_be_sent_at_once(server: Server) -> None:
+    status, _, body = ask(server, method="GET", path="/execution-parameters")
+    told = json.loads(body)
+    assert (status, told["BatchStrategy"]) == (200, "SINGLE_RECORD")
+    # SageMaker's own bounds, and ours.
+    assert 1 <= told["MaxConcurrentTransforms"] <= 100
+    assert 1 <= told["MaxPayloadInMB"] <= MAX_BYTES / 2**20
+    assert told["MaxConcurrentTransforms"] * told["MaxPayloadInMB"] <= 100
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "body", "status", "code"),
     [
@@ -164,6 +170,24 @@ def test_the_answers_form_follows_accept(server: Server, accept: str, lines: boo
         ),
         ("GET", "/invocations", {}, b"", 405, "http.method"),
         ("POST", "/ping", {}, b"", 405, "http.method"),
+        ("PUT", "/invocations", {"Content_Type": "image/jpeg"}, JPEG, 405, "http.method"),
+        ("POST", "/execution-parameters", {}, b"", 405, "http.method"),
+        (
+            "POST",
+            "/invocations",
+            {"Content_Type": "application/jsonlines", "Accept": "application/json"},
+            b"{}",
+            406,
+            "http.accept",
+        ),
+        (
+            "POST",
+            "/invocations",
+            {"Content_Type": "application/jsonlines"},
+            b"{}\n" * (MAX_LINES + 1),
+            413,
+            "http.too_many_lines",
+        ),
         ("GET", "/", {}, b"", 404, "http.path"),
         ("GET", "/invocations/../etc", {}, b"", 404, "http.path"),
     ],
@@ -192,9 +216,22 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> N
     headers, _, body = reply.partition(b"\r\n\r\n")
     assert headers.startswith(b"HTTP/1.1 413 ")
     assert json.loads(body)["error"] == {
-        "code": "image.too_large",
-        "message": "the body has more than 26,214,400 bytes",
+        "code": "http.too_large",
+        "message": "the body has more than 104,857,600 bytes",
     }
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("size", "status", "code"),
+    [(MAX_BYTES, 400, "image.unreadable"), (MAX_BYTES + 1, 413, "http.too_large")],
+)
+def test_a_body_at_the_limit_is_read_and_one_above_is_refused_when_it_was_sent(
+    server: Server, size: int, status: int, code: str, *, chunked: bool
+) -> None:
+    body = b"x" * size
+    got, _, text = ask(server, iter([body]) if chunked else body, Content_Type="image/jpeg")
+    assert (got, json.loads(text)["error"]["code"]) == (status, code)
 
 
 def test_a_chunked_body_is_read(server: Server) -> None:
@@ -260,47 +297,26 @@ def test_no_body_brings_the_server_down_or_to_a_500(server: Server) -> None:
     assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
 
 
-def test_serving_writes_nothing_beside_the_model(server: Server, base: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
-    assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
-    assert {path: path.stat().st_mtime_ns for path in base.rglob("*")} == before
-
-
-def test_a_request_under_way_is_answered_when_the_server_is_stopped(
-    base: Path, weights: Path
-) -> None:
-    with serving(base, weights) as server:
-        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-            raw.sendall(head + b"Content-Length: %d\r\n\r\n" % len(JPEG) + JPEG[:100])
-            # The server turns to a second connection only after it has read the first one's bytes.
-            assert ask(server, method="GET", path="/ping")[0] == 200
-            server.process.send_signal(signal.SIGTERM)
-            raw.sendall(JPEG[100:])
-            assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
-        assert server.process.wait(60) == 0
-    assert "stopped" in "".join(server.lines)
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", server.port), timeout=5)
-
-
 def test_a_model_that_does_not_fit_its_classes_is_not_served(
-    base: Path, weights: Path, tmp_path: Path
+    probe_base: Path, probe_weights: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    for path in (base / "model").iterdir():
+    for path in (probe_base / "model").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "classes.json").write_text('["one", "two"]', "utf-8")
     with pytest.raises(ValueError, match="answers for 3 classes"):
         Model.load(folder)
-    with pytest.raises(AssertionError, match="answers for 3 classes"), serving(tmp_path, weights):
+    with (
+        pytest.raises(AssertionError, match="answers for 3 classes"),
+        serving(tmp_path, probe_weights),
+    ):
         pass
 
 
-def test_starting_needs_neither_the_fitting_libraries_nor_the_weights(base: Path) -> None:
-    nowhere = base / "no-weights"
-    with serving(base, nowhere, PYTHONPROFILEIMPORTTIME="1") as server:
+def test_starting_needs_neither_the_fitting_libraries_nor_the_weights(probe_base: Path) -> None:
+    nowhere = probe_base / "no-weights"
+    with serving(probe_base, nowhere, PYTHONPROFILEIMPORTTIME="1") as server:
         assert ask(server, method="GET", path="/ping")[0] == 200
         imported = {line.rsplit("|")[-1].strip() for line in server.lines if "import time" in line}
     assert "onnxruntime" in imported

@@ -1,8 +1,10 @@
 """A trainer to run: SageMaker's folders with drawn records in them, and the real processes."""
 
+import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -111,10 +113,19 @@ class Server:
 
 
 @contextmanager
-def serving(base: Path, weights: Path, **further: str) -> Iterator[Server]:
-    """The real server on a free port of 127.0.0.1, ended with the context."""
+def serving(base: Path, weights: Path, first: str = "", **further: str) -> Iterator[Server]:
+    """The real server on a free port of 127.0.0.1, ended with the context.
+
+    first: Python that its process runs before anything else.
+    """
+    prepared = f"""
+import runpy, sys
+sys.argv[1:] = ["serve"]
+{first}
+runpy.run_module("trainer", run_name="__main__")
+"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", "serve"],
+        [sys.executable, *(["-c", prepared] if first else ["-m", "trainer", "serve"])],
         env=environment(base, weights, SAGEMAKER_BIND_TO_PORT="0", **further),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -147,3 +158,32 @@ def serving(base: Path, weights: Path, **further: str) -> Iterator[Server]:
             process.kill()
             process.wait()
         reader.join(10)
+
+
+def ask(
+    server: Server,
+    body: bytes | Iterator[bytes] = b"",
+    method: str = "POST",
+    path: str = "/invocations",
+    **headers: str,
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, headers and body of one answer.
+
+    body: sent in chunks where it is an iterator; headers: their names with _ for -.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()
+
+
+def converse(server: Server, sent: bytes) -> bytes:
+    """Send raw bytes and read to the end of the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: raw.recv(65536), b""))

@@ -1,0 +1,328 @@
+"""The serving container beside bare ONNX Runtime, in turns on the same pictures: make bench-serving
+
+    ROUNDS=3 make bench-serving        a quick look
+
+A model of recipe probe (288 px, 196 classes) is served from a process of its own. Measured are the
+start of that process until it answers /ping, one picture after another through HTTP, several
+clients at once, and its memory; beside each, in the same run, a script that has the model and the
+picture's tensor already and only calls `session.run`. Writes benchmarks/results/serving.json and
+the table in docs/serving.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from benchmarks.classify.pictures import jpegs
+from benchmarks.serving.server import Client, Server, bare_start, serving
+from benchmarks.serving.table import markdown, put_into
+from droplens.packing import packed_side
+from droplens.pictures import Preprocessing, prepare
+from trainer.artefact import CLASSES_FILE, MODEL_FILE, write_json
+from trainer.cpu import cores, open_session
+from trainer.head import Head
+from trainer.model import assemble
+from trainer.preprocess import Squash
+from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
+PAGE = ROOT / "docs" / "serving.md"
+PHOTOGRAPHS = Path(
+    os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
+)
+SQUASH = Squash(width=288, height=288)
+CLASSES = 196
+PICTURES = 48
+CLIENTS = (1, 2, 4, 8)
+BATCHES = (2, 4, 8)
+PACKAGES = ("numpy", "onnxruntime", "pillow", "waitress")
+
+Tensor = NDArray[np.uint8]
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=12, help="over all pictures")
+    parser.add_argument("--cold-starts", type=int, default=12)
+    parser.add_argument("--generated", action="store_true", help="pictures are made up")
+    options = parser.parse_args()
+    said, pictures = corpus(None if options.generated else PHOTOGRAPHS)
+    tensors = [SQUASH.pixels(picture)[None] for picture in pictures]
+    report: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cores": cores(),
+            "load_before": os.getloadavg()[0],
+            "platform": platform.platform(),
+        },
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "model": {"classes": CLASSES, "side": SQUASH.width, "recipe": "probe"},
+        "pictures": {
+            "said": said,
+            "count": len(pictures),
+            "bytes": round(median(len(picture) for picture in pictures)),
+        },
+    }
+    with TemporaryDirectory() as work:
+        base = Path(work)
+        write_model(base / "model")
+        print(f"{said}; starting {options.cold_starts} times each", flush=True)
+        report["cold_start"] = cold_starts(base, options.cold_starts)
+        session = open_session(base / "model" / MODEL_FILE, threads=cores())
+        with serving(base, free_port()) as server:
+            report["memory_mb"] = {"idle": server.memory_mb()["now"]}
+            print("one picture after another", flush=True)
+            report["latency"] = latencies(server, session, pictures, tensors, options.rounds)
+            model = base / "model" / MODEL_FILE
+            report["latency"]["bare_usual_ms"] = usual_latency(model, tensors, options.rounds)
+            print("several clients at once", flush=True)
+            report["clients"] = clients(server, pictures, options.rounds)
+            report["cpu_ms"] = cpu_times(server, session, pictures, tensors)
+            report["memory_mb"] |= {"peak": server.memory_mb()["peak"]}
+        print("batches", flush=True)
+        report["ways_to_run"] = ways_to_run(session, tensors, options.rounds)
+    report = {
+        "cold_start_seconds": report["cold_start"]["droplens"]["median"],
+        "latency_ratio": report["latency"]["ratio"]["median"],
+        "latency_ratio_without_decoding": report["latency"]["ratio_without_decoding"]["median"],
+        "concurrent_ratio": min(row["ratio"]["median"] for row in report["clients"][1:]),
+        **report,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    put_into(PAGE, report)
+    print(markdown(report), end="")
+
+
+def corpus(photographs: Path | None) -> tuple[str, list[bytes]]:
+    """What they are, and JPEGs as classify_image sends them to such a model."""
+    side = packed_side(SQUASH.width)
+    if photographs is None or not photographs.is_dir():
+        return "generated pictures with a photograph's bytes", list(jpegs(PICTURES, side))
+    files = sorted(photographs.glob("*/*.jpg"))
+    chosen = files[:: len(files) // PICTURES][:PICTURES]
+    preprocessing = Preprocessing(shorter_side=side)
+    sent = [prepare(file.read_bytes(), preprocessing)[0] for file in chosen]
+    return f"{len(sent)} photographs of {photographs.name}, shorter side {side} px", sent
+
+
+def write_model(folder: Path) -> None:
+    """An artefact of recipe probe. Its head is made up: what it answers takes no less time."""
+    chance = np.random.default_rng(0)
+    head = Head(
+        weight=chance.normal(0, 0.1, (FEATURES, CLASSES)).astype(np.float32),
+        bias=np.zeros(CLASSES, np.float32),
+        temperature=1.0,
+    )
+    model = assemble(build_backbone(read_weights(find_weights())), head, SQUASH)
+    folder.mkdir()
+    onnx.save(model, os.fspath(folder / MODEL_FILE))
+    write_json(folder / CLASSES_FILE, [f"class {number}" for number in range(CLASSES)])
+    SQUASH.write(folder)
+
+
+def free_port() -> int:
+    """One that nobody listened on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def cold_starts(base: Path, repeats: int) -> dict[str, Any]:
+    """Seconds from process start to /ping's first 200; and to a bare session of the model."""
+    ours, bare = [], []
+    for number in range(repeats + 1):
+        with serving(base, free_port()) as server:
+            seconds = server.seconds
+        if number:  # the first compiles, and reads from a cold disk
+            ours.append(seconds)
+            bare.append(bare_start(base))
+    return {"droplens": spread(ours), "bare": spread(bare)}
+
+
+def latencies(
+    server: Server,
+    session: onnxruntime.InferenceSession,
+    pictures: Sequence[bytes],
+    tensors: Sequence[Tensor],
+    rounds: int,
+) -> dict[str, Any]:
+    """Milliseconds a picture, and ratios of pairs that were measured right after each other.
+
+    bare: `session.run` on the tensor, with the server's threads and session options; decoding:
+    from the JPEG to the tensor, which the server does and the bare script does not.
+    """
+    client = Client(server.port)
+    found: dict[str, list[float]] = {"http": [], "bare": [], "decoding": [], "ping": []}
+
+    def take(name: str, action: Callable[..., object], *arguments: object) -> None:
+        started = time.perf_counter()
+        action(*arguments)
+        found[name].append(time.perf_counter() - started)
+
+    for number in range(rounds + 1):
+        for picture, tensor in zip(pictures, tensors, strict=True):
+            take("bare", session.run, None, {"image": tensor})
+            take("http", client.classify, picture)
+            take("decoding", SQUASH.pixels, picture)
+            take("ping", client.ping)
+        if number == 0:  # all of them warm up
+            for values in found.values():
+                values.clear()
+    pairs = list(zip(found["http"], found["bare"], found["decoding"], strict=True))
+    return {
+        **{f"{name}_ms": milliseconds(values) for name, values in found.items()},
+        "ratio_of_p50": round(median(found["http"]) / median(found["bare"]), 3),
+        "ratio": spread([http / bare for http, bare, _ in pairs]),
+        "ratio_without_decoding": spread([(http - decode) / bare for http, bare, decode in pairs]),
+    }
+
+
+def usual_latency(model: Path, tensors: Sequence[Tensor], rounds: int) -> dict[str, float]:
+    """Milliseconds of `session.run` with ONNX Runtime's own options.
+
+    Its idle threads spin, so that it is measured with nothing beside it.
+    """
+    session = onnxruntime.InferenceSession(os.fspath(model), providers=["CPUExecutionProvider"])
+    took = []
+    for _ in range(rounds + 1):
+        for tensor in tensors:
+            started = time.perf_counter()
+            session.run(None, {"image": tensor})
+            took.append(time.perf_counter() - started)
+    return milliseconds(took[len(tensors) :])
+
+
+def clients(server: Server, pictures: Sequence[bytes], rounds: int) -> list[dict[str, Any]]:
+    """Pictures a second of one client and of several at once, and their ratio in each round."""
+    rates: dict[int, list[float]] = {count: [] for count in CLIENTS}
+    waits: dict[int, list[float]] = {count: [] for count in CLIENTS}
+    with ThreadPoolExecutor(max(CLIENTS)) as threads:
+        connections = [Client(server.port) for _ in range(max(CLIENTS))]
+
+        def send(connection: Client, mine: Sequence[bytes]) -> list[float]:
+            took = []
+            for picture in mine:
+                started = time.perf_counter()
+                connection.classify(picture)
+                took.append(time.perf_counter() - started)
+            return took
+
+        for _ in range(rounds):
+            for count in CLIENTS:
+                shares = [pictures[first::count] for first in range(count)]
+                started = time.perf_counter()
+                for took in threads.map(send, connections, shares):
+                    waits[count] += took
+                rates[count].append(len(pictures) / (time.perf_counter() - started))
+    return [
+        {
+            "clients": count,
+            "pictures_per_second": spread(rates[count]),
+            "latency_ms": milliseconds(waits[count]),
+            "ratio": spread([a / b for a, b in zip(rates[count], rates[1], strict=True)]),
+        }
+        for count in CLIENTS
+    ]
+
+
+def cpu_times(
+    server: Server,
+    session: onnxruntime.InferenceSession,
+    pictures: Sequence[bytes],
+    tensors: Sequence[Tensor],
+) -> dict[str, float]:
+    """Milliseconds of a core for one picture, which neighbours on the machine hardly change."""
+    client = Client(server.port)
+    before = server.cpu_seconds()
+    for picture in pictures:
+        client.classify(picture)
+    ours = server.cpu_seconds() - before
+    before = time.process_time()
+    for tensor in tensors:
+        session.run(None, {"image": tensor})
+    bare = time.process_time() - before
+    return {
+        "http": round(1000 * ours / len(pictures), 2),
+        "bare": round(1000 * bare / len(tensors), 2),
+        "ratio": round(ours / bare, 3),
+    }
+
+
+def ways_to_run(
+    session: onnxruntime.InferenceSession, tensors: Sequence[Tensor], rounds: int
+) -> list[dict[str, Any]]:
+    """Pictures a second of bare ONNX Runtime where all pictures are there at once."""
+
+    def run(images: Tensor) -> None:
+        session.run(None, {"image": images})
+
+    def one_after_another() -> None:
+        for tensor in tensors:
+            run(tensor)
+
+    def side_by_side() -> None:
+        list(threads.map(run, tensors))
+
+    def in_batches(size: int) -> None:
+        for first in range(0, len(tensors), size):
+            run(np.concatenate(tensors[first : first + size]))
+
+    ways: dict[str, Callable[[], None]] = {
+        "one after another": one_after_another,
+        f"{cores()} side by side": side_by_side,
+        **{f"batches of {size}": partial(in_batches, size) for size in BATCHES},
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    with ThreadPoolExecutor(cores()) as threads:
+        for _ in range(rounds):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way()
+                rates[name].append(len(tensors) / (time.perf_counter() - started))
+    first = rates["one after another"]
+    return [
+        {
+            "way": name,
+            "pictures_per_second": spread(taken),
+            "ratio": spread([a / b for a, b in zip(taken, first, strict=True)]),
+        }
+        for name, taken in rates.items()
+    ]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The median and the quartiles of two or more."""
+    low, middle, high = quantiles(values, n=4)
+    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+
+
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """The percentiles that people ask for."""
+    return {
+        f"p{percent}": round(1000 * float(np.percentile(seconds, percent)), 2)
+        for percent in (25, 50, 75, 95)
+    }
+
+
+if __name__ == "__main__":
+    main()

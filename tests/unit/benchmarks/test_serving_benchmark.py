@@ -1,0 +1,74 @@
+"""The page shows what was measured, and its example is one that SageMaker takes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+from benchmarks.serving.__main__ import PAGE, RESULTS, corpus, milliseconds, spread
+from benchmarks.serving.table import BEGIN, END, markdown, put_into
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(RESULTS.read_text("utf-8"))
+    return stored
+
+
+def test_the_page_shows_the_stored_report(report: dict[str, Any]) -> None:
+    shown = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    assert shown == markdown(report)
+
+
+def test_the_figures_in_front_are_those_of_the_report(report: dict[str, Any]) -> None:
+    assert report["cold_start_seconds"] == report["cold_start"]["droplens"]["median"]
+    assert report["latency_ratio"] == report["latency"]["ratio"]["median"]
+    assert report["concurrent_ratio"] in [row["ratio"]["median"] for row in report["clients"][1:]]
+    assert 0 < report["memory_mb"]["idle"] <= report["memory_mb"]["peak"]
+
+
+def test_the_table_takes_its_place_again_and_again(tmp_path: Path, report: dict[str, Any]) -> None:
+    page = tmp_path / "serving.md"
+    page.write_text(f"above\n{BEGIN}{END}below\n", "utf-8")
+    put_into(page, report)
+    put_into(page, report)
+    assert page.read_text("utf-8") == f"above\n{BEGIN}{markdown(report)}{END}below\n"
+
+
+def test_a_page_without_the_place_is_left_alone(tmp_path: Path, report: dict[str, Any]) -> None:
+    page = tmp_path / "serving.md"
+    page.write_text("above\n", "utf-8")
+    with pytest.raises(ValueError, match="no place for the table"):
+        put_into(page, report)
+    assert page.read_text("utf-8") == "above\n"
+
+
+def test_a_spread_is_the_median_between_its_quartiles() -> None:
+    assert spread([5, 1, 2, 3, 4]) == {"median": 3, "low": 1.5, "high": 4.5}
+    assert milliseconds([0.001, 0.003])["p50"] == 2.0
+
+
+def test_without_photographs_pictures_are_made_up(tmp_path: Path) -> None:
+    said, pictures = corpus(tmp_path / "nowhere")
+    assert said.startswith("generated pictures")
+    assert len(set(pictures)) == len(pictures) > 0
+
+
+def test_the_transform_example_is_a_call_that_sagemaker_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [code] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    client = boto3.client("sagemaker")
+    monkeypatch.setattr(boto3, "client", lambda _: client)
+    asked = ("TransformJobName", "ModelName", "TransformInput", "TransformOutput")
+    expected = dict.fromkeys((*asked, "TransformResources"), ANY)
+    with Stubber(client) as sagemaker:
+        arn = "arn:aws:sagemaker:us-east-1:123456789012:transform-job/cars-2026-11"
+        sagemaker.add_response("create_transform_job", {"TransformJobArn": arn}, expected)
+        given = {"model": "cars", "pictures": "s3://b/input/", "answers": "s3://b/out/"}
+        exec(code, given)  # noqa: S102  our own page
+        sagemaker.assert_no_pending_responses()

@@ -1,0 +1,156 @@
+"""The HTTP server around the application: it waits for nobody, refuses in JSON, stops in order.
+
+One thread reads all connections as their bytes come in; a request that is whole queues for the
+threads that answer. So a slow client keeps nobody else waiting.
+"""
+
+import select
+import signal
+import time
+from http import HTTPStatus
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask
+from waitress.utilities import Error
+
+from trainer.answer import Refused
+from trainer.cpu import cores
+
+# As much as SageMaker sends at all, by Batch Transform, though the application takes less: who is
+# cut off while sending sees a broken connection, and not why.
+MAX_BODY_BYTES = 100 * 2**20
+# From a request's first byte to its last. InvokeEndpoint itself waits no longer for an answer.
+REQUEST_SECONDS = 60.0
+# SageMaker stops a container by SIGTERM and kills it 30 seconds later.
+DRAIN_SECONDS = 20.0
+LOOP_SECONDS = 1.0
+HEALTH_CHECK = "/ping"
+
+
+class _Slow(Error):
+    code = 408
+
+
+class _JsonErrorTask(ErrorTask):
+    """What is refused before the application sees it, told as the application would."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        status = HTTPStatus(error.code)
+        code = {
+            HTTPStatus.REQUEST_TIMEOUT: "http.too_slow",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "http.too_large",
+            HTTPStatus.INTERNAL_SERVER_ERROR: "server.fault",
+        }.get(status, "http.malformed")
+        message = f"{status.phrase}: {error.body}."
+        if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            message = f"the body has more than {MAX_BODY_BYTES:,} bytes"
+        answer = Refused(status, code, message).answer()
+        self.status = f"{status.value} {status.phrase}"
+        self.response_headers = [("Content-Type", answer.content_type)]
+        self.content_length = len(answer.body)
+        self.set_close_on_finish()
+        self.write(answer.body)
+
+
+class _Channel(HTTPChannel):
+    """A connection. began: when the request that is being read did."""
+
+    error_task_class = _JsonErrorTask
+    request: Any  # the superclass says no more of it
+    began = 0.0
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self.began = time.time()
+        received: bool = super().received(data)
+        return received
+
+    def refuse_if_slow(self, now: float) -> None:
+        """Answer a request whose end has not come in time, and read no more of it."""
+        with self.requests_lock:
+            request = self.request
+            if request is None or self.requests or now - self.began < REQUEST_SECONDS:
+                return
+            request.error = _Slow(f"the request took more than {REQUEST_SECONDS:g} seconds")
+            request.completed = True
+            self.request = None
+            self.requests.append(request)
+            self.server.add_task(self)
+
+
+class Server(TcpWSGIServer):
+    """Listens from the start; `effective_port` tells the port where 0 was asked."""
+
+    channel_class = _Channel
+
+    def __init__(self, application: Any, host: str, port: int) -> None:
+        super().__init__(
+            application,
+            adj=Adjustments(
+                host=host,
+                port=port,
+                threads=max(2, cores()),
+                max_request_body_size=MAX_BODY_BYTES + 1,
+                # A picture comes in one or two turns of the loop rather than a dozen.
+                recv_bytes=2**18,
+                connection_limit=500,
+                cleanup_interval=LOOP_SECONDS,
+                ident=None,
+                asyncore_use_poll=True,
+            ),
+        )
+
+    def add_task(self, channel: _Channel) -> None:
+        """Queue a whole request, a health check before all pictures.
+
+        SageMaker waits two seconds for a check's answer, however many pictures there are.
+        """
+        request = channel.requests[0]
+        if request.error or request.path != HEALTH_CHECK:
+            super().add_task(channel)
+            return
+        waiting = self.task_dispatcher
+        with waiting.lock:
+            waiting.queue.appendleft(channel)
+            waiting.queue_cv.notify()
+
+    def maintenance(self, now: float) -> None:
+        """Close idle connections, as the superclass does, and end slow requests."""
+        super().maintenance(now)
+        for channel in list(self.active_channels.values()):
+            channel.refuse_if_slow(now)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then answer what has arrived and return."""
+        stopping = False
+
+        def stop(*_: object) -> None:
+            nonlocal stopping
+            stopping = True
+            self.pull_trigger()  # wakes the loop
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        while not stopping:
+            self._turn(LOOP_SECONDS)
+        # Whoever is connected by now has been promised an answer.
+        while not self.in_connection_overflow and select.select([self.socket], [], [], 0)[0]:
+            self._turn(0)
+        self.del_channel()
+        self.socket.close()
+        self._turn(0)
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._is_busy() and time.monotonic() < deadline:
+            self._turn(0.05)
+        self.task_dispatcher.shutdown()
+
+    def _turn(self, seconds: float) -> None:
+        self.asyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
+
+    def _is_busy(self) -> bool:
+        channels = list(self.active_channels.values())
+        return any(c.request or c.requests or c.total_outbufs_len for c in channels)
