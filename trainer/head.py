@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigh
 from scipy.optimize import minimize_scalar
 
 from trainer.cpu import cores
@@ -155,16 +156,25 @@ def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
     Martinsson and Tropp, 2011, arXiv:0909.4061, algorithm 4.4).
     """
     if len(x) <= MAX_RECORDS:
-        variances, directions = np.linalg.eigh(_inner_products(x))
+        variances, directions = _eigen(_inner_products(x))
     else:
         rank = min(MAX_RANK, x.shape[1])
         basis = np.linalg.qr(x @ rng.standard_normal((x.shape[1], rank), np.float32))[0]
         for _ in range(POWER_ITERATIONS):
             basis = np.linalg.qr(x @ np.linalg.qr(x.T @ basis)[0])[0]
-        variances, rotation = np.linalg.eigh(_inner_products(basis.T @ x))
+        variances, rotation = _eigen(_inner_products(basis.T @ x))
         directions = basis @ rotation
-    kept = variances > MIN_VARIANCE * variances[-1]
-    return Spectrum(variances[kept], directions[:, kept])
+    first = np.searchsorted(variances, MIN_VARIANCE * variances[-1], side="right")
+    return Spectrum(variances[first:], directions[:, first:])
+
+
+def _eigen(products: Matrix) -> tuple[Matrix, Matrix]:
+    """Eigenvalues, ascending, and eigenvectors, which take the place of `products` in memory."""
+    # LAPACK counts by columns: what is the lower triangle here is the upper one there.
+    values, vectors = eigh(
+        products.T, lower=False, overwrite_a=True, check_finite=False, driver="evd"
+    )
+    return values, vectors
 
 
 def _inner_products(x: Matrix) -> Matrix:
