@@ -7,8 +7,8 @@ temperature (Guo et al., 2017, arXiv:1706.04599) are chosen on those answers alo
 records stay unseen until they are counted.
 
 Least squares against 0 and 1 is no model of probabilities, but on a few dozen pictures a class it
-answers better than multinomial logistic regression, and with a temperature more honestly too
-(docs/probe.md has the figures), and takes a fraction of its time.
+answers better than multinomial logistic regression, and with a temperature more honestly too:
+docs/probe.md has the figures.
 """
 
 import logging

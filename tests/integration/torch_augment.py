@@ -7,6 +7,7 @@ picture a pixel comes from, column and row from 0 to 1.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def main(out: str) -> None:
     chance = np.random.default_rng(0).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), np.uint8)
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     places = np.stack([columns * 9, rows * 9, 0 * rows], axis=2).astype(np.uint8)
-    made = {}
+    made: dict[str, Any] = {}
 
     def views(augmentation: Augmentation, pixels: np.ndarray, seed: int) -> np.ndarray:
         batch = torch.from_numpy(pixels)
