@@ -191,6 +191,12 @@ bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; R
 	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
+.PHONY: bench-probe
+bench-probe: python ## recipe probe on 196 car models, on the CPU, beside its peers; SPLITS=1 PICTURES=600 for a quick look
+	@$(PYTHON) tools/venvs.py dev mxnet
+	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.training.probe \
+		$${SPLITS:+--splits "$$SPLITS"} $${PICTURES:+--pictures "$$PICTURES"}
+
 # A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 takes that interpreter's.
 .PHONY: bench-training
 bench-training: python ## fine-tune beside a plain loop, on a GPU where there is one; PICTURES=400 for a quick look

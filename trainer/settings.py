@@ -154,7 +154,7 @@ class Hyperparameters:
     num_training_samples: training records; compared with what was found.
     image_shape: height and width in pixels of the square or rectangle that the network sees.
     mini_batch_size: pictures per pass through the network at most.
-    seed: fixes the folds of the cross-validation, and all chance in a fine-tuning.
+    seed: fixes all chance of the run.
     backbone: PACKAGED_BACKBONE, or a name that timm knows.
     compile: whether PyTorch compiles the net; auto does so where the run is long enough to pay.
     device: of `finetune`; auto takes a GPU where there is one, gpu refuses to go on without.

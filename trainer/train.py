@@ -113,8 +113,6 @@ def probe(job: Job) -> Outcome:
         validation_features = extract(backbone, validation, job.squash, settings.mini_batch_size)
     with job.timings.step("head"):
         fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
-    if fit.at_grid_edge:
-        log.warning("the best l2=%.1e is at the edge of the grid: a better may lie outside", fit.l2)
 
     accuracies = {"train": fit.training_accuracy}
     if len(validation):
@@ -124,13 +122,12 @@ def probe(job: Job) -> Outcome:
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
     report = {
         "cross_validation": {
-            "folds": fit.folds,
+            "left_out": fit.left_out,
             "accuracy": fit.held_out_accuracy,
             "path": [
                 {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
             ],
             "l2": fit.l2,
-            "at_grid_edge": fit.at_grid_edge,
         },
         "temperature": fit.head.temperature,
     }

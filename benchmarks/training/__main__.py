@@ -8,15 +8,12 @@ shows that everything runs and what it costs there, not how well it learns.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-import tarfile
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,14 +24,10 @@ from typing import Any
 
 import torch
 
-from droplens.recordio import RecordWriter
+from benchmarks.training.results import RESULTS, ROOT, keep
+from benchmarks.training.stanford import pack
 from trainer.cpu import cores
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "training.json"
-CARS = Path(os.environ.get("DROPLENS_CARS", ROOT.parent / "shared" / "data" / "cars"))
-ARCHIVE = "cars196-224px.tar"
-HELD_OUT = 5
 GOAL = 0.8
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "torch")
 ON_CPU = {"pictures": 480, "epochs": 4, "side": 96, "batch": 32}
@@ -66,48 +59,8 @@ def main() -> None:
         "settings": vars(arguments),
         **summary(ours, plain, profile),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    keep(result)
     show(result)
-
-
-def pack(base: Path, most: int) -> dict[str, Any]:
-    """The records of both channels, of whole classes until there are `most` pictures."""
-    archive = CARS / ARCHIVE
-    if not archive.is_file():
-        raise SystemExit(f"There is no {archive}: name its folder in DROPLENS_CARS.")
-    classes: defaultdict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    with tarfile.open(archive) as tar:
-        for member in sorted((each for each in tar if each.isfile()), key=lambda each: each.name):
-            content = tar.extractfile(member)
-            assert content is not None
-            classes[Path(member.name).parent.name].append((member.name, content.read()))
-    taken: list[str] = []
-    for name in sorted(classes):
-        if taken and sum(len(classes[each]) for each in [*taken, name]) > most:
-            break
-        taken.append(name)
-    split: dict[str, list[tuple[int, bytes]]] = {"train": [], "validation": []}
-    for label, name in enumerate(taken):
-        # In the order of a hash: by chance, and the same wherever this runs.
-        shuffled = sorted(classes[name], key=lambda each: hashlib.sha256(each[0].encode()).digest())
-        for number, (_, payload) in enumerate(shuffled):
-            split["validation" if number % HELD_OUT == 0 else "train"].append((label, payload))
-    for channel, records in split.items():
-        folder = base / "input/data" / channel
-        folder.mkdir(parents=True)
-        with (folder / f"{channel}.rec").open("wb") as rec, RecordWriter(rec) as writer:
-            for number, (label, payload) in enumerate(records):
-                writer.write(number, label, payload)
-    (base / "input/data/classes").mkdir()
-    (base / "input/data/classes/classes.json").write_text(json.dumps(taken), "utf-8")
-    counts = {channel: len(records) for channel, records in split.items()}
-    return {
-        "said": f"Stanford Cars at 224 px: {len(taken)} of {len(classes)} models, "
-        f"{counts['train']} pictures to train on, {counts['validation']} held out",
-        "classes": len(taken),
-        **counts,
-    }
 
 
 def write_settings(base: Path, corpus: Mapping[str, Any], arguments: argparse.Namespace) -> None:

@@ -320,3 +320,66 @@ def test_a_stopped_job_ends_without_a_model_and_with_its_last_checkpoint(
     assert (base / "checkpoints/checkpoint.pt").is_file()
     assert not (base / "model").exists()
     assert not (base / "output/failure").exists()
+
+
+@pytest.fixture(scope="module")
+def augmented(python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """What torch_augment.py tells."""
+    folder = tmp_path_factory.mktemp("augmented")
+    script = str(ROOT / "tests/integration/torch_augment.py")
+    out = str(folder / "out.npz")
+    subprocess.run([python, script, out], env=environment(folder, folder), check=True, timeout=120)
+    with np.load(out) as made:
+        return dict(made)
+
+
+def test_a_view_is_a_part_of_the_picture_at_times_mirrored(
+    augmented: dict[str, np.ndarray],
+) -> None:
+    """Read from pictures whose pixels tell their own places."""
+    mirrored = set()
+    for column, row, _ in augmented["places"]:
+        across, down = np.median(np.diff(column, axis=1)), np.median(np.diff(row, axis=0))
+        mirrored.add(across < 0)
+        wide, tall = abs(across) * column.shape[1], down * row.shape[0]
+        assert 0.5 <= wide * tall <= 1.01
+        np.testing.assert_allclose(column, np.broadcast_to(column[:1], column.shape), atol=1e-4)
+        np.testing.assert_allclose(row, np.broadcast_to(row[:, :1], row.shape), atol=1e-4)
+        assert 0 <= column.min() < column.max() <= 1
+    assert mirrored == {False, True}
+
+
+def test_views_have_the_size_asked_for_and_follow_the_seed(
+    augmented: dict[str, np.ndarray],
+) -> None:
+    first = augmented["first"]
+    assert first.shape == (12, 3, 16, 24)
+    assert 0 <= first.min() < first.max() <= 255
+    np.testing.assert_array_equal(first, augmented["again"])
+    assert np.abs(first - augmented["other"]).mean() > 1
+
+
+def test_what_is_mixed_is_told_by_the_targets(augmented: dict[str, np.ndarray]) -> None:
+    pictures, targets = augmented["first"], augmented["targets"]
+    np.testing.assert_array_equal(augmented["unmixed"], pictures)
+    np.testing.assert_array_equal(augmented["unmixed_targets"], targets)
+    others, their_targets = np.roll(pictures, 1, 0), np.roll(targets, 1, 0)
+    blended = 0
+    for mixed, told in zip(augmented["mixed"], augmented["mixed_targets"], strict=True):
+        np.testing.assert_allclose(told.sum(axis=1), 1, atol=1e-6)
+        kept = float((told * targets).sum(axis=1)[0])
+        np.testing.assert_allclose(told, kept * targets + (1 - kept) * their_targets, atol=1e-6)
+        if np.all((mixed == pictures) | (mixed == others)):  # CutMix: of each pixel, whose it is
+            own = np.any(mixed != others, axis=1).mean()
+            assert own == pytest.approx(kept, abs=0.01)
+        else:
+            blended += 1
+            expected = kept * pictures + (1 - kept) * others
+            np.testing.assert_allclose(mixed, expected, atol=0.01)
+    assert 0 < blended < len(augmented["mixed"])
+
+
+def test_more_pictures_are_augmented_more(augmented: dict[str, np.ndarray]) -> None:
+    assert np.all(np.diff(augmented["smallest_crops"]) <= 0)
+    assert np.all(np.diff(augmented["mix_shares"]) >= 0)
+    assert augmented["mix_shares"][[0, -1]].tolist() == [0, 0.5]

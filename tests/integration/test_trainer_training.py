@@ -214,8 +214,8 @@ def test_a_picture_or_two_of_each_class_is_enough_to_train(tmp_path: Path, weigh
     process = run_training(tmp_path, weights)
     assert process.returncode == 0, process.stdout
     report = json.loads((tmp_path / "model/training.json").read_text("utf-8"))
-    assert report["cross_validation"]["folds"] == 0
-    assert report["temperature"] == 1.0
+    assert report["cross_validation"]["left_out"] == 0
+    assert report["temperature"] == 0.1
 
 
 def test_a_stopped_job_ends_without_a_model_or_a_failure(tmp_path: Path, weights: Path) -> None:

@@ -1,11 +1,11 @@
-"""The linear head: a real optimum, honest folds, a temperature that is found again."""
+"""The linear head: a real optimum, honest left-out answers, a temperature that is found again."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from trainer import head
-from trainer.head import NO_FOLD, Head, deal_folds, fit_head, fit_temperature, row_basis, softmax
+from trainer.head import Head, decompose, fit_head, fit_temperature, leavable, softmax
 
 
 def blobs(
@@ -19,31 +19,57 @@ def blobs(
     return x.astype(np.float32), labels
 
 
+def centred(
+    x: NDArray[np.float32], labels: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Records and one-hot targets, without their means."""
+    targets = np.eye(classes, dtype=np.float32)[labels]
+    return x - x.mean(axis=0), targets - targets.mean(axis=0)
+
+
 def test_classes_that_can_be_told_apart_are() -> None:
     x, labels = blobs(30)
     fit = fit_head(x[::2].copy(), labels[::2], 4, seed=0)
     answers = fit.head.probabilities(x[1::2])
     assert (answers.argmax(axis=1) == labels[1::2]).mean() > 0.95
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
-    assert fit.folds == 4
+    assert fit.left_out == 60
     assert fit.held_out_accuracy is not None
     assert fit.held_out_accuracy > 0.9
     assert fit.training_accuracy > 0.95
 
 
-def test_the_solution_is_a_stationary_point_of_the_stated_loss() -> None:
-    x, labels = blobs(20, spread=3.0)
-    l2 = 1e-2
-    solution = head._fit_softmax(x, labels, 4, l2)
-    weight, bias = solution[:-1], solution[-1]
-    residual = softmax(x.astype(np.float64) @ weight + bias) - np.eye(4)[labels]
-    gradient = x.T @ residual / len(x) + l2 * weight
-    start = x.T @ (np.full((len(x), 4), 0.25) - np.eye(4)[labels]) / len(x)
-    assert np.linalg.norm(gradient) < 0.01 * np.linalg.norm(start)
-    assert abs(residual.mean(axis=0)).max() < 1e-2
+@pytest.mark.parametrize("per_class", [8, 50])  # fewer records than features, and more
+def test_the_solution_is_that_of_the_normal_equations(per_class: int) -> None:
+    x, labels = blobs(per_class, spread=3.0)
+    records, targets = centred(x, labels, 4)
+    weight = records.T @ decompose(records, np.random.default_rng(0)).solve(targets, 10.0)
+    wide = records.astype(np.float64)
+    expected = np.linalg.solve(wide.T @ wide + 10 * np.eye(60), wide.T @ targets)
+    np.testing.assert_allclose(weight, expected, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
+@pytest.mark.parametrize("per_class", [8, 50])
+@pytest.mark.parametrize("l2", [1.0, 100.0])
+def test_left_out_answers_are_those_of_heads_that_never_saw_the_record(
+    per_class: int, l2: float
+) -> None:
+    x, labels = blobs(per_class, spread=3.0)
+    records, targets = centred(x, labels, 4)
+    told = decompose(records, np.random.default_rng(0)).leave_one_out(targets, l2)
+    for number in range(0, len(x), 7):
+        others = np.delete(records, number, axis=0).astype(np.float64)
+        truths = np.delete(targets, number, axis=0).astype(np.float64)
+        middle = others.mean(axis=0)
+        others -= middle
+        weight = np.linalg.solve(
+            others.T @ others + l2 * np.eye(60), others.T @ (truths - truths.mean(axis=0))
+        )
+        expected = (records[number] - middle) @ weight + truths.mean(axis=0)
+        np.testing.assert_allclose(told[number], expected, atol=2e-3)
+
+
+def test_the_same_records_give_the_same_head() -> None:
     x, labels = blobs(12)
     first, second = (fit_head(x.copy(), labels, 4, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.head.weight, second.head.weight)
@@ -51,51 +77,56 @@ def test_the_same_seed_gives_the_same_head() -> None:
     assert first.head.temperature == second.head.temperature
 
 
-def test_more_records_than_the_rank_kept_are_sketched_and_still_told_apart(
+def test_records_in_several_products_are_solved_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, labels = blobs(20)
+    whole = fit_head(x.copy(), labels, 4, seed=0)
+    monkeypatch.setattr(head, "RECORDS_PER_PRODUCT", 7)
+    parts = fit_head(x.copy(), labels, 4, seed=0)
+    np.testing.assert_allclose(parts.head.weight, whole.head.weight, atol=1e-5)
+
+
+def test_more_records_than_are_solved_exactly_are_sketched_and_still_told_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(head, "MAX_RANK", 20)
-    monkeypatch.setattr(head, "SKETCH_OVERSAMPLING", 10)
     x, labels = blobs(50)
-    assert row_basis(x, np.random.default_rng(0)).shape == (60, 30)
-    fit = fit_head(x.copy(), labels, 4, seed=0)
-    assert (fit.head.probabilities(x).argmax(axis=1) == labels).mean() > 0.95
+    exact = fit_head(x.copy(), labels, 4, seed=0)
+    monkeypatch.setattr(head, "MAX_RECORDS", 100)
+    whole = fit_head(x.copy(), labels, 4, seed=0)
+    np.testing.assert_allclose(whole.head.weight, exact.head.weight, atol=1e-4)
+    monkeypatch.setattr(head, "MAX_RANK", 20)
+    part = fit_head(x.copy(), labels, 4, seed=0)
+    assert (part.head.probabilities(x).argmax(axis=1) == labels).mean() > 0.95
 
 
-@pytest.mark.parametrize("records", [10, 200])
-def test_the_basis_is_orthonormal_and_spans_the_records(records: int) -> None:
-    x = np.random.default_rng(1).standard_normal((records, 60)).astype(np.float32)
-    basis = row_basis(x, np.random.default_rng(0))
-    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-5)
-    np.testing.assert_allclose(x @ basis @ basis.T, x, atol=1e-4)
+def test_a_rare_class_is_found_beside_frequent_ones() -> None:
+    x, labels = blobs(60, spread=1.5)
+    seen = np.concatenate([np.flatnonzero(labels == 0)[:4], np.flatnonzero(labels > 0)[::2]])
+    answers = fit_head(x[seen], labels[seen], 4, seed=0).head.probabilities(x).argmax(axis=1)
+    assert (answers[labels == 0] == 0).mean() > 0.8
+    assert (answers[labels > 0] == labels[labels > 0]).mean() > 0.9
 
 
-def test_every_class_is_spread_over_the_folds_and_a_single_picture_never_held_out() -> None:
+def test_a_single_picture_of_a_class_is_never_left_out() -> None:
     labels = np.repeat([0, 1, 2, 3], [9, 4, 2, 1])
-    folds = deal_folds(labels, np.random.default_rng(0))
-    assert sorted(np.bincount(folds[labels == 0], minlength=4)) == [2, 2, 2, 3]
-    assert sorted(folds[labels == 1]) == [0, 1, 2, 3]
-    assert len(set(folds[labels == 2])) == 2
-    assert folds[labels == 3].tolist() == [NO_FOLD]
-    for fold in range(4):
-        assert set(labels[folds != fold]) == {0, 1, 2, 3}
+    assert leavable(labels).tolist() == [True] * 15 + [False]
+    assert not leavable(np.repeat([0, 1], [9, 1])).any()
 
 
 def test_classes_of_a_single_picture_each_are_fitted_without_cross_validation() -> None:
     x, labels = blobs(1, classes=5)
     fit = fit_head(x.copy(), labels, 5, seed=0)
     assert fit.path == ()
-    assert fit.folds == 0
+    assert fit.left_out == 0
     assert fit.held_out_accuracy is None
-    assert fit.head.temperature == 1.0
     assert fit.head.probabilities(x).argmax(axis=1).tolist() == labels.tolist()
+    assert fit.head.probabilities(x).max(axis=1).min() > 0.5
 
 
 @pytest.mark.parametrize("counts", [(1, 2), (1, 30), (2, 2), (3, 1, 7)])
 def test_classes_of_few_pictures_are_fitted(counts: tuple[int, ...]) -> None:
     x, _ = blobs(sum(counts), classes=1)
     labels = np.repeat(np.arange(len(counts)), counts)
-    x[:, 0] += 20 * labels
+    x[np.arange(len(labels)), labels] += 20
     fit = fit_head(x.copy(), labels, len(counts), seed=0)
     assert fit.head.probabilities(x).argmax(axis=1).tolist() == labels.tolist()
     assert np.isfinite(fit.head.temperature)
@@ -106,6 +137,12 @@ def test_features_that_never_vary_do_no_harm() -> None:
     x[:, :30] = 7.0
     fit = fit_head(x.copy(), labels, 4, seed=0)
     assert np.isfinite(fit.head.weight).all()
+
+
+def test_records_that_are_all_the_same_are_answered_evenly() -> None:
+    x, labels = np.ones((8, 5), np.float32), np.repeat([0, 1], 4)
+    answers = fit_head(x.copy(), labels, 2, seed=0).head.probabilities(x)
+    np.testing.assert_allclose(answers, 0.5)
 
 
 def test_the_temperature_of_overconfident_logits_is_found() -> None:
@@ -123,9 +160,3 @@ def test_a_temperature_changes_the_probability_but_not_the_answer() -> None:
     sharp, soft = (Head(weight, bias, t).probabilities(x) for t in (1.0, 4.0))
     assert sharp.argmax(axis=1).tolist() == soft.argmax(axis=1).tolist()
     assert (sharp.max(axis=1) > soft.max(axis=1)).all()
-
-
-def test_a_best_penalty_at_the_edge_of_the_grid_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, labels = blobs(20, spread=3.0)
-    monkeypatch.setattr(head, "L2_GRID", (1e-5,))
-    assert fit_head(x.copy(), labels, 4, seed=0).at_grid_edge

@@ -73,7 +73,7 @@ def _penalties(training: Document) -> list[Child]:
     for what, title in (("accuracy", "share of right answers"), ("loss", "loss (cross-entropy)")):
         values = [each[what] for each in path]
         y = percent_axis(title) if what == "accuracy" else _loss_axis(title, values)
-        chart = Chart(x, y, f"{title} on held-out folds by strength of the penalty")
+        chart = Chart(x, y, f"{title} on left-out records by strength of the penalty")
         chart.line(list(zip(strengths, values, strict=True)), "validation")
         for strength, value in zip(strengths, values, strict=True):
             chart.dot(strength, value, "chosen" if strength == chosen else "validation")
