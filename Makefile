@@ -40,7 +40,7 @@ demo: venvs-cloud ## run the whole journey here, on scanned digits or on DATASET
 
 .PHONY: test
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
-	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup \
+	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
 		--no-loadscope-reorder
 
 # --- The local cloud ---

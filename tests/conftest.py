@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
+_END_TO_END = "tests/e2e/"
 
 
 def pytest_configure() -> None:
@@ -22,21 +25,26 @@ def pytest_configure() -> None:
     }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where processes share the tests (pytest-xdist): what is set up for many stays with one.
+class Files(LoadScopeScheduling):
+    """Shares tests among processes file by file, since a file's tests share what they set up.
 
-    That is a file, and all that a deployed cloud serves; which takes longest, so it begins.
+    So do all that a deployed cloud serves. They take longest, so they begin.
     """
 
-    def is_end_to_end(item: pytest.Item) -> bool:
-        return item.path.is_relative_to(ROOT / "tests" / "e2e")
+    def _split_scope(self, nodeid: str) -> str:
+        return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
 
-    for item in items:
-        group = "e2e" if is_end_to_end(item) else item.path.relative_to(ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    """Where processes share the tests (pytest-xdist)."""
+    return Files(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """As `Files` has them begin."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not is_end_to_end(item))
+        items.sort(key=lambda item: not item.nodeid.startswith(_END_TO_END))
 
 
 @pytest.fixture(scope="session")

@@ -59,8 +59,12 @@ def test_a_candidate_that_learned_nonsense_is_refused_and_the_live_one_goes_on(
     refused = cloud.ended_run("guarded", count=3)
     assert refused["status"] == "refused", refused
     assert refused["error"]["code"] == "accuracy.too_low"
-    names = [e["EndpointName"] for e in cloud.client("sagemaker").list_endpoints()["Endpoints"]]
-    assert refused["endpoint"] not in names
+
+    def removed() -> bool | None:  # deleting an endpoint takes a while
+        found = cloud.client("sagemaker").list_endpoints()["Endpoints"]
+        return refused["endpoint"] not in [one["EndpointName"] for one in found] or None
+
+    assert cloud.eventually(removed, "the removal of the candidate's endpoint")
     assert answered_by(cloud, "after the refusal", two_runs[1])
 
 
