@@ -9,7 +9,7 @@ storage was at fault.
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from batch_prep.archives import ArchiveLimits
@@ -17,7 +17,7 @@ from batch_prep.entries import Entry
 from batch_prep.errors import JobError
 from batch_prep.join import MANIFEST, join, to_json
 from batch_prep.options import Options, Step, parse
-from batch_prep.pack import Packer
+from batch_prep.pack import WORTH_PROCESSES, Packer, PackingCrew
 from batch_prep.pieces import Shard, ShardWriter, mark_done
 from batch_prep.plan import Crowded, Plan, plan
 from batch_prep.progress import Progress, RunItem, seconds_between_reports
@@ -83,21 +83,33 @@ def run(options: Options, destination: Folder) -> None:
         with (
             open_source(options.source, ArchiveLimits(max_member_bytes=limits.max_bytes)) as source,
             staging(destination) as stage,
+            packer.crew() as crew,
         ):
-            shards = _pack(options, destination, source, packer, stage)
+            shards = _pack(options, destination, source, packer, stage, crew)
     if options.step is not Step.PACK and shards is not None:
         join(options, destination, shards)
 
 
 def _pack(
-    options: Options, destination: Folder, source: Source, packer: Packer, stage: Staging
+    options: Options,
+    destination: Folder,
+    source: Source,
+    packer: Packer,
+    stage: Staging,
+    crew: PackingCrew,
 ) -> int:
     """Pack the shard that was asked for, or all; how many shards there are."""
 
     def guarded() -> Iterable[Entry]:
         return options.guard.watched(source.entries())
 
-    entries: Callable[[], Iterable[Entry | Staged]] = guarded
+    def listed() -> Iterator[Entry]:
+        for number, entry in enumerate(guarded()):
+            if number == WORTH_PROCESSES:
+                crew.start()
+            yield entry
+
+    entries: Callable[[], Iterable[Entry | Staged]] = listed
     if source.streamed:
         with _progress(options, source.total, "reading") as progress:
             staged = packer.stage(guarded(), stage, progress)
@@ -105,9 +117,10 @@ def _pack(
     planned = partial(
         plan, entries, listed=source.listed, validation=options.validation, seed=options.seed
     )
+    pack = partial(_pack_shard, options, destination, partial(packer.pack, stage, crew))
     if options.shard is not None and options.shards is not None:
         part = planned(shard=options.shard, shards=options.shards)
-        _pack_shard(options, destination, Shard(options.shard, options.shards), part, packer, stage)
+        pack(Shard(options.shard, options.shards), part)
         return options.shards
     shards = options.shards or 1
     try:
@@ -118,12 +131,16 @@ def _pack(
     for number in range(shards):
         if number:
             part = planned(shard=number, shards=shards)
-        _pack_shard(options, destination, Shard(number, shards), part, packer, stage)
+        pack(Shard(number, shards), part)
     return shards
 
 
 def _pack_shard(
-    options: Options, destination: Folder, shard: Shard, part: Plan, packer: Packer, stage: Staging
+    options: Options,
+    destination: Folder,
+    pack: Callable[[Plan, ShardWriter, Progress], None],
+    shard: Shard,
+    part: Plan,
 ) -> None:
     done = shard.done(destination)
     if done is not None and done["shard"] == part.shard:
@@ -134,7 +151,7 @@ def _pack_shard(
         _progress(options, total, "packing") as progress,
         ShardWriter(destination, shard) as writer,
     ):
-        packer.pack(part, stage, writer, progress)
+        pack(part, writer, progress)
     mark_done(destination, shard, part)
 
 

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import chain
 
 import numpy as np
@@ -19,7 +18,7 @@ from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
 from batch_prep.plan import CHANNELS
 from batch_prep.records import ChannelLists, Written, write_small
 from batch_prep.report import manifest
-from batch_prep.storage import Folder, Span
+from batch_prep.storage import Folder, Span, together
 
 MANIFEST = "dataset.json"
 CLASSES = "classes.json"
@@ -89,7 +88,10 @@ def _write_channels(
     destination: Folder, shards: Sequence[Shard], dataset: Dataset
 ) -> Iterator[tuple[str, Written]]:
     paths = {channel: f"{channel}/{channel}" for channel in CHANNELS}
-    with ThreadPoolExecutor(len(CHANNELS)) as pool, ExitStack() as files:
+    files = [
+        destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
+    ]
+    with ThreadPoolExecutor(len(CHANNELS)) as pool, together(*files) as opened:
         joined = []
         for channel, path in paths.items():
             rows = dataset.rows[dataset.in_channel(channel)]
@@ -100,16 +102,16 @@ def _write_channels(
             joined.append(pool.submit(destination.join, f"{path}.rec", spans))
             yield f"{path}.rec", Written(sum(span.length for span in spans), None)
         lists = {
-            channel: files.enter_context(ChannelLists(destination, path))
-            for channel, path in paths.items()
+            channel: ChannelLists(*opened[2 * place : 2 * place + 2])
+            for place, channel in enumerate(CHANNELS)
         }
         for row, picture in enumerate(_pictures(destination, shards)):
             if dataset.kept[row]:
                 lists[picture.channel].add(picture)
         for one in joined:
             one.result()
-    for channel in CHANNELS:
-        yield from lists[channel].written()
+    for channel, path in paths.items():
+        yield from lists[channel].written(path)
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from batch_prep.entries import Refused
 from batch_prep.errors import JobError
 from batch_prep.plan import CHANNELS, Plan, Planned
 from batch_prep.prepare import Prepared
-from batch_prep.storage import Folder
+from batch_prep.storage import Folder, together
 from droplens.recordio import RecordWriter
 
 
@@ -66,8 +66,10 @@ class Shard:
 
     def done(self, place: Folder) -> dict[str, Any] | None:
         """What done.json says, or None where the shard is not complete."""
-        path = self.path("done.json")
-        return dict(json.loads(place.read(path))) if place.exists(path) else None
+        try:
+            return dict(json.loads(place.read(self.path("done.json"))))
+        except FileNotFoundError:
+            return None
 
     def report(self, place: Folder) -> Iterator[PackedPicture | Skipped]:
         """Every picture in the order of the records, and whatever was skipped."""
@@ -90,9 +92,11 @@ class ShardWriter:
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
-        self._report = self._open("report.jsonl")
+        names = ("report.jsonl", *(f"{channel}.rec" for channel in CHANNELS))
+        writers = (self._place.writer(self._shard.path(name)) for name in names)
+        self._report, *records = self._files.enter_context(together(*writers))
         self._records = {
-            channel: RecordWriter(self._open(f"{channel}.rec"), None) for channel in CHANNELS
+            channel: RecordWriter(file) for channel, file in zip(CHANNELS, records, strict=True)
         }
         return self
 
@@ -103,9 +107,6 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> bool | None:
         return self._files.__exit__(kind, error, trace)
-
-    def _open(self, name: str) -> BinaryIO:
-        return self._files.enter_context(self._place.writer(self._shard.path(name)))
 
     def add(self, planned: Planned, prepared: Prepared, sha256: str) -> None:
         """Write a picture's record, and its line in the report."""

@@ -1,12 +1,12 @@
 """Work spread over processes, each with an interpreter and its lock of its own."""
 
+import fcntl
 import signal
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from batch_prep.errors import JobError
 
@@ -17,62 +17,109 @@ Result = TypeVar("Result")
 _CONTEXT = get_context("spawn")
 
 
-def spread(
-    work: Callable[[Sequence[Item]], Generator[Result, None, None]],
-    items: Sequence[Item],
-    processes: int,
-) -> Generator[Result, None, None]:
-    """`work` of every item, in the order of the items, by so many processes, this one among them.
+# How far ahead of the others a process may be: Linux gives a pipe 64 KiB, fewer than two pictures,
+# and up to this much to whoever asks.
+_PIPE_BYTES = 1024 * 1024
 
-    work: is pickled, and gives the result of each of the items that it is called with, working
-    ahead by itself. A process that is ahead of the others waits once its pipe is full. What `work`
-    raises is raised here; JobError where a process is gone.
+
+class Crew(Generic[Item, Result]):
+    """So many processes beside this one, started before it is known what they shall work at.
+
+    Leaving the context ends them.
     """
-    with ExitStack() as stack:
-        own = work(items[::processes])
-        crew = [own]
-        for number in range(1, processes):
-            receiver, sender = _CONTEXT.Pipe(duplex=False)
-            stack.enter_context(receiver)
-            process = _CONTEXT.Process(
-                target=_work, args=(sender, work, items[number::processes]), daemon=True
-            )
-            with sender:
-                process.start()
-            stack.callback(process.join)
-            stack.callback(process.terminate)
-            crew.append(_received(receiver, process))
-        stack.enter_context(closing(own))
+
+    def __init__(
+        self, work: Callable[[Sequence[Item]], Generator[Result, None, None]], processes: int
+    ) -> None:
+        """work: is pickled, and gives the results of items, in their order."""
+        self._work = work
+        self._processes = processes
+        self._members: list[_Member] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._members.clear()
+
+    def start(self) -> None:
+        """Start the processes, which import what they need while this one goes on."""
+        while len(self._members) < self._processes:
+            self._members.append(_Member(self._work, self._stack))
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is any process to spread work over."""
+        return bool(self._members)
+
+    def spread(self, items: Sequence[Item]) -> Iterator[Result]:
+        """`work` of every item, in the order of the items, by all the processes.
+
+        One that is ahead of the others waits once its pipe is full. What `work` raises is raised
+        here; JobError where a process is gone.
+        """
+        count = len(self._members)
+        for number, member in enumerate(self._members):
+            member.send(items[number::count])
         for place in range(len(items)):
-            yield next(crew[place % processes])
+            yield self._members[place % count].receive()
 
 
-def _received(receiver: Connection, process: SpawnProcess) -> Generator[Any, None, None]:
-    while True:
+class _Member:
+    """A process, and the ends of the two pipes between this one and it."""
+
+    def __init__(self, work: Callable[[Any], Generator[Any, None, None]], stack: ExitStack) -> None:
+        their_items, self._items = _CONTEXT.Pipe(duplex=False)
+        self._results, their_results = _CONTEXT.Pipe(duplex=False)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(their_results.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        for ours in (self._items, self._results):
+            stack.enter_context(ours)
+        self._process = _CONTEXT.Process(
+            target=_serve, args=(their_items, their_results, work), daemon=True
+        )
+        with their_items, their_results:
+            self._process.start()
+        stack.callback(self._process.join)
+        stack.callback(self._process.terminate)
+
+    def send(self, items: Sequence[Any]) -> None:
         try:
-            result = receiver.recv()
+            self._items.send(items)
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def receive(self) -> Any:
+        try:
+            result = self._results.recv()
         except EOFError:
-            process.join()
-            raise JobError(
-                f"A process that prepares pictures ended early (exit code {process.exitcode}); "
-                "it may have run out of memory."
-            ) from None
+            raise self._gone() from None
         if isinstance(result, Exception):
             raise result
-        yield result
+        return result
+
+    def _gone(self) -> JobError:
+        self._process.join()
+        return JobError(
+            "A process that prepares pictures ended early (exit code "
+            f"{self._process.exitcode}); it may have run out of memory."
+        )
 
 
-def _work(
-    sender: Connection, work: Callable[[Sequence[Any]], Generator[Any, None, None]], items: Any
+def _serve(
+    items: Connection, results: Connection, work: Callable[[Any], Generator[Any, None, None]]
 ) -> None:
     # Ctrl-C reaches the whole group: the job itself ends, and this process with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for result in work(items):
-            sender.send(result)
-    except BrokenPipeError:
+        while True:
+            for result in work(items.recv()):
+                results.send(result)
+    except (EOFError, BrokenPipeError):
         return  # nobody waits for it any more
     except JobError as error:
-        sender.send(error)
+        results.send(error)
     except Exception as error:  # noqa: BLE001  whatever it is: the job has to say so
-        sender.send(JobError(f"Packing failed unexpectedly: {error!r}."))
+        results.send(JobError(f"Packing failed unexpectedly: {error!r}."))

@@ -2,10 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from batch_prep.pieces import PackedPicture
 from batch_prep.storage import Folder
@@ -23,32 +21,16 @@ class Written:
 
 
 class ChannelLists:
-    """Writes a channel's .idx and .lst while its context is open.
+    """Writes a channel's .idx and .lst, which the caller opened.
 
     The .lst names each record's picture as MXNet's im2rec lists do: id, label and name between
     tabs. Control characters in a name are escaped there, since a line is a record.
     """
 
-    def __init__(self, destination: Folder, path: str) -> None:
-        self._destination = destination
-        self._path = path
-        self._files = ExitStack()
+    def __init__(self, idx: BinaryIO, lst: BinaryIO) -> None:
+        self._idx = _Hashed(idx)
+        self._lst = _Hashed(lst)
         self._offset = 0
-
-    def __enter__(self) -> Self:
-        self._idx, self._lst = (
-            _Hashed(self._files.enter_context(self._destination.writer(self._path + suffix)))
-            for suffix in (".idx", ".lst")
-        )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return self._files.__exit__(kind, error, trace)
 
     def add(self, picture: PackedPicture) -> None:
         """The next record of the channel."""
@@ -56,10 +38,10 @@ class ChannelLists:
         self._lst.write(f"{picture.id}\t{picture.label:f}\t{_one_line(picture.name)}\n".encode())
         self._offset += picture.end - picture.start
 
-    def written(self) -> Iterator[tuple[str, Written]]:
-        """Both files."""
-        yield f"{self._path}.idx", self._idx.written()
-        yield f"{self._path}.lst", self._lst.written()
+    def written(self, path: str) -> Iterator[tuple[str, Written]]:
+        """Both files, whose paths begin so."""
+        yield f"{path}.idx", self._idx.written()
+        yield f"{path}.lst", self._lst.written()
 
 
 def write_small(destination: Folder, path: str, data: bytes) -> Written:

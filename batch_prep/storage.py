@@ -3,11 +3,11 @@
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, cast
 from urllib.parse import urlsplit
@@ -227,6 +227,20 @@ class LocalFolder:
                     break
 
 
+@contextmanager
+def together(*files: AbstractContextManager[BinaryIO]) -> Iterator[list[BinaryIO]]:
+    """Files to write, all completed at the same time: each may have to wait for S3 twice."""
+    stacks = [ExitStack() for _ in files]
+    with ExitStack() as opened:
+        for stack in stacks:
+            opened.push(stack)
+        yield [stack.enter_context(file) for stack, file in zip(stacks, files, strict=True)]
+        opened.pop_all()
+        with ThreadPoolExecutor(len(files)) as pool:
+            for completed in [pool.submit(stack.close) for stack in stacks]:
+                completed.result()
+
+
 def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
     """The same bytes in spans of at most `most`."""
     for span in spans:
@@ -356,18 +370,24 @@ class Bucket:
             return
         key = self._prefix + path
         with self._explained("write", path):
-            upload = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
-            whole: Any = {"Bucket": self._bucket, "Key": key, "UploadId": upload["UploadId"]}
+            begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
+            whole: Any = {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
             try:
-                with ThreadPoolExecutor(_COPIES_AT_ONCE) as pool:
+                with (
+                    ThreadPoolExecutor(_COPIES_AT_ONCE) as pool,
+                    ThreadPoolExecutor(_COPIES_AT_ONCE) as readers,
+                ):
+                    upload = partial(self._upload, whole, readers)
                     numbered = enumerate(parts_of(spans, smallest), start=1)
-                    parts: Any = list(pool.map(lambda one: self._upload(whole, *one), numbered))
+                    parts: Any = list(pool.map(lambda one: upload(*one), numbered))
                 self._client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
             except BaseException:
                 self._client.abort_multipart_upload(**whole)
                 raise
 
-    def _upload(self, whole: Any, number: int, part: Sequence[Span]) -> dict[str, Any]:
+    def _upload(
+        self, whole: Any, readers: Executor, number: int, part: Sequence[Span]
+    ) -> dict[str, Any]:
         """Upload one part: a copy of its only span, or the short ones of several."""
         if len(part) == 1:
             (span,) = part
@@ -378,7 +398,7 @@ class Bucket:
                 CopySourceRange=f"bytes={span.start}-{span.end - 1}",
             )
             return {"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]}
-        body = b"".join(map(self.read_span, part))
+        body = b"".join(readers.map(self.read_span, part))
         sent = self._client.upload_part(**whole, PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": sent["ETag"]}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batch_prep import __main__ as job_module
-from batch_prep import pack, staging, storage
+from batch_prep import staging, storage
 from batch_prep.pieces import Shard
 from batch_prep.storage import Span, folder
 from tests.integration.packing_support import (
@@ -65,7 +65,7 @@ def test_several_processes_write_what_one_writes(s3: Any, monkeypatch: pytest.Mo
     source = upload(s3)
     one, several = f"s3://{BUCKET}/packed/one/", f"s3://{BUCKET}/packed/several/"
     assert job(source, one, "--workers", "1") == 0
-    monkeypatch.setattr(pack, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(job_module, "WORTH_PROCESSES", 1)
     assert job(source, several, "--workers", "3") == 0
     assert digests(several) == digests(one)
     assert comparable(several) == comparable(one)

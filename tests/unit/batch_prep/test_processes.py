@@ -10,7 +10,7 @@ from multiprocessing import active_children
 import pytest
 
 from batch_prep.errors import JobError, StorageTrouble
-from batch_prep.processes import spread
+from batch_prep.processes import Crew
 from batch_prep.storage import Bucket
 
 
@@ -47,41 +47,65 @@ def endless(numbers: Sequence[int]) -> Generator[int, None, None]:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_results_come_in_the_order_of_the_items(processes: int) -> None:
-    found = list(spread(squares, range(20), processes))
+    with Crew(squares, processes) as crew:
+        crew.start()
+        found = list(crew.spread(range(20)))
     assert [square for square, _ in found] == [number * number for number in range(20)]
-    assert len({pid for _, pid in found}) == processes
-    assert found[0][1] == os.getpid()
+    pids = {pid for _, pid in found}
+    assert len(pids) == processes
+    assert os.getpid() not in pids
 
 
-def test_what_goes_wrong_is_raised_here_after_what_went_well() -> None:
-    results = spread(troubled, range(20), 2)
-    assert [next(results) for _ in range(7)] == list(range(7))
-    with pytest.raises(StorageTrouble, match=r"^s3://pictures/7.jpg could not be read.$"):
-        next(results)
+def test_the_same_processes_take_more_items_afterwards() -> None:
+    with Crew(squares, 2) as crew:
+        crew.start()
+        crew.start()
+        first, second, none = (list(crew.spread(range(count))) for count in (8, 3, 0))
+    assert [square for square, _ in second] == [0, 1, 4]
+    assert {pid for _, pid in second} == {pid for _, pid in first}
+    assert none == []
 
 
-def test_what_goes_wrong_in_this_process_is_raised_as_it_is() -> None:
-    results = spread(troubled, [1, 2, 7, 3], 2)
-    assert [next(results), next(results)] == [1, 2]
-    with pytest.raises(StorageTrouble):
-        next(results)
+def test_no_process_is_started_before_it_is_asked_for() -> None:
+    with Crew(squares, 2) as crew:
+        assert not crew.is_started
+        assert not active_children()
+        crew.start()
+        assert crew.is_started
+        assert len(active_children()) == 2
     assert not active_children()
 
 
+def test_what_goes_wrong_is_raised_here_after_what_went_well() -> None:
+    with Crew(troubled, 2) as crew:
+        crew.start()
+        results = crew.spread(range(20))
+        assert [next(results) for _ in range(7)] == list(range(7))
+        with pytest.raises(StorageTrouble, match=r"^s3://pictures/7.jpg could not be read.$"):
+            next(results)
+
+
 def test_a_fault_of_ours_is_told_as_one() -> None:
-    with pytest.raises(JobError, match="Packing failed unexpectedly: ZeroDivisionError"):
-        list(spread(faulty, range(20), 2))
+    with Crew(faulty, 2) as crew:
+        crew.start()
+        with pytest.raises(JobError, match="Packing failed unexpectedly: ZeroDivisionError"):
+            list(crew.spread(range(20)))
 
 
 def test_a_process_that_is_gone_is_told_of() -> None:
-    with pytest.raises(JobError, match=r"ended early \(exit code -9\); it may have run out"):
-        list(spread(killed, range(20), 2))
+    with Crew(killed, 2) as crew:
+        crew.start()
+        with pytest.raises(JobError, match=r"ended early \(exit code -9\); it may have run out"):
+            list(crew.spread(range(20)))
+        with pytest.raises(JobError, match=r"ended early \(exit code -9\)"):
+            list(crew.spread(range(20)))
 
 
 def test_who_stops_asking_leaves_nobody_behind() -> None:
-    results = spread(endless, range(4), 2)
-    assert [next(results), next(results)] == [0, 1]
-    results.close()
+    with Crew(endless, 2) as crew:
+        crew.start()
+        results = crew.spread(range(4))
+        assert [next(results), next(results)] == [0, 1]
     assert not active_children()
 
 
