@@ -49,7 +49,7 @@ OPERATORS = ("Conv", "Clip", "Add")
 EXACT_CONVOLUTIONS = 3
 CALIBRATION_PICTURES = 64
 MAX_JUDGED = 512
-# On fewer, half the accuracy could be lost before it showed.
+# Losing 4 right answers and winning none shows: on fewer pictures, 4 would be a lot to lose.
 MIN_JUDGED = 50
 # The variant is refused where one as accurate would look as bad this rarely.
 SIGNIFICANCE = 0.05
