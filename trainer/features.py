@@ -76,6 +76,16 @@ def read_channel(path: Path) -> Iterator[Record]:
             raise DatasetError(f"{path.name}: {error}.") from error
 
 
+def pixels_of(
+    channel: Channel, squash: Squash, chosen: NDArray[np.int64]
+) -> Iterator[NDArray[np.uint8]]:
+    """uint8 [1, height, width, 3] of each chosen record, in the order of the record file."""
+    wanted = set(chosen.tolist())
+    for number, record in enumerate(read_channel(channel.path)):
+        if number in wanted:
+            yield _pixels(record, channel, squash)[None]
+
+
 def extract(
     backbone: Path, channel: Channel, squash: Squash, batch_size: int
 ) -> NDArray[np.float32]:

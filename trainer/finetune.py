@@ -411,7 +411,7 @@ class Fitting:
     def _fingerprint(self) -> str:
         """What a checkpoint must have been made with to go on from it."""
         settings = asdict(self.settings)
-        for name in ("given", "compile", "checkpoint_frequency", "device"):
+        for name in ("given", "compile", "checkpoint_frequency", "device", "serving_precision"):
             del settings[name]
         archive = self.job.folders.channel(MODEL_CHANNEL) / MODEL_ARCHIVE
         earlier = archive.stat().st_size if archive.is_file() else None

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from droplens import pictures
 from trainer.answer import JSON, JSON_LINES, Answer, Refused, told
-from trainer.artefact import CLASSES_FILE, MODEL_FILE, read_classes
+from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
 from trainer.listen import HEALTH_CHECK, Server
 from trainer.preprocess import Squash
@@ -57,23 +57,28 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The artefact of a training job, loaded."""
+    """The artefact of a training job, loaded. file: the graph that answers."""
 
+    file: str
     session: onnxruntime.InferenceSession
     squash: Squash
     classes: list[str]
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load and run once, so that the first picture does not wait. Raises ValueError."""
+        """Load and run once, so that the first picture does not wait. Raises ValueError.
+
+        Training keeps the int8 variant only where it is the better one to serve.
+        """
         squash = Squash.read(folder)
-        session = open_session(folder / MODEL_FILE, threads=cores())
-        model = cls(session, squash, read_classes(folder / CLASSES_FILE))
+        file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
+        session = open_session(folder / file, threads=cores())
+        model = cls(file, session, squash, read_classes(folder / CLASSES_FILE))
         blank = np.zeros((squash.height, squash.width, 3), np.uint8)
         answers = len(model._run(blank))
         if answers != len(model.classes):
             raise ValueError(
-                f"{folder}: {MODEL_FILE} answers for {answers} classes, {CLASSES_FILE} names "
+                f"{folder}: {file} answers for {answers} classes, {CLASSES_FILE} names "
                 f"{len(model.classes)}"
             )
         return model
@@ -236,10 +241,11 @@ def main() -> int:
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = Server(Application(model), host, port)
     log.info(
-        "serving %d classes on %s:%s after %.2f s",
+        "serving %d classes on %s:%s by %s after %.2f s",
         len(model.classes),
         host,
         server.effective_port,
+        model.file,
         time.monotonic() - started,
     )
     server.run()

@@ -2,7 +2,8 @@
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
 (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
-`seed`, `backbone`, `compile` and `device` are ours. SageMaker passes every value as a string.
+`seed`, `backbone`, `compile`, `device` and `serving_precision` are ours. SageMaker passes every
+value as a string.
 """
 
 import json
@@ -159,6 +160,7 @@ class Hyperparameters:
     compile: whether PyTorch compiles the net; auto does so where the run is long enough to pay.
     device: of `finetune`; auto takes a GPU where there is one, gpu refuses to go on without.
     learning_rate: of `finetune`, the highest at the net's end, for batches of 128 pictures.
+    serving_precision: auto keeps an int8 variant where it answers as well and faster, fp32 none.
     given: the names that the job was given, in alphabetical order.
     """
 
@@ -168,6 +170,7 @@ class Hyperparameters:
     backbone: str = field(metadata={"parse": str}, default=PACKAGED_BACKBONE)
     compile: str = _choice("auto", "always", "never", default="auto")
     device: str = _choice("auto", "gpu", default="auto")
+    serving_precision: str = _choice("auto", "fp32", default="auto")
     seed: int = _integer(0, 2**32 - 1, default=0)
     image_shape: tuple[int, int] = field(
         default=(224, 224),

@@ -26,12 +26,20 @@ from typing import Any, NoReturn
 import numpy as np
 import onnx
 
-from trainer.artefact import CLASSES_FILE, MODEL_FILE, TRAINING_FILE, read_classes, write_json
+from trainer.artefact import (
+    CLASSES_FILE,
+    INT8_FILE,
+    MODEL_FILE,
+    TRAINING_FILE,
+    read_classes,
+    write_json,
+)
 from trainer.features import Channel, DatasetError, extract
 from trainer.head import fit_head
 from trainer.job import Job, Outcome, Timings
 from trainer.model import assemble
 from trainer.preprocess import Squash
+from trainer.quantize import Variant, int8_variant
 from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
 from trainer.weights import BACKBONE_FILE
 
@@ -66,10 +74,16 @@ def train(folders: Folders) -> None:
     """Records to artefact, top to bottom."""
     job = open_job(folders)
     outcome = _recipe(job.settings)(job)
+    with job.timings.step("int8"):
+        variant = int8_variant(job, outcome.model)
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
     job.squash.write(folders.model)
-    write_json(folders.model / TRAINING_FILE, _report(job, outcome))
+    write_json(folders.model / TRAINING_FILE, _report(job, outcome, variant))
+    # What an earlier job left here would be served in place of this one's model.
+    (folders.model / INT8_FILE).unlink(missing_ok=True)
+    if variant.model is not None:
+        onnx.save(variant.model, os.fspath(folders.model / INT8_FILE))
     onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
     log.info("trained in %.1f s", sum(job.timings.seconds.values()))
 
@@ -181,7 +195,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _report(job: Job, outcome: Outcome) -> dict[str, Any]:
+def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
     """training.json."""
     settings = job.settings
     counts = {
@@ -203,6 +217,7 @@ def _report(job: Job, outcome: Outcome) -> dict[str, Any]:
         ],
         "accuracy": outcome.accuracies,
         **outcome.report,
+        "int8": variant.report,
         "seconds": job.timings.seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

@@ -5,14 +5,16 @@
 A model of recipe probe (288 px, 196 classes) is served from a process of its own. Measured are the
 start of that process until it answers /ping, one picture after another through HTTP, several
 clients at once, and its memory; beside each, in the same run, a script that has the model and the
-picture's tensor already and only calls `session.run`. Writes benchmarks/results/serving.json and
-the table in docs/serving.md.
+picture's tensor already and only calls `session.run`; and both of them again with the int8 variant
+of the model, in turns with fp32. Writes benchmarks/results/serving.json and the table in
+docs/serving.md.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -35,11 +37,12 @@ from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown, put_into
 from droplens.packing import packed_side
 from droplens.pictures import Preprocessing, prepare
-from trainer.artefact import CLASSES_FILE, MODEL_FILE, write_json
+from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
 from trainer.head import Head
 from trainer.model import assemble
 from trainer.preprocess import Squash
+from trainer.quantize import quantize
 from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,28 +86,37 @@ def main() -> None:
         },
     }
     with TemporaryDirectory() as work:
-        base = Path(work)
-        write_model(base / "model")
+        fp32, int8 = Path(work) / "fp32", Path(work) / "int8"
+        write_model(fp32 / "model")
+        write_int8(int8 / "model", fp32 / "model", tensors)
         print(f"{said}; starting {options.cold_starts} times each", flush=True)
-        report["cold_start"] = cold_starts(base, options.cold_starts)
-        session = open_session(base / "model" / MODEL_FILE, threads=cores())
-        with serving(base, free_port()) as server:
-            report["memory_mb"] = {"idle": server.memory_mb()["now"]}
+        report["cold_start"] = cold_starts(fp32, int8, options.cold_starts)
+        models = fp32 / "model" / MODEL_FILE, int8 / "model" / INT8_FILE
+        sessions = [open_session(model, threads=cores()) for model in models]
+        with serving(fp32, free_port()) as first, serving(int8, free_port()) as second:
+            servers = first, second
+            idle = [server.memory_mb()["now"] for server in servers]
             print("one picture after another", flush=True)
-            report["latency"] = latencies(server, session, pictures, tensors, options.rounds)
-            model = base / "model" / MODEL_FILE
-            report["latency"]["bare_usual_ms"] = usual_latency(model, tensors, options.rounds)
+            report["latency"], report["int8"] = latencies(
+                servers, sessions, pictures, tensors, options.rounds
+            )
+            report["latency"]["bare_usual_ms"] = usual_latency(models[0], tensors, options.rounds)
             print("several clients at once", flush=True)
-            report["clients"] = clients(server, pictures, options.rounds)
-            report["cpu_ms"] = cpu_times(server, session, pictures, tensors)
-            report["memory_mb"] |= {"peak": server.memory_mb()["peak"]}
+            for found, server, session, now in zip(
+                (report, report["int8"]), servers, sessions, idle, strict=True
+            ):
+                found["clients"] = clients(server, pictures, options.rounds)
+                found["cpu_ms"] = cpu_times(server, session, pictures, tensors)
+                found["memory_mb"] = {"idle": now, "peak": server.memory_mb()["peak"]}
         print("batches", flush=True)
-        report["ways_to_run"] = ways_to_run(session, tensors, options.rounds)
+        report["ways_to_run"] = ways_to_run(sessions[0], tensors, options.rounds)
     report = {
         "cold_start_seconds": report["cold_start"]["droplens"]["median"],
         "latency_ratio": report["latency"]["ratio"]["median"],
         "latency_ratio_without_decoding": report["latency"]["ratio_without_decoding"]["median"],
         "concurrent_ratio": min(row["ratio"]["median"] for row in report["clients"][1:]),
+        "int8_speedup": report["int8"]["speedup"]["median"],
+        "int8_speedup_over_http": report["int8"]["speedup_over_http"]["median"],
         **report,
     }
     RESULTS.parent.mkdir(exist_ok=True)
@@ -134,10 +146,17 @@ def write_model(folder: Path) -> None:
         temperature=1.0,
     )
     model = assemble(build_backbone(read_weights(find_weights())), head, SQUASH)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     onnx.save(model, os.fspath(folder / MODEL_FILE))
     write_json(folder / CLASSES_FILE, [f"class {number}" for number in range(CLASSES)])
     SQUASH.write(folder)
+
+
+def write_int8(folder: Path, fp32: Path, tensors: Sequence[Tensor]) -> None:
+    """The same artefact with an int8 variant, as training would have made it."""
+    shutil.copytree(fp32, folder)
+    variant = quantize(onnx.load(os.fspath(fp32 / MODEL_FILE)), tensors)
+    onnx.save(variant, os.fspath(folder / INT8_FILE))
 
 
 def free_port() -> int:
@@ -147,53 +166,72 @@ def free_port() -> int:
         return port
 
 
-def cold_starts(base: Path, repeats: int) -> dict[str, Any]:
+def cold_starts(fp32: Path, int8: Path, repeats: int) -> dict[str, Any]:
     """Seconds from process start to /ping's first 200; and to a bare session of the model."""
-    ours, bare = [], []
+    found: dict[str, list[float]] = {"droplens": [], "int8": [], "bare": []}
     for number in range(repeats + 1):
-        with serving(base, free_port()) as server:
-            seconds = server.seconds
+        seconds = {}
+        for name, base in (("droplens", fp32), ("int8", int8)):
+            with serving(base, free_port()) as server:
+                seconds[name] = server.seconds
+        seconds["bare"] = bare_start(fp32)
         if number:  # the first compiles, and reads from a cold disk
-            ours.append(seconds)
-            bare.append(bare_start(base))
-    return {"droplens": spread(ours), "bare": spread(bare)}
+            for name, values in found.items():
+                values.append(seconds[name])
+    return {name: spread(values) for name, values in found.items()}
 
 
 def latencies(
-    server: Server,
-    session: onnxruntime.InferenceSession,
+    servers: Sequence[Server],
+    sessions: Sequence[onnxruntime.InferenceSession],
     pictures: Sequence[bytes],
     tensors: Sequence[Tensor],
     rounds: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Milliseconds a picture, and ratios of pairs that were measured right after each other.
 
-    bare: `session.run` on the tensor, with the server's threads and session options; decoding:
-    from the JPEG to the tensor, which the server does and the bare script does not.
+    Of fp32 and of int8, which come in this order. bare: `session.run` on the tensor, with the
+    server's threads and session options; decoding: from the JPEG to the tensor, which the server
+    does and the bare script does not; speedup: fp32's time by int8's.
     """
-    client = Client(server.port)
-    found: dict[str, list[float]] = {"http": [], "bare": [], "decoding": [], "ping": []}
-
-    def take(name: str, action: Callable[..., object], *arguments: object) -> None:
-        started = time.perf_counter()
-        action(*arguments)
-        found[name].append(time.perf_counter() - started)
-
+    fp32, int8 = (Client(server.port) for server in servers)
+    actions: dict[str, Callable[[bytes, Tensor], object]] = {
+        "bare": lambda _, tensor: sessions[0].run(None, {"image": tensor}),
+        "int8_bare": lambda _, tensor: sessions[1].run(None, {"image": tensor}),
+        "http": lambda picture, _: fp32.classify(picture),
+        "int8_http": lambda picture, _: int8.classify(picture),
+        "decoding": lambda picture, _: SQUASH.pixels(picture),
+        "ping": lambda *_: fp32.ping(),
+    }
+    found: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(rounds + 1):
         for picture, tensor in zip(pictures, tensors, strict=True):
-            take("bare", session.run, None, {"image": tensor})
-            take("http", client.classify, picture)
-            take("decoding", SQUASH.pixels, picture)
-            take("ping", client.ping)
+            for name, action in actions.items():
+                started = time.perf_counter()
+                action(picture, tensor)
+                found[name].append(time.perf_counter() - started)
         if number == 0:  # all of them warm up
             for values in found.values():
                 values.clear()
-    pairs = list(zip(found["http"], found["bare"], found["decoding"], strict=True))
-    return {
-        **{f"{name}_ms": milliseconds(values) for name, values in found.items()},
-        "ratio_of_p50": round(median(found["http"]) / median(found["bare"]), 3),
-        "ratio": spread([http / bare for http, bare, _ in pairs]),
-        "ratio_without_decoding": spread([(http - decode) / bare for http, bare, decode in pairs]),
+
+    def ratios(above: str, below: str, less: str | None = None) -> dict[str, float]:
+        taken = np.array(found[above]) - (found[less] if less else 0)
+        return spread((taken / found[below]).tolist())
+
+    def both(prefix: str) -> dict[str, Any]:
+        http, bare = f"{prefix}http", f"{prefix}bare"
+        return {
+            "http_ms": milliseconds(found[http]),
+            "bare_ms": milliseconds(found[bare]),
+            "ratio_of_p50": round(median(found[http]) / median(found[bare]), 3),
+            "ratio": ratios(http, bare),
+            "ratio_without_decoding": ratios(http, bare, less="decoding"),
+        }
+
+    further = {f"{name}_ms": milliseconds(found[name]) for name in ("decoding", "ping")}
+    return both("") | further, both("int8_") | {
+        "speedup": ratios("bare", "int8_bare"),
+        "speedup_over_http": ratios("http", "int8_http"),
     }
 
 

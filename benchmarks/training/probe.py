@@ -96,7 +96,8 @@ def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str,
     training = json.loads((base / "model" / TRAINING_FILE).read_text("utf-8"))
     validation = Channel.open("validation", base / "input/data/validation", corpus["classes"])
     answers = extract(base / "model" / MODEL_FILE, validation, Squash.read(base / "model"), BATCH)
-    return measured | {"steps": training["seconds"], **judge(answers, validation.labels)}
+    found = {"steps": training["seconds"], "int8": training["int8"]}
+    return measured | found | judge(answers, validation.labels)
 
 
 def run_peer(base: Path) -> dict[str, Any]:

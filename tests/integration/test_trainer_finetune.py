@@ -205,6 +205,32 @@ def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was
     assert curves[0] == curves[1]
 
 
+def test_a_finished_run_that_is_started_again_may_try_int8_on_more_pictures(
+    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+) -> None:
+    whole, _ = job
+    assert report(whole)["int8"]["reason"].startswith("12 validation pictures")
+    base = lay_out(
+        tmp_path,
+        TRAIN,
+        drawn_records(17, first_seed=100),
+        hyperparameters=FINETUNE | {"epochs": "2", "serving_precision": "fp32"},
+    )
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "int8 not tried: serving_precision=fp32" in said
+    hyperparameters = base / "input/config/hyperparameters.json"
+    values = json.loads(hyperparameters.read_text("utf-8")) | {"serving_precision": "auto"}
+    hyperparameters.write_text(json.dumps(values), "utf-8")
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert "resumed after epoch 1" in said
+    found = report(base)["int8"]
+    assert found["pictures"] == 51
+    assert found["moved"] < 0.2
+    assert found["kept"] == (found["reason"] is None) == (base / "model/model.int8.onnx").exists()
+
+
 def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from(
     job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
 ) -> None:

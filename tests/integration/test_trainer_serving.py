@@ -40,6 +40,7 @@ def encoded(kind: str) -> bytes:
 def test_ping_answers_once_the_model_is_loaded(server: Server) -> None:
     assert ask(server, method="GET", path="/ping")[0] == 200
     assert "serving 3 classes on 127.0.0.1:" in "".join(server.lines)
+    assert " by model.onnx after " in "".join(server.lines)
 
 
 def test_each_picture_is_answered_with_one_probability_per_class(server: Server) -> None:
@@ -320,4 +321,4 @@ def test_starting_needs_neither_the_fitting_libraries_nor_the_weights(probe_base
         assert ask(server, method="GET", path="/ping")[0] == 200
         imported = {line.rsplit("|")[-1].strip() for line in server.lines if "import time" in line}
     assert "onnxruntime" in imported
-    assert not {"scipy", "onnx"} & imported
+    assert not {"scipy", "onnx", "onnxruntime.quantization"} & imported

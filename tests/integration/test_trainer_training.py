@@ -93,7 +93,7 @@ def test_training_json_tells_how_the_model_came_to_be(
     assert len(path) >= 3
     assert min(path, key=lambda step: step["loss"])["l2"] == report["cross_validation"]["l2"]
     assert report["temperature"] > 0
-    assert report["seconds"].keys() == {"read", "features", "head"}
+    assert report["seconds"].keys() == {"read", "features", "head", "int8"}
     assert report["versions"]["onnxruntime"] == onnxruntime.__version__
 
 

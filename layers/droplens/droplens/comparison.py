@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from droplens.card import ModelCard
-from droplens.confidence import Z95_ONE_SIDED, Z95_TWO_SIDED, wilson
+from droplens.confidence import Z95_ONE_SIDED, Z95_TWO_SIDED, mcnemar, wilson
 
 # A candidate is refused where a model that is as good would look as bad this rarely.
 SIGNIFICANCE = 0.05
@@ -101,17 +101,6 @@ def _paired(run_id: str, pairs: list[tuple[bool, bool]], same_task: bool) -> Com
         same_task=same_task,
         worse=p_value < SIGNIFICANCE,
     )
-
-
-def mcnemar(lost: int, won: int) -> float:
-    """How probable it is to lose so many or more of the pairs that differ, if both are equal.
-
-    The exact test counts the observed number by half (mid-p): M. W. Fagerland, S. Lydersen,
-    P. Laake, "The McNemar test for binary matched-pairs data" (2013).
-    """
-    differ = lost + won
-    as_bad = 2 * sum(math.comb(differ, k) for k in range(lost + 1, differ + 1))
-    return float((as_bad + math.comb(differ, lost)) / (1 << (differ + 1)))
 
 
 def agresti_min(lost: int, won: int, pairs: int) -> tuple[float, float]:

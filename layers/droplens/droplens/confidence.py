@@ -1,4 +1,4 @@
-"""How far a share that was counted on a sample can be trusted."""
+"""How far a share that was counted on a sample can be trusted, alone or beside another."""
 
 import math
 
@@ -20,3 +20,14 @@ def wilson(right: int, asked: int, z: float = Z95_TWO_SIDED) -> tuple[float, flo
     centre = share + z**2 / (2 * asked)
     reach = z * math.sqrt(share * (1 - share) / asked + z**2 / (4 * asked**2))
     return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """How probable it is to lose so many or more of the pairs that differ, if both are equal.
+
+    The exact test counts the observed number by half (mid-p): M. W. Fagerland, S. Lydersen,
+    P. Laake, "The McNemar test for binary matched-pairs data" (2013).
+    """
+    differ = lost + won
+    as_bad = 2 * sum(math.comb(differ, k) for k in range(lost + 1, differ + 1))
+    return float((as_bad + math.comb(differ, lost)) / (1 << (differ + 1)))

@@ -28,6 +28,8 @@ def test_the_figures_in_front_are_those_of_the_report(report: dict[str, Any]) ->
     assert report["cold_start_seconds"] == report["cold_start"]["droplens"]["median"]
     assert report["latency_ratio"] == report["latency"]["ratio"]["median"]
     assert report["concurrent_ratio"] in [row["ratio"]["median"] for row in report["clients"][1:]]
+    assert report["int8_speedup"] == report["int8"]["speedup"]["median"]
+    assert report["int8_speedup_over_http"] == report["int8"]["speedup_over_http"]["median"]
     assert 0 < report["memory_mb"]["idle"] <= report["memory_mb"]["peak"]
 
 

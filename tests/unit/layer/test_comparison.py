@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.comparison import agresti_min, compare, mcnemar, newcombe
-from droplens.confidence import Z95_TWO_SIDED
+from droplens.comparison import agresti_min, compare, newcombe
+from droplens.confidence import Z95_TWO_SIDED, mcnemar
 from tests.unit.layer.made import card
 
 
