@@ -15,7 +15,7 @@ from functools import partial
 from batch_prep.archives import ArchiveLimits
 from batch_prep.entries import Entry
 from batch_prep.errors import JobError
-from batch_prep.join import MANIFEST, join, to_json
+from batch_prep.join import FAILURE, MANIFEST, join, tidy, to_json
 from batch_prep.options import Options, Step, parse
 from batch_prep.pack import WORTH_PROCESSES, Packer, PackingCrew
 from batch_prep.pieces import Shard, ShardWriter, mark_done
@@ -25,8 +25,6 @@ from batch_prep.sources import Source, open_source
 from batch_prep.staging import Staged, Staging, staging
 from batch_prep.storage import Folder, folder
 from droplens.pictures import Limits
-
-FAILURE = "failure.json"
 
 # Pictures whose names are in memory at the same time, some 400 bytes each.
 _MOST_NAMED = 250_000
@@ -68,8 +66,7 @@ def _packed_before(options: Options, destination: Folder) -> int:
         raise JobError(f"{options.destination} already holds a packed dataset.")
     # It may have been cut off between the manifest and the end of its tidying.
     count = found["shards"]
-    for number in range(count):
-        destination.remove(Shard(number, count).paths())
+    tidy(destination, (Shard(number, count) for number in range(count)))
     _LOG.info("packed before, by an earlier attempt of this run")
     return 0
 

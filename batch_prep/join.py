@@ -21,6 +21,7 @@ from batch_prep.report import manifest
 from batch_prep.storage import Folder, Span, together
 
 MANIFEST = "dataset.json"
+FAILURE = "failure.json"
 CLASSES = "classes.json"
 
 _LOG = logging.getLogger(__name__)
@@ -37,9 +38,14 @@ def join(options: Options, destination: Folder, shards: int) -> None:
     written[CLASSES] = write_small(destination, CLASSES, to_json(classes))
     report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
     destination.write(MANIFEST, to_json(report))
-    destination.remove(chain.from_iterable(shard.paths() for shard in packed))
+    tidy(destination, packed)
     counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())
     _LOG.info("packed classes=%d %s", len(classes), counts)
+
+
+def tidy(destination: Folder, packed: Iterable[Shard]) -> None:
+    """Remove what a complete dataset does not need, and what an earlier attempt said of it."""
+    destination.remove([FAILURE, *chain.from_iterable(shard.paths() for shard in packed)])
 
 
 def to_json(value: object) -> bytes:

@@ -23,6 +23,7 @@ PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
 RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
 PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
 SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
+FAILURE = f"${{Bucket.Arn}}/packed/cars/{RUN}/failure.json"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
 CHECKPOINT = f"${{Bucket.Arn}}/training/cars/{RUN}/checkpoints/checkpoint.pt"
 CARD = "${Bucket.Arn}/models/cars/live.json"
@@ -132,7 +133,7 @@ MAY: dict[str, list[Call]] = {
         calls("s3:GetObject GetObjectVersion", DATASET),
         # Shards are joined by copies, which read their source and write their target.
         calls("s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED),
-        calls("s3:DeleteObject", SHARD),
+        calls("s3:DeleteObject", SHARD, FAILURE),
         LIST,
         calls("dynamodb:UpdateItem", "${Runs.Arn}"),
     ),

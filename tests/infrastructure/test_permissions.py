@@ -144,10 +144,12 @@ WORK = "packed/cars/20261122-120000-1a2b3c/work/0-of-4/train.rec"
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_shards_are_all_that_anybody_may_delete(stack: Stack, role: str) -> None:
+def test_scaffolding_of_packing_is_all_that_anybody_may_delete(stack: Stack, role: str) -> None:
     assert stack.allows(role, "s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/{WORK}") == (
         role in ("PackingRole", "ReportFailureRole")
     )
+    failure = f"arn:aws:s3:::{BUCKET}/packed/cars/20261122-120000-1a2b3c/failure.json"
+    assert stack.allows(role, "s3:DeleteObject", failure) == (role == "PackingRole")
     for key in (
         "packed/cars/20261122-120000-1a2b3c/train/train.rec",
         "packed/cars/20261122-120000-1a2b3c/dataset.json",

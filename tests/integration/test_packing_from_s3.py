@@ -141,6 +141,7 @@ def test_a_picture_that_never_comes_fails_by_its_name(
     assert job(source, f"s3://{bucket}/packed/") == 0
     assert job(source, f"s3://{bucket}/reference/") == 0
     assert records(s3, bucket, "packed/") == records(s3, bucket, "reference/")
+    assert "failure.json" not in keys(s3, bucket, "packed/")
 
 
 @pytest.mark.parametrize("trouble", [Trouble.INTERNAL_ERROR, Trouble.RESET])
