@@ -373,18 +373,34 @@ def _times(ratio: dict[str, float]) -> str:
     return f"{ratio['median']:.1f}" + (f" ({least:.1f} to {most:.1f})" if least < most else "")
 
 
-def show_memory(photographs: Path | None, scales: list[int], latency_ms: float) -> None:
+def measure_memory(
+    photographs: Path | None, scales: list[int], latency_ms: float
+) -> list[dict[str, Any]]:
     """Peak memory for each size of the corpus."""
+    found = []
     for scale in scales:
         pictures = corpus.make(WORK, photographs, scale)
         with bench(pictures, latency_ms, whole_s3) as at:
             cost = at.droplens("s3").cost
-        print(
-            f"{scale:>3}x: {pictures.count:>7} pictures, {pictures.bytes / 1e6:>6.0f} MB: "
-            f"peak memory {cost.peak_rss_mb:.0f} MB, "
-            f"{pictures.count / cost.seconds:.0f} pictures/s",
-            flush=True,
+        found.append(
+            {
+                "pictures": pictures.count,
+                "bytes": pictures.bytes,
+                "peak_rss_mb": round(cost.peak_rss_mb),
+                "pictures_per_second": round(pictures.count / cost.seconds),
+            }
         )
+        print(f"  {memory_table(found[-1:]).splitlines()[-1]}", flush=True)
+    return found
+
+
+def memory_table(sizes: list[dict[str, Any]]) -> str:
+    """Peak memory by the size of the dataset, as a Markdown table."""
+    lines = ["| pictures | MB | peak memory of all processes together |", "|---|---|---|"]
+    for size in sizes:
+        megabytes = f"{size['bytes'] / 1e6:,.0f}"
+        lines.append(f"| {size['pictures']:,} | {megabytes} | {size['peak_rss_mb']} MB |")
+    return "\n".join(lines)
 
 
 def _arithmetic(results: dict[str, Any]) -> str:
@@ -394,7 +410,12 @@ def _arithmetic(results: dict[str, Any]) -> str:
 
 def quote(text: str, results: dict[str, Any]) -> str:
     """The text with the tables between its marks replaced by the results'."""
-    for mark, made in (("table", table(results)), ("arithmetic", _arithmetic(results))):
+    tables = {
+        "table": table(results),
+        "arithmetic": _arithmetic(results),
+        "memory": memory_table(results.get("memory", [])),
+    }
+    for mark, made in tables.items():
         marks = rf"(<!-- bench-packing: {mark} -->\n).*?(<!-- end -->)"
         text = re.sub(marks, rf"\g<1>{made}\n\g<2>", text, flags=re.DOTALL)
     return text
@@ -429,8 +450,11 @@ def main() -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: sys.exit("ended"))
     photographs = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() and not given.generated else None
+    before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if given.scale:
-        show_memory(photographs, [int(scale) for scale in given.scale.split(",")], given.latency)
+        scales = [int(scale) for scale in given.scale.split(",")]
+        memory = measure_memory(photographs, scales, given.latency)
+        _write(before | {"memory": memory})
         return
     pictures = corpus.make(WORK, photographs)
     print(f"{pictures.count} pictures, {pictures.bytes / 1e6:.0f} MB: {pictures.said}")
@@ -438,8 +462,6 @@ def main() -> None:
     if not IM2REC_PYTHON.is_file():
         print("im2rec.py is left out: MXNet 1.9.1 needs Python 3.11 (make bench-packing PYTHON=…)")
     results = compare(pictures, given.latency, given.repeats)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\n{table(results)}\n")
     if "db_gain" in results:
         print(
@@ -447,6 +469,12 @@ def main() -> None:
             f"{results['db_gain']:+.1f} dB"
         )
     print(f"\n{_arithmetic(results)}\n")
+    _write(results | {"memory": before.get("memory", [])})
+
+
+def _write(results: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written: {RESULTS.relative_to(ROOT)}")
 
 
