@@ -92,6 +92,16 @@ def test_squashing_keeps_the_whole_picture_at_the_networks_shape() -> None:
     assert pixels[20, 61].tolist() == [0, 0, 255]
 
 
+@pytest.mark.parametrize("size", [(581, 329), (329, 581), (96, 96), (40, 30)])
+def test_squashing_is_pillows_bilinear_resize_but_for_rounding(size: tuple[int, int]) -> None:
+    grain = Image.merge("RGB", [Image.effect_noise(size, sigma) for sigma in (20, 60, 120)])
+    stored = BytesIO()
+    grain.save(stored, "PNG")
+    pixels = Squash(width=96, height=64).pixels(stored.getvalue())
+    expected = np.asarray(grain.resize((96, 64), Image.Resampling.BILINEAR), np.int16)
+    assert np.abs(pixels - expected).max() <= 1
+
+
 def test_preprocessing_is_kept_beside_the_model_and_read_again(tmp_path: Path) -> None:
     squash = Squash(width=64, height=48)
     squash.write(tmp_path)
