@@ -101,7 +101,7 @@ def _pack(
         return options.guard.watched(source.entries())
 
     def listed() -> Iterator[Entry]:
-        for number, entry in enumerate(guarded()):
+        for number, entry in enumerate(guarded(), start=1):
             if number == WORTH_PROCESSES:
                 crew.start()
             yield entry

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import cos, isfinite, pi
+from math import cos, isfinite, log1p, pi
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from trainer.backbone import Backbone, export, load_backbone
 from trainer.cpu import cores
 from trainer.decode import decode
 from trainer.features import Channel, DatasetError
-from trainer.head import Head, fit_temperature
+from trainer.head import Head, fit_head, fit_temperature
 from trainer.job import Job, Outcome
 from trainer.model import assemble
 from trainer.preprocess import Squash
@@ -78,8 +78,7 @@ def finetune(job: Job) -> Outcome:
         training = Pixels.of(job.training, with_margin(job.squash), device)
         validation = Pixels.of(job.validation, job.squash, device)
     with job.timings.step("network"):
-        network = Network.start(job)
-        fitting = Fitting(job, network.to(device), training, validation)
+        fitting = Fitting(job, Network.start(job, training), training, validation)
         fitting.resume()
     with job.timings.step("epochs"):
         while not fitting.finished:
@@ -177,7 +176,7 @@ class Network(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
-    def start(cls, job: Job) -> "Network":
+    def start(cls, job: Job, training: Pixels) -> "Network":
         """Pretrained, or as the earlier model of channel `model` left it."""
         settings = job.settings
         torch.manual_seed(settings.seed)
@@ -186,14 +185,41 @@ class Network(nn.Module):
         network = cls(load_backbone(settings.backbone, pretrained), len(job.classes))
         nn.init.normal_(network.classifier.weight, std=0.01)
         nn.init.zeros_(network.classifier.bias)
+        network.to(training.device)
         if earlier is not None:
             network.take_over(earlier, job.classes)
+        elif pretrained:
+            network.fit_classifier(job, training)
         return network
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def fit_classifier(self, job: Job, training: Pixels) -> None:
+        """The best classifier of what the pretrained net sees, which is where `probe` ends.
+
+        A classifier that begins by chance bends the net before it can be of use to it (Kumar et
+        al., 2022, arXiv:2202.10054).
+        """
+        self.eval()
+        shape, seen = job.settings.image_shape, []
+        order = np.arange(len(training))
+        for pixels, _ in training.batches(order, 2 * job.settings.mini_batch_size):
+            x = pixels.permute(0, 3, 1, 2).float()
+            x = functional.interpolate(x, shape, mode="bilinear", antialias=True)
+            seen.append(self.features(x).cpu())
+        labels, classes = training.labels.cpu().numpy(), len(job.classes)
+        head = fit_head(torch.cat(seen).numpy(), labels, classes, job.settings.seed).head
+        # Its scores are 1 for the right class and 0 for others; smoothed labels ask for this much.
+        margin = log1p(classes * (1 - LABEL_SMOOTHING) / LABEL_SMOOTHING)
+        self.classifier.weight.copy_(torch.from_numpy(head.weight.T * margin))
+        self.classifier.bias.copy_(torch.from_numpy(head.bias * margin))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [N, features] of pictures [N, 3, H, W] of 0 to 255."""
         x = (x - self.mean) / self.deviation
-        features = self.backbone(x.contiguous(memory_format=torch.channels_last))
-        return self.classifier(functional.dropout(features, DROPOUT, self.training))
+        return self.backbone(x.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(functional.dropout(self.features(x), DROPOUT, self.training))
 
     def take_over(self, earlier: State, classes: list[str]) -> None:
         """The earlier net's weights; of its classifier the rows of the classes that remain."""

@@ -26,6 +26,8 @@ MAX_BODY_BYTES = 100 * 2**20
 REQUEST_SECONDS = 60.0
 # SageMaker stops a container by SIGTERM and kills it 30 seconds later.
 DRAIN_SECONDS = 20.0
+# What a client has sent and a busy kernel not yet delivered is there by then.
+ARRIVAL_SECONDS = 0.2
 LOOP_SECONDS = 1.0
 HEALTH_CHECK = "/ping"
 
@@ -138,8 +140,11 @@ class Server(TcpWSGIServer):
         while not stopping:
             self._turn(LOOP_SECONDS)
         # Whoever is connected by now has been promised an answer.
-        while not self.in_connection_overflow and select.select([self.socket], [], [], 0)[0]:
-            self._turn(0)
+        arrived = time.monotonic() + ARRIVAL_SECONDS
+        while not self.in_connection_overflow and (
+            select.select([self.socket], [], [], 0)[0] or time.monotonic() < arrived
+        ):
+            self._turn(ARRIVAL_SECONDS / 10)
         self.del_channel()
         self.socket.close()
         self._turn(0)

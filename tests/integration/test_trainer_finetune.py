@@ -251,6 +251,17 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from
         assert "Epoch[0]" in said
 
 
+def test_the_classifier_begins_as_the_best_one_of_what_the_net_sees(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    """So slow that what is answered is what it began with."""
+    slow = FINETUNE | {"epochs": "1", "learning_rate": "1e-9"}
+    base = lay_out(tmp_path / "slow", TRAIN, VALIDATION, hyperparameters=slow)
+    code, said = jobs.run(base)
+    assert code == 0, said
+    assert report(base)["accuracy"]["validation"] >= 0.75
+
+
 def test_an_earlier_model_is_trained_on_when_a_class_is_added(
     job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
 ) -> None:
