@@ -45,7 +45,7 @@ def profiled(base: Path) -> dict[str, float]:
     job = open_job(Folders(base))
     training = Pixels.of(job.training, with_margin(job.squash), device)
     validation = Pixels.of(job.validation, job.squash, device)
-    fitting = Fitting(job, Network.start(job).to(device), training, validation)
+    fitting = Fitting(job, Network.start(job, training), training, validation)
     fitting.run_epoch()
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
