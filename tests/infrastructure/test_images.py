@@ -140,10 +140,15 @@ def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
 def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for(
     stack: Stack, tmp_path: Path, base: str
 ) -> None:
-    """The buildspec's own commands, in a shell whose docker and aws write down their calls."""
+    """The buildspec's own commands, in a shell whose docker and aws write down their calls.
+
+    Each into a file of its own, since those in a pipe run at the same time.
+    """
+    calls = tmp_path / "calls"
+    calls.mkdir()
     for program in ("docker", "aws"):
         (tmp_path / program).write_text(
-            f'#!/bin/bash\nprintf "%s\\n" {program} "$@" END >> "$CALLS"\n', "utf-8"
+            f'#!/bin/bash\nprintf "%s\\n" {program} "$@" > "$CALLS/$$"\n', "utf-8"
         )
         (tmp_path / program).chmod(0o755)
     spec = yaml_parse(stack.properties("ImageBuilds")["Source"]["BuildSpec"])
@@ -154,14 +159,13 @@ def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for
         ["bash", "-c", "\n".join(spec["phases"]["build"]["commands"])],
         env={
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "CALLS": str(tmp_path / "calls"),
+            "CALLS": str(calls),
             **given,
             **({"BASE": base} if base else {}),
         },
         check=True,
     )
-    calls = (tmp_path / "calls").read_text("utf-8").split("END\n")[:-1]
-    called = sorted(call.split() for call in calls)
+    called = sorted(call.read_text("utf-8").split() for call in calls.iterdir())
     assert called[0] == ["aws", "ecr", "get-login-password"]
     [build, login] = called[1:]
     assert login[1:] == ["login", "--username", "AWS", "--password-stdin", registry]
