@@ -6,6 +6,7 @@ failure.json in the destination. 1: another attempt would end in the same way. 7
 storage was at fault.
 """
 
+import gc
 import json
 import logging
 import sys
@@ -32,19 +33,34 @@ _MOST_NAMED = 250_000
 _LOG = logging.getLogger("batch_prep")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the job that `arguments` describe and return the process's exit code."""
+def main(arguments: Sequence[str], *, forked: bool = False) -> int:
+    """Run the job that `arguments` describe and return the process's exit code.
+
+    forked: this process has no threads yet, and the others may begin as copies of it.
+    """
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     _LOG.setLevel(logging.INFO)
     try:
         options = parse(arguments)
         destination = folder(options.destination)
+    except JobError as error:
+        return _failed(error)
+    packer = Packer(options.preprocessing, Limits(), options.speed, options.workers)
+    with packer.crew(forked=forked) as crew:
+        if forked and options.step is not Step.JOIN:
+            gc.freeze()  # what is imported stays: nobody need look at it again
+            crew.start()
+        return _attempt(options, destination, packer, crew)
+
+
+def _attempt(options: Options, destination: Folder, packer: Packer, crew: PackingCrew) -> int:
+    try:
         if destination.exists(MANIFEST):
             return _packed_before(options, destination)
     except JobError as error:
         return _failed(error)
     try:
-        run(options, destination)
+        _run(options, destination, packer, crew)
     except JobError as error:
         return _failed(error, options, destination)
     except MemoryError:
@@ -71,16 +87,14 @@ def _packed_before(options: Options, destination: Folder) -> int:
     return 0
 
 
-def run(options: Options, destination: Folder) -> None:
+def _run(options: Options, destination: Folder, packer: Packer, crew: PackingCrew) -> None:
     """Do the step of the work. Raises JobError where that cannot be done."""
     shards = options.shards
     if options.step is not Step.JOIN:
-        limits = Limits()
-        packer = Packer(options.preprocessing, limits, options.speed, options.workers)
+        limits = ArchiveLimits(max_member_bytes=packer.limits.max_bytes)
         with (
-            open_source(options.source, ArchiveLimits(max_member_bytes=limits.max_bytes)) as source,
+            open_source(options.source, limits) as source,
             staging(destination) as stage,
-            packer.crew() as crew,
         ):
             shards = _pack(options, destination, source, packer, stage, crew)
     if options.step is not Step.PACK and shards is not None:
@@ -178,4 +192,4 @@ def _failed(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:], forked=sys.platform == "linux"))

@@ -50,10 +50,10 @@ class Packer:
     workers: int
     sharing: int = 1
 
-    def crew(self) -> PackingCrew:
-        """Processes for `pack`, of which none is started yet."""
+    def crew(self, *, forked: bool = False) -> PackingCrew:
+        """Processes for `pack`, of which none is started yet; forked: as in `Crew`."""
         alone = replace(self, workers=1, sharing=self.workers)
-        return Crew(alone._of_files, self.workers if self.workers > 1 else 0)
+        return Crew(alone._of_files, self.workers if self.workers > 1 else 0, forked=forked)
 
     def pack(
         self, stage: Staging, crew: PackingCrew, plan: Plan, writer: ShardWriter, progress: Progress

@@ -1,17 +1,48 @@
 """Work spread over processes: in order, and nothing that goes wrong in one is lost."""
 
 import copy
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator, Sequence
 from multiprocessing import active_children
+from pathlib import Path
 
 import pytest
 
 from batch_prep.errors import JobError, StorageTrouble
 from batch_prep.processes import Crew
 from batch_prep.storage import Bucket
+from tests.conftest import ROOT
+
+# Forks two processes, which have been started before there is a thread, as a job does.
+FORKING = """
+import json, sys, time
+from batch_prep.processes import Crew
+from tests.unit.batch_prep.test_processes import large, squares
+
+def pids():
+    with open("/proc/thread-self/children") as children:
+        return [int(pid) for pid in children.read().split()]
+
+with Crew(squares if "squares" in sys.argv else large, 2, forked=True) as crew:
+    crew.start()
+    print(json.dumps(pids()), flush=True)
+    if "squares" in sys.argv:
+        print(json.dumps([list(crew.spread(range(20))), list(crew.spread(range(3)))]))
+    elif "busy" in sys.argv:
+        next(crew.spread(range(1000)))
+        print("waiting", flush=True)
+        time.sleep(60)
+    elif "idle" in sys.argv:
+        print("waiting", flush=True)
+        time.sleep(60)
+print(json.dumps(pids()))
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs fork on Linux only")
 
 
 def squares(numbers: Sequence[int]) -> Generator[tuple[int, int], None, None]:
@@ -37,6 +68,11 @@ def killed(numbers: Sequence[int]) -> Generator[int, None, None]:
         if number == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         yield number
+
+
+def large(numbers: Sequence[int]) -> Generator[bytes, None, None]:
+    for _ in numbers:
+        yield bytes(1_000_000)
 
 
 def endless(numbers: Sequence[int]) -> Generator[int, None, None]:
@@ -112,3 +148,49 @@ def test_who_stops_asking_leaves_nobody_behind() -> None:
 def test_a_bucket_is_opened_anew_in_another_process() -> None:
     again = copy.copy(Bucket("pictures", "datasets/cars/"))
     assert again.url == "s3://pictures/datasets/cars/"
+
+
+def forking(*words: str) -> "subprocess.Popen[str]":
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "layers" / "droplens")))
+    return subprocess.Popen(
+        [sys.executable, "-c", FORKING, *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@linux
+def test_forked_processes_do_the_same() -> None:
+    with forking("squares") as job:
+        said, _ = job.communicate(timeout=60)
+    assert job.returncode == 0
+    pids, (first, second), left = map(json.loads, said.splitlines())
+    assert [square for square, _ in first] == [number * number for number in range(20)]
+    assert [square for square, _ in second] == [0, 1, 4]
+    assert {pid for _, pid in first} == set(pids)
+    assert left == []
+
+
+@linux
+@pytest.mark.parametrize("doing", ["idle", "busy"])
+def test_forked_processes_end_with_a_job_that_is_killed(doing: str) -> None:
+    with forking(doing) as job:
+        assert job.stdout is not None
+        pids = json.loads(job.stdout.readline())
+        assert job.stdout.readline() == "waiting\n"
+        assert [is_running(pid) for pid in pids] == [True, True]
+        job.kill()
+    end = time.monotonic() + 30
+    while any(map(is_running, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(is_running, pids))
