@@ -62,6 +62,8 @@ _NO_PICTURES = (
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 # About 3 s of a core. Up to the usual number of scans, the other limits are enough.
 _USUAL_SCANS = 20
+# What begins a scan of one component: marker, length, components, and how they are coded.
+_SCAN_BYTES = 10
 _MAX_SCANNED_PIXELS = 2_000_000_000
 _FILLER = bytes(range(1, 250)) * 4
 
@@ -209,12 +211,36 @@ def _prepare(
         _check_not_cut(picture, data, None)
         return data, PictureInfo("JPEG", *picture.size), picture
     decoded, info = _decode(picture, data, preprocessing.shorter_side)
+    jpeg, prepared = encode(decoded, preprocessing, resize)
+    return jpeg, info, prepared
+
+
+def is_only_resized(size: tuple[int, int], preprocessing: Preprocessing, limits: Limits) -> bool:
+    """Whether `prepare` decodes all of a JPEG of (width, height) pixels, and then resizes it.
+
+    It is within the limits, is not prepared already, and is not shrunk while it is decoded.
+    """
+    shorter, longer = sorted(size)
+    return (
+        shorter * longer <= limits.max_pixels
+        and longer <= limits.max_aspect * shorter
+        and shorter != preprocessing.shorter_side
+        and shorter < 2 * _DRAFT_MARGIN * preprocessing.shorter_side
+    )
+
+
+def encode(
+    decoded: Image.Image,
+    preprocessing: Preprocessing,
+    resize: Callable[[Image.Image, tuple[int, int]], Image.Image],
+) -> tuple[bytes, Image.Image]:
+    """An upright RGB picture as the JPEG of `prepare_with`, and the pixels that it was made of."""
     size = _resized(decoded.size, preprocessing.shorter_side)
     resized = decoded if decoded.size == size else resize(decoded, size)
     prepared = _crop(resized, preprocessing.crop)
     jpeg = BytesIO()
     prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
-    return jpeg.getvalue(), info, prepared
+    return jpeg.getvalue(), prepared
 
 
 def _open(data: bytes, limits: Limits) -> Image.Image:
@@ -305,6 +331,8 @@ def _check_passes(data: bytes, width: int, height: int) -> None:
     """
     if not data.startswith(_JPEG_START):
         return
+    if len(data) // _SCAN_BYTES * width * height <= _MAX_SCANNED_PIXELS:
+        return  # there is no room for so many, and to count them takes time
     scans = data.count(_JPEG_SCAN)
     if scans > _USUAL_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
         raise PictureError(

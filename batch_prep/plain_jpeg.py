@@ -1,0 +1,74 @@
+"""The fast path: an upright baseline JPEG, which most photographs of a dataset are, as pixels.
+
+Whatever is unusual about a file, or wrong with it, is left to droplens.pictures, which knows every
+format, every limit and what to say. Both decode by libjpeg-turbo and give the same pixels.
+"""
+
+import struct
+
+import simplejpeg
+from PIL import Image
+from PIL.ExifTags import Base as ExifTag
+
+_START = b"\xff\xd8\xff"
+_BASELINE, _SCAN, _APP0, _APP1 = 0xC0, 0xDA, 0xE0, 0xE1
+# Tables, restarts and remarks: they change nothing about how the pixels are to be taken.
+_PASSED = frozenset({0xC4, 0xDB, 0xDD, 0xFE, _APP0})
+_EXIF = b"Exif\0\0"
+_SEGMENT = struct.Struct(">xBH")
+_FRAME = struct.Struct(">BHHB")
+_COMPONENTS = 3
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a JPEG that `decode` takes, or None for another file.
+
+    That is one of 8 bits and three components in a single scan, upright, without a colour profile
+    and without another picture behind it.
+    """
+    if not data.startswith(_START):
+        return None
+    found = None
+    has_exif = False
+    place = 2
+    while place + 4 <= len(data):
+        kind, length = _SEGMENT.unpack_from(data, place)
+        start = place + 4
+        if kind == _SCAN:
+            return found if data[start : start + 1] == bytes([_COMPONENTS]) else None
+        if kind == _BASELINE and found is None and length >= 2 + _FRAME.size:
+            bits, height, width, components = _FRAME.unpack_from(data, start)
+            if (bits, components) != (8, _COMPONENTS):
+                return None
+            found = width, height
+        elif kind == _APP1 and not has_exif:
+            has_exif = True
+            if not _is_upright(data[start : place + 2 + length]):
+                return None
+        elif kind not in _PASSED:
+            return None
+        place += 2 + length
+    return None
+
+
+def decode(data: bytes) -> Image.Image | None:
+    """The RGB pixels of a JPEG that has a `size_of`; None where libjpeg has any doubt of it."""
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGBX", fastdct=False, fastupsample=False)
+    except ValueError:
+        return None
+    height, width, _ = pixels.shape
+    picture = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+    picture._mode = "RGB"  # both have four bytes a pixel
+    return picture
+
+
+def _is_upright(segment: bytes) -> bool:
+    if not segment.startswith(_EXIF):
+        return False
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+    except Exception:  # noqa: BLE001  damaged
+        return False
+    return exif.get(ExifTag.Orientation, 1) == 1
