@@ -1,6 +1,6 @@
 """What was packed becomes a labelled dataset, or the sentence that says why it is none."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,10 +180,10 @@ def _check_usable(dataset: Dataset, max_bad: float) -> None:
         )
 
 
-def check_classes(dataset: Dataset, names: Mapping[int, str]) -> None:
+def check_classes(dataset: Dataset, names: Callable[[], Mapping[int, str]]) -> None:
     """Raise JobError where a class has nothing to learn from, or nothing can be measured.
 
-    names: of the pictures in conflicts, by row.
+    names: gives those of the pictures in conflicts, by row, for the sentence.
     """
     if len(dataset.classes) < 2:
         raise JobError(
@@ -193,7 +193,7 @@ def check_classes(dataset: Dataset, names: Mapping[int, str]) -> None:
     train, validation = (dataset.count(dataset.in_channel(channel)) for channel in CHANNELS)
     empty = [label for label, count in enumerate(train) if not count]
     if empty:
-        raise JobError(_why_empty(dataset, names, empty))
+        raise JobError(_why_empty(dataset, names(), empty))
     if not any(validation):
         raise JobError("No class has a second picture, so there is nothing to validate with.")
 

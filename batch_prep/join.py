@@ -32,10 +32,11 @@ def join(options: Options, destination: Folder, shards: int) -> None:
     started = time.monotonic()
     packed, classes = packed_shards(destination, shards)
     dataset = _read(destination, packed, classes, options.max_bad)
-    names = _names(destination, packed, dataset)
-    check_classes(dataset, names)
-    written = dict(_write_channels(destination, packed, dataset))
-    written[CLASSES] = write_small(destination, CLASSES, to_json(classes))
+    check_classes(dataset, lambda: _names(dataset, _pictures(destination, packed)))
+    with ThreadPoolExecutor(1) as pool:
+        listed = pool.submit(write_small, destination, CLASSES, to_json(classes))
+        names, written = _write_channels(destination, packed, dataset)
+        written[CLASSES] = listed.result()
     report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
     destination.write(MANIFEST, to_json(report))
     tidy(destination, packed)
@@ -77,27 +78,26 @@ def _pictures(destination: Folder, shards: Iterable[Shard]) -> Iterator[PackedPi
                 yield row
 
 
-def _names(destination: Folder, shards: Iterable[Shard], dataset: Dataset) -> dict[int, str]:
+def _names(dataset: Dataset, pictures: Iterable[PackedPicture]) -> dict[int, str]:
     """The names of the pictures, by row, that are told of one by one."""
     told = set(
         chain.from_iterable(
             chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
         )
     )
-    if not told:
-        return {}
-    rows = enumerate(_pictures(destination, shards))
-    return {row: picture.name for row, picture in rows if row in told}
+    return {row: picture.name for row, picture in enumerate(pictures) if row in told}
 
 
 def _write_channels(
     destination: Folder, shards: Sequence[Shard], dataset: Dataset
-) -> Iterator[tuple[str, Written]]:
+) -> tuple[dict[int, str], dict[str, Written]]:
+    """Write every channel's files: the names as `_names` gives them, and what was written."""
     paths = {channel: f"{channel}/{channel}" for channel in CHANNELS}
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
     ]
-    with ThreadPoolExecutor(len(CHANNELS)) as pool, together(*files) as opened:
+    written: dict[str, Written] = {}
+    with ThreadPoolExecutor(len(CHANNELS)) as pool:
         joined = []
         for channel, path in paths.items():
             rows = dataset.rows[dataset.in_channel(channel)]
@@ -106,18 +106,25 @@ def _write_channels(
                 for shard, start, end in _runs(rows)
             ]
             joined.append(pool.submit(destination.join, f"{path}.rec", spans))
-            yield f"{path}.rec", Written(sum(span.length for span in spans), None)
-        lists = {
-            channel: ChannelLists(*opened[2 * place : 2 * place + 2])
-            for place, channel in enumerate(CHANNELS)
-        }
-        for row, picture in enumerate(_pictures(destination, shards)):
-            if dataset.kept[row]:
-                lists[picture.channel].add(picture)
+            written[f"{path}.rec"] = Written(sum(span.length for span in spans), None)
+        with together(*files) as opened:
+            lists = {
+                channel: ChannelLists(*opened[2 * place : 2 * place + 2])
+                for place, channel in enumerate(CHANNELS)
+            }
+
+            def listed() -> Iterator[PackedPicture]:
+                for row, picture in enumerate(_pictures(destination, shards)):
+                    if dataset.kept[row]:
+                        lists[picture.channel].add(picture)
+                    yield picture
+
+            names = _names(dataset, listed())
         for one in joined:
             one.result()
     for channel, path in paths.items():
-        yield from lists[channel].written(path)
+        written |= lists[channel].written(path)
+    return names, written
 
 
 def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:

@@ -51,6 +51,8 @@ def write_small(destination: Folder, path: str, data: bytes) -> Written:
 
 
 def _one_line(name: str) -> str:
+    if name.isprintable():
+        return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 

@@ -3,16 +3,17 @@
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 import obstore
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -248,6 +249,28 @@ def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
             yield Span(span.path, start, min(start + most, span.end))
 
 
+Settings = tuple[tuple[str, str], ...]
+
+
+def _settings() -> Settings:
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+
+
+@cache
+def _session_for(_: Settings) -> boto3.Session:
+    core = botocore.session.get_session()
+    # Nobody asks when an object was changed: reading the dates takes half of a listing's time.
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    return boto3.Session(botocore_session=core)
+
+
+@cache
+def _client_for(settings: Settings) -> "S3Client":
+    """A tenth of a second's work, done once for all buckets of an environment."""
+    patience = Config(retries={"mode": "standard", "total_max_attempts": 10})
+    return _session_for(settings).client("s3", config=patience)
+
+
 class Bucket:
     """A prefix of an S3 bucket.
 
@@ -264,14 +287,13 @@ class Bucket:
         """Another process connects anew."""
         return type(self), (self._bucket, self._prefix)
 
-    @cached_property
+    @property
     def _session(self) -> boto3.Session:
-        return boto3.Session()
+        return _session_for(_settings())
 
-    @cached_property
+    @property
     def _client(self) -> "S3Client":
-        patience = Config(retries={"mode": "standard", "total_max_attempts": 10})
-        return self._session.client("s3", config=patience)
+        return _client_for(_settings())
 
     @cached_property
     def _store(self) -> S3Store:
@@ -335,8 +357,13 @@ class Bucket:
     def open(self, path: str) -> BinaryIO:
         """An object to read and seek in, fetched in large ranges."""
         with self._explained("read", path):
-            head = obstore.head(self._store, self._prefix + path)
-        ranges = _Ranges(self, path, head["size"], head["e_tag"])
+            try:
+                options: obstore.GetOptions = {"range": (0, _READ_AHEAD_BYTES)}
+                got = obstore.get(self._store, self._prefix + path, options=options)
+                found, start = got.meta, bytes(got.bytes())
+            except ObstoreError:  # an empty object has no range, anything else is told of here
+                found, start = obstore.head(self._store, self._prefix + path), b""
+        ranges = _Ranges(self, path, found["size"], found["e_tag"], start)
         return io.BufferedReader(ranges, _READ_AHEAD_BYTES)
 
     def write(self, path: str, data: bytes) -> None:
@@ -368,38 +395,45 @@ class Bucket:
         if total < smallest:
             self.write(path, b"".join(map(self.read_span, spans)))
             return
-        key = self._prefix + path
+        begun: Future[Any] | None = None
         with self._explained("write", path):
-            begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
-            whole: Any = {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
             try:
                 with (
                     ThreadPoolExecutor(_COPIES_AT_ONCE) as pool,
                     ThreadPoolExecutor(_COPIES_AT_ONCE) as readers,
                 ):
-                    upload = partial(self._upload, whole, readers)
+                    begun = readers.submit(self._begin, self._prefix + path)
+                    upload = partial(self._upload, begun, readers)
                     numbered = enumerate(parts_of(spans, smallest), start=1)
                     parts: Any = list(pool.map(lambda one: upload(*one), numbered))
-                self._client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
+                self._client.complete_multipart_upload(
+                    **begun.result(), MultipartUpload={"Parts": parts}
+                )
             except BaseException:
-                self._client.abort_multipart_upload(**whole)
+                if begun is not None and begun.exception() is None:
+                    self._client.abort_multipart_upload(**begun.result())
                 raise
 
+    def _begin(self, key: str) -> Any:
+        """Begin a multipart upload: the arguments by which all other calls name it."""
+        begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
+        return {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
+
     def _upload(
-        self, whole: Any, readers: Executor, number: int, part: Sequence[Span]
+        self, begun: "Future[Any]", readers: Executor, number: int, part: Sequence[Span]
     ) -> dict[str, Any]:
         """Upload one part: a copy of its only span, or the short ones of several."""
         if len(part) == 1:
             (span,) = part
             copied = self._client.upload_part_copy(
-                **whole,
+                **begun.result(),
                 PartNumber=number,
                 CopySource={"Bucket": self._bucket, "Key": self._prefix + span.path},
                 CopySourceRange=f"bytes={span.start}-{span.end - 1}",
             )
             return {"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]}
         body = b"".join(readers.map(self.read_span, part))
-        sent = self._client.upload_part(**whole, PartNumber=number, Body=body)
+        sent = self._client.upload_part(**begun.result(), PartNumber=number, Body=body)
         return {"PartNumber": number, "ETag": sent["ETag"]}
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -460,13 +494,19 @@ def parts_of(spans: Iterable[Span], smallest: int) -> Iterator[list[Span]]:
 
 
 class _Ranges(io.RawIOBase):
-    """The bytes of one object, each read a request of its own: to be buffered."""
+    """The bytes of one object, each read a request of its own: to be buffered.
 
-    def __init__(self, bucket: Bucket, path: str, size: int, etag: str | None) -> None:
+    start: what is known of it already; it is forgotten once it was read.
+    """
+
+    def __init__(
+        self, bucket: Bucket, path: str, size: int, etag: str | None, start: bytes
+    ) -> None:
         self._bucket = bucket
         self._path = path
         self._size = size
         self._etag = etag
+        self._start = start
         self._position = 0
 
     def readable(self) -> bool:
@@ -487,7 +527,10 @@ class _Ranges(io.RawIOBase):
         end = min(self._position + len(buffer), self._size)
         if end <= self._position:
             return 0
-        data = self._bucket.read_span(Span(self._path, self._position, end), self._etag)
+        data = self._start[: end - self._position] if self._position == 0 else b""
+        self._start = b""
+        if not data:
+            data = self._bucket.read_span(Span(self._path, self._position, end), self._etag)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -48,7 +48,7 @@ def table(*pictures: tuple[str, str, str], same_looks: str = "") -> np.ndarray:
 def dataset_of(rows: np.ndarray, *skipped: Skipped, classes: str = "ab") -> Dataset:
     dataset = assemble(list(classes), rows, list(skipped), max_bad=0.5)
     names = {row: f"{classes[rows['label'][row]]}/{row}.jpg" for row in range(len(rows))}
-    check_classes(dataset, names)
+    check_classes(dataset, lambda: names)
     return dataset
 
 
