@@ -51,7 +51,7 @@ BUCKET = "pictures"
 SOURCE = "datasets/cars/"
 FAST = "droplens fast"
 WHOLE = "seaweedfs"
-OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow")
+OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow", "simplejpeg")
 THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
 # Where there are not as many for the server, all are shared.
 PACKERS_CORES = 2
