@@ -26,8 +26,10 @@ MAX_BODY_BYTES = 100 * 2**20
 REQUEST_SECONDS = 60.0
 # SageMaker stops a container by SIGTERM and kills it 30 seconds later.
 DRAIN_SECONDS = 20.0
-# What a client has sent and a busy kernel not yet delivered is there by then.
+# Once nobody has connected for so long, those whom a busy kernel had in hand are there.
 ARRIVAL_SECONDS = 0.2
+# And so is the first byte of whoever is connected and has something to ask.
+FIRST_BYTE_SECONDS = 3.0
 LOOP_SECONDS = 1.0
 HEALTH_CHECK = "/ping"
 
@@ -139,23 +141,28 @@ class Server(TcpWSGIServer):
         signal.signal(signal.SIGINT, stop)
         while not stopping:
             self._turn(LOOP_SECONDS)
-        # Whoever is connected by now has been promised an answer.
-        arrived = time.monotonic() + ARRIVAL_SECONDS
-        while not self.in_connection_overflow and (
-            select.select([self.socket], [], [], 0)[0] or time.monotonic() < arrived
-        ):
-            self._turn(ARRIVAL_SECONDS / 10)
+        stopped = time.monotonic()
+        self._accept_whoever_has_connected(stopped + DRAIN_SECONDS)
         self.del_channel()
         self.socket.close()
-        self._turn(0)
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._is_busy() and time.monotonic() < deadline:
+        while self._has_work_left(time.monotonic() - stopped):
             self._turn(0.05)
         self.task_dispatcher.shutdown()
+
+    def _accept_whoever_has_connected(self, deadline: float) -> None:
+        """Whoever is connected by now has been promised an answer."""
+        arrived = time.monotonic() + ARRIVAL_SECONDS
+        while not self.in_connection_overflow and time.monotonic() < min(arrived, deadline):
+            if select.select([self.socket], [], [], 0)[0]:
+                arrived = time.monotonic() + ARRIVAL_SECONDS
+            self._turn(ARRIVAL_SECONDS / 10)
 
     def _turn(self, seconds: float) -> None:
         self.asyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
 
-    def _is_busy(self) -> bool:
+    def _has_work_left(self, seconds: float) -> bool:
+        """Whether somebody is still to be answered, or may still ask, so long after the stop."""
         channels = list(self.active_channels.values())
-        return any(c.request or c.requests or c.total_outbufs_len for c in channels)
+        asked = any(c.request or c.requests or c.total_outbufs_len for c in channels)
+        silent = any(not c.began for c in channels)
+        return (asked and seconds < DRAIN_SECONDS) or (silent and seconds < FIRST_BYTE_SECONDS)

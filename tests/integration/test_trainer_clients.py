@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -239,6 +240,18 @@ def test_all_who_have_asked_are_answered_when_the_server_is_stopped(
         assert [read_answer(connection)[0] for connection in connections] == [200] * 40
         assert server.process.wait(60) == 0
         assert "Traceback" not in "".join(server.lines)
+
+
+def test_who_has_connected_may_ask_for_a_moment_after_the_stop(
+    probe_base: Path, probe_weights: Path
+) -> None:
+    """As when the kernel is slow to deliver what was sent before."""
+    with serving(probe_base, probe_weights) as server, connect(server.port) as connection:
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        connection.sendall(REQUEST)
+        assert read_answer(connection)[0] == 200
+        assert server.process.wait(60) == 0
 
 
 # Python tells an audit hook of every file that is opened and of every change of a folder.
