@@ -90,6 +90,7 @@ class Server(TcpWSGIServer):
     """Listens from the start; `effective_port` tells the port where 0 was asked."""
 
     channel_class = _Channel
+    _is_stopping = False
 
     def __init__(self, application: Any, host: str, port: int) -> None:
         super().__init__(
@@ -128,18 +129,19 @@ class Server(TcpWSGIServer):
         for channel in list(self.active_channels.values()):
             channel.refuse_if_slow(now)
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then answer what has arrived and return."""
-        stopping = False
+    def stop_on_signals(self) -> None:
+        """Have SIGTERM and SIGINT end `run`, whether or not it has begun."""
 
         def stop(*_: object) -> None:
-            nonlocal stopping
-            stopping = True
+            self._is_stopping = True
             self.pull_trigger()  # wakes the loop
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        while not stopping:
+
+    def run(self) -> None:
+        """Serve until a signal comes, then answer what has arrived and return."""
+        while not self._is_stopping:
             self._turn(LOOP_SECONDS)
         stopped = time.monotonic()
         self._accept_whoever_has_connected(stopped + DRAIN_SECONDS)

@@ -240,6 +240,7 @@ def main() -> int:
     host = os.environ.get("SERVE_HOST", "127.0.0.1")
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = Server(Application(model), host, port)
+    server.stop_on_signals()  # before anybody is told that it serves
     log.info(
         "serving %d classes on %s:%s by %s after %.2f s",
         len(model.classes),

@@ -254,6 +254,28 @@ def test_who_has_connected_may_ask_for_a_moment_after_the_stop(
         assert server.process.wait(60) == 0
 
 
+# As if the process had been stopped by a busy machine just after it said that it serves.
+LATE = """
+import time
+from trainer import listen
+run = listen.Server.run
+def late(server):
+    time.sleep(1)
+    run(server)
+listen.Server.run = late
+"""
+
+
+def test_a_server_can_be_stopped_as_soon_as_it_says_that_it_serves(
+    probe_base: Path, probe_weights: Path
+) -> None:
+    with serving(probe_base, probe_weights, LATE) as server, connect(server.port) as connection:
+        connection.sendall(REQUEST)
+        server.process.send_signal(signal.SIGTERM)
+        assert read_answer(connection)[0] == 200
+        assert server.process.wait(60) == 0
+
+
 # Python tells an audit hook of every file that is opened and of every change of a folder.
 WATCH = """
 import os
