@@ -32,10 +32,12 @@ def join(options: Options, destination: Folder, shards: int) -> None:
     started = time.monotonic()
     packed, classes = packed_shards(destination, shards)
     dataset = _read(destination, packed, classes, options.max_bad)
-    check_classes(dataset, lambda: _names(dataset, _pictures(destination, packed)))
+    told = _told(dataset)
+    rows = enumerate(_pictures(destination, packed))
+    check_classes(dataset, lambda: {row: one.name for row, one in rows if row in told})
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(write_small, destination, CLASSES, to_json(classes))
-        names, written = _write_channels(destination, packed, dataset)
+        names, written = _write_channels(destination, packed, dataset, told)
         written[CLASSES] = listed.result()
     report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
     destination.write(MANIFEST, to_json(report))
@@ -78,24 +80,21 @@ def _pictures(destination: Folder, shards: Iterable[Shard]) -> Iterator[PackedPi
                 yield row
 
 
-def _names(dataset: Dataset, pictures: Iterable[PackedPicture]) -> dict[int, str]:
-    """The names of the pictures, by row, that are told of one by one."""
-    told = set(
-        chain.from_iterable(
-            chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
-        )
-    )
-    return {row: picture.name for row, picture in enumerate(pictures) if row in told}
+def _told(dataset: Dataset) -> set[int]:
+    """The rows of the pictures that are told of one by one."""
+    groups = chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
+    return set(chain.from_iterable(groups))
 
 
 def _write_channels(
-    destination: Folder, shards: Sequence[Shard], dataset: Dataset
+    destination: Folder, shards: Sequence[Shard], dataset: Dataset, told: set[int]
 ) -> tuple[dict[int, str], dict[str, Written]]:
-    """Write every channel's files: the names as `_names` gives them, and what was written."""
+    """Write every channel's files: the names of the `told` rows, and what was written."""
     paths = {channel: f"{channel}/{channel}" for channel in CHANNELS}
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
     ]
+    names: dict[int, str] = {}
     written: dict[str, Written] = {}
     with ThreadPoolExecutor(len(CHANNELS)) as pool:
         joined = []
@@ -112,14 +111,11 @@ def _write_channels(
                 channel: ChannelLists(*opened[2 * place : 2 * place + 2])
                 for place, channel in enumerate(CHANNELS)
             }
-
-            def listed() -> Iterator[PackedPicture]:
-                for row, picture in enumerate(_pictures(destination, shards)):
-                    if dataset.kept[row]:
-                        lists[picture.channel].add(picture)
-                    yield picture
-
-            names = _names(dataset, listed())
+            for row, picture in enumerate(_pictures(destination, shards)):
+                if row in told:
+                    names[row] = picture.name
+                if dataset.kept[row]:
+                    lists[picture.channel].add(picture)
         for one in joined:
             one.result()
     for channel, path in paths.items():
