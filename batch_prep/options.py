@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str]) -> Options:
         type=Speed,
         choices=list(Speed),
         default=Speed.BEST,
-        help="of the resize: best (the default); fast takes about a tenth less of a core, and is "
+        help="of the resize: best (the default); fast saves some of the core's time, and is "
         "3 dB further from an ideal resize",
     )
     parser.add_argument("--validation", type=float, default=0.2, help="share (%(default)s)")
