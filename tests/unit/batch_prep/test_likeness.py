@@ -74,6 +74,12 @@ def test_flat_pictures_are_like_nothing() -> None:
     assert near_groups(rows(flat)) == []
 
 
+def test_groups_are_named_by_their_rows_where_flat_pictures_stand_before_them() -> None:
+    flat = Image.new("RGB", (64, 64), (90, 0, 0))
+    found = rows([flat, scene(1), flat, scene(2), recoded(40)(scene(1)), scene(3)])
+    assert near_groups(found) == [[1, 4]]
+
+
 def test_pictures_that_are_all_alike_are_not_copies() -> None:
     """One stroke each on an empty page, as scanned digits are."""
     random = np.random.default_rng(5)

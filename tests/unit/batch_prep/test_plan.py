@@ -163,3 +163,53 @@ def test_a_shard_with_too_many_names_says_how_many_pictures_there_are() -> None:
             most=20,
         )
     assert crowded.value.pictures == 61
+
+
+def test_every_shard_has_its_part_of_the_work() -> None:
+    entries = files("a", 200) + files("b", 200)
+    sizes = [len(planned(entries, shard=n, shards=4).pictures) for n in range(4)]
+    assert sum(sizes) == 400
+    # 100 each by expectation; the hashes of other names may differ by three deviations of 8.7.
+    assert all(74 <= size <= 126 for size in sizes), sizes
+
+
+def test_a_list_with_one_label_does_not_fall_back_on_folder_names() -> None:
+    labelled = [
+        File(f"{folder}/{n}.jpg", ("car", folder, f"{n}.jpg"), lambda: b"", 1)
+        for folder in ("audi", "bmw")
+        for n in range(3)
+    ]
+    with pytest.raises(JobError, match=r"one class \('car'\)"):
+        planned(list(labelled), listed=True)
+
+
+def test_a_class_whose_files_are_all_refused_is_still_a_class() -> None:
+    refused = Refused("c/x.jpg", ("c", "x.jpg"), "image.too_large", "?")
+    done = planned([file("a/x.jpg"), file("b/x.jpg"), refused])
+    assert done.classes == ["a", "b", "c"]
+    assert done.skipped == [("c", refused)]
+
+
+def test_a_file_beside_the_class_folders_is_no_class() -> None:
+    beside = Refused("x.txt", ("x.txt",), "file.not_a_picture", "?")
+    done = planned([file("a/x.jpg"), file("b/x.jpg"), file("stray.jpg"), beside])
+    assert done.classes == ["a", "b"]
+    assert [one.picture.name for one in done.pictures].count("stray.jpg") == 0
+    assert len(done.pictures) == 2
+
+
+def test_a_picture_in_the_wrapping_folder_makes_it_a_class() -> None:
+    entries: list[Entry] = [file("cars/stray.jpg"), file("cars/a/x.jpg"), file("cars/b/y.jpg")]
+    with pytest.raises(JobError, match=r"one class \('cars'\)"):
+        planned(entries)
+
+
+@pytest.mark.parametrize(
+    ("count", "held"),
+    # A fifth, rounded, at least one and never all; of a single picture none.
+    [(1, 0), (2, 1), (4, 1), (7, 1), (8, 2), (10, 2), (13, 3), (40, 8)],
+)
+def test_a_class_gives_a_fifth(count: int, held: int) -> None:
+    done = planned(files("a", count) + files("b", 5))
+    channels = [one.channel for one in done.pictures if one.label == 0]
+    assert (channels.count("validation"), len(channels)) == (held, count)

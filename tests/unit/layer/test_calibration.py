@@ -13,6 +13,7 @@ from droplens.calibration import (
     expected_error,
     fit,
     halves,
+    log_loss,
     noise_floor,
     reliability,
 )
@@ -155,3 +156,19 @@ def test_every_class_is_cut_in_half(truths: list[int]) -> None:
     # The order in which pictures come does not matter.
     back = halves(truths[::-1], digests[::-1])
     assert back[::-1] == chosen
+
+
+def test_the_log_loss_is_the_mean_over_pictures() -> None:
+    # ln 2 and ln 4.
+    found = log_loss([[0.5, 0.5], [0.25, 0.75]], [0, 0])
+    assert found == pytest.approx(1.5 * math.log(2))
+    # What was rounded to nothing counts as 1e-12, not as infinity.
+    assert log_loss([[0.0, 1.0]], [0]) == pytest.approx(12 * math.log(10))
+
+
+def test_the_error_is_taken_over_fifteen_bins_of_equal_width() -> None:
+    # 0.60 and 0.65 share the bin [9/15, 10/15), 0.67 is in the next: |0.625 - 0.5| * 2/3 + 0.33/3.
+    bins = reliability([(0.60, True), (0.65, False), (0.67, True)])
+    assert [(entry.low, entry.count) for entry in bins] == [(9 / 15, 2), (10 / 15, 1)]
+    assert expected_error(bins) == pytest.approx((0.125 * 2 + 0.33) / 3)
+    assert [entry.low for entry in reliability([(1.0, True)])] == [14 / 15]

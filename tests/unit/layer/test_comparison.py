@@ -2,13 +2,14 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.comparison import agresti_min, compare, newcombe
-from droplens.confidence import Z95_TWO_SIDED, mcnemar
+from droplens.confidence import Z95_TWO_SIDED, mcnemar, wilson
 from tests.unit.layer.made import card
 
 
@@ -33,11 +34,49 @@ def test_newcombe_s_own_example() -> None:
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
 
 
+def test_fagerland_s_own_example_of_mcnemar() -> None:
+    # Airway hyper-responsiveness before and after a transplantation: of the pairs that differ 7
+    # and 1; the paper's two-sided mid-p value is 0.0391.
+    assert 2 * mcnemar(7, 1) == pytest.approx(0.0391, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("right", "asked", "interval"),
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_newcombe_s_examples_of_wilson(
+    right: int, asked: int, interval: tuple[float, float]
+) -> None:
+    # R. G. Newcombe, "Two-sided confidence intervals for the single proportion" (1998), method 3.
+    assert wilson(right, asked) == pytest.approx(interval, abs=5e-5)
+
+
+def test_agresti_s_example_of_pairs() -> None:
+    # A. Agresti, "Categorical Data Analysis", ratings of a prime minister by 1,600 persons twice:
+    # 150 approved only at first, 86 only later. The book's interval is -0.06 to -0.02; with half a
+    # person added to each kind of pair it is -64/1602 -+ 1.96 * sqrt(237 - 64^2/1602) / 1602.
+    low, high = agresti_min(150, 86, 1600)
+    assert (round(low, 4), round(high, 4)) == (-0.0587, -0.0212)
+
+
+def test_few_pairs_that_all_went_one_way_leave_much_open() -> None:
+    # Ten won of ten: (10.5 - 0.5) / 12 -+ 1.96 * sqrt(11 - 100/12) / 12, cut off at 1.
+    low, high = agresti_min(0, 10, 10)
+    assert low == pytest.approx(10 / 12 - 1.959964 * math.sqrt(8 / 3) / 12)
+    assert high == 1.0
+
+
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
-def test_the_interval_of_pairs_holds_their_difference(lost: int, won: int, same: int) -> None:
+def test_the_interval_of_pairs_turns_with_the_pairs(lost: int, won: int, same: int) -> None:
     pairs = lost + won + same + 1
     low, high = agresti_min(lost, won, pairs)
-    assert -1 <= low <= high <= 1
+    # It is drawn to 0 by the two pairs that are added, and ends at -1 and 1.
+    assert -1 <= low <= (won - lost) / (pairs + 2) <= high <= 1
     turned = agresti_min(won, lost, pairs)
     assert turned == pytest.approx((-high, -low))
 
@@ -72,6 +111,33 @@ def test_pairs_are_the_same_bytes_under_the_same_label() -> None:
     renamed = compare(evaluation(NAMES[::-1], [True] * 20), LIVE, before)
     assert renamed.method == "unpaired"
     assert not renamed.same_task
+
+
+def test_pairs_are_counted_by_which_of_the_two_was_correct() -> None:
+    kinds = [(True, True)] * 30 + [(False, False)] * 5 + [(True, False)] * 6 + [(False, True)] * 4
+    before = evaluation(NAMES, [live for live, _ in kinds])
+    found = compare(evaluation(NAMES, [candidate for _, candidate in kinds]), LIVE, before)
+    assert (found.pictures, found.right_before, found.right_after) == (45, 36, 34)
+    assert (found.only_before, found.only_after) == (6, 4)
+    # Of ten tosses more than six, and half of six: (176 + 210/2) / 1024.
+    assert found.p_value == round(281 / 1024, 6)
+    assert not found.worse
+    low, high = agresti_min(6, 4, 45)
+    assert found.difference == {
+        "value": round(-2 / 45, 6),
+        "low": round(low, 6),
+        "high": round(high, 6),
+    }
+
+
+@pytest.mark.parametrize(("candidate", "worse"), [(85, True), (88, False)])
+def test_without_pairs_a_one_sided_interval_of_95_percent_decides(
+    candidate: int, worse: bool
+) -> None:
+    # Live: 93 of 100. At 85 the two-sided interval still holds 0, to 0.008; the one-sided does not.
+    live = replace(LIVE, measured=replace(LIVE.measured, pictures=100, accuracy=0.93))
+    right = [n < candidate for n in range(100)]
+    assert compare(evaluation(NAMES, right), live, None).worse is worse
 
 
 @pytest.mark.parametrize(("lost", "worse"), [(3, False), (4, True)])

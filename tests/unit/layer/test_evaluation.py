@@ -146,6 +146,27 @@ def test_what_is_fitted_is_not_what_is_judged() -> None:
     assert calibrated([*answers[:100], *others], to_fit).calibration == first.calibration
 
 
+def test_the_judgement_shows_only_pictures_that_nothing_was_fitted_on() -> None:
+    seen = [answer(n, 0, [0.9, 0.05, 0.05]) for n in range(60)]
+    unseen = [answer(60 + n, n % 2, [0.6, 0.2, 0.2]) for n in range(4)]
+    found = calibrated([*seen, *unseen], [True] * 60 + [False] * 4)
+    assert (found.fitted_on, found.judged_on) == (60, 4)
+    # Of the four, each 60 % sure, two are correct: an error of 0.1, in the bin [0.6, 0.667).
+    (bin_before,) = found.before
+    assert (bin_before.low, bin_before.count, bin_before.accuracy) == (0.6, 4, 0.5)
+    assert found.to_dict()["ece_before"] == 0.1
+    # The true classes had 0.6, 0.2, 0.6 and 0.2: minus the mean of ln 0.6 and ln 0.2.
+    assert found.log_loss_before == pytest.approx(1.060132, abs=1e-6)
+
+
+def test_few_is_fewer_than_fifty() -> None:
+    fitted = {
+        count: evaluate(overconfident(count), CLASSES, count, 0.95)["calibration"]["fitted_on"]
+        for count in (97, 102)
+    }
+    assert fitted == {97: 0, 102: 51}
+
+
 def test_on_few_pictures_nothing_is_fitted() -> None:
     few = overconfident(2 * FEWEST_TO_FIT - 2)
     found = evaluate(few, CLASSES, len(few), 0.95)["calibration"]
@@ -164,6 +185,30 @@ def test_what_is_shown_is_calibrated() -> None:
 
 
 # --- from where answers are confident
+
+
+def test_the_best_probability_decides_what_is_confident() -> None:
+    # 60 of 60 correct have a one-sided lower bound of 60 / (60 + 1.644854^2) = 95.7 %.
+    sure = [answer(n, 0, [0.8, 0.15, 0.05]) for n in range(60)]
+    unsure = [answer(60 + n, 1, [0.5, 0.3, 0.2]) for n in range(20)]
+    found = evaluate([*sure, *unsure], CLASSES, 80, 0.95)
+    assert found["calibration"]["method"] == "none"
+    assert found["confident"] == {
+        "precision": 0.95,
+        "threshold": 0.8,
+        "share": 0.75,
+        "precision_measured": 1.0,
+        "low": 0.956853,
+    }
+    assert found["coverage"] == [[0.8, 0.75, 1.0], [0.5, 1.0, 0.75]]
+
+
+def test_the_precision_of_confident_answers_is_the_share_of_them_that_is_correct() -> None:
+    judged = [Judged(n < 98, 0.9) for n in range(100)] + [Judged(False, 0.5)] * 25
+    found = confident(judged, 0.9)
+    assert (found["threshold"], found["share"], found["precision_measured"]) == (0.9, 0.8, 0.98)
+    # Wilson by hand: centre 0.9935, reach 0.0267, both divided by 1.0271.
+    assert found["low"] == pytest.approx(0.941, abs=5e-4)
 
 
 def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
