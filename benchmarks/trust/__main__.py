@@ -93,12 +93,8 @@ def main() -> None:
 
 def _repeat(pictures: Pictures, seed: int, found: Found) -> None:
     """One dataset, one run, one exam."""
-    rng = np.random.default_rng(seed)
-    everything = np.arange(len(pictures.labels))
-    exam = _a_fifth(everything, pictures.labels, rng)
-    dataset = np.setdiff1d(everything, exam)
-    validation = _a_fifth(dataset, pictures.labels, rng)
-    train = np.setdiff1d(dataset, validation)
+    split = split_by_class(pictures.labels, seed)
+    train, validation, exam = split.train, split.validation, split.exam
     fit = fit_head(pictures.features[train], pictures.labels[train], len(pictures.classes), seed)
 
     def ask(chosen: NDArray[np.int64]) -> Rows:
@@ -119,6 +115,25 @@ def _repeat(pictures: Pictures, seed: int, found: Found) -> None:
         found.coverage[precision].append(len(sure) / len(right))
         found.confident[precision] += len(sure)
         found.confident_right[precision] += sum(sure)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Numbers of pictures, sorted: each picture is in exactly one of the three."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    exam: NDArray[np.int64]
+
+
+def split_by_class(labels: Labels, seed: int) -> Split:
+    """A fifth of every class for the exam, and of the rest a fifth for validation."""
+    rng = np.random.default_rng(seed)
+    everything = np.arange(len(labels))
+    exam = _a_fifth(everything, labels, rng)
+    dataset = np.setdiff1d(everything, exam)
+    validation = _a_fifth(dataset, labels, rng)
+    return Split(np.setdiff1d(dataset, validation), validation, exam)
 
 
 def _a_fifth(

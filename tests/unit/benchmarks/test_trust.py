@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.trust.__main__ import RESULTS, debiased
+from benchmarks.trust.__main__ import RESULTS, Found, _repeat, debiased, split_by_class
 from benchmarks.trust.maps import MAPS
+from benchmarks.trust.pictures import Pictures
 from droplens.calibration import expected_error, reliability
 from trainer.head import softmax
 
@@ -34,6 +35,28 @@ def test_every_map_undoes_most_of_a_plain_overconfidence(name: str) -> None:
 
     assert error("none") > 0.2
     assert error(name) < 0.07
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exam_validation_and_training_share_no_picture(seed: int) -> None:
+    labels = np.repeat([0, 1, 2], [50, 20, 5])
+    split = split_by_class(labels, seed)
+    parts = [split.train, split.validation, split.exam]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(75))
+    counts = [np.bincount(labels[part], minlength=3).tolist() for part in parts]
+    assert counts == [[32, 13, 3], [8, 3, 1], [10, 4, 1]]
+
+
+def test_a_repeat_learns_nothing_of_its_exam() -> None:
+    # Labels that are chance: whoever has seen a picture knows its label, and nobody else can.
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((600, 900)).astype(np.float32)
+    pictures = Pictures("noise", 8, ("a", "b", "c"), features, rng.integers(0, 3, 600))
+    found = Found()
+    _repeat(pictures, 0, found)
+    # One in three of 120 is correct, with a standard deviation of 4.3 points.
+    assert 0.33 - 0.13 < found.accuracy[0] < 0.33 + 0.13
+    assert len(found.judged["ours"][0]) == 120
 
 
 def test_the_debiased_error_forgives_chance_and_nothing_else() -> None:

@@ -162,6 +162,15 @@ def test_the_cards_of_a_classifier_are_never_the_default_s_key(classifier: str) 
     assert layout.live_card_key(classifier) != layout.DEFAULT_CLASSIFIER_KEY
 
 
+@given(classifier=CLASSIFIERS)
+def test_a_live_card_s_key_tells_its_classifier_and_no_other_key_does(classifier: str) -> None:
+    assert layout.live_card_key(classifier) == f"models/{classifier}/live.json"
+    assert layout.live_classifier(layout.live_card_key(classifier)) == classifier
+    assert layout.live_classifier(layout.card_key(classifier, "20261122-120000-1a2b3c")) is None
+    assert layout.live_classifier(layout.DEFAULT_CLASSIFIER_KEY) is None
+    assert layout.live_classifier(f"reports/{classifier}/live.json") is None
+
+
 def test_a_folder_marker_is_no_picture() -> None:
     assert layout.is_picture_key("input/cars/a.jpg")
     assert not layout.is_picture_key("input/cars/")

@@ -132,6 +132,16 @@ def test_classes_of_few_pictures_are_fitted(counts: tuple[int, ...]) -> None:
     assert np.isfinite(fit.head.temperature)
 
 
+def test_a_single_picture_of_one_class_does_not_end_the_leaving_out_of_others() -> None:
+    x, _ = blobs(31, classes=1)
+    labels = np.repeat([0, 1, 2], [1, 15, 15])
+    x[np.arange(31), labels] += 20
+    fit = fit_head(x.copy(), labels, 3, seed=0)
+    assert fit.left_out == 30
+    assert len(fit.path) == len(head.L2_GRID)
+    assert fit.held_out_accuracy == 1.0
+
+
 def test_features_that_never_vary_do_no_harm() -> None:
     x, labels = blobs(10)
     x[:, :30] = 7.0
