@@ -210,6 +210,11 @@ bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUN
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
+.PHONY: mutants
+mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs"
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.mutants \
+		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES}
+
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock
