@@ -116,6 +116,7 @@ def serve(settings: Settings) -> None:
     from hypercorn.config import Config
 
     from localcloud import ministack_seams as seams
+    from localcloud.emulator import ministack_limits as limits
 
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
@@ -141,6 +142,7 @@ def serve(settings: Settings) -> None:
     seams.invoke_rule_targets_asynchronously()
     seams.let_removed_functions_be_silent()
     seams.name_object_versions_in_events()
+    limits.check_event_patterns()
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
         seams.deliver_roughly()
