@@ -16,8 +16,8 @@ from typing import Any
 
 LARGEST_COMPLEXITY = 8
 LONGEST_PATTERN = 2048
-"""Characters: a new account's quota "Event pattern size", which can be raised to the 4096 of the
-API (EventBridge User Guide, "EventBridge event bus quotas"; terraform-provider-aws, issue 33732)."""
+"""Characters: a new account's quota "Event pattern size", which can be raised to the API's 4096
+(EventBridge User Guide, "EventBridge event bus quotas"; terraform-provider-aws, issue 33732)."""
 TOO_COMPLEX = (
     "Rule is too complex - try using fewer wildcard characters or fewer repeating character "
     "sequences after a wildcard character"

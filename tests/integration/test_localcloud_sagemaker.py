@@ -54,7 +54,7 @@ class SageMaker:
             ],
             "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/training/"},
             "ResourceConfig": {
-                "InstanceType": "ml.g5.xlarge",
+                "InstanceType": "ml.m5.xlarge",
                 "InstanceCount": 1,
                 "VolumeSizeInGB": 10,
             },
