@@ -384,6 +384,7 @@ def _uses(queue: Mapping[str, Any], environment: str) -> bool:
 
 
 def _check_timeout(timeout: Mapping[str, int] | None) -> None:
+    """RULE: job-timeouts"""
     if timeout and timeout.get("attemptDurationSeconds", MINIMUM_TIMEOUT) < MINIMUM_TIMEOUT:
         raise _client_error(f"attemptDurationSeconds must be at least {MINIMUM_TIMEOUT}")
 
@@ -421,6 +422,7 @@ def _check_fargate(container: Mapping[str, Any]) -> None:
 
 
 def _array(given: Mapping[str, int] | None) -> dict[str, Any]:
+    """RULE: array-sizes"""
     if not given or "size" not in given:
         return {}
     if given["size"] not in ARRAY_SIZES:

@@ -95,6 +95,7 @@ class SageMaker:
     # ---- training jobs
 
     def _create_training_job(self, request: Parameters) -> Parameters:
+        """RULE: job-names"""
         name = request["TrainingJobName"]
         arn = sagemaker_arn("training-job", name)
         if name in self._jobs:

@@ -154,7 +154,7 @@ class Hosting:
     # ---- answering
 
     def invoke(self, name: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """InvokeEndpoint, with the limits and the errors of the real one."""
+        """InvokeEndpoint, with the limits and the errors of the real one. RULE: invoke-size"""
         endpoint = self._endpoints.get(name)
         server = self._servers.get(name)
         if endpoint is None or endpoint["EndpointStatus"] not in _ANSWERING or server is None:

@@ -145,6 +145,9 @@ def serve(settings: Settings) -> None:
     seams.let_removed_functions_be_silent()
     seams.name_object_versions_in_events()
     limits.check_event_patterns()
+    limits.check_event_sizes()
+    limits.check_notifications()
+    limits.check_functions()
     limits.delay_new_permissions(lambda: runtime.trouble.now.iam_delay)
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
