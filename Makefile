@@ -50,7 +50,8 @@ up: venvs-cloud ## start the local cloud on 127.0.0.1
 	@$(LOCALCLOUD) up
 
 # Our own trainer, since SageMaker's built-in algorithm runs on SageMaker only, and its recipe for a
-# CPU. The layer is built by the interpreter that will run it, so that its python3.X must be found first.
+# CPU, on demand, since the account is a new one and has no spot instances. The layer is built by the
+# interpreter that will run it, so that its python3.X must be found first.
 # sam keeps its working files where it is started: below DROPLENS_LOCAL, one place for each cloud.
 .PHONY: deploy-local
 deploy-local: up ## build the template and deploy it to the local cloud
@@ -58,7 +59,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 	local=(--config-file $(CURDIR)/samconfig.toml --config-env local --parameter-overrides \
-		"TrainerImage=droplens Recipe=probe ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
+		"TrainerImage=droplens Recipe=probe UseSpot=false ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
 	mkdir -p $(DROPLENS_LOCAL)/sam
 	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml --cache-dir $(SAM_CACHE) \
 		"$${local[@]}")

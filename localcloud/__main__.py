@@ -1,4 +1,5 @@
-"""The command line of the local cloud: up, down, status, logs, images, trouble, env."""
+"""The command line of the local cloud: up, down, status, logs, images, trouble, quotas,
+env."""
 
 import argparse
 import os
@@ -7,6 +8,7 @@ import time
 from dataclasses import fields
 
 from localcloud import lifecycle
+from localcloud.emulator.quotas import QUOTAS, Quotas
 from localcloud.images import ImageStore
 from localcloud.settings import (
     OPERATOR_KEY,
@@ -81,6 +83,29 @@ def _trouble(settings: Settings, options: argparse.Namespace) -> None:
     print("trouble" if asked != Trouble() else "no trouble any more")
 
 
+def _quotas(settings: Settings, options: argparse.Namespace) -> None:
+    quotas = Quotas(settings.quotas_file)
+    if options.new:
+        quotas.begin_anew()
+    if options.published:
+        quotas.grow()
+    wanted = {}
+    for change in options.set:
+        reference, equals, value = change.rpartition("=")
+        try:
+            wanted[reference] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise LocalCloudError(f"--set {change}: a quota's code or name, '=' and a number")
+    if wanted:
+        quotas.change(wanted)
+    if not (options.new or options.published or wanted):
+        for quota in QUOTAS:
+            now = f"{quotas.value(quota.name):g}"
+            print(f"{quota.service}\t{quota.code}\t{now}\t{quota.name}")
+
+
 def _env(settings: Settings, _: argparse.Namespace) -> None:
     for name, value in client_environment(settings).items():
         print(f"export {name}={value}")
@@ -113,9 +138,18 @@ def main(arguments: list[str] | None = None) -> int:
         "fail": "share of InvokeEndpoint calls that fail with 500",
         "kill-workers": "mean seconds from one killing of a busy Lambda worker to the next",
         "kill-endpoints": "mean seconds from one killing of an endpoint's process to the next",
+        "system-updates": "mean seconds from one SystemUpdating of an endpoint to the next",
+        "no-capacity": "share of training jobs and real-time endpoints that find no instances",
+        "propagation": "seconds for which a new model or endpoint configuration is not found",
+        "iam-delay": "seconds until a change of roles and policies is known",
     }.items():
         trouble.add_argument(f"--{option}", type=float, default=0.0, help=meaning)
     trouble.set_defaults(call=_trouble)
+    quotas = commands.add_parser("quotas", help="list the account's quotas, or change them")
+    quotas.add_argument("--set", action="append", default=[], metavar="CODE=VALUE", help="one")
+    quotas.add_argument("--published", action="store_true", help="take AWS's published defaults")
+    quotas.add_argument("--new", action="store_true", help="a new account's, as at the beginning")
+    quotas.set_defaults(call=_quotas)
     env = commands.add_parser("env", help="print export lines for AWS clients and sam")
     env.set_defaults(call=_env)
     options = parser.parse_args(arguments)

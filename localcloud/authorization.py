@@ -38,7 +38,7 @@ class Permission:
 
 
 def needed_for_sagemaker(operation: str, request: dict[str, Any]) -> Iterator[Permission]:
-    """Besides the action itself: to tag what is created, and to pass it a role."""
+    """Besides the action itself: to tag what is created, and to pass it a role. RULE: pass-role"""
     resources = [
         _sagemaker_arn(kind, request[name])
         for name, kind in _SAGEMAKER_RESOURCES.items()

@@ -11,6 +11,7 @@ from typing import Any
 
 from localcloud.authorization import needed_for_batch
 from localcloud.batch_jobs import Job, Jobs, is_child, name_of, now
+from localcloud.emulator.quotas import FARGATE_SPOT_VCPUS, FARGATE_VCPUS
 from localcloud.runtime import Runtime
 from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
 from localcloud.settings import ACCOUNT, REGION
@@ -19,7 +20,20 @@ from localcloud.state import Table
 MINIMUM_TIMEOUT = 60
 ARRAY_SIZES = range(2, 10_001)
 MOST_DEPENDENCIES = 20
+MOST_ATTEMPTS = 10
+MOST_EXIT_RULES = 5
 _PAGE = 100
+_FARGATE = {"FARGATE": FARGATE_VCPUS, "FARGATE_SPOT": FARGATE_SPOT_VCPUS}
+# MiB of memory by vCPUs. Source: AWS Batch API Reference, "ResourceRequirement".
+_FARGATE_MEMORY = {
+    "0.25": (512, 1024, 2048),
+    "0.5": range(1024, 4097, 1024),
+    "1": range(2048, 8193, 1024),
+    "2": range(4096, 16385, 1024),
+    "4": range(8192, 30721, 1024),
+    "8": range(16384, 61441, 4096),
+    "16": range(32768, 122881, 8192),
+}
 
 
 def batch_arn(kind: str, name: str) -> str:
@@ -153,15 +167,18 @@ class Batch:
     def _describe_job_queues(self, request: Parameters) -> Parameters:
         return {"jobQueues": _select(self._queues, request.get("jobQueues"))}
 
-    def _vcpus(self, queue_arn: str) -> float:
-        """What the queue's compute environments may use together."""
+    def _vcpus(self, queue_arn: str) -> dict[str, float]:
+        """What the queue's compute environments may use together, and what the account may use on
+        Fargate, by the queue's ARN and the quota's name."""
         environments = self._queues[name_of(queue_arn)].get("computeEnvironmentOrder", [])
-        return sum(
-            self._environments[name_of(order["computeEnvironment"])]
-            .get("computeResources", {})
-            .get("maxvCpus", math.inf)
+        resources = [
+            self._environments[name_of(order["computeEnvironment"])].get("computeResources", {})
             for order in environments
-        )
+        ]
+        rooms = {queue_arn: sum(one.get("maxvCpus", math.inf) for one in resources)}
+        for kind in {one.get("type") for one in resources} & _FARGATE.keys():
+            rooms[_FARGATE[kind]] = self._runtime.quotas.value(_FARGATE[kind])
+        return rooms
 
     def _delete(self, table: Table, name: str) -> Parameters:
         with self._state.lock:
@@ -174,6 +191,7 @@ class Batch:
     def register_job_definition(self, request: Parameters) -> Parameters:
         name = request["jobDefinitionName"]
         _check_timeout(request.get("timeout"))
+        _check_definition(request)
         with self._state.lock:
             revisions = [r["revision"] for r in self._definitions.values() if _is_named(r, name)]
             revision = max(revisions, default=0) + 1
@@ -228,6 +246,9 @@ class Batch:
             raise _client_error(f"Job queue {queue['jobQueueName']} is disabled")
         definition = self._definition(request["jobDefinition"])
         _check_timeout(request.get("timeout"))
+        container = _container(definition, request.get("containerOverrides", {}))
+        if "FARGATE" in definition.get("platformCapabilities", []):
+            _check_fargate(container)
         job_id = str(uuid.uuid4())
         job: Job = {
             "jobId": job_id,
@@ -247,7 +268,7 @@ class Batch:
             },
             "timeout": request.get("timeout") or definition.get("timeout"),
             "parameters": {**definition.get("parameters", {}), **request.get("parameters", {})},
-            "container": _container(definition, request.get("containerOverrides", {})),
+            "container": container,
             "tags": {
                 **(definition["tags"] if definition.get("propagateTags") else {}),
                 **request.get("tags", {}),
@@ -363,11 +384,45 @@ def _uses(queue: Mapping[str, Any], environment: str) -> bool:
 
 
 def _check_timeout(timeout: Mapping[str, int] | None) -> None:
+    """RULE: job-timeouts"""
     if timeout and timeout.get("attemptDurationSeconds", MINIMUM_TIMEOUT) < MINIMUM_TIMEOUT:
         raise _client_error(f"attemptDurationSeconds must be at least {MINIMUM_TIMEOUT}")
 
 
+def _check_definition(request: Parameters) -> None:
+    """RULE: job-definitions. Source: AWS Batch API Reference, "RegisterJobDefinition",
+    "RetryStrategy", "ContainerProperties"."""
+    retries = request.get("retryStrategy", {})
+    if not 1 <= retries.get("attempts", 1) <= MOST_ATTEMPTS:
+        raise _client_error(f"Retry attempts must be between 1 and {MOST_ATTEMPTS}.")
+    if len(retries.get("evaluateOnExit", [])) > MOST_EXIT_RULES:
+        raise _client_error(f"At most {MOST_EXIT_RULES} evaluateOnExit conditions are allowed.")
+    if "FARGATE" not in request.get("platformCapabilities", []):
+        return
+    container = request.get("containerProperties", {})
+    if not container.get("executionRoleArn"):
+        raise _client_error("executionRoleArn is required for jobs on Fargate resources.")
+    for name in ("privileged", "instanceType"):
+        if container.get(name):
+            raise _client_error(f"{name} is not applicable for jobs on Fargate resources.")
+    _check_fargate(container)
+
+
+def _check_fargate(container: Mapping[str, Any]) -> None:
+    """RULE: fargate-pairs"""
+    needs = {one["type"]: one["value"] for one in container.get("resourceRequirements", [])}
+    if "GPU" in needs:
+        raise _client_error("GPU is not applicable for jobs on Fargate resources.")
+    vcpus, memory = needs.get("VCPU", ""), needs.get("MEMORY", "")
+    pairs = _FARGATE_MEMORY.get(f"{float(vcpus):g}" if vcpus else "")
+    if pairs is None or int(memory or 0) not in pairs:
+        raise _client_error(
+            f"Fargate resource requirements ({vcpus} vCPU, {memory} MiB) not valid."
+        )
+
+
 def _array(given: Mapping[str, int] | None) -> dict[str, Any]:
+    """RULE: array-sizes"""
     if not given or "size" not in given:
         return {}
     if given["size"] not in ARRAY_SIZES:

@@ -36,6 +36,7 @@ CHILD_FAILED = "Array Child Job failed"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CLOUD_WENT_DOWN = "Host terminated: the local cloud went down while the job was running"
 _STOP_GRACE = 30.0
+_LOOK_SECONDS = 0.5
 
 
 def now() -> int:
@@ -60,8 +61,9 @@ class Jobs:
     parent's with ":" and their index.
     """
 
-    def __init__(self, runtime: Runtime, vcpus_of: Callable[[str], float]):
-        """`vcpus_of` says how many vCPUs the queue of this ARN may use."""
+    def __init__(self, runtime: Runtime, vcpus_of: Callable[[str], dict[str, float]]):
+        """`vcpus_of` names what the vCPUs of a queue's jobs are taken from, by the queue's ARN,
+        with how many each may use."""
         self._runtime = runtime
         self._state = runtime.state
         self.table = self._state.table("batch.jobs")
@@ -181,7 +183,11 @@ class Jobs:
 
     def _run_container(self, job: Job) -> None:
         self._move(job, "RUNNABLE")
-        with self._rooms.taken(job["jobQueue"], _vcpus(job)), self._runtime.slots:
+
+        def over() -> bool:
+            return job["jobId"] in self._asked_to_end or self._runtime.going_down.is_set()
+
+        with self._rooms.taken(job["jobQueue"], _vcpus(job), over), self._runtime.slots:
             self._runtime.stay_up()
             if reason := self._asked_to_end.get(job["jobId"]):
                 self._finish(job, "FAILED", reason)
@@ -293,29 +299,36 @@ class Jobs:
 
 
 class _Rooms:
-    """How many vCPUs of each queue are taken; jobs wait for theirs."""
+    """How many vCPUs of each queue, and of the account, are taken; jobs wait for theirs.
 
-    def __init__(self, vcpus_of: Callable[[str], float]):
+    RULE: fargate-vcpus
+    """
+
+    def __init__(self, vcpus_of: Callable[[str], dict[str, float]]):
         self._vcpus_of = vcpus_of
         self._taken: defaultdict[str, float] = defaultdict(float)
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, queue_arn: str, vcpus: float) -> Iterator[None]:
-        """Batch would let a job that is larger than its queue wait for ever: here it runs alone."""
+    def taken(self, queue_arn: str, vcpus: float, over: Callable[[], bool]) -> Iterator[None]:
+        """A job that is larger than what there is waits until it is over, as it does in Batch."""
 
         def fits() -> bool:
-            taken = self._taken[queue_arn]
-            return not taken or taken + vcpus <= self._vcpus_of(queue_arn)
+            rooms = self._vcpus_of(queue_arn)
+            return all(self._taken[room] + vcpus <= most for room, most in rooms.items())
 
         with self._changed:
-            self._changed.wait_for(fits)
-            self._taken[queue_arn] += vcpus
+            while not (fits() or over()):
+                self._changed.wait(_LOOK_SECONDS)  # a quota may be raised meanwhile
+            rooms = list(self._vcpus_of(queue_arn))
+            for room in rooms:
+                self._taken[room] += vcpus
         try:
             yield
         finally:
             with self._changed:
-                self._taken[queue_arn] -= vcpus
+                for room in rooms:
+                    self._taken[room] -= vcpus
                 self._changed.notify_all()
 
 

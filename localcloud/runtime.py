@@ -19,6 +19,7 @@ import botocore.exceptions
 from botocore.config import Config
 
 from localcloud.authorization import Permission
+from localcloud.emulator.quotas import Quotas
 from localcloud.events import Event
 from localcloud.images import Image, ImageStore, check_runs_here, image_name
 from localcloud.service import Request, ServiceError
@@ -116,6 +117,7 @@ class Runtime:
         gives the (key, secret, token) of a role's session by the role's ARN and a session name."""
         self.settings = settings
         self.state = State(settings.state / "droplens.json")
+        self.quotas = Quotas(settings.quotas_file)
         self.logs = LogShipper(append_log)
         self.announce = announce
         self._denial = denial
@@ -167,12 +169,18 @@ class Runtime:
         return ImageStore(context, self.settings.images, self._build_environment)
 
     def assume(self, role_arn: str, service: str) -> Credentials:
-        """Credentials of the role, if it exists and trusts `service`. Raises RoleError."""
+        """Credentials of the role, if it exists and trusts `service`. Raises RoleError, also where
+        the role is too new to be known. RULE: iam-propagation"""
         try:
             role = self._client("iam").get_role(RoleName=role_arn.rsplit("/", 1)[-1])["Role"]
         except botocore.exceptions.ClientError as error:
             raise RoleError(f"Could not assume role {role_arn}: {error}") from error
         if role["Arn"] != role_arn or not _trusts(role["AssumeRolePolicyDocument"], service):
+            raise RoleError(
+                f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
+                f"principal '{service}' to assume the role."
+            )
+        if time.time() - role["CreateDate"].timestamp() < self.trouble.now.iam_delay:
             raise RoleError(
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."

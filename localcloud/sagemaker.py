@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from localcloud.authorization import needed_for_sagemaker
+from localcloud.emulator import quotas
 from localcloud.runtime import RoleError, Runtime
-from localcloud.sagemaker_hosting import Hosting
+from localcloud.sagemaker_hosting import IN_PROGRESS, Hosting
 from localcloud.sagemaker_registry import Registry
 from localcloud.sagemaker_training import Training
 from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
@@ -28,6 +29,11 @@ def sagemaker_arn(kind: str, name: str) -> str:
 
 def _invalid(message: str) -> ServiceError:
     return ServiceError("ValidationException", message)
+
+
+def _not_found(kind: str, name: str) -> ServiceError:
+    what = kind.replace("-config", " configuration")
+    return _invalid(f'Could not find {what} "{sagemaker_arn(kind, name)}".')
 
 
 class SageMaker:
@@ -89,6 +95,7 @@ class SageMaker:
     # ---- training jobs
 
     def _create_training_job(self, request: Parameters) -> Parameters:
+        """RULE: job-names"""
         name = request["TrainingJobName"]
         arn = sagemaker_arn("training-job", name)
         if name in self._jobs:
@@ -98,13 +105,7 @@ class SageMaker:
                 f"name already exists ({arn})",
             )
         stopping = request.get("StoppingCondition", {})
-        if request.get("EnableManagedSpotTraining"):
-            longest = stopping.get("MaxRuntimeInSeconds", 86400)
-            if stopping.get("MaxWaitTimeInSeconds", 0) < longest:
-                raise _invalid(
-                    "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or "
-                    "equal to MaxRuntimeInSeconds"
-                )
+        self._check_training_job(request, stopping)
         self._check_role(request["RoleArn"])
         now = time.time()
         job = {
@@ -118,11 +119,51 @@ class SageMaker:
             "LastModifiedTime": now,
         }
         with self._state.lock:
+            self._check_training_quotas(request)
             self._jobs[name] = job
             self._tags[arn] = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
             self._state.save()
         self.training.start(job)
         return {"TrainingJobArn": arn}
+
+    def _check_training_job(self, request: Parameters, stopping: Record) -> None:
+        """RULE: spot-wait-time, training-limits, metric-definitions, instance-types"""
+        longest = stopping.get("MaxRuntimeInSeconds", 86400)
+        if request.get("EnableManagedSpotTraining"):
+            if stopping.get("MaxWaitTimeInSeconds", 0) < longest:
+                raise _invalid(
+                    "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or "
+                    "equal to MaxRuntimeInSeconds"
+                )
+        elif "MaxWaitTimeInSeconds" in stopping:
+            raise _invalid(
+                "Invalid MaxWaitTimeInSeconds. It is supported only when EnableManagedSpotTraining "
+                "is set to true"
+            )
+        resources = request.get("ResourceConfig", {})
+        if not {"InstanceType", "InstanceCount"} <= resources.keys():
+            raise _invalid("ResourceConfig must have InstanceType and InstanceCount.")
+        for name, asked in (
+            (quotas.LONGEST_TRAINING, longest),
+            (quotas.TRAINING_VOLUME, resources.get("VolumeSizeInGB", 1)),
+        ):
+            if asked > (limit := self._runtime.quotas.value(name)):
+                raise ServiceError(
+                    "ResourceLimitExceeded",
+                    f"The account-level service limit '{name}' is {limit:g}, {asked} requested.",
+                )
+        algorithm = request["AlgorithmSpecification"]
+        if ("AlgorithmName" in algorithm) == ("TrainingImage" in algorithm):
+            raise _invalid(
+                "Exactly one of TrainingImage and AlgorithmName must be specified in "
+                "AlgorithmSpecification."
+            )
+        own = f"{ACCOUNT}.dkr.ecr." in algorithm.get("TrainingImage", "")
+        if algorithm.get("MetricDefinitions") and not own:
+            raise _invalid(
+                "You can't override the metric definitions for Amazon SageMaker algorithms. "
+                "Please retry the request without specifying metric definitions."
+            )
 
     def _describe_training_job(self, request: Parameters) -> Parameters:
         name = request["TrainingJobName"]
@@ -169,7 +210,7 @@ class SageMaker:
         if len(variants) != 1:
             raise _invalid("The local cloud serves endpoints of exactly one production variant.")
         for variant in variants:
-            self._described(self._models, "model", variant.get("ModelName", ""))
+            self._readable(self._models, "model", variant.get("ModelName", ""))
             serverless = variant.get("ServerlessConfig")
             if (serverless is None) == ("InstanceType" not in variant):
                 raise _invalid(
@@ -178,9 +219,23 @@ class SageMaker:
                 )
             if serverless is None and "InitialInstanceCount" not in variant:
                 raise _invalid("InitialInstanceCount must be given for a real-time endpoint.")
-            if serverless and serverless["MemorySizeInMB"] not in _SERVERLESS_MEMORY:
-                raise _invalid(f"MemorySizeInMB must be one of {_SERVERLESS_MEMORY}.")
+            if serverless:
+                self._check_serverless(request, variant)
         return self._create(self._configs, "endpoint-config", "EndpointConfig", request)
+
+    def _check_serverless(self, request: Parameters, variant: Record) -> None:
+        """RULE: serverless-memory, serverless-exclusions"""
+        serverless = variant["ServerlessConfig"]
+        if serverless["MemorySizeInMB"] not in _SERVERLESS_MEMORY:
+            raise _invalid(f"MemorySizeInMB must be one of {_SERVERLESS_MEMORY}.")
+        if serverless.get("ProvisionedConcurrency", 0) > serverless["MaxConcurrency"]:
+            raise _invalid("ProvisionedConcurrency must not be greater than MaxConcurrency.")
+        if "KmsKeyId" in request:
+            raise _invalid("KmsKeyId is not supported for serverless endpoints.")
+        model = self._models[variant["ModelName"]]
+        for name in ("EnableNetworkIsolation", "VpcConfig"):
+            if model.get(name):
+                raise _invalid(f"{name} of a model is not supported for serverless endpoints.")
 
     def _describe_endpoint_config(self, request: Parameters) -> Parameters:
         name = request["EndpointConfigName"]
@@ -193,10 +248,11 @@ class SageMaker:
         return self._delete(self._configs, "endpoint-config", request["EndpointConfigName"])
 
     def _create_endpoint(self, request: Parameters) -> Parameters:
-        config = self._described(self._configs, "endpoint-config", request["EndpointConfigName"])
+        config = self._readable(self._configs, "endpoint-config", request["EndpointConfigName"])
         (variant,) = config["ProductionVariants"]
-        model = self._described(self._models, "model", variant["ModelName"])
+        model = self._readable(self._models, "model", variant["ModelName"])
         with self._state.lock:
+            self._check_endpoint_quotas(request["EndpointName"], variant)
             answer = self._create(self._endpoints, "endpoint", "Endpoint", request)
             endpoint = self._endpoints[request["EndpointName"]]
             # What is served is what stood in the model and configuration on this day.
@@ -212,8 +268,9 @@ class SageMaker:
         return _page(request, self._endpoints, "Endpoint", "Endpoints")
 
     def _delete_endpoint(self, request: Parameters) -> Parameters:
+        """RULE: delete-in-progress"""
         endpoint = self._described(self._endpoints, "endpoint", request["EndpointName"])
-        if endpoint["EndpointStatus"] == "Deleting":
+        if endpoint["EndpointStatus"] in ("Deleting", *IN_PROGRESS):
             raise _invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
         self.hosting.delete(endpoint)
         return {}
@@ -239,6 +296,52 @@ class SageMaker:
 
     def _tags_of(self, arn: str) -> list[Record]:
         return [{"Key": key, "Value": value} for key, value in self._tags.get(arn, {}).items()]
+
+    # ---- quotas
+
+    def _check_training_quotas(self, request: Parameters) -> None:
+        """RULE: training-quotas. Instances are counted from the request to the job's end."""
+        wanted = request["ResourceConfig"]
+        spot = request.get("EnableManagedSpotTraining", False)
+        kind, count = wanted.get("InstanceType", ""), wanted.get("InstanceCount", 1)
+        used = [
+            (job["ResourceConfig"].get("InstanceType"), job["ResourceConfig"]["InstanceCount"])
+            for job in self._jobs.values()
+            if job["TrainingJobStatus"] in ("InProgress", "Stopping")
+            and job.get("EnableManagedSpotTraining", False) == spot
+        ]
+        of_kind = sum(number for other, number in used if other == kind)
+        self._check_quota(quotas.training_quota(kind, spot=spot), of_kind, count, "Instances")
+        across = quotas.ACROSS_SPOT_TRAINING if spot else quotas.ACROSS_TRAINING
+        self._check_quota(across, sum(number for _, number in used), count, "Instances")
+
+    def _check_endpoint_quotas(self, name: str, variant: Record) -> None:
+        """RULE: serverless-quotas, endpoint-quotas. An endpoint counts from CreateEndpoint until it
+        is gone, but not while it is Failed."""
+        serving = [
+            endpoint["_variant"]
+            for other, endpoint in self._endpoints.items()
+            if endpoint["EndpointStatus"] != "Failed" and other != name
+        ]
+        if serverless := variant.get("ServerlessConfig"):
+            taken = [one["ServerlessConfig"] for one in serving if "ServerlessConfig" in one]
+            self._check_quota(quotas.SERVERLESS_ENDPOINTS, len(taken), 1, "None")
+            concurrency = sum(one["MaxConcurrency"] for one in taken)
+            more = serverless["MaxConcurrency"]
+            self._check_quota(quotas.SERVERLESS_CONCURRENCY, concurrency, more, "None")
+            return
+        kind = variant["InstanceType"]
+        used = sum(
+            one["InitialInstanceCount"] for one in serving if one.get("InstanceType") == kind
+        )
+        more = variant["InitialInstanceCount"]
+        self._check_quota(quotas.endpoint_quota(kind), used, more, "Instances")
+
+    def _check_quota(self, name: str, used: float, more: float, unit: str) -> None:
+        limit = self._runtime.quotas.value(name)
+        if used + more > limit:
+            message = quotas.limit_exceeded(name, limit, used, more, unit)
+            raise ServiceError("ResourceLimitExceeded", message)
 
     # ---- what the resources have in common
 
@@ -271,9 +374,15 @@ class SageMaker:
 
     def _described(self, table: dict[str, Record], kind: str, name: str) -> Record:
         if name not in table:
-            what = kind.replace("-config", " configuration")
-            raise _invalid(f'Could not find {what} "{sagemaker_arn(kind, name)}".')
+            raise _not_found(kind, name)
         return table[name]
+
+    def _readable(self, table: dict[str, Record], kind: str, name: str) -> Record:
+        """As another operation reads it, which may not know it yet. RULE: read-after-write"""
+        record = self._described(table, kind, name)
+        if time.time() - record["CreationTime"] < self._runtime.trouble.now.propagation:
+            raise _not_found(kind, name)
+        return record
 
     def _delete(self, table: dict[str, Record], kind: str, name: str) -> Parameters:
         with self._state.lock:

@@ -40,6 +40,14 @@ SERVERLESS_LIMIT = 4 * 1024 * 1024
 INVOCATION_SECONDS = 60.0
 STARTUP_SECONDS = 180.0
 """How long a container has to answer /ping, unless its variant says otherwise."""
+IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+"""An endpoint that is changed by nobody meanwhile, and deleted by nobody."""
+_ANSWERING = ("InService", "Updating", "SystemUpdating", "RollingBack")
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
+    "Please retry using a different ML instance type or after some time."
+)
+_SYSTEM_UPDATE_SECONDS = 3.0
 _PING_EVERY = 0.1
 _RESTART_AFTER = 1.0
 _FORWARDED = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
@@ -86,7 +94,9 @@ class Hosting:
         for endpoint in list(self._endpoints.values()):
             if endpoint["EndpointStatus"] == "Deleting":
                 self._forget(endpoint)
-            elif endpoint["EndpointStatus"] in ("Creating", "InService"):
+            elif endpoint["EndpointStatus"] in ("Creating", *_ANSWERING):
+                if endpoint["EndpointStatus"] != "Creating":
+                    endpoint["EndpointStatus"] = "InService"
                 self.start(endpoint)
 
     def stop(self) -> None:
@@ -121,13 +131,33 @@ class Hosting:
             chance.choice(servers).process.kill()
         return bool(servers)
 
+    def update_one(self, chance: random.Random) -> bool:
+        """Have SageMaker update one endpoint that is in service, which answers all the while; no
+        change may be made to it meanwhile. Whether there was one. RULE: system-updating"""
+        names = [
+            name for name, one in self._endpoints.items() if one["EndpointStatus"] == "InService"
+        ]
+        if not names:
+            return False
+        endpoint = self._endpoints[chance.choice(names)]
+        self._change(endpoint, "SystemUpdating")
+
+        def end() -> None:
+            if endpoint["EndpointStatus"] == "SystemUpdating":
+                self._change(endpoint, "InService")
+
+        timer = threading.Timer(_SYSTEM_UPDATE_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+        return True
+
     # ---- answering
 
     def invoke(self, name: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """InvokeEndpoint, with the limits and the errors of the real one."""
+        """InvokeEndpoint, with the limits and the errors of the real one. RULE: invoke-size"""
         endpoint = self._endpoints.get(name)
         server = self._servers.get(name)
-        if endpoint is None or endpoint["EndpointStatus"] != "InService" or server is None:
+        if endpoint is None or endpoint["EndpointStatus"] not in _ANSWERING or server is None:
             message = f"Endpoint {name} of account {ACCOUNT} not found."
             return ServiceError("ValidationError", message).response()
         variant = endpoint["_variant"]
@@ -173,10 +203,12 @@ class Hosting:
         # A real-time endpoint queues; the bound only keeps a runaway client from our threads.
         self._places[name] = threading.BoundedSemaphore(serverless.get("MaxConcurrency", 200))
         try:
+            if not serverless and not again and self._runtime.trouble.finds_no_capacity():
+                raise StartFailed(NO_CAPACITY)
             while not self._is_over(endpoint):
                 server = self._launch(endpoint)
                 self._await_health(endpoint, server)
-                if endpoint["EndpointStatus"] != "InService":
+                if endpoint["EndpointStatus"] == "Creating":
                     self._change(endpoint, "InService")
                 elif again:
                     log.info("endpoint %s is served again", name)
@@ -191,7 +223,7 @@ class Hosting:
             self._fail(endpoint, f"The local cloud failed to serve the endpoint: {error!r}")
 
     def _is_over(self, endpoint: Record) -> bool:
-        served = endpoint["EndpointStatus"] in ("Creating", "InService")
+        served = endpoint["EndpointStatus"] in ("Creating", *_ANSWERING)
         return self._runtime.going_down.is_set() or not served
 
     def _launch(self, endpoint: Record) -> _Server:

@@ -32,6 +32,10 @@ LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 OPT_ML = "/opt/ml"
 FAILURE_LIMIT = 1024
 CLOUD_WENT_DOWN = "InternalServerError: the local cloud went down while the job was running."
+NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
+    "different ML instance type."
+)
 _STOP_GRACE = 120.0
 _PROGRESS = {
     "Starting": "Preparing the instances for training",
@@ -93,6 +97,8 @@ class Training:
         name = job["TrainingJobName"]
         try:
             self._move(job, "Starting")
+            if self._runtime.trouble.finds_no_capacity():
+                raise JobFailed(NO_CAPACITY)
             with self._runtime.slots:
                 status, secondary = self._train(job, self._runtime.work_folder(name))
         except (JobFailed, ImageError, RoleError, botocore.exceptions.ClientError) as error:

@@ -28,6 +28,7 @@ from pathlib import Path
 from localcloud.batch import Batch
 from localcloud.batch_cloudformation import install as install_batch_types
 from localcloud.codebuild import CodeBuild
+from localcloud.emulator.service_quotas import ServiceQuotas
 from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
 from localcloud.runtime import Runtime
 from localcloud.sagemaker import SageMaker
@@ -116,6 +117,7 @@ def serve(settings: Settings) -> None:
     from hypercorn.config import Config
 
     from localcloud import ministack_seams as seams
+    from localcloud.emulator import ministack_limits as limits
 
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
@@ -131,7 +133,8 @@ def serve(settings: Settings) -> None:
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
     seams.serve("batch", batch.handle)
     seams.serve("sagemaker", sagemaker.handle)
-    seams.check_permissions_of("batch", "sagemaker")
+    seams.serve("servicequotas", ServiceQuotas(runtime).handle)
+    seams.check_permissions_of("batch", "sagemaker", "servicequotas")
     seams.build_by(CodeBuild(runtime).build)
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
@@ -141,6 +144,11 @@ def serve(settings: Settings) -> None:
     seams.invoke_rule_targets_asynchronously()
     seams.let_removed_functions_be_silent()
     seams.name_object_versions_in_events()
+    limits.check_event_patterns()
+    limits.check_event_sizes()
+    limits.check_notifications()
+    limits.check_functions()
+    limits.delay_new_permissions(lambda: runtime.trouble.now.iam_delay)
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
         seams.deliver_roughly()
@@ -158,7 +166,9 @@ def serve(settings: Settings) -> None:
         sagemaker.training.fail_interrupted_jobs()
         sagemaker.hosting.serve_again()
         seams.save_state_every(SAVE_EVERY_SECONDS)
-        runtime.trouble.start(seams.kill_lambda_worker, sagemaker.hosting.kill_one)
+        runtime.trouble.start(
+            seams.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
+        )
 
     async def run() -> None:
         asked = asyncio.Event()

@@ -71,6 +71,11 @@ class Settings:
         return self.cloud / "trouble.json"
 
     @property
+    def quotas_file(self) -> Path:
+        """What of the account's quotas was raised or lowered."""
+        return self.state / "quotas.json"
+
+    @property
     def server_log(self) -> Path:
         return self.cloud / "server.log"
 

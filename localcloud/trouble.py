@@ -35,12 +35,20 @@ class Trouble:
     throttle, fail: shares of all InvokeEndpoint calls, in [0, 1], together at most 1.
     kill_workers, kill_endpoints: mean seconds from one SIGKILL of a Lambda worker at work, or of
         an endpoint's process, to the next; 0: none is killed.
+    system_updates: mean seconds from one SystemUpdating of an endpoint in service to the next.
+    no_capacity: share of training jobs and of real-time endpoints that find no instances.
+    propagation: seconds for which a new model or endpoint configuration cannot be read.
+    iam_delay: seconds until a change to a role or its policies is known.
     """
 
     throttle: float = 0.0
     fail: float = 0.0
     kill_workers: float = 0.0
     kill_endpoints: float = 0.0
+    system_updates: float = 0.0
+    no_capacity: float = 0.0
+    propagation: float = 0.0
+    iam_delay: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -48,6 +56,8 @@ class Trouble:
                 raise LocalCloudError(f"{field.name} must not be negative")
         if self.throttle + self.fail > 1:
             raise LocalCloudError("throttle and fail are shares: together they are at most 1")
+        if self.no_capacity > 1:
+            raise LocalCloudError("no-capacity is a share: it is at most 1")
 
     def store(self, file: Path) -> None:
         """Ask the server whose file this is for this trouble, in place of any before."""
@@ -77,9 +87,14 @@ class Troublemaker:
         self,
         kill_worker: Callable[[random.Random], bool],
         kill_endpoint: Callable[[random.Random], bool],
+        update_endpoint: Callable[[random.Random], bool],
     ) -> None:
-        """Begin to look at the file. Each killer picks one and says whether there was any."""
-        killers = {"kill_workers": kill_worker, "kill_endpoints": kill_endpoint}
+        """Begin to look at the file. Each picks one and says whether there was any."""
+        killers = {
+            "kill_workers": kill_worker,
+            "kill_endpoints": kill_endpoint,
+            "system_updates": update_endpoint,
+        }
         threading.Thread(target=self._make, args=(killers,), name="trouble", daemon=True).start()
 
     def answer(self) -> Answer | None:
@@ -88,6 +103,15 @@ class Troublemaker:
         if dice < now.throttle:
             return Answer.THROTTLED
         return Answer.FAILED if dice < now.throttle + now.fail else None
+
+    @property
+    def now(self) -> Trouble:
+        """What is made at this moment."""
+        return self._now
+
+    def finds_no_capacity(self) -> bool:
+        """Whether the next instances that are asked for are not to be had."""
+        return self._chance.random() < self._now.no_capacity
 
     def _make(self, killers: dict[str, Callable[[random.Random], bool]]) -> None:
         while True:

@@ -226,6 +226,7 @@ def deployed(folder: Path, **extra: str) -> Iterator[Cloud]:
     cloud = Cloud(folder, environment, {})
     shutil.rmtree(folder / "cloud", ignore_errors=True)  # what an earlier one left behind
     try:
+        cloud.localcloud("quotas", "--published")
         _checked(["make", "deploy-local"], environment)
         described = cloud.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
         cloud.outputs.update(

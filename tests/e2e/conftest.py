@@ -205,6 +205,8 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
             }
             cloud = Cloud(repo_root, environment, f"http://127.0.0.1:{port}")
             stack.callback(cloud.localcloud, "down")
+            # A grown account, which the tests of all else may share.
+            cloud.localcloud("quotas", "--published")
             cloud.deploy()
             return cloud
 
@@ -237,7 +239,7 @@ def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
     return clouds(
         DROPLENS_DELIVERY="rough",
         DROPLENS_AUTH="true",
-        PARAMETERS=f"PicturesPerPackingJob=30 KmsKeyArn={KEY}",
+        PARAMETERS=f"PicturesPerPackingJob=30 UseSpot=true KmsKeyArn={KEY}",
     )
 
 

@@ -269,6 +269,8 @@ def _passes(wanted: Any, found: Any) -> bool:
         return False
     if operator == "prefix":
         return found.startswith(text)
+    if operator == "suffix":
+        return found.endswith(text)
     if operator == "wildcard":
         return (
             re.fullmatch(".*".join(map(re.escape, text.split("*"))), found, re.DOTALL) is not None

@@ -1,11 +1,13 @@
 """Each rule lets exactly its own events through, and what it cannot deliver is kept."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from droplens import layout
+from localcloud.emulator.event_patterns import pattern_complexity, refusal
 from tests.infrastructure.stack import BUCKET, Stack, matches
 
 # Rule to the recorded events that it is for; no other event may wake its target.
@@ -114,16 +116,15 @@ def test_a_completed_dataset_is_prepared(
         "datasets/cars/labels.txt",
         "datasets/cars/my-labels.csv",
         "datasets/cars.csv",
-        "datasets/labels.csv",
-        "packed/cars/labels.csv",
         "results/cars/a.jpg.json",
+        "results/cars/labels.csv.json",
         "packed/cars/20261122-120000-1a2b3c/dataset.json",
-        "packed/cars/_READY",
-        "training/cars/model.tar.gz",
+        "packed/cars/20261122-120000-1a2b3c/train.lst",
         "models/cars/live.json",
-        "reports/cars.zip",
+        "reports/cars/20261122-120000-1a2b3c/index.html",
         "inputs/a.jpg",
-        "a.zip",
+        "_READY",
+        "labels.csv",
     ],
 )
 def test_any_other_object_wakes_nobody(
@@ -132,7 +133,41 @@ def test_any_other_object_wakes_nobody(
     assert woken(rules, stored(events["s3-picture"], key)) == set()
 
 
-@pytest.mark.parametrize("key", ["input/a.jpg", "input/cars/a b+c.jpg", "input/datasets/_READY"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "build/trainer/0123456789abcdef.zip",
+        "training/cars/20261122-120000-1a2b3c/output/model.tar.gz",
+        "datasets/cars/photographs.zip",
+        "datasets/labels.csv",
+        "packed/cars/_READY",
+        "a.zip",
+    ],
+)
+def test_what_only_ends_like_a_dataset_is_passed_over_by_the_function(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    """EventBridge cannot ask for a prefix and a suffix of one field but by wildcards."""
+    event = stored(events["s3-dataset-marker"], key)
+    assert woken(rules, event) == {"PrepareDatasetDatasetCompleted"}
+    assert layout.dataset_source(key) is None
+
+
+def test_a_rule_that_eventbridge_would_find_too_complex_is_found_here(
+    rules: dict[str, dict[str, Any]],
+) -> None:
+    """Two wildcards would be well within what is known to be taken."""
+    found = {
+        name: pattern_complexity(rule["EventPattern"])
+        for name, rule in rules.items()
+        if name not in BY_THE_CLOCK
+    }
+    assert max(found.values()) <= 4, found
+    patterns = [json.dumps(rules[name]["EventPattern"]) for name in found]
+    assert [refusal(pattern) for pattern in patterns] == [None] * len(patterns)
+
+
+@pytest.mark.parametrize("key", ["input/a.jpg", "input/cars/a b+c.jpg", "input/datasets/READY"])
 def test_every_dropped_object_goes_to_the_queue_alone(
     rules: dict[str, Any], events: dict[str, Any], key: str
 ) -> None:

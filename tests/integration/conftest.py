@@ -41,6 +41,7 @@ def cloud(new_cloud: Callable[[], Cloud]) -> Cloud:
     """One cloud that is up, for tests that only add to it under names of their own."""
     shared = new_cloud()
     shared.up()
+    shared.quotas("--published")
     return shared
 
 

@@ -180,6 +180,12 @@ class Cloud:
         result = self.cli("down")
         assert result.returncode == 0, result.stderr
 
+    def quotas(self, *changes: str) -> str:
+        """List the account's quotas, or change them."""
+        result = self.cli("quotas", *changes)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
     def pids(self) -> dict[str, int]:
         return json.loads((self.folder / "local/cloud/pids.json").read_text())
 

@@ -239,6 +239,58 @@ def test_a_request_that_batch_would_refuse_is_refused(
     assert refused.value.response["Error"]["Code"] == "ClientException"
 
 
+FARGATE = {"platformCapabilities": ["FARGATE"]}
+EXECUTION = {"executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/execution"}
+
+
+def needs(vcpus: str, memory: str) -> list[dict[str, str]]:
+    return [{"type": "VCPU", "value": vcpus}, {"type": "MEMORY", "value": memory}]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"containerProperties": {**EXECUTION, "resourceRequirements": needs("2", "2048")}},
+            "2048",
+        ),
+        (
+            {"containerProperties": {**EXECUTION, "resourceRequirements": needs("3", "8192")}},
+            "3 vCPU",
+        ),
+        ({"containerProperties": {"resourceRequirements": needs("1", "2048")}}, "executionRoleArn"),
+        ({"containerProperties": {**EXECUTION, "privileged": True}}, "privileged"),
+        ({"retryStrategy": {"attempts": 11}}, "between 1 and 10"),
+        (
+            {
+                "retryStrategy": {
+                    "attempts": 2,
+                    "evaluateOnExit": [
+                        {"onExitCode": str(code), "action": "EXIT"} for code in range(6)
+                    ],
+                }
+            },
+            "At most 5",
+        ),
+    ],
+)
+def test_a_definition_that_batch_would_refuse_is_refused(
+    jobs: Jobs, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ClientError, match=says) as refused:
+        jobs.define("refused-definition", **{**FARGATE, **change})
+    assert refused.value.response["Error"]["Code"] == "ClientException"
+
+
+def test_a_job_on_fargate_may_not_ask_for_another_pair(jobs: Jobs) -> None:
+    properties = {**EXECUTION, "resourceRequirements": needs("2", "4096")}
+    definition = jobs.define("pairs", containerProperties=properties, **FARGATE)
+    overrides = {"resourceRequirements": [{"type": "VCPU", "value": "8"}]}
+    with pytest.raises(ClientError, match="8 vCPU, 4096 MiB"):
+        jobs.submit(definition, containerOverrides=overrides)
+    assert jobs.wait(jobs.submit(definition))["status"] == "SUCCEEDED"
+
+
 def test_cloudformation_creates_updates_and_deletes_the_batch_types(
     cloud: Cloud, jobs: Jobs
 ) -> None:

@@ -1,6 +1,7 @@
 """With DROPLENS_AUTH=true the local cloud allows what a role's policies allow, and no more."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -140,3 +141,32 @@ def test_a_role_may_be_passed_only_by_who_is_allowed_to(strict: Cloud) -> None:
         strict.client("sagemaker").create_model(
             ModelName="m3", ExecutionRoleArn=role, PrimaryContainer={"Image": "tiny-model"}
         )
+
+
+def test_a_new_policy_takes_its_time_and_the_old_one_counts_meanwhile(strict: Cloud) -> None:
+    bucket = strict.bucket("slow-policies")
+    strict.function("slow", CALLER, Timeout=10)
+
+    def allow(prefix: str) -> None:
+        resource = f"arn:aws:s3:::{bucket}/{prefix}/*"
+        statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": resource}
+        strict.client("iam").put_role_policy(
+            RoleName="slow-role",
+            PolicyName="p",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+
+    def put(prefix: str) -> str:
+        parameters = {"Bucket": bucket, "Key": f"{prefix}/a"}
+        event = {"service": "s3", "call": "put_object", "parameters": parameters}
+        return str(strict.invoke("slow", event))
+
+    allow("old")
+    assert put("old") == "allowed"
+    assert strict.cli("trouble", "--iam-delay", "4").returncode == 0
+    time.sleep(1)
+    allow("new")
+    assert (put("old"), put("new")) == ("allowed", "AccessDenied")
+    eventually("the new policy counts", lambda: put("new") == "allowed")
+    assert put("old") == "AccessDenied"
+    assert strict.cli("trouble").returncode == 0

@@ -54,7 +54,7 @@ class SageMaker:
             ],
             "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/training/"},
             "ResourceConfig": {
-                "InstanceType": "ml.g5.xlarge",
+                "InstanceType": "ml.m5.xlarge",
                 "InstanceCount": 1,
                 "VolumeSizeInGB": 10,
             },
@@ -219,6 +219,55 @@ def test_a_training_job_can_be_stopped(sagemaker: SageMaker) -> None:
         ({"HyperParameters": {"a": "x" * 2501}}, "ValidationException", "2500"),
         ({"EnableManagedSpotTraining": True}, "ValidationException", "MaxWaitTimeInSeconds"),
         (
+            {"StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60}},
+            "ValidationException",
+            "only when EnableManagedSpotTraining",
+        ),
+        (
+            {"StoppingCondition": {"MaxRuntimeInSeconds": 432_001}},
+            "ResourceLimitExceeded",
+            "Longest run time for a training job",
+        ),
+        (
+            {
+                "ResourceConfig": {
+                    "InstanceType": "ml.m5.xlarge",
+                    "InstanceCount": 1,
+                    "VolumeSizeInGB": 1025,
+                }
+            },
+            "ResourceLimitExceeded",
+            "Size of EBS volume",
+        ),
+        (
+            {
+                "ResourceConfig": {
+                    "InstanceType": "ml.m5.tiny",
+                    "InstanceCount": 1,
+                    "VolumeSizeInGB": 1,
+                }
+            },
+            "ValidationException",
+            "enum value set",
+        ),
+        ({"ResourceConfig": {"VolumeSizeInGB": 1}}, "ValidationException", "InstanceType"),
+        (
+            {
+                "AlgorithmSpecification": {
+                    "TrainingImage": BUILT_IN,
+                    "TrainingInputMode": "File",
+                    "MetricDefinitions": [{"Name": "accuracy", "Regex": "accuracy=(.*)"}],
+                }
+            },
+            "ValidationException",
+            "can't override the metric definitions",
+        ),
+        (
+            {"AlgorithmSpecification": {"TrainingInputMode": "File"}},
+            "ValidationException",
+            "Exactly one of TrainingImage and AlgorithmName",
+        ),
+        (
             {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/no-such-role"},
             "ValidationException",
             "Could not assume role",
@@ -358,6 +407,53 @@ def test_an_endpoint_that_cannot_serve_is_failed_and_says_why(
     (event,) = eventually("its event", told)
     assert event["detail"]["EndpointStatus"] == "FAILED"
     assert "FailureReason" not in event["detail"]
+
+
+def test_an_endpoint_is_not_deleted_while_it_is_being_made(sagemaker: SageMaker) -> None:
+    name = sagemaker.serve("unfinished")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint") as refused:
+        sagemaker.api.delete_endpoint(EndpointName=name)
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    assert sagemaker.served(name)["EndpointStatus"] == "InService"
+    sagemaker.api.delete_endpoint(EndpointName=name)
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "says"),
+    [
+        ({"KmsKeyId": "alias/mine"}, {}, "KmsKeyId"),
+        ({}, {"EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
+        (
+            {},
+            {"VpcConfig": {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}},
+            "VpcConfig",
+        ),
+    ],
+)
+def test_what_serverless_endpoints_cannot_have_is_refused(
+    sagemaker: SageMaker, config: dict[str, Any], model: dict[str, Any], says: str
+) -> None:
+    name = f"excluded-{says.lower()}"
+    container = {"Image": image("tiny-model")}
+    sagemaker.api.create_model(
+        ModelName=name, ExecutionRoleArn=sagemaker.role, PrimaryContainer=container, **model
+    )
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
+    variant = {"VariantName": "v", "ModelName": name, "ServerlessConfig": serverless}
+    with pytest.raises(ClientError, match=says) as refused:
+        sagemaker.api.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[variant], **config
+        )
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    on_instances = {
+        "VariantName": "v",
+        "ModelName": name,
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.api.create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=[on_instances], **config
+    )
 
 
 def test_deleting_an_endpoint_ends_its_process(sagemaker: SageMaker) -> None:

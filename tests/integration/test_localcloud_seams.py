@@ -96,6 +96,34 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
     """)
 
 
+def test_every_place_where_a_limit_is_checked_is_there() -> None:
+    in_the_clouds_python("""
+        import inspect
+
+        from localcloud.emulator import ministack_limits
+        from ministack.core import iam_evaluator
+        from ministack.services import eventbridge, iam, lambda_svc, sns
+        from ministack.services.cloudformation import provisioners
+
+        def parameters(function):
+            return list(inspect.signature(function).parameters)
+
+        assert parameters(eventbridge._put_rule) == ["data"]
+        assert parameters(eventbridge._event_pattern_error) == ["pattern_str"]
+        assert parameters(sns.publish_internal)[:3] == ["topic_arn", "message", "subject"]
+        assert issubclass(sns.SnsPublishError, ValueError)
+        assert parameters(lambda_svc._invoke)[:3] == ["name", "event", "headers"]
+        assert parameters(lambda_svc._create_function) == ["data"]
+        assert parameters(lambda_svc._update_config) == ["name", "data"]
+        assert parameters(iam_evaluator._gather_role_policies) == ["role_name", "account_id"]
+        assert parameters(iam_evaluator._resolve_managed_policy_document) == [
+            "policy_arn", "account_id"]
+        assert len(iam._roles) == 0
+        for kind in ("Events::Rule", "Lambda::Function"):
+            assert {"create", "update"} <= provisioners._RESOURCE_HANDLERS[f"AWS::{kind}"].keys()
+    """)
+
+
 def test_another_version_of_ministack_is_refused() -> None:
     in_the_clouds_python("""
         from importlib import metadata

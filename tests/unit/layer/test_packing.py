@@ -179,10 +179,23 @@ def test_a_marker_deleted_only_by_name_still_has_its_version_and_is_packed(cloud
     assert start(cloud, event) is not None
 
 
-@pytest.mark.parametrize("key", ["datasets/cars/audi/more.zip", "datasets/cars/a.jpg"])
-def test_an_archive_among_the_pictures_is_a_file_like_others(cloud: Cloud, key: str) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datasets/cars/audi/more.zip",
+        "datasets/cars/a.jpg",
+        # The rule sees how a key ends, not how it begins.
+        "input/cars/labels.csv",
+        "input/cars.zip",
+        "build/trainer/0123456789abcdef.zip",
+        "training/cars/20261122-120000-1a2b3c/output/model.tar.gz",
+    ],
+)
+def test_an_object_that_completes_no_dataset_opens_no_run(cloud: Cloud, key: str) -> None:
     assert start(cloud, completed(cloud, key)) is None
     assert cloud.batch.jobs == []
+    assert cloud.notices() == []
+    assert not cloud.runs().any_of("cars")
 
 
 @pytest.mark.parametrize(("seen", "packed"), [(224, 256), (288, 329), (96, 110), (512, 585)])

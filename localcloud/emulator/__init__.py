@@ -1,0 +1,1 @@
+"""What MiniStack accepts and AWS would refuse, and the services that it lacks."""
