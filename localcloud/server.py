@@ -27,7 +27,7 @@ from pathlib import Path
 
 from localcloud.batch import Batch
 from localcloud.batch_cloudformation import install as install_batch_types
-from localcloud.codebuild import CodeBuild
+from localcloud.codebuild import TOKEN_SECONDS, CodeBuild
 from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
 from localcloud.runtime import Runtime
 from localcloud.sagemaker import SageMaker
@@ -132,7 +132,8 @@ def serve(settings: Settings) -> None:
     seams.serve("batch", batch.handle)
     seams.serve("sagemaker", sagemaker.handle)
     seams.check_permissions_of("batch", "sagemaker")
-    seams.build_by(CodeBuild(runtime).build)
+    codebuild = CodeBuild(runtime)
+    seams.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
     seams.move_messages_back()

@@ -33,17 +33,23 @@ class Settings:
     """Built images, addressed by content, so that several clouds may share them."""
     lambda_python: Path
     port: int
+    concurrent_builds: int = 1
+    """Builds that CodeBuild lets the account run at the same time; a new account's are one."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
-        """DROPLENS_PORT, DROPLENS_LOCAL (default `.local`), DROPLENS_CONTEXT, DROPLENS_IMAGES and
-        DROPLENS_LAMBDA_PYTHON; relative paths are taken from the repository's root."""
+        """DROPLENS_PORT, DROPLENS_LOCAL (default `.local`), DROPLENS_CONTEXT, DROPLENS_IMAGES,
+        DROPLENS_LAMBDA_PYTHON and DROPLENS_CONCURRENT_BUILDS; relative paths are taken from the
+        repository's root."""
         env = os.environ if environment is None else environment
         root = Path(__file__).resolve().parent.parent
         home = root / ".local"
         text = env.get("DROPLENS_PORT", str(DEFAULT_PORT))
         if not text.isdigit() or not 0 < int(text) < 65536:
             raise LocalCloudError(f"DROPLENS_PORT={text!r} is not a TCP port")
+        builds = env.get("DROPLENS_CONCURRENT_BUILDS", "1")
+        if not builds.isdigit():
+            raise LocalCloudError(f"DROPLENS_CONCURRENT_BUILDS={builds!r} is not a number")
         return cls(
             root=root,
             context=root / env.get("DROPLENS_CONTEXT", "."),
@@ -51,6 +57,7 @@ class Settings:
             images=root / env.get("DROPLENS_IMAGES", home / "images"),
             lambda_python=root / env.get("DROPLENS_LAMBDA_PYTHON", home / "venv/lambda/bin/python"),
             port=int(text),
+            concurrent_builds=int(builds),
         )
 
     @property
