@@ -25,8 +25,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from localcloud.events import build_changed
 from localcloud.dockerfile import PROGRAM
+from localcloud.events import build_changed
 from localcloud.images import Image, image_name
 from localcloud.runtime import Runtime
 from localcloud.settings import LocalCloudError
