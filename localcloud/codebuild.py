@@ -103,7 +103,7 @@ class CodeBuild:
         _unpack(body, half)
         name = image_name(uri)
         try:
-            image = self._runtime.build_image(name, half, say)
+            image = self._runtime.build_image(name, half, say, variables)
             check_readable_by_others(image)
         except LocalCloudError:
             shutil.rmtree(half)

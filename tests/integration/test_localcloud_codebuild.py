@@ -118,6 +118,17 @@ def test_a_broken_dockerfile_fails_the_build_in_its_own_words(cloud: Cloud) -> N
     assert images["imageDetails"] == []
 
 
+def test_the_package_index_of_the_user_is_known_to_the_build(cloud: Cloud) -> None:
+    shown = """RUN python -c "import os; raise SystemExit(os.environ['PIP_INDEX_URL'])"\n"""
+    index = "https://packages.example/simple"
+    detail = built(cloud, "mirror_job", zipped("mirror_job", shown), PIP_INDEX_URL=index)
+    logs = detail["additional-information"]["logs"]
+    said = cloud.client("logs").get_log_events(
+        logGroupName=logs["group-name"], logStreamName=logs["stream-name"]
+    )["events"]
+    assert index in json.dumps([event["message"] for event in said])
+
+
 def test_an_image_made_from_another_is_refused_with_advice(cloud: Cloud) -> None:
     detail = built(
         cloud,

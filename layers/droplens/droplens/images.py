@@ -239,6 +239,9 @@ class ImageBuilder:
             variable["name"]: variable["value"]
             for variable in about["environment"]["environment-variables"]
         }
+        if not {"ASKED", "BUILD"} <= variables.keys():
+            logger.info("started by somebody else", extra={"build": detail["build-id"]})
+            return
         try:
             # The policy that lets this role use the user's key may be seconds old.
             order = self._once_known(True, lambda: self._order(variables["ASKED"]))

@@ -194,7 +194,7 @@ def variables_of(call: dict[str, Any]) -> dict[str, str]:
 
 def left_in(builder: ImageBuilder) -> list[str]:
     """Keys of all versions and delete markers, which keep a bucket from being deleted."""
-    found = builder.bucket.client.list_object_versions(Bucket="lens-bucket")
+    found: Any = builder.bucket.client.list_object_versions(Bucket="lens-bucket")
     return [one["Key"] for kind in ("Versions", "DeleteMarkers") for one in found.get(kind, [])]
 
 
@@ -644,6 +644,16 @@ def test_an_image_that_another_build_pushed_first_is_no_failure(
     builder.built(ended(builder, status, phases=[phase]), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "SUCCESS"
     assert asking.answer["PhysicalResourceId"] == f"{URI}:{tag}"
+
+
+def test_a_build_that_a_person_started_answers_nobody(
+    builder: ImageBuilder, asking: CloudFormation
+) -> None:
+    builder.asked(asking.request(), LAMBDA_SECONDS)
+    event = ended(builder, "FAILED")
+    event["additional-information"]["environment"]["environment-variables"] = []
+    builder.built(event, LAMBDA_SECONDS)
+    assert asking.answers == []
 
 
 def test_a_request_that_comes_twice_is_one_build(
