@@ -337,8 +337,18 @@ class ImageBuilder:
                     raise ImageError(_no_room(message, "no build for too long")) from error
                 logger.info("no room for a build yet", extra={"reason": message})
                 self.sleep(_SECONDS_BETWEEN_STARTS)
+                if self._awaited(order) is None:
+                    return
             else:
                 return
+
+    def _awaited(self, order: Order) -> str | None:
+        """The record's ETag, or None: CloudFormation has cancelled the request meanwhile."""
+        try:
+            return self.bucket.head(order.key).etag
+        except ObjectMissing:
+            logger.info("cancelled", extra={"image": order.uri})
+            return None
 
     def _start_build(self, order: Order) -> None:
         variables = {**order.variables, "ASKED": order.key, "BUILD": str(order.builds)}
@@ -359,10 +369,10 @@ class ImageBuilder:
     def _build_again(self, order: Order, deadline: float) -> None:
         """Started before it is written down: whatever stops us between, the event comes again."""
         again = replace(order, builds=order.builds + 1)
-        self._start(again, deadline)
-        self.bucket.client.put_object(
-            Bucket=self.bucket.name, Key=again.key, Body=json.dumps(asdict(again)).encode()
-        )
+        etag = self._awaited(order)
+        if etag is not None:
+            self._start(again, deadline)
+            self.bucket.write_json(order.key, json.dumps(asdict(again)).encode(), replacing=etag)
 
     def _was_refused_too_early(self, order: Order, about: Record) -> bool:
         """Whether the build failed since IAM did not know its role's rights yet.

@@ -1,5 +1,6 @@
 """Images for CloudFormation: what they are made of, who is asked to build, and what is answered."""
 
+import dataclasses
 import io
 import json
 import stat
@@ -664,6 +665,27 @@ def test_a_request_that_comes_twice_is_one_build(
     for _ in range(2):
         builder.asked(asking.request(), LAMBDA_SECONDS)
     assert calls[0] == calls[1]
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_request_that_is_cancelled_while_it_waits_leaves_nothing(
+    builder: ImageBuilder,
+    asking: CloudFormation,
+    monkeypatch: pytest.MonkeyPatch,
+    failed_before: bool,
+) -> None:
+    cancelled = {**asking.request(), "RequestType": "Delete", "PhysicalResourceId": "x"}
+    waiting = dataclasses.replace(builder, sleep=lambda _: builder.asked(cancelled, LAMBDA_SECONDS))
+    if failed_before:
+        builder.asked(asking.request(), LAMBDA_SECONDS)
+    calls = refuse(monkeypatch, builder.codebuild, "start_build", BUSY)
+    if failed_before:
+        waiting.built(ended(builder, "FAILED", phases=[TOO_EARLY]), LAMBDA_SECONDS)
+    else:
+        waiting.asked(asking.request(), LAMBDA_SECONDS)
+    assert calls == []
+    assert left_in(builder) == []
+    assert asking.answer["PhysicalResourceId"] == "x"
 
 
 def test_of_a_stack_that_could_not_be_created_no_object_is_left(
