@@ -169,7 +169,7 @@ class _Build:
         for step in self._instructions:
             digest.update(f"\n{step.keyword} {step.text}".encode())
             for source, destination in self._copies.get(step.line, []):
-                mode = source.stat().st_mode & 0o111
+                mode = source.stat().st_mode & 0o115  # executable, and whether by others
                 digest.update(f"\n{destination} {mode}\n".encode())
                 digest.update(hashlib.sha256(source.read_bytes()).digest())
         return digest.hexdigest()[:16]
@@ -294,6 +294,7 @@ class _Build:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            umask=0o022,  # as in a container, whoever started the local cloud
         )
         if result.returncode:
             last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]

@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
-from ministack.core.responses import request_scope
+from ministack.core.responses import error_response_json, json_response, request_scope
 from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
@@ -225,22 +225,43 @@ def name_object_versions_in_events() -> None:
     eventbridge._dispatch_event = dispatch_naming
 
 
-def build_by(build: Callable[[Json, Json, Json], None]) -> None:
+def build_by(
+    build: Callable[[Json, Json, Json], None],
+    refusal: Callable[[int], tuple[str, str] | None],
+    token_seconds: float,
+) -> None:
     """CodeBuild's builds are done by build(record, project, request) in a thread of its own, which
-    keeps the record true; MiniStack by itself calls every build done at once."""
+    keeps the record true; MiniStack by itself calls every build done at once. A start is refused
+    with what refusal(builds that run) says. The same token within `token_seconds` is the same
+    start, or a mistake."""
     start = codebuild._start_build
+    lock = threading.Lock()
+    tokens: dict[tuple[str, str], tuple[float, Json, str]] = {}
 
     def start_and_build(request: Json) -> Response:
-        answer: Response = start(request)
-        if answer[0] == 200:
-            record = codebuild._builds[json.loads(answer[2])["build"]["id"]]
-            project = codebuild._projects[request["projectName"]]
-            record |= {"buildStatus": "IN_PROGRESS", "currentPhase": "QUEUED", "phases": []}
-            del record["endTime"]
-            scope = contextvars.copy_context()
-            work = (build, record, project, request)
-            threading.Thread(target=scope.run, args=work, name="build", daemon=True).start()
-        return answer
+        with lock:
+            token = (request.get("projectName", ""), request.get("idempotencyToken", ""))
+            at, same, build_id = tokens.get(token, (0.0, {}, ""))
+            if token[1] and time.time() - at < token_seconds:
+                if same != request:
+                    message = "The idempotency token was used with other parameters"
+                    return error_response_json("InvalidInputException", message, 400)
+                return json_response({"build": dict(codebuild._builds[build_id])})
+            states = [record["buildStatus"] for record in codebuild._builds.values()]
+            refused = refusal(states.count("IN_PROGRESS"))
+            if request.get("projectName") in codebuild._projects and refused:
+                return error_response_json(*refused, 400)
+            answer: Response = start(request)
+            if answer[0] == 200:
+                record = codebuild._builds[json.loads(answer[2])["build"]["id"]]
+                project = codebuild._projects[request["projectName"]]
+                record |= {"buildStatus": "IN_PROGRESS", "currentPhase": "QUEUED", "phases": []}
+                del record["endTime"]
+                tokens[token] = time.time(), request, record["id"]
+                scope = contextvars.copy_context()
+                work = (build, record, project, request)
+                threading.Thread(target=scope.run, args=work, name="build", daemon=True).start()
+            return answer
 
     codebuild._start_build = start_and_build
 

@@ -158,15 +158,22 @@ class Runtime:
         """The folder that stands for a pushed image: the sources that it was built from."""
         return self.settings.state / "pushed" / uri.rpartition("/")[2].replace(":", "/")
 
-    def build_image(self, name: str, context: Path, report: Callable[[str], None]) -> Image:
-        """Build from the sources in `context`. Raises ImageError."""
-        return self._images_of(context).get(name, report)
+    def build_image(
+        self,
+        name: str,
+        context: Path,
+        report: Callable[[str], None],
+        arguments: Mapping[str, str],
+    ) -> Image:
+        """Build from the sources in `context`, with these build arguments. Raises ImageError."""
+        return self._images_of(context, arguments).get(name, report)
 
     def ecr(self, credentials: Credentials) -> Any:
         return self._client("ecr", credentials)
 
-    def _images_of(self, context: Path) -> ImageStore:
-        return ImageStore(context, self.settings.images, self._build_environment)
+    def _images_of(self, context: Path, arguments: Mapping[str, str] | None = None) -> ImageStore:
+        environment = {**self._build_environment, **(arguments or {})}
+        return ImageStore(context, self.settings.images, environment)
 
     def assume(self, role_arn: str, service: str) -> Credentials:
         """Credentials of the role, if it exists and trusts `service`. Raises RoleError, also where

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from localcloud.batch import Batch
 from localcloud.batch_cloudformation import install as install_batch_types
-from localcloud.codebuild import CodeBuild
+from localcloud.codebuild import TOKEN_SECONDS, CodeBuild
 from localcloud.emulator.service_quotas import ServiceQuotas
 from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
 from localcloud.runtime import Runtime
@@ -135,7 +135,8 @@ def serve(settings: Settings) -> None:
     seams.serve("sagemaker", sagemaker.handle)
     seams.serve("servicequotas", ServiceQuotas(runtime).handle)
     seams.check_permissions_of("batch", "sagemaker", "servicequotas")
-    seams.build_by(CodeBuild(runtime).build)
+    codebuild = CodeBuild(runtime)
+    seams.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
     seams.move_messages_back()

@@ -27,9 +27,10 @@ BUILDER = ImageBuilder(
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
-def handler(event: dict[str, Any], _: LambdaContext) -> None:
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Take a custom resource's request, or CodeBuild's event that a build has ended."""
+    seconds = context.get_remaining_time_in_millis() / 1000
     if "RequestType" in event:
-        BUILDER.asked(event)
+        BUILDER.asked(event, seconds)
     else:
-        BUILDER.built(event["detail"])
+        BUILDER.built(event["detail"], seconds)

@@ -41,6 +41,7 @@ ACROSS_SPOT_TRAINING = "Number of instances across all spot training jobs"
 LONGEST_TRAINING = "Longest run time for a training job"
 TRAINING_VOLUME = "Size of EBS volume for a training job instance"
 SERVERLESS_ENDPOINTS = "Maximum number of serverless endpoints"
+SMALL_BUILDS = "Concurrently running builds for Linux/Small environment"
 SERVERLESS_CONCURRENCY = (
     "Maximum total concurrency that can be allocated across all serverless endpoints"
 )
@@ -117,7 +118,7 @@ QUOTAS = (
     Quota(
         "codebuild",
         "L-9D07B6EF",
-        "Concurrently running builds for Linux/Small environment",
+        SMALL_BUILDS,
         1,
         60,
     ),

@@ -86,3 +86,9 @@ def test_a_broken_dockerfile_fails_the_deployment_in_its_own_words(cloud: Cloud)
     assert "ended as FAILED" in reason
     assert "Dockerfile:3: RUN python" in reason
     assert "the wheel is broken" in reason
+
+    def erased() -> bool | None:
+        left = cloud.client("s3").list_object_versions(Bucket=cloud.bucket, Prefix="build/")
+        return None if left.keys() & {"Versions", "DeleteMarkers"} else True
+
+    cloud.eventually(erased, "the erasing of what the build was made from")

@@ -64,6 +64,9 @@ def test_a_deployment_with_other_parameters_keeps_runs_results_and_the_live_mode
     cloud: Cloud, redeployed: dict[str, Any]
 ) -> None:
     assert len(redeployed["objects"]) > 20
+    sources = cloud.client("s3").list_object_versions(Bucket=cloud.bucket, Prefix="build/")
+    assert "Versions" not in sources  # erased once the images were built
+    assert "DeleteMarkers" not in sources
     assert kept(cloud) == redeployed
     settings = cloud.client("lambda").get_function_configuration(
         FunctionName="droplens-classify-image"

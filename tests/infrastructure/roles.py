@@ -102,9 +102,16 @@ FETCH_IMAGE = "ecr:BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetIm
 
 MAY: dict[str, list[Call]] = {
     "BuildImagesRole": table(
-        calls("s3:PutObject", SOURCES, ASKED),
-        calls("s3:GetObject DeleteObject", ASKED),
+        calls(
+            "s3:PutObject DeleteObjectVersion",
+            SOURCES,
+            SOURCES.replace("batch-prep", "trainer"),
+            ASKED,
+        ),
+        calls("s3:GetObject", ASKED),
         LIST,
+        calls("s3:ListBucketVersions", "${Bucket.Arn}"),
+        calls("logs:CreateLogStream PutLogEvents", "${BuildImagesLogs.Arn}"),
         calls("codebuild:StartBuild", "${ImageBuilds.Arn}"),
         calls("ecr:DescribeImages", "${BatchPrepImages.Arn}", "${TrainerImages.Arn}"),
         calls("logs:GetLogEvents", "${ImageBuildLogs.Arn}"),

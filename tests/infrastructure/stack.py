@@ -110,6 +110,11 @@ class Stack:
             if function == "Fn::Split":
                 between, text = argument
                 return str(self.resolve(text)).split(between)
+            if function == "Fn::GetAZs":
+                return [f"{self.region}{zone}" for zone in "abc"]
+            if function == "Fn::Select":
+                index, entries = argument
+                return self.resolve(entries)[int(index)]
             if function == "Fn::If":
                 condition, then, otherwise = argument
                 return self.resolve(then if self.holds(condition) else otherwise)

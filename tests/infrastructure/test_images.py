@@ -13,8 +13,13 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse
 
 from droplens import layout
-from droplens.images import collect, dockerfile_of
-from tests.infrastructure.stack import BUCKET, Stack
+from droplens.images import (
+    BUILD_ARGUMENTS,
+    MOST_SECONDS_FOR_A_START,
+    collect,
+    dockerfile_of,
+)
+from tests.infrastructure.stack import ACCOUNT, BUCKET, Stack, listed
 
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {
@@ -72,7 +77,17 @@ def test_an_image_is_asked_for_anew_when_its_sources_change(stack: Stack, name: 
     assert re.fullmatch(r"ImageSources[0-9a-f]{10}", version)
     assert stack.properties("BuildImages")["Layers"][-1] == stack.ref(version)
     # Else a build might end before anybody listens.
-    assert set(asked["DependsOn"]) == {"ImageBuilt", "ImageBuiltCallsBuildImages"}
+    assert {"ImageBuilt", "ImageBuiltCallsBuildImages"} <= set(asked["DependsOn"])
+    for property_, argument in BUILD_ARGUMENTS.items():
+        assert given[property_] == {"Ref": property_}
+        assert argument in stack.properties("ImageBuilds")["Source"]["BuildSpec"]
+
+
+def test_one_image_is_built_after_the_other(stack: Stack) -> None:
+    """A new account has room for one build: the second would be refused."""
+    resources = stack.template["Resources"]
+    assert "BatchPrepImage" in resources["TrainerOwnImage"]["DependsOn"]
+    assert resources["FinetuneImage"]["Properties"]["Base"] == {"Ref": "TrainerOwnImage"}
 
 
 def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
@@ -114,7 +129,9 @@ def test_the_build_ends_before_cloudformation_stops_waiting(stack: Stack) -> Non
     waits = [
         stack.template["Resources"][name]["Properties"]["ServiceTimeout"] // 60 for name in ADDRESS
     ]
-    assert project["TimeoutInMinutes"] + project["QueuedTimeoutInMinutes"] < min(waits)
+    build = project["TimeoutInMinutes"] + project["QueuedTimeoutInMinutes"]
+    assert build + MOST_SECONDS_FOR_A_START / 60 < min(waits)
+    assert stack.properties("BuildImages")["Timeout"] > MOST_SECONDS_FOR_A_START
 
 
 def test_every_end_of_a_build_is_heard_of(stack: Stack) -> None:
@@ -136,43 +153,172 @@ def test_an_image_is_pushed_as_sagemaker_takes_it(stack: Stack) -> None:
         assert f"${variable}" in spec or f"${{{variable}" in spec
 
 
-@pytest.mark.parametrize("base", ["", "1.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b"])
-def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for(
-    stack: Stack, tmp_path: Path, base: str
-) -> None:
-    """The buildspec's own commands, in a shell whose docker and aws write down their calls.
+HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+MIRROR = "210987654321.dkr.ecr.cn-north-1.amazonaws.com.cn"
+GIVEN = {"IMAGE_URI": f"{HOST}/droplens/trainer:3c", "DOCKERFILE": "trainer/Dockerfile"}
+# What stands for docker writes down its call, and fails with the first line of $REFUSALS.
+FAKES = {
+    "aws": 'printf "%s\\n" aws "$@" > "$CALLS/$$"',
+    "sleep": 'echo "$1" >> "$PAUSES"',
+    "docker": """\
+printf "%s\\n" docker "$@" > "$CALLS/$$"
+[ "$1" = login ] && exit
+if [ -s "$REFUSALS" ]; then head -1 "$REFUSALS"; sed -i 1d "$REFUSALS"; exit 1; fi
+""",
+}
 
-    Each into a file of its own, since those in a pipe run at the same time.
-    """
-    calls = tmp_path / "calls"
-    calls.mkdir()
-    for program in ("docker", "aws"):
-        (tmp_path / program).write_text(
-            f'#!/bin/bash\nprintf "%s\\n" {program} "$@" > "$CALLS/$$"\n', "utf-8"
-        )
-        (tmp_path / program).chmod(0o755)
+
+@dataclasses.dataclass(frozen=True)
+class Shell:
+    """Carries out the buildspec's commands where docker, aws and sleep only write down calls."""
+
+    folder: Path
+    commands: list[str]
+
+    def build(self, *refusals: str, **variables: str) -> int:
+        """-> the exit code."""
+        (self.folder / "calls").mkdir()
+        (self.folder / "refusals").write_text("".join(f"{line}\n" for line in refusals), "utf-8")
+        for program, script in FAKES.items():
+            (self.folder / program).write_text(f"#!/bin/bash\n{script}\n", "utf-8")
+            (self.folder / program).chmod(0o755)
+        environment = {
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "CALLS": str(self.folder / "calls"),
+            "PAUSES": str(self.folder / "pauses"),
+            "REFUSALS": str(self.folder / "refusals"),
+            **GIVEN,
+            **variables,
+        }
+        done = subprocess.run(["bash", "-c", "\n".join(self.commands)], env=environment)
+        return done.returncode
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """Each from a file of its own, since those in a pipe run at the same time."""
+        written = (self.folder / "calls").iterdir()
+        return sorted(call.read_text("utf-8").split("\n")[:-1] for call in written)
+
+
+@pytest.fixture
+def shell(stack: Stack, tmp_path: Path) -> Shell:
     spec = yaml_parse(stack.properties("ImageBuilds")["Source"]["BuildSpec"])
-    registry = "1.dkr.ecr.us-east-1.amazonaws.com"
-    uri = f"{registry}/droplens/trainer:finetune-3c"
-    given = {"IMAGE_URI": uri, "DOCKERFILE": "trainer/finetune.Dockerfile"}
-    subprocess.run(
-        ["bash", "-c", "\n".join(spec["phases"]["build"]["commands"])],
-        env={
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "CALLS": str(calls),
-            **given,
-            **({"BASE": base} if base else {}),
-        },
-        check=True,
+    assert spec["env"]["shell"] == "bash"
+    return Shell(tmp_path, spec["phases"]["build"]["commands"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, []),
+        ({"BASE": f"{HOST}/droplens/trainer:1a"}, ["BASE"]),
+        (
+            {"BASE_REGISTRY": "public.ecr.aws/docker/library", "PIP_INDEX_URL": "https://a.b"},
+            ["BASE_REGISTRY", "PIP_INDEX_URL"],
+        ),
+    ],
+)
+def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for(
+    shell: Shell, variables: dict[str, str], named: list[str]
+) -> None:
+    assert shell.build(**variables) == 0
+    sign_in, build, login = shell.calls
+    assert sign_in == ["aws", "ecr", "get-login-password", "--region", "us-east-1"]
+    assert login[1:] == ["login", "--username", "AWS", "--password-stdin", HOST]
+    assert build[-3:] == ["--file", "trainer/Dockerfile", "."]
+    pairs = list(itertools.pairwise(build))
+    assert dict(pairs)["--output"] == (
+        f"type=image,name={GIVEN['IMAGE_URI']},oci-mediatypes=false,push=true"
     )
-    called = sorted(call.read_text("utf-8").split() for call in calls.iterdir())
-    assert called[0] == ["aws", "ecr", "get-login-password"]
-    [build, login] = called[1:]
-    assert login[1:] == ["login", "--username", "AWS", "--password-stdin", registry]
-    assert build[-3:] == ["--file", "trainer/finetune.Dockerfile", "."]
-    options = dict(itertools.pairwise(build))
-    assert options["--output"] == f"type=image,name={uri},oci-mediatypes=false,push=true"
-    assert options.get("--build-arg") == (f"BASE={base}" if base else None)
+    # By name alone: docker reads the values from the environment, whatever they hold.
+    assert [value for option, value in pairs if option == "--build-arg"] == named
+
+
+def test_a_build_signs_in_to_a_private_registry_of_the_base_too(shell: Shell) -> None:
+    assert shell.build(BASE_REGISTRY=f"{MIRROR}/docker-hub/library") == 0
+    assert [call[-1] for call in shell.calls if call[0] == "aws"] == ["cn-north-1", "us-east-1"]
+    assert [call[-1] for call in shell.calls if call[1] == "login"] == [HOST, MIRROR]
+
+
+THROTTLED = "#3 ERROR: toomanyrequests: Rate exceeded"
+
+
+@pytest.mark.parametrize(
+    ("refusals", "code", "pauses", "builds"),
+    [
+        ([THROTTLED], 0, ["20"], 2),
+        (["429 Too Many Requests - Server message", THROTTLED], 0, ["20", "40"], 3),
+        ([THROTTLED] * 3, 1, ["20", "40", "0"], 3),
+        (["#9 ERROR: no matching distribution: numpy"], 1, [], 1),
+    ],
+)
+def test_a_pull_that_is_refused_for_the_moment_is_tried_again(
+    shell: Shell, refusals: list[str], code: int, pauses: list[str], builds: int
+) -> None:
+    assert shell.build(*refusals) == code
+    written = shell.folder / "pauses"
+    assert (written.read_text("utf-8").split() if written.exists() else []) == pauses
+    assert len([call for call in shell.calls if call[1] == "buildx"]) == builds
+
+
+@pytest.mark.parametrize(
+    ("registry", "repository"),
+    [
+        ("public.ecr.aws/docker/library", None),
+        ("docker.io/library", None),
+        (HOST, f"arn:aws:ecr:us-east-1:{HOST[:12]}:repository/python"),
+        (f"{HOST}/a/b", f"arn:aws:ecr:us-east-1:{HOST[:12]}:repository/a/b/python"),
+        (f"{MIRROR}/hub", f"arn:aws:ecr:cn-north-1:{MIRROR[:12]}:repository/hub/python"),
+    ],
+)
+def test_a_build_pulls_from_the_one_repository_of_the_base(
+    stack: Stack, registry: str, repository: str | None
+) -> None:
+    chosen = dataclasses.replace(stack, parameters={"BaseImageRegistry": registry})
+    own = {chosen.attribute(name, "Arn") for name in REPOSITORIES}
+    pulled = {
+        resource
+        for statement in chosen.statements("ImageBuildRole")
+        if "ecr:BatchGetImage" in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+    assert pulled - own == ({repository} if repository else set())
+    if repository:
+        for action in ("ecr:GetDownloadUrlForLayer", "ecr:BatchImportUpstreamImage"):
+            assert chosen.allows("ImageBuildRole", action, repository)
+        for action in ("ecr:PutImage", "ecr:CreateRepository"):
+            assert not chosen.allows("ImageBuildRole", action, repository)
+
+
+# --- a stack that could not be created, and the next try
+
+
+def test_who_runs_while_the_stack_is_deleted_cannot_bring_its_log_group_back(
+    stack: Stack,
+) -> None:
+    """A line that arrives late makes the group anew where the role may; the next stack of this
+    name then fails with "already exists"."""
+    asked = stack.of_type("Custom::ContainerImage").values()
+    assert {one["ServiceToken"] for one in asked} == {stack.attribute("BuildImages", "Arn")}
+    function = stack.properties("BuildImages")
+    assert function["Role"] == stack.attribute("BuildImagesRole", "Arn")
+    group = function["LoggingConfig"]["LogGroup"]
+    arn = f"arn:aws:logs:{stack.region}:{ACCOUNT}:log-group:{group}"
+    for resource in (arn, f"{arn}:*", f"{arn}:log-stream:"):
+        assert not stack.allows("BuildImagesRole", "logs:CreateLogGroup", resource)
+    managed = stack.properties("BuildImagesRole")["ManagedPolicyArns"]
+    assert managed == ["arn:aws:iam::aws:policy/AWSXrayWriteOnlyAccess"]
+
+
+def test_the_builder_may_erase_every_object_that_it_writes(stack: Stack) -> None:
+    """Else the bucket of a stack that could not be created would not be empty, and would stay."""
+    keys = ("build/asked/TrainerOwnImage/1.json", "build/trainer/1.zip", "build/batch-prep/1.zip")
+    for key in keys:
+        for action in ("s3:PutObject", "s3:DeleteObjectVersion"):
+            assert stack.allows("BuildImagesRole", action, f"arn:aws:s3:::{BUCKET}/{key}")
+    for key in ("build/other", "datasets/cars/a", "models/cars/live.json"):
+        for action in ("s3:PutObject", "s3:DeleteObjectVersion"):
+            assert not stack.allows("BuildImagesRole", action, f"arn:aws:s3:::{BUCKET}/{key}")
 
 
 def test_sources_lie_where_they_wake_no_function(stack: Stack) -> None:

@@ -40,4 +40,4 @@ def test_what_holds_data_is_kept_by_updates_and_deletion(stack: Stack) -> None:
     assert {resource["Type"] for resource in holding.values()} == STATEFUL
     for name, resource in holding.items():
         policies = (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
-        assert policies == ("Retain", "Retain"), name
+        assert policies == ("RetainExceptOnCreate", "Retain"), name

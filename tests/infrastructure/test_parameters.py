@@ -49,6 +49,8 @@ PARAMETERS = {
     "PythonRuntime": "python3.13",
     "SubnetIds": "",
     "SecurityGroupIds": "",
+    "BaseImageRegistry": "public.ecr.aws/docker/library",
+    "PipIndexUrl": "",
 }
 OUTPUTS = {
     "BucketName",
@@ -119,6 +121,40 @@ def test_training_takes_the_instance_types_of_sagemaker_that_its_images_run_on(
         assert not re.search(pattern, wrong)
     for chosen in (training.AUTO, training.CPU_INSTANCE, training.GPU_INSTANCE):
         assert re.search(pattern, chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        (
+            "BaseImageRegistry",
+            [
+                "docker.io/library",
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/mirror/docker-hub",
+                "registry.example:5000",
+            ],
+            ["", "https://registry.example", "python", "a.b/c;d", "a.b/$(id)", "a.b/C", "a.b/c "],
+        ),
+        (
+            "PipIndexUrl",
+            ["https://pypi.example/simple", "https://mirrors.example:8443/pypi/web/simple/"],
+            # A build argument stays in the image's history.
+            [
+                "https://user@pypi.example/simple",
+                "http://pypi.example/simple",
+                "https://pypi.example/simple?token=1",
+                "https://pypi.example/simple --trusted-host a",
+                "https://pypi.example/$(id)",
+            ],
+        ),
+    ],
+)
+def test_images_come_from_a_registry_and_an_index_that_need_no_quoting(
+    parameters: dict[str, Any], name: str, taken: list[str], refused: list[str]
+) -> None:
+    pattern = parameters[name]["AllowedPattern"]
+    assert [value for value in taken if not re.fullmatch(pattern, value)] == []
+    assert [value for value in refused if re.fullmatch(pattern, value)] == []
 
 
 def test_trainers_and_recipes_are_those_that_start_training_knows(

@@ -260,7 +260,8 @@ def test_the_bucket_takes_no_plain_http(stack: Stack) -> None:
 @pytest.mark.parametrize("name", ["Bucket", "Runs"])
 def test_what_users_own_outlives_the_stack(stack: Stack, name: str) -> None:
     resource = stack.template["Resources"][name]
-    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    policies = (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
+    assert policies == ("RetainExceptOnCreate", "Retain")
 
 
 def test_nothing_comes_in_to_the_packing_jobs(stack: Stack) -> None:
