@@ -59,7 +59,9 @@ class Sources:
         body = io.BytesIO()
         with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in self.files.items():
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+                entry = zipfile.ZipInfo(name)
+                entry.external_attr = 0o100644 << 16  # who runs the image is not who unpacks it
+                archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
         return body.getvalue()
 
 
