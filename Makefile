@@ -163,7 +163,7 @@ check-template: venvs-checkers ## check template.yaml as written and as SAM expa
 audit: venvs-audit ## ask osv.dev for known vulnerabilities of every locked package
 	@$(call bin,audit)/python -m tools.audit
 
-.PHONY: unit integration infrastructure e2e
+.PHONY: unit integration infrastructure e2e containers
 unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
 	@$(call bin,dev)/python -m pytest tests/unit
 integration: venvs-test ## tests of parts together, with real servers on this machine
@@ -172,6 +172,8 @@ infrastructure: venvs-test ## tests of what the template promises
 	@$(call bin,dev)/python -m pytest tests/infrastructure
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
+containers: venvs-dev ## build the real images and run them as AWS does; needs Docker, or Podman as root
+	@$(call bin,dev)/python -m pytest tests/containers
 
 # --- Benchmarks ---
 
@@ -229,6 +231,10 @@ lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes new
 			$(if $(UPGRADE),--upgrade) $$options \
 			$$(basename $$source) -o $$(basename $$source .in).txt); \
 	done
+
+.PHONY: base-digest
+base-digest: python ## the newest digest of the images' base from its registry; CHECK=1 only compares
+	@$(PYTHON) -m tools.base_digest $${CHECK:+--check}
 
 .PHONY: freeze-interface
 freeze-interface: venvs-dev ## the template's parameters and outputs change on purpose: keep the new ones

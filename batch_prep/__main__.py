@@ -3,19 +3,23 @@
 Exit code 0: the destination holds a complete dataset, dataset.json written last. Any other: it
 does not, and one sentence says why: the last line on stderr, a JSON line in the log, and
 failure.json in the destination. 1: another attempt would end in the same way. 75: it may not, the
-storage was at fault.
+storage was at fault. 143: it was stopped by SIGTERM, and another attempt goes on from there.
 """
 
 import gc
 import json
 import logging
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from types import FrameType
+from typing import NoReturn
 
 from batch_prep.archives import ArchiveLimits
 from batch_prep.entries import Entry
-from batch_prep.errors import JobError
+from batch_prep.errors import JobError, out_of_memory
 from batch_prep.join import FAILURE, MANIFEST, join, tidy, to_json
 from batch_prep.options import Options, Step, parse
 from batch_prep.pack import WORTH_PROCESSES, Packer, PackingCrew
@@ -64,7 +68,7 @@ def _attempt(options: Options, destination: Folder, packer: Packer, crew: Packin
     except JobError as error:
         return _failed(error, options, destination)
     except MemoryError:
-        return _failed(JobError("The job ran out of memory."), options, destination)
+        return _failed(out_of_memory("the job was given no more"), options, destination)
     except Exception as error:  # noqa: BLE001  a fault of ours: the run still has to say so
         _LOG.exception("unexpected")
         unexpected = JobError(f"Packing failed unexpectedly: {error!r}.")
@@ -191,5 +195,16 @@ def _failed(
     return failure.exit_code
 
 
+def _stop(signum: int, _: FrameType | None) -> NoReturn:
+    """Batch stops a job by SIGTERM, which the first process of a container would not heed."""
+    _LOG.warning("stopped by signal %d before the end of packing", signum)
+    raise SystemExit(128 + signum)
+
+
+# Pictures of up to 100 megapixels are wanted; Pillow warns from 89 on. Also in processes that begin
+# anew, which import this module.
+warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     raise SystemExit(main(sys.argv[1:], forked=sys.platform == "linux"))

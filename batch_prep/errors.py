@@ -1,4 +1,4 @@
-"""The two ways in which packing ends badly."""
+"""The ways in which packing ends badly."""
 
 
 class JobError(Exception):
@@ -14,3 +14,11 @@ class StorageTrouble(JobError):
     """S3 could not be reached or refused a request: another attempt may fare better."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+def out_of_memory(detail: str) -> JobError:
+    """The job's memory did not suffice, and would not for another attempt."""
+    return JobError(
+        f"Packing ran out of memory ({detail}): give its jobs more, by the stack's parameter "
+        "PackingMemoryMiB."
+    )

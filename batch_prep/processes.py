@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self, TypeVar
 
-from batch_prep.errors import JobError
+from batch_prep.errors import JobError, out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -122,9 +122,10 @@ class _Member:
 
     def _gone(self) -> JobError:
         self._process.join()
+        if self._process.exitcode == -signal.SIGKILL:  # nobody but the kernel sends it
+            return out_of_memory("a process that prepares pictures was killed")
         return JobError(
-            "A process that prepares pictures ended early (exit code "
-            f"{self._process.exitcode}); it may have run out of memory."
+            f"A process that prepares pictures ended early (exit code {self._process.exitcode})."
         )
 
 
@@ -141,6 +142,8 @@ def _serve(
         connection.close()
     # Ctrl-C reaches the whole group: the job itself ends, and this process with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A copy of the job would otherwise heed SIGTERM as the job does.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         while True:
             for result in work(items.recv()):
@@ -149,5 +152,7 @@ def _serve(
         return  # nobody waits for it any more
     except JobError as error:
         results.send(error)
+    except MemoryError:
+        results.send(out_of_memory("a process that prepares pictures was given no more"))
     except Exception as error:  # noqa: BLE001  whatever it is: the job has to say so
         results.send(JobError(f"Packing failed unexpectedly: {error!r}."))

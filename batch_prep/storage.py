@@ -2,14 +2,15 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -250,25 +251,67 @@ def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
 
 
 Settings = tuple[tuple[str, str], ...]
+Made = TypeVar("Made")
 
 
 def _settings() -> Settings:
     return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
 
 
-@cache
-def _session_for(_: Settings) -> boto3.Session:
+_making = threading.RLock()
+"""What is made once for all threads is made by one of them: `cache` alone lets them all begin."""
+
+
+def _once(make: Callable[[Settings], Made]) -> Callable[[Settings], Made]:
+    """`make`, called once for the same settings, however many threads ask at the same moment."""
+    kept = cache(make)
+
+    @wraps(make)
+    def made(settings: Settings) -> Made:
+        with _making:
+            return kept(settings)
+
+    return made
+
+
+@_once
+def _session_for(settings: Settings) -> boto3.Session:
     core = botocore.session.get_session()
+    # What the AWS SDKs agreed on is AWS_REGION (AWS SDKs and Tools Reference Guide, "AWS Region");
+    # botocore reads AWS_DEFAULT_REGION only.
+    if core.get_config_variable("region") is None and (region := dict(settings).get("AWS_REGION")):
+        core.set_config_variable("region", region)
     # Nobody asks when an object was changed: reading the dates takes half of a listing's time.
     core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
     return boto3.Session(botocore_session=core)
 
 
-@cache
+@_once
 def _client_for(settings: Settings) -> "S3Client":
     """A tenth of a second's work, done once for all buckets of an environment."""
-    patience = Config(retries={"mode": "standard", "total_max_attempts": 10})
-    return _session_for(settings).client("s3", config=patience)
+    session = _session_for(settings)
+    if session.region_name is None:
+        raise JobError("S3 cannot be asked: AWS_REGION names no region.")
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 10},
+        # Not the global address, which an interface endpoint of a VPC does not answer.
+        s3={"us_east_1_regional_endpoint": "regional"},
+    )
+    return session.client("s3", config=config)
+
+
+@_once
+def _credentials_for(settings: Settings) -> Boto3CredentialProvider:
+    """The session's credentials, for every store of this process.
+
+    Each provider that is made asks the ECS agent, and obstore's threads begin together. The agent
+    answers 40 requests a second and 60 at once, then 429 (Amazon ECS Developer Guide, container
+    agent configuration, ECS_TASK_METADATA_RPS_LIMIT).
+    """
+    try:
+        return Boto3CredentialProvider(_session_for(settings))
+    except ValueError:
+        raise StorageTrouble("S3 cannot be asked: no AWS credentials were found.") from None
 
 
 class Bucket:
@@ -297,14 +340,16 @@ class Bucket:
 
     @cached_property
     def _store(self) -> S3Store:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        local = endpoint is not None and urlsplit(endpoint).hostname in _LOOPBACK
+        settings = _settings()
+        client = _client_for(settings)
+        # botocore's own: it knows every partition, FIPS, and what the environment sets.
+        endpoint = client.meta.endpoint_url
         return S3Store(
             self._bucket,
-            region=self._session.region_name,
-            credential_provider=Boto3CredentialProvider(self._session),
-            client_options={"allow_http": local},
-            config={"endpoint": endpoint} if endpoint else {},
+            region=client.meta.region_name,
+            credential_provider=_credentials_for(settings),
+            client_options={"allow_http": urlsplit(endpoint).hostname in _LOOPBACK},
+            config={"endpoint": endpoint, "virtual_hosted_style_request": False},
             retry_config=RETRY,
         )
 

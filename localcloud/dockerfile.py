@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localcloud.settings import LocalCloudError
 
-KEYWORDS = ("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD")
+KEYWORDS = ("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD", "ARG")
 PROGRAM = "/opt/program"
 """The one folder of an image that exists locally; everything is copied into it."""
 
@@ -29,6 +29,7 @@ def parse(path: Path) -> list[Instruction]:
     """Raises LocalCloudError naming file and line for whatever has no local meaning."""
     instructions: list[Instruction] = []
     pending: list[str] = []
+    given: dict[str, str] = {}
     start = 0
     for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         line = raw.strip()
@@ -37,16 +38,19 @@ def parse(path: Path) -> list[Instruction]:
         start = start if pending else number
         pending.append(line.removesuffix("\\").strip())
         if not line.endswith("\\"):
-            instructions.append(_instruction(path, " ".join(pending), start))
+            step = _instruction(path, " ".join(pending), start, given)
+            instructions.append(step)
+            if step.keyword == "ARG":
+                given |= argument(step)
             pending = []
     if pending:
         raise LocalCloudError(f"{path}:{start}: the last line ends with a backslash")
-    if not instructions or instructions[0].keyword != "FROM":
+    if next((step.keyword for step in instructions if step.keyword != "ARG"), "") != "FROM":
         raise LocalCloudError(f"{path}:1: an image starts with FROM")
     return instructions
 
 
-def _instruction(path: Path, text: str, line: int) -> Instruction:
+def _instruction(path: Path, text: str, line: int, given: dict[str, str]) -> Instruction:
     keyword, _, rest = text.partition(" ")
     keyword, rest = keyword.upper(), rest.strip()
 
@@ -59,7 +63,8 @@ def _instruction(path: Path, text: str, line: int) -> Instruction:
         raise refuse("has no arguments")
     words = _words(rest, refuse)
     if keyword == "FROM":
-        repository = words[0].rsplit("/", 1)[-1].partition(":")[0]
+        image = expand(words[0], given).partition("@")[0]
+        repository = image.rsplit("/", 1)[-1].partition(":")[0]
         if repository != "python" or len(words) != 1:
             raise refuse("without Docker an image starts from one plain python image")
     if keyword in ("ENTRYPOINT", "CMD") and not rest.startswith("["):
@@ -90,6 +95,12 @@ def _words(rest: str, refuse: Callable[[str], LocalCloudError]) -> tuple[str, ..
         return tuple(shlex.split(rest))
     except ValueError as error:
         raise refuse(str(error)) from error
+
+
+def argument(instruction: Instruction) -> dict[str, str]:
+    """The names that one ARG brings, each with its default; "" where it has none."""
+    pairs = [word.partition("=") for word in instruction.words]
+    return {name: default for name, _, default in pairs}
 
 
 def is_inside_program(path: str) -> bool:

@@ -5,7 +5,8 @@ missing COPY fails here as it would in a container. `key` is the SHA-256 of the 
 instructions and of every file they copy; a build is done once and never changed. The `pip install`
 lines make a virtual environment of their own, shared by all images that install the same lock
 files. Locally an image runs on the interpreter that runs the local cloud, whatever its FROM says,
-and as the user who started it, whatever its USER says.
+and as the user who started it, whatever its USER says. Its build arguments are the variables of
+that name in the environment, else the Dockerfile's defaults.
 """
 
 import fcntl
@@ -27,6 +28,7 @@ from typing import TextIO
 from localcloud.dockerfile import (
     PROGRAM,
     Instruction,
+    argument,
     environment_assignments,
     expand,
     parse,
@@ -38,7 +40,11 @@ KEPT_BUILDS = 5
 
 _COMPLETE = "complete.json"
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-_PIP_LINE = re.compile(r"^(?:python3? -m )?pip3? install [^;&|]*$")
+# An installation, and what a copied program makes of it: the line and the files that it names tell
+# all about the environment.
+_PIP_LINE = re.compile(
+    r"^(?:python3? -m )?pip3? install [^;&|]*(?<! )(?: && python3? [\w./-]+\.py)*$"
+)
 
 
 class ImageError(LocalCloudError):
@@ -290,7 +296,9 @@ class _Build:
         result = subprocess.run(
             ["/bin/sh", "-c", image.localise(step.text)],
             cwd=image.workdir,
-            env=image.run_environment({**build_env, "HOME": str(self._home)}),
+            env=image.run_environment(
+                {**self._arguments(step.line), **build_env, "HOME": str(self._home)}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -302,6 +310,14 @@ class _Build:
                 f"{self._dockerfile}:{step.line}: RUN {step.text} failed with exit code "
                 f"{result.returncode}; log: {log_path}\n" + "\n".join(f"  {line}" for line in last)
             )
+
+    def _arguments(self, until: int) -> dict[str, str]:
+        """The defaults of the build arguments as far as line `until`; an empty one says nothing."""
+        found: dict[str, str] = {}
+        for step in self._instructions:
+            if step.keyword == "ARG" and step.line < until:
+                found |= argument(step)
+        return {name: default for name, default in found.items() if default}
 
     def _description(self, until: int | None = None) -> Image:
         """The image's settings, as far as line `until`."""

@@ -9,6 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 _END_TO_END = "tests/e2e/"
+# What takes longest, and so begins.
+_FIRST = (_END_TO_END, "tests/containers/")
 
 
 def pytest_configure() -> None:
@@ -28,7 +30,7 @@ def pytest_configure() -> None:
 class Files(LoadScopeScheduling):
     """Shares tests among processes file by file, since a file's tests share what they set up.
 
-    So do all that a deployed cloud serves. They take longest, so they begin.
+    So do all that a deployed cloud serves. They take longest, so they begin, beside the containers.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -44,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """As `Files` has them begin."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(_END_TO_END))
+        items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in _FIRST])
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,10 @@ import argparse
 import logging
 import os
 import sys
+import warnings
+
+from trainer.cuda_compat import with_compatibility
+from trainer.supervise import OUT_OF_MEMORY, supervised
 
 # Work is shared out to the cores piece by piece. Threads inside the linear algebra as well would
 # only wait for each other, and the digits of its sums would depend on how many there are.
@@ -23,10 +27,33 @@ def main() -> int:
     )
     # Each imports what the other has no need of: a server starts without the fitting libraries.
     if command == "train":
-        from trainer.train import main as run
-    else:
-        from trainer.serve import main as run
-    return run()
+        if environment := with_compatibility(os.environ):
+            # The loader reads it once, when a process starts.
+            arguments = [sys.executable, "-m", "trainer", command]
+            os.execve(sys.executable, arguments, environment)  # noqa: S606
+        return supervised(_train, _killed)
+    from trainer.serve import main as serve
+
+    return serve()
+
+
+def _train() -> int:
+    from trainer.train import main as train
+
+    return train()
+
+
+def _killed() -> None:
+    from trainer.settings import Folders
+
+    reason = OUT_OF_MEMORY.format(detail="its process was killed")
+    logging.getLogger(__name__).error("%s", reason)
+    Folders.from_environment().report_failure(reason)
+
+
+# Pictures of up to 100 megapixels are wanted; Pillow warns from 89 on. Also in processes that begin
+# anew, which import this module.
+warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,15 @@
 ARG BASE
 FROM ${BASE}
 
+# Another index than PyPI for pip, while the image is built; pip ignores an empty one.
+ARG PIP_INDEX_URL=
+
 # What NVIDIA's container runtime lends the driver by, also where nobody asks for GPUs by a flag.
 ENV NVIDIA_VISIBLE_DEVICES=all
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
+# Triton, by which PyTorch compiles a net, has a C compiler translate its launchers.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
+    rm -rf /var/lib/apt/lists/*
+RUN python -m trainer.cuda_compat
 RUN pip install --no-cache-dir --require-hashes -r trainer/requirements-finetune.txt

@@ -101,6 +101,15 @@ def _device(job: Job) -> torch.device:
     return torch.device("cpu")
 
 
+def why_not_compiled(device: torch.device) -> str | None:
+    """What hinders PyTorch from compiling for `device`, such as a missing C compiler; or None."""
+    try:
+        torch.compile(torch.nn.ReLU())(torch.ones(8, device=device))
+    except Exception as error:  # noqa: BLE001  whatever it is: training does without
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None
+
+
 def with_margin(squash: Squash) -> Squash:
     """The larger picture that views are cut from."""
     return Squash(width=round(squash.width * MARGIN), height=round(squash.height * MARGIN))
@@ -294,6 +303,9 @@ class Fitting:
             and cuda
             and self.total_steps * self.batch >= COMPILE_PAYS_FROM
         )
+        if self.compiled and (reason := why_not_compiled(self.device)):
+            log.warning("the net is not compiled, and trains more slowly: %s", reason)
+            self.compiled = False
         self.forward = torch.compile(self.network) if self.compiled else self.network
 
     def _class_weights(self) -> torch.Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from trainer.answer import Refused
@@ -93,6 +93,9 @@ class Server(TcpWSGIServer):
     _is_stopping = False
 
     def __init__(self, application: Any, host: str, port: int) -> None:
+        # Pictures may wait for memory or a core, and all threads with them; health checks never do.
+        self._health_checks = ThreadedTaskDispatcher()
+        self._health_checks.set_thread_count(1)
         super().__init__(
             application,
             adj=Adjustments(
@@ -110,18 +113,15 @@ class Server(TcpWSGIServer):
         )
 
     def add_task(self, channel: _Channel) -> None:
-        """Queue a whole request, a health check before all pictures.
+        """Queue a whole request, a health check apart from all pictures.
 
         SageMaker waits two seconds for a check's answer, however many pictures there are.
         """
         request = channel.requests[0]
         if request.error or request.path != HEALTH_CHECK:
             super().add_task(channel)
-            return
-        waiting = self.task_dispatcher
-        with waiting.lock:
-            waiting.queue.appendleft(channel)
-            waiting.queue_cv.notify()
+        else:
+            self._health_checks.add_task(channel)
 
     def maintenance(self, now: float) -> None:
         """Close idle connections, as the superclass does, and end slow requests."""
@@ -150,6 +150,7 @@ class Server(TcpWSGIServer):
         while self._has_work_left(time.monotonic() - stopped):
             self._turn(0.05)
         self.task_dispatcher.shutdown()
+        self._health_checks.shutdown()
 
     def _accept_whoever_has_connected(self, deadline: float) -> None:
         """Whoever is connected by now has been promised an answer."""

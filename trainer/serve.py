@@ -14,6 +14,7 @@ Errors are {"error": {"code", "message"}}. Nothing is written, large request bod
 through the system's temporary folder.
 
 Each request is run alone, as many at once as there are cores, and each run may use all of them.
+Of large pictures only as many are decoded at once as there is memory for (memory.py).
 Pictures that arrive together are not put into one batch: on CPUs that was measured to give no more
 of them a second than running them side by side (docs/serving.md), and the first would have to wait
 for the second.
@@ -40,6 +41,7 @@ from trainer.answer import JSON, JSON_LINES, Answer, Refused, told
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
 from trainer.listen import HEALTH_CHECK, Server
+from trainer.memory import Decoding
 from trainer.preprocess import Squash
 from trainer.settings import Folders
 
@@ -63,6 +65,7 @@ class Model:
     session: onnxruntime.InferenceSession
     squash: Squash
     classes: list[str]
+    decoding: Decoding
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -73,9 +76,12 @@ class Model:
         squash = Squash.read(folder)
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
-        model = cls(file, session, squash, read_classes(folder / CLASSES_FILE))
         blank = np.zeros((squash.height, squash.width, 3), np.uint8)
-        answers = len(model._run(blank))
+        answers = len(_run(session, blank))
+        classes = read_classes(folder / CLASSES_FILE)
+        # What memory is left is known once the net has run.
+        decoding = Decoding(max(squash.width, squash.height))
+        model = cls(file, session, squash, classes, decoding)
         if answers != len(model.classes):
             raise ValueError(
                 f"{folder}: {file} answers for {answers} classes, {CLASSES_FILE} names "
@@ -85,11 +91,14 @@ class Model:
 
     def probabilities(self, data: bytes) -> list[float]:
         """One per class, of an encoded picture. Raises pictures.PictureError."""
-        return self._run(self.squash.pixels(data))
+        with self.decoding.admitted(data):
+            pixels = self.squash.pixels(data)
+        return _run(self.session, pixels)
 
-    def _run(self, pixels: NDArray[np.uint8]) -> list[float]:
-        answer: list[float] = self.session.run(None, {"image": pixels[None]})[0][0].tolist()
-        return answer
+
+def _run(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> list[float]:
+    answer: list[float] = session.run(None, {"image": pixels[None]})[0][0].tolist()
+    return answer
 
 
 class Application:
@@ -249,6 +258,12 @@ def main() -> int:
         model.file,
         time.monotonic() - started,
     )
+    if (free := model.decoding.free) is not None:
+        log.info(
+            "pictures are decoded in %d MiB of memory at most; a serverless endpoint's is its "
+            "stack's parameter EndpointMemoryMb",
+            free >> 20,
+        )
     server.run()
     log.info("stopped")
     return 0

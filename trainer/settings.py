@@ -80,6 +80,10 @@ class SettingsError(ValueError):
     """A hyperparameter is unknown, missing, malformed or out of bounds."""
 
 
+# SageMaker shows this much of output/failure.
+MAX_FAILURE_CHARACTERS = 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Folders:
     """Where SageMaker puts what a container reads and takes what it writes."""
@@ -105,6 +109,11 @@ class Folders:
     @property
     def failure(self) -> Path:
         return self.base / "output/failure"
+
+    def report_failure(self, text: str) -> None:
+        """Leave the reason that SageMaker shows as the job's FailureReason."""
+        self.failure.parent.mkdir(parents=True, exist_ok=True)
+        self.failure.write_text(text[:MAX_FAILURE_CHARACTERS], "utf-8")
 
     def channel(self, name: str) -> Path:
         return self.base / "input/data" / name

@@ -18,6 +18,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,7 @@ from trainer.model import assemble
 from trainer.preprocess import Squash
 from trainer.quantize import Variant, int8_variant
 from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
+from trainer.supervise import OUT_OF_MEMORY
 from trainer.weights import BACKBONE_FILE
 
 log = logging.getLogger(__name__)
@@ -48,8 +50,6 @@ log = logging.getLogger(__name__)
 WEIGHTS_VARIABLE = "DROPLENS_WEIGHTS"
 DEFAULT_WEIGHTS = "/opt/program/weights"
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy")
-# SageMaker shows this much of output/failure.
-MAX_FAILURE_CHARACTERS = 1024
 
 
 def main() -> int:
@@ -60,12 +60,17 @@ def main() -> int:
         train(folders)
     except (SettingsError, DatasetError) as error:
         log.error("%s", error)  # noqa: TRY400 - a sentence for the user, the trace tells nothing
-        _report_failure(folders, str(error))
+        folders.report_failure(str(error))
         return 1
     except Exception as error:
+        if detail := _memory_that_lacked(error):
+            reason = OUT_OF_MEMORY.format(detail=detail)
+            log.exception("%s", reason)
+            folders.report_failure(reason)
+            return 1
         log.exception("training failed")
         sentence = f"Training failed by a fault of the trainer: {type(error).__name__}: {error}."
-        _report_failure(folders, f"{sentence}\n{traceback.format_exc()}")
+        folders.report_failure(f"{sentence}\n{traceback.format_exc()}")
         return 1
     return 0
 
@@ -229,9 +234,15 @@ def _peak_memory_mb() -> int:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _report_failure(folders: Folders, text: str) -> None:
-    folders.failure.parent.mkdir(parents=True, exist_ok=True)
-    folders.failure.write_text(text[:MAX_FAILURE_CHARACTERS], "utf-8")
+def _memory_that_lacked(error: Exception) -> str | None:
+    """Where memory ended, if that is what `error` is about."""
+    if isinstance(error, MemoryError):
+        return "the process was given no more"
+    if isinstance(error, BrokenProcessPool):
+        return "a process that decodes pictures was killed"
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which this image may not have
+        return "the GPU's own; a lower MiniBatchSize needs less of it"
+    return None
 
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:

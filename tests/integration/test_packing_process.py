@@ -1,5 +1,6 @@
 """The packing job as a process that is killed and whose memory is watched, on a real S3 server."""
 
+import json
 import os
 import random
 import subprocess
@@ -17,7 +18,7 @@ from PIL import Image, ImageChops
 
 from benchmarks.packing import measure
 from tests.conftest import ROOT
-from tests.integration.packing_support import good
+from tests.integration.packing_support import good, put
 
 # Near duplicates are searched for in blocks of bounded size, which the small corpus does not fill.
 MARGIN_MB = 64
@@ -88,6 +89,47 @@ def test_a_job_killed_at_any_moment_is_finished_by_the_next(
         subprocess.run(job, env=environment, check=True, stdout=subprocess.DEVNULL)
         assert is_complete(s3, bucket, prefix)
         assert files(s3, bucket, prefix) == whole
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_sigterm_ends_a_job_in_order(environment: dict[str, str], tmp_path: Path) -> None:
+    data = BytesIO()
+    Image.effect_noise((5000, 4000), 60).save(data, "JPEG")
+    for number in range(60):  # seconds of work, whatever the machine
+        path = tmp_path / "source" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.getvalue())
+    job = [*command(f"{tmp_path}/source/", f"{tmp_path}/packed/"), "--workers", "2"]
+    with subprocess.Popen(job, env=environment, stdout=subprocess.PIPE, text=True) as stopped:
+        end = time.monotonic() + 60
+        while len(packers := children(stopped.pid)) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        stopped.terminate()
+        said, _ = stopped.communicate(timeout=60)
+    assert len(packers) == 2
+    assert stopped.returncode == 143
+    assert "stopped by signal 15 before the end of packing" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in packers)
+    assert not (tmp_path / "packed" / "dataset.json").exists()
+
+
+def test_a_picture_that_pillow_suspects_is_packed_without_its_warning(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    data = BytesIO()
+    Image.new("L", (10_000, 9_500), 90).save(data, "JPEG")
+    files = {**good("ab"), "a/large.jpg": data.getvalue()}
+    put(tmp_path / "source", files)
+    job = command(f"{tmp_path}/source/", f"{tmp_path}/packed/")
+    done = subprocess.run(job, env=environment, capture_output=True, text=True, check=True)
+    manifest = json.loads((tmp_path / "packed" / "dataset.json").read_text())
+    assert sum(manifest["packed"].values()) == len(files), manifest
+    assert "bomb" not in done.stdout + done.stderr
 
 
 def test_ten_times_as_many_pictures_take_no_more_memory(

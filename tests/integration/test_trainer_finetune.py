@@ -420,3 +420,15 @@ def test_more_pictures_are_augmented_more(augmented: dict[str, np.ndarray]) -> N
     assert np.all(np.diff(augmented["smallest_crops"]) <= 0)
     assert np.all(np.diff(augmented["mix_shares"]) >= 0)
     assert augmented["mix_shares"][[0, -1]].tolist() == [0, 0.5]
+
+
+def test_without_a_compiler_a_net_that_was_to_be_compiled_trains_all_the_same(
+    tmp_path: Path, python: str
+) -> None:
+    settings = {**FINETUNE, "epochs": "1", "compile": "always"}
+    lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
+    done = run_training(tmp_path, tmp_path, python, PATH="/nowhere")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the net is not compiled, and trains more slowly" in done.stdout
+    report = json.loads((tmp_path / "model/training.json").read_text("utf-8"))
+    assert report["environment"]["compiled"] is False

@@ -1,6 +1,7 @@
 """Why a run failed: AWS's events and Lambda's own failure records turned into the run's reason."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 # batch_prep's exit codes: another attempt would end the same way, or might fare better.
 DATASET_REFUSED = 1
 STORAGE_FAILED = 75
+
+# How a process ends that the kernel kills for want of memory: 128 and the signal's number.
+_KILLED = 137
+# What ECS says of it (re:Post Knowledge Center, "How do I troubleshoot OutOfMemory errors in Amazon
+# ECS?"), and SageMaker, of a training or processing job.
+_ECS_OUT_OF_MEMORY = "OutOfMemoryError"
+_SAGEMAKER_OUT_OF_MEMORY = re.compile(
+    r"instance type with more memory|out of memory|exit code:? *137", re.IGNORECASE
+)
 
 _STAGE_OF_EVENT = {
     events.OBJECT_CREATED: Stage.PACK,
@@ -94,6 +104,8 @@ class Reporter:
         said = f"exit code {cause.exit_code}" if cause.exit_code is not None else "no exit code"
         job = "Batch" if cause.child is None else f"Batch, child {cause.child}"
         reason = f"{job}: {cause.reason or 'no reason given'}, {said}"
+        if cause.exit_code == _KILLED or _ECS_OUT_OF_MEMORY in cause.reason:
+            reason += "; more memory for packing is the stack's parameter PackingMemoryMiB"
         self.failures.fail(
             packed.run, Stage.PACK, code, f"{message} ({reason})" if message else reason
         )
@@ -150,6 +162,9 @@ class Reporter:
         count_time(trained)
         job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
         reason = job.get("FailureReason") or f"the training job ended as {trained.status}"
+        parameter = "TrainingInstanceType"
+        if _SAGEMAKER_OUT_OF_MEMORY.search(reason) and parameter not in reason:
+            reason += f"; an instance with more memory is the stack's parameter {parameter}"
         self.failures.fail(run, Stage.TRAIN, f"training.{trained.status.lower()}", reason)
         return run
 

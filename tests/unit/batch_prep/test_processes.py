@@ -70,6 +70,15 @@ def killed(numbers: Sequence[int]) -> Generator[int, None, None]:
         yield number
 
 
+def leaving(numbers: Sequence[int]) -> Generator[int, None, None]:
+    yield numbers[0]
+    os._exit(3)
+
+
+def greedy(numbers: Sequence[int]) -> Generator[bytes, None, None]:
+    yield bytes(2**62)
+
+
 def large(numbers: Sequence[int]) -> Generator[bytes, None, None]:
     for _ in numbers:
         yield bytes(1_000_000)
@@ -131,9 +140,23 @@ def test_a_fault_of_ours_is_told_as_one() -> None:
 def test_a_process_that_is_gone_is_told_of() -> None:
     with Crew(killed, 2) as crew:
         crew.start()
-        with pytest.raises(JobError, match=r"ended early \(exit code -9\); it may have run out"):
+        with pytest.raises(JobError, match=r"was killed\): .* parameter PackingMemoryMiB\.$"):
             list(crew.spread(range(20)))
-        with pytest.raises(JobError, match=r"ended early \(exit code -9\)"):
+        with pytest.raises(JobError, match=r"PackingMemoryMiB"):
+            list(crew.spread(range(20)))
+
+
+def test_a_process_that_ends_by_itself_is_told_of_without_a_guess() -> None:
+    with Crew(leaving, 1) as crew:
+        crew.start()
+        with pytest.raises(JobError, match=r"ended early \(exit code 3\)\.$"):
+            list(crew.spread(range(20)))
+
+
+def test_a_process_that_is_refused_memory_names_the_parameter() -> None:
+    with Crew(greedy, 1) as crew:
+        crew.start()
+        with pytest.raises(JobError, match=r"given no more\): .* parameter PackingMemoryMiB\.$"):
             list(crew.spread(range(20)))
 
 

@@ -85,6 +85,41 @@ def test_a_job_that_never_started_has_no_exit_code(failing: Cloud, repo_root: Pa
     assert message == "Batch: CannotPullContainerError, no exit code"
 
 
+OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said"), [(137, ""), (1, OUT_OF_MEMORY), (None, OUT_OF_MEMORY)]
+)
+def test_a_packing_that_was_killed_for_memory_names_the_parameter_that_gives_more(
+    failing: Cloud, repo_root: Path, exit_code: int | None, said: str
+) -> None:
+    event = recorded(repo_root, "batch-failed")
+    container = {"reason": said} if exit_code is None else {"exitCode": exit_code, "reason": said}
+    event["detail"].update(attempts=[{"container": container}], container=container)
+    report(failing, event)
+    message = known(failing).facts["error"]["message"]
+    assert message.endswith("the stack's parameter PackingMemoryMiB")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ClientError: Please use an instance type with more memory, or reduce the size of job.",
+        "AlgorithmError: , exit code: 137",
+        "AlgorithmError: Exit Code: 137",
+    ],
+)
+def test_a_training_that_was_killed_for_memory_names_the_parameter_that_gives_more(
+    failing: Cloud, repo_root: Path, said: str
+) -> None:
+    failing.sagemaker.jobs[NAME] = {"FailureReason": said}
+    report(failing, recorded(repo_root, "training-failed"))
+    message = known(failing).facts["error"]["message"]
+    assert message.startswith(said)
+    assert message.endswith("the stack's parameter TrainingInstanceType")
+
+
 # --- a packing in shards
 
 

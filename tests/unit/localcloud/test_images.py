@@ -126,6 +126,46 @@ def test_an_image_is_built_once_and_again_only_when_something_in_it_changes(
     assert second.venv == first.venv
 
 
+def test_build_arguments_have_their_defaults_and_the_environment_overrides_them(
+    context: Context,
+) -> None:
+    context.write(
+        Dockerfile="\n".join(
+            [
+                "ARG BASE_REGISTRY=public.ecr.aws/docker/library",
+                "FROM ${BASE_REGISTRY}/python:3.13-slim@sha256:" + "0" * 64,
+                "ARG WHO=ours INDEX=",
+                "ARG PIP_TIMEOUT=1",
+                "WORKDIR /opt/program",
+                "RUN echo $WHO ${INDEX-unset} $PIP_TIMEOUT > said.txt",
+            ]
+        )
+    )
+    context.store = ImageStore(
+        context.folder,
+        context.folder.parent / "images",
+        {"PATH": os.environ["PATH"], "PIP_TIMEOUT": "9"},
+    )
+    assert (context.build().program / "said.txt").read_text().split() == ["ours", "unset", "9"]
+
+
+def test_a_program_that_tidies_what_was_installed_shares_its_environment(context: Context) -> None:
+    context.write(
+        tidy__py="from pathlib import Path\nPath('tidied').write_text('1')\n",
+        Dockerfile=dockerfile(
+            "COPY job/tidy.py job/",
+            "RUN pip install --no-index --no-deps pip && python job/tidy.py",
+            "COPY job/main.py .",
+        ),
+    )
+    first = context.build()
+    assert (first.program / "tidied").is_file()
+    context.write(main__py="print('changed')")
+    assert context.build().venv == first.venv
+    context.write(tidy__py="print('tidies otherwise')")
+    assert context.build().venv != first.venv
+
+
 def test_old_builds_are_forgotten(context: Context) -> None:
     context.write(Dockerfile=dockerfile("COPY job/main.py ."))
     for number in range(KEPT_BUILDS + 2):
@@ -187,6 +227,7 @@ def test_an_unknown_image_names_the_known_ones(context: Context) -> None:
         ('CMD ["a", 1]', "other than text"),
         ('CMD ["a"', "not a JSON list"),
         ("FROM debian:13", "plain python image"),
+        ("FROM mirror/debian@sha256:python", "plain python image"),
         ("COPY a", "one destination"),
         ("RUN", "has no arguments"),
     ],
