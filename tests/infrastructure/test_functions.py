@@ -19,7 +19,7 @@ from moto import mock_aws
 from droplens import packing, settings
 from droplens.events import tag_list
 from droplens.registry import Registry
-from droplens.runs import RunKey, Status
+from droplens.runs import RunKey, Stage, Status
 from droplens.storage import Bucket
 from droplens.switching import Invoker
 from droplens.telemetry import logger
@@ -36,6 +36,7 @@ FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
     "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
     "Rollback": ("rollback", settings.RollbackSettings),
+    "ResumeRuns": ("resume_runs", settings.ResumptionSettings),
     "PauseEndpoint": ("pause_endpoint", settings.PausingSettings),
     "ClassifyImage": ("classify_image", settings.ClassificationSettings),
     "ReportFailure": ("report_failure", settings.JourneySettings),
@@ -115,7 +116,7 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     expected = {str(stack.ref(name)): reporter for name in BY_EVENT}
     # And what the reporter itself cannot report, and an answer that CloudFormation did not get, is
     # kept for a person.
-    for name in ("ReportFailure", "BuildImages", "PauseEndpoint"):
+    for name in ("ReportFailure", "BuildImages", "PauseEndpoint", "ResumeRuns"):
         expected[str(stack.ref(name))] = stack.attribute("EventDlq", "Arn")
     assert reported == expected
 
@@ -192,6 +193,7 @@ def deployed(stack: Stack) -> Iterator[Cloud]:
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=runs["AttributeDefinitions"],
             KeySchema=runs["KeySchema"],
+            GlobalSecondaryIndexes=runs["GlobalSecondaryIndexes"],
         )
         topic = sns.create_topic(Name=stack.physical_name("Failures"))["TopicArn"]
         assert topic == stack.ref("Failures")
@@ -398,6 +400,64 @@ def test_a_person_has_an_earlier_model_back(
     [(function, switched)] = deployed.functions.invoked
     assert function == "droplens-promote-endpoint"
     assert switched["detail"]["reclassify"] == "all"
+
+
+@pytest.mark.parametrize("asked", [{"classifier": "cars"}, {"source": "aws.events"}])
+def test_a_run_that_waits_is_tried_again_by_the_clock_or_for_a_person(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    asked: dict[str, str],
+) -> None:
+    run = RunKey("cars", RECORDED_RUN)
+    deployed.runs().open(run, {"version": "v"})
+    pack(deployed, run)
+    deployed.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
+    packed = events["batch-succeeded"]
+    assert load("StartTraining").handler(packed, Context("request"))["training_job"] is None
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert record.status is Status.WAITING
+    # As the clock would find it a quarter of an hour later.
+    deployed.runs().begin_try(record, 0)
+    app = load("ResumeRuns")
+    answer = app.handler(asked, Context("clock"))
+    assert answer in ({"run": run.as_key(), "stage": "train"}, {"tried": [run.as_key()]})
+    [(function, resumed)] = deployed.functions.invoked
+    assert function == "droplens-start-training"
+    deployed.sagemaker.failing.clear()
+    name = f"droplens--cars-{run.run_id}-2"
+    answer = load("StartTraining").handler(resumed, Context("resumed"))
+    assert answer == {"run": run.as_key(), "training_job": name}
+
+    # And should the function give up on it, that is reported as of its stage.
+    failure = {**events["lambda-on-failure"], "requestPayload": resumed}
+    assert load("ReportFailure").handler(failure, Context("report")) == {"run": run.as_key()}
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert (record.status, record.facts["error"]["stage"]) == (Status.FAILED, "train")
+
+
+def test_an_endpoint_is_tried_again_by_its_own_function(
+    deployed: Cloud, load: Callable[[str], ModuleType]
+) -> None:
+    run = RunKey("cars", RECORDED_RUN)
+    runs = deployed.runs()
+    runs.open(run, {"version": "v"})
+    runs.note(run, training_job="job", image="image:1", trainer="droplens")
+    deployed.sagemaker.jobs["job"] = {
+        "AlgorithmSpecification": {"TrainingImage": "image:1"},
+        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/model"},
+    }
+    deployed.failures(runs).fail(run, Stage.DEPLOY, "account.quota", "no room")
+    app = load("ResumeRuns")
+    app.handler({"classifier": "cars", "run_id": run.run_id}, Context("person"))
+    [(function, resumed)] = deployed.functions.invoked
+    assert function == "droplens-deploy-endpoint"
+    name = f"droplens--cars-{run.run_id}-2"
+    answer = load("DeployEndpoint").handler(resumed, Context("resumed"))
+    assert answer == {"run": run.as_key(), "endpoint": name}
+    assert deployed.sagemaker.endpoints == {name}
 
 
 def test_an_idle_endpoint_goes_and_comes_again_for_a_picture(

@@ -58,6 +58,7 @@ OUTPUTS = {
     "EventDlqUrl",
     "FailureTopicArn",
     "RollbackFunctionName",
+    "ResumeFunctionName",
     "JobQueueArn",
     "BatchPrepRepositoryUri",
     "TrainerRepositoryUri",

@@ -12,7 +12,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
 from droplens.errors import DroplensError
-from droplens.runs import RunKey
+from droplens.runs import RunKey, Stage
 from droplens.storage import ObjectInfo
 
 BATCH_JOB = "Batch Job State Change"
@@ -22,6 +22,7 @@ OBJECT_CREATED = "Object Created"
 ALARM = "CloudWatch Alarm State Change"
 MODEL_PACKAGE = "SageMaker Model Package State Change"
 MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
+RUN_RESUMED = "Run Resumed"  # our own, from resume_runs to the function of the stage
 ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
 
 TAG_CLASSIFIER = "droplens:classifier"
@@ -266,6 +267,21 @@ def model_switched(event: Mapping[str, Any]) -> ModelSwitched:
 def switched_event(switched: ModelSwitched) -> dict[str, Any]:
     """The event that promote_endpoint is invoked with after a switch."""
     return {"source": "droplens", "detail-type": MODEL_SWITCHED, "detail": asdict(switched)}
+
+
+def resumed_event(run: RunKey, stage: Stage) -> dict[str, Any]:
+    """The event that the function of a stage is invoked with, to try it again."""
+    detail = {**run.as_key(), "stage": stage.value}
+    return {"source": "droplens", "detail-type": RUN_RESUMED, "detail": detail}
+
+
+def run_resumed(event: Mapping[str, Any]) -> tuple[RunKey, Stage]:
+    """Read what `resumed_event` wrote. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return RunKey(detail["classifier"], detail["run_id"]), Stage(detail["stage"])
+    except (KeyError, ValueError) as error:
+        raise UnexpectedEvent(f"not a resumed run: {error!r}") from error
 
 
 def missing_endpoint(event: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from droplens import layout, naming, packing
-from droplens.errors import QuotaReached, UserError
+from droplens.errors import UserError
 from droplens.events import PackingEnded, TrainingEnded, tag_list
 from droplens.failures import Failures
+from droplens.journey.waiting import name_of_try, refused_by_quota
 from droplens.packed import PackedDataset, read_packed
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import TrainingSettings
@@ -65,17 +66,39 @@ def start_training(
 
     None if only a shard is packed, or the run has had its job or has ended.
     """
-    run = packed.run
     if packed.step == packing.SHARD:
         logger.info("a part of the dataset is packed, not yet the whole")
         return None
-    if not runs.claim(run, Stage.TRAIN):
+    return train(packed.run, bucket, runs, sagemaker, failures, settings)
+
+
+def train(
+    run: RunKey,
+    bucket: Bucket,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    failures: Failures,
+    settings: TrainingSettings,
+    *,
+    resuming: bool = False,
+) -> str | None:
+    """Create the training job of a packed run, the next one of a run that is `resuming`.
+
+    None if the run has had its job, has ended, or waits for a quota.
+    """
+    record = runs.get(run)
+    name = None
+    if record is not None:
+        mark = name_of_try(record, Stage.TRAIN)
+        name = naming.resource_name(settings.stack, run.classifier, mark)
+    # Its name is kept before the job exists: by it the events of earlier ones are told apart.
+    if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
         logger.info("run is past this stage, or another invocation has it")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.TRAIN):
         dataset = read_packed(bucket, run)
-        request = training_request(run, dataset, bucket.name, settings)
+        request = training_request(run, dataset, bucket.name, settings, name)
         # Kept before the job exists: its events may reach the next steps before we are done.
         runs.note(
             run,
@@ -89,14 +112,13 @@ def start_training(
             sagemaker.create_training_job(**request)
         except ClientError as error:
             if error_code(error) == "ResourceLimitExceeded":
-                raise QuotaReached(error) from error
+                raise refused_by_quota(error) from error
             if error_code(error) == "ValidationException":
                 raise UserError(
                     "training.refused", f"SageMaker refused the job: {error}"
                 ) from error
             if error_code(error) != "ResourceInUse":  # the name is the run's: it is this very job
                 raise
-        name = str(request["TrainingJobName"])
         runs.finish(run, Stage.TRAIN, training_job=name)
         logger.info("training job created", training_job=name)
         return name
@@ -110,7 +132,7 @@ def count_time(trained: TrainingEnded) -> None:
 
 
 def training_request(
-    run: RunKey, dataset: PackedDataset, bucket: str, settings: TrainingSettings
+    run: RunKey, dataset: PackedDataset, bucket: str, settings: TrainingSettings, name: str
 ) -> dict[str, Any]:
     """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
     builtin = settings.trainer_image == BUILTIN
@@ -133,7 +155,7 @@ def training_request(
     max_seconds = 60 * settings.max_training_minutes
     stopping: dict[str, Any] = {"MaxRuntimeInSeconds": max_seconds}
     request: dict[str, Any] = {
-        "TrainingJobName": naming.resource_name(settings.stack, run.classifier, run.run_id),
+        "TrainingJobName": name,
         "RoleArn": settings.sagemaker_role,
         "AlgorithmSpecification": algorithm,
         "HyperParameters": (

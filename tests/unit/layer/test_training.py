@@ -63,7 +63,8 @@ INSTANCES = SAGEMAKER.shape_for("TrainingInstanceType").enum
 def request(
     settings: TrainingSettings = SETTINGS, dataset: PackedDataset = DATASET, **changes: Any
 ) -> dict[str, Any]:
-    return training.training_request(RUN, dataset, BUCKET, dataclasses.replace(settings, **changes))
+    changed = dataclasses.replace(settings, **changes)
+    return training.training_request(RUN, dataset, BUCKET, changed, NAME)
 
 
 def test_the_built_in_algorithm_s_request() -> None:
@@ -445,14 +446,6 @@ def test_a_throttle_is_left_to_lambda_s_retries_which_find_the_stage_free(cloud:
         start(cloud, packed(cloud))
     assert known(cloud).status is Status.TRAINING
     assert cloud.runs("another request").claim(RUN, Stage.TRAIN)
-
-
-def test_a_quota_ends_the_run_at_once_and_says_what_to_do(cloud: Cloud) -> None:
-    pack(cloud)
-    cloud.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
-    assert start(cloud, packed(cloud)) is None
-    assert known(cloud).facts["error"]["code"] == "account.quota"
-    assert "Service Quotas" in cloud.notices()[0]["message"]
 
 
 def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:
