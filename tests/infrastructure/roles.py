@@ -208,6 +208,7 @@ MAY: dict[str, list[Call]] = {
             *sagemaker("model-package-group"),
         ),
         calls("sagemaker:CreateModelPackage DescribeModelPackage", *sagemaker("model-package")),
+        calls("ecr:BatchGetImage DescribeImages", "${TrainerImages.Arn}"),
         calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
         REMOVE,
         OF_WHICH_RUN,

@@ -121,6 +121,21 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     assert reported == expected
 
 
+def test_who_invokes_itself_is_not_stopped_by_lambda(stack: Stack) -> None:
+    """Lambda ends the 17th invocation of a chain; ours are counted by droplens.events."""
+    allowed = {
+        name
+        for name, function in stack.of_type("AWS::Lambda::Function").items()
+        if function.get("RecursiveLoop") == "Allow"
+    }
+    itself = {
+        name
+        for name in FUNCTIONS
+        if stack.allows(f"{name}Role", "lambda:InvokeFunction", str(stack.attribute(name, "Arn")))
+    }
+    assert allowed == itself == {"PromoteEndpoint"}
+
+
 def test_pictures_come_by_the_queue_and_fail_one_by_one(stack: Stack) -> None:
     [source] = stack.of_type("AWS::Lambda::EventSourceMapping").values()
     assert source["EventSourceArn"] == stack.attribute("PictureQueue", "Arn")

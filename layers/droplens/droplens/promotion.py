@@ -16,7 +16,13 @@ from droplens.comparison import compare
 from droplens.endpoint import probabilities
 from droplens.errors import UserError
 from droplens.evaluation import evaluate
-from droplens.events import MODEL_PACKAGE, detail_type, endpoint_changed, model_package_arn
+from droplens.events import (
+    MODEL_PACKAGE,
+    continued,
+    detail_type,
+    endpoint_changed,
+    model_package_arn,
+)
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime, measure
 from droplens.packed import PackedDataset, read_packed
@@ -310,7 +316,7 @@ def take_up(
         return key, promotion.promote(key, runs, failures, may_go_on, invoke)
     except OutOfTime:
         logger.info("out of time: the next invocation goes on")
-        invoke(dict(event))
+        invoke(continued(event))
         return key, Status.MEASURING
 
 

@@ -6,7 +6,7 @@ that switch. Whatever is left when time runs out is done by the next invocation.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ class Switching:
         if done.finished:
             logger.info("sweep is complete", waiting=done.found)
             return done.found
-        invoke(switched_event(replace(switched, cursor=done.cursor, found=done.found)))
+        invoke(switched_event(switched.after(done.cursor, done.found)))
         return None
 
     def settle(self, classifier: str, runs: Runs) -> None:

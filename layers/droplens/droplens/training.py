@@ -18,7 +18,7 @@ from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket, error_code
 from droplens.telemetry import count, logger
-from droplens.volumes import volume_key
+from droplens.volumes import volume_gb, volume_key
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -46,12 +46,11 @@ METRICS = [
     {"Name": "validation:accuracy", "Regex": r"Epoch\[\d+\] Validation-accuracy=([0-9.]+)"},
 ]
 
-# SageMaker demands that waiting for spot capacity may last longer than training itself.
+# MaxWaitTimeInSeconds covers waiting for spot capacity and training together, and must not be less
+# than MaxRuntimeInSeconds: what a training does not use of its time, it may have waited.
 SPOT_WAIT_SECONDS = 3600
 CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
-# Finetune decodes every picture once, to three bytes a pixel, some 15 % larger than the net sees.
-DECODED_BYTES = 4
 
 
 def start_training(
@@ -168,7 +167,9 @@ def training_request(
         "ResourceConfig": {
             "InstanceType": instance,
             "InstanceCount": 1,
-            "VolumeSizeInGB": _volume_gb(dataset, settings.image_size if finetune else 0),
+            # The records, and room to work. (What finetune decodes goes to disks that all of its
+            # instances have of their own.)
+            "VolumeSizeInGB": volume_gb(instance, SCRATCH_GB + 3 * dataset.bytes // 2**30),
         },
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
@@ -232,12 +233,6 @@ def _instance(settings: TrainingSettings, *, builtin: bool, finetune: bool) -> s
             f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
         )
     return instance
-
-
-def _volume_gb(dataset: PackedDataset, decoded_side: int) -> int:
-    """decoded_side: of the pictures that are kept decoded, in pixels; 0 where none are."""
-    pixels = (dataset.train + dataset.validation) * decoded_side**2
-    return SCRATCH_GB + (3 * dataset.bytes + DECODED_BYTES * pixels) // 2**30
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:

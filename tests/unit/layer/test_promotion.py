@@ -11,10 +11,10 @@ from PIL import Image
 from droplens import hosting
 from droplens.cards import Cards
 from droplens.errors import RetryLater
-from droplens.events import model_switched
+from droplens.events import ENDPOINT, model_switched, tag_list
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime
-from droplens.promotion import Promotion
+from droplens.promotion import Promotion, take_up
 from droplens.registry import Registry
 from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
@@ -347,6 +347,28 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
         assert len(runtime.asked) == 5 * (number + 1)
     assert promote(candidate, owner="request-3", runtime=runtime) is Status.LIVE
     assert len(runtime.asked) == 12
+
+
+def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.measuring.PART", 5)
+    tools = promotion(candidate, FakeRuntime(redness))
+    tags = {tag["Key"]: tag["Value"] for tag in tag_list(RUN)}
+    detail = {
+        "EndpointName": NAME,
+        "EndpointArn": "arn",
+        "EndpointStatus": "IN_SERVICE",
+        "Tags": tags,
+    }
+    event: Any = {"source": "aws.sagemaker", "detail-type": ENDPOINT, "detail": detail}
+    for turn in (1, 2):
+        asked: list[Any] = []
+        runs = candidate.runs(f"request-{turn}")
+        failures = candidate.failures(runs)
+        take_up(event, tools, runs, failures, lambda: False, asked.append)
+        [event] = asked
+        assert (event["detail"], event["turn"]) == (detail, turn)
 
 
 def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards: Cards) -> None:

@@ -253,6 +253,17 @@ def test_what_a_region_does_not_offer_is_not_waited_for(packed: Cloud) -> None:
     assert known(packed).facts["error"]["code"] == "region.refused"
 
 
+def test_the_quota_s_name_is_read_from_either_form_of_aws_s_words() -> None:
+    larger = (
+        "The request delta of 1025 GBs for 'Size of EBS volume for a training job instance' is "
+        "greater than the account-level service-limit of 1024 GBs."
+    )
+    for words, name in ((QUOTA, "ml.g5.xlarge for spot"), (larger, "Size of EBS volume")):
+        wait = waiting.Wait("train", "account.quota", words, "2026-11-22T12:00:00+00:00", 1, 0)
+        _, message = waiting.notice(RUN, wait)
+        assert f"QuotaName=='{name}" in message
+
+
 # --- at deployment
 
 

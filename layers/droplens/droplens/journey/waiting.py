@@ -46,7 +46,8 @@ QUOTA, CAPACITY = "account.quota", "aws.capacity"
 _NO_INSTANCES = re.compile(
     r"^CapacityError\b|InsufficientInstanceCapacity|Unable to provision requested ML compute"
 )
-_QUOTA_NAME = re.compile(r"service limit '([^']+)'")
+# The second form: a request that is larger than the whole quota (sagemaker-python-sdk, issue 4939).
+_QUOTA_NAME = re.compile(r"service limit '([^']+)'|delta of [^']+ for '([^']+)' is greater")
 _NOT_OFFERED = "not available in this region"
 
 # A person may have these tried again, once their cause is gone: what was refused before a training
@@ -209,7 +210,7 @@ def _avoided(wait: Wait) -> str:
 
 def _how_to_raise(message: str) -> str:
     found = _QUOTA_NAME.search(message)
-    asked = f"?QuotaName=='{found[1]}'" if found else ""
+    asked = f"?QuotaName=='{found[1] or found[2]}'" if found else ""
     return (
         "To raise the quota: the Service Quotas console, "
         "https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas, or\n\n"
