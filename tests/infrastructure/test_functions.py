@@ -17,6 +17,7 @@ import pytest
 from moto import mock_aws
 
 from droplens import packing, settings
+from droplens.classification import CALL_SECONDS, READ_SECONDS
 from droplens.events import tag_list
 from droplens.registry import Registry
 from droplens.runs import RunKey, Stage, Status
@@ -186,6 +187,16 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return 900_000
+
+
+@dataclass(frozen=True)
+class HurriedContext(Context):
+    """An invocation that has so many seconds left."""
+
+    seconds: float = 0
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(1000 * self.seconds)
 
 
 @pytest.fixture
@@ -527,7 +538,7 @@ def test_pictures_that_fail_are_postponed_and_counted(
         app, "CLASSIFICATION", dataclasses.replace(app.CLASSIFICATION, runtime=broken)
     )
     put_off: list[dict[str, Any]] = []
-    monkeypatch.setattr(app.POSTPONER, "postpone", put_off.extend)
+    monkeypatch.setattr(app.POSTPONER, "postpone", lambda late, _soon: put_off.extend(late))
     [message] = events["sqs-picture-batch"]["Records"]
     bodies = [
         json.dumps(stored_picture(deployed, events["s3-picture"], f"input/cars/{name}.jpg", body))
@@ -546,6 +557,36 @@ def test_pictures_that_fail_are_postponed_and_counted(
         json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line
     ]
     assert (counted["PictureRejected"], counted["PicturePostponed"]) == ([1.0], [2.0])
+
+
+def test_an_endpoint_that_hangs_leaves_time_for_what_comes_after_it(stack: Stack) -> None:
+    """Two calls one after the other, each as slow as may be, and then the results."""
+    timeout = stack.properties("ClassifyImage")["Timeout"]
+    assert timeout - CALL_SECONDS >= READ_SECONDS
+
+
+def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_for(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    late: list[tuple[list[str], set[str]]] = []
+    monkeypatch.setattr(
+        app.POSTPONER,
+        "postpone",
+        lambda records, soon: late.append(([one["messageId"] for one in records], set(soon))),
+    )
+    [message] = events["sqs-picture-batch"]["Records"]
+    message["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
+    in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
+    answer = app.handler({"Records": [message]}, in_a_hurry)
+    name = message["messageId"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": name}]}
+    assert late == [([name], {name})]
+    assert app.CLASSIFICATION.runtime.asked == []
 
 
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(

@@ -41,3 +41,7 @@ class QuotaReached(LimitReached):
 
 class RetryLater(DroplensError):
     """The system's own trouble (throttling, an endpoint away): the event must come again."""
+
+
+class NotBegun(RetryLater):
+    """There was no time left for it: nothing was tried, and it should come again soon."""

@@ -13,7 +13,7 @@ from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards
 from droplens.comparison import compare
-from droplens.endpoint import probabilities
+from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
 from droplens.evaluation import evaluate
 from droplens.events import (
@@ -117,7 +117,9 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: probabilities(self.runtime, endpoint, picture, len(dataset.classes)),
+            lambda picture: patient_probabilities(
+                self.runtime, endpoint, picture, len(dataset.classes)
+            ),
             may_go_on,
         )
         found = evaluate(

@@ -230,7 +230,9 @@ class Runs:
         )
         for later in list(Stage)[list(Stage).index(stage) + 1 :]:
             free &= Attr(f"claim_{later}").not_exists()  # a late event must not turn a run back
-        allowed = free & Attr("status").is_in([status.value for status in _CLAIMABLE])
+        allowed: ConditionBase = free & Attr("status").is_in(
+            [status.value for status in _CLAIMABLE]
+        )
         if resuming:
             waits = Attr("status").eq(Status.WAITING.value) & Attr("waits_for.stage").eq(
                 stage.value

@@ -1,6 +1,7 @@
 """A candidate goes live if it is good enough, once, and whatever interrupts it is made good."""
 
 import dataclasses
+import itertools
 import zlib
 from io import BytesIO
 from typing import Any
@@ -21,7 +22,7 @@ from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime
+from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
@@ -377,6 +378,24 @@ def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards:
     assert known(candidate).status is Status.MEASURING
     assert candidate.sagemaker.endpoints == {NAME}
     assert promote(candidate) is Status.LIVE
+
+
+def test_a_serverless_endpoint_that_is_not_ready_yet_is_waited_for(
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("droplens.endpoint.time.sleep", waited.append)
+    runtime = FakeRuntime(redness)
+    not_ready = refusal("ModelNotReadyException", "InvokeEndpoint")
+    real, calls = runtime.invoke_endpoint, itertools.count()
+
+    def invoke(**request: Any) -> Any:
+        runtime.error = not_ready if next(calls) < 3 else None
+        return real(**request)
+
+    monkeypatch.setattr(runtime, "invoke_endpoint", invoke, raising=False)
+    assert promote(candidate, runtime=runtime) is Status.LIVE
+    assert len(waited) == 3
 
 
 def test_an_endpoint_with_other_classes_never_goes_live(candidate: Cloud, cards: Cards) -> None:

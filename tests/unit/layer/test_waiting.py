@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from droplens import hosting, layout, training
+from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
 from droplens.journey import waiting
@@ -18,7 +19,7 @@ from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.switching import Switching
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import ACCOUNT, REGION
-from tests.unit.layer.made import HOSTING, NAME, RUN, card, crash_in, go_live, pack
+from tests.unit.layer.made import HOSTING, NAME, RUN, card, crash_in, go_live, nobody, pack
 from tests.unit.layer.test_training import SETTINGS
 
 QUOTA = (
@@ -438,15 +439,18 @@ def test_a_newer_run_supersedes_one_that_waits(
         assert packed.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
 
-def test_when_a_newer_model_goes_live_the_wait_is_over_at_once(trained: Cloud) -> None:
+def test_when_a_newer_model_goes_live_the_wait_is_over_at_once(
+    trained: Cloud, cards: Cards
+) -> None:
     out_of_quota(trained, "CreateEndpoint")
     deploy(trained)
     runs = trained.runs()
     runs.open(NEWER, {"version": "v2"})
     runs.end(NEWER, Status.LIVE)
+    go_live(cards, card(NEWER.run_id))
     switching = Switching(
         bucket=trained.bucket,
-        cards=go_live_of(trained),
+        cards=cards,
         sagemaker=trained.sagemaker,
         sqs=trained.sqs,
         queue=trained.picture_queue,
@@ -455,14 +459,6 @@ def test_when_a_newer_model_goes_live_the_wait_is_over_at_once(trained: Cloud) -
     switching.settle("cars", runs)
     assert known(trained).status is Status.SUPERSEDED
     assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
-
-
-def go_live_of(cloud: Cloud) -> Any:
-    from droplens.cards import Cards
-
-    cards = Cards(cloud.bucket)
-    go_live(cards, card(NEWER.run_id))
-    return cards
 
 
 def test_pictures_of_a_run_that_waits_are_not_stranded(packed: Cloud) -> None:
@@ -554,7 +550,7 @@ def promote_event(cloud: Cloud, name: str) -> Status | None:
     runs = cloud.runs("promote")
     promotion: Any = dataclasses.make_dataclass("P", ["sagemaker"])(cloud.sagemaker)
     event = endpoint_event(name, "IN_SERVICE")
-    _, status = take_up(event, promotion, runs, cloud.failures(runs), lambda: True, pytest.fail)
+    _, status = take_up(event, promotion, runs, cloud.failures(runs), lambda: True, nobody)
     return status
 
 
@@ -636,7 +632,7 @@ def test_a_deleted_endpoint_that_is_still_going_is_no_hindrance(trained: Cloud) 
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited, each time."""
     waited: list[float] = []
-    monkeypatch.setattr(hosting.time, "sleep", waited.append)
+    monkeypatch.setattr("droplens.hosting.time.sleep", waited.append)
     return waited
 
 
