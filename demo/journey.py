@@ -88,7 +88,7 @@ class Journey:
         """News of the first run younger than the run `after`, until it has ended.
 
         Raises DemoError where no run begins, where nothing is heard of it for too long, and where
-        it fails or is refused, with the reason that stands in its record.
+        it fails, is refused or has to wait, with the reason that stands in its record.
         """
         last, heard, log = News(Status.PACKING), time.monotonic(), None
         run = ""
@@ -106,7 +106,8 @@ class Journey:
             if log is None and "training_job" in item:
                 log = LogTail(self._logs, TRAINING_LOG, str(item["training_job"]))
             news = _news(item, log)
-            if news.status not in (*IN_PROGRESS, Status.LIVE, Status.REPLACED):
+            stopped = news.status is Status.WAITING or news.status not in IN_PROGRESS
+            if stopped and news.status not in (Status.LIVE, Status.REPLACED):
                 raise DemoError(_ending(news), LOOK_INSIDE)
             if news != last:
                 last, heard = news, time.monotonic()
@@ -328,6 +329,9 @@ def _ending(news: News) -> str:
     run = f"run {news.run_id}"
     reason = error.get("message") or "its record gives no reason"
     match news.status:
+        case Status.WAITING:
+            waits = news.item["waits_for"]
+            return f"{run} has to wait at stage {waits['stage']}: {waits['message']}"
         case Status.REFUSED:
             return f"{run} was refused: {reason}"
         case Status.SUPERSEDED:

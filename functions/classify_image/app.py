@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,8 @@ from botocore.config import Config
 
 from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
+from droplens.classification import CONNECT_SECONDS, READ_SECONDS, Classification
+from droplens.errors import NotBegun
 from droplens.events import object_created
 from droplens.pictures import Limits
 from droplens.retrying import Postponer
@@ -31,7 +33,11 @@ from droplens.telemetry import count, logger, metrics
 
 BATCH = 10  # messages in one invocation, as the template says
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
-ENDPOINT_CONFIG = Config(retries={"total_max_attempts": 2, "mode": "standard"}, read_timeout=50)
+ENDPOINT_CONFIG = Config(
+    retries={"total_max_attempts": 1, "mode": "standard"},
+    connect_timeout=CONNECT_SECONDS,
+    read_timeout=READ_SECONDS,
+)
 SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
@@ -53,13 +59,13 @@ THREADS = ThreadPoolExecutor(BATCH)
 PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-def classify_record(record: SQSRecord) -> dict[str, Any] | None:
+def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dict[str, Any] | None:
     """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
     key = None
     try:
         dropped = object_created(json.loads(record.body))
         key = dropped.key
-        return CLASSIFICATION.classify(dropped)
+        return CLASSIFICATION.classify(dropped, seconds_left)
     except Exception:
         logger.warning("picture comes again later", exc_info=True, key=key, body=record.body)
         raise
@@ -70,11 +76,19 @@ def classify_record(record: SQSRecord) -> dict[str, Any] | None:
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Take a batch of messages; those that fail come again, later each time, the others do not."""
     classified: dict[str, dict[str, Any]] = {}
+    not_begun: set[str] = set()
+
+    def seconds_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000
 
     async def classify_beside_others(record: SQSRecord) -> None:
         """In a thread: S3 and the endpoint are waited for together."""
         loop = asyncio.get_running_loop()
-        detail = await loop.run_in_executor(THREADS, classify_record, record)
+        try:
+            detail = await loop.run_in_executor(THREADS, classify_record, record, seconds_left)
+        except NotBegun:
+            not_begun.add(record.message_id)
+            raise
         if detail is not None:
             classified[record.message_id] = detail
 
@@ -85,5 +99,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
     response["batchItemFailures"] += [{"itemIdentifier": message} for message in sorted(untold)]
     failed = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
     count("PicturePostponed", len(failed))
-    POSTPONER.postpone(record for record in event["Records"] if record["messageId"] in failed)
+    late = [record for record in event["Records"] if record["messageId"] in failed]
+    POSTPONER.postpone(late, not_begun)
     return response

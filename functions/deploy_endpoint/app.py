@@ -1,13 +1,13 @@
-"""A training is complete: create the endpoint of its run."""
+"""A training is complete, or a run that waited is tried again: create the endpoint of its run."""
 
 from typing import Any
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.events import training_ended
+from droplens.events import RUN_RESUMED, detail_type, run_resumed, training_ended
 from droplens.failures import Failures
-from droplens.hosting import deploy_endpoint
+from droplens.hosting import deploy_endpoint, host
 from droplens.reporting import run_of_resource
 from droplens.runs import Runs
 from droplens.settings import HostingSettings
@@ -24,13 +24,19 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "SageMaker Training Job State Change" event of a job that completed."""
+    """Take a "SageMaker Training Job State Change" event of a job that completed, or our own
+    "Run Resumed"."""
+    runs = Runs.of_invocation(TABLE, context)
+    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    if detail_type(event) == RUN_RESUMED:
+        resumed, _ = run_resumed(event)
+        follow(resumed)
+        endpoint = host(None, resumed, runs, SAGEMAKER, failures, SETTINGS, resuming=True)
+        return {"run": resumed.as_key(), "endpoint": endpoint}
     trained = training_ended(event)
     run = run_of_resource(SAGEMAKER, trained.job_arn, trained.tags)
     if run is None:
         return {"run": None}
     follow(run)
-    runs = Runs.of_invocation(TABLE, context)
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
     endpoint = deploy_endpoint(trained, run, runs, SAGEMAKER, failures, SETTINGS)
     return {"run": run.as_key(), "endpoint": endpoint}

@@ -1,18 +1,18 @@
-"""A dataset is packed: have SageMaker train on it."""
+"""A dataset is packed, or a run that waited is tried again: have SageMaker train on it."""
 
 from typing import Any
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.events import packing_ended
+from droplens.events import RUN_RESUMED, detail_type, packing_ended, run_resumed
 from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket
 from droplens.telemetry import follow, logger, metrics
 from droplens.tracing import tracer
-from droplens.training import start_training
+from droplens.training import start_training, train
 
 SETTINGS = TrainingSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
@@ -25,12 +25,17 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "Batch Job State Change" event of a job that succeeded."""
+    """Take a "Batch Job State Change" event of a job that succeeded, or our own "Run Resumed"."""
+    runs = Runs.of_invocation(TABLE, context)
+    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    if detail_type(event) == RUN_RESUMED:
+        run, _ = run_resumed(event)
+        follow(run)
+        job = train(run, BUCKET, runs, SAGEMAKER, failures, SETTINGS, resuming=True)
+        return {"run": run.as_key(), "training_job": job}
     packed = packing_ended(event)
     if packed is None:
         return {"run": None}
     follow(packed.run)
-    runs = Runs.of_invocation(TABLE, context)
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
     job = start_training(packed, BUCKET, runs, SAGEMAKER, failures, SETTINGS)
     return {"run": packed.run.as_key(), "training_job": job}

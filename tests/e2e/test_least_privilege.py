@@ -15,6 +15,7 @@ FUNCTIONS = {
     "deploy-endpoint",
     "promote-endpoint",
     "rollback",
+    "resume-runs",
     "pause-endpoint",
     "classify-image",
     "report-failure",
@@ -39,6 +40,12 @@ def test_every_function_does_its_work_and_is_refused_nothing(cloud: Cloud) -> No
         Payload=json.dumps({"classifier": "single"}),
     )
     assert "no live model" in answer["Payload"].read().decode("utf-8")
+
+    answer = cloud.client("lambda").invoke(
+        FunctionName=cloud.outputs["ResumeFunctionName"],
+        Payload=json.dumps({"source": "aws.events"}),
+    )
+    assert json.load(answer["Payload"]) == {"tried": []}
 
     missing = {"detail-type": "Endpoint Missing", "detail": {"classifier": "patterns"}}
     answer = cloud.client("lambda").invoke(

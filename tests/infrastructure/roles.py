@@ -7,6 +7,7 @@ each of its resources, and every action and resource of every statement needs a 
 from dataclasses import dataclass, field
 from itertools import product
 
+from droplens.runs import ATTENTION
 from tests.infrastructure.stack import Stack, applies, listed
 
 RUN = "20261122-120000-1a2b3c"
@@ -96,8 +97,9 @@ HOST = table(
 REMOVE = table(
     calls("sagemaker:DeleteModel", *sagemaker("model")),
     calls("sagemaker:DeleteEndpointConfig", *sagemaker("endpoint-config")),
-    calls("sagemaker:DeleteEndpoint ListTags", *sagemaker("endpoint")),
+    calls("sagemaker:DeleteEndpoint DescribeEndpoint", *sagemaker("endpoint")),
 )
+OF_WHICH_RUN = calls("sagemaker:ListTags", *sagemaker("endpoint"))
 FETCH_IMAGE = "ecr:BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"
 
 MAY: dict[str, list[Call]] = {
@@ -213,8 +215,10 @@ MAY: dict[str, list[Call]] = {
             *sagemaker("model-package-group"),
         ),
         calls("sagemaker:CreateModelPackage DescribeModelPackage", *sagemaker("model-package")),
+        calls("ecr:BatchGetImage DescribeImages", "${TrainerImages.Arn}"),
         calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
         REMOVE,
+        OF_WHICH_RUN,
         NOTIFY,
         ON_FAILURE,
     ),
@@ -225,6 +229,14 @@ MAY: dict[str, list[Call]] = {
         HOST,
         LEND,
         calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
+    ),
+    "ResumeRunsRole": table(
+        calls("dynamodb:Query", f"${{Runs.Arn}}/index/{ATTENTION}"),
+        calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
+        calls("lambda:InvokeFunction", "${StartTraining.Arn}", "${DeployEndpoint.Arn}"),
+        REMOVE,
+        NOTIFY,
+        calls("sqs:SendMessage", "${EventDlq.Arn}"),
     ),
     "PauseEndpointRole": table(
         calls("s3:GetObject", CARD),
@@ -264,9 +276,9 @@ MAY: dict[str, list[Call]] = {
         LIST,
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
         calls("sagemaker:DescribeTrainingJob ListTags", *sagemaker("training-job")),
-        calls("sagemaker:DescribeEndpoint", *sagemaker("endpoint")),
         calls("sagemaker:DescribeModelPackage", *sagemaker("model-package")),
         REMOVE,
+        OF_WHICH_RUN,
         calls("batch:ListJobs", "*"),
         NOTIFY,
         calls("sqs:SendMessage", "${EventDlq.Arn}"),
@@ -310,7 +322,7 @@ NOBODY_MAY: list[Call] = table(
     ),
     calls("sqs:SendMessage", "${PictureDlq.Arn}"),
     calls("sqs:ReceiveMessage DeleteMessage", "${PictureDlq.Arn}", "${EventDlq.Arn}"),
-    calls("lambda:InvokeFunction", "${Rollback.Arn}", "${ClassifyImage.Arn}"),
+    calls("lambda:InvokeFunction", "${Rollback.Arn}", "${ClassifyImage.Arn}", "${ResumeRuns.Arn}"),
 )
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"

@@ -17,9 +17,10 @@ import pytest
 from moto import mock_aws
 
 from droplens import packing, settings
+from droplens.classification import CALL_SECONDS, READ_SECONDS
 from droplens.events import tag_list
 from droplens.registry import Registry
-from droplens.runs import RunKey, Status
+from droplens.runs import RunKey, Stage, Status
 from droplens.storage import Bucket
 from droplens.switching import Invoker
 from droplens.telemetry import logger
@@ -36,6 +37,7 @@ FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
     "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
     "Rollback": ("rollback", settings.RollbackSettings),
+    "ResumeRuns": ("resume_runs", settings.ResumptionSettings),
     "PauseEndpoint": ("pause_endpoint", settings.PausingSettings),
     "ClassifyImage": ("classify_image", settings.ClassificationSettings),
     "ReportFailure": ("report_failure", settings.JourneySettings),
@@ -115,9 +117,24 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     expected = {str(stack.ref(name)): reporter for name in BY_EVENT}
     # And what the reporter itself cannot report, and an answer that CloudFormation did not get, is
     # kept for a person.
-    for name in ("ReportFailure", "BuildImages", "PauseEndpoint"):
+    for name in ("ReportFailure", "BuildImages", "PauseEndpoint", "ResumeRuns"):
         expected[str(stack.ref(name))] = stack.attribute("EventDlq", "Arn")
     assert reported == expected
+
+
+def test_who_invokes_itself_is_not_stopped_by_lambda(stack: Stack) -> None:
+    """Lambda ends the 17th invocation of a chain; ours are counted by droplens.events."""
+    allowed = {
+        name
+        for name, function in stack.of_type("AWS::Lambda::Function").items()
+        if function.get("RecursiveLoop") == "Allow"
+    }
+    itself = {
+        name
+        for name in FUNCTIONS
+        if stack.allows(f"{name}Role", "lambda:InvokeFunction", str(stack.attribute(name, "Arn")))
+    }
+    assert allowed == itself == {"PromoteEndpoint"}
 
 
 def test_pictures_come_by_the_queue_and_fail_one_by_one(stack: Stack) -> None:
@@ -172,6 +189,16 @@ class Context:
         return 900_000
 
 
+@dataclass(frozen=True)
+class HurriedContext(Context):
+    """An invocation that has so many seconds left."""
+
+    seconds: float = 0
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(1000 * self.seconds)
+
+
 @pytest.fixture
 def stack(stack: Stack, request: pytest.FixtureRequest) -> Stack:
     """As it is deployed by default, or with a test's own parameters."""
@@ -192,6 +219,7 @@ def deployed(stack: Stack) -> Iterator[Cloud]:
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=runs["AttributeDefinitions"],
             KeySchema=runs["KeySchema"],
+            GlobalSecondaryIndexes=runs["GlobalSecondaryIndexes"],
         )
         topic = sns.create_topic(Name=stack.physical_name("Failures"))["TopicArn"]
         assert topic == stack.ref("Failures")
@@ -400,6 +428,64 @@ def test_a_person_has_an_earlier_model_back(
     assert switched["detail"]["reclassify"] == "all"
 
 
+@pytest.mark.parametrize("asked", [{"classifier": "cars"}, {"source": "aws.events"}])
+def test_a_run_that_waits_is_tried_again_by_the_clock_or_for_a_person(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    asked: dict[str, str],
+) -> None:
+    run = RunKey("cars", RECORDED_RUN)
+    deployed.runs().open(run, {"version": "v"})
+    pack(deployed, run)
+    deployed.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
+    packed = events["batch-succeeded"]
+    assert load("StartTraining").handler(packed, Context("request"))["training_job"] is None
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert record.status is Status.WAITING
+    # As the clock would find it a quarter of an hour later.
+    deployed.runs().begin_try(record, 0)
+    app = load("ResumeRuns")
+    answer = app.handler(asked, Context("clock"))
+    assert answer in ({"run": run.as_key(), "stage": "train"}, {"tried": [run.as_key()]})
+    [(function, resumed)] = deployed.functions.invoked
+    assert function == "droplens-start-training"
+    deployed.sagemaker.failing.clear()
+    name = f"droplens--cars-{run.run_id}-2"
+    answer = load("StartTraining").handler(resumed, Context("resumed"))
+    assert answer == {"run": run.as_key(), "training_job": name}
+
+    # And should the function give up on it, that is reported as of its stage.
+    failure = {**events["lambda-on-failure"], "requestPayload": resumed}
+    assert load("ReportFailure").handler(failure, Context("report")) == {"run": run.as_key()}
+    record = deployed.runs().get(run)
+    assert record is not None
+    assert (record.status, record.facts["error"]["stage"]) == (Status.FAILED, "train")
+
+
+def test_an_endpoint_is_tried_again_by_its_own_function(
+    deployed: Cloud, load: Callable[[str], ModuleType]
+) -> None:
+    run = RunKey("cars", RECORDED_RUN)
+    runs = deployed.runs()
+    runs.open(run, {"version": "v"})
+    runs.note(run, training_job="job", image="image:1", trainer="droplens")
+    deployed.sagemaker.jobs["job"] = {
+        "AlgorithmSpecification": {"TrainingImage": "image:1"},
+        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/model"},
+    }
+    deployed.failures(runs).fail(run, Stage.DEPLOY, "account.quota", "no room")
+    app = load("ResumeRuns")
+    app.handler({"classifier": "cars", "run_id": run.run_id}, Context("person"))
+    [(function, resumed)] = deployed.functions.invoked
+    assert function == "droplens-deploy-endpoint"
+    name = f"droplens--cars-{run.run_id}-2"
+    answer = load("DeployEndpoint").handler(resumed, Context("resumed"))
+    assert answer == {"run": run.as_key(), "endpoint": name}
+    assert deployed.sagemaker.endpoints == {name}
+
+
 def test_an_idle_endpoint_goes_and_comes_again_for_a_picture(
     deployed: Cloud,
     load: Callable[[str], ModuleType],
@@ -452,7 +538,7 @@ def test_pictures_that_fail_are_postponed_and_counted(
         app, "CLASSIFICATION", dataclasses.replace(app.CLASSIFICATION, runtime=broken)
     )
     put_off: list[dict[str, Any]] = []
-    monkeypatch.setattr(app.POSTPONER, "postpone", put_off.extend)
+    monkeypatch.setattr(app.POSTPONER, "postpone", lambda late, _soon: put_off.extend(late))
     [message] = events["sqs-picture-batch"]["Records"]
     bodies = [
         json.dumps(stored_picture(deployed, events["s3-picture"], f"input/cars/{name}.jpg", body))
@@ -471,6 +557,36 @@ def test_pictures_that_fail_are_postponed_and_counted(
         json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line
     ]
     assert (counted["PictureRejected"], counted["PicturePostponed"]) == ([1.0], [2.0])
+
+
+def test_an_endpoint_that_hangs_leaves_time_for_what_comes_after_it(stack: Stack) -> None:
+    """Two calls one after the other, each as slow as may be, and then the results."""
+    timeout = stack.properties("ClassifyImage")["Timeout"]
+    assert timeout - CALL_SECONDS >= READ_SECONDS
+
+
+def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_for(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    late: list[tuple[list[str], set[str]]] = []
+    monkeypatch.setattr(
+        app.POSTPONER,
+        "postpone",
+        lambda records, soon: late.append(([one["messageId"] for one in records], set(soon))),
+    )
+    [message] = events["sqs-picture-batch"]["Records"]
+    message["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
+    in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
+    answer = app.handler({"Records": [message]}, in_a_hurry)
+    name = message["messageId"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": name}]}
+    assert late == [([name], {name})]
+    assert app.CLASSIFICATION.runtime.asked == []
 
 
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(

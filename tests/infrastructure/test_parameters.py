@@ -60,6 +60,7 @@ OUTPUTS = {
     "EventDlqUrl",
     "FailureTopicArn",
     "RollbackFunctionName",
+    "ResumeFunctionName",
     "JobQueueArn",
     "BatchPrepRepositoryUri",
     "TrainerRepositoryUri",

@@ -234,15 +234,17 @@ def test_the_bucket_is_private_encrypted_versioned_and_tells_of_its_objects(
 
 
 def test_old_versions_and_broken_uploads_do_not_pile_up(bucket: dict[str, Any]) -> None:
-    everywhere, packing, sources = bucket["LifecycleConfiguration"]["Rules"]
+    everywhere, packing, checkpoints, sources = bucket["LifecycleConfiguration"]["Rules"]
     assert "Prefix" not in everywhere
     assert "NoncurrentVersionExpiration" in everywhere
     assert "AbortIncompleteMultipartUpload" in everywhere
     assert everywhere["ExpiredObjectDeleteMarker"] is True
     assert packing["Prefix"] == layout.PACKED
     assert packing["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    assert checkpoints["Prefix"] == layout.TRAINING
+    assert checkpoints["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
     assert sources["Prefix"] == layout.BUILD
-    for rule in (everywhere, packing, sources):
+    for rule in (everywhere, packing, checkpoints, sources):
         assert rule["Status"] == "Enabled"
         assert ("ExpirationInDays" in rule) == (rule is sources)
 

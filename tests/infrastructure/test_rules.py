@@ -34,7 +34,7 @@ FOR = {
     "ReportFailureEndpointFailed": {"endpoint-failed"},
     "PauseEndpointMissing": {"endpoint-missing"},
 }
-BY_THE_CLOCK = {"PauseEndpointHourly"}
+BY_THE_CLOCK = {"PauseEndpointHourly", "ResumeRunsEveryQuarterHour"}
 
 
 @pytest.fixture
@@ -75,6 +75,12 @@ def test_idle_endpoints_are_looked_for_where_that_is_asked_for(
     assert asked.properties("PauseEndpointMissing")["State"] == state
     given = asked.properties("ClassifyImage")["Environment"]["Variables"]
     assert str(given["STOP_IDLE_ENDPOINT_HOURS"]) == hours
+
+
+def test_runs_that_wait_are_always_looked_after(rules: dict[str, dict[str, Any]]) -> None:
+    clock = rules["ResumeRunsEveryQuarterHour"]
+    assert clock["ScheduleExpression"] == "rate(15 minutes)"
+    assert clock.get("State", "ENABLED") == "ENABLED"
 
 
 @pytest.mark.parametrize("rule", FOR)

@@ -1,6 +1,8 @@
 """From a dropped picture to its result: one right answer per picture version and model."""
 
 import hashlib
+import math
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +13,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from droplens import layout, result
 from droplens.card import ModelCard
 from droplens.cards import CachedCards
-from droplens.endpoint import EndpointMissing, probabilities
-from droplens.errors import RetryLater
+from droplens.classify.request_body import fitting
+from droplens.endpoint import EndpointBusy, EndpointMissing, probabilities
+from droplens.errors import NotBegun, RetryLater
 from droplens.events import ObjectCreated, is_later
 from droplens.pictures import Limits, PictureError, PictureInfo, prepare
 from droplens.room import Room
@@ -37,6 +40,19 @@ META_GENERATION = "live-generation"
 
 ATTEMPTS = 5
 
+# The longest that one call of the endpoint may take: 60 s are SageMaker's own limit for an answer.
+CONNECT_SECONDS = 5
+READ_SECONDS = 50
+# And what comes after it: the result is written and told of.
+CALL_SECONDS = CONNECT_SECONDS + READ_SECONDS + 10
+# A call that was turned away at once is made once more, after up to so many seconds.
+PAUSE_SECONDS = 2.0
+
+
+def unlimited() -> float:
+    """The seconds that are left to somebody who is in no hurry."""
+    return math.inf
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
@@ -59,8 +75,13 @@ class Classification:
     limits: Limits = field(default_factory=Limits)
     ask_for_endpoint: Callable[[str, str], None] | None = None
 
-    def classify(self, dropped: ObjectCreated) -> dict[str, Any] | None:
+    def classify(
+        self, dropped: ObjectCreated, seconds_left: Callable[[], float] = unlimited
+    ) -> dict[str, Any] | None:
         """Answer one picture and store the result.
+
+        seconds_left: until the invocation is ended by force. A call of the endpoint for which there
+        may be too few is not begun, and NotBegun raised.
 
         Returns the "Image Classified" event's detail, or None where there is nothing to answer:
         not a picture's key, a picture that is gone, or no model yet (the sweep of its promotion
@@ -79,7 +100,7 @@ class Classification:
             logger.info("picture is gone", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(picture, data, card)
+            answer, card = self._answer(picture, data, card, seconds_left)
         except PictureError as problem:
             answer = result.rejected(self.bucket.name, picture, problem, card)
         rejected = answer["status"] == "rejected"
@@ -115,7 +136,11 @@ class Classification:
         return classifier, self.cards.live(classifier) if classifier else None
 
     def _answer(
-        self, picture: ObjectInfo, data: bytes | None, card: ModelCard
+        self,
+        picture: ObjectInfo,
+        data: bytes | None,
+        card: ModelCard,
+        seconds_left: Callable[[], float],
     ) -> tuple[dict[str, Any], ModelCard]:
         if data is None:
             raise PictureError(
@@ -124,7 +149,7 @@ class Classification:
             )
         body, info = prepare(data, card.preprocessing, self.limits, self.decoding.taken)
         try:
-            return self._asked(picture, body, info, card), card
+            return self._asked(picture, body, info, card, seconds_left), card
         except EndpointMissing:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
@@ -133,17 +158,38 @@ class Classification:
                     self.ask_for_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
-            return self._asked(picture, body, info, fresh), fresh
+            return self._asked(picture, body, info, fresh, seconds_left), fresh
 
     def _asked(
-        self, picture: ObjectInfo, body: bytes, info: PictureInfo, card: ModelCard
+        self,
+        picture: ObjectInfo,
+        body: bytes,
+        info: PictureInfo,
+        card: ModelCard,
+        seconds_left: Callable[[], float],
     ) -> dict[str, Any]:
+        body = fitting(body)
         with self.asking.taken(1):
-            answer = self._probabilities(card, body)
+            answer = self._probabilities(card, body, seconds_left)
         return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
 
-    def _probabilities(self, card: ModelCard, body: bytes) -> list[float]:
-        """The endpoint's answer, counted: whether the call failed, and if not, what it took."""
+    def _probabilities(
+        self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
+    ) -> list[float]:
+        """The endpoint's answer; once more where it was busy and there is time for it."""
+        try:
+            return self._call(card, body, seconds_left)
+        except EndpointBusy:
+            pause = random.uniform(0.1, 1) * PAUSE_SECONDS
+            if seconds_left() < pause + CALL_SECONDS:
+                raise
+            time.sleep(pause)
+            return self._call(card, body, seconds_left)
+
+    def _call(self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]) -> list[float]:
+        """One call, counted: whether it failed, and if not, what it took."""
+        if (left := seconds_left()) < CALL_SECONDS:
+            raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
         began = time.monotonic()
         try:
             answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))

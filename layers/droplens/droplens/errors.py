@@ -17,7 +17,18 @@ class UserError(DroplensError):
     """Trying again cannot help: the run ends, and its record says why."""
 
 
-class QuotaReached(UserError):
+class LimitReached(UserError):
+    """A limit of AWS that passes: the run waits for it where its stage can be tried again."""
+
+
+class CapacityMissing(LimitReached):
+    """AWS has no instances of the kind just now."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__("aws.capacity", f"AWS has no capacity for it at present: {said}")
+
+
+class QuotaReached(LimitReached):
     """The account has no room for it: only its owner can ask AWS for more."""
 
     def __init__(self, said: Exception) -> None:
@@ -30,3 +41,7 @@ class QuotaReached(UserError):
 
 class RetryLater(DroplensError):
     """The system's own trouble (throttling, an endpoint away): the event must come again."""
+
+
+class NotBegun(RetryLater):
+    """There was no time left for it: nothing was tried, and it should come again soon."""

@@ -6,13 +6,13 @@ decode them: "a+b.jpg" would become "a b.jpg", which is why the detail is read h
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
 from droplens.errors import DroplensError
-from droplens.runs import RunKey
+from droplens.runs import RunKey, Stage
 from droplens.storage import ObjectInfo
 
 BATCH_JOB = "Batch Job State Change"
@@ -22,10 +22,25 @@ OBJECT_CREATED = "Object Created"
 ALARM = "CloudWatch Alarm State Change"
 MODEL_PACKAGE = "SageMaker Model Package State Change"
 MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
+RUN_RESUMED = "Run Resumed"  # our own, from resume_runs to the function of the stage
 ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
 
 TAG_CLASSIFIER = "droplens:classifier"
 TAG_RUN = "droplens:run"
+
+
+# Invocations that may follow one another from one event. Each gets ahead by a page of pictures or a
+# part of a measurement; at 12 minutes of work each it would be more than four days.
+LONGEST_CHAIN = 500
+
+
+class ChainTooLong(DroplensError):
+    """What was handed from one invocation to the next has not come to its end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "event.chain", f"not done after {LONGEST_CHAIN} invocations, one after the other"
+        )
 
 
 class UnexpectedEvent(DroplensError):
@@ -117,7 +132,8 @@ class ModelSwitched:
     """Another model is live: retire what it replaced, and have pictures answered.
 
     generation: of the live card; reclassify: which answered pictures are to be answered again;
-    cursor: the last picture that was looked at, "" at the beginning; found: how many were sent.
+    cursor: the last picture that was looked at, "" at the beginning; found: how many were sent;
+    turn: how many invocations have had it before.
     """
 
     classifier: str
@@ -126,6 +142,11 @@ class ModelSwitched:
     reclassify: str
     cursor: str = ""
     found: int = 0
+    turn: int = 0
+
+    def after(self, cursor: str, found: int) -> "ModelSwitched":
+        """What is left of it for the next invocation. Raises ChainTooLong."""
+        return replace(self, cursor=cursor, found=found, turn=_next_turn(self.turn))
 
     @property
     def run(self) -> RunKey:
@@ -266,6 +287,32 @@ def model_switched(event: Mapping[str, Any]) -> ModelSwitched:
 def switched_event(switched: ModelSwitched) -> dict[str, Any]:
     """The event that promote_endpoint is invoked with after a switch."""
     return {"source": "droplens", "detail-type": MODEL_SWITCHED, "detail": asdict(switched)}
+
+
+def continued(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The same event for the next invocation, which goes on. Raises ChainTooLong."""
+    return {**event, "turn": _next_turn(int(event.get("turn", 0)))}
+
+
+def _next_turn(turn: int) -> int:
+    if turn >= LONGEST_CHAIN:
+        raise ChainTooLong
+    return turn + 1
+
+
+def resumed_event(run: RunKey, stage: Stage) -> dict[str, Any]:
+    """The event that the function of a stage is invoked with, to try it again."""
+    detail = {**run.as_key(), "stage": stage.value}
+    return {"source": "droplens", "detail-type": RUN_RESUMED, "detail": detail}
+
+
+def run_resumed(event: Mapping[str, Any]) -> tuple[RunKey, Stage]:
+    """Read what `resumed_event` wrote. Raises UnexpectedEvent."""
+    detail = _detail(event)
+    try:
+        return RunKey(detail["classifier"], detail["run_id"]), Stage(detail["stage"])
+    except (KeyError, ValueError) as error:
+        raise UnexpectedEvent(f"not a resumed run: {error!r}") from error
 
 
 def missing_endpoint(event: Mapping[str, Any]) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from droplens.errors import UserError
-from droplens.runs import RunKey, Runs, Stage, Status
+from droplens.errors import LimitReached, UserError
+from droplens.journey import waiting
+from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.telemetry import count, follow, logger
 
 if TYPE_CHECKING:
@@ -40,23 +41,66 @@ class Failures:
             count(f"Run{status.value.capitalize()}")
         self.notify_once(key)
 
+    def hold(self, key: RunKey, stage: Stage, limit: LimitReached, name: str | None = None) -> bool:
+        """Have the run wait for a limit that passes, and notify once; fail it if it has for long.
+
+        name: of the training job or endpoint that met the limit; None: of the one on record. False
+        if the run is not at that try any more, or has failed.
+        """
+        follow(key)
+        run = self.runs.get(key)
+        if run is None:
+            return False
+        now = self.runs.clock()
+        wait = waiting.Wait.after(run, stage, limit.code, limit.message, now)
+        if now >= wait.until:
+            days = waiting.LONGEST_WAIT.days
+            self.fail(key, stage, limit.code, f"{limit.message} (waited for {days} days)")
+            return False
+        fact = waiting.NAME_OF_TRY[stage]
+        tried = name if name is not None else str(run.facts.get(fact, ""))
+        surplus = tried if stage is Stage.DEPLOY else None
+        held = self.runs.hold(key, stage, wait.to_fact(), (fact, tried), surplus)
+        if held:
+            logger.warning("run waits", extra={"waits_for": wait.to_fact()})
+            count("RunWaiting")
+        self.notify_once(key)
+        return held
+
     def notify_once(self, key: RunKey) -> None:
-        """Tell of a run's recorded end, unless that was done.
+        """Tell of a run's recorded end, or that it has begun to wait, unless that was done.
 
         The mark is written after the message went out: a crash in between tells twice, never
         not at all.
         """
         run = self.runs.get(key)
-        if run is None or "error" not in run.facts or run.facts.get("notified"):
+        if run is None:
+            return
+        if run.status is Status.WAITING:
+            self._tell_of_wait(run)
+        if "error" not in run.facts or run.facts.get("notified"):
             return
         error = run.facts["error"]
+        again = run.status is Status.FAILED and waiting.may_be_tried_again(
+            error["stage"], error["code"]
+        )
         self.publish(
             f"Droplens: {key.classifier} {run.status.value} at {error['stage']}",
             f"Run {key.run_id} of classifier {key.classifier} {run.status.value} "
             f"at stage {error['stage']}.\n\n{error['message']}\n\n"
-            f"Code: {error['code']}. A model that was live before goes on answering.",
+            f"Code: {error['code']}. A model that was live before goes on answering."
+            + (f" To go on from there: {waiting.command(key)}" if again else ""),
         )
         self.runs.note(key, notified=True)
+
+    def _tell_of_wait(self, run: Run) -> None:
+        wait = waiting.Wait.of(run)
+        if wait is None:
+            return
+        told = f"{wait.stage} {wait.since}"
+        if run.facts.get("wait_notified") != told:
+            self.publish(*waiting.notice(run.key, wait))
+            self.runs.note(run.key, wait_notified=told)
 
     def publish(self, subject: str, message: str) -> None:
         """Send a notification."""
@@ -65,14 +109,17 @@ class Failures:
 
     @contextmanager
     def recorded(self, key: RunKey, stage: Stage) -> Iterator[None]:
-        """Turn a UserError of this stage into the run's end.
+        """Turn a UserError of this stage into the run's end, a limit that passes into its waiting.
 
         Other errors go on to Lambda, whose next try must find the stage free.
         """
         try:
             yield
         except UserError as error:
-            self.fail(key, stage, error.code, error.message)
+            if isinstance(error, LimitReached) and stage in waiting.NAME_OF_TRY:
+                self.hold(key, stage, error)
+            else:
+                self.fail(key, stage, error.code, error.message)
         except Exception:
             self.runs.release(key, stage)
             raise

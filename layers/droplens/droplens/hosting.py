@@ -1,5 +1,7 @@
 """From a finished training to an endpoint of this run's own; and its removal."""
 
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -7,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from droplens import naming
-from droplens.errors import QuotaReached, UserError
+from droplens.errors import UserError
 from droplens.events import TrainingEnded, tag_list
 from droplens.failures import Failures
+from droplens.journey.waiting import name_of_try, refused_by_quota
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import HostingSettings
 from droplens.storage import error_code
@@ -20,8 +23,15 @@ from droplens.volumes import volume_key
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
 
-# SageMaker answers so both for a name that is taken and for one that is not there.
-_EXISTS_OR_MISSING = "ValidationException"
+# SageMaker answers so for a name that is taken, for one that is not there, and for an endpoint that
+# is at work; what it says tells them apart.
+_REFUSED = "ValidationException"
+# Of a model or configuration that was created a moment ago: SageMaker reads it from a store that is
+# eventually consistent, and asks for retries (API reference, CreateEndpoint).
+_NOT_YET_READABLE = re.compile(r"Could not find (model|endpoint configuration) \"")
+_TAKEN = re.compile(r"Cannot create already existing|already exists")
+# Half a minute in all, within the minute that the functions have.
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def deploy_endpoint(
@@ -33,24 +43,52 @@ def deploy_endpoint(
     settings: HostingSettings,
 ) -> str | None:
     """Create model, configuration and endpoint of a trained run; None if there is nothing to do."""
-    if not runs.claim(run, Stage.DEPLOY):
+    record = runs.get(run)
+    own = trained.job_name if record is None else record.facts.get("training_job")
+    if own not in (None, trained.job_name):
+        logger.warning("a job that is not the run's own is complete", job=trained.job_name)
+        return None
+    count_time(trained)  # the alarm takes the maximum: a repeated event does no harm
+    return host(trained.job_name, run, runs, sagemaker, failures, settings)
+
+
+def host(
+    training_job: str | None,
+    run: RunKey,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    failures: Failures,
+    settings: HostingSettings,
+    *,
+    resuming: bool = False,
+) -> str | None:
+    """Create model, configuration and endpoint from what `training_job` has trained.
+
+    training_job: None for the run's own, of one that is `resuming`. Returns the endpoint's name,
+    which is another one at each try, or None if there is nothing to do or the run has to wait.
+    """
+    record = runs.get(run)
+    name = None
+    if record is not None:
+        mark = name_of_try(record, Stage.DEPLOY)
+        name = naming.resource_name(settings.stack, run.classifier, mark)
+    # Kept before the endpoint exists, so that it is found and removed whatever fails here.
+    if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
         logger.info("run is past this stage, or another invocation has it")
         failures.notify_once(run)
         return None
-    count_time(trained)
     with failures.recorded(run, Stage.DEPLOY):
-        job = sagemaker.describe_training_job(TrainingJobName=trained.job_name)
-        record = runs.get(run)
         facts = record.facts if record else {}
-        name = naming.resource_name(settings.stack, run.classifier, run.run_id)
+        job = sagemaker.describe_training_job(
+            TrainingJobName=training_job or str(facts["training_job"])
+        )
         artefact = Artefact(
             # A run that began before this was kept is served by what trained it.
             image=str(facts.get("image", job["AlgorithmSpecification"]["TrainingImage"])),
             model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
             trainer=str(facts.get("trainer", DROPLENS)),
         )
-        # Kept before the endpoint exists, so that it is found and removed whatever fails here.
-        runs.note(run, endpoint=name, image=artefact.image, model_data=artefact.model_data)
+        runs.note(run, image=artefact.image, model_data=artefact.model_data)
         create_endpoint(sagemaker, name, artefact, run, settings)
         metrics = {
             metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])
@@ -114,12 +152,7 @@ def create_endpoint(
 
 def serves(sagemaker: "SageMakerClient", name: str) -> bool:
     """Whether the endpoint is in service."""
-    try:
-        return sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "InService"
-    except ClientError as error:
-        if error_code(error) != _EXISTS_OR_MISSING:
-            raise
-        return False
+    return _status(sagemaker, name) == "InService"
 
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
@@ -140,10 +173,28 @@ def production_variant(name: str, trainer: str, settings: HostingSettings) -> di
     return variant
 
 
-def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> None:
-    """Delete endpoint, configuration and model of one run; what is gone already is let be."""
+def dispose(sagemaker: "SageMakerClient", runs: Runs, run: RunKey, name: str) -> bool:
+    """Remove an endpoint of a run that nobody needs any more.
+
+    False where SageMaker does not take that yet. It stays in the run's record until it is done: by
+    the event of its end, or by the next look of resume_runs.
+    """
+    runs.to_be_removed(run, name)
+    if not remove_endpoint(sagemaker, name):
+        return False
+    runs.is_removed(run, name)
+    return True
+
+
+def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> bool:
+    """Delete endpoint, configuration and model of one name; what is gone already is let be.
+
+    False, with all three as they were, where the endpoint cannot be deleted now: its configuration
+    must not be deleted under it (API reference, DeleteEndpointConfig).
+    """
+    if not delete_endpoint(sagemaker, name):
+        return False
     deletes: tuple[Callable[[], Any], ...] = (
-        lambda: sagemaker.delete_endpoint(EndpointName=name),
         lambda: sagemaker.delete_endpoint_config(EndpointConfigName=name),
         lambda: sagemaker.delete_model(ModelName=name),
     )
@@ -151,23 +202,71 @@ def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> None:
         try:
             delete()
         except ClientError as error:
-            if error_code(error) != _EXISTS_OR_MISSING:
+            if error_code(error) != _REFUSED:
                 raise
     logger.info("endpoint removed", endpoint=name)
+    return True
+
+
+def delete_endpoint(sagemaker: "SageMakerClient", name: str) -> bool:
+    """Delete the endpoint alone; False where SageMaker refuses that now.
+
+    It does while an endpoint is Creating, Updating or SystemUpdating: "Cannot update in-progress
+    endpoint" (aws/amazon-sagemaker-operator-for-k8s has both refusals' words; API reference,
+    DescribeEndpoint, for SystemUpdating).
+    """
+    try:
+        sagemaker.delete_endpoint(EndpointName=name)
+    except ClientError as error:
+        if error_code(error) != _REFUSED:
+            raise
+        status = _status(sagemaker, name)
+        if status not in (None, "Deleting"):
+            logger.warning("endpoint cannot be removed yet", endpoint=name, status=status)
+            return False
+    return True
+
+
+def _status(sagemaker: "SageMakerClient", name: str) -> str | None:
+    """The endpoint's status; None if there is none of that name."""
+    try:
+        return sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+    except ClientError as error:
+        if error_code(error) != _REFUSED:
+            raise
+        return None
 
 
 def create_once(create: Any, describe: Any, **request: Any) -> None:
-    """Create a resource whose name is of our making; one that is there is this very one."""
-    try:
-        create(**request)
-    except ClientError as error:
-        if error_code(error) == "ResourceLimitExceeded":
-            raise QuotaReached(error) from error
-        if error_code(error) != _EXISTS_OR_MISSING:
-            raise
+    """Create a resource whose name is of our making; one that is there is this very one.
+
+    A resource that it needs and that is not readable yet is waited for. Raises QuotaReached, and
+    UserError for what SageMaker refuses.
+    """
+    for pause in (*PAUSES, None):
         try:
-            describe()
-        except ClientError as absent:
-            if error_code(absent) != _EXISTS_OR_MISSING:
-                raise
-            raise UserError("endpoint.refused", f"SageMaker refused it: {error}") from error
+            create(**request)
+        except ClientError as error:
+            if pause is not None and _NOT_YET_READABLE.search(str(error)):
+                logger.info("what it needs is not readable yet", error=str(error), seconds=pause)
+                time.sleep(pause)
+                continue
+            _judge(error, describe)
+        return
+
+
+def _judge(error: ClientError, describe: Any) -> None:
+    """Return if a resource could not be created because it is there; raise otherwise."""
+    if error_code(error) == "ResourceLimitExceeded":
+        raise refused_by_quota(error) from error
+    # What was made a moment ago and is gone again is no refusal: the next invocation makes it.
+    if error_code(error) != _REFUSED or _NOT_YET_READABLE.search(str(error)):
+        raise error
+    if _TAKEN.search(str(error)):  # it may itself not be readable yet
+        return
+    try:
+        describe()
+    except ClientError as absent:
+        if error_code(absent) != _REFUSED:
+            raise
+        raise UserError("endpoint.refused", f"SageMaker refused it: {error}") from error

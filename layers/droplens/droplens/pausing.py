@@ -14,7 +14,7 @@ from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.events import tag_list
-from droplens.hosting import create_once
+from droplens.hosting import create_once, delete_endpoint
 from droplens.runs import RunKey
 from droplens.storage import error_code
 from droplens.telemetry import logger
@@ -48,11 +48,12 @@ def pause_idle(
         if _in_service_since(sagemaker, card.endpoint, since)
         and _calls(cloudwatch, card.endpoint, since, now) == 0
     ]
-    for endpoint in idle:
-        sagemaker.delete_endpoint(EndpointName=endpoint)
+    # One that SageMaker is at work on is looked at again in an hour.
+    paused = [endpoint for endpoint in idle if delete_endpoint(sagemaker, endpoint)]
+    for endpoint in paused:
         logger.info("endpoint is paused: nobody has asked it", endpoint=endpoint, hours=hours)
-    logger.info("looked for idle endpoints", paused=idle)
-    return idle
+    logger.info("looked for idle endpoints", paused=paused)
+    return paused
 
 
 def resume(classifier: str, cards: Cards, sagemaker: "SageMakerClient") -> str | None:
@@ -69,7 +70,7 @@ def resume(classifier: str, cards: Cards, sagemaker: "SageMakerClient") -> str |
         status = found["EndpointStatus"]
         logger.info("endpoint is not missing", endpoint=card.endpoint, status=status)
         if status == "Failed":  # the next picture has it made again
-            sagemaker.delete_endpoint(EndpointName=card.endpoint)
+            delete_endpoint(sagemaker, card.endpoint)
         return None
     try:
         create_once(
@@ -88,10 +89,13 @@ def resume(classifier: str, cards: Cards, sagemaker: "SageMakerClient") -> str |
 
 
 def _remove_if_replaced(card: ModelCard, cards: Cards, sagemaker: "SageMakerClient") -> None:
-    """Whoever retired the model before this endpoint was made has not removed it."""
+    """Whoever retired the model before this endpoint was made has not removed it.
+
+    Where it is too early for that, promote_endpoint does it once it is in service.
+    """
     live = cards.live(card.classifier)
     if live is None or live.endpoint != card.endpoint:
-        sagemaker.delete_endpoint(EndpointName=card.endpoint)
+        delete_endpoint(sagemaker, card.endpoint)
 
 
 def _in_service_since(sagemaker: "SageMakerClient", name: str, since: datetime) -> bool:

@@ -13,10 +13,16 @@ from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards
 from droplens.comparison import compare
-from droplens.endpoint import probabilities
+from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
 from droplens.evaluation import evaluate
-from droplens.events import MODEL_PACKAGE, detail_type, endpoint_changed, model_package_arn
+from droplens.events import (
+    MODEL_PACKAGE,
+    continued,
+    detail_type,
+    endpoint_changed,
+    model_package_arn,
+)
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime, measure
 from droplens.packed import PackedDataset, read_packed
@@ -89,7 +95,7 @@ class Promotion:
                 if not self._approved(card, run, runs, failures):
                     return Status.AWAITING
             except Refused as refusal:
-                return self._refuse(card, refusal, failures)
+                return self._refuse(card, refusal, runs, failures)
             return self._go_live(card, runs, invoke)
         return Status.FAILED
 
@@ -98,7 +104,7 @@ class Promotion:
             return self._measured(run, runs, may_go_on)
         except UserError:
             # The run has failed: nobody needs its endpoint, which may be billed by the hour.
-            hosting.remove_endpoint(self.sagemaker, str(run.facts["endpoint"]))
+            hosting.dispose(self.sagemaker, runs, run.key, str(run.facts["endpoint"]))
             raise
 
     def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
@@ -111,7 +117,9 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: probabilities(self.runtime, endpoint, picture, len(dataset.classes)),
+            lambda picture: patient_probabilities(
+                self.runtime, endpoint, picture, len(dataset.classes)
+            ),
             may_go_on,
         )
         found = evaluate(
@@ -256,10 +264,11 @@ class Promotion:
         count("RunLive")
         return Status.LIVE
 
-    def _refuse(self, card: ModelCard, refusal: Refused, failures: Failures) -> Status:
-        hosting.remove_endpoint(self.sagemaker, card.endpoint)
+    def _refuse(self, card: ModelCard, refusal: Refused, runs: Runs, failures: Failures) -> Status:
+        key = RunKey(card.classifier, card.run_id)
+        hosting.dispose(self.sagemaker, runs, key, card.endpoint)
         failures.fail(
-            RunKey(card.classifier, card.run_id),
+            key,
             Stage.PROMOTE,
             refusal.code,
             str(refusal),
@@ -269,9 +278,10 @@ class Promotion:
         return Status.REFUSED
 
     def _superseded(self, card: ModelCard, live: ModelCard, runs: Runs) -> Status:
-        hosting.remove_endpoint(self.sagemaker, card.endpoint)
+        key = RunKey(card.classifier, card.run_id)
+        hosting.dispose(self.sagemaker, runs, key, card.endpoint)
         runs.end(
-            RunKey(card.classifier, card.run_id),
+            key,
             Status.SUPERSEDED,
             accuracy=card.measured.accuracy,
             replaced_by=live.run_id,
@@ -298,17 +308,17 @@ def take_up(
         return None, None
     follow(key)
     run = runs.get(key)
+    if run is not None and (surplus := _surplus(event, run)) is not None:
+        # It was still being made when nobody needed it any more, which SageMaker lets nobody stop.
+        hosting.dispose(promotion.sagemaker, runs, key, surplus)
+        return key, run.status
     if run is not None and run.status is Status.RESTORING:
         return key, complete(run, promotion.cards, runs, promotion.settings.reclassify, invoke)
-    if run is not None and run.status is Status.REPLACED and run.facts.get("retired"):
-        # It was still being made when its model was replaced: SageMaker may refuse to delete that.
-        hosting.remove_endpoint(promotion.sagemaker, str(run.facts["endpoint"]))
-        return key, Status.REPLACED
     try:
         return key, promotion.promote(key, runs, failures, may_go_on, invoke)
     except OutOfTime:
         logger.info("out of time: the next invocation goes on")
-        invoke(dict(event))
+        invoke(continued(event))
         return key, Status.MEASURING
 
 
@@ -317,6 +327,21 @@ def _run_of(event: Mapping[str, Any], sagemaker: "SageMakerClient") -> RunKey | 
         return registry.run_of_package(sagemaker, model_package_arn(event))
     changed = endpoint_changed(event)
     return run_of_resource(sagemaker, changed.arn, changed.tags)
+
+
+def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
+    """The endpoint that has come into service though nobody needs it, or None.
+
+    It is one of an earlier try, one that is to be removed, or that of a run without a model.
+    """
+    if detail_type(event) == MODEL_PACKAGE:
+        return None
+    name = endpoint_changed(event).name
+    over = run.status in (Status.FAILED, Status.REFUSED, Status.SUPERSEDED) or (
+        run.status is Status.REPLACED and run.facts.get("retired")
+    )
+    unwanted = name in run.facts.get("to_remove", ()) or name != run.facts.get("endpoint", name)
+    return name if over or unwanted else None
 
 
 def measurement(evaluation: Mapping[str, Any]) -> Measurement:

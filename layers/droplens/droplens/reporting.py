@@ -12,8 +12,9 @@ from droplens import events, hosting, layout
 from droplens.cards import Cards
 from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
+from droplens.journey import waiting
 from droplens.registry import run_of_package
-from droplens.runs import RunKey, Runs, Stage, Status
+from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import follow, logger
 from droplens.training import count_time
@@ -159,8 +160,16 @@ class Reporter:
         run = self.run_of(trained.job_arn, trained.tags)
         if run is None:
             return None
+        record = self.runs.get(run)
+        own = record.facts.get("training_job") if record else None
+        if own not in (None, trained.job_name) or self._waits(record):
+            logger.warning("a job of an earlier try failed", job=trained.job_name)
+            return run
         count_time(trained)
         job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
+        if limit := waiting.training_limit(job):
+            self.failures.hold(run, Stage.TRAIN, limit, trained.job_name)
+            return run
         reason = job.get("FailureReason") or f"the training job ended as {trained.status}"
         parameter = "TrainingInstanceType"
         if _SAGEMAKER_OUT_OF_MEMORY.search(reason) and parameter not in reason:
@@ -177,12 +186,23 @@ class Reporter:
             reason = found.get("FailureReason") or "SageMaker gave no reason"
         except ClientError:
             reason = "the endpoint is gone"
+        record = self.runs.get(run)
+        own = record.facts.get("endpoint") if record else None
+        if own not in (None, endpoint.name) or self._waits(record):
+            logger.warning("an endpoint of an earlier try failed", endpoint=endpoint.name)
+            hosting.dispose(self.sagemaker, self.runs, run, endpoint.name)
+            return run
         if self.runs.restored(run, Status.REPLACED):
-            hosting.remove_endpoint(self.sagemaker, endpoint.name)
+            hosting.dispose(self.sagemaker, self.runs, run, endpoint.name)
             self._rollback_failed(run, reason)
             return run
-        self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
-        self._remove_if_failed(run, endpoint.name)
+        limit = waiting.endpoint_limit(reason)
+        if limit is None:
+            self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
+        elif self.failures.hold(run, Stage.DEPLOY, limit, endpoint.name):
+            hosting.dispose(self.sagemaker, self.runs, run, endpoint.name)
+            return run
+        self._remove_if_over(run, endpoint.name)
         return run
 
     def _function_failed(self, record: Mapping[str, Any]) -> RunKey | None:
@@ -198,10 +218,14 @@ class Reporter:
         if run is None:
             self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
             return None
-        stage = _STAGE_OF_EVENT[events.detail_type(event)]
+        stage = _stage_of(event)
         record_of_run = self.runs.get(run)
         if record_of_run is not None and record_of_run.status is Status.RESTORING:
             self._rollback_failed(run, f"{message}; make rollback goes on from there")
+            return run
+        if self._waits(record_of_run):
+            logger.warning("whatever failed, the run waits for its next try", reason=message)
+            self.failures.notify_once(run)
             return run
         live = self.cards.live(run.classifier)
         if live is not None and live.run_id == run.run_id:
@@ -216,7 +240,7 @@ class Reporter:
         self.failures.fail(run, stage, "function.failed", message)
         record_of_run = self.runs.get(run)
         if record_of_run and "endpoint" in record_of_run.facts:
-            self._remove_if_failed(run, str(record_of_run.facts["endpoint"]))
+            self._remove_if_over(run, str(record_of_run.facts["endpoint"]))
         return run
 
     def _rollback_failed(self, run: RunKey, reason: str) -> None:
@@ -246,6 +270,8 @@ class Reporter:
             return run_of_package(self.sagemaker, events.model_package_arn(event))
         if kind == events.MODEL_SWITCHED:
             return events.model_switched(event).run
+        if kind == events.RUN_RESUMED:
+            return events.run_resumed(event)[0]
         if kind == events.OBJECT_CREATED:
             completed = events.object_created(event)
             source = layout.dataset_source(completed.key)
@@ -253,14 +279,29 @@ class Reporter:
             return run.key if run else None
         return None
 
-    def _remove_if_failed(self, run: RunKey, endpoint: str) -> None:
-        """A failed run's endpoint helps nobody and may be billed by the hour."""
-        if self._ended_badly(run):
-            hosting.remove_endpoint(self.sagemaker, endpoint)
+    def _remove_if_over(self, run: RunKey, endpoint: str) -> None:
+        """An endpoint of a run without a model helps nobody and may be billed by the hour."""
+        record = self.runs.get(run)
+        if self._ended_badly(run) or (record and endpoint in record.facts.get("to_remove", ())):
+            hosting.dispose(self.sagemaker, self.runs, run, endpoint)
+
+    def _waits(self, record: Run | None) -> bool:
+        """Whether the try that an event tells of is over, and the run waits for the next."""
+        return record is not None and record.status is Status.WAITING
 
     def _ended_badly(self, run: RunKey) -> bool:
         record = self.runs.get(run)
-        return record is not None and record.status in (Status.FAILED, Status.REFUSED)
+        return record is not None and record.status in (
+            Status.FAILED,
+            Status.REFUSED,
+            Status.SUPERSEDED,
+        )
+
+
+def _stage_of(event: Mapping[str, Any]) -> Stage:
+    """The stage that this event begins."""
+    kind = events.detail_type(event)
+    return events.run_resumed(event)[1] if kind == events.RUN_RESUMED else _STAGE_OF_EVENT[kind]
 
 
 def run_of_resource(

@@ -10,7 +10,7 @@ and 14 tries are the most that one hour costs.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 10
 LONGEST_DELAY = 900
+# A message for which an invocation had no time left comes again at once, so many times: were an
+# endpoint to hang for long, it must not use up its tries meanwhile. The 49 delays lose two minutes
+# by it at most.
+SOON = 4
 
 
 def delay(receives: int, chance: float) -> int:
@@ -40,8 +44,12 @@ class Postponer:
         self.sqs = sqs
         self.queue = queue
 
-    def postpone(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def postpone(
+        self, records: Iterable[Mapping[str, Any]], not_begun: Collection[str] = ()
+    ) -> None:
         """Hide the messages of these failed records, as Lambda hands them out, at most ten.
+
+        not_begun: ids of those that were not tried, and come again sooner.
 
         Where SQS does not take that, the messages stay hidden for the queue's own visibility
         timeout: later than need be, but nothing is lost, so that it is no failure.
@@ -50,9 +58,7 @@ class Postponer:
             {
                 "Id": str(number),
                 "ReceiptHandle": record["receiptHandle"],
-                "VisibilityTimeout": delay(
-                    int(record["attributes"]["ApproximateReceiveCount"]), random.random()
-                ),
+                "VisibilityTimeout": _delay_of(record, not_begun),
             }
             for number, record in enumerate(records)
         ]
@@ -68,3 +74,10 @@ class Postponer:
             return
         if refused := answer.get("Failed"):
             logger.warning("failed pictures come again by the queue's own time", refused=refused)
+
+
+def _delay_of(record: Mapping[str, Any], not_begun: Collection[str]) -> int:
+    receives = int(record["attributes"]["ApproximateReceiveCount"])
+    if record.get("messageId") in not_begun and receives <= SOON:
+        receives = 1
+    return delay(receives, random.random())

@@ -6,7 +6,7 @@ is still within the lease, does nothing. A holder that died is succeeded by its 
 repeats an event under the same request id) or by anybody once the lease has run out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -33,14 +33,15 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a run stands. The first five pass; the others are ends, but that a model which was
-    replaced may be restored to go live again."""
+    """Where a run stands. The first six pass; the others are ends, but that a model which was
+    replaced may be restored to go live again, and a failed run taken up by a person."""
 
     PACKING = "packing"
     TRAINING = "training"
     DEPLOYING = "deploying"
     MEASURING = "measuring"
     AWAITING = "awaiting_approval"
+    WAITING = "waiting"  # for a quota or for capacity: journey/waiting.py
     LIVE = "live"
     REPLACED = "replaced"
     RESTORING = "restoring"
@@ -55,7 +56,11 @@ _WORKING = {
     Stage.DEPLOY: Status.DEPLOYING,
     Stage.PROMOTE: Status.MEASURING,
 }
-IN_PROGRESS = frozenset({*_WORKING.values(), Status.AWAITING})
+_CLAIMABLE = frozenset({*_WORKING.values(), Status.AWAITING})
+IN_PROGRESS = _CLAIMABLE | {Status.WAITING}
+# The index of the runs that somebody must come back to, and the value that they all bear there.
+ATTENTION = "attention"
+_NEEDED = "needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +212,12 @@ class Runs:
             lambda: self.table.put_item(Item=item, ConditionExpression=Attr("run_id").not_exists())
         )
 
-    def claim(self, key: RunKey, stage: Stage) -> bool:
-        """Take `stage` of a run that has not ended; False if it is done or in other hands."""
+    def claim(self, key: RunKey, stage: Stage, *, resuming: bool = False, **facts: Any) -> bool:
+        """Take `stage` of a run that has not ended; False if it is done or in other hands.
+
+        A run that waits is let be but by whoever is `resuming` the stage that it waits at. facts:
+        kept with the claim.
+        """
         now = self.clock()
         claim = Attr(f"claim_{stage}")
         free: ConditionBase = (
@@ -221,9 +230,17 @@ class Runs:
         )
         for later in list(Stage)[list(Stage).index(stage) + 1 :]:
             free &= Attr(f"claim_{later}").not_exists()  # a late event must not turn a run back
+        allowed: ConditionBase = free & Attr("status").is_in(
+            [status.value for status in _CLAIMABLE]
+        )
+        if resuming:
+            waits = Attr("status").eq(Status.WAITING.value) & Attr("waits_for.stage").eq(
+                stage.value
+            )
+            allowed = waits | allowed
         return self._update(
             key,
-            free & Attr("status").is_in([status.value for status in IN_PROGRESS]),
+            allowed,
             {
                 f"claim_{stage}": {
                     "owner": self.owner,
@@ -231,6 +248,7 @@ class Runs:
                     "done": False,
                 },
                 "status": _WORKING[stage].value,
+                **facts,
             },
         )
 
@@ -262,6 +280,77 @@ class Runs:
             Attr("status").eq(Status.MEASURING.value),
             {f"claim_{Stage.PROMOTE}": claim, "status": Status.AWAITING.value},
         )
+
+    def hold(
+        self,
+        key: RunKey,
+        stage: Stage,
+        waits_for: Mapping[str, Any],
+        of_try: tuple[str, str],
+        surplus: str | None = None,
+    ) -> bool:
+        """Have a run wait at `stage`, which is free again for whoever resumes it.
+
+        of_try: the fact that names what this try made, and the name. surplus: an endpoint that is
+        to be removed. False if the run is not at that stage any more, or at another try of it.
+        """
+        at_it = Attr("status").eq(_WORKING[stage].value) & Attr(of_try[0]).eq(of_try[1])
+        free = {"owner": self.owner, "lease_until": 0, "done": False}
+        values = {
+            "status": Status.WAITING.value,
+            "waits_for": dict(waits_for),
+            f"claim_{stage}": free,
+            ATTENTION: _NEEDED,
+        }
+        return self._update(key, at_it, values, add=surplus)
+
+    def begin_try(self, run: Run, until: int) -> bool:
+        """Take the next try of a run that waits; nobody else begins one before `until`.
+
+        until: seconds since 1970. False if somebody has begun one since `run` was read.
+        """
+        waits = Attr("status").eq(Status.WAITING.value)
+        same = Attr("waits_for.next_try").eq(run.facts["waits_for"]["next_try"])
+        waits_for = {**run.facts["waits_for"], "next_try": until}
+        return self._update(run.key, waits & same, {"waits_for": waits_for})
+
+    def revive(self, key: RunKey, waits_for: Mapping[str, Any]) -> bool:
+        """Have a failed run wait for its next try; False if it is not failed any more."""
+        values = {
+            "status": Status.WAITING.value,
+            "waits_for": dict(waits_for),
+            ATTENTION: _NEEDED,
+        }
+        failed = Attr("status").eq(Status.FAILED.value)
+        return self._update(key, failed, values, forget=("error", "ended_at", "notified"))
+
+    def needing_attention(self) -> list[RunKey]:
+        """The runs that wait, or whose endpoints are still to be removed; perhaps others too."""
+        found: list[RunKey] = []
+        more: dict[str, Any] = {}
+        while True:
+            answer = self.table.query(
+                IndexName=ATTENTION, KeyConditionExpression=Key(ATTENTION).eq(_NEEDED), **more
+            )
+            found += [
+                RunKey(str(item["classifier"]), str(item["run_id"])) for item in answer["Items"]
+            ]
+            if "LastEvaluatedKey" not in answer:
+                return found
+            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    def needs_none(self, key: RunKey) -> bool:
+        """Take a run off the list of `needing_attention`, unless it belongs there."""
+        idle = Attr("status").ne(Status.WAITING.value) & Attr("to_remove").not_exists()
+        return self._update(key, idle, {}, forget=(ATTENTION,))
+
+    def to_be_removed(self, key: RunKey, endpoint: str) -> None:
+        """Keep that an endpoint is to be removed, until it is."""
+        self._update(key, Attr("run_id").exists(), {ATTENTION: _NEEDED}, add=endpoint)
+
+    def is_removed(self, key: RunKey, endpoint: str) -> None:
+        """An endpoint that was to be removed is gone."""
+        self._update(key, Attr("run_id").exists(), {}, take=endpoint)
 
     def replace(self, run: Run, by: str) -> bool:
         """Mark a live run as replaced by the run `by`.
@@ -312,19 +401,35 @@ class Runs:
     def _now(self) -> str:
         return self.clock().isoformat(timespec="seconds")
 
-    def _update(self, key: RunKey, condition: ConditionBase, values: Mapping[str, Any]) -> bool:
+    def _update(
+        self,
+        key: RunKey,
+        condition: ConditionBase,
+        values: Mapping[str, Any],
+        *,
+        forget: Sequence[str] = (),
+        add: str | None = None,
+        take: str | None = None,
+    ) -> bool:
+        """forget: facts to drop; add, take: an endpoint for the set `to_remove`, or from it."""
         values = {**values, "updated_at": self._now()}
         # "#u" and ":u": boto3 numbers the condition's own placeholders "#n" and ":v".
-        names = {f"#u{i}": name for i, name in enumerate(values)}
+        names = {f"#u{i}": name for i, name in enumerate([*values, *forget])}
+        given = {f":u{i}": _to_item(value) for i, value in enumerate(values.values())}
+        expression = "SET " + ", ".join(f"#u{i} = :u{i}" for i in range(len(values)))
+        if forget:
+            expression += " REMOVE " + ", ".join(list(names)[len(values) :])
+        for verb, endpoint in (("ADD", add), ("DELETE", take)):
+            if endpoint is not None:
+                given[":endpoint"] = {endpoint}
+                expression += f" {verb} to_remove :endpoint"
         return self._conditionally(
             lambda: self.table.update_item(
                 Key=key.as_key(),
-                UpdateExpression="SET " + ", ".join(f"#u{i} = :u{i}" for i in range(len(values))),
+                UpdateExpression=expression,
                 ConditionExpression=condition,
                 ExpressionAttributeNames=names,
-                ExpressionAttributeValues={
-                    f":u{i}": _to_item(value) for i, value in enumerate(values.values())
-                },
+                ExpressionAttributeValues=given,
             )
         )
 

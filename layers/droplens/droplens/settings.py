@@ -154,6 +154,14 @@ class RollbackSettings(HostingSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumptionSettings(JourneySettings):
+    """resume_runs: the functions that try a stage again."""
+
+    train_function: str
+    deploy_function: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PausingSettings(Settings):
     """pause_endpoint: after how many hours without a call an endpoint is idle."""
 

@@ -6,7 +6,7 @@ that switch. Whatever is left when time runs out is done by the next invocation.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ class Switching:
         if done.finished:
             logger.info("sweep is complete", waiting=done.found)
             return done.found
-        invoke(switched_event(replace(switched, cursor=done.cursor, found=done.found)))
+        invoke(switched_event(switched.after(done.cursor, done.found)))
         return None
 
     def settle(self, classifier: str, runs: Runs) -> None:
@@ -122,11 +122,11 @@ class Switching:
                 runs.replace(run, by=live.run_id)
             overtaken = run.key.run_id < max(live.run_id, live.newest)
             if (
-                run.status is Status.AWAITING
+                run.status in (Status.AWAITING, Status.WAITING)
                 and overtaken
                 and runs.end(run.key, Status.SUPERSEDED, replaced_by=live.run_id)
             ):
-                self._remove(run)
+                self._remove(run, runs)
         replaced = [run for run in runs.of(classifier) if run.status is Status.REPLACED]
         replaced.sort(key=lambda run: str(run.facts.get("replaced_at", "")), reverse=True)
         serving = [run for run in replaced if not run.facts.get("retired")]
@@ -137,13 +137,13 @@ class Switching:
         ]
         for run in [*serving[self.keep_models :], *unfinished]:
             # A picture on its way to it asks the live one.
-            if runs.retire(run):
-                self._remove(run)
+            if runs.retire(run) and self._remove(run, runs):
                 runs.note(run.key, endpoint_removed=True)
 
-    def _remove(self, run: Run) -> None:
-        if "endpoint" in run.facts:
-            hosting.remove_endpoint(self.sagemaker, str(run.facts["endpoint"]))
+    def _remove(self, run: Run, runs: Runs) -> bool:
+        """Whether the run has no endpoint any more."""
+        endpoint = run.facts.get("endpoint")
+        return not endpoint or hosting.dispose(self.sagemaker, runs, run.key, str(endpoint))
 
     def _router(self, runs: Runs) -> Router:
         default = self.cards.default_classifier()

@@ -9,15 +9,16 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from droplens import layout, naming, packing
-from droplens.errors import QuotaReached, UserError
+from droplens.errors import UserError
 from droplens.events import PackingEnded, TrainingEnded, tag_list
 from droplens.failures import Failures
+from droplens.journey.waiting import name_of_try, refused_by_quota
 from droplens.packed import PackedDataset, read_packed
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import TrainingSettings
 from droplens.storage import Bucket, error_code
 from droplens.telemetry import count, logger
-from droplens.volumes import volume_key
+from droplens.volumes import volume_gb, volume_key
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -45,12 +46,11 @@ METRICS = [
     {"Name": "validation:accuracy", "Regex": r"Epoch\[\d+\] Validation-accuracy=([0-9.]+)"},
 ]
 
-# SageMaker demands that waiting for spot capacity may last longer than training itself.
+# MaxWaitTimeInSeconds covers waiting for spot capacity and training together, and must not be less
+# than MaxRuntimeInSeconds: what a training does not use of its time, it may have waited.
 SPOT_WAIT_SECONDS = 3600
 CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
-# Finetune decodes every picture once, to three bytes a pixel, some 15 % larger than the net sees.
-DECODED_BYTES = 4
 
 
 def start_training(
@@ -65,17 +65,39 @@ def start_training(
 
     None if only a shard is packed, or the run has had its job or has ended.
     """
-    run = packed.run
     if packed.step == packing.SHARD:
         logger.info("a part of the dataset is packed, not yet the whole")
         return None
-    if not runs.claim(run, Stage.TRAIN):
+    return train(packed.run, bucket, runs, sagemaker, failures, settings)
+
+
+def train(
+    run: RunKey,
+    bucket: Bucket,
+    runs: Runs,
+    sagemaker: "SageMakerClient",
+    failures: Failures,
+    settings: TrainingSettings,
+    *,
+    resuming: bool = False,
+) -> str | None:
+    """Create the training job of a packed run, the next one of a run that is `resuming`.
+
+    None if the run has had its job, has ended, or waits for a quota.
+    """
+    record = runs.get(run)
+    name = None
+    if record is not None:
+        mark = name_of_try(record, Stage.TRAIN)
+        name = naming.resource_name(settings.stack, run.classifier, mark)
+    # Its name is kept before the job exists: by it the events of earlier ones are told apart.
+    if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
         logger.info("run is past this stage, or another invocation has it")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.TRAIN):
         dataset = read_packed(bucket, run)
-        request = training_request(run, dataset, bucket.name, settings)
+        request = training_request(run, dataset, bucket.name, settings, name)
         # Kept before the job exists: its events may reach the next steps before we are done.
         runs.note(
             run,
@@ -89,14 +111,13 @@ def start_training(
             sagemaker.create_training_job(**request)
         except ClientError as error:
             if error_code(error) == "ResourceLimitExceeded":
-                raise QuotaReached(error) from error
+                raise refused_by_quota(error) from error
             if error_code(error) == "ValidationException":
                 raise UserError(
                     "training.refused", f"SageMaker refused the job: {error}"
                 ) from error
             if error_code(error) != "ResourceInUse":  # the name is the run's: it is this very job
                 raise
-        name = str(request["TrainingJobName"])
         runs.finish(run, Stage.TRAIN, training_job=name)
         logger.info("training job created", training_job=name)
         return name
@@ -110,7 +131,7 @@ def count_time(trained: TrainingEnded) -> None:
 
 
 def training_request(
-    run: RunKey, dataset: PackedDataset, bucket: str, settings: TrainingSettings
+    run: RunKey, dataset: PackedDataset, bucket: str, settings: TrainingSettings, name: str
 ) -> dict[str, Any]:
     """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
     builtin = settings.trainer_image == BUILTIN
@@ -133,7 +154,7 @@ def training_request(
     max_seconds = 60 * settings.max_training_minutes
     stopping: dict[str, Any] = {"MaxRuntimeInSeconds": max_seconds}
     request: dict[str, Any] = {
-        "TrainingJobName": naming.resource_name(settings.stack, run.classifier, run.run_id),
+        "TrainingJobName": name,
         "RoleArn": settings.sagemaker_role,
         "AlgorithmSpecification": algorithm,
         "HyperParameters": (
@@ -146,7 +167,9 @@ def training_request(
         "ResourceConfig": {
             "InstanceType": instance,
             "InstanceCount": 1,
-            "VolumeSizeInGB": _volume_gb(dataset, settings.image_size if finetune else 0),
+            # The records, and room to work. (What finetune decodes goes to disks that all of its
+            # instances have of their own.)
+            "VolumeSizeInGB": volume_gb(instance, SCRATCH_GB + 3 * dataset.bytes // 2**30),
         },
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
@@ -210,12 +233,6 @@ def _instance(settings: TrainingSettings, *, builtin: bool, finetune: bool) -> s
             f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
         )
     return instance
-
-
-def _volume_gb(dataset: PackedDataset, decoded_side: int) -> int:
-    """decoded_side: of the pictures that are kept decoded, in pixels; 0 where none are."""
-    pixels = (dataset.train + dataset.validation) * decoded_side**2
-    return SCRATCH_GB + (3 * dataset.bytes + DECODED_BYTES * pixels) // 2**30
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:

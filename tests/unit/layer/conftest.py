@@ -10,6 +10,7 @@ from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
 from droplens.cards import Cards
+from droplens.runs import ATTENTION
 from droplens.storage import Bucket
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import ACCOUNT, REGION
@@ -53,10 +54,18 @@ def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[
             AttributeDefinitions=[
                 {"AttributeName": "classifier", "AttributeType": "S"},
                 {"AttributeName": "run_id", "AttributeType": "S"},
+                {"AttributeName": ATTENTION, "AttributeType": "S"},
             ],
             KeySchema=[
                 {"AttributeName": "classifier", "KeyType": "HASH"},
                 {"AttributeName": "run_id", "KeyType": "RANGE"},
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": ATTENTION,
+                    "KeySchema": [{"AttributeName": ATTENTION, "KeyType": "HASH"}],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
             ],
         )
         topic = sns.create_topic(Name="failures")["TopicArn"]

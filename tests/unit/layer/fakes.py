@@ -16,12 +16,23 @@ from botocore.validate import ParamValidator
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 
+IN_PROGRESS = ("Creating", "Updating", "SystemUpdating")
+_WORDS = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
+
 _SESSION = botocore.session.get_session()
 
 
 def refusal(code: str, operation: str, message: str = "refused") -> ClientError:
     """The error that boto3 raises when AWS answers with `code`."""
     return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def _arn(kind: str, name: str) -> str:
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{_WORDS[kind].replace(' ', '-')}/{name}"
+
+
+def _missing(kind: str, name: str) -> str:
+    return f'Could not find {_WORDS[kind]} "{_arn(kind, name)}".'
 
 
 def check_request(service: str, operation: str, request: dict[str, Any]) -> None:
@@ -61,7 +72,9 @@ class FakeBatch:
 class FakeSageMaker:
     """Jobs, models, configurations and endpoints by name, registered models by ARN.
 
-    failing: operation to the error due.
+    failing: operation to the error due; words: what AWS says with it. statuses: of endpoints, else
+    InService; SageMaker deletes none that it is at work on. late: kind of resource to the number of
+    calls for which one is not readable yet by those that need it.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -72,6 +85,9 @@ class FakeSageMaker:
     packages: dict[str, dict[str, Any]] = field(default_factory=dict)
     tags: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, str] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
 
     @property
@@ -128,19 +144,40 @@ class FakeSageMaker:
         check_request("sagemaker", operation, request)
         self.calls.append(operation)
         if operation in self.failing:
-            raise refusal(self.failing[operation], operation)
+            message = self.words.get(operation, "refused")
+            raise refusal(self.failing[operation], operation, message)
+
+    def _needed(self, kind: str, operation: str, name: str) -> None:
+        """Fail as SageMaker does where what a request names cannot be read yet."""
+        if self.late.get(kind, 0) > 0:
+            self.late[kind] -= 1
+            raise refusal("ValidationException", operation, _missing(kind, name))
 
     def _verb(self, verb: str, kind: str) -> Callable[..., dict[str, Any]]:
         def call(**request: Any) -> dict[str, Any]:
             self._called(f"{verb}{kind}", request)
             name, known = request[f"{kind}Name"], self.made[kind]
-            if (name in known) == (verb == "Create"):  # AWS has one code for both refusals
-                raise refusal("ValidationException", f"{verb}{kind}")
+            operation = f"{verb}{kind}"
+            # AWS has one code for all of these.
+            if name in known and verb == "Create":
+                taken = f'Cannot create already existing {_WORDS[kind]} "{_arn(kind, name)}".'
+                raise refusal("ValidationException", operation, taken)
+            if name not in known and verb != "Create":
+                raise refusal("ValidationException", operation, _missing(kind, name))
+            status = self.statuses.get(name, "InService")
+            if operation == "DeleteEndpoint" and status in IN_PROGRESS:
+                busy = f'Cannot update in-progress endpoint "{_arn(kind, name)}".'
+                raise refusal("ValidationException", operation, busy)
+            if operation == "CreateEndpointConfig":
+                for variant in request["ProductionVariants"]:
+                    self._needed("Model", operation, variant["ModelName"])
+            if operation == "CreateEndpoint":
+                self._needed("EndpointConfig", operation, request["EndpointConfigName"])
             if verb == "Create":
                 known[name] = request
             if verb == "Delete":
                 return known.pop(name)
-            return {"EndpointStatus": "InService", **known[name]} if verb == "Describe" else {}
+            return {"EndpointStatus": status, **known[name]} if verb == "Describe" else {}
 
         return call
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,10 +22,11 @@ from PIL import Image
 from droplens import layout
 from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification, classified_event
-from droplens.errors import RetryLater
+from droplens.classification import CALL_SECONDS, Classification, classified_event
+from droplens.classify.request_body import fitting
+from droplens.errors import NotBegun, RetryLater
 from droplens.events import ObjectCreated, is_later
-from droplens.pictures import CODES, Limits
+from droplens.pictures import CODES, Limits, PictureError, Preprocessing
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import RunKey, Status
@@ -613,3 +615,95 @@ def test_while_eventbridge_is_away_every_event_is_sent_again(live: Cloud, error:
     detail = classification(live).classify(dropped(live))
     assert detail is not None
     assert Announcer(bus, "default").announce({"1": detail, "2": detail}) == {"1", "2"}
+
+
+# --- an endpoint that is slow, busy, or takes no more
+
+
+class Moody(FakeRuntime):
+    """Fails with these errors in turn, then answers."""
+
+    def __init__(self, *codes: str) -> None:
+        super().__init__(redness)
+        self.codes = list(codes)
+
+    def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
+        self.error = refusal(self.codes.pop(0), "InvokeEndpoint") if self.codes else None
+        return super().invoke_endpoint(**request)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited between two calls."""
+    waited: list[float] = []
+    monkeypatch.setattr("droplens.classification.time.sleep", waited.append)
+    return waited
+
+
+@pytest.mark.parametrize(
+    "code", ["ModelNotReadyException", "ThrottlingException", "ServiceUnavailable"]
+)
+def test_a_busy_endpoint_is_asked_once_more(live: Cloud, pauses: list[float], code: str) -> None:
+    runtime = Moody(code)
+    assert classification(live, runtime).classify(dropped(live)) is not None
+    assert len(runtime.asked) == 2
+    assert len(pauses) == 1
+    with pytest.raises(RetryLater, match=code):
+        classification(live, Moody(code, code)).classify(dropped(live, key="input/cars/b.jpg"))
+
+
+def test_what_a_moment_does_not_mend_is_left_to_the_queue(live: Cloud, pauses: list[float]) -> None:
+    for error in (refusal("ModelError", "InvokeEndpoint"), ReadTimeoutError(endpoint_url="x")):
+        runtime = FakeRuntime(redness, error=error)
+        with pytest.raises(RetryLater):
+            classification(live, runtime).classify(dropped(live))
+        assert len(runtime.asked) == 1
+    assert pauses == []
+
+
+def test_no_call_begins_that_may_not_end_in_time(live: Cloud, pauses: list[float]) -> None:
+    runtime = Moody()
+    with pytest.raises(NotBegun):
+        classification(live, runtime).classify(dropped(live), lambda: CALL_SECONDS - 1)
+    assert runtime.asked == []
+    assert classification(live, runtime).classify(dropped(live), lambda: CALL_SECONDS) is not None
+    # Nor a second one.
+    busy = Moody("ModelNotReadyException")
+    with pytest.raises(RetryLater, match="ModelNotReady"):
+        classification(live, busy).classify(
+            dropped(live, key="input/cars/c.jpg"), lambda: CALL_SECONDS
+        )
+    assert pauses == []
+
+
+def noise(width: int, height: int, quality: int = 95) -> bytes:
+    pixels = np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    jpeg_file = BytesIO()
+    Image.fromarray(pixels).save(jpeg_file, "JPEG", quality=quality)
+    return jpeg_file.getvalue()
+
+
+def test_a_very_long_picture_is_sent_in_as_many_bytes_as_an_endpoint_takes(
+    live: Cloud, cards: Cards
+) -> None:
+    """The worst that passes the limits of a picture, at the largest ImageSize."""
+    sent: list[bytes] = []
+    go_live(cards, card(NEWER, preprocessing=Preprocessing(512)))
+
+    def answer(body: bytes) -> list[float]:
+        sent.append(body)
+        return [0.1, 0.9]
+
+    event = dropped(live, noise(512 * 20, 512))
+    assert event.bytes > 4_000_000
+    result = classification(live, FakeRuntime(answer)).classify(event)
+    assert result is not None
+    assert result["status"] == "classified"
+    assert len(sent[0]) <= 4_000_000
+    assert Image.open(BytesIO(sent[0])).size == (512 * 20, 512)
+
+
+def test_what_no_quality_fits_is_refused() -> None:
+    with pytest.raises(PictureError, match="640 x 640 pixels") as refused:
+        fitting(noise(640, 640), 20_000)
+    assert refused.value.code == "image.too_large"

@@ -172,3 +172,19 @@ def test_what_is_no_such_event_is_unexpected(repo_root: Path, name: str) -> None
 def test_the_kind_of_an_event(repo_root: Path) -> None:
     assert events.detail_type(recorded(repo_root, "s3-picture")) == events.OBJECT_CREATED
     assert events.detail_type(recorded(repo_root, "sqs-picture-batch")) == ""
+
+
+def test_a_chain_of_invocations_comes_to_its_end() -> None:
+    switched = events.ModelSwitched(
+        classifier="cars", run_id="run", generation=1, reclassify="none"
+    )
+    event: dict[str, Any] = {"detail": {}}
+    for turn in range(1, events.LONGEST_CHAIN + 1):
+        switched = switched.after("input/cars/a.jpg", 7)
+        event = events.continued(event)
+        assert (switched.turn, event["turn"]) == (turn, turn)
+    assert events.model_switched(events.switched_event(switched)) == switched
+    with pytest.raises(events.ChainTooLong):
+        switched.after("input/cars/b.jpg", 8)
+    with pytest.raises(events.ChainTooLong):
+        events.continued(event)

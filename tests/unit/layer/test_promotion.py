@@ -1,6 +1,7 @@
 """A candidate goes live if it is good enough, once, and whatever interrupts it is made good."""
 
 import dataclasses
+import itertools
 import zlib
 from io import BytesIO
 from typing import Any
@@ -11,17 +12,17 @@ from PIL import Image
 from droplens import hosting
 from droplens.cards import Cards
 from droplens.errors import RetryLater
-from droplens.events import model_switched
+from droplens.events import ENDPOINT, model_switched, tag_list
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime
-from droplens.promotion import Promotion
+from droplens.promotion import Promotion, take_up
 from droplens.registry import Registry
 from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime
+from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
@@ -349,12 +350,52 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
     assert len(runtime.asked) == 12
 
 
+def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.measuring.PART", 5)
+    tools = promotion(candidate, FakeRuntime(redness))
+    tags = {tag["Key"]: tag["Value"] for tag in tag_list(RUN)}
+    detail = {
+        "EndpointName": NAME,
+        "EndpointArn": "arn",
+        "EndpointStatus": "IN_SERVICE",
+        "Tags": tags,
+    }
+    event: Any = {"source": "aws.sagemaker", "detail-type": ENDPOINT, "detail": detail}
+    for turn in (1, 2):
+        asked: list[Any] = []
+        runs = candidate.runs(f"request-{turn}")
+        failures = candidate.failures(runs)
+        take_up(event, tools, runs, failures, lambda: False, asked.append)
+        [event] = asked
+        assert (event["detail"], event["turn"]) == (detail, turn)
+
+
 def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards: Cards) -> None:
     with pytest.raises(RetryLater):
         promote(candidate, runtime=FakeRuntime(redness, gone={NAME}))
     assert known(candidate).status is Status.MEASURING
     assert candidate.sagemaker.endpoints == {NAME}
     assert promote(candidate) is Status.LIVE
+
+
+def test_a_serverless_endpoint_that_is_not_ready_yet_is_waited_for(
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("droplens.endpoint.time.sleep", waited.append)
+    runtime = FakeRuntime(redness)
+    not_ready = refusal("ModelNotReadyException", "InvokeEndpoint")
+    real, calls = runtime.invoke_endpoint, itertools.count()
+
+    def invoke(**request: Any) -> Any:
+        runtime.error = not_ready if next(calls) < 3 else None
+        return real(**request)
+
+    monkeypatch.setattr(runtime, "invoke_endpoint", invoke, raising=False)
+    assert promote(candidate, runtime=runtime) is Status.LIVE
+    assert len(waited) == 3
 
 
 def test_an_endpoint_with_other_classes_never_goes_live(candidate: Cloud, cards: Cards) -> None:

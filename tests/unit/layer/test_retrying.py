@@ -95,3 +95,24 @@ def test_a_message_that_cannot_be_hidden_longer_is_noted_and_no_failure(
     queue: Any = Refusing(error)
     Postponer(queue, "queue").postpone(received(cloud, "a"))
     assert "the queue's own time" in caplog.text
+
+
+def test_what_was_not_begun_comes_again_soon_for_a_few_times(cloud: Cloud) -> None:
+    for receives, longest in ((1, 10), (4, 10), (5, 160)):
+        queue = RecordingQueue()
+        record = {
+            "messageId": "late",
+            "receiptHandle": "handle",
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+        }
+        Postponer(queue, "queue").postpone([record], {"late"})  # type: ignore[arg-type]
+        [entry] = queue.entries
+        assert longest / 2 <= entry["VisibilityTimeout"] <= longest
+
+
+class RecordingQueue:
+    """Keeps what is asked of it."""
+
+    def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+        self.entries = request["Entries"]
+        return {}

@@ -63,7 +63,8 @@ INSTANCES = SAGEMAKER.shape_for("TrainingInstanceType").enum
 def request(
     settings: TrainingSettings = SETTINGS, dataset: PackedDataset = DATASET, **changes: Any
 ) -> dict[str, Any]:
-    return training.training_request(RUN, dataset, BUCKET, dataclasses.replace(settings, **changes))
+    changed = dataclasses.replace(settings, **changes)
+    return training.training_request(RUN, dataset, BUCKET, changed, NAME)
 
 
 def test_the_built_in_algorithm_s_request() -> None:
@@ -329,19 +330,32 @@ def test_the_built_in_algorithm_knows_every_hyperparameter_and_its_range(
     assert int(sent["mini_batch_size"]) <= train
 
 
-def test_the_disk_holds_the_decoded_pictures_of_finetune() -> None:
-    dataset = dataclasses.replace(DATASET, train=800_000, validation=200_000)
-    needed = 1_000_000 * 3 * (288 * 1.15) ** 2
-    made = request(FINETUNE, dataset)
-    assert made["ResourceConfig"]["VolumeSizeInGB"] * 2**30 > needed
-    assert request(OURS, dataset)["ResourceConfig"]["VolumeSizeInGB"] < 20
-
-
-@EVERY
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dataclasses.replace(OURS, recipe="probe"),
+        dataclasses.replace(SETTINGS, training_instance_type="ml.p3.2xlarge"),
+    ],
+)
 @given(size=st.integers(0, 10**12))
-def test_the_disk_holds_the_dataset(settings: TrainingSettings, size: int) -> None:
+def test_the_volume_holds_the_dataset(settings: TrainingSettings, size: int) -> None:
     made = request(settings, dataclasses.replace(DATASET, bytes=size))
     assert made["ResourceConfig"]["VolumeSizeInGB"] * 2**30 > 2 * size
+
+
+@pytest.mark.parametrize("settings", [FINETUNE, SETTINGS])
+@given(size=st.integers(0, 10**12))
+def test_no_volume_is_asked_for_where_the_instance_has_its_own_disks(
+    settings: TrainingSettings, size: int
+) -> None:
+    """One larger than the account's quota of volumes would be refused."""
+    made = request(settings, dataclasses.replace(DATASET, bytes=size))
+    assert made["ResourceConfig"]["VolumeSizeInGB"] == 30
+
+
+def test_spot_capacity_is_waited_for_in_what_the_training_leaves_of_its_time() -> None:
+    stopping = request(SETTINGS, use_spot=True, max_training_minutes=60)["StoppingCondition"]
+    assert stopping == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
 
 
 @pytest.mark.parametrize(
@@ -445,14 +459,6 @@ def test_a_throttle_is_left_to_lambda_s_retries_which_find_the_stage_free(cloud:
         start(cloud, packed(cloud))
     assert known(cloud).status is Status.TRAINING
     assert cloud.runs("another request").claim(RUN, Stage.TRAIN)
-
-
-def test_a_quota_ends_the_run_at_once_and_says_what_to_do(cloud: Cloud) -> None:
-    pack(cloud)
-    cloud.sagemaker.failing["CreateTrainingJob"] = "ResourceLimitExceeded"
-    assert start(cloud, packed(cloud)) is None
-    assert known(cloud).facts["error"]["code"] == "account.quota"
-    assert "Service Quotas" in cloud.notices()[0]["message"]
 
 
 def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:

@@ -57,7 +57,7 @@ def test_a_training_job_encrypts_its_artefact_and_its_volume(
     settings = dataclasses.replace(
         test_training.OURS, kms_key_arn=KEY, training_instance_type=instance
     )
-    made = training.training_request(RUN, test_training.DATASET, BUCKET, settings)
+    made = training.training_request(RUN, test_training.DATASET, BUCKET, settings, NAME)
     check_request("sagemaker", "CreateTrainingJob", made)
     assert made["OutputDataConfig"]["KmsKeyId"] == KEY
     assert made["ResourceConfig"].get("VolumeKmsKeyId") == key

@@ -1,0 +1,42 @@
+"""Runs wait for a quota or for capacity: try them again, by the clock or for a person."""
+
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from droplens.failures import Failures
+from droplens.journey.resume import Resumption
+from droplens.runs import Runs, Stage
+from droplens.settings import ResumptionSettings
+from droplens.switching import Invoker
+from droplens.telemetry import logger, metrics
+from droplens.tracing import tracer
+
+SETTINGS = ResumptionSettings.from_environment()
+TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+SAGEMAKER = boto3.client("sagemaker")
+SNS = boto3.client("sns")
+LAMBDA = boto3.client("lambda")
+
+
+@logger.inject_lambda_context(clear_state=True)
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take {"classifier": name}, with "run_id" for another run than the newest that waits, or any
+    other event, by the clock, to look after all that wait."""
+    runs = Runs.of_invocation(TABLE, context)
+    resumption = Resumption(
+        runs=runs,
+        failures=Failures(runs, SNS, SETTINGS.failure_topic),
+        sagemaker=SAGEMAKER,
+        invoke={
+            Stage.TRAIN: Invoker(LAMBDA, SETTINGS.train_function),
+            Stage.DEPLOY: Invoker(LAMBDA, SETTINGS.deploy_function),
+        },
+    )
+    if "classifier" in event:
+        run, stage = resumption.take_up(event["classifier"], event.get("run_id") or None)
+        return {"run": run.as_key(), "stage": stage}
+    return {"tried": [run.as_key() for run in resumption.look_round()]}

@@ -1,0 +1,1 @@
+"""How a dropped picture gets its answer."""
