@@ -243,6 +243,10 @@ lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=
 builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
 	@$(PYTHON) tools/builtin_registry.py write $(REFERENCE)
 
+.PHONY: regions
+regions: venvs-tools ## write what AWS offers in which region anew, from botocore's and cfn-lint's data
+	@$(call bin,tools)/python -m tools.regions
+
 $(REFERENCE): requirements/sagemaker-reference.txt tools/builtin_registry.py
 	@$(PYTHON) tools/builtin_registry.py fetch $@
 
