@@ -5,8 +5,8 @@
 Partitions and regions are botocore's (data/partitions.json). Instance types are those of cfn-lint's
 extensions aws_sagemaker_processing, _transform and _hosting, which its maintainers draw from AWS's
 price list; training has no such list, as CloudFormation has no resource for it. Serverless
-inference is in no data set of AWS's: SERVERLESS_REGIONS below is the list in the SageMaker Developer
-Guide, and is changed here by hand when that page changes.
+inference is in no data set of AWS's: SERVERLESS_REGIONS below is the list in the SageMaker
+Developer Guide, and is changed here by hand when that page changes.
 """
 
 import json
@@ -23,7 +23,14 @@ SERVERLESS_SOURCE = (
     "https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html"
 )
 SERVERLESS_READ = "2026-11-27"
-SERVERLESS_REGIONS = ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "af-south-1", "ap-east-1", "ap-south-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-southeast-1", "ap-southeast-2", "ca-central-1", "eu-central-1", "eu-west-1", "eu-west-2", "eu-west-3", "eu-north-1", "eu-south-1", "me-south-1", "sa-east-1"]
+SERVERLESS_REGIONS = (
+    *("us-east-1", "us-east-2", "us-west-1", "us-west-2"),
+    *("af-south-1", "ap-east-1", "ap-south-1"),
+    *("ap-northeast-1", "ap-northeast-2", "ap-northeast-3"),
+    *("ap-southeast-1", "ap-southeast-2", "ca-central-1"),
+    *("eu-central-1", "eu-west-1", "eu-west-2", "eu-west-3"),
+    *("eu-north-1", "eu-south-1", "me-south-1", "sa-east-1"),
+)
 
 # The families that Droplens takes by itself or proposes, each by the sizes that it proposes.
 CANDIDATES = {
