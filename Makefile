@@ -113,6 +113,13 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 		sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --parameter-overrides $$runtime
 	fi
 
+.PHONY: preflight
+preflight: venvs-tools ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
+	@config=$(ACCOUNT_CONFIG)
+	if [ -n "$${LOCAL:-}" ]; then eval "$$($(LOCALCLOUD) env)"; config=; fi
+	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
+		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
+
 .PHONY: redrive
 redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
 	@$(call bin,tools)/python -m tools.redrive $(ACCOUNT_CONFIG)
@@ -262,6 +269,14 @@ lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=
 .PHONY: builtin-registry
 builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
 	@$(PYTHON) tools/builtin_registry.py write $(REFERENCE)
+
+.PHONY: deployer-policy
+deployer-policy: venvs-dev ## write docs/deployer-policy.json anew, from what the template needs
+	@$(call bin,dev)/python -m tools.preflight.policy > docs/deployer-policy.json
+
+.PHONY: regions
+regions: venvs-tools ## write what AWS offers in which region anew, from botocore's and cfn-lint's data
+	@$(call bin,tools)/python -m tools.regions
 
 $(REFERENCE): requirements/sagemaker-reference.txt tools/builtin_registry.py
 	@$(PYTHON) tools/builtin_registry.py fetch $@

@@ -8,7 +8,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from droplens import training
+from droplens.domain import choices
 from tests.infrastructure.stack import Stack
 
 PARAMETERS = {
@@ -120,7 +120,7 @@ def test_training_takes_the_instance_types_of_sagemaker_that_its_images_run_on(
     assert refused == {"trn1", "trn1n", "trn2", "p6e-gb200"}
     for wrong in ("", "g5.xlarge", "ml.g5", "ml.inf2.xlarge", "ml.g5.xlarge ", "automatic"):
         assert not re.search(pattern, wrong)
-    for chosen in (training.AUTO, training.CPU_INSTANCE, training.GPU_INSTANCE):
+    for chosen in (choices.AUTO, *choices.FINETUNE_CANDIDATES, *choices.CPU_CANDIDATES):
         assert re.search(pattern, chosen)
 
 
@@ -161,9 +161,9 @@ def test_images_come_from_a_registry_and_an_index_that_need_no_quoting(
 def test_trainers_and_recipes_are_those_that_start_training_knows(
     parameters: dict[str, Any],
 ) -> None:
-    assert parameters["TrainerImage"]["AllowedValues"] == [training.DROPLENS, training.BUILTIN]
-    assert parameters["Recipe"]["AllowedValues"] == [training.FINETUNE, training.PROBE]
-    for instance in (training.CPU_INSTANCE, training.GPU_INSTANCE):
+    assert parameters["TrainerImage"]["AllowedValues"] == [choices.DROPLENS, choices.BUILTIN]
+    assert parameters["Recipe"]["AllowedValues"] == [choices.FINETUNE, choices.PROBE]
+    for instance in (choices.CPU_CANDIDATES[0], choices.FINETUNE_CANDIDATES[0]):
         assert instance in parameters["TrainingInstanceType"]["Description"]
 
 

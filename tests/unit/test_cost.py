@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens import measuring, training
+from droplens import measuring
+from droplens.domain import choices
 from tools import cost
 from tools.cost import Line, Prices, Usage
 
@@ -55,9 +56,9 @@ def test_the_defaults_are_those_of_the_template(template: dict[str, Any]) -> Non
     assert usage.monitoring == default("Monitoring")
     assert usage.packing_vcpus == int(default("PackingVcpus"))
     assert usage.packing_gb == int(default("PackingMemoryMiB")) / 1024
-    assert default("TrainingInstanceType") == training.AUTO
-    assert default("Recipe") == training.FINETUNE
-    assert usage.training_instance == training.GPU_INSTANCE
+    assert default("TrainingInstanceType") == choices.AUTO
+    assert default("Recipe") == choices.FINETUNE
+    assert usage.training_instance == choices.FINETUNE_CANDIDATES[0]
     assert usage.endpoint_instance == default("EndpointInstanceType")
     assert usage.endpoint_gb == default("EndpointMemoryMb") / 1024
     memory = template["Resources"]["ClassifyImage"]["Properties"]["MemorySize"]

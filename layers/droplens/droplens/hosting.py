@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from droplens import naming
+from droplens.domain import choices
 from droplens.errors import UserError
 from droplens.events import TrainingEnded, tag_list
 from droplens.failures import Failures
@@ -157,12 +158,15 @@ def serves(sagemaker: "SageMakerClient", name: str) -> bool:
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
     """How the endpoint runs: without servers where the image can, or on one instance."""
-    mode = settings.endpoint_mode
-    if mode == "auto":
-        # Whether the built-in algorithm's old container runs serverless is not known.
-        mode = "serverless" if trainer == DROPLENS else "realtime"
+    mode = choices.endpoint_mode(settings.endpoint_mode, trainer, settings.aws_region)
+    if mode == choices.REALTIME and trainer == DROPLENS and settings.endpoint_mode == choices.AUTO:
+        logger.warning(
+            "serverless inference is not known to be offered here: the endpoint is an instance, "
+            "billed day and night",
+            region=settings.aws_region,
+        )
     variant: dict[str, Any] = {"VariantName": "main", "ModelName": name}
-    if mode == "serverless":
+    if mode == choices.SERVERLESS:
         variant["ServerlessConfig"] = {
             "MemorySizeInMB": settings.endpoint_memory_mb,
             "MaxConcurrency": settings.endpoint_max_concurrency,

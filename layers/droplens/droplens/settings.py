@@ -90,8 +90,9 @@ class TrainingSettings(JourneySettings):
     trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe" or "finetune".
     trainer_image_uri: our own image's address, which serves what either recipe trained;
     finetune_image_uri: that of the one with PyTorch. training_instance_type: "auto" is what suits
-    the trainer; learning_rate: 0 is the trainer's own. max_training_minutes: hard stop, billed time
-    at most. kms_key_arn: the user's key, or "".
+    the trainer and its region offers; learning_rate: 0 is the trainer's own. max_training_minutes:
+    hard stop, billed time at most. endpoint_mode: what deploy_endpoint will make of the model.
+    kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -109,6 +110,7 @@ class TrainingSettings(JourneySettings):
     learning_rate: float
     image_size: int
     max_training_minutes: int
+    endpoint_mode: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ class HostingSettings(JourneySettings):
     kms_key_arn: the user's key, or "".
     """
 
+    aws_region: str
     sagemaker_role: str
     kms_key_arn: str
     endpoint_mode: str

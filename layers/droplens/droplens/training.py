@@ -1,7 +1,6 @@
 """From a packed dataset to a SageMaker training job: the built-in algorithm or our own image."""
 
 import json
-import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from droplens import layout, naming, packing
+from droplens.domain import choices
 from droplens.errors import UserError
 from droplens.events import PackingEnded, TrainingEnded, tag_list
 from droplens.failures import Failures
@@ -23,21 +23,13 @@ from droplens.volumes import volume_gb, volume_key
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
 
-BUILTIN = "builtin"
-DROPLENS = "droplens"
-# Of our own image.
-PROBE = "probe"
-FINETUNE = "finetune"
+BUILTIN = choices.BUILTIN
+DROPLENS = choices.DROPLENS
+PROBE = choices.PROBE
+FINETUNE = choices.FINETUNE
 
-AUTO = "auto"
-GPU_INSTANCE = "ml.g5.xlarge"  # one GPU with bfloat16; the newest that the built-in algorithm takes
-CPU_INSTANCE = "ml.m5.xlarge"
-# One with a GPU that the CUDA 13 of our PyTorch still knows: it has left out those of P2 and P3.
-# https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
-FINETUNE_INSTANCES = re.compile(r"ml\.[gp][4-9]")
 # The pretrained network of the built-in algorithm exists for this size only.
 BUILTIN_IMAGE_SIZE = 224
-BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
 BUILTIN_LAYERS = 50
 BUILTIN_LEARNING_RATE = 0.01
 
@@ -136,7 +128,14 @@ def training_request(
     """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
     builtin = settings.trainer_image == BUILTIN
     finetune = not builtin and settings.recipe == FINETUNE
-    instance = _instance(settings, builtin=builtin, finetune=finetune)
+    instance = choices.training_instance(
+        settings.training_instance_type,
+        settings.trainer_image,
+        settings.recipe,
+        settings.aws_region,
+    )
+    # An endpoint that cannot be made is told before the training is paid for.
+    choices.endpoint_mode(settings.endpoint_mode, settings.trainer_image, settings.aws_region)
     algorithm: dict[str, Any] = {
         "TrainingImage": settings.finetune_image_uri if finetune else serving_image(settings),
         "TrainingInputMode": "File",
@@ -213,26 +212,6 @@ def _builtin_image(settings: TrainingSettings) -> str:
             f"TrainerImage={DROPLENS}",
         )
     return f"{accounts[region]}.dkr.ecr.{region}.{settings.url_suffix}/image-classification:1"
-
-
-def _instance(settings: TrainingSettings, *, builtin: bool, finetune: bool) -> str:
-    instance = settings.training_instance_type
-    if instance == AUTO:
-        return GPU_INSTANCE if builtin or finetune else CPU_INSTANCE
-    if builtin and not instance.startswith(BUILTIN_INSTANCES):
-        raise UserError(
-            "training.instance",
-            f"the built-in algorithm does not train on {instance}: choose a TrainingInstanceType "
-            "of the families p2, p3, g4dn or g5",
-        )
-    # It would run on a CPU too: for hours, which are paid for, until MaxTrainingMinutes ends them.
-    if finetune and not FINETUNE_INSTANCES.match(instance):
-        raise UserError(
-            "training.instance",
-            f"recipe {FINETUNE} does not train on {instance}: choose a TrainingInstanceType of the "
-            f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
-        )
-    return instance
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:

@@ -27,6 +27,7 @@ HOSTING = HostingSettings(
     runs_table="runs",
     stack="droplens",
     failure_topic="topic",
+    aws_region="us-east-1",
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-SageMakerRole",
     kms_key_arn="",
     endpoint_mode="auto",

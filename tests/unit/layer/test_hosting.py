@@ -68,6 +68,23 @@ def test_how_an_endpoint_is_served(mode: str, trainer: str, served: str) -> None
         assert "ServerlessConfig" not in variant
 
 
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "eu-atlantis-1"])
+def test_where_serverless_is_not_known_to_be_offered_an_instance_serves_and_the_log_says_so(
+    region: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = dataclasses.replace(HOSTING, aws_region=region)
+    assert "InstanceType" in hosting.production_variant(NAME, "droplens", settings)
+    assert "billed day and night" in caplog.text
+
+
+def test_serverless_in_china_ends_the_run_with_the_parameter(trained: Cloud) -> None:
+    assert deploy(trained, endpoint_mode="serverless", aws_region="cn-north-1") is None
+    run = known(trained)
+    assert run.status == Status.FAILED
+    assert "EndpointMode=realtime" in str(run.facts)
+    assert not trained.sagemaker.made.get("Endpoint")
+
+
 def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> None:
     assert deploy(trained) == NAME
     made = trained.sagemaker.made

@@ -42,6 +42,7 @@ SETTINGS = TrainingSettings(
     learning_rate=0,
     image_size=224,
     max_training_minutes=240,
+    endpoint_mode="auto",
 )
 OURS = dataclasses.replace(SETTINGS, trainer_image="droplens", recipe="probe", image_size=288)
 FINETUNE = dataclasses.replace(OURS, recipe="finetune")
@@ -242,9 +243,20 @@ def test_in_china_images_have_another_suffix() -> None:
     )
 
 
+def test_an_endpoint_that_the_region_cannot_have_is_told_before_the_training_is_paid_for() -> None:
+    with pytest.raises(UserError, match="EndpointMode=realtime"):
+        request(OURS, aws_region="cn-north-1", endpoint_mode="serverless")
+
+
+def test_auto_takes_what_the_region_offers() -> None:
+    made = request(FINETUNE, aws_region="us-gov-west-1")
+    assert made["ResourceConfig"]["InstanceType"] == "ml.g6.xlarge"
+
+
 @pytest.mark.parametrize("region", sorted(training.builtin_accounts()))
 def test_every_region_of_the_list_gives_an_image(region: str) -> None:
-    image = request(aws_region=region)["AlgorithmSpecification"]["TrainingImage"]
+    made = request(aws_region=region, training_instance_type="ml.g5.xlarge")
+    image = made["AlgorithmSpecification"]["TrainingImage"]
     assert re.fullmatch(
         r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com/image-classification:1", image
     )

@@ -1,0 +1,100 @@
+"""What the parameters that may say "auto" become in a region; shared with `make preflight`."""
+
+import re
+
+from droplens.domain import regions
+from droplens.errors import UserError
+
+AUTO = "auto"
+# TrainerImage
+BUILTIN = "builtin"
+DROPLENS = "droplens"
+# Recipe, of our own image
+PROBE = "probe"
+FINETUNE = "finetune"
+# EndpointMode
+SERVERLESS = "serverless"
+REALTIME = "realtime"
+
+# What auto takes: the first of these that the region offers. GPUs by price among those with
+# bfloat16, then T4, which has none; the last costs twice as much. The built-in algorithm's
+# documentation knows none newer than g5.
+FINETUNE_CANDIDATES = ("ml.g5.xlarge", "ml.g6.xlarge", "ml.g4dn.xlarge", "ml.g6e.xlarge")
+BUILTIN_CANDIDATES = ("ml.g5.xlarge", "ml.g4dn.xlarge")
+CPU_CANDIDATES = ("ml.m5.xlarge", "ml.m6i.xlarge", "ml.m7i.xlarge")
+ENDPOINT_CANDIDATES = ("ml.m5.large", "ml.m6i.large", "ml.m7i.large")
+
+# One with a GPU that the CUDA 13 of our PyTorch still knows: it has left out those of P2 and P3.
+# https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
+FINETUNE_INSTANCES = re.compile(r"ml\.[gp][4-9]")
+BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
+
+
+def training_instance(setting: str, trainer: str, recipe: str, region: str) -> str:
+    """The instance type that trains. setting: TrainingInstanceType, trainer: TrainerImage.
+
+    Raises UserError, naming the parameter, where the trainer cannot use it or where auto finds
+    none that the region is known to offer.
+    """
+    builtin = trainer == BUILTIN
+    finetune = not builtin and recipe == FINETUNE
+    if setting == AUTO:
+        candidates = training_candidates(trainer, recipe)
+        offered = regions.region(region).first_offered(candidates)
+        if offered is None:
+            raise UserError(
+                "training.region",
+                f"SageMaker is not known to offer any of {', '.join(candidates)} in {region} "
+                f"(data of {regions.as_of()}): choose a TrainingInstanceType that it offers there"
+                + (f", or Recipe={PROBE}, which needs no GPU" if finetune else ""),
+            )
+        return offered
+    if builtin and not setting.startswith(BUILTIN_INSTANCES):
+        raise UserError(
+            "training.instance",
+            f"the built-in algorithm does not train on {setting}: choose a TrainingInstanceType "
+            "of the families p2, p3, g4dn or g5",
+        )
+    # It would run on a CPU too: for hours, which are paid for, until MaxTrainingMinutes ends them.
+    if finetune and not FINETUNE_INSTANCES.match(setting):
+        raise UserError(
+            "training.instance",
+            f"recipe {FINETUNE} does not train on {setting}: choose a TrainingInstanceType of the "
+            f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
+        )
+    return setting
+
+
+def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
+    """The instance types among which auto chooses, the best first."""
+    if trainer == BUILTIN:
+        return BUILTIN_CANDIDATES
+    return FINETUNE_CANDIDATES if recipe == FINETUNE else CPU_CANDIDATES
+
+
+def trains_on(instance: str, trainer: str, recipe: str) -> bool:
+    """Whether the trainer can use the instance type."""
+    try:
+        training_instance(instance, trainer, recipe, "")
+    except UserError:
+        return False
+    return True
+
+
+def endpoint_mode(setting: str, trainer: str, region: str) -> str:
+    """serverless or realtime. setting: EndpointMode, trainer: TrainerImage.
+
+    auto takes serverless only where AWS's list names the region, and for our own image: whether the
+    built-in algorithm's old container runs serverless is not known. Who asks for serverless by name
+    gets it, except where it is known to be missing: there UserError names the parameter.
+    """
+    offered = regions.region(region).serverless_inference
+    if setting == AUTO:
+        return SERVERLESS if trainer == DROPLENS and offered else REALTIME
+    if setting == SERVERLESS and offered is False:
+        raise UserError(
+            "endpoint.region",
+            f"SageMaker has no serverless inference in {region} (data of {regions.as_of()}): "
+            f"deploy with EndpointMode={REALTIME}, which is an instance billed day and night",
+        )
+    return setting

@@ -1,0 +1,91 @@
+"""What AWS offers where, from one file with its sources and dates: regions.json.
+
+`make regions` writes the file anew. A region that it does not know is neither offered nor refused
+anything here: the callers take the conservative side and say so.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region. known: regions.json has it; else nothing of the rest is known.
+
+    partition, dns_suffix: "aws", "amazonaws.com" and so on, or "" where not known.
+    serverless_inference: whether SageMaker has it there; None where AWS's list does not say.
+    jobs, hosting: the instance types that SageMaker bills there for jobs and for endpoints, of
+    those that Droplens may choose.
+    """
+
+    name: str
+    known: bool
+    partition: str
+    dns_suffix: str
+    serverless_inference: bool | None
+    jobs: frozenset[str]
+    hosting: frozenset[str]
+
+    def first_offered(self, candidates: Iterable[str]) -> str | None:
+        """The first candidate for a job; None where the region is known and has none of them.
+
+        There is no list of training alone: one that other jobs run on is the better sign, one
+        that endpoints run on the weaker. In a region that is not known it is the first candidate.
+        """
+        candidates = tuple(candidates)
+        if not self.jobs and not self.hosting:
+            return candidates[0]
+        for offered in (self.jobs, self.hosting):
+            for candidate in candidates:
+                if candidate in offered:
+                    return candidate
+        return None
+
+
+@cache
+def as_of() -> str:
+    """The date of the data, for messages."""
+    return str(_data()["as_of"])
+
+
+@cache
+def region(name: str) -> Region:
+    """The region of that name, such as eu-west-1; `known` is False where there is no such entry."""
+    data = _data()
+    serverless = data["serverless_inference"]
+    for partition, entry in data["partitions"].items():
+        if name in entry["regions"]:
+            offered: bool | None = None
+            if name in serverless["offered"]:
+                offered = True
+            elif partition in serverless["not_in_partitions"]:
+                offered = False
+            instances = data["instances"].get(name, {})
+            return Region(
+                name=name,
+                known=True,
+                partition=partition,
+                dns_suffix=entry["dns_suffix"],
+                serverless_inference=offered,
+                jobs=frozenset(instances.get("jobs", ())),
+                hosting=frozenset(instances.get("hosting", ())),
+            )
+    return Region(
+        name=name,
+        known=False,
+        partition="",
+        dns_suffix="",
+        serverless_inference=None,
+        jobs=frozenset(),
+        hosting=frozenset(),
+    )
+
+
+@cache
+def _data() -> dict[str, Any]:
+    text = resources.files("droplens.domain").joinpath("regions.json").read_text("utf-8")
+    return dict(json.loads(text))

@@ -1,0 +1,170 @@
+"""Whether CloudFormation could make or change the stack, and what an earlier try left."""
+
+from collections.abc import Callable, Iterator
+
+from tools.preflight.account import Account, NotAnsweredError
+from tools.preflight.chosen import Chosen
+from tools.preflight.findings import Finding, Place, State
+
+# sam's own stack, whose bucket takes what is uploaded (--resolve-s3).
+SAM_STACK = "aws-sam-cli-managed-default"
+# CloudFormation User Guide, "Stack status codes": those that take no update.
+NEVER_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+
+
+def status(account: Account, stack: str) -> str | None:
+    """The stack's status; None where there is no such stack. Raises NotAnsweredError."""
+    answer = account.ask(
+        "cloudformation", "describe_stacks", absent=("ValidationError",), StackName=stack
+    )
+    return str(answer["Stacks"][0]["StackStatus"]) if answer else None
+
+
+def state(stack: str, found: str | None, place: Place) -> Finding:
+    """What a status means for a deployment."""
+    if found is None or found == "REVIEW_IN_PROGRESS":
+        return Finding(State.OK, "stack", f"{stack} is not there yet and will be made")
+    if found in NEVER_MADE:
+        return Finding(
+            State.FAILS,
+            "stack",
+            f"{stack} is {found}: it can only be removed",
+            do=(
+                f"make destroy STACK={stack}",
+                f"or aws cloudformation delete-stack {place.options} --stack-name {stack}",
+            ),
+        )
+    if found == "UPDATE_ROLLBACK_FAILED":
+        return Finding(
+            State.FAILS,
+            "stack",
+            f"{stack} is {found}",
+            do=(
+                f"aws cloudformation continue-update-rollback {place.options} --stack-name {stack}",
+            ),
+        )
+    if found.endswith("_IN_PROGRESS"):
+        return Finding(
+            State.FAILS,
+            "stack",
+            f"{stack} is {found}",
+            do=("wait until that has ended, and run this again",),
+        )
+    return Finding(State.OK, "stack", f"{stack} is {found} and will be updated")
+
+
+def leftovers(account: Account, chosen: Chosen, place: Place) -> Iterator[Finding]:
+    """Where there is no stack: things of its names, which would make its creation fail, and those
+    that only cost."""
+    checks: tuple[tuple[str, Callable[[Account, Chosen, Place], list[Finding]]], ...] = (
+        ("log groups", _log_groups),
+        ("image repositories", _repositories),
+        ("an earlier stack's data", _data),
+    )
+    for what, check in checks:
+        try:
+            yield from check(account, chosen, place)
+        except NotAnsweredError as error:
+            yield Finding(State.UNKNOWN, what, str(error))
+
+
+def _log_groups(account: Account, chosen: Chosen, place: Place) -> list[Finding]:
+    wanted = set(chosen.named("AWS::Logs::LogGroup", "LogGroupName"))
+    found: set[str] = set()
+    for prefix in sorted({name[: name.index(chosen.stack)] for name in wanted}):
+        groups = account.pages(
+            "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix + chosen.stack
+        )
+        found |= wanted & {group["logGroupName"] for group in groups}
+    if not found:
+        return [Finding(State.OK, "log groups", "none of the stack's names is taken")]
+    return [
+        Finding(
+            State.FAILS,
+            "log groups",
+            "left by an earlier stack of that name, so that they cannot be made",
+            do=tuple(
+                f"aws logs delete-log-group {place.options} --log-group-name {name}"
+                for name in sorted(found)
+            ),
+            instead=("another name for the stack",),
+        )
+    ]
+
+
+def _repositories(account: Account, chosen: Chosen, place: Place) -> list[Finding]:
+    taken = []
+    for name in chosen.named("AWS::ECR::Repository", "RepositoryName"):
+        answer = account.ask(
+            "ecr",
+            "describe_repositories",
+            absent=("RepositoryNotFoundException",),
+            repositoryNames=[name],
+        )
+        if answer and answer["repositories"]:
+            taken.append(name)
+    if not taken:
+        return [Finding(State.OK, "image repositories", "none of the stack's names is taken")]
+    return [
+        Finding(
+            State.FAILS,
+            "image repositories",
+            "left by an earlier stack of that name, so that they cannot be made",
+            do=tuple(
+                f"aws ecr delete-repository {place.options} --force --repository-name {name}"
+                for name in taken
+            ),
+            instead=("another name for the stack",),
+        )
+    ]
+
+
+def _data(account: Account, chosen: Chosen, _: Place) -> list[Finding]:
+    """CloudFormation names bucket and table <stack>-<logical id>-<random>; both outlive a stack."""
+    buckets = account.ask("s3", "list_buckets") or {}
+    prefix = f"{chosen.stack}-bucket-"
+    kept = [
+        f"s3://{bucket['Name']}"
+        for bucket in buckets.get("Buckets", [])
+        if bucket["Name"].startswith(prefix)
+    ]
+    tables = account.pages("dynamodb", "list_tables", "TableNames")
+    kept += [f"table {name}" for name in tables if name.startswith(f"{chosen.stack}-Runs-")]
+    if not kept:
+        return []
+    return [
+        Finding(
+            State.NOTE,
+            "an earlier stack's data",
+            f"{', '.join(kept)}: not in the way, and billed until you remove it",
+        )
+    ]
+
+
+def upload_bucket(account: Account) -> Finding:
+    """The bucket that sam uploads to, which it makes on first use."""
+    what = "upload bucket"
+    answer = account.ask(
+        "cloudformation", "describe_stacks", absent=("ValidationError",), StackName=SAM_STACK
+    )
+    if not answer:
+        return Finding(State.OK, what, "sam has none here yet and will make one")
+    stack = answer["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+    bucket = outputs.get("SourceBucket")
+    if bucket is None:
+        return Finding(
+            State.FAILS,
+            what,
+            f"sam's stack {SAM_STACK} is {stack['StackStatus']} and has no bucket",
+            do=("remove that stack; sam makes it anew",),
+        )
+    found = account.ask("s3", "head_bucket", absent=("404", "NoSuchBucket"), Bucket=bucket)
+    if found is None:
+        return Finding(
+            State.FAILS,
+            what,
+            f"s3://{bucket} of sam's stack {SAM_STACK} is gone",
+            do=(f"remove the stack {SAM_STACK}; sam makes it anew",),
+        )
+    return Finding(State.OK, what, f"s3://{bucket}")

@@ -1,0 +1,86 @@
+"""What the deployment needs outside the account: a Python to build with, and what is fetched."""
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from tools.preflight.chosen import Chosen
+from tools.preflight.findings import Finding, State
+
+# Python 3.11 on Lambda is Amazon Linux 2, whose glibc 2.26 the decoders' newer wheels do not run on
+# (Lambda Developer Guide, "Lambda runtimes").
+OLD_RUNTIME = "python3.11"
+DEFAULT_REGISTRY = "public.ecr.aws/docker/library"
+DEFAULT_INDEX = "https://pypi.org/simple"
+SECONDS = 5
+
+
+def runtime(chosen: Chosen) -> Finding:
+    """Whether Lambda's Python is one with current decoders, and is here for sam to build with."""
+    wanted = chosen["PythonRuntime"]
+    known = chosen.template["Parameters"]["PythonRuntime"]["AllowedValues"]
+    newer = [name for name in known if name != OLD_RUNTIME]
+    here = [name for name in newer if shutil.which(name)]
+    instead = tuple(f"PythonRuntime={name}" for name in here)
+    if wanted == OLD_RUNTIME:
+        return Finding(
+            State.FAILS,
+            "Python",
+            f"{wanted} is for the local cloud only: on Lambda its decoders get no security fixes",
+            do=() if here else (f"install one of {', '.join(newer)}, and name it",),
+            instead=instead,
+        )
+    if not shutil.which(wanted):
+        return Finding(
+            State.FAILS,
+            "Python",
+            f"sam build needs {wanted} on the PATH, and it is not there",
+            do=(f"install {wanted}",),
+            instead=instead,
+        )
+    return Finding(State.OK, "Python", f"{wanted} is on the PATH")
+
+
+def registries(chosen: Chosen) -> Iterator[Finding]:
+    """Whether base images and packages can be fetched, as far as this machine's network tells."""
+    registry = chosen["BaseImageRegistry"] or DEFAULT_REGISTRY
+    host = registry.split("/")[0]
+    yield answers("base images", f"https://{host}/v2/", "BaseImageRegistry")
+    index = chosen["PipIndexUrl"] or DEFAULT_INDEX
+    yield answers("packages", f"{index.rstrip('/')}/pip/", "PipIndexUrl")
+
+
+def answers(what: str, url: str, parameter: str) -> Finding:
+    """Whether a server answers at all: a registry asks for a sign-in (401), which will do.
+
+    The images are built in CodeBuild, whose network is another: no answer here decides nothing.
+    """
+    host = urlsplit(url).netloc
+    request = urllib.request.Request(url, method="GET")  # noqa: S310  https, or a test's own server
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310
+            code = response.status
+    except urllib.error.HTTPError as error:
+        code = error.code
+    except (OSError, ValueError) as error:
+        return Finding(
+            State.UNKNOWN,
+            what,
+            f"{host} does not answer this machine ({error}); CodeBuild's network decides. A "
+            f"mirror: {parameter}",
+        )
+    if code == 404 or code >= 500:
+        return Finding(
+            State.UNKNOWN,
+            what,
+            f"{host} answers {code} to {urlsplit(url).path}; another one: {parameter}",
+        )
+    return Finding(State.OK, what, f"{host} answers")
+
+
+def local() -> bool:
+    """Whether the environment names another endpoint than AWS: the local cloud."""
+    return bool(os.environ.get("AWS_ENDPOINT_URL"))
