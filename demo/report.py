@@ -86,6 +86,18 @@ def accuracy_line(answers: Sequence[Answer]) -> str:
 
 def print_report(console: Console, outcome: Outcome) -> None:
     """The table, the accuracy, the times, the places, and what to try next."""
+    print_answers(console, outcome)
+    for title, commands in _what_next(outcome):
+        console.print(f"\n[bold]{title}[/bold]")
+        for command in commands:
+            console.print(
+                f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
+            )
+    console.print()
+
+
+def print_answers(console: Console, outcome: Outcome) -> None:
+    """The table, the accuracy, the times and the places."""
     rows = ROWS_WITH_PICTURES if can_show(console) else ROWS
     shown = selection(outcome.answers, rows)
     console.print()
@@ -107,13 +119,6 @@ def print_report(console: Console, outcome: Outcome) -> None:
         places.append(("Report", f"{outcome.report.resolve().as_uri()} (open it in a browser)"))
     for title, place in places:
         console.print(f"[bold]{title:10}[/bold]{escape(place)}", highlight=False, soft_wrap=True)
-    for title, commands in _what_next(outcome):
-        console.print(f"\n[bold]{title}[/bold]")
-        for command in commands:
-            console.print(
-                f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
-            )
-    console.print()
 
 
 def _measured_line(measured: Mapping[str, Any]) -> str:

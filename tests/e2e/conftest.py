@@ -187,7 +187,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
     with contextlib.ExitStack() as stack:
         built = tmp_path_factory.mktemp("sam-cache")
 
-        def start(**extra: str) -> Cloud:
+        def start(*, deployed: bool = True, **extra: str) -> Cloud:
             folder = tmp_path_factory.mktemp("local")
             port = free_port()
             kept = {
@@ -205,7 +205,10 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
             }
             cloud = Cloud(repo_root, environment, f"http://127.0.0.1:{port}")
             stack.callback(cloud.localcloud, "down")
-            cloud.deploy()
+            if deployed:
+                cloud.deploy()
+            else:
+                cloud.make("up")
             return cloud
 
         # Session fixtures come before the one that keeps a developer's account out of each test.
