@@ -41,10 +41,10 @@ help: ## list the targets
 demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders; ACCOUNT=1: in your AWS account
 	@account=()
 	if [ -n "$${ACCOUNT:-}" ]; then
-		account=(--account --config "$$(realpath -m -- "$(ACCOUNT_CONFIG)")" $${YES:+--yes}
-			$${RECIPE:+--recipe "$$RECIPE"} $${MINUTES:+--minutes "$$MINUTES"}
-			$${REMOVE:+--remove "$$REMOVE"} $${METRICS_WAIT:+--metrics-wait "$$METRICS_WAIT"}
-			--parameters "$(PARAMETERS)")
+		config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
+		account=(--account --config "$$config" --parameters "$(PARAMETERS)" $${YES:+--yes})
+		account+=($${RECIPE:+--recipe "$$RECIPE"} $${MINUTES:+--minutes "$$MINUTES"})
+		account+=($${REMOVE:+--remove "$$REMOVE"} $${METRICS_WAIT:+--metrics-wait "$$METRICS_WAIT"})
 	fi
 	exec $(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"} "$${account[@]}"
 

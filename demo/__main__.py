@@ -108,6 +108,7 @@ def run(console: Console, folder: Path | None, place: Place) -> Outcome:
         input_uri=journey.input_uri,
         endpoint_url=place.url,
         stays_up=place.stays_up,
+        removed=place.removes,
         seconds={step.title: step.seconds for step in screen.steps.values()},
     )
 

@@ -52,7 +52,6 @@ PREFIX = "droplens-demo-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9]{{6}}")
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
 STACK, CHECKS, REMOVAL = "Stack", "Checks", "Removal"
-MAX_TRAINING_MINUTES = 60
 MINUTES = 90
 METRICS_WAIT = 300
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
@@ -145,6 +144,7 @@ class AccountStack:
     says = "in your AWS account, and all of it is removed at the end"
     url = ""
     stays_up = False
+    removes = True
 
     def __init__(self, plan: Plan, console: Console, record: Record) -> None:
         self.plan, self.record, self._console = plan, record, console
@@ -404,7 +404,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "Recipe": options.recipe,
         # A new account has no quota of spot instances, and its time is worth more than the cents.
         "UseSpot": "false",
-        "MaxTrainingMinutes": str(MAX_TRAINING_MINUTES),
+        "MaxTrainingMinutes": str(cost.DEMO_TRAINING_MINUTES),
         "LogRetentionDays": "1",
     }
     if options.recipe == "probe":
@@ -449,7 +449,7 @@ def _print_cost(console: Console, plan: Plan, learned: int, answered: int) -> No
     prices = cost.Prices()
     lines = list(cost.demo(plan.recipe, learned, answered + SINGLE_PICTURES, TIMED_CALLS))
     total = sum(map(prices.listed, lines))
-    most = cost.demo_at_most(plan.recipe, MAX_TRAINING_MINUTES, prices)
+    most = cost.demo_at_most(plan.recipe, cost.DEMO_TRAINING_MINUTES, prices)
     dearest = sorted(lines, key=prices.listed, reverse=True)[:4]
     parts = ", ".join(f"{line.what} {cost.dollars(prices.listed(line))}" for line in dearest)
     console.print(

@@ -299,26 +299,22 @@ class Examination:
             if len(seen) == len(alarms) or time.monotonic() >= until:
                 break
             time.sleep(METRICS_POLL)
+        if not counted:
+            said = "CloudWatch shows no metric of this stack yet, not even classify_image's calls"
+            self._record.check(f"CloudWatch has the metrics of {len(alarms)} alarms", None, said)
+            self._record.check(f"none of {len(alarms)} alarms was raised", None, said)
+            return
         for alarm in alarms:
             name = alarm["AlarmName"].removeprefix(f"{self._stack}-").rsplit("-", 1)[0]
             metric = f"{alarm['Namespace']} {alarm['MetricName']}"
             self._record.check(
                 f"CloudWatch has the metric of the alarm {name}",
-                True if alarm["AlarmName"] in seen else self._absent(metric, counted),
-                metric if alarm["AlarmName"] in seen else f"{metric}: {_why(metric, counted)}",
+                True if alarm["AlarmName"] in seen else False if metric in ALWAYS else None,
+                metric if alarm["AlarmName"] in seen else f"{metric}: {_why(metric)}",
             )
         rung = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
         what = f"none of {len(alarms)} alarms was raised"
-        if rung:
-            self._record.check(what, False, ", ".join(rung))
-        else:
-            said = "" if counted else "CloudWatch shows no metric that could have raised one"
-            self._record.check(what, True if counted and alarms else None, said)
-
-    @staticmethod
-    def _absent(metric: str, counted: list[float]) -> bool | None:
-        """Whether a metric without data is a promise broken: only where it must have some."""
-        return False if counted and metric in ALWAYS else None
+        self._record.check(what, bool(alarms) and not rung, ", ".join(rung) or "none")
 
     def _points(
         self, namespace: str, metric: str, dimensions: list[dict[str, str]], statistic: str
@@ -345,9 +341,7 @@ ALWAYS = {
 }
 
 
-def _why(metric: str, counted: list[float]) -> str:
-    if not counted:
-        return "CloudWatch shows no metric of classify_image's calls either, so nothing is known"
+def _why(metric: str) -> str:
     if metric in ALWAYS:
         return "no data point, though it is written in every journey"
     return "no data point; it is written where such a thing happens, or up to 15 minutes late"

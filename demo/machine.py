@@ -33,6 +33,7 @@ class LocalCloud:
 
     title = "Local cloud"
     says = "all on this machine"
+    removes = False
 
     def __init__(self, *, keep: bool = False) -> None:
         self.settings = Settings.from_environment()

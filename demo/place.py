@@ -12,7 +12,8 @@ class Place(Protocol):
     """One cloud for the length of one demo.
 
     title: of the step that deploys; says: the place in words; folder: for the demo's own files;
-    url: the endpoint that clients have to be told, or ""; stays_up: whether it is there afterwards.
+    url: the endpoint that clients have to be told, or ""; stays_up: whether it runs afterwards;
+    removes: whether all that the demo made is gone then.
     """
 
     title: str
@@ -20,6 +21,7 @@ class Place(Protocol):
     folder: Path
     url: str
     stays_up: bool
+    removes: bool
 
     @property
     def last_titles(self) -> list[str]:

@@ -49,7 +49,8 @@ class Outcome:
     """What a demo that came to its end has to report.
 
     measured: the live model card's "measured"; seconds: how long each step took; report: a copy of
-    the page on how the model was measured, None where there is none.
+    the page on how the model was measured, None where there is none; removed: whether the bucket of
+    the results is gone.
     """
 
     answers: Sequence[Answer]
@@ -61,6 +62,7 @@ class Outcome:
     endpoint_url: str
     stays_up: bool
     seconds: Mapping[str, float]
+    removed: bool = False
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
@@ -115,6 +117,8 @@ def print_answers(console: Console, outcome: Outcome) -> None:
     # Addresses and commands are never broken into lines: they are there to be copied.
     copies = f"{_short(outcome.results_folder)}/ (copies)"
     places = [("Results", outcome.results_uri), ("", copies)]
+    if outcome.removed:
+        places = [("Results", copies)]
     if outcome.report is not None:
         places.append(("Report", f"{outcome.report.resolve().as_uri()} (open it in a browser)"))
     for title, place in places:

@@ -2,6 +2,7 @@
 
 make cost                                    # a table by the defaults below
 make cost OPTIONS="--pictures 1000000 --kms-keys 1 --monitoring essential"
+make cost OPTIONS=--demo                     # what make demo ACCOUNT=1 costs
 """
 
 import argparse
@@ -35,6 +36,8 @@ PART_BYTES = 8 * 2**20
 DEMO = {"probe": (10.0, 8.0, 0.5), "finetune": (30.0, 20.0, 3.5)}
 DEMO_INSTANCE = {"probe": "ml.m5.xlarge", "finetune": "ml.g5.xlarge"}
 DEMO_HOURS = 1.5
+# MaxTrainingMinutes of its stack.
+DEMO_TRAINING_MINUTES = 60
 # CodeBuild stops a build after so long, and there are two.
 BUILD_TIMEOUT_MINUTES = 40
 
@@ -204,6 +207,23 @@ def demo_at_most(recipe: str, training_minutes: int, prices: Prices) -> float:
     )
 
 
+# The pictures of `make demo` by default: scanned digits, 100 of each to learn from.
+DEMO_PICTURES = {"learned": 1000, "answered": 90, "pictures": 20}
+
+
+def demo_table(prices: Prices) -> str:
+    """What the demo costs in an account, by recipe, as Markdown."""
+    rows = ["| | list price | beyond what is free | at most, about |", "|---|--:|--:|--:|"]
+    for recipe in DEMO:
+        lines = list(demo(recipe, **DEMO_PICTURES))
+        listed, beyond = sum(map(prices.listed, lines)), sum(map(prices.beyond_free, lines))
+        most = demo_at_most(recipe, DEMO_TRAINING_MINUTES, prices)
+        rows.append(
+            f"| `RECIPE={recipe}` | {dollars(listed)} | {dollars(beyond)} | {dollars(most)} |"
+        )
+    return "\n".join(rows)
+
+
 def table(usage: Usage, prices: Prices) -> str:
     """The sums as Markdown."""
     packing = json.loads(PACKING.read_text("utf-8"))
@@ -248,7 +268,12 @@ def main(arguments: list[str] | None = None) -> None:
         choices = list(MONITORING) if field.name == "monitoring" else None
         kind: Any = field.type
         parser.add_argument(option, type=kind, default=field.default, choices=choices)
-    usage = Usage(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--demo", action="store_true", help="what make demo ACCOUNT=1 costs")
+    options = vars(parser.parse_args(arguments))
+    if options.pop("demo"):
+        print(demo_table(Prices()))
+        return
+    usage = Usage(**options)
     try:
         print(table(usage, Prices()))
     except PriceMissing as missing:

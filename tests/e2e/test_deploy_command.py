@@ -8,7 +8,7 @@ import pty
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,21 +57,6 @@ def in_a_terminal(
         os.close(master)
     assert not waiting, f"never asked: {list(waiting)}\n{seen}"
     return process.returncode, seen
-
-
-@pytest.fixture(scope="module")
-def account(clouds: Callable[..., Cloud], tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """A local cloud with nothing in it, and an environment that knows it as an account."""
-    cloud = clouds(deployed=False)
-    cloud.environment |= {
-        "AWS_ENDPOINT_URL": cloud.url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SAM_CLI_POLL_DELAY": "0.2",
-        "ACCOUNT_CONFIG": str(tmp_path_factory.mktemp("saved answers") / "account.toml"),
-    }
-    return cloud
 
 
 @pytest.fixture(scope="module")
