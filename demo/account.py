@@ -9,6 +9,7 @@ import getpass
 import os
 import re
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,7 @@ STACK, CHECKS, REMOVAL = "Stack", "Checks", "Removal"
 MINUTES = 90
 METRICS_WAIT = 300
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
+IMPORTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "droplens")])}
 CONFIG = "samconfig.toml"
 PATIENCE = Patience(poll=2.0, run_begins=300.0, run_moves=3600.0, answer=900.0)
 LOOK_INSIDE = "the console's CloudWatch Logs have the rest, until the stack is removed"
@@ -86,19 +88,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class Interruptions:
-    """Ctrl-C and SIGTERM: the first ends the demo, which then removes what it made.
+    """Ctrl-C, SIGTERM and a terminal that goes: the first ends the demo, which then removes what
+    it made.
 
     While that goes on the next one only warns, and the one after that ends the removal, too.
     """
 
     def __init__(self, warn: Callable[[], None]) -> None:
         self._warn, self._count = warn, 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heed)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._heed) for number in numbers}
 
     def removal_begins(self) -> None:
         """From now on the next one warns."""
         self._count = max(self._count, 1)
+
+    def over(self) -> None:
+        """Whoever heeded them before does so again."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _heed(self, _number: int, _frame: FrameType | None) -> None:
         self._count += 1
@@ -106,6 +114,19 @@ class Interruptions:
             self._warn()
         else:
             raise KeyboardInterrupt
+
+
+def hush_where_nobody_reads(descriptor: int) -> None:
+    """What is written there goes nowhere from now on, if its terminal or its pipe has gone.
+
+    Else the first line that the removal writes would end it.
+    """
+    looking = select.poll()
+    looking.register(descriptor, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in looking.poll(0)):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +204,7 @@ class AccountStack:
         done = subprocess.run(
             [str(TOOLS / "python"), "-m", "tools.preflight", "--config", str(self.plan.config)],
             cwd=ROOT,
+            env=os.environ | IMPORTS,
             check=False,
         )
         return done.returncode == 0
@@ -194,7 +216,9 @@ class AccountStack:
         own, config = self.plan.own_folder, ["--config-file", str(self.plan.config)]
         path = {"PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"}
         template = ["--template-file", str(ROOT / "template.yaml")]
-        cache = ["--cache-dir", os.environ.get("SAM_CACHE") or str(self.folder / "sam-cache")]
+        # What sam has built before, for the local cloud and for other stacks: as the Makefile.
+        shared = os.environ.get("SAM_CACHE") or str(self.folder.parent / "sam/.aws-sam/cache")
+        cache = ["--cache-dir", shared]
         for log, command in {
             "build.log": ["sam", "build", *template, *cache, *config],
             "deploy.log": ["sam", "deploy", *config, "--no-confirm-changeset", "--no-progressbar"],
@@ -204,9 +228,8 @@ class AccountStack:
             except DemoError as error:
                 reason = first_failure(self.clients, self.plan.stack)
                 if reason:
-                    raise DemoError(
-                        f"the stack could not be made: {reason}", _advice(reason)
-                    ) from error
+                    hint = "if it is not your account's, the report is there for an issue"
+                    raise DemoError(f"the stack could not be made: {reason}", hint) from error
                 raise
         for image, seconds in image_builds(self.clients, self.plan.stack):
             note = "CloudFormation's times of the resource that waits for CodeBuild"
@@ -238,6 +261,8 @@ class AccountStack:
         """Remove all of it and look whether it is gone; then nothing of it is left in `record`."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.interruptions.removal_begins()
+        for descriptor in (1, 2):
+            hush_where_nobody_reads(descriptor)
         self.record.left = ["not known: the removal did not come to its end"]
         log = self.plan.own_folder / "remove.log"
 
@@ -247,8 +272,7 @@ class AccountStack:
         try:
             with screen.step(REMOVAL, "listing what the stack and its journey made"):
                 command = [sys.executable, "-m", "tools.destroy", "--config", str(self.plan.config)]
-                path = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/droplens")])}
-                run_command([*command, "--yes"], log, watch, environment=path)
+                run_command([*command, "--yes"], log, watch, environment=IMPORTS)
                 uploads = remove_artefacts(self.clients, self.plan.stack)
                 left = verify_removal(self.clients, self.plan.stack, self.record, watch)
                 self.record.left = left
@@ -343,13 +367,14 @@ def _demonstrate(
     try:
         outcome = run(console, folder, place)
     except DemoError as error:
-        record.error, record.hint = str(error), error.hint
+        record.error, record.hint = str(error), _advice(str(error)) or error.hint
     except (BotoCoreError, ClientError) as error:
         record.error, record.hint = explained(error)
     except KeyboardInterrupt:
         record.error, code = "stopped by its user", 130
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        place.interruptions.over()
         took = sum(seconds for seconds, _ in record.steps.values())
         kept = None if outcome is None else took <= plan.minutes * 60
         record.check("all of it within its time", kept, f"{took / 60:.0f} of {plan.minutes:g} min")
@@ -392,7 +417,8 @@ def _finish_removal(console: Console, options: argparse.Namespace) -> int:
         with Screen(console, [REMOVAL]) as screen:
             place.close(screen)
     except KeyboardInterrupt:
-        return _say(console, "stopped while removing", f"end it by: {plan.finish}") and 130
+        _say(console, "stopped while removing", f"end it by: {plan.finish}")
+        return 130
     return 0
 
 
@@ -507,7 +533,7 @@ def _redaction(identity: dict[str, Any], plan: Plan, classifier: str) -> Redacti
 
 
 def _advice(reason: str) -> str:
-    """What to do about CloudFormation's reason."""
+    """What to do about AWS's reason; "" where it is none of the known ones."""
     lower = reason.lower()
     if "not authorized" in lower or "accessdenied" in lower or "access denied" in lower:
         return "have the right that it names given to your identity, then run the same command"
@@ -515,7 +541,7 @@ def _advice(reason: str) -> str:
         return "`make preflight` names the quota, how to have it raised and what avoids it"
     if "toomanyrequests" in lower or "rate exceeded" in lower:
         return "a registry or AWS was asked too often: run the same command later"
-    return "if it is not your account's, the report is there for an issue"
+    return ""
 
 
 def _print_end(console: Console, place: AccountStack, page: Path) -> None:

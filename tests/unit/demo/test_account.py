@@ -35,7 +35,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Gives signals back their handlers."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -181,6 +181,26 @@ def test_an_interruption_while_an_undisturbed_demo_removes_only_warns() -> None:
         _send(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("handlers")
+def test_when_it_is_over_signals_do_what_they_did() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    Interruptions(lambda: None).over()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_pipe_that_nobody_reads_takes_what_is_written_all_the_same() -> None:
+    read, write = os.pipe()
+    account.hush_where_nobody_reads(write)
+    os.write(write, b"heard")
+    assert os.read(read, 10) == b"heard"
+    os.close(read)
+    with pytest.raises(BrokenPipeError):
+        os.write(write, b"nobody")
+    account.hush_where_nobody_reads(write)
+    assert os.write(write, b"nobody") == 6
+    os.close(write)
+
+
 @pytest.mark.usefixtures("cloud", "handlers")
 def test_what_takes_too_long_is_given_up_with_its_limit() -> None:
     place = account.AccountStack(account._plan(options("--minutes", "0.25")), Console(), _record())
@@ -195,11 +215,11 @@ def test_what_takes_too_long_is_given_up_with_its_limit() -> None:
         ("User: x is not authorized to perform: iam:CreateRole", "have the right"),
         ("The account-level service limit is exceeded (Code: LimitExceeded)", "make preflight"),
         ("429 toomanyrequests", "later"),
-        ("Bucket is strange", "issue"),
     ],
 )
-def test_cloudformation_s_reason_has_a_next_step(reason: str, step: str) -> None:
+def test_aws_s_reason_has_a_next_step(reason: str, step: str) -> None:
     assert step in account._advice(reason)
+    assert account._advice("Bucket is strange") == ""
 
 
 def _record() -> Record:

@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from demo import checks
@@ -94,7 +95,7 @@ def test_what_aws_does_not_list_is_unknown(
         return made
 
     def refuse(**_: Any) -> None:
-        raise checks.ClientError(
+        raise ClientError(
             {"Error": {"Code": "AccessDenied", "Message": "not allowed to list"}}, "ListTopics"
         )
 
