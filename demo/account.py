@@ -56,7 +56,11 @@ STACK, CHECKS, REMOVAL = "Stack", "Checks", "Removal"
 MINUTES = 90
 METRICS_WAIT = 300
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
-IMPORTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "droplens")])}
+# For tools that are run as they are by make; what they say is to be seen as they say it.
+IMPORTS = {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "droplens")]),
+    "PYTHONUNBUFFERED": "1",
+}
 CONFIG = "samconfig.toml"
 PATIENCE = Patience(poll=2.0, run_begins=300.0, run_moves=3600.0, answer=900.0)
 LOOK_INSIDE = "the console's CloudWatch Logs have the rest, until the stack is removed"

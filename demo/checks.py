@@ -443,7 +443,7 @@ def _listed(
     stack: str,
     service: str,
     listing: str,
-    answer: str,
+    entries: str,
     key: str,
 ) -> list[str]:
     client = clients.client(service)
@@ -452,7 +452,14 @@ def _listed(
         if client.can_paginate(listing)
         else [getattr(client, listing)()]
     )
-    names = (entry[key] if key else entry for page in pages for entry in page.get(answer, []))
+    # Batch lists queues and environments that are gone, as such, for a while.
+    # https://docs.aws.amazon.com/batch/latest/APIReference/API_JobQueueDetail.html
+    names = (
+        entry[key] if key else entry
+        for page in pages
+        for entry in page.get(entries, [])
+        if not key or entry.get("status") != "DELETED"
+    )
     return [str(name) for name in names if stack in name]
 
 

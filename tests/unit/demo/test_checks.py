@@ -133,6 +133,29 @@ def test_without_a_bucket_of_sam_s_nothing_was_uploaded(clients: Clients) -> Non
     assert remove_artefacts(clients, STACK) == 0
 
 
+class Queues:
+    """A client that lists job queues as AWS Batch does after one was deleted."""
+
+    def client(self, _: str) -> Any:
+        return self
+
+    def can_paginate(self, _: str) -> bool:
+        return False
+
+    def describe_job_queues(self) -> dict[str, Any]:
+        gone = {"jobQueueName": f"{STACK}-packing", "status": "DELETED"}
+        there = {"jobQueueName": f"{STACK}-other", "status": "DELETING"}
+        return {"jobQueues": [gone, there, {"jobQueueName": OTHER, "status": "VALID"}]}
+
+
+def test_a_queue_that_is_listed_as_deleted_is_not_left() -> None:
+    clients: Any = Queues()
+    found = checks._listed(
+        clients, STACK, "batch", "describe_job_queues", "jobQueues", "jobQueueName"
+    )
+    assert found == [f"{STACK}-other"]
+
+
 class Events:
     """A client that pages through stack events, newest first, as CloudFormation lists them."""
 
