@@ -110,7 +110,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
 	[ -f "$$config" ] || python -m tools.account "$$config"
-	PYTHONPATH=.:layers/droplens python -m tools.preflight --config "$$config"
+	python -m tools.preflight --config "$$config"
 	mkdir -p "$(DROPLENS_LOCAL)/account"
 	cd "$(DROPLENS_LOCAL)/account"
 	sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" --config-file "$$config"

@@ -112,6 +112,7 @@ def test_a_wrong_answer_is_asked_for_again_with_the_reason(
     assert saved.parameters == {
         "PythonRuntime": account.running_python(),
         "Recipe": "finetune",
+        "UseSpot": "false",
         "NotificationEmail": "me@example.org",
     }
     assert "confirm_changeset = false" in config.read_text("utf-8")
