@@ -55,6 +55,7 @@ LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
 STACK, CHECKS, REMOVAL = "Stack", "Checks", "Removal"
 MINUTES = 90
 METRICS_WAIT = 300
+REMOVAL_ATTEMPTS = 3
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
 # For tools that are run as they are by make; what they say is to be seen as they say it.
 IMPORTS = {
@@ -275,8 +276,7 @@ class AccountStack:
 
         try:
             with screen.step(REMOVAL, "listing what the stack and its journey made"):
-                command = [sys.executable, "-m", "tools.destroy", "--config", str(self.plan.config)]
-                run_command([*command, "--yes"], log, watch, environment=IMPORTS)
+                self._destroy(log, watch)
                 uploads = remove_artefacts(self.clients, self.plan.stack)
                 left = verify_removal(self.clients, self.plan.stack, self.record, watch)
                 self.record.left = left
@@ -299,6 +299,20 @@ class AccountStack:
                     self.record.steps[title] = (step.seconds, step.failed)
             took = sum(seconds for seconds, _ in self.record.steps.values())
             self.record.measure("from beginning to end", took, "s")
+
+    def _destroy(self, log: Path, watch: Callable[[str], None]) -> None:
+        """As make destroy, which can be run again: an interruption may meet it as it starts, and
+        a stack may refuse to go at first."""
+        command = [sys.executable, "-m", "tools.destroy", "--config", str(self.plan.config)]
+        for attempt in range(1, REMOVAL_ATTEMPTS + 1):
+            try:
+                run_command([*command, "--yes"], log, watch, environment=IMPORTS)
+            except DemoError:
+                if attempt == REMOVAL_ATTEMPTS:
+                    raise
+                watch("once more, since something was left")
+            else:
+                return
 
     def _too_long(self, _number: int, _frame: FrameType | None) -> None:
         raise DemoError(
