@@ -23,8 +23,8 @@ TEST_PROCESSES ?= 2
 # Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
 PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
-# The saved answers of sam deploy --guided for your own account: yours, not the repository's.
-ACCOUNT_CONFIG := samconfig.account.toml
+# The saved answers of make deploy for your own account: yours, not the repository's.
+ACCOUNT_CONFIG ?= samconfig.account.toml
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -34,9 +34,19 @@ help: ## list the targets
 
 # --- What a newcomer runs ---
 
+# In an account: RECIPE=finetune, YES=1 asks nobody, MINUTES=90 to give up after, REMOVE=stack to end
+# a removal that was cut off, PARAMETERS="..." as below. The shell makes way, so that whoever ends
+# make ends the demo, which then cleans up.
 .PHONY: demo
-demo: venvs-cloud ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders
-	@$(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"}
+demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders; ACCOUNT=1: in your AWS account
+	@account=()
+	if [ -n "$${ACCOUNT:-}" ]; then
+		config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
+		account=(--account --config "$$config" --parameters "$(PARAMETERS)" $${YES:+--yes})
+		account+=($${RECIPE:+--recipe "$$RECIPE"} $${MINUTES:+--minutes "$$MINUTES"})
+		account+=($${REMOVE:+--remove "$$REMOVE"} $${METRICS_WAIT:+--metrics-wait "$$METRICS_WAIT"})
+	fi
+	exec $(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"} "$${account[@]}"
 
 .PHONY: test
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
@@ -88,7 +98,7 @@ destroy-local: venvs-tools ## as destroy, on the local cloud: [YES=1]
 rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config=$(ACCOUNT_CONFIG); else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
 	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
 
@@ -102,16 +112,18 @@ resume: venvs-tools ## have a run that waits for a quota or capacity tried again
 
 # --- A real account ---
 
+# sam refuses a --config-file that does not exist, also with --guided: the answers are asked for and
+# written first. It keeps its working files where it is started.
 .PHONY: deploy
 deploy: venvs-tools ## build and deploy to your AWS account; the first time it asks what it needs to know
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
-	runtime=PythonRuntime=$$(python tools/account.py runtime $(ACCOUNT_CONFIG))
-	sam build --parameter-overrides $$runtime
-	if [ -f $(ACCOUNT_CONFIG) ]; then
-		sam deploy --config-file $(CURDIR)/$(ACCOUNT_CONFIG)
-	else
-		sam deploy --guided --config-file $(CURDIR)/$(ACCOUNT_CONFIG) --parameter-overrides $$runtime
-	fi
+	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
+	[ -f "$$config" ] || python -m tools.account "$$config"
+	python -m tools.preflight --config "$$config"
+	mkdir -p "$(DROPLENS_LOCAL)/account"
+	cd "$(DROPLENS_LOCAL)/account"
+	sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" --config-file "$$config"
+	sam deploy --config-file "$$config"
 
 .PHONY: preflight
 preflight: venvs-tools ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
@@ -122,7 +134,7 @@ preflight: venvs-tools ## ask your AWS account whether a deployment and a first 
 
 .PHONY: redrive
 redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
-	@$(call bin,tools)/python -m tools.redrive $(ACCOUNT_CONFIG)
+	@$(call bin,tools)/python -m tools.redrive "$(ACCOUNT_CONFIG)"
 
 # Further options of the sum: OPTIONS="--pictures 1000000"; --help lists them.
 OPTIONS ?=
@@ -134,7 +146,7 @@ cost: python ## what it costs idle, for a training run and for 1,000 pictures, b
 .PHONY: destroy
 destroy: venvs-tools ## remove the stack in your AWS account and all that it made: [STACK=name] [YES=1]
 	@PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy \
-		--config $(ACCOUNT_CONFIG) $${STACK:+--stack "$$STACK"} $${YES:+--yes}
+		--config "$(ACCOUNT_CONFIG)" $${STACK:+--stack "$$STACK"} $${YES:+--yes}
 
 # --- Checks, each also a part of make test ---
 
@@ -296,11 +308,13 @@ python:
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Droplens runs on Python 3.11 to 3.13," \
 			"name one by PYTHON=..."; exit 1; }
 
-.PHONY: venvs-audit venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
+.PHONY: venvs-account venvs-audit venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
 venvs-audit venvs-dev venvs-tools venvs-lock: venvs-%: python
 	@$(PYTHON) tools/venvs.py $*
 venvs-checkers: python
 	@$(PYTHON) tools/venvs.py checkov tools
+venvs-account: python
+	@$(PYTHON) tools/venvs.py demo tools
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python

@@ -1,10 +1,11 @@
-"""The whole journey on one machine: a folder of labelled pictures in, answered pictures out.
+"""The whole journey before the reader's eyes: labelled pictures in, answered pictures out.
 
-    python -m demo                       the default pictures, scanned digits
-    python -m demo --dataset FOLDER      your own: one folder of pictures per class
+    python -m demo                       on this machine, with scanned digits
+    python -m demo --dataset FOLDER      your own pictures: one folder of them per class
+    python -m demo --account             in your AWS account, in a stack that is removed again
 
-`make demo` and `make demo DATASET=FOLDER` set up the virtual environments first. The local cloud
-is left as it was found, up or down; with KEEP=1 it stays up.
+`make demo` sets up the virtual environments first: make demo DATASET=FOLDER, make demo ACCOUNT=1.
+The local cloud is left as it was found, up or down; with KEEP=1 it stays up.
 """
 
 import argparse
@@ -21,18 +22,17 @@ from types import FrameType
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from demo import DemoError, digits
+from demo import DemoError, account, digits
 from demo.dataset import Dataset, Split, exam_names, hold_out, read_folder
-from demo.journey import Journey, News, connect
-from demo.machine import STACK, LocalCloud
+from demo.journey import Journey, News
+from demo.machine import LocalCloud
+from demo.place import Place
 from demo.report import Answer, Outcome, print_report
 from demo.screen import Screen
 from droplens.runs import Status
 from localcloud.settings import LocalCloudError
 
-PICTURES, CLOUD, UPLOAD, ANSWERS = "Pictures", "Local cloud", "Upload", "Answers"
-SHUT_DOWN = "Shut down"
-
+PICTURES, UPLOAD, ANSWERS = "Pictures", "Upload", "Answers"
 
 # The stages of a run, each with its title and what happens in it.
 STAGES = {
@@ -46,10 +46,13 @@ STAGES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. 0: every held-out picture was answered; 1: something failed; 130: stopped."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
     console = Console()
+    if options.account or options.remove:
+        return account.main(console, options, run)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        outcome = run(console, options.dataset)
+        cloud = LocalCloud(keep=os.environ.get("KEEP", "") not in ("", "0"))
+        outcome = run(console, options.dataset, cloud)
     except (DemoError, LocalCloudError) as error:
         return _fail(console, str(error), getattr(error, "hint", ""))
     except (BotoCoreError, ClientError) as error:
@@ -64,28 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(answer.result for answer in outcome.answers) else 1
 
 
-def run(console: Console, folder: Path | None) -> Outcome:
+def run(console: Console, folder: Path | None, place: Place) -> Outcome:
     """The demo from the pictures to their answers, step by step on the screen."""
     console.print(
         "\n[bold]Droplens[/bold]  A folder of labelled pictures becomes a classifier, "
-        "all on this machine.\n",
+        f"{place.says}.\n",
         soft_wrap=True,
     )
-    cloud = LocalCloud()
-    stays_up = cloud.is_up() or os.environ.get("KEEP", "") not in ("", "0")
-    titles = [PICTURES, CLOUD, UPLOAD, *(title for title, _ in STAGES.values()), ANSWERS]
-    with Screen(console, titles if stays_up else [*titles, SHUT_DOWN]) as screen:
+    titles = [PICTURES, place.title, UPLOAD, *(title for title, _ in STAGES.values()), ANSWERS]
+    with Screen(console, [*titles, *place.last_titles]) as screen:
         with screen.step(PICTURES, "looking through the folders"):
             if folder is None:
-                folder = digits.unpack(cloud.folder / "pictures" / "digits")
+                folder = digits.unpack(place.folder / "pictures" / "digits")
             dataset = read_folder(folder.expanduser())
             split = hold_out(dataset)
             screen.update(PICTURES, _in_words(dataset, split))
-        with _left_as_found(screen, cloud, stays_up):
-            with screen.step(CLOUD, "starting"):
-                cloud.deploy(lambda line: screen.update(CLOUD, line))
-                journey = connect(dataset.classifier, STACK, cloud.environment)
-                screen.update(CLOUD, f"{cloud.url}, with the stack {STACK!r} deployed by sam")
+        with _left_as_found(screen, place):
+            with screen.step(place.title, "starting"):
+                place.deploy(lambda line: screen.update(place.title, line))
+                journey = place.connect(dataset.classifier)
+                screen.update(place.title, place.deployed)
             with screen.step(UPLOAD, "looking at what is there"):
                 before = journey.newest_run()
                 for done in journey.upload(split.learning):
@@ -96,7 +97,8 @@ def run(console: Console, folder: Path | None) -> Outcome:
                 answers = _examine(screen, journey, f"demo-{run_id}", split)
             measured = journey.live_card()["measured"]
             report = journey.report(run_id)
-    kept = cloud.folder / dataset.classifier
+            place.examine(screen, journey, f"demo-{run_id}", run_id)
+    kept = place.folder / dataset.classifier
     return Outcome(
         answers=answers,
         measured=measured,
@@ -104,8 +106,9 @@ def run(console: Console, folder: Path | None) -> Outcome:
         results_folder=_keep(answers, kept / "results"),
         report=_keep_report(report, kept / "report.html"),
         input_uri=journey.input_uri,
-        endpoint_url=cloud.url,
-        stays_up=stays_up,
+        endpoint_url=place.url,
+        stays_up=place.stays_up,
+        removed=place.removes,
         seconds={step.title: step.seconds for step in screen.steps.values()},
     )
 
@@ -201,17 +204,12 @@ def _keep_report(page: bytes | None, path: Path) -> Path | None:
 
 
 @contextmanager
-def _left_as_found(screen: Screen, cloud: LocalCloud, stays_up: bool) -> Iterator[None]:
-    """Whatever happens inside, the local cloud is down afterwards unless it is to stay up."""
+def _left_as_found(screen: Screen, place: Place) -> Iterator[None]:
+    """Whatever happens inside, the place is left as it is to be left."""
     try:
         yield
     finally:
-        if not stays_up:
-            impatience = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            with screen.step(SHUT_DOWN, "ending everything that the local cloud started"):
-                cloud.down()
-                screen.update(SHUT_DOWN, "nothing is left running; make up brings all of it back")
-            signal.signal(signal.SIGINT, impatience)
+        place.close(screen)
 
 
 def _fail(console: Console, message: str, hint: str = "") -> int:
@@ -228,7 +226,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo",
-        description="Train on a folder of labelled pictures and answer held-out ones, locally.",
+        description="Train on a folder of labelled pictures and answer held-out ones.",
     )
     parser.add_argument(
         "--dataset",
@@ -236,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a folder with one folder of pictures per class (default: scanned digits)",
     )
+    account.add_options(parser)
     return parser
 
 

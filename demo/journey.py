@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -28,14 +29,40 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 THREADS = 8
-POLL = 0.3  # seconds
-RUN_BEGINS_WITHIN = 60.0  # seconds from the last upload to the run's item
-RUN_MOVES_WITHIN = 900.0  # seconds without any news of a run
-ANSWER_WITHIN = 120.0  # seconds without any new answer
 TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
-LOOK_INSIDE = "make up && make logs shows what functions, jobs and endpoints said"
 _FEATURES = re.compile(r"features channel=(\w+) done=(\d+) total=(\d+)")
 _ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long the demo waits in one place, in seconds.
+
+    poll: between two looks; run_begins: from the last upload to the run's item; run_moves: without
+    any news of a run; answer: without any new answer.
+    """
+
+    poll: float = 0.3
+    run_begins: float = 60.0
+    run_moves: float = 900.0
+    answer: float = 120.0
+
+
+class Clients:
+    """Clients of one cloud. options: what every one of them is made with, `config` beside it."""
+
+    def __init__(self, session: boto3.Session, config: Config, **options: Any) -> None:
+        self.session, self.config, self.options = session, config, options
+
+    def client(self, service: str) -> Any:
+        """The client of a service."""
+        make: Any = self.session.client
+        return make(service, config=self.config, **self.options)
+
+    def resource(self, service: str) -> Any:
+        """The resource-style client of a service."""
+        make: Any = self.session.resource
+        return make(service, config=self.config, **self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +84,24 @@ class News:
 class Journey:
     """One classifier's way through one deployed stack.
 
-    bucket: the stack's; runs: its Runs table; s3 and logs: clients of the same cloud.
+    bucket: the stack's; runs: its Runs table; s3 and logs: clients of the same cloud;
+    look_inside: how its reader sees what functions, jobs and endpoints said.
     """
 
     def __init__(
-        self, classifier: str, *, bucket: str, runs: "Table", s3: "S3Client", logs: "LogsClient"
+        self,
+        classifier: str,
+        *,
+        bucket: str,
+        runs: "Table",
+        s3: "S3Client",
+        logs: "LogsClient",
+        patience: Patience,
+        look_inside: str = "",
     ) -> None:
         self.classifier = classifier
         self.bucket = bucket
+        self.patience, self._look_inside = patience, look_inside
         self._runs, self._s3, self._logs = runs, s3, logs
 
     def upload(self, pictures: Iterable[Picture]) -> Iterator[int]:
@@ -95,12 +132,13 @@ class Journey:
         while last.status in IN_PROGRESS:
             item = self._get_run(run) if run else self._query_newest(after)
             if item is None:
-                if time.monotonic() - heard > RUN_BEGINS_WITHIN:
+                if time.monotonic() - heard > self.patience.run_begins:
                     raise DemoError(
-                        f"no run began within {RUN_BEGINS_WITHIN:.0f} s of completing the dataset",
-                        LOOK_INSIDE,
+                        f"no run began within {self.patience.run_begins:.0f} s of completing the "
+                        "dataset",
+                        self._look_inside,
                     )
-                time.sleep(POLL)
+                time.sleep(self.patience.poll)
                 continue
             run = str(item["run_id"])
             if log is None and "training_job" in item:
@@ -108,17 +146,17 @@ class Journey:
             news = _news(item, log)
             stopped = news.status is Status.WAITING or news.status not in IN_PROGRESS
             if stopped and news.status not in (Status.LIVE, Status.REPLACED):
-                raise DemoError(_ending(news), LOOK_INSIDE)
+                raise DemoError(_ending(news), self._look_inside)
             if news != last:
                 last, heard = news, time.monotonic()
                 yield news
-            elif time.monotonic() - heard > RUN_MOVES_WITHIN:
+            elif time.monotonic() - heard > self.patience.run_moves:
                 raise DemoError(
                     f"nothing was heard of run {run} ({news.status.value}) for "
-                    f"{RUN_MOVES_WITHIN:.0f} s",
-                    LOOK_INSIDE,
+                    f"{self.patience.run_moves:.0f} s",
+                    self._look_inside,
                 )
-            time.sleep(POLL)
+            time.sleep(self.patience.poll)
 
     def ask(self, folder: str, exam: Mapping[str, Picture]) -> Iterator[int]:
         """Drop pictures at input/<classifier>/<folder>/<name>; yields the count done."""
@@ -133,12 +171,16 @@ class Journey:
         }
         prefix = f"{layout.RESULTS}{self.classifier}/{folder}/"
         heard = time.monotonic()
-        while waiting and time.monotonic() - heard < ANSWER_WITHIN:
+        while waiting and time.monotonic() - heard < self.patience.answer:
             for key in [key for key in self._keys(prefix) if key in waiting]:
                 result = self._read(key)
                 heard = time.monotonic()
                 yield waiting.pop(key), result
-            time.sleep(POLL if waiting else 0)
+            time.sleep(self.patience.poll if waiting else 0)
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The run's record."""
+        return self._get_run(run_id) or {}
 
     def packed(self, run_id: str) -> dict[str, Any]:
         """What the packing job says of the dataset: counts, skipped pictures, duplicates."""
@@ -147,6 +189,17 @@ class Journey:
     def live_card(self) -> dict[str, Any]:
         """The model card that answers now, with what was measured before it went live."""
         return self._read(layout.live_card_key(self.classifier))
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """The keys below `prefix`, each with the second in which S3 stored it."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        return {
+            entry["Key"]: entry["LastModified"]
+            for page in pages
+            for entry in page.get("Contents", [])
+        }
 
     def report(self, run_id: str) -> bytes | None:
         """The page on how the run's model was measured; None where it could not be made."""
@@ -182,12 +235,7 @@ class Journey:
         return document
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=prefix
-        )
-        for page in pages:
-            for entry in page.get("Contents", []):
-                yield entry["Key"]
+        yield from self.written(prefix)
 
     def _delete(self, keys: Iterable[str]) -> None:
         keys = list(keys)
@@ -227,34 +275,23 @@ class Journey:
         return items[0] if items else None
 
 
-def connect(classifier: str, stack: str, environment: Mapping[str, str]) -> Journey:
-    """The journey through `stack` in the cloud that `environment` names by its AWS variables.
-
-    The endpoint is taken from there only, so that no real account can be meant by mistake.
-    """
-    session = boto3.Session(
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
-    url = environment["AWS_ENDPOINT_URL"]
-    config = Config(
-        s3={"addressing_style": "path"},
-        max_pool_connections=THREADS,
-        retries={"mode": "standard", "total_max_attempts": 5},
-    )
-    formation = session.client("cloudformation", endpoint_url=url, config=config)
+def connect(
+    classifier: str, stack: str, clients: Clients, patience: Patience, look_inside: str
+) -> Journey:
+    """The journey through `stack` in the cloud whose clients these are."""
+    formation = clients.client("cloudformation")
     outputs = {
         output["OutputKey"]: output["OutputValue"]
         for output in formation.describe_stacks(StackName=stack)["Stacks"][0]["Outputs"]
     }
-    dynamodb = session.resource("dynamodb", endpoint_url=url, config=config)
     return Journey(
         classifier,
         bucket=outputs["BucketName"],
-        runs=dynamodb.Table(outputs["RunsTableName"]),
-        s3=session.client("s3", endpoint_url=url, config=config),
-        logs=session.client("logs", endpoint_url=url, config=config),
+        runs=clients.resource("dynamodb").Table(outputs["RunsTableName"]),
+        s3=clients.client("s3"),
+        logs=clients.client("logs"),
+        patience=patience,
+        look_inside=look_inside,
     )
 
 

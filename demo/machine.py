@@ -4,14 +4,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import boto3
+from botocore.config import Config
+
 from demo import ROOT, DemoError
+from demo.journey import THREADS, Clients, Journey, Patience, connect
+from demo.screen import Screen
 from localcloud.settings import Settings, client_environment
 
+LOOK_INSIDE = "make up && make logs shows what functions, jobs and endpoints said"
+SHUT_DOWN = "Shut down"
 STACK = "droplens"  # as samconfig.toml's environment "local" calls it
 PYTHON = ROOT / ".local" / "venv" / "cloud" / "bin" / "python"
 LOCALCLOUD = (str(PYTHON), "-m", "localcloud")
@@ -22,9 +29,16 @@ LAST_LINES = 12  # of a failed command's log that its reader is shown
 
 
 class LocalCloud:
-    """The one local cloud of this working copy. folder: where the demo keeps its own files."""
+    """The one local cloud of this working copy. folder: where the demo keeps its own files.
 
-    def __init__(self) -> None:
+    It is left as it was found, up or down; with keep, it stays up.
+    """
+
+    title = "Local cloud"
+    says = "all on this machine"
+    removes = False
+
+    def __init__(self, *, keep: bool = False) -> None:
         self.settings = Settings.from_environment()
         if not PYTHON.is_file():
             raise DemoError(
@@ -35,6 +49,7 @@ class LocalCloud:
         self.url = self.settings.url
         self.deploy_log = self.folder / "deploy.log"
         self.down_log = self.folder / "down.log"
+        self.stays_up = keep or self.is_up()
 
     def is_up(self) -> bool:
         """Whether it was started and answers."""
@@ -57,6 +72,45 @@ class LocalCloud:
         self._run([*LOCALCLOUD, "quotas", *MORE_ENDPOINTS], self.deploy_log)
         self._run(["make", "--no-print-directory", "deploy-local"], self.deploy_log, watch)
 
+    @property
+    def deployed(self) -> str:
+        """Where the stack is now, in words."""
+        return f"{self.url}, with the stack {STACK!r} deployed by sam"
+
+    @property
+    def last_titles(self) -> list[str]:
+        """The steps after the answers."""
+        return [] if self.stays_up else [SHUT_DOWN]
+
+    def connect(self, classifier: str) -> Journey:
+        """The classifier's journey. The endpoint is the local cloud's and nothing else, so that no
+        real account can be meant by mistake."""
+        session = boto3.Session(
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_DEFAULT_REGION"],
+        )
+        config = Config(
+            s3={"addressing_style": "path"},
+            max_pool_connections=THREADS,
+            retries={"mode": "standard", "total_max_attempts": 5},
+        )
+        clients = Clients(session, config, endpoint_url=self.url)
+        return connect(classifier, STACK, clients, Patience(), LOOK_INSIDE)
+
+    def examine(self, screen: Screen, journey: Journey, folder: str, run_id: str) -> None:
+        """Nothing: what the journey shows on one machine, it has shown."""
+
+    def close(self, screen: Screen) -> None:
+        """Down, unless it is to stay up."""
+        if self.stays_up:
+            return
+        impatience = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with screen.step(SHUT_DOWN, "ending everything that the local cloud started"):
+            self.down()
+            screen.update(SHUT_DOWN, "nothing is left running; make up brings all of it back")
+        signal.signal(signal.SIGINT, impatience)
+
     def down(self) -> None:
         """Stop everything that the cloud started; its state stays on disk."""
         self._run([*LOCALCLOUD, "down"], self.down_log)
@@ -64,19 +118,35 @@ class LocalCloud:
     def _run(
         self, command: list[str], log: Path, watch: Callable[[str], None] | None = None
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output, _started(command, output) as process:
-            while process.poll() is None:
-                time.sleep(POLL)
-                if watch:
-                    watch(last_line(log))
-        if process.returncode != 0:
-            tail = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-            raise DemoError(
-                f"`{' '.join(command)}` ended with exit code {process.returncode}; "
-                "the end of its output:\n  " + "\n  ".join(tail),
-                f"everything it said is in {log}",
-            )
+        run_command(command, log, watch)
+
+
+def run_command(
+    command: list[str],
+    log: Path,
+    watch: Callable[[str], None] | None = None,
+    *,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run it, its output in `log`; `watch` is told the newest line a few times a second.
+
+    environment: variables beside those of this process. Raises DemoError with the end of the log
+    where the command fails. An interruption ends the command and its children.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output, _started(command, output, cwd, environment or {}) as process:
+        while process.poll() is None:
+            time.sleep(POLL)
+            if watch:
+                watch(last_line(log))
+    if process.returncode != 0:
+        tail = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        raise DemoError(
+            f"`{' '.join(command)}` ended with exit code {process.returncode}; "
+            "the end of its output:\n  " + "\n  ".join(tail),
+            f"everything it said is in {log}",
+        )
 
 
 def last_line(log: Path) -> str:
@@ -88,17 +158,19 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def _started(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    command: list[str], output: IO[bytes], cwd: Path, variables: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a session of its own, so that Ctrl-C reaches it through us, and only once."""
     # What the make above us hands down (its job server, DATASET=...) is not meant for this one.
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    }
+    } | dict(variables)
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=output,

@@ -49,7 +49,8 @@ class Outcome:
     """What a demo that came to its end has to report.
 
     measured: the live model card's "measured"; seconds: how long each step took; report: a copy of
-    the page on how the model was measured, None where there is none.
+    the page on how the model was measured, None where there is none; removed: whether the bucket of
+    the results is gone.
     """
 
     answers: Sequence[Answer]
@@ -61,6 +62,7 @@ class Outcome:
     endpoint_url: str
     stays_up: bool
     seconds: Mapping[str, float]
+    removed: bool = False
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
@@ -86,6 +88,18 @@ def accuracy_line(answers: Sequence[Answer]) -> str:
 
 def print_report(console: Console, outcome: Outcome) -> None:
     """The table, the accuracy, the times, the places, and what to try next."""
+    print_answers(console, outcome)
+    for title, commands in _what_next(outcome):
+        console.print(f"\n[bold]{title}[/bold]")
+        for command in commands:
+            console.print(
+                f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
+            )
+    console.print()
+
+
+def print_answers(console: Console, outcome: Outcome) -> None:
+    """The table, the accuracy, the times and the places."""
     rows = ROWS_WITH_PICTURES if can_show(console) else ROWS
     shown = selection(outcome.answers, rows)
     console.print()
@@ -103,17 +117,12 @@ def print_report(console: Console, outcome: Outcome) -> None:
     # Addresses and commands are never broken into lines: they are there to be copied.
     copies = f"{_short(outcome.results_folder)}/ (copies)"
     places = [("Results", outcome.results_uri), ("", copies)]
+    if outcome.removed:
+        places = [("Results", copies)]
     if outcome.report is not None:
         places.append(("Report", f"{outcome.report.resolve().as_uri()} (open it in a browser)"))
     for title, place in places:
         console.print(f"[bold]{title:10}[/bold]{escape(place)}", highlight=False, soft_wrap=True)
-    for title, commands in _what_next(outcome):
-        console.print(f"\n[bold]{title}[/bold]")
-        for command in commands:
-            console.print(
-                f"  {command}", style="cyan", markup=False, highlight=False, soft_wrap=True
-            )
-    console.print()
 
 
 def _measured_line(measured: Mapping[str, Any]) -> str:

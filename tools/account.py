@@ -1,14 +1,72 @@
-"""What `make deploy` needs beside sam: the Python to build for, from the saved answers.
+"""The saved answers of `make deploy`: asked for once, then read by every command on the account.
 
-    python tools/account.py runtime CONFIG     # the PythonRuntime to build for
+    python -m tools.account CONFIG                    # asks at the terminal and writes CONFIG
+    python -m tools.account CONFIG --stack droplens --region eu-west-1 --yes      # asks nobody
 
-CONFIG is the file in which `sam deploy --guided` keeps its answers.
+CONFIG is a configuration file of sam's, so that `sam build` and `sam deploy` read it by
+`--config-file`. sam 1.170 refuses such a file that does not exist, also with `--guided`.
 """
 
+import argparse
+import difflib
+import json
+import os
+import re
+import shlex
 import sys
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import boto3
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+
+DEFAULT_STACK = "droplens"
+DEFAULT_REGION = "us-east-1"
+# As droplens.naming has it: SageMaker's names are made of the stack's.
+STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
+# As the template's NotificationEmail has it.
+EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")
+RECIPES = ("finetune", "probe")
+HEAD = """\
+# The answers to what `make deploy` asked. sam, make redrive, make rollback and make destroy read
+# them here. Further parameters of template.yaml go into the last line: UseSpot="true", for one, is
+# up to 90 % cheaper where the account has a quota of spot instances. Delete this file, and
+# `make deploy` asks again.
+version = 0.1
+"""
+
+# What AWS answers to credentials that are over, and to those that it does not know.
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_UNKNOWN = {
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AuthFailure",
+}
+_FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+_LIMITS = {
+    "ResourceLimitExceeded",
+    "LimitExceededException",
+    "ServiceQuotaExceededException",
+    "AccountLimitExceededException",
+}
+_SIGN_IN = "sign in again (aws sso login, or new keys by aws configure), then run the same command"
 
 
 class Saved:
@@ -24,25 +82,233 @@ class Saved:
             f"{name}_name": answers[name] for name in ("region", "profile") if name in answers
         }
         pairs = answers.get("parameter_overrides", [])
-        # sam writes one line of key="value" pairs.
-        pairs = pairs.split() if isinstance(pairs, str) else pairs
+        # sam writes one line of key="value" pairs, with a backslash before a quote in a value.
+        pairs = shlex.split(pairs) if isinstance(pairs, str) else pairs
         self.parameters = {
             key: value.strip('"') for key, _, value in (pair.partition("=") for pair in pairs)
         }
 
 
-def runtime(saved: Saved) -> str:
-    """The runtime chosen before, else that of this interpreter: the layer is built for it."""
-    return saved.parameters.get("PythonRuntime", "python{}.{}".format(*sys.version_info[:2]))
+def running_python() -> str:
+    """The Lambda runtime of this interpreter: sam builds for it, since it is there."""
+    return "python{}.{}".format(*sys.version_info[:2])
 
 
-def main() -> None:
-    """Run the one command named on the command line."""
-    match sys.argv[1:]:
-        case ["runtime", config]:
-            print(runtime(Saved(Path(config))))
-        case _:
-            raise SystemExit(__doc__)
+def config_text(
+    stack: str,
+    region: str | None,
+    profile: str | None,
+    parameters: Mapping[str, str],
+    *,
+    confirm: bool,
+) -> str:
+    """A configuration file of sam's for one stack. confirm: sam asks before it changes anything."""
+
+    def line(name: str, value: str | bool | None) -> str:
+        return "" if value is None else f"{name} = {json.dumps(value)}\n"
+
+    def overrides(pairs: Mapping[str, str]) -> str:
+        quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in pairs.values())
+        return " ".join(f'{key}="{value}"' for key, value in zip(pairs, quoted, strict=True))
+
+    built = {"PythonRuntime": parameters.get("PythonRuntime", running_python())}
+    return "".join(
+        [
+            HEAD,
+            "\n[default.global.parameters]\n",
+            line("stack_name", stack),
+            line("region", region),
+            line("profile", profile),
+            "\n[default.build.parameters]\n",
+            line("cached", True),
+            line("parameter_overrides", overrides(built)),
+            "\n[default.deploy.parameters]\n",
+            line("capabilities", "CAPABILITY_IAM"),
+            line("resolve_s3", True),
+            line("s3_prefix", stack),
+            line("confirm_changeset", confirm),
+            line("fail_on_empty_changeset", False),
+            line("parameter_overrides", overrides({**built, **parameters})),
+        ]
+    )
+
+
+def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
+    """What AWS said in a sentence, and the next step of who reads it.
+
+    The credentials' errors are botocore's own classes; the codes are those of
+    https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html and of STS.
+    """
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in _EXPIRED:
+            return f"the AWS credentials have expired: {error}", _SIGN_IN
+        if code in _UNKNOWN:
+            return (
+                f"AWS does not know these credentials: {error}",
+                "look at `aws sts get-caller-identity`: key, secret, AWS_PROFILE and region",
+            )
+        if code in _FORBIDDEN:
+            return (
+                f"AWS does not allow it: {error}",
+                "have the right that it names given to your identity, then run the same command",
+            )
+        if code in _LIMITS:
+            return (
+                f"a quota of the account is used up: {error}",
+                "`make preflight` names the quota, how to have it raised and what avoids it",
+            )
+        return f"AWS refused: {error}", "if the message is not clear, `make preflight` may be"
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return (
+            f"no AWS credentials are set: {error}",
+            "`aws configure` or `aws sso login` sets them, or AWS_PROFILE names whose to take",
+        )
+    if isinstance(
+        error,
+        SSOTokenLoadError
+        | UnauthorizedSSOTokenError
+        | TokenRetrievalError
+        | CredentialRetrievalError,
+    ):
+        return f"the AWS sign-in is over, or failed: {error}", _SIGN_IN
+    if isinstance(error, ProfileNotFound):
+        return str(error), "`aws configure list-profiles` lists those there are"
+    if isinstance(error, NoRegionError):
+        return "no AWS region is named", "name one by AWS_REGION=..., or in the saved answers"
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        return (
+            f"AWS cannot be reached: {error}",
+            "look whether the region's name is right, and the network and its proxy",
+        )
+    return f"AWS cannot be asked: {error}", "look at credentials, region and network"
+
+
+def known_regions() -> list[str]:
+    """Every region that this botocore knows, of all partitions."""
+    session = boto3.Session()
+    return sorted(
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("cloudformation", partition)
+    )
+
+
+def _bad_stack(name: str) -> str:
+    if STACK.fullmatch(name):
+        return ""
+    return "lower-case letters, digits and single hyphens, beginning with a letter, at most 30"
+
+
+def _bad_region(name: str) -> str:
+    regions = known_regions()
+    if name in regions:
+        return ""
+    near = difflib.get_close_matches(name, regions, n=3)
+    return f"there is no region {name!r}" + (f"; is it {' or '.join(near)}?" if near else "")
+
+
+def _bad_profile(name: str) -> str:
+    profiles = boto3.Session().available_profiles
+    return "" if name in profiles else f"no such profile; there are {', '.join(profiles)}"
+
+
+def _bad_email(text: str) -> str:
+    return "" if EMAIL.fullmatch(text) else "an address like me@example.org, or nothing"
+
+
+def _bad_recipe(text: str) -> str:
+    return "" if text in RECIPES else f"one of {', '.join(RECIPES)}"
+
+
+def _bad_yes_or_no(text: str) -> str:
+    return "" if text.lower() in ("y", "yes", "n", "no") else "y or n"
+
+
+def ask(question: str, default: str, wrong: Callable[[str], str]) -> str:
+    """Ask until the answer is a right one. wrong: says why it is not, or ""."""
+    while True:
+        text = input(f"  {question}{f' [{default}]' if default else ''}: ").strip() or default
+        if not (why := wrong(text)):
+            return text
+        print(f"    not {text!r}: {why}" if text else f"    needed: {why}")
+
+
+def _profile() -> str | None:
+    """Whose credentials to ask for: those of the environment need no name."""
+    named = os.environ.get("AWS_PROFILE")
+    if named or "AWS_ACCESS_KEY_ID" in os.environ:
+        return named
+    return "default" if boto3.Session().available_profiles else None
+
+
+def answers(options: argparse.Namespace) -> str:
+    """What to write, of the command line and, unless --yes, of a person at the terminal."""
+    profile = options.profile or _profile()
+    here = boto3.Session(profile_name=profile)
+    found = {
+        "stack": (options.stack or DEFAULT_STACK, _bad_stack),
+        "region": (options.region or here.region_name or DEFAULT_REGION, _bad_region),
+        "email": (options.email or "", _bad_email),
+        "recipe": (options.recipe or RECIPES[0], _bad_recipe),
+        "confirm": ("n" if options.yes else "y", _bad_yes_or_no),
+    }
+    questions = {
+        "stack": "The stack's name",
+        "region": "AWS region",
+        "email": "Who hears of failures, an e-mail address (empty: nobody)",
+        "recipe": "How to train: finetune on a GPU, or probe on a CPU (finetune, probe)",
+        "confirm": "Show each deployment's changes and ask before they are made (y, n)",
+    }
+    if options.yes:
+        for name, (value, wrong) in found.items():
+            if why := wrong(value):
+                raise SystemExit(f"--{name} {value}: {why}")
+        chosen = {name: value for name, (value, _) in found.items()}
+    else:
+        print("Where to deploy to. Enter takes what stands in brackets.")
+        if profile and not os.environ.get("AWS_PROFILE"):
+            profile = ask("AWS profile", profile, _bad_profile)
+        chosen = {name: ask(questions[name], *found[name]) for name in questions}
+    # A new account has no quota of spot instances: its first training would wait for one.
+    parameters = {
+        "PythonRuntime": running_python(),
+        "Recipe": chosen["recipe"],
+        "UseSpot": "false",
+    }
+    if chosen["email"]:
+        parameters["NotificationEmail"] = chosen["email"]
+    confirm = chosen["confirm"].lower() in ("y", "yes")
+    return config_text(chosen["stack"], chosen["region"], profile, parameters, confirm=confirm)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the answers; a file that is there stays as it is."""
+    parser = argparse.ArgumentParser(prog="python -m tools.account", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("config", type=Path)
+    for name in ("stack", "region", "profile", "email"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--recipe", choices=RECIPES)
+    parser.add_argument("--yes", action="store_true", help="ask nobody")
+    options = parser.parse_args(arguments)
+    if options.config.exists():
+        print(f"{options.config} has the answers already")
+        return
+    if not options.yes and not sys.stdin.isatty():
+        raise SystemExit(
+            f"there is no terminal to ask at: run `python -m tools.account {options.config} "
+            "--stack droplens --region eu-west-1 --yes` with yours, then the same command again"
+        )
+    try:
+        text = answers(options)
+    except (EOFError, KeyboardInterrupt):
+        raise SystemExit("\nnothing was saved; the same command asks again") from None
+    except (BotoCoreError, ClientError) as error:
+        raise SystemExit("\n".join(explained(error))) from None
+    options.config.parent.mkdir(parents=True, exist_ok=True)
+    options.config.write_text(text, encoding="utf-8")
+    print(f"saved in {options.config}")
 
 
 if __name__ == "__main__":

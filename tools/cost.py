@@ -2,6 +2,7 @@
 
 make cost                                    # a table by the defaults below
 make cost OPTIONS="--pictures 1000000 --kms-keys 1 --monitoring essential"
+make cost OPTIONS=--demo                     # what make demo ACCOUNT=1 costs
 """
 
 import argparse
@@ -29,6 +30,16 @@ METRICS_OF_PICTURES = 5
 # The most that promote_endpoint asks a candidate.
 MEASURED_AT_MOST = 4000
 PART_BYTES = 8 * 2**20
+# What the demo takes in an account, by recipe; guesses until an account has measured it. Minutes of
+# the two image builds together, minutes of training, GB of images; and hours from deployment to
+# removal.
+DEMO = {"probe": (10.0, 8.0, 0.5), "finetune": (30.0, 20.0, 3.5)}
+DEMO_INSTANCE = {"probe": "ml.m5.xlarge", "finetune": "ml.g5.xlarge"}
+DEMO_HOURS = 1.5
+# MaxTrainingMinutes of its stack.
+DEMO_TRAINING_MINUTES = 60
+# CodeBuild stops a build after so long, and there are two.
+BUILD_TIMEOUT_MINUTES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +170,60 @@ def realtime(usage: Usage) -> Iterator[Line]:
     yield Line(f"{usage.endpoint_instance} hours", HOURS_A_MONTH, usage.endpoint_instance)
 
 
+def demo(recipe: str, learned: int, answered: int, pictures: int) -> Iterator[Line]:
+    """`make demo ACCOUNT=1`, from deployment to removal, on demand.
+
+    learned: pictures of the dataset; answered: those that are dropped, alone or together;
+    pictures: calls of the endpoint beside them.
+    """
+    build_minutes, training_minutes, images_gb = DEMO[recipe]
+    packing = json.loads(PACKING.read_text("utf-8"))
+    usage = Usage(
+        pictures=learned,
+        training_instance=DEMO_INSTANCE[recipe],
+        training_minutes=training_minutes,
+    )
+    alarms, dashboards = MONITORING[usage.monitoring]
+    month = DEMO_HOURS / HOURS_A_MONTH
+    yield Line("minutes of image builds", build_minutes, "build_minute")
+    yield from run(usage, packing["pictures_per_second"], packing["record_bytes"])
+    for line in thousand(usage):
+        yield Line(line.what, line.amount * answered / 1000, line.price)
+    yield Line(
+        "endpoint GB seconds, timed",
+        pictures * usage.endpoint_ms / 1000 * usage.endpoint_gb,
+        "serverless_gb_second",
+    )
+    yield Line("pictures and code uploaded", learned + answered + 50, "s3_put")
+    yield Line("GB of container images, for the time", images_gb * month, "image_storage")
+    yield Line("alarms, for the time", alarms * month, "alarm")
+    yield Line("dashboards, for the time", dashboards * month, "dashboard")
+
+
+def demo_at_most(recipe: str, training_minutes: int, prices: Prices) -> float:
+    """What builds and training cost, in dollars, where both go on until they are stopped."""
+    return prices.listed(Line("", training_minutes / 60, DEMO_INSTANCE[recipe])) + prices.listed(
+        Line("", 2 * BUILD_TIMEOUT_MINUTES, "build_minute")
+    )
+
+
+# The pictures of `make demo` by default: scanned digits, 100 of each to learn from.
+DEMO_PICTURES = {"learned": 1000, "answered": 90, "pictures": 20}
+
+
+def demo_table(prices: Prices) -> str:
+    """What the demo costs in an account, by recipe, as Markdown."""
+    rows = ["| | list price | beyond what is free | at most, about |", "|---|--:|--:|--:|"]
+    for recipe in DEMO:
+        lines = list(demo(recipe, **DEMO_PICTURES))
+        listed, beyond = sum(map(prices.listed, lines)), sum(map(prices.beyond_free, lines))
+        most = demo_at_most(recipe, DEMO_TRAINING_MINUTES, prices)
+        rows.append(
+            f"| `RECIPE={recipe}` | {dollars(listed)} | {dollars(beyond)} | {dollars(most)} |"
+        )
+    return "\n".join(rows)
+
+
 def table(usage: Usage, prices: Prices) -> str:
     """The sums as Markdown."""
     packing = json.loads(PACKING.read_text("utf-8"))
@@ -203,7 +268,12 @@ def main(arguments: list[str] | None = None) -> None:
         choices = list(MONITORING) if field.name == "monitoring" else None
         kind: Any = field.type
         parser.add_argument(option, type=kind, default=field.default, choices=choices)
-    usage = Usage(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--demo", action="store_true", help="what make demo ACCOUNT=1 costs")
+    options = vars(parser.parse_args(arguments))
+    if options.pop("demo"):
+        print(demo_table(Prices()))
+        return
+    usage = Usage(**options)
     try:
         print(table(usage, Prices()))
     except PriceMissing as missing:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from droplens.naming import SEPARATOR, group_name, resource_name
-from tools.account import Saved
+from tools.account import Saved, explained
 from tools.redrive import LOCAL_STACK
 
 UNENDED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -32,6 +32,8 @@ TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 ASK_AGAIN_SECONDS = 2
 PATIENCE_SECONDS = 600
+# A custom resource waits up to an hour for its image.
+SETTLE_SECONDS = 4500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Account:
     def __init__(self, session: Any, stack: str) -> None:
         self.stack = stack
         self.client: Callable[[str], Any] = session.client
+        self.status = stack_status(session, stack)
         self.resources = self._resources()
         self.runs = self._runs()
 
@@ -79,7 +82,7 @@ class Account:
             dynamodb = self.client("dynamodb")
             if _exists(partial(dynamodb.describe_table, TableName=table)):
                 yield Thing("table", table, partial(self._delete_table, table))
-        if self.resources:
+        if self.status:
             yield Thing("stack", self.stack, self._delete_stack)
 
     def late_logs(self) -> Iterator[Thing]:
@@ -91,21 +94,24 @@ class Account:
                 yield Thing("log", group, partial(logs.delete_log_group, logGroupName=group))
 
     def _resources(self) -> list[tuple[str, str]]:
-        """(type, physical id) of each resource that the stack has; none where it is gone."""
-        cloudformation = self.client("cloudformation")
-        try:
-            cloudformation.describe_stacks(StackName=self.stack)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ValidationError":
-                raise
+        """(type, physical id) of each resource that the stack has; none where it is gone.
+
+        Also of those that its events name: what a creation that was rolled back has kept, the
+        bucket and the table, may be no resource of the stack any more.
+        """
+        if not self.status:
             return []
-        pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=self.stack)
-        return [
-            (entry["ResourceType"], entry["PhysicalResourceId"])
-            for page in pages
-            for entry in page["StackResourceSummaries"]
-            if entry.get("PhysicalResourceId")
-        ]
+        cloudformation = self.client("cloudformation")
+        found: dict[tuple[str, str], None] = {}
+        for listing, entries in (
+            ("list_stack_resources", "StackResourceSummaries"),
+            ("describe_stack_events", "StackEvents"),
+        ):
+            for page in cloudformation.get_paginator(listing).paginate(StackName=self.stack):
+                for entry in page[entries]:
+                    if entry.get("PhysicalResourceId"):
+                        found[entry["ResourceType"], entry["PhysicalResourceId"]] = None
+        return list(found)
 
     def _physical(self, kind: str) -> list[str]:
         return [name for found, name in self.resources if found == kind]
@@ -313,6 +319,34 @@ class Account:
         )
 
 
+def stack_status(session: Any, stack: str) -> str:
+    """CloudFormation's status of the stack, or "" where there is none."""
+    try:
+        [found] = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return ""
+    status: str = found["StackStatus"]
+    return status
+
+
+def settle(session: Any, stack: str) -> None:
+    """Wait until CloudFormation is no longer at work on the stack, and say so.
+
+    What it is still creating would not be among what is listed and removed.
+    """
+
+    def busy() -> bool:
+        # A stack of nothing but a change set is in review until somebody executes it.
+        status = stack_status(session, stack)
+        return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
+
+    if busy():
+        print(f"CloudFormation is at work on {stack}; its removal begins when that has ended")
+        _await(lambda: not busy(), SETTLE_SECONDS)
+
+
 def empty_and_delete(s3: Any, bucket: str) -> None:
     """Remove every version, delete marker and unfinished upload, then the bucket itself."""
     for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
@@ -330,9 +364,9 @@ def empty_and_delete(s3: Any, bucket: str) -> None:
     s3.delete_bucket(Bucket=bucket)
 
 
-def _await(ended: Callable[[], bool]) -> None:
+def _await(ended: Callable[[], bool], patience: float | None = None) -> None:
     """Return once it has ended, or is given up: the listing of what is left will tell."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
     while not ended() and time.monotonic() < until:
         time.sleep(ASK_AGAIN_SECONDS)
 
@@ -365,6 +399,7 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
 
     agreed: asked once, with the stack's name, after all that will go has been listed.
     """
+    settle(session, stack)
     account = Account(session, stack)
     wanted = [*account.things(), *account.table_and_stack()]
     if not wanted:
@@ -382,7 +417,7 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
     if not left:
         _remove(list(account.table_and_stack()))
         again = Account(session, stack)
-        if not again.resources:
+        if not again.status:
             _remove(list(account.late_logs()))
         left = [*account.things(), *again.table_and_stack()]
     return [str(thing) for thing in left]
@@ -407,8 +442,11 @@ def main(arguments: list[str] | None = None) -> None:
     stack = options.stack or (saved.stack if saved else LOCAL_STACK)
     if stack is None:
         raise SystemExit(f"{options.config} names no stack: make destroy STACK=...")
-    session = boto3.Session(**(saved.session_options if saved else {}))
-    left = destroy(session, stack, agreed=(lambda _: True) if options.yes else type_it_again)
+    try:
+        session = boto3.Session(**(saved.session_options if saved else {}))
+        left = destroy(session, stack, agreed=(lambda _: True) if options.yes else type_it_again)
+    except (BotoCoreError, ClientError) as error:
+        raise SystemExit("\n".join([*explained(error), "it can be run again"])) from None
     if left:
         raise SystemExit("\n  ".join(["left, run it again:", *left]))
     print(f"nothing is left of {stack}")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
-from tools.account import Saved
+from tools.account import Saved, explained
 
 LOCAL_STACK = "droplens"
 
@@ -34,16 +35,21 @@ def redrive(session: Any, stack: str) -> int:
 
 def main() -> None:
     """Run the command line."""
+    options: dict[str, Any] = {}
     match sys.argv[1:]:
         case []:
-            found = redrive(boto3.Session(), LOCAL_STACK)
+            stack = LOCAL_STACK
         case [config]:
             saved = Saved(Path(config))
             if saved.stack is None:
                 raise SystemExit(f"{config} names no stack: make deploy saves its answers there")
-            found = redrive(boto3.Session(**saved.session_options), saved.stack)
+            stack, options = saved.stack, saved.session_options
         case _:
             raise SystemExit(__doc__)
+    try:
+        found = redrive(boto3.Session(**options), stack)
+    except (BotoCoreError, ClientError) as error:
+        raise SystemExit("\n".join(explained(error))) from None
     print(f"pictures on their way back to their queue: {found}" if found else "no picture waits")
 
 

@@ -4,7 +4,7 @@
     python -m tools.rollback cars --run 20261122-120000-1a2b3c --reclassify all
     python -m tools.rollback cars --config samconfig.account.toml
 
-CONFIG is the file in which `sam deploy --guided` keeps its answers; without it, the stack
+CONFIG is the file in which `make deploy` keeps its answers; without it, the stack
 "droplens" of the account and endpoint that the environment names.
 """
 

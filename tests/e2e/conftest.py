@@ -187,7 +187,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
     with contextlib.ExitStack() as stack:
         built = tmp_path_factory.mktemp("sam-cache")
 
-        def start(**extra: str) -> Cloud:
+        def start(*, deployed: bool = True, **extra: str) -> Cloud:
             folder = tmp_path_factory.mktemp("local")
             port = free_port()
             kept = {
@@ -205,9 +205,12 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
             }
             cloud = Cloud(repo_root, environment, f"http://127.0.0.1:{port}")
             stack.callback(cloud.localcloud, "down")
-            # A grown account, which the tests of all else may share.
-            cloud.localcloud("quotas", "--published")
-            cloud.deploy()
+            if deployed:
+                # A grown account, which the tests of all else may share.
+                cloud.localcloud("quotas", "--published")
+                cloud.deploy()
+            else:
+                cloud.make("up")
             return cloud
 
         # Session fixtures come before the one that keeps a developer's account out of each test.
@@ -252,3 +255,24 @@ def live_patterns(cloud: Cloud) -> dict[str, Any]:
     run = cloud.ended_run("patterns")
     assert run["status"] == "live", run
     return run
+
+
+def as_an_account(cloud: Cloud) -> dict[str, str]:
+    """The variables by which any AWS client takes this cloud for an account, and nothing else."""
+    return {
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAM_CLI_POLL_DELAY": "0.2",
+    }
+
+
+@pytest.fixture(scope="session")
+def account(clouds: Callable[..., Cloud], tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """A local cloud with nothing in it, and an environment that knows it as an account."""
+    cloud = clouds(deployed=False)
+    answers = tmp_path_factory.mktemp("saved answers") / "account.toml"
+    cloud.environment |= as_an_account(cloud) | {"ACCOUNT_CONFIG": str(answers)}
+    return cloud

@@ -176,12 +176,19 @@ def test_outputs_are_those_that_users_and_programs_read(written: dict[str, Any])
 
 def test_the_stack_s_name_fits_the_names_made_from_it(stack: Stack, repo_root: Path) -> None:
     config = tomllib.loads((repo_root / "samconfig.toml").read_text("utf-8"))
-    names = {section["global"]["parameters"]["stack_name"] for section in environments(config)}
-    assert names == {"droplens"}
+    assert config["local"]["global"]["parameters"]["stack_name"] == "droplens"
+
+
+def test_what_is_not_local_is_deployed_by_the_saved_answers_only(repo_root: Path) -> None:
+    config = tomllib.loads((repo_root / "samconfig.toml").read_text("utf-8"))
+    assert config["default"].keys() == {"validate"}
 
 
 def environments(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return [section for section in config.values() if isinstance(section, dict)]
+    """The sections that deploy."""
+    return [
+        section for section in config.values() if isinstance(section, dict) and "deploy" in section
+    ]
 
 
 def test_samconfig_sets_only_parameters_that_exist(repo_root: Path) -> None:

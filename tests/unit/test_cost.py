@@ -37,6 +37,36 @@ def test_the_documentation_quotes_the_command(repo_root: Path, printed: str) -> 
     assert between(page, "table") == printed.splitlines()
 
 
+def test_the_documentation_quotes_what_the_demo_costs(
+    repo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost.main(["--demo"])
+    page = (repo_root / "docs/costs.md").read_text("utf-8")
+    assert between(page, "demo") == capsys.readouterr().out.splitlines()
+
+
+def test_the_demo_s_sum_grows_with_its_recipe_and_its_pictures() -> None:
+    def costs(recipe: str, learned: int, answered: int) -> float:
+        return sum(map(Prices().listed, cost.demo(recipe, learned, answered, 20)))
+
+    assert costs("finetune", 1000, 90) > 2 * costs("probe", 1000, 90)
+    assert costs("probe", 100_000, 90) > costs("probe", 1000, 90) + 0.03
+    # A thousand pictures more cost what a thousand cost.
+    thousand = sum(map(Prices().listed, cost.thousand(Usage())))
+    more = costs("probe", 1000, 1090) - costs("probe", 1000, 90)
+    assert more == pytest.approx(thousand + 1000 * 5e-06)
+    # On a GPU an hour, and two builds of 40 minutes.
+    assert cost.demo_at_most("finetune", 60, Prices()) == pytest.approx(1.408 + 0.40)
+
+
+def test_the_demo_takes_the_instances_that_the_functions_choose(template: dict[str, Any]) -> None:
+    assert cost.DEMO.keys() == set(template["Parameters"]["Recipe"]["AllowedValues"])
+    assert cost.DEMO_INSTANCE["finetune"] == training.GPU_INSTANCE
+    assert cost.DEMO_INSTANCE["probe"] == training.CPU_INSTANCE
+    timeout = template["Resources"]["ImageBuilds"]["Properties"]["TimeoutInMinutes"]
+    assert timeout == cost.BUILD_TIMEOUT_MINUTES
+
+
 def test_the_readme_quotes_its_sums(repo_root: Path, printed: str) -> None:
     heads = [
         line.split("|") for line in printed.splitlines() if line.startswith(("| |", "|--", "| **"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -165,3 +166,38 @@ def test_what_cannot_be_removed_is_named_and_its_stack_stays(
     assert name not in left["endpoints"]
     assert left["stacks"] == ["droplens"]
     assert left["tables"]
+
+
+def test_a_stack_of_nothing_but_a_change_set_goes(session: Any) -> None:
+    cloudformation = session.client("cloudformation")
+    cloudformation.create_change_set(
+        StackName="droplens",
+        ChangeSetName="first",
+        ChangeSetType="CREATE",
+        TemplateBody=json.dumps(TEMPLATE),
+    )
+    assert destroy.stack_status(session, "droplens") == "REVIEW_IN_PROGRESS"
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.stack_status(session, "droplens") == ""
+
+
+def test_a_stack_at_which_cloudformation_is_at_work_is_listed_when_that_has_ended(
+    session: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = iter(["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"])
+    monkeypatch.setattr(destroy, "stack_status", lambda *_: next(told))
+    monkeypatch.setattr(destroy, "ASK_AGAIN_SECONDS", 0)
+    destroy.settle(session, "droplens")
+    assert list(told) == []
+    assert "its removal begins when that has ended" in capsys.readouterr().out
+
+
+def test_without_credentials_it_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    config = tmp_path / "config.toml"
+    config.write_text('[default.global.parameters]\nstack_name = "droplens"\n')
+    with pytest.raises(SystemExit, match="no AWS credentials are set"):
+        destroy.main(["--config", str(config), "--yes"])

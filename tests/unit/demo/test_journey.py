@@ -12,18 +12,16 @@ import pytest
 from moto import mock_aws
 
 from demo import DemoError
-from demo import journey as journey_module
 from demo.dataset import Picture
-from demo.journey import TRAINING_LOG, Journey, News
+from demo.journey import TRAINING_LOG, Journey, News, Patience
 from droplens.runs import Status
 
 BUCKET = "droplens-bucket"
 
 
 @pytest.fixture
-def journey(monkeypatch: pytest.MonkeyPatch) -> Iterator[Journey]:
+def journey() -> Iterator[Journey]:
     """A journey of the classifier "pets" through an empty stack."""
-    monkeypatch.setattr(journey_module, "POLL", 0.001)
     with mock_aws():
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket=BUCKET)
@@ -39,7 +37,15 @@ def journey(monkeypatch: pytest.MonkeyPatch) -> Iterator[Journey]:
                 {"AttributeName": "run_id", "KeyType": "RANGE"},
             ],
         )
-        yield Journey("pets", bucket=BUCKET, runs=runs, s3=s3, logs=boto3.client("logs"))
+        yield Journey(
+            "pets",
+            bucket=BUCKET,
+            runs=runs,
+            s3=s3,
+            logs=boto3.client("logs"),
+            patience=Patience(poll=0.001),
+            look_inside="look at its log",
+        )
 
 
 def record(journey: Journey, run_id: str, status: str, **facts: Any) -> None:
@@ -182,18 +188,15 @@ def test_a_run_without_a_live_model_ends_in_plain_words(
     assert str(caught.value).startswith(words)
 
 
-def test_a_run_that_never_begins_is_not_awaited_for_ever(
-    journey: Journey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journey_module, "RUN_BEGINS_WITHIN", 0.0)
-    with pytest.raises(DemoError, match="no run began"):
+def test_a_run_that_never_begins_is_not_awaited_for_ever(journey: Journey) -> None:
+    journey.patience = Patience(poll=0.001, run_begins=0.0)
+    with pytest.raises(DemoError, match="no run began") as caught:
         list(journey.follow(""))
+    assert caught.value.hint == "look at its log"
 
 
-def test_a_run_that_falls_silent_is_not_awaited_for_ever(
-    journey: Journey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journey_module, "RUN_MOVES_WITHIN", 0.0)
+def test_a_run_that_falls_silent_is_not_awaited_for_ever(journey: Journey) -> None:
+    journey.patience = Patience(poll=0.001, run_moves=0.0)
     record(journey, "1", "deploying")
     with pytest.raises(DemoError, match=r"nothing was heard of run 1 \(deploying\)"):
         list(journey.follow(""))
@@ -213,9 +216,9 @@ def test_pictures_of_the_exam_are_answered_in_the_order_they_come(
 
 
 def test_a_picture_that_gets_no_answer_is_left_out(
-    journey: Journey, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+    journey: Journey, pictures: list[Picture]
 ) -> None:
-    monkeypatch.setattr(journey_module, "ANSWER_WITHIN", 0.05)
+    journey.patience = Patience(poll=0.001, answer=0.05)
     put_result(journey, "results/pets/demo-1/one.png.json")
     assert [name for name, _ in journey.answers("demo-1", ["one.png", "two.png"])] == ["one.png"]
 

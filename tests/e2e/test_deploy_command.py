@@ -1,0 +1,155 @@
+"""`make deploy` as a person meets it: in a terminal, the first time and again.
+
+The local cloud stands for the account, by AWS_ENDPOINT_URL alone.
+"""
+
+import os
+import pty
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Cloud
+from tools.account import Saved, running_python
+
+PATIENCE = 420  # seconds
+
+
+def in_a_terminal(
+    command: list[str], cwd: Path, environment: dict[str, str], answers: dict[str, str]
+) -> tuple[int, str]:
+    """Run it in a pseudo-terminal; each question of `answers` is answered once it is seen.
+
+    Returns the exit code and all that the terminal showed.
+    """
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    seen, answered, waiting = "", 0, dict(answers)
+    until = time.monotonic() + PATIENCE
+    try:
+        while time.monotonic() < until:
+            if select.select([master], [], [], 0.2)[0]:
+                try:
+                    read = os.read(master, 65536)
+                except OSError:  # Linux says so where the last process has closed the terminal
+                    break
+                seen += read.decode(errors="replace")
+            for question in [question for question in waiting if question in seen[answered:]]:
+                answered = seen.index(question, answered) + len(question)
+                os.write(master, waiting.pop(question).encode() + b"\n")
+        process.wait(timeout=30)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        os.close(master)
+    assert not waiting, f"never asked: {list(waiting)}\n{seen}"
+    return process.returncode, seen
+
+
+@pytest.fixture(scope="module")
+def deployed(account: Cloud) -> Iterator[str]:
+    """What the terminal showed of the first deployment, with its questions answered."""
+    code, seen = in_a_terminal(
+        ["make", "deploy"],
+        account.root,
+        account.environment,
+        {
+            "The stack's name [droplens]": "my-lens",
+            "AWS region [us-east-1]": "",
+            "Who hears of failures": "me@example.org",
+            "How to train": "probe",
+            "ask before they are made": "y",
+            "Deploy this changeset?": "y",
+        },
+    )
+    assert code == 0, seen
+    yield seen
+    account.make("destroy", "YES=1")
+
+
+def stack(account: Cloud) -> dict[str, str]:
+    """The deployed parameters."""
+    formation = account.client("cloudformation")
+    [found] = formation.describe_stacks(StackName="my-lens")["Stacks"]
+    assert found["StackStatus"] == "CREATE_COMPLETE"
+    return {one["ParameterKey"]: one["ParameterValue"] for one in found["Parameters"]}
+
+
+def test_the_first_time_it_asks_and_deploys_what_was_answered(
+    account: Cloud, deployed: str
+) -> None:
+    assert "Traceback" not in deployed
+    parameters = stack(account)
+    assert parameters["Recipe"] == "probe"
+    assert parameters["NotificationEmail"] == "me@example.org"
+    assert parameters["PythonRuntime"] == running_python()
+    saved = Saved(Path(account.environment["ACCOUNT_CONFIG"]))
+    assert (saved.stack, saved.session_options) == ("my-lens", {"region_name": "us-east-1"})
+
+
+@pytest.mark.usefixtures("deployed")
+def test_the_second_time_it_asks_nothing(account: Cloud) -> None:
+    before = stack(account)
+    code, seen = in_a_terminal(["make", "deploy"], account.root, account.environment, {})
+    assert code == 0, seen
+    assert "is up to date" in seen
+    assert "[droplens]" not in seen
+    assert stack(account) == before
+
+
+@pytest.mark.usefixtures("deployed")
+def test_redrive_reads_the_same_file(account: Cloud) -> None:
+    assert "no picture waits" in account.make("redrive")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials"),
+        ({"AWS_PROFILE": "nobody-here"}, "nobody-here"),
+    ],
+)
+def test_without_an_identity_it_ends_in_a_sentence(
+    account: Cloud, tmp_path: Path, changed: dict[str, str], told: str
+) -> None:
+    environment = {**account.environment, "ACCOUNT_CONFIG": str(tmp_path / "a.toml"), **changed}
+    environment = {name: value for name, value in environment.items() if value}
+    answers = {
+        question: ""
+        for question in ("stack's name", "AWS region", "Who hears", "How to train", "Show each")
+        if "AWS_PROFILE" not in changed
+    }
+    code, seen = in_a_terminal(["make", "deploy"], account.root, environment, answers)
+    assert code != 0
+    assert told in seen
+    assert "Traceback" not in seen
+    stacks = account.client("cloudformation").describe_stacks()["Stacks"]
+    assert "droplens" not in {one["StackName"] for one in stacks}
+
+
+def test_without_a_terminal_it_says_how_to_answer(account: Cloud, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["make", "deploy"],
+        cwd=account.root,
+        env={**account.environment, "ACCOUNT_CONFIG": str(tmp_path / "a.toml")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "no terminal to ask at" in done.stderr
+    assert "--stack droplens --region" in done.stderr
