@@ -18,8 +18,11 @@ from batch_prep.entries import (
     readable,
     safe_parts,
 )
+from droplens.domain.text import class_name_problem, one_line
+from droplens.layout import MAX_KEY_BYTES
 
-_LONGEST_LABEL = 256
+# Of millions of rows every reason is kept.
+MAX_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,12 @@ class Labels:
         """Keep why a row cannot be used."""
         place = self.place(bad.number)
         self.refused.append(
-            Refused(readable(bad.path) or place, (), bad.code, f"{place}: {bad.reason}")
+            Refused(
+                one_line(readable(bad.path), MAX_KEY_BYTES) or place,
+                (),
+                bad.code,
+                one_line(f"{place}: {bad.reason}", MAX_REASON),
+            )
         )
 
     def refusal_of(self, path: str, code: str, reason: str) -> Refused:
@@ -113,9 +121,11 @@ def _checked(row: Row) -> Row | BadRow:
     label = row.label.strip()
     if not label:
         return BadRow(row.number, row.path, "row.label", "it has no label")
-    if len(label) > _LONGEST_LABEL or not label.isprintable():
-        reason = f"its label is longer than {_LONGEST_LABEL} characters or has control characters"
-        return BadRow(row.number, row.path, "row.label", reason)
+    if problem := class_name_problem(label):
+        return BadRow(row.number, row.path, "row.label", f"its label {problem}")
+    if len(row.path) > MAX_KEY_BYTES:
+        reason = f"its path has {len(row.path):,} characters, the limit is {MAX_KEY_BYTES:,}"
+        return BadRow(row.number, row.path, "row.path", reason)
     try:
         path = "/".join(safe_parts(row.path))
     except UnsafePath as error:

@@ -364,3 +364,17 @@ def test_real_photographs_are_packed_whole(cars24: Path, tmp_path: Path) -> None
         one["validation"] == round(0.2 * (one["validation"] + one["train"]))
         for one in done["per_class"]
     )
+
+
+FORGED = 'cars\n{"level": "INFO", "message": "packed"}\n\nSign in at evil.example\x1b[2J'
+
+
+@pytest.mark.parametrize("name", [FORGED, "c" * 3000, "c" * 600_000])
+def test_a_class_name_forges_nothing(tmp_path: Path, failure: Failure, name: str) -> None:
+    """In the last line on stderr, in failure.json and in the log the fixture finds one sentence."""
+    files = {f"{name}/{number}.jpg": jpeg(number) for number in range(2)}
+    (tmp_path / "cars.tgz").write_bytes(tarred(files, "w:gz"))
+    sentence = failure(tmp_path / "cars.tgz", tmp_path / "out")
+    assert sentence.isprintable()
+    assert len(sentence) <= 2000
+    assert name[:4] in sentence

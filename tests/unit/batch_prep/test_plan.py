@@ -213,3 +213,13 @@ def test_a_class_gives_a_fifth(count: int, held: int) -> None:
     done = planned(files("a", count) + files("b", 5))
     channels = [one.channel for one in done.pictures if one.label == 0]
     assert (channels.count("validation"), len(channels)) == (held, count)
+
+
+@pytest.mark.parametrize("name", ["c" * 600_000, "two\nlines", "\u202egpj"])
+def test_a_class_whose_name_cannot_be_shown_ends_the_job_by_its_name(name: str) -> None:
+    with pytest.raises(JobError, match="cannot be the name of a class: it has") as refusal:
+        planned([*files(name, 2), *files("a", 2)])
+    message = str(refusal.value)
+    assert message.isprintable()
+    assert len(message) < 250
+    assert message[1:4] in (name[:3], "\ufffdgp")
