@@ -103,7 +103,7 @@ def _run(options: Options, destination: Folder, packer: Packer, crew: PackingCre
     if options.step is not Step.JOIN:
         limits = ArchiveLimits(max_member_bytes=packer.limits.max_bytes)
         with (
-            open_source(options.source, limits) as source,
+            open_source(options.source, limits, options.guard.pictures) as source,
             staging(destination) as stage,
         ):
             shards = _pack(options, destination, source, packer, stage, crew)

@@ -21,6 +21,8 @@ from batch_prep.staging import Staged
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
+# ImageNet has 21,841. All of them are in one answer of an endpoint, and in memory of a function.
+_MOST_CLASSES = 50_000
 TRAIN, VALIDATION = "train", "validation"
 CHANNELS = (TRAIN, VALIDATION)
 
@@ -156,6 +158,10 @@ class _Drawing:
 
     def plan(self, validation: float) -> Plan:
         names = sorted(self.numbers)
+        if len(names) > _MOST_CLASSES:
+            raise JobError(
+                f"The dataset has {len(names):,} classes, the limit is {_MOST_CLASSES:,}."
+            )
         for name in names:
             if problem := class_name_problem(name):
                 raise JobError(

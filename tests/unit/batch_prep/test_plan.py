@@ -223,3 +223,11 @@ def test_a_class_whose_name_cannot_be_shown_ends_the_job_by_its_name(name: str) 
     assert message.isprintable()
     assert len(message) < 250
     assert message[1:4] in (name[:3], "\ufffdgp")
+
+
+def test_more_classes_than_a_function_can_hold_end_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batch_prep.plan._MOST_CLASSES", 3)
+    with pytest.raises(JobError, match="has 4 classes, the limit is 3"):
+        planned([one for label in "abcd" for one in files(label, 2)])
