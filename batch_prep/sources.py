@@ -29,7 +29,6 @@ from batch_prep.lists import read_list
 from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
 from droplens.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
-
 # Empty lines, rows that repeat others and texts of several lines are no pictures.
 _LINES_PER_PICTURE = 2
 
@@ -80,8 +79,8 @@ def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
     if lists:
         return _open_list(place, lists[0], limits.max_member_bytes, pictures)
     if stanford_cars.is_published(top):
-        pictures, total = stanford_cars.open_cars(place, top, limits)
-        return Source(lambda: pictures, total, listed=True, streamed=True)
+        labelled, total = stanford_cars.open_cars(place, top, limits)
+        return Source(lambda: labelled, total, listed=True, streamed=True)
     return Source(lambda: _class_folders(place, limits.max_member_bytes))
 
 

@@ -148,10 +148,6 @@ def test_any_damage_gives_values_or_a_reason(at: int, to: bytes) -> None:
     assert values.keys() <= {"a"}
 
 
-def element(kind: int, body: bytes) -> bytes:
-    return struct.pack("<II", kind, len(body)) + body + bytes(-len(body) % 8)
-
-
 def array_of(kind: int, shape: tuple[int, int], name: bytes, content: bytes) -> bytes:
     flags = element(6, struct.pack("<II", kind, 0))
     sizes = element(5, struct.pack("<ii", *shape))
