@@ -26,6 +26,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from batch_prep.storage import Bucket, Span
 from tests.integration.localcloud_support import REGION, ROOT, Cloud
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -329,6 +330,28 @@ def test_the_aws_command_works_with_what_env_prints(cloud: Cloud, tmp_path: Path
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "again").read_bytes() == (tmp_path / "large").read_bytes()
+
+
+def test_the_packers_storage_works_with_what_env_prints(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client signs by itself, and not as botocore does."""
+    for name, value in cloud.keys.items():
+        monkeypatch.setenv(name, value)
+    bucket = Bucket(cloud.bucket("by-packer"), "a/")
+    pieces = [os.urandom(size) for size in (6_000_000, 1_000)]
+    for number, piece in enumerate(pieces):
+        bucket.write(f"größe {number}+%41", piece)
+    with bucket.writer("streamed") as stream:
+        for _ in range(3):
+            stream.write(pieces[0])
+    spans = [Span(f"größe {n}+%41", 0, len(piece)) for n, piece in enumerate(pieces)]
+    bucket.join("joined", spans)
+    assert bucket.read("joined") == b"".join(pieces)
+    assert bucket.read("streamed") == 3 * pieces[0]
+    assert len(list(bucket.list())) == 4
+    bucket.remove(["joined", "streamed"])
+    assert len(list(bucket.list())) == 2
 
 
 # ---- a real browser
