@@ -26,7 +26,7 @@ def operator_key(settings: "Settings") -> AccessKey:
     """The key that may do everything in this cloud; made where there is none yet."""
     path = settings.operator_key_file
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         half = path.with_name(f"{path.name}.{os.getpid()}")
         made = {
             "key": "AKIA" + "".join(secrets.choice(_KEY_LETTERS) for _ in range(16)),

@@ -237,6 +237,8 @@ def prepare_folders(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (settings.work, settings.temporary, settings.empty_home, settings.state):
         folder.mkdir(parents=True, exist_ok=True)
+    # MiniStack saves there the secrets of every session and user.
+    settings.state.chmod(0o700)
 
 
 def main(arguments: list[str]) -> int:

@@ -169,6 +169,8 @@ def test_each_cloud_has_a_key_of_its_own_that_only_its_owner_reads(
     assert other.keys == Cloud(other.folder, other.images, other.port).keys
     (kept,) = (cloud.folder / "local/cloud/state").glob("operator*")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    # The secrets of sessions are saved beside it.
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

@@ -345,3 +345,15 @@ def test_a_health_check_is_answered_beside_hundreds_of_slow_connections(
                 health.request("GET", "/ping")
                 assert health.getresponse().status == 200
         assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
+)
+def test_what_a_web_page_may_send_without_asking_is_not_answered(server: Server, kind: str) -> None:
+    """Of a local cloud's endpoints the port is open to every page on this machine. Any other type
+    than these a browser sends after a preflight only: https://fetch.spec.whatwg.org/."""
+    assert ask(server, JPEG, Content_Type=kind)[0] == 415
+    status, headers, _ = ask(server, method="OPTIONS", Content_Type="image/jpeg")
+    assert status == 405
+    assert not [name for name in headers if name.lower().startswith("access-control")]
