@@ -187,8 +187,9 @@ check-template: venvs-checkers ## check template.yaml as written and as SAM expa
 
 # Not part of make test: what was found yesterday is not this change's fault, and it needs osv.dev.
 .PHONY: audit
-audit: venvs-audit ## ask osv.dev for known vulnerabilities of every locked package
-	@$(call bin,audit)/python -m tools.audit
+audit: venvs-audit venvs-dev ## name the libraries in the locked wheels; ask osv.dev for vulnerabilities
+	@$(call bin,dev)/python -m tools.bundled
+	$(call bin,audit)/python -m tools.audit
 
 .PHONY: unit integration infrastructure e2e containers
 unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
@@ -201,6 +202,13 @@ e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
 containers: venvs-dev ## build the real images and run them as AWS does; needs Docker, or Podman as root
 	@$(call bin,dev)/python -m pytest tests/containers
+
+MINUTES ?= 10
+# FUZZ="--target tar --start 100000" for one target and other mutants.
+FUZZ ?=
+.PHONY: fuzz
+fuzz: venvs-dev ## mutants of what strangers send, for longer than the gate's minute: MINUTES=10
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
 # --- Benchmarks ---
 

@@ -29,6 +29,7 @@ from batch_prep.progress import Progress, RunItem, seconds_between_reports
 from batch_prep.sources import Source, open_source
 from batch_prep.staging import Staged, Staging, staging
 from batch_prep.storage import Folder, folder
+from droplens.domain.text import MAX_MESSAGE, one_line
 from droplens.pictures import Limits
 
 # Pictures whose names are in memory at the same time, some 400 bytes each.
@@ -37,12 +38,21 @@ _MOST_NAMED = 250_000
 _LOG = logging.getLogger("batch_prep")
 
 
+class _OneLine(logging.Formatter):
+    """A message is a line, whatever name of a stranger's it quotes; a traceback follows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return one_line(super().formatMessage(record), MAX_MESSAGE)
+
+
 def main(arguments: Sequence[str], *, forked: bool = False) -> int:
     """Run the job that `arguments` describe and return the process's exit code.
 
     forked: this process has no threads yet, and the others may begin as copies of it.
     """
-    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(handlers=[lines])
     _LOG.setLevel(logging.INFO)
     try:
         options = parse(arguments)
@@ -97,7 +107,7 @@ def _run(options: Options, destination: Folder, packer: Packer, crew: PackingCre
     if options.step is not Step.JOIN:
         limits = ArchiveLimits(max_member_bytes=packer.limits.max_bytes)
         with (
-            open_source(options.source, limits) as source,
+            open_source(options.source, limits, options.guard.pictures) as source,
             staging(destination) as stage,
         ):
             shards = _pack(options, destination, source, packer, stage, crew)

@@ -28,11 +28,22 @@ from batch_prep.entries import (
     safe_parts,
 )
 from batch_prep.errors import JobError
+from droplens.domain.text import one_line
 
 # No member that is read is longer, and what tarfile and zipfile read in one piece besides (a zip's
 # directory, a tar's long names) has no business to be.
 _LONGEST_READ = 32 * 1024 * 1024
 _SKIP_BYTES = 1024 * 1024
+# Linux opens no longer path, and S3 has no key that is.
+_LONGEST_PATH = 4096
+# What a tar says of one member before its data: a long path takes 4 KB, a picture's thumbnail among
+# its extended attributes 100 KB.
+_MOST_HEADER_BYTES = 1024 * 1024
+# Of pax records, a line each, archivers write some ten for a member. tarfile takes microseconds
+# for every one, and gzip packs a million of them into kilobytes.
+_RECORDS_PER_MEMBER, _FURTHER_RECORDS = 30, 100_000
+# What holds for all members that follow is looked at anew for each of them: git writes one.
+_MOST_GLOBALS, _MOST_GLOBAL_BYTES = 100, 64 * 1024
 _TAR_BLOCK = 512
 _GZIP_MAGIC = b"\x1f\x8b"
 # LZMA is left out: a member's header may ask for 4 GB of memory.
@@ -102,6 +113,7 @@ class _Meter:
         self._packed_bytes = packed_bytes
         self._limits = limits
         self._members = 0
+        self._records = 0
         self.place = "its beginning"
 
     def count(self, member: str) -> None:
@@ -109,6 +121,11 @@ class _Meter:
         self._members += 1
         if self._members > self._limits.max_members:
             self._refuse(f"more than {self._limits.max_members:,} members")
+
+    def records(self, count: int) -> None:
+        self._records += count
+        if self._records > _RECORDS_PER_MEMBER * self._members + _FURTHER_RECORDS:
+            self._refuse(f"{self._records:,} pax records for {self._members:,} members")
 
     def unpacked(self, total: int) -> None:
         if total > self._limits.max_bytes:
@@ -159,7 +176,17 @@ class _ForwardReads:
         self._read = 0
         self._wanted = 0
         self._last = b""
+        self._header_bytes: int | None = None
         self.last_block = b""
+
+    @contextmanager
+    def headers(self) -> Iterator[None]:
+        """What is read meanwhile says of one member what it is: at most so many bytes."""
+        self._header_bytes = 0
+        try:
+            yield
+        finally:
+            self._header_bytes = None
 
     def tell(self) -> int:
         return self._wanted
@@ -171,6 +198,10 @@ class _ForwardReads:
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _LONGEST_READ:
             raise ValueError(f"{size:,} bytes in one piece, expected at most {_LONGEST_READ:,}")
+        if self._header_bytes is not None:
+            self._header_bytes += size
+            if self._header_bytes > _MOST_HEADER_BYTES:
+                raise ValueError(f"its headers have more than {_MOST_HEADER_BYTES:,} bytes")
         while self._read < self._wanted:
             if not self._take(min(self._wanted - self._read, _SKIP_BYTES)):
                 return b""
@@ -182,6 +213,8 @@ class _ForwardReads:
         self._wanted = self._read
         if size == _TAR_BLOCK:
             self.last_block = data
+        if self._header_bytes is not None:
+            self._meter.records(data.count(b"\n"))
         return data
 
     def _take(self, size: int) -> bytes:
@@ -199,7 +232,7 @@ def _open_zip(stream: BinaryIO, name: str, limits: ArchiveLimits, meter: _Meter)
     unpacked = 0
     for member in members:
         unpacked += member.file_size
-        meter.count(readable(member.filename))
+        meter.count(readable(member.filename[:_LONGEST_PATH]))
         meter.unpacked(unpacked)
     files = sum(not _is_folder(member) for member in members)
     return Archive(_zip_entries(archive, members, limits), files)
@@ -253,10 +286,10 @@ def _tar_entries(
     stream.seek(0)
     unzipped: IO[bytes] = cast(IO[bytes], GzipFile(fileobj=stream)) if zipped else stream
     file = _ForwardReads(unzipped, meter)
-    with _damage_of(name, meter):
+    with _damage_of(name, meter), file.headers():
         archive = tarfile.TarFile(fileobj=cast(IO[bytes], file))
-    while (member := _next_tar_member(archive, name, meter)) is not None:
-        meter.count(readable(member.name))
+    while (member := _next_tar_member(archive, file, name, meter)) is not None:
+        meter.count(readable(member.name[:_LONGEST_PATH]))
         entry = _entry(
             member.name,
             member.size,
@@ -279,9 +312,19 @@ def _tar_entries(
         raise JobError(f"The archive {name} is damaged or cut off after {meter.place}.")
 
 
-def _next_tar_member(archive: tarfile.TarFile, name: str, meter: _Meter) -> tarfile.TarInfo | None:
-    with _damage_of(name, meter):
+def _next_tar_member(
+    archive: tarfile.TarFile, file: _ForwardReads, name: str, meter: _Meter
+) -> tarfile.TarInfo | None:
+    with _damage_of(name, meter), file.headers():
         member = archive.next()
+        globally = archive.pax_headers
+        if len(globally) > _MOST_GLOBALS or (
+            sum(len(key) + len(value) for key, value in globally.items()) > _MOST_GLOBAL_BYTES
+        ):
+            raise ValueError(
+                f"its global headers are more than {_MOST_GLOBALS}, or than "
+                f"{_MOST_GLOBAL_BYTES:,} characters"
+            )
     # tarfile keeps every member, and a million of them are a gigabyte.
     archive.members.clear()  # type: ignore[attr-defined]
     return member
@@ -309,6 +352,9 @@ def _entry(
     path: str, size: int, *, is_folder: bool, is_link: bool, is_file: bool, limits: ArchiveLimits
 ) -> _Wanted | FolderSeen | Refused | None:
     """What becomes of a member, before its data is touched; None where nobody misses it."""
+    if len(path) > _LONGEST_PATH:
+        reason = f"its path has {len(path):,} characters, the limit is {_LONGEST_PATH:,}"
+        return Refused(one_line(readable(path[:_LONGEST_PATH])), (), "member.path", reason)
     name = readable(path)
     try:
         parts = safe_parts(path)

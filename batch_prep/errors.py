@@ -1,13 +1,19 @@
 """The ways in which packing ends badly."""
 
+from droplens.domain.text import one_line
+
 
 class JobError(Exception):
-    """The dataset cannot be packed; the message is one sentence that tells its owner why.
+    """The dataset cannot be packed; the message is one sentence that tells its owner why,
+    bounded and on one line whatever names it quotes.
 
     exit_code: 1 says that another attempt would end in the same way.
     """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class StorageTrouble(JobError):

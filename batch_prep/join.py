@@ -17,7 +17,7 @@ from batch_prep.options import Options
 from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
 from batch_prep.plan import CHANNELS
 from batch_prep.records import ChannelLists, Written, write_small
-from batch_prep.report import manifest
+from batch_prep.report import manifest, split
 from batch_prep.storage import Folder, Span, together
 
 MANIFEST = "dataset.json"
@@ -40,6 +40,11 @@ def join(options: Options, destination: Folder, shards: int) -> None:
         names, written = _write_channels(destination, packed, dataset, told)
         written[CLASSES] = listed.result()
     report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
+    report, lists = split(report)
+    for path, entries in lists.items():
+        with destination.writer(path) as lines:
+            for entry in entries:
+                lines.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
     destination.write(MANIFEST, to_json(report))
     tidy(destination, packed)
     counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())

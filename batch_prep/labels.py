@@ -18,8 +18,17 @@ from batch_prep.entries import (
     readable,
     safe_parts,
 )
+from batch_prep.errors import JobError
+from droplens.domain.text import class_name_problem, one_line
+from droplens.layout import MAX_KEY_BYTES
 
-_LONGEST_LABEL = 256
+# Of so many rows the reason is kept.
+MAX_REASON = 500
+# A list with more rows that cannot be used is not what its owner meant.
+_MOST_BAD_ROWS = 100_000
+# Rows that repeat others do no harm: the first ones are named, the rest are counted.
+_MOST_REPEATS = 10_000
+_MOST_CLAIMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +62,38 @@ class Labels:
     unit: str = "line"
     rows: dict[str, tuple[str, int]] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
+    _bad: int = 0
 
     def place(self, number: int) -> str:
         """A row's place in words."""
         return f"{self.unit} {number} of {self.name}"
 
     def refuse(self, bad: BadRow) -> None:
-        """Keep why a row cannot be used."""
+        """Keep why a row cannot be used. Raises JobError where there are too many."""
         place = self.place(bad.number)
-        self.refused.append(
-            Refused(readable(bad.path) or place, (), bad.code, f"{place}: {bad.reason}")
+        self._add(
+            Refused(
+                one_line(readable(bad.path), MAX_KEY_BYTES) or place,
+                (),
+                bad.code,
+                one_line(f"{place}: {bad.reason}", MAX_REASON),
+            )
         )
+
+    def conflict(self, path: str, label: str, reason: str) -> None:
+        """Keep that a row gives a picture one of several labels."""
+        name = readable(path)
+        self._add(Refused(name, (label, name), "row.conflict", one_line(reason, MAX_REASON)))
+
+    def _add(self, refused: Refused) -> None:
+        self._bad += 1
+        if self._bad > _MOST_BAD_ROWS:
+            first = next(one for one in self.refused if one.code.startswith("row."))
+            raise JobError(
+                f"More than {_MOST_BAD_ROWS:,} rows of {self.name} cannot be used; the first is "
+                f"{first.name}: {first.reason}."
+            )
+        self.refused.append(refused)
 
     def refusal_of(self, path: str, code: str, reason: str) -> Refused:
         """Why the picture that a row names is not packed."""
@@ -81,6 +111,7 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
     labels = Labels(name, unit)
     disputed: dict[str, list[tuple[str, int]]] = {}
     strings: dict[str, str] = {}  # a label once, however many rows name it
+    repeats = 0
     for row in rows:
         if isinstance(row, Row):
             row = _checked(row)
@@ -95,16 +126,20 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
         if label != row.label:
             disputed.setdefault(row.path, [(label, first)]).append((row.label, row.number))
         else:
-            repeated = f"{unit} {row.number} repeats it"
-            labels.refused.append(labels.refusal_of(row.path, "list.repeated", repeated))
+            repeats += 1
+            if repeats <= _MOST_REPEATS:
+                repeated = f"{unit} {row.number} repeats it"
+                labels.refused.append(labels.refusal_of(row.path, "list.repeated", repeated))
+    if repeats > _MOST_REPEATS:
+        reason = f"{repeats - _MOST_REPEATS:,} more rows repeat others"
+        labels.refused.append(Refused(name, (), "list.repeated", reason))
     for path, claims in disputed.items():
         del labels.rows[path]
-        said = ", ".join(f"'{label}' in {unit} {number}" for label, number in claims)
-        reason = f"{name} gives it several labels, {said}, so it is left out"
-        labels.refused += [
-            Refused(readable(path), (label, readable(path)), "row.conflict", reason)
-            for label in dict.fromkeys(label for label, _ in claims)
-        ]
+        said = ", ".join(f"'{label}' in {unit} {number}" for label, number in claims[:_MOST_CLAIMS])
+        more = f" and {len(claims) - _MOST_CLAIMS:,} more" if len(claims) > _MOST_CLAIMS else ""
+        reason = f"{name} gives it several labels, {said}{more}, so it is left out"
+        for label in dict.fromkeys(label for label, _ in claims):
+            labels.conflict(path, label, reason)
     return labels
 
 
@@ -113,9 +148,11 @@ def _checked(row: Row) -> Row | BadRow:
     label = row.label.strip()
     if not label:
         return BadRow(row.number, row.path, "row.label", "it has no label")
-    if len(label) > _LONGEST_LABEL or not label.isprintable():
-        reason = f"its label is longer than {_LONGEST_LABEL} characters or has control characters"
-        return BadRow(row.number, row.path, "row.label", reason)
+    if problem := class_name_problem(label):
+        return BadRow(row.number, row.path, "row.label", f"its label {problem}")
+    if len(row.path) > MAX_KEY_BYTES:
+        reason = f"its path has {len(row.path):,} characters, the limit is {MAX_KEY_BYTES:,}"
+        return BadRow(row.number, row.path, "row.path", reason)
     try:
         path = "/".join(safe_parts(row.path))
     except UnsafePath as error:

@@ -17,7 +17,6 @@ from batch_prep.storage import Folder
 
 # A longer line is no row of a list: a bounding box and its metadata take a kilobyte.
 _LONGEST_LINE = 1024 * 1024
-# Its rows are kept in memory: this holds ten million of them.
 _LONGEST_LIST = 1024**3
 _MOST_NAMES = 1_000_000
 # The file that gives a numbered list its names, a line each from number 0, by order of preference.
@@ -37,15 +36,17 @@ class _BadLabel(ValueError):
     """A row's label cannot be told; the message says why."""
 
 
-def read_list(place: Folder, name: str) -> Labels:
+def read_list(place: Folder, name: str, most_lines: int) -> Labels:
     """The labelled list `name` of the folder `place`, of the kind that its ending tells.
 
-    Raises JobError where there is none, or where it is no text or has no such columns.
+    Raises JobError where there is none, where it is no text or has no such columns, or where it
+    has more lines than `most_lines`: its rows are kept in memory, some 300 bytes each.
     """
     kind = {"csv": _csv_rows, "jsonl": _json_rows, "lst": _lst_rows}[name.rpartition(".")[2]]
     names = [] if kind is _csv_rows else _class_names(place)
     with _opened(place, name) as stream:
-        labels = gather(name, (_located(row, place) for row in kind(_lines(stream, name), names)))
+        lines = _lines(stream, name, most_lines)
+        labels = gather(name, (_located(row, place) for row in kind(lines, names)))
     if not labels.rows and not labels.refused:
         raise JobError(f"{place.url}{name} names no picture.")
     return labels
@@ -63,11 +64,16 @@ def _opened(place: Folder, name: str) -> BinaryIO:
     return stream
 
 
-def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
+def _lines(stream: BinaryIO, name: str, most: int) -> Iterator[str]:
     """The lines of a UTF-8 text with their ends. Raises JobError for anything else."""
     number = 0
     while data := stream.readline(_LONGEST_LINE + 1):
         number += 1
+        if number > most:
+            raise JobError(
+                f"{name} has more than {most:,} lines. A list may have twice as many as a dataset "
+                "may have pictures (MaxDatasetPictures)."
+            )
         if len(data) > _LONGEST_LINE:
             raise JobError(f"Line {number} of {name} is longer than {_LONGEST_LINE:,} bytes.")
         try:
@@ -83,7 +89,7 @@ def _class_names(place: Folder) -> list[str]:
         return []
     found: dict[str, int] = {}
     with _opened(place, name) as stream:
-        for number, line in enumerate(_lines(stream, name), 1):
+        for number, line in enumerate(_lines(stream, name, _MOST_NAMES), 1):
             class_name = line.strip()
             if not class_name:
                 raise JobError(
@@ -95,8 +101,6 @@ def _class_names(place: Folder) -> list[str]:
                     f"Lines {found[class_name]} and {number} of {name} are both '{class_name}': "
                     "two classes need two names."
                 )
-            if number > _MOST_NAMES:
-                raise JobError(f"{name} has more than {_MOST_NAMES:,} lines.")
             found[class_name] = number
     return list(found)
 

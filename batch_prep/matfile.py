@@ -13,6 +13,9 @@ from typing import TypeAlias, cast
 
 # What is unpacked of a file: Stanford Cars' largest is a tenth of it.
 _MOST_BYTES = 64 * 1024 * 1024
+# Its elements, and the numbers of its arrays: Stanford Cars' annotations have 230,000 elements.
+_MOST_ELEMENTS = 2_000_000
+_MOST_NUMBERS = 4_000_000
 _DEEPEST = 8
 _MOST_DIMENSIONS = 32
 _HEADER_BYTES = 128
@@ -47,16 +50,17 @@ def read_mat(data: bytes, wanted: Collection[str]) -> dict[str, Value]:
     if order is None or struct.unpack_from(order + "H", data, 124)[0] >> 8 != _LEVEL_5:
         raise MatError("it is no MATLAB file of version 5 to 7")
     found: dict[str, Value] = {}
-    elements = _Elements(memoryview(data)[_HEADER_BYTES:], order)
+    room_for = _Room()
+    elements = _Elements(memoryview(data)[_HEADER_BYTES:], order, room_for)
     room = _MOST_BYTES
     while elements.left():
         kind, body = elements.take()
         if kind == _COMPRESSED:
             unpacked = _inflate(body, room)
             room -= len(unpacked)
-            kind, body = _Elements(memoryview(unpacked), order).take()
+            kind, body = _Elements(memoryview(unpacked), order, room_for).take()
         if kind == _MATRIX:
-            matrix = _Matrix(body, order)
+            matrix = _Matrix(body, order, room_for)
             if matrix.name in wanted:
                 found[matrix.name] = matrix.value(0)
     return found
@@ -75,10 +79,27 @@ def _inflate(body: memoryview, room: int) -> bytes:
     return data
 
 
+class _Room:
+    """What is still read of one file: every element and every number becomes an object."""
+
+    def __init__(self) -> None:
+        self._elements, self._numbers = _MOST_ELEMENTS, _MOST_NUMBERS
+
+    def take(self, *, elements: int = 0, numbers: int = 0) -> None:
+        """So many more are read. Raises MatError where they are too many."""
+        self._elements -= elements
+        self._numbers -= numbers
+        if self._elements < 0:
+            raise MatError(f"it has more than {_MOST_ELEMENTS:,} elements")
+        if self._numbers < 0:
+            raise MatError(f"its arrays have more than {_MOST_NUMBERS:,} numbers")
+
+
 class _Elements:
     """Data elements one after another: each its type and bytes."""
 
-    def __init__(self, data: memoryview, order: str) -> None:
+    def __init__(self, data: memoryview, order: str, room: _Room) -> None:
+        self.room = room
         self._data = data
         self._order = order
         self._position = 0
@@ -87,6 +108,7 @@ class _Elements:
         return len(self._data) - self._position
 
     def take(self) -> tuple[int, memoryview]:
+        self.room.take(elements=1)
         if self.left() < 8:
             raise MatError("it is cut off")
         kind, size = struct.unpack_from(self._order + "II", self._data, self._position)
@@ -106,6 +128,7 @@ class _Elements:
         code = _NUMBERS.get(kind)
         if code is None or len(body) % struct.calcsize(code):
             raise MatError(f"it is damaged: type {kind} where numbers should be")
+        self.room.take(numbers=len(body) // struct.calcsize(code))
         return struct.unpack(f"{self._order}{len(body) // struct.calcsize(code)}{code}", body)
 
     def whole_numbers(self) -> tuple[int, ...]:
@@ -130,9 +153,9 @@ class _Elements:
 class _Matrix:
     """An array: its name at once, its value where it is asked for."""
 
-    def __init__(self, body: memoryview, order: str) -> None:
+    def __init__(self, body: memoryview, order: str, room: _Room) -> None:
         self._order = order
-        self._rest = _Elements(body, order)
+        self._rest = _Elements(body, order, room)
         self.name = ""
         self._class = 0
         self._shape: tuple[int, ...] = (0,)
@@ -180,4 +203,4 @@ class _Matrix:
         kind, body = self._rest.take()
         if kind != _MATRIX:
             raise MatError(f"it is damaged: type {kind} where an array should be")
-        return _Matrix(body, self._order).value(depth + 1)
+        return _Matrix(body, self._order, self._rest.room).value(depth + 1)

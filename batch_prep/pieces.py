@@ -14,9 +14,12 @@ from typing import Any, Self
 
 from batch_prep.entries import Refused
 from batch_prep.errors import JobError
+from batch_prep.labels import MAX_REASON
 from batch_prep.plan import CHANNELS, Plan, Planned
 from batch_prep.prepare import Prepared
 from batch_prep.storage import Folder, together
+from droplens.domain.text import one_line
+from droplens.layout import MAX_KEY_BYTES
 from droplens.recordio import RecordWriter
 
 
@@ -130,7 +133,8 @@ class ShardWriter:
 
     def skip(self, label: str, refused: Refused) -> None:
         """Write why something is not packed."""
-        self._line(refused.name, label, refused.code, refused.reason)
+        name, reason = one_line(refused.name, MAX_KEY_BYTES), one_line(refused.reason, MAX_REASON)
+        self._line(name, label, refused.code, reason)
 
     def _line(self, *row: object) -> None:
         self._report.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")

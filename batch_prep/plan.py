@@ -18,8 +18,11 @@ import numpy as np
 from batch_prep.entries import Entry, File, FolderSeen, Refused
 from batch_prep.errors import JobError
 from batch_prep.staging import Staged
+from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
+# ImageNet has 21,841. All of them are in one answer of an endpoint, and in memory of a function.
+_MOST_CLASSES = 50_000
 TRAIN, VALIDATION = "train", "validation"
 CHANNELS = (TRAIN, VALIDATION)
 
@@ -77,7 +80,7 @@ def plan(
     The class folders are the top ones, or those one below where a single top folder wraps them
     all; of a listed source, the first part of a path is the label that its list gave. Of other
     shards' pictures 12 bytes are kept, of the own ones all. Raises Crowded where these are more
-    than `most`, and JobError where there is but one class.
+    than `most`, and JobError where there is but one class, or one whose name cannot be shown.
     """
     drawing = _Drawing(shard, shards, seed, listed, 0, most)
     drawing.take(entries())
@@ -155,6 +158,15 @@ class _Drawing:
 
     def plan(self, validation: float) -> Plan:
         names = sorted(self.numbers)
+        if len(names) > _MOST_CLASSES:
+            raise JobError(
+                f"The dataset has {len(names):,} classes, the limit is {_MOST_CLASSES:,}."
+            )
+        for name in names:
+            if problem := class_name_problem(name):
+                raise JobError(
+                    f"'{one_line(name, 100)}' cannot be the name of a class: it {problem}."
+                )
         if len(names) == 1 and self.draws:
             raise JobError(
                 f"The dataset has one class ('{names[0]}'), but a classifier needs at least two, "

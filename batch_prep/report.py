@@ -18,6 +18,10 @@ SCHEMA = "droplens.dataset.v1"
 # A largest class of more than so many times the smallest is warned of.
 _IMBALANCE = 10
 _PERCENTILES = (0, 5, 50, 95, 100)
+# Functions of 512 MB parse it, to start the training and to show the report.
+_MOST_NAMES = 10_000
+_MOST_WARNINGS = 1000
+_LISTS = ("skipped", "duplicates", "conflicts", "near_duplicates", "near_conflicts")
 
 
 def manifest(
@@ -105,6 +109,30 @@ def manifest(
         "digest": _digest(dataset),
         "joined_seconds": round(joined_seconds, 2),
     }
+
+
+def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The manifest with lists of bounded length, and the whole lists by the file they go to.
+
+    `continued` in the manifest names the file of each list that it has the beginning of only.
+    """
+    continued = {}
+    files = {}
+    shown = dict(report)
+    for key in _LISTS:
+        names = 0
+        for place, entry in enumerate(report[key]):
+            names += len(entry.get("names", ())) or 1
+            if names > _MOST_NAMES:
+                shown[key] = report[key][:place]
+                continued[key] = f"{key}.jsonl"
+                files[f"{key}.jsonl"] = report[key]
+                break
+    warnings = report["warnings"]
+    if len(warnings) > _MOST_WARNINGS:
+        more = f"There are {len(warnings) - _MOST_WARNINGS:,} more warnings."
+        shown["warnings"] = [*warnings[:_MOST_WARNINGS], more]
+    return shown | {"continued": continued}, files
 
 
 def _alike(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict[str, Any]:

@@ -29,6 +29,9 @@ from batch_prep.lists import read_list
 from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
 from droplens.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
+# Empty lines, rows that repeat others and texts of several lines are no pictures.
+_LINES_PER_PICTURE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -47,14 +50,17 @@ class Source:
 
 
 @contextmanager
-def open_source(url: str, limits: ArchiveLimits) -> Iterator[Source]:
-    """The dataset at `url`. Raises JobError where there is none."""
+def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Source]:
+    """The dataset at `url`, of so many pictures at most. Raises JobError where there is none.
+
+    pictures: bounds the lines of a list; the entries are counted by whoever takes them.
+    """
     parent, name = locate(url)
     if name in LABEL_LISTS:
-        yield _open_list(parent, name, limits.max_member_bytes)
+        yield _open_list(parent, name, limits.max_member_bytes, pictures)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
-        yield _open_folder(folder(url), limits)
+        yield _open_folder(folder(url), limits, pictures)
         return
     try:
         stream = parent.open(name)
@@ -65,16 +71,16 @@ def open_source(url: str, limits: ArchiveLimits) -> Iterator[Source]:
         yield Source(lambda: archive.entries, archive.total, streamed=True)
 
 
-def _open_folder(place: Folder, limits: ArchiveLimits) -> Source:
+def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
     top = {listed.path: listed.size for listed in place.files()}
     lists = [path for path in top if path in LABEL_LISTS]
     if len(lists) > 1:
         raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
     if lists:
-        return _open_list(place, lists[0], limits.max_member_bytes)
+        return _open_list(place, lists[0], limits.max_member_bytes, pictures)
     if stanford_cars.is_published(top):
-        pictures, total = stanford_cars.open_cars(place, top, limits)
-        return Source(lambda: pictures, total, listed=True, streamed=True)
+        labelled, total = stanford_cars.open_cars(place, top, limits)
+        return Source(lambda: labelled, total, listed=True, streamed=True)
     return Source(lambda: _class_folders(place, limits.max_member_bytes))
 
 
@@ -87,8 +93,8 @@ def _class_folders(place: Folder, max_bytes: int) -> Iterator[Entry]:
         raise JobError(f"There is nothing at {place.url}.")
 
 
-def _open_list(place: Folder, name: str, max_bytes: int) -> Source:
-    labels = read_list(place, name)
+def _open_list(place: Folder, name: str, max_bytes: int, pictures: int) -> Source:
+    labels = read_list(place, name, _LINES_PER_PICTURE * pictures)
     found = {listed.path: listed for listed in place.list() if listed.path in labels.rows}
     total = len(labels.rows) + len(labels.refused)
     return Source(lambda: _listed_pictures(labels, place, found, max_bytes), total, listed=True)

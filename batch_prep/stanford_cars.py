@@ -25,6 +25,7 @@ _TRAIN, _TEST = "cars_train.tgz", "cars_test.tgz"
 _TRAIN_ANNOTATIONS, _TEST_ANNOTATIONS = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 _CLASSES = "cars_meta.mat"
 _DEVKIT = "car_devkit.tgz"
+_IN_DEVKIT = (_TRAIN_ANNOTATIONS, _TEST_ANNOTATIONS, _CLASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class _Files:
             return {
                 entry.parts[-1]: entry.read()
                 for entry in open_archive(stream, _DEVKIT, self._limits).entries
-                if isinstance(entry, File) and entry.name.endswith(".mat")
+                if isinstance(entry, File) and entry.parts[-1] in _IN_DEVKIT
             }
 
     def has(self, name: str) -> bool:

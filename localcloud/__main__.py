@@ -8,11 +8,10 @@ import time
 from dataclasses import fields
 
 from localcloud import lifecycle
+from localcloud.credentials import operator_key
 from localcloud.emulator.quotas import QUOTAS, Quotas
 from localcloud.images import ImageStore
 from localcloud.settings import (
-    OPERATOR_KEY,
-    OPERATOR_SECRET,
     REGION,
     LocalCloudError,
     Settings,
@@ -52,12 +51,13 @@ def _logs(settings: Settings, options: argparse.Namespace) -> None:
 
     from localcloud.logs import show
 
+    operator = operator_key(settings)
     client = boto3.client(
         "logs",
         endpoint_url=settings.url,
         region_name=REGION,
-        aws_access_key_id=OPERATOR_KEY,
-        aws_secret_access_key=OPERATOR_SECRET,
+        aws_access_key_id=operator.key,
+        aws_secret_access_key=operator.secret,
     )
     try:
         show(client, sys.stdout, name=options.name, follow=options.follow)

@@ -19,15 +19,26 @@ from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 from ministack import app
-from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence, router
+from ministack.core import (
+    iam_actions,
+    iam_evaluator,
+    lambda_runtime,
+    persistence,
+    responses,
+    router,
+    sigv4,
+)
 from ministack.core.responses import error_response_json, json_response, request_scope
 from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
 from ministack.services.cloudformation import provisioners
 
+from localcloud.admission import Arrival, BodyNeeded
 from localcloud.authorization import Permission
+from localcloud.credentials import AccessKey
 from localcloud.events import Event
 from localcloud.service import Request, Response
 from localcloud.settings import ACCOUNT, REGION
@@ -142,6 +153,143 @@ def issue_session(role_arn: str, session_name: str) -> tuple[str, str, str]:
     }
     sts.register_session(key, session)
     return key, secret, token
+
+
+def issue_random_function_sessions() -> None:
+    """Functions get sessions of their role that nobody can guess, new in each life of the cloud.
+    MiniStack gives them the account's id as key, with a known secret, or where it runs with AUTH
+    what it derives from the function's name."""
+    issued: dict[tuple[str, str], tuple[str, str, str]] = {}
+    lock = threading.Lock()
+
+    def credentials(config: Json) -> dict[str, str]:
+        function, role = config["FunctionArn"], config["Role"]
+        with lock:
+            if (function, role) not in issued:
+                issued[function, role] = issue_session(role, config["FunctionName"][:64])
+            key, secret, token = issued[function, role]
+        return {
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_SESSION_TOKEN": token,
+        }
+
+    lambda_runtime.execution_credentials = lambda_svc.execution_credentials = credentials
+
+
+def signature_refusal(operator: AccessKey) -> Callable[[Arrival], Response | None]:
+    """What a request is answered that no key of this cloud has signed, None where one has: the
+    operator's, a role session's or an IAM user's. MiniStack by itself believes the claimed key, and
+    takes requests with none, with `test` or with any account's id for the root user's."""
+    session = {
+        "Arn": f"arn:aws:iam::{ACCOUNT}:root",
+        "UserId": ACCOUNT,
+        "SecretAccessKey": operator.secret,
+        "SessionToken": None,
+    }
+
+    def refusal(arrival: Arrival) -> Response | None:
+        if operator.key not in sts._sessions:  # not before the saved state is read
+            sts.register_session(operator.key, dict(session))
+        query = parse_qs(arrival.query_string, keep_blank_values=True)
+        service, failure = _signature_failure(arrival, query)
+        if failure is None:
+            return None
+        failed = iam_evaluator.AuthError(*failure)
+        status, headers, body = app._credential_failure(
+            service, "", str(uuid4()), failed, dict(arrival.headers)
+        )
+        return status, headers, body
+
+    return refusal
+
+
+def _signature_failure(arrival: Arrival, query: Json) -> tuple[str, tuple[str, str] | None]:
+    """-> (the service, (error code, message) or None). Raises BodyNeeded."""
+    headers = dict(arrival.headers)
+    authorization = headers.get("authorization", "")
+    if authorization.startswith("AWS ") or (not authorization and "AWSAccessKeyId" in query):
+        return "s3", _old_signature_failure(arrival, headers, query)
+    presigned = not authorization and "X-Amz-Signature" in query
+    if not presigned and not authorization.startswith("AWS4-HMAC-SHA256 "):
+        service = router.detect_service(arrival.method, arrival.raw_path, headers, query)
+        return service, ("MissingAuthenticationToken", "Missing Authentication Token")
+    signature: Any = (
+        sigv4.parse_query_signature(query) if presigned else sigv4.parse_header_signature(headers)
+    )
+    if isinstance(signature, tuple):
+        return "", signature
+    service = signature.service
+    if "host" not in signature.signed_headers.split(";"):
+        return service, ("SignatureDoesNotMatch", "The signature has to cover the Host header.")
+    token = headers.get("x-amz-security-token", "")
+    if presigned:
+        token = query.get("X-Amz-Security-Token", [token])[0]
+    known = _credential(signature.access_key_id, token)
+    if isinstance(known, tuple):
+        return service, known
+    try:
+        if not presigned:
+            late = sigv4.request_time_failure(signature)
+        elif sigv4.presigned_request_is_expired(
+            signature.amz_date, query.get("X-Amz-Expires", ["0"])[0]
+        ):
+            late = ("AccessDenied", "Request has expired")
+        else:
+            late = None
+    except ValueError:
+        late = ("AccessDenied", "X-Amz-Date and X-Amz-Expires are not a date and seconds")
+    if late:
+        return service, late
+    stated = headers.get("x-amz-content-sha256", "")
+    in_chunks = stated.startswith("STREAMING-AWS4-HMAC-SHA256")
+    of_body = in_chunks or not (stated or (presigned and service == "s3"))
+    if of_body and arrival.body is None:
+        raise BodyNeeded
+    return service, sigv4.header_signature_failure(
+        signature,
+        known.secret_access_key,
+        arrival.method,
+        arrival.raw_path,
+        query,
+        headers,
+        arrival.body or b"",
+        presigned=presigned,
+    )
+
+
+def _old_signature_failure(arrival: Arrival, headers: Json, query: Json) -> tuple[str, str] | None:
+    """Of signature version 2, as boto3 still presigns URLs of S3 with by default."""
+    key = router.extract_access_key_id(headers, query)
+    token = headers.get("x-amz-security-token", query.get("x-amz-security-token", [""])[0])
+    known = _credential(key, token)
+    if isinstance(known, tuple):
+        return known
+    signed = iam_evaluator.SignedRequest(
+        key,
+        arrival.method,
+        arrival.raw_path,
+        query,
+        headers,
+        sigv2=True,
+        auth_path=arrival.raw_path,
+    )
+    checked = iam_evaluator._sigv2_check(signed, ACCOUNT)
+    if isinstance(checked, iam_evaluator.AuthError):
+        return checked.code, checked.message
+    return None
+
+
+def _credential(key: str, token: str) -> Any:
+    """The credential of a key that this cloud issued; else (error code, message)."""
+    unknown = "InvalidClientTokenId", "The security token included in the request is invalid."
+    if iam_evaluator.is_root_access_key(key):
+        return unknown  # by MiniStack's rules; whatever its secret, everybody knows it
+    account = responses._account_from_sts_session(key) or ACCOUNT
+    found = iam_evaluator.resolve_credential(key, account, token)
+    if isinstance(found, iam_evaluator.CredentialResolutionError):
+        return found.code, found.message
+    return found
 
 
 def take_numbers_as_numbers() -> None:

@@ -19,11 +19,12 @@ import botocore.exceptions
 from botocore.config import Config
 
 from localcloud.authorization import Permission
+from localcloud.credentials import operator_key
 from localcloud.emulator.quotas import Quotas
 from localcloud.events import Event
 from localcloud.images import Image, ImageStore, check_runs_here, image_name
 from localcloud.service import Request, ServiceError
-from localcloud.settings import OPERATOR_KEY, OPERATOR_SECRET, REGION, LocalCloudError, Settings
+from localcloud.settings import REGION, LocalCloudError, Settings
 from localcloud.state import State
 from localcloud.trouble import Troublemaker
 
@@ -116,6 +117,8 @@ class Runtime:
         `denial` says why the sender of a request lacks a permission, or None if it has it; `issue`
         gives the (key, secret, token) of a role's session by the role's ARN and a session name."""
         self.settings = settings
+        operator = operator_key(settings)
+        self._operator = Credentials(operator.key, operator.secret, "")
         self.state = State(settings.state / "droplens.json")
         self.quotas = Quotas(settings.quotas_file)
         self.logs = LogShipper(append_log)
@@ -213,7 +216,7 @@ class Runtime:
         shutil.rmtree(self.settings.work / name, ignore_errors=True)
 
     def _client(self, service: str, credentials: Credentials | None = None) -> Any:
-        used = credentials or Credentials(OPERATOR_KEY, OPERATOR_SECRET, "")
+        used = credentials or self._operator
         connect: Any = boto3.client  # typed for names that are written out only
         return connect(
             service,

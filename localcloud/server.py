@@ -24,10 +24,13 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from localcloud.admission import Admission
 from localcloud.batch import Batch
 from localcloud.batch_cloudformation import install as install_batch_types
 from localcloud.codebuild import TOKEN_SECONDS, CodeBuild
+from localcloud.credentials import operator_key
 from localcloud.emulator.service_quotas import ServiceQuotas
 from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
 from localcloud.runtime import Runtime
@@ -130,6 +133,7 @@ def serve(settings: Settings) -> None:
         denial=seams.denial,
         issue=seams.issue_session,
     )
+    seams.issue_random_function_sessions()
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
     seams.serve("batch", batch.handle)
     seams.serve("sagemaker", sagemaker.handle)
@@ -198,7 +202,12 @@ def serve(settings: Settings) -> None:
         config.bind = [f"{HOST}:{settings.port}"]
         config.keep_alive_timeout = 75
         config.graceful_timeout = 1
-        await serve_asgi(seams.asgi_application(), config, shutdown_trigger=stop_containers_first)
+        application: Any = Admission(
+            seams.asgi_application(),
+            settings.port,
+            seams.signature_refusal(operator_key(settings)),
+        )
+        await serve_asgi(application, config, shutdown_trigger=stop_containers_first)
 
     asyncio.run(run())
     runtime.state.save()
@@ -239,6 +248,8 @@ def prepare_folders(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (settings.work, settings.temporary, settings.empty_home, settings.state):
         folder.mkdir(parents=True, exist_ok=True)
+    # MiniStack saves there the secrets of every session and user.
+    settings.state.chmod(0o700)
 
 
 def main(arguments: list[str]) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from localcloud.credentials import operator_key
+
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
-OPERATOR_KEY, OPERATOR_SECRET = "test", "test"
 DEFAULT_PORT = 4566
 HOST = "127.0.0.1"
 
@@ -84,6 +85,11 @@ class Settings:
         return self.cloud / "state"
 
     @property
+    def operator_key_file(self) -> Path:
+        """What the clients of this cloud sign with; of mode 0600."""
+        return self.state / "operator.json"
+
+    @property
     def work(self) -> Path:
         """A folder per running job or endpoint, in place of a container's own disk."""
         return self.cloud / "work"
@@ -109,10 +115,11 @@ def build_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def client_environment(settings: Settings) -> dict[str, str]:
     """What an AWS client or the sam command needs to work against the local cloud."""
+    operator = operator_key(settings)
     return {
         "AWS_ENDPOINT_URL": settings.url,
-        "AWS_ACCESS_KEY_ID": OPERATOR_KEY,
-        "AWS_SECRET_ACCESS_KEY": OPERATOR_SECRET,
+        "AWS_ACCESS_KEY_ID": operator.key,
+        "AWS_SECRET_ACCESS_KEY": operator.secret,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",

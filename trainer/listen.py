@@ -24,6 +24,11 @@ from trainer.cpu import cores
 MAX_BODY_BYTES = 100 * 2**20
 # From a request's first byte to its last. InvokeEndpoint itself waits no longer for an answer.
 REQUEST_SECONDS = 60.0
+# From there to the end of its headers, which are one packet of whoever has something to ask.
+HEADER_SECONDS = 10.0
+# Nobody more is accepted, not even a health check: before that, room is made.
+CONNECTIONS = 500
+CROWDED = 400
 # SageMaker stops a container by SIGTERM and kills it 30 seconds later.
 DRAIN_SECONDS = 20.0
 # Once nobody has connected for so long, those whom a busy kernel had in hand are there.
@@ -77,13 +82,28 @@ class _Channel(HTTPChannel):
         """Answer a request whose end has not come in time, and read no more of it."""
         with self.requests_lock:
             request = self.request
-            if request is None or self.requests or now - self.began < REQUEST_SECONDS:
+            if request is None or self.requests:
                 return
-            request.error = _Slow(f"the request took more than {REQUEST_SECONDS:g} seconds")
+            seconds = REQUEST_SECONDS if request.headers_finished else HEADER_SECONDS
+            if now - self.began < seconds:
+                return
+            request.error = _Slow(f"the request took more than {seconds:g} seconds")
             request.completed = True
             self.request = None
             self.requests.append(request)
             self.server.add_task(self)
+
+    @property
+    def waits_for_its_client(self) -> bool:
+        """Whether nothing of it is being answered."""
+        return not (self.requests or self.total_outbufs_len or self.will_close)
+
+    @property
+    def patience(self) -> tuple[bool, float]:
+        """What is less is ended first: no headers yet, then for how long it has been so."""
+        return bool(
+            self.request and self.request.headers_finished
+        ), self.began or self.creation_time
 
 
 class Server(TcpWSGIServer):
@@ -105,7 +125,7 @@ class Server(TcpWSGIServer):
                 max_request_body_size=MAX_BODY_BYTES + 1,
                 # A picture comes in one or two turns of the loop rather than a dozen.
                 recv_bytes=2**18,
-                connection_limit=500,
+                connection_limit=CONNECTIONS,
                 cleanup_interval=LOOP_SECONDS,
                 ident=None,
                 asyncore_use_poll=True,
@@ -124,10 +144,20 @@ class Server(TcpWSGIServer):
             self._health_checks.add_task(channel)
 
     def maintenance(self, now: float) -> None:
-        """Close idle connections, as the superclass does, and end slow requests."""
+        """Close idle connections, as the superclass does, end slow requests, and make room.
+
+        Called every LOOP_SECONDS. Of too many connections those close that have told least: they
+        may be as many as they like, a health check is accepted.
+        """
         super().maintenance(now)
-        for channel in list(self.active_channels.values()):
+        channels = list(self.active_channels.values())
+        for channel in channels:
             channel.refuse_if_slow(now)
+        surplus = len(channels) - CROWDED
+        if surplus > 0:
+            waiting = [channel for channel in channels if channel.waits_for_its_client]
+            for channel in sorted(waiting, key=lambda one: one.patience)[:surplus]:
+                channel.will_close = True
 
     def stop_on_signals(self) -> None:
         """Have SIGTERM and SIGINT end `run`, whether or not it has begun."""

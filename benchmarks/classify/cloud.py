@@ -25,7 +25,8 @@ from droplens.naming import resource_name
 from droplens.pictures import Preprocessing
 from droplens.runs import RunKey
 from droplens.storage import Bucket
-from localcloud.settings import ACCOUNT, HOST, OPERATOR_KEY, OPERATOR_SECRET, REGION
+from localcloud.credentials import AccessKey, operator_key
+from localcloud.settings import ACCOUNT, HOST, REGION, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINERS = Path(__file__).resolve().parent / "containers"
@@ -46,6 +47,11 @@ class Cloud:
     def url(self) -> str:
         """Where it answers."""
         return f"http://{HOST}:{self.environment['DROPLENS_PORT']}"
+
+    @property
+    def operator(self) -> AccessKey:
+        """What its clients sign with."""
+        return operator_key(Settings.from_environment(self.environment))
 
     @property
     def bucket(self) -> str:
@@ -69,8 +75,8 @@ class Cloud:
             service,
             endpoint_url=self.url,
             region_name=REGION,
-            aws_access_key_id=OPERATOR_KEY,
-            aws_secret_access_key=OPERATOR_SECRET,
+            aws_access_key_id=self.operator.key,
+            aws_secret_access_key=self.operator.secret,
             config=Config(
                 max_pool_connections=32,
                 retries={"mode": "standard", "total_max_attempts": 8},

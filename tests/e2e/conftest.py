@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,21 @@ class Cloud:
     def client(self, service: str) -> Any:
         """A boto3 client of the local cloud."""
         config = Config(retries={"mode": "standard", "total_max_attempts": 6})
-        make_client: Any = boto3.client
-        return make_client(service, endpoint_url=self.url, config=config)
+        return self._session.client(service, endpoint_url=self.url, config=config)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The variables that `localcloud env` prints for AWS clients."""
+        printed = self.localcloud("env").splitlines()
+        return dict(line.removeprefix("export ").split("=", 1) for line in printed)
+
+    @cached_property
+    def _session(self) -> Any:
+        return boto3.Session(
+            self.keys["AWS_ACCESS_KEY_ID"],
+            self.keys["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.keys["AWS_REGION"],
+        )
 
     def make(self, *targets: str) -> str:
         """Run make, in this cloud's environment; returns its output."""
@@ -111,7 +125,7 @@ class Cloud:
 
     def runs(self, classifier: str) -> list[dict[str, Any]]:
         """The classifier's runs, oldest first."""
-        table = boto3.resource("dynamodb", endpoint_url=self.url).Table(
+        table = self._session.resource("dynamodb", endpoint_url=self.url).Table(
             self.outputs["RunsTableName"]
         )
         answer = table.query(

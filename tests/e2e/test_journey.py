@@ -118,9 +118,7 @@ def test_the_aws_command_drops_a_picture(cloud: Cloud, tmp_path: Any) -> None:
         ],
         env={
             **cloud.environment,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            **cloud.keys,
         },
         capture_output=True,
         text=True,

@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,6 +163,12 @@ class Cloud:
             "DROPLENS_IMAGES": str(self.images),
         }
 
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """What `localcloud env` prints for clients."""
+        printed = self.cli("env").stdout.splitlines()
+        return dict(line.removeprefix("export ").split("=", 1) for line in printed)
+
     def cli(self, *arguments: str, **extra: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [str(CLOUD_PYTHON), "-m", "localcloud", *arguments],
@@ -195,8 +202,8 @@ class Cloud:
             service,
             endpoint_url=f"http://127.0.0.1:{self.port}",
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=self.keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.keys["AWS_SECRET_ACCESS_KEY"],
             config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
         )
 

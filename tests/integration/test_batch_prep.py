@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batch_prep import storage
+from batch_prep import report, storage
+from batch_prep.join import to_json
 from batch_prep.storage import folder
 from droplens.recordio import read_index, read_records
 from tests.integration.packing_support import (
@@ -364,3 +366,50 @@ def test_real_photographs_are_packed_whole(cars24: Path, tmp_path: Path) -> None
         one["validation"] == round(0.2 * (one["validation"] + one["train"]))
         for one in done["per_class"]
     )
+
+
+FORGED = 'cars\n{"level": "INFO", "message": "packed"}\n\nSign in at evil.example\x1b[2J'
+
+
+@pytest.mark.parametrize("name", [FORGED, "c" * 3000, "c" * 600_000])
+def test_a_class_name_forges_nothing(tmp_path: Path, failure: Failure, name: str) -> None:
+    """In the last line on stderr, in failure.json and in the log the fixture finds one sentence."""
+    files = {f"{name}/{number}.jpg": jpeg(number) for number in range(2)}
+    (tmp_path / "cars.tgz").write_bytes(tarred(files, "w:gz"))
+    sentence = failure(tmp_path / "cars.tgz", tmp_path / "out")
+    assert sentence.isprintable()
+    assert len(sentence) <= 2000
+    assert name[:4] in sentence
+
+
+def test_long_lists_go_on_in_files_beside_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_MOST_NAMES", 3)
+    bad = {f"a/bad{number}.jpg": b"no picture %d" % number for number in range(5)}
+    twice = {f"b/again{number}.jpg": jpeg(10 + number % 2) for number in range(4)}
+    source = put(tmp_path / "in", good() | bad | twice)
+    assert job(source, tmp_path / "out", "--max-bad", "0.9") == 0
+    done = manifest(tmp_path / "out")
+    assert done["continued"] == {"skipped": "skipped.jsonl", "duplicates": "duplicates.jsonl"}
+    assert (len(done["skipped"]), done["counts"]["skipped"]) == (3, 5)
+    for key, path in done["continued"].items():
+        lines = (tmp_path / "out" / path).read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        assert entries[:3] == done[key]
+        assert len(entries) == done["counts"][key]
+    assert not list((tmp_path / "out").glob("near*"))
+    assert not list((tmp_path / "out").glob("conf*"))
+
+
+def test_a_manifest_of_many_bad_files_is_parsed_in_a_function(tmp_path: Path) -> None:
+    """600,000 rows took 406 MB, of the 512 that start_training has."""
+    row = {"name": "x" * 1024, "code": "file.not_a_picture", "reason": "y" * 500}
+    lists = dict.fromkeys(report._LISTS, [row] * 600_000) | {"warnings": ["w" * 400] * 50_000}
+    shown, files = report.split(lists)
+    assert {len(entries) for entries in files.values()} == {600_000}
+    text = to_json(shown)
+    tracemalloc.start()
+    json.loads(text)
+    assert tracemalloc.get_traced_memory()[1] < 256 * 2**20
+    tracemalloc.stop()

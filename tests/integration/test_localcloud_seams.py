@@ -47,7 +47,8 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
 
         from localcloud import ministack_seams as seams
         from ministack import app
-        from ministack.core import iam_actions, iam_evaluator, lambda_runtime, persistence
+        from ministack.core import (
+            iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
         from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
         from ministack.services.cloudformation import provisioners
 
@@ -85,6 +86,17 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(iam_actions.extract_iam_action) == [
             "service", "method", "path", "headers", "body", "query_params"]
         assert parameters(iam_actions.request_tag_context)[:3] == ["service", "iam_action", "body"]
+        assert parameters(lambda_runtime.execution_credentials) == ["config"]
+        assert lambda_svc.execution_credentials is lambda_runtime.execution_credentials
+        assert parameters(app._credential_failure) == [
+            "service", "iam_action", "request_id", "denied", "headers"]
+        assert parameters(iam_evaluator._sigv2_check) == ["request", "account_id"]
+        assert parameters(iam_evaluator.resolve_credential) == [
+            "access_key_id", "account_id", "session_token"]
+        assert iam_evaluator.is_root_access_key("test")  # by MiniStack itself anybody is root
+        assert parameters(responses._account_from_sts_session) == ["access_key_id"]
+        assert parameters(sigv4.header_signature_failure)[:7] == [
+            "signature", "secret", "method", "raw_path", "query_params", "headers", "body"]
         assert "batch" in iam_actions.SERVICE_TO_IAM_NAMESPACE
         assert callable(app._build_persistence_save_dict)
         mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]

@@ -1,8 +1,11 @@
 """The serving entry point over HTTP: the SageMaker contract, and bodies that mean harm."""
 
 import base64
+import contextlib
+import http.client
 import json
 import random
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -322,3 +325,35 @@ def test_starting_needs_neither_the_fitting_libraries_nor_the_weights(probe_base
         imported = {line.rsplit("|")[-1].strip() for line in server.lines if "import time" in line}
     assert "onnxruntime" in imported
     assert not {"scipy", "onnx", "onnxruntime.quantization"} & imported
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /invocations HTTP/1.1\r\nX-Slow: "])
+def test_a_health_check_is_answered_beside_hundreds_of_slow_connections(
+    server: Server, begun: bytes
+) -> None:
+    """SageMaker waits two seconds. Once 500 are accepted, nobody more is before some are closed,
+    which took 20 seconds and more."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(520):
+            line = opened.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=10)
+            )
+            line.sendall(begun)
+        for _ in range(3):
+            health = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            with contextlib.closing(health):
+                health.request("GET", "/ping")
+                assert health.getresponse().status == 200
+        assert ask(server, JPEG, Content_Type="image/jpeg")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
+)
+def test_what_a_web_page_may_send_without_asking_is_not_answered(server: Server, kind: str) -> None:
+    """Of a local cloud's endpoints the port is open to every page on this machine. Any other type
+    than these a browser sends after a preflight only: https://fetch.spec.whatwg.org/."""
+    assert ask(server, JPEG, Content_Type=kind)[0] == 415
+    status, headers, _ = ask(server, method="OPTIONS", Content_Type="image/jpeg")
+    assert status == 405
+    assert not [name for name in headers if name.lower().startswith("access-control")]

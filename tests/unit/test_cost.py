@@ -61,8 +61,8 @@ def test_the_demo_s_sum_grows_with_its_recipe_and_its_pictures() -> None:
 
 def test_the_demo_takes_the_instances_that_the_functions_choose(template: dict[str, Any]) -> None:
     assert cost.DEMO.keys() == set(template["Parameters"]["Recipe"]["AllowedValues"])
-    assert cost.DEMO_INSTANCE["finetune"] == training.GPU_INSTANCE
-    assert cost.DEMO_INSTANCE["probe"] == training.CPU_INSTANCE
+    assert cost.DEMO_INSTANCE["finetune"] == choices.FINETUNE_CANDIDATES[0]
+    assert cost.DEMO_INSTANCE["probe"] == choices.CPU_CANDIDATES[0]
     timeout = template["Resources"]["ImageBuilds"]["Properties"]["TimeoutInMinutes"]
     assert timeout == cost.BUILD_TIMEOUT_MINUTES
 

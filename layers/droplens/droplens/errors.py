@@ -1,16 +1,19 @@
 """The errors that the functions tell apart: the user's to mend, and those that time mends."""
 
+from droplens.domain.text import one_line
+
 
 class DroplensError(Exception):
     """Base of all errors that Droplens raises itself.
 
-    code: a short stable word for programs; message: a sentence for people.
+    code: a short stable word for programs; message: a sentence for people, of bounded length and
+    on one line whatever names it quotes.
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = one_line(message)
+        super().__init__(self.message)
 
 
 class UserError(DroplensError):

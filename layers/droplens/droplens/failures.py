@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from droplens.domain.text import one_line, paragraphs
 from droplens.errors import LimitReached, UserError
 from droplens.journey import waiting
 from droplens.runs import Run, RunKey, Runs, Stage, Status
@@ -33,9 +34,12 @@ class Failures:
         status: Status = Status.FAILED,
         **facts: Any,
     ) -> None:
-        """Bring the run to its end with this reason, unless it has ended; then notify."""
+        """Bring the run to its end with this reason, unless it has ended; then notify.
+
+        message: may quote whatever a stranger wrote: what is kept of it fits an item and a line.
+        """
         follow(key)
-        error = {"stage": stage.value, "code": code, "message": message}
+        error = {"stage": stage.value, "code": code, "message": one_line(message)}
         if self.runs.end(key, status, error=error, **facts):
             logger.error("run ended", extra={"status": status.value, "reason": error})
             count(f"Run{status.value.capitalize()}")
@@ -80,13 +84,14 @@ class Failures:
             self._tell_of_wait(run)
         if "error" not in run.facts or run.facts.get("notified"):
             return
-        error = run.facts["error"]
+        error = {name: one_line(str(text)) for name, text in run.facts["error"].items()}
         again = run.status is Status.FAILED and waiting.may_be_tried_again(
             error["stage"], error["code"]
         )
+        classifier = one_line(key.classifier)
         self.publish(
-            f"Droplens: {key.classifier} {run.status.value} at {error['stage']}",
-            f"Run {key.run_id} of classifier {key.classifier} {run.status.value} "
+            f"Droplens: {classifier} {run.status.value} at {error['stage']}",
+            f"Run {key.run_id} of classifier {classifier} {run.status.value} "
             f"at stage {error['stage']}.\n\n{error['message']}\n\n"
             f"Code: {error['code']}. A model that was live before goes on answering."
             + (f" To go on from there: {waiting.command(key)}" if again else ""),
@@ -103,9 +108,9 @@ class Failures:
             self.runs.note(run.key, wait_notified=told)
 
     def publish(self, subject: str, message: str) -> None:
-        """Send a notification."""
-        ascii_subject = subject.encode("ascii", "replace").decode()[:MAX_SUBJECT]
-        self.sns.publish(TopicArn=self.topic, Subject=ascii_subject, Message=message)
+        """Send a notification. What strangers wrote must be on one line of `message` already."""
+        seen = one_line(subject[:MAX_SUBJECT]).encode("ascii", "replace").decode()
+        self.sns.publish(TopicArn=self.topic, Subject=seen, Message=paragraphs(message))
 
     @contextmanager
     def recorded(self, key: RunKey, stage: Stage) -> Iterator[None]:

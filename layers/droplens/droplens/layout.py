@@ -148,8 +148,11 @@ def result_key(input_key: str, classifier: str) -> str:
 
     A picture that names its classifier keeps the rest of its path; any other, answered by the
     default classifier, keeps its whole path below input/. A name that would grow longer than S3
-    allows is cut and given a digest of the whole.
+    allows is cut and given a digest of the whole. A picture that is called like another's
+    `other_result_key` must not stand there.
     """
+    if _is_other(_result_path(input_key, classifier), classifier):
+        return other_result_key(input_key, classifier)
     key = f"{_result_path(input_key, classifier)}.json"
     if len(key.encode()) <= MAX_KEY_BYTES:
         return key
@@ -158,7 +161,9 @@ def result_key(input_key: str, classifier: str) -> str:
 
 def result_bound(input_key: str, classifier: str) -> str:
     """A text that sorts before this picture's result and before that of every picture whose key
-    sorts after this one's, as long as both name their classifier or neither does."""
+    sorts after this one's, as long as both name their classifier or neither does.
+
+    It begins the picture's result, but where that has a digest for its whole name."""
     return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")
 
 
@@ -173,6 +178,11 @@ def other_result_key(input_key: str, classifier: str) -> str:
     input/a.jpg, answered by the default classifier, and input/<that classifier>/a.jpg meet there.
     """
     return f"{RESULTS}{classifier}/~{_digest(input_key)}.json"
+
+
+def _is_other(path: str, classifier: str) -> bool:
+    name = path.removeprefix(f"{RESULTS}{classifier}/")
+    return re.fullmatch(rf"~[0-9a-f]{{{_DIGEST_CHARACTERS}}}", name) is not None
 
 
 def _digest(key: str) -> str:

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 
 from droplens import events, hosting, layout
 from droplens.cards import Cards
+from droplens.domain.text import one_line
 from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
 from droplens.journey import waiting
@@ -72,7 +73,9 @@ class Reporter:
         if kind == events.ALARM:
             alarm = events.alarm_raised(event)
             logger.warning("alarm", alarm=alarm.name, reason=alarm.reason)
-            self.failures.publish(f"Droplens: {alarm.name}", f"{alarm.meaning}\n\n{alarm.reason}")
+            self.failures.publish(
+                f"Droplens: {alarm.name}", f"{alarm.meaning}\n\n{one_line(alarm.reason)}"
+            )
             return None
         if kind == events.BATCH_JOB:
             return self._packing_failed(events.packing_ended(event))
@@ -148,13 +151,20 @@ class Reporter:
         )
 
     def _words_of_the_job(self, run: RunKey) -> str | None:
-        """What batch_prep itself wrote of its failure: Batch's event has no room for it."""
+        """What batch_prep itself wrote of its failure: Batch's event has no room for it.
+
+        Whatever stands there in its place, the run must still come to its end.
+        """
         key = f"{layout.packed_prefix(run.classifier, run.run_id)}failure.json"
         try:
             body, _ = self.bucket.read(key)
         except ObjectMissing:
             return None
-        return str(json.loads(body)["message"])
+        try:
+            return one_line(str(json.loads(body)["message"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            logger.warning("failure.json is not what batch_prep writes", key=key)
+            return None
 
     def _training_failed(self, trained: events.TrainingEnded) -> RunKey | None:
         run = self.run_of(trained.job_arn, trained.tags)
@@ -210,13 +220,13 @@ class Reporter:
         event = record["requestPayload"]
         answer = record.get("responsePayload") or {}
         condition = (record.get("requestContext") or {}).get("condition", "unknown")
-        message = (
-            f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', 'no message')} "
-            f"({condition})"
-        )
+        said = f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', 'no message')}"
+        message = f"{one_line(said)} ({condition})"
         run = self._run_of_event(event)
         if run is None:
-            self.failures.publish("Droplens: a function failed", f"{message}\n\n{event}")
+            self.failures.publish(
+                "Droplens: a function failed", f"{message}\n\n{one_line(str(event))}"
+            )
             return None
         stage = _stage_of(event)
         record_of_run = self.runs.get(run)
@@ -246,13 +256,16 @@ class Reporter:
     def _rollback_failed(self, run: RunKey, reason: str) -> None:
         self.failures.publish(
             f"Droplens: rollback of {run.classifier} failed",
-            f"Run {run.run_id} of classifier {run.classifier} could not be restored: {reason}.\n\n"
+            f"Run {run.run_id} of classifier {run.classifier} could not be restored: "
+            f"{one_line(reason)}.\n\n"
             "The model that was live before goes on answering.",
         )
 
     def _tell_of_live_run(self, run: RunKey, code: str, message: str) -> None:
         """A run that is live has no end to come: what failed after it is noted beside that."""
-        self.runs.note(run, error={"stage": Stage.PROMOTE.value, "code": code, "message": message})
+        self.runs.note(
+            run, error={"stage": Stage.PROMOTE.value, "code": code, "message": one_line(message)}
+        )
         self.failures.notify_once(run)
 
     def _run_of_event(self, event: Mapping[str, Any]) -> RunKey | None:

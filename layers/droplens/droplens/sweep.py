@@ -30,6 +30,8 @@ SEND_BATCH = 10  # SQS takes no more in one call
 READERS = 16
 # Results that are kept in memory because their pictures may still come.
 AHEAD = 10 * PAGE
+# A larger object among the results is none: five classes' names and a key are a few kilobytes.
+MAX_RESULT_BYTES = 256 * 1024
 
 ALL, UNSURE, NONE = "all", "unsure", "none"
 
@@ -95,14 +97,14 @@ class Sweep:
         return (picture for (picture, _), again in zip(asked, unsure, strict=True) if again)
 
     def _is_unsure(self, key: str) -> bool:
-        """Whether the picture's result is an answer that was not confident."""
+        """Whether the picture's result is an answer that was not confident, or none of ours."""
         for place in (layout.result_key, layout.other_result_key):
             try:
-                result = json.loads(self.bucket.read(place(key, self.classifier))[0])
+                body, _ = self.bucket.read_at_most(place(key, self.classifier), MAX_RESULT_BYTES)
             except ObjectMissing:
                 continue
-            if result["image"]["key"] == key:
-                return result["status"] == "classified" and not result["prediction"]["confident"]
+            if body is not None and (confident := _is_confident(body, key)) is not None:
+                return not confident
         return True
 
     def _enqueue(self, pictures: Iterable[ListedObject]) -> int:
@@ -112,6 +114,18 @@ class Sweep:
             _send(self.sqs, self.queue, messages)
             count += len(batch)
         return count
+
+
+def _is_confident(result: bytes, key: str) -> bool | None:
+    """Whether the result of the picture `key` need not be asked again: it is confident, or a
+    rejection. None for what is not this picture's result, whoever wrote it there."""
+    try:
+        found = json.loads(result)
+        if found["image"]["key"] != key:
+            return None
+        return found["status"] != "classified" or bool(found["prediction"]["confident"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 class Results:
@@ -133,7 +147,10 @@ class Results:
     def has(self, picture: str) -> bool:
         """Whether the picture has a result object."""
         key = layout.result_key(picture, self.classifier)
-        self._forget(layout.result_bound(picture, self.classifier))
+        bound = layout.result_bound(picture, self.classifier)
+        if not key.startswith(bound):
+            return self._exists(key)  # it stands out of the order
+        self._forget(bound)
         while self._more and self._read_to < key:
             if len(self._ahead) > AHEAD:
                 return self._exists(key)  # the results of many a picture lie in between

@@ -4,7 +4,10 @@ import gzip
 import io
 import struct
 import tarfile
+import time
+import tracemalloc
 import zipfile
+from collections import deque
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -349,3 +352,97 @@ def test_a_tar_is_read_without_being_held_in_memory() -> None:
     archive = open_archive(stream, "cars.tar", LIMITS)
     assert sum(isinstance(entry, File) for entry in archive.entries) == 50
     assert stream.largest == 100_000
+
+
+# ---- what a tar says of its members
+
+
+def header(name: bytes, size: int = 0, kind: bytes = b"0") -> bytes:
+    """One block as ustar has it (pubs.opengroup.org, pax, "ustar Interchange Format")."""
+    block = bytearray(512)
+    block[0 : len(name)] = name[:100]
+    block[100:108] = b"0000644\0"
+    block[124:136] = b"%011o\0" % size
+    block[148:156] = b" " * 8
+    block[156:157] = kind
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def member(name: bytes, content: bytes, kind: bytes = b"0") -> bytes:
+    return header(name, len(content), kind) + content + bytes(-len(content) % 512)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    """A line of an extended header, which begins with its own length."""
+    body = b" " + key + b"=" + value + b"\n"
+    length = len(body)
+    while len(b"%d" % length) + len(body) != length:
+        length += 1
+    return b"%d" % length + body
+
+
+END = bytes(1024)
+PICTURE = member(b"a/x.jpg", b"picture")
+MIB = 2**20
+
+
+def of_records(count: int, kind: bytes = b"x") -> bytes:
+    return member(b"pax", b"".join(record(b"k%d" % i, b"") for i in range(count)), kind)
+
+
+@pytest.mark.parametrize(
+    ("bomb", "why"),
+    [
+        (member(b"pax", record(b"path", b"a/" + b"x" * 30 * MIB), b"x"), "headers have more than"),
+        (member(b"pax", record(b"k", b"x" * 30 * MIB), b"g"), "headers have more than"),
+        (member(b"././@LongLink", b"a/" + b"x" * 30 * MIB, b"L"), "headers have more than"),
+        (member(b"././@LongLink", b"a/" + b"x" * 30 * MIB, b"K"), "headers have more than"),
+        (b"".join(member(b"p", record(b"k%d" % i, b"x" * 30_000), b"g") for i in range(9)),
+         "global headers are more than"),
+        (of_records(101, b"g"), "global headers are more than 100"),
+        (b"".join(of_records(99, b"g") + PICTURE for _ in range(2000)), "pax records for"),
+        ((of_records(1000) + PICTURE) * 200, "pax records for"),
+        (of_records(150_000), "headers have more than|pax records for"),
+        (member(b"pax", record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0"), b"x")
+         + member(b"a/s.jpg", b"9999999\n" + b"0\n" * 4 * MIB), "headers have more than|records"),
+        (of_records(1) * 3000, "recursion|headers have more than"),
+    ],
+    ids=["path", "global", "long name", "long link", "globals", "keys", "keys by members",
+         "records", "one header", "sparse map", "chain"],
+)  # fmt: skip
+def test_headers_that_unpack_to_more_than_pictures_end_the_job(bomb: bytes, why: str) -> None:
+    """Seconds and gigabytes otherwise: 788 KB became 1 GB, 8 MB would have taken 60 hours."""
+    spent = time.process_time()
+    tracemalloc.start()
+    packed = gzip.compress(bomb + PICTURE + END, 1)
+    with pytest.raises(JobError, match=why) as refusal:
+        deque(open_archive(BytesIO(packed), "x.tgz", LIMITS).entries, maxlen=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(refusal.value).isprintable()
+    assert peak - len(bomb) < 64 * MIB
+    assert time.process_time() - spent < 30  # under tracemalloc, which makes it ten times slower
+
+
+def test_a_path_that_is_too_long_costs_its_member() -> None:
+    name = b"c" * 600_000 + b"/x.jpg"
+    data = member(b"././@LongLink", name, b"L") + PICTURE + END
+    refusals = [one for one in entries(data, "x.tar") if isinstance(one, Refused)]
+    assert [(one.code, len(one.name) < 3000) for one in refusals] == [("member.path", True)]
+    assert "600,006 characters" in refusals[0].reason
+
+
+def test_usual_headers_are_no_bomb() -> None:
+    """As pax, git and macOS write them."""
+    usual = [record(key, b"1700000000.123456789") for key in (b"mtime", b"atime", b"ctime")]
+    usual.append(record(b"SCHILY.xattr.com.apple.metadata", b"x" * 100_000))
+    data = member(b"pax_global_header", record(b"comment", b"f" * 40), b"g")
+    for number in range(2000):
+        own = usual[: 3 + (number == 0)]
+        data += member(
+            b"pax", b"".join([*own, record(b"path", b"a/%d \xc3\xa4.jpg" % number)]), b"x"
+        )
+        data += PICTURE
+    assert len(files(entries(data + END, "x.tar"))) == 2000

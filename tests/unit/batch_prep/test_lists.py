@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_prep import labels as labels_module
 from batch_prep import lists
 from batch_prep.errors import JobError
 from batch_prep.labels import Labels
@@ -20,7 +21,7 @@ def read(root: Path, name: str, text: str | bytes, names: str = "") -> Labels:
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     if names:
         (root / "classes.txt").write_text(names)
-    return read_list(LocalFolder(root), name)
+    return read_list(LocalFolder(root), name, 1000)
 
 
 def labelled(labels: Labels) -> dict[str, str]:
@@ -169,3 +170,47 @@ def test_any_bytes_are_a_list_or_fail_with_a_sentence(
     with suppress(JobError):
         labels = read(root, f"labels.{name}", text)
         assert labels.rows or labels.refused
+
+
+# ---- more than anybody means
+
+
+def test_a_list_of_too_many_lines_is_refused_before_they_are_kept(tmp_path: Path) -> None:
+    """40 MB took 55 s and 2.45 GB. The reader of these tests takes a thousand lines."""
+    for name, line in (("labels.csv", "a,b\n"), ("labels.lst", "0\t0\ta\n"), ("labels.csv", "\n")):
+        with pytest.raises(JobError, match=f"{name} has more than 1,000 lines"):
+            read(tmp_path, name, "path,label\n" + line * 1000)
+
+
+def test_a_quote_that_is_never_closed_is_bounded_too(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="more than 1,000 lines"):
+        read(tmp_path, "labels.csv", 'path,label\n"' + "a,b\n" * 5000)
+
+
+def test_rows_that_repeat_others_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels_module, "_MOST_REPEATS", 3)
+    labels = read(tmp_path, "labels.csv", "path,label\n" + "a.jpg,a\n" * 10)
+    assert labelled(labels) == {"a.jpg": "a"}
+    assert [entry.code for entry in labels.refused] == ["list.repeated"] * 4
+    assert labels.refused[-1].reason == "6 more rows repeat others"
+
+
+def test_too_many_bad_rows_end_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_module, "_MOST_BAD_ROWS", 3)
+    with pytest.raises(
+        JobError, match=r"More than 3 rows of labels\.csv cannot be used; the first"
+    ):
+        read(tmp_path, "labels.csv", "path,label\n" + "../a.jpg,a\n" * 4)
+    conflicting = "".join(f"a.jpg,{number}\n" for number in range(5))
+    with pytest.raises(JobError, match="'0' in line 2, '1' in line 3"):
+        read(tmp_path, "labels.csv", "path,label\n" + conflicting)
+
+
+def test_a_path_that_no_key_can_have_costs_its_row(tmp_path: Path) -> None:
+    labels = read(tmp_path, "labels.csv", f"path,label\n{'x' * 100_000},a\nb.jpg,b\n")
+    assert labelled(labels) == {"b.jpg": "b"}
+    [refused] = labels.refused
+    assert (refused.code, len(refused.name) <= 1024) == ("row.path", True)
+    assert "100,000 characters" in refused.reason

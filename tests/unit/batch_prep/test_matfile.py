@@ -146,3 +146,30 @@ def test_any_damage_gives_values_or_a_reason(at: int, to: bytes) -> None:
     except MatError:
         return
     assert values.keys() <= {"a"}
+
+
+def array_of(kind: int, shape: tuple[int, int], name: bytes, content: bytes) -> bytes:
+    flags = element(6, struct.pack("<II", kind, 0))
+    sizes = element(5, struct.pack("<ii", *shape))
+    return element(14, flags + sizes + element(1, name) + content)
+
+
+@pytest.mark.parametrize(
+    ("variable", "why"),
+    [
+        (array_of(1, (1, 3_000_000), b"x", element(14, b"") * 3_000_000), "elements"),
+        (array_of(9, (1, 5_000_000), b"x", element(2, bytes(5_000_000))), "numbers"),
+        (element(1, b"") * 3_000_000, "elements"),
+    ],
+    ids=["cells", "numbers", "elements"],
+)
+def test_a_small_file_of_many_values_is_refused(variable: bytes, why: str) -> None:
+    """Packed they are kilobytes, as objects hundreds of megabytes."""
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
+    with pytest.raises(MatError, match=f"more than .* {why}"):
+        read_mat(head + variable, ["x"])
+    if variable[:4] == struct.pack("<I", 14):
+        packed = zlib.compress(variable)
+        assert len(packed) < 100_000
+        with pytest.raises(MatError, match=f"more than .* {why}"):
+            read_mat(head + struct.pack("<II", 15, len(packed)) + packed, ["x"])

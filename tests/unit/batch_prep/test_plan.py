@@ -213,3 +213,21 @@ def test_a_class_gives_a_fifth(count: int, held: int) -> None:
     done = planned(files("a", count) + files("b", 5))
     channels = [one.channel for one in done.pictures if one.label == 0]
     assert (channels.count("validation"), len(channels)) == (held, count)
+
+
+@pytest.mark.parametrize("name", ["c" * 600_000, "two\nlines", "\u202egpj"])
+def test_a_class_whose_name_cannot_be_shown_ends_the_job_by_its_name(name: str) -> None:
+    with pytest.raises(JobError, match="cannot be the name of a class: it has") as refusal:
+        planned([*files(name, 2), *files("a", 2)])
+    message = str(refusal.value)
+    assert message.isprintable()
+    assert len(message) < 250
+    assert message[1:4] in (name[:3], "\ufffdgp")
+
+
+def test_more_classes_than_a_function_can_hold_end_the_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batch_prep.plan._MOST_CLASSES", 3)
+    with pytest.raises(JobError, match="has 4 classes, the limit is 3"):
+        planned([one for label in "abcd" for one in files(label, 2)])

@@ -243,6 +243,28 @@ def test_two_pictures_that_would_share_a_result_both_get_one(live: Cloud, valid:
         valid("result.v1", result)
 
 
+def test_a_picture_called_like_another_s_result_takes_it_from_none(live: Cloud) -> None:
+    """Two pictures that meet, and one whose name is where the second of them goes."""
+    named, unnamed = "input/cars/same.jpg", "input/same.jpg"
+    place = layout.other_result_key(unnamed, "cars")
+    thief = "input/cars/" + place.removeprefix("results/cars/").removesuffix(".json")
+    tool = classification(live)
+    told = [
+        tool.classify(dropped(live, body, key))
+        for body, key in ((BLUE, thief), (RED, named), (BLUE, unnamed))
+    ]
+    keys = [detail["result"]["key"] for detail in told if detail]
+    assert keys == [layout.other_result_key(thief, "cars"), "results/cars/same.jpg.json", place]
+    stored = [json.loads(live.bucket.read(key)[0])["image"]["key"] for key in keys]
+    assert stored == [thief, named, unnamed]
+
+
+def test_what_is_no_result_is_written_over(live: Cloud) -> None:
+    live.put(RESULT, b"{}", Metadata={"generation": "many", "run": "none"})
+    assert classification(live).classify(dropped(live, RED)) is not None
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
 def test_a_late_event_of_an_older_version_does_not_bring_its_answer_back(live: Cloud) -> None:
     tools = classification(live)
     older, newer = dropped(live, RED), dropped(live, BLUE)

@@ -132,6 +132,7 @@ def test_a_retry_after_a_crash_before_the_submission_submits(cloud: Cloud) -> No
         ("datasets/my cars.zip", "'my cars'"),
         ("datasets/a/b/_READY", "'a/b'"),
         ("datasets/Autos für alle.zip", "'Autos für alle'"),
+        ("datasets/foo\nBcc: all.zip", "'foo\\nBcc: all'"),
     ],
 )
 def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
@@ -146,8 +147,10 @@ def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
     assert record.status is Status.FAILED
     error = record.facts["error"]
     assert (error["stage"], error["code"]) == ("pack", "classifier.name")
-    assert error["message"].startswith(f"{key}: {named} cannot be a classifier's name")
+    shown = key.replace("\n", " ")
+    assert error["message"].startswith(f"{shown}: {named} cannot be a classifier's name")
     [notice] = cloud.notices()
+    assert "\n" not in notice["subject"]
     assert "at most 31 characters" in notice["message"]
     assert notice["subject"].isascii()
     assert cloud.batch.jobs == []

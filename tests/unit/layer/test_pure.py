@@ -114,6 +114,10 @@ def test_a_picture_names_its_classifier_in_front(key: str, named: str | None) ->
         ("input/a.jpg", "results/cars/a.jpg.json"),
         ("input/birds/a.jpg", "results/cars/birds/a.jpg.json"),
         ("input/cars-2/a.jpg", "results/cars/cars-2/a.jpg.json"),
+        ("input/cars/~a.jpg", "results/cars/~a.jpg.json"),
+        ("input/cars/b/~0123456789abcdef", "results/cars/b/~0123456789abcdef.json"),
+        # It would stand where another picture's result may have to.
+        ("input/cars/~0123456789abcdef", "results/cars/~6859993182ee5d96.json"),
     ],
 )
 def test_where_the_answer_of_cars_stands(key: str, result_key: str) -> None:

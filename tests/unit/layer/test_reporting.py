@@ -1,6 +1,7 @@
 """Whatever fails, its run says why, and whoever asked to be told is told once."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from droplens import events
 from droplens.cards import Cards
+from droplens.domain.text import MAX_SENTENCE
 from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
 from droplens.reporting import Reporter
@@ -481,3 +483,45 @@ def test_an_approval_that_could_not_be_followed_is_told_of_its_run(
     assert report(failing, gave_up(event)) == RUN
     assert known(failing).status is Status.FAILED
     assert known(failing).facts["error"]["stage"] == "promote"
+
+
+# --- what strangers wrote, in what people read
+
+
+FORGED = 'cars\n{"level": "INFO"}\n\nYour account is suspended: evil.example\x1b[2J\u202e'
+
+
+@pytest.mark.parametrize("said", [FORGED, "c" * 600_000, FORGED * 10_000])
+def test_a_run_is_ended_whatever_its_job_said(failing: Cloud, repo_root: Path, said: str) -> None:
+    failing.put(f"packed/cars/{RUN.run_id}/failure.json", json.dumps({"message": said}).encode())
+    report(failing, recorded(repo_root, "batch-failed"))
+    run = known(failing)
+    assert run.status is Status.FAILED
+    message = run.facts["error"]["message"]
+    assert message.startswith(said[:4])
+    assert message.isprintable()
+    assert len(message) <= MAX_SENTENCE
+    [notice] = failing.notices()
+    # Our own paragraphs, and no more.
+    assert notice["message"].count("\n\n") == 2
+    assert len(notice["message"].split("\n")) == 5
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b"\xff", b"null", b"[" * 100_000, b'{"message": 1}'])
+def test_a_run_is_ended_whatever_stands_for_its_failure(
+    failing: Cloud, repo_root: Path, body: bytes
+) -> None:
+    failing.put(f"packed/cars/{RUN.run_id}/failure.json", body)
+    report(failing, recorded(repo_root, "batch-failed"))
+    assert known(failing).status is Status.FAILED
+    assert len(failing.notices()) == 1
+
+
+def test_a_subject_is_one_line_whatever_it_names(cloud: Cloud) -> None:
+    cloud.failures().publish(
+        "Droplens: foo\r\nBcc: all\x00\u202e failed", "a\x1bb\nc\r" + "x" * 10**6
+    )
+    [notice] = cloud.notices()
+    assert notice["subject"] == "Droplens: foo  Bcc: all?? failed"
+    assert notice["message"].startswith("a\ufffdb\nc x")
+    assert len(notice["message"].encode()) < 256 * 1024

@@ -312,3 +312,38 @@ def test_messages_that_are_not_taken_make_the_sweep_come_again(cloud: Cloud) -> 
     refused = replace(sweep(cloud), sqs=RefusingQueue())  # type: ignore[arg-type]
     with pytest.raises(RetryLater, match="1 messages"):
         refused.run(Progress(), lambda: True)
+
+
+GARBAGE = [
+    b"{}",
+    b"",
+    b"null",
+    b"[]",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"image": "input/cars/a"}',
+    b'{"image": {"key": "input/cars/a"}}',
+    b'{"image": {"key": "input/cars/a"}, "status": "classified"}',
+    b'{"image": {"key": "input/cars/a"}, "status": "classified", "prediction": []}',
+    b" " * 300_000 + b'{"image": {"key": "input/cars/a"}, "status": "rejected"}',
+]
+
+
+@pytest.mark.parametrize("body", GARBAGE, ids=lambda body: body[:60].decode("latin-1"))
+def test_what_is_no_result_does_not_stop_a_sweep(cloud: Cloud, body: bytes) -> None:
+    for name in ("a", "b", "c"):
+        cloud.put(f"input/cars/{name}", b"x")
+    cloud.put(layout.result_key("input/cars/a", "cars"), body)
+    cloud.put(layout.other_result_key("input/cars/b", "cars"), body)
+    judged(cloud, "input/cars/c")
+    assert swept(cloud, reclassify="unsure") == ["input/cars/a", "input/cars/b"]
+
+
+def test_a_picture_called_like_another_s_result_is_found_answered(cloud: Cloud) -> None:
+    stolen = layout.other_result_key("input/a", "cars").removeprefix("results/cars/")
+    names = ["a", "b", stolen.removesuffix(".json"), "~z"]
+    for name in names:
+        cloud.put(f"input/cars/{name}", b"x")
+    assert swept(cloud) == sorted(f"input/cars/{name}" for name in names)
+    answer(cloud, *(f"input/cars/{name}" for name in names))
+    assert swept(cloud) == []

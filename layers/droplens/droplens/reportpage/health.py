@@ -58,8 +58,11 @@ def health(dataset: Document | None) -> list[Child]:
         entries = dataset.get(key) or []
         if entries:
             rows = [_dataset_row(key, each) for each in entries[:LISTED]]
-            more = f", the first {LISTED}" if len(entries) > LISTED else ""
-            summary = element("summary", f"{title}: {len(entries):,}{more}")
+            # A long list goes on in a file beside the manifest, of which the page shows no more.
+            continued = key in dataset.get("continued", {})
+            total = dataset["counts"][key] if continued else len(entries)
+            more = f", the first {LISTED}" if total > LISTED else ""
+            summary = element("summary", f"{title}: {total:,}{more}")
             found.append(element("details", summary, table(title, columns, rows)))
     return found
 

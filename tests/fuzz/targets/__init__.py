@@ -1,0 +1,1 @@
+"""What is fuzzed: each module has a list TARGETS of `tests.fuzz.engine.Target`."""
