@@ -93,7 +93,7 @@ def main() -> None:
     place = sys.argv[2] if len(sys.argv) > 2 else "answering"
     files = ((path.name, path.read_bytes()) for path in sorted(Path(sys.argv[1]).iterdir()))
     for cost in costs(files, place):
-        print(json.dumps(asdict(cost)), flush=True)
+        print(json.dumps(asdict(cost)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

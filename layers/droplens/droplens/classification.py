@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -59,8 +60,10 @@ class Classification:
     limits: Limits = field(default_factory=Limits)
     ask_for_endpoint: Callable[[str, str], None] | None = None
 
-    def classify(self, dropped: ObjectCreated) -> dict[str, Any] | None:
+    def classify(self, dropped: ObjectCreated, *, isolated: bool = False) -> dict[str, Any] | None:
         """Answer one picture and store the result.
+
+        isolated: decode it in a process of its own, however plain it looks.
 
         Returns the "Image Classified" event's detail, or None where there is nothing to answer:
         not a picture's key, a picture that is gone, or no model yet (the sweep of its promotion
@@ -79,7 +82,7 @@ class Classification:
             logger.info("picture is gone", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(picture, data, card)
+            answer, card = self._answer(picture, data, card, isolated)
         except PictureError as problem:
             answer = result.rejected(self.bucket.name, picture, problem, card)
         rejected = answer["status"] == "rejected"
@@ -115,14 +118,17 @@ class Classification:
         return classifier, self.cards.live(classifier) if classifier else None
 
     def _answer(
-        self, picture: ObjectInfo, data: bytes | None, card: ModelCard
+        self, picture: ObjectInfo, data: bytes | None, card: ModelCard, isolated: bool
     ) -> tuple[dict[str, Any], ModelCard]:
         if data is None:
             raise PictureError(
                 "image.too_large",
                 f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
-        body, info = prepare(data, card.preprocessing, self.limits, self.decoding.taken)
+        prepared = partial(
+            prepare, data, limits=self.limits, room=self.decoding.taken, isolated=isolated
+        )
+        body, info = prepared(preprocessing=card.preprocessing)
         try:
             return self._asked(picture, body, info, card), card
         except EndpointMissing:
@@ -132,7 +138,7 @@ class Classification:
                 if self.ask_for_endpoint:
                     self.ask_for_endpoint(self.bucket.name, card.classifier)
                 raise
-            body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
+            body, info = prepared(preprocessing=fresh.preprocessing)
             return self._asked(picture, body, info, fresh), fresh
 
     def _asked(

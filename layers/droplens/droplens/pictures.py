@@ -19,7 +19,6 @@ from droplens.imaging.limits import (
     Limits,
     PictureError,
     PictureInfo,
-    weight,
 )
 from droplens.imaging.preprocess import (
     Preprocessing,
@@ -109,8 +108,7 @@ def prepare_with(
     resize: an RGB picture to (width, height) pixels, called only where that is a change.
     """
     structure = _checked(data, limits)
-    pixels = weight(structure.format, structure.width, structure.height) or limits.max_pixels
-    with room(pixels), decoding.trouble_is_the_pictures():
+    with room(structure.weight or limits.max_pixels), decoding.trouble_is_the_pictures():
         if isolated or not structure.plain:
             decoded, info = sandbox.decode(structure, limits, preprocessing.shorter_side)
         else:
@@ -134,5 +132,6 @@ def _checked(data: bytes, limits: Limits) -> Structure:
         )
     structure = structure_of(data)
     if structure.width and structure.height:
-        decoding.check_size(structure.format, structure.width, structure.height, limits)
+        heavy = structure.weight > structure.width * structure.height
+        decoding.check_size(structure.width, structure.height, limits, heavy=heavy)
     return structure

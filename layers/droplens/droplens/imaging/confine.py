@@ -16,6 +16,7 @@ import resource
 import signal
 import struct
 import sys
+from math import ceil
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _SECCOMP_MODE_FILTER = 2
@@ -25,27 +26,45 @@ _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _CLONE_THREAD = 0x00010000
 _EPERM, _ENOSYS = 1, 38
 
-# Audit architecture; then read, write, close, fstat, lseek, mmap, mprotect, munmap, brk,
-# rt_sigaction, rt_sigprocmask, rt_sigreturn, readv, writev, sched_yield, mremap, madvise,
-# nanosleep, getpid, exit, gettimeofday, getrusage, gettid, futex, sched_getaffinity,
-# clock_gettime, clock_nanosleep, exit_group, set_robust_list, getrandom, rseq, membarrier;
-# clone; clone3.
+# The numbers on the two architectures below.
 _CALLS = {
-    "x86_64": (
-        0xC000003E,
-        (0, 1, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 19, 20, 24, 25, 28, 35, 39, 60, 96, 98, 186)
-        + (202, 204, 228, 230, 231, 273, 318, 334, 324),
-        56,
-        435,
-    ),
-    "aarch64": (
-        0xC00000B7,
-        (63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 65, 66, 124, 216, 233, 101, 172)
-        + (93, 169, 165, 178, 98, 123, 113, 115, 94, 99, 278, 293, 283),
-        220,
-        435,
-    ),
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "fstat": (5, 80),
+    "lseek": (8, 62),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "sched_yield": (24, 124),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "nanosleep": (35, 101),
+    "getpid": (39, 172),
+    "exit": (60, 93),
+    "gettimeofday": (96, 169),
+    "getrusage": (98, 165),
+    "gettid": (186, 178),
+    "futex": (202, 98),
+    "sched_getaffinity": (204, 123),
+    "clock_gettime": (228, 113),
+    "clock_nanosleep": (230, 115),
+    "exit_group": (231, 94),
+    "set_robust_list": (273, 99),
+    "getrandom": (318, 278),
+    "rseq": (334, 293),
+    "membarrier": (324, 283),
 }
+_CLONE = (56, 220)
+_CLONE3 = (435, 435)
+# AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64.
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def die_with_parent() -> None:
@@ -54,22 +73,23 @@ def die_with_parent() -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def limit(memory: int, cpu_seconds: int) -> None:
+def limit(memory: int, cpu_seconds: float) -> None:
     """memory: bytes above what this process has mapped already."""
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:  # noqa: PTH123  no import in a fork
             mapped = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + memory,) * 2)
-    # At the soft limit comes SIGXCPU, which tells why; a second later the kernel kills.
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    # SIGPROF ends the process and tells why. The kernel's own limit has whole seconds only.
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (ceil(cpu_seconds), ceil(cpu_seconds) + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def confine() -> bool:
     """Give up every system call but those above; False where this system has no such filter."""
-    if sys.platform != "linux" or platform.machine() not in _CALLS:
+    if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         return False
-    program = _program(*_CALLS[platform.machine()])
+    program = _program(platform.machine())
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: a count of instructions, and where they are.
     filter_ = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
@@ -86,24 +106,25 @@ def _prctl(option: int, first: int, second: int = 0) -> int:
     return int(call(option, first, second, 0, 0))
 
 
-def _program(architecture: int, allowed: tuple[int, ...], clone: int, clone3: int) -> bytes:
+def _program(machine: str) -> bytes:
     """The filter in the kernel's classic BPF: an instruction has 8 bytes."""
+    column = list(_ARCHITECTURES).index(machine)
 
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
         return struct.pack("HBBI", code, if_so, if_not, value)
 
     steps = [
         step(_LOAD, _ARCHITECTURE_AT),
-        step(_EQUAL, architecture, if_so=1),
+        step(_EQUAL, _ARCHITECTURES[machine], if_so=1),
         step(_RETURN, _KILL),
         step(_LOAD, _NUMBER_AT),
     ]
-    for number in allowed:
-        steps += [step(_EQUAL, number, if_not=1), step(_RETURN, _ALLOW)]
+    for numbers in _CALLS.values():
+        steps += [step(_EQUAL, numbers[column], if_not=1), step(_RETURN, _ALLOW)]
     # Its flags cannot be read by a filter; the C library then tries clone.
-    steps += [step(_EQUAL, clone3, if_not=1), step(_RETURN, _ERROR | _ENOSYS)]
+    steps += [step(_EQUAL, _CLONE3[column], if_not=1), step(_RETURN, _ERROR | _ENOSYS)]
     steps += [
-        step(_EQUAL, clone, if_not=3),
+        step(_EQUAL, _CLONE[column], if_not=3),
         step(_LOAD, _FIRST_ARGUMENT_AT),
         step(_BITS, _CLONE_THREAD, if_not=1),
         step(_RETURN, _ALLOW),

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from droplens.imaging.exif import TRANSPOSITIONS, UPRIGHT, orientation_of
 from droplens.imaging.limits import (
+    HEAVY_FORMATS,
     PILLOW_FORMATS,
     Limits,
     PictureError,
@@ -25,6 +26,7 @@ from droplens.imaging.preprocess import DRAFT_MARGIN
 from droplens.imaging.profile import to_srgb
 from droplens.imaging.structure import Structure, damaged
 
+_LIGHT_MODES = ("1", "L", "P", "RGB")
 _WHITE = (255, 255, 255)
 # EXIF orientations 5 to 8 lay the picture on its side.
 _SIDEWAYS = (5, 6, 7, 8)
@@ -33,11 +35,10 @@ _FILLER = bytes(range(1, 250)) * 4
 _TO_8_BIT = [(value * 255 + 32767) // 65535 for value in range(65536)]
 
 
-def check_size(image_format: str, width: int, height: int, limits: Limits) -> None:
+def check_size(width: int, height: int, limits: Limits, *, heavy: bool) -> None:
     """Raises PictureError for a picture of so many pixels that is not within `limits`."""
-    heavy = weight(image_format, width, height)
-    if heavy > limits.max_pixels:
-        most = limits.max_pixels * width * height // heavy
+    if weight(width, height, heavy=heavy) > limits.max_pixels:
+        most = limits.max_pixels // weight(1, 1, heavy=heavy)
         raise PictureError(
             "image.too_many_pixels",
             f"the picture is {width:,}x{height:,}, more than the limit of {most:,} pixels",
@@ -62,7 +63,12 @@ def opened(structure: Structure, limits: Limits) -> Image.Image:
             "image.too_many_pixels",
             f"the picture has more pixels than the limit of {limits.max_pixels:,}",
         ) from None
-    check_size(str(picture.format), *picture.size, limits)
+    heavy = (
+        picture.format in HEAVY_FORMATS
+        or picture.mode not in _LIGHT_MODES
+        or "transparency" in picture.info
+    )
+    check_size(*picture.size, limits, heavy=heavy)
     return picture
 
 

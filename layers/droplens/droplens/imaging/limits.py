@@ -17,7 +17,7 @@ PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 FORMATS = (*PILLOW_FORMATS, "HEIF")
 # The decoders of these keep canvases of their own: 20 and 16 bytes for each pixel, where no other
 # format was seen to take more than 13.
-_HEAVY = ("WEBP", "AVIF", "HEIF")
+HEAVY_FORMATS = ("WEBP", "AVIF", "HEIF")
 
 
 class PictureError(Exception):
@@ -38,9 +38,9 @@ class Limits:
     """What is refused before a pixel of it is decoded.
 
     max_bytes: size of the encoded file.
-    max_pixels: width x height, read from the header; half of it for a WebP, AVIF or HEIC, which
-        takes twice the memory. Pillow's own guard stands above it: 178,956,970 pixels are refused
-        whatever is set here.
+    max_pixels: width x height, read from the header; half of it for what takes twice the memory: a
+        WebP, AVIF or HEIC, transparency, CMYK, and more than 8 bits a colour. Pillow's own guard
+        stands above it: 178,956,970 pixels are refused whatever is set here.
     max_aspect: longer by shorter side. A 2000x3 strip becomes 170,667x256 once it is resized.
     """
 
@@ -58,6 +58,6 @@ class PictureInfo:
     height: int
 
 
-def weight(image_format: str | None, width: int, height: int) -> int:
-    """A picture's pixels, in the memory that those of most formats take."""
-    return width * height * (2 if image_format in _HEAVY else 1)
+def weight(width: int, height: int, *, heavy: bool) -> int:
+    """A picture's pixels, in the memory that those of most take. heavy: it takes twice as much."""
+    return width * height * (2 if heavy else 1)

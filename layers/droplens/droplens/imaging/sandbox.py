@@ -20,9 +20,8 @@ from typing import Any, Self
 from PIL import Image
 
 from droplens.imaging import protocol
-from droplens.imaging.limits import Limits, PictureError, PictureInfo, SandboxError, weight
+from droplens.imaging.limits import Limits, PictureError, PictureInfo, SandboxError
 from droplens.imaging.structure import Structure
-from droplens.imaging.worker import READY
 
 # What a decoder and its file's tables take beside the pixels; what each pixel takes.
 _MEMORY = 128 * 1024 * 1024
@@ -46,7 +45,7 @@ def decode(
 
     Raises PictureError, also for a picture that ends or stalls its process, and SandboxError.
     """
-    pixels = weight(structure.format, structure.width, structure.height) or limits.max_pixels
+    pixels = structure.weight or limits.max_pixels
     request = protocol.Request(
         format=structure.format,
         orientation=structure.orientation,
@@ -91,7 +90,8 @@ def _answer(connection: socket.socket) -> tuple[Image.Image, PictureInfo]:
         kind, body = _frame(connection)
         if kind == protocol.PIXELS and picture is not None:
             rows = len(body) // (3 * picture.width)
-            picture.paste(Image.frombuffer("RGB", (picture.width, rows), body), (0, top))
+            band = Image.frombytes("RGB", (picture.width, rows), bytes(body))
+            picture.paste(band, (0, top))
             top += rows
             if top >= picture.height and info is not None:
                 return picture, info
@@ -127,10 +127,10 @@ def _stalled() -> PictureError:
 def _ended(how: dict[str, Any]) -> Exception:
     """What is said of a picture whose process ended without an answer."""
     number = int(how["signal"])
-    if number == signal.SIGXCPU or how["seconds"] >= protocol.CPU_SECONDS:
+    if number in (signal.SIGPROF, signal.SIGXCPU) or how["seconds"] >= protocol.CPU_SECONDS:
         return PictureError(
             "image.unreadable",
-            f"decoding it takes more than {protocol.CPU_SECONDS} seconds of a core",
+            f"decoding it takes more than {protocol.CPU_SECONDS:g} seconds of a core",
         )
     if how["killed"]:
         return _stalled()
@@ -168,7 +168,7 @@ class _Worker:
             )
         control.settimeout(_START_SECONDS)
         try:
-            if control.recv(len(READY)) == READY:
+            if control.recv(len(protocol.READY)) == protocol.READY:
                 control.settimeout(None)
                 return cls(process, control, os.getpid(), threading.Lock())
         except OSError:
@@ -201,7 +201,7 @@ _kept: _Worker | None = None
 
 def _worker() -> _Worker:
     """The one of this process, started where it has none or lost it."""
-    global _kept  # noqa: PLW0603
+    global _kept
     with _starting:
         if _kept is not None and _kept.owner != os.getpid():
             _kept.control.close()  # a copy of another process's
@@ -215,7 +215,7 @@ def _worker() -> _Worker:
 
 
 def _in_a_fork() -> None:
-    global _starting  # noqa: PLW0603
+    global _starting
     _starting = threading.Lock()  # a thread that is not here may have held it
 
 
@@ -223,9 +223,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_fork)
 
 
+def worker_pid() -> int | None:
+    """The process that is kept for this one, if there is any."""
+    with _starting:
+        own = _kept is not None and _kept.owner == os.getpid()
+        return _kept.process.pid if _kept is not None and own else None
+
+
 def stop() -> None:
     """End this process's worker, if it has one; the next picture starts another."""
-    global _kept  # noqa: PLW0603
+    global _kept
     with _starting:
         if _kept is not None and _kept.owner == os.getpid():
             _kept.stop()

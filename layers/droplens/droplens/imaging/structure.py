@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 
 from droplens.imaging.exif import orientation_of
-from droplens.imaging.limits import FORMATS, PictureError
+from droplens.imaging.limits import FORMATS, HEAVY_FORMATS, PictureError, weight
 from droplens.imaging.profile import is_simple
 
 # A camera writes some ten segments; a phone's depth map may be a hundred more of XMP.
@@ -35,7 +35,7 @@ _MOST_ITEMS = 2000
 _MOST_BOXES = 20_000
 
 # About a second of a core: pixels times scans of a JPEG, and bytes of a PNG's rows.
-_PLAIN_JPEG = 150_000_000
+_PLAIN_JPEG = 60_000_000
 _PLAIN_PNG_BYTES = 100_000_000
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -67,8 +67,9 @@ class Structure:
     """A file as its blocks tell it.
 
     format: Pillow's name of what it claims to be; width, height: pixels, 0 where they are not to
-        be had without a decoder; orientation: as EXIF numbers them, None where only a decoder
-        finds the EXIF; plain: as above; data: the file, without the metadata of a JPEG or PNG.
+    be had without a decoder; orientation: as EXIF numbers them, None where only a decoder finds
+    the EXIF; plain: as above; heavy: as `weight` means it, as far as is known; data: the file,
+    without the metadata of a JPEG or PNG.
     """
 
     format: str
@@ -77,6 +78,13 @@ class Structure:
     data: bytes
     orientation: int | None = None
     plain: bool = False
+    heavy: bool = False
+
+    @property
+    def weight(self) -> int:
+        """As `limits.weight` counts, 0 where the size is not known."""
+        heavy = self.heavy or self.format in HEAVY_FORMATS
+        return weight(self.width, self.height, heavy=heavy)
 
 
 def structure_of(data: bytes) -> Structure:
@@ -141,11 +149,13 @@ def _too_many(most: int, what: str) -> PictureError:
 # --- JPEG
 
 _SOI, _SOS = 0xD8, 0xDA
-_APP0, _APP1, _APP2, _APP14, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
-_TABLES = frozenset({0xC4, 0xDB, 0xDD})  # Huffman and quantisation tables, restart interval
+_APP0, _APP1, _APP2, _COMMENT = 0xE0, 0xE1, 0xE2, 0xFE
+# Huffman and quantisation tables, the restart interval, Adobe's word on the colours.
+_KEPT = frozenset({0xC4, 0xDB, 0xDD, 0xEE})
 _BASELINE = frozenset({0xC0, 0xC1})
 _PROGRESSIVE = 0xC2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JFIF = b"JFIF\0"
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _SCAN_START = b"\xff\xda"
 # Rows of 8x8 blocks that an encoder leaves out are not in the file, and cost their decoding still.
@@ -180,9 +190,7 @@ def _jpeg(data: bytes) -> Structure:
             regular &= frame is None
             frame = (kind, *struct.unpack_from(">BHHB", data, start))
             kept.append(data[place:end])
-        elif kind in _TABLES or kind == _APP14:
-            kept.append(data[place:end])
-        elif kind == _APP0 and data.startswith(b"JFIF\0", start):
+        elif kind in _KEPT or (kind == _APP0 and data.startswith(_JFIF, start)):
             kept.append(data[place:end])
         elif kind == _APP2 and data.startswith(_ICC, start):
             kept.append(data[place:end])
@@ -198,8 +206,10 @@ def _jpeg(data: bytes) -> Structure:
         raise _too_many(MOST_SEGMENTS, "segments before its picture")
     bare = data if sum(map(len, kept)) == place else b"".join((*kept, data[place:]))
     width, height = _size(frame)
-    scans = _scans(data, place, frame)
-    _check_scans(scans, width, height)
+    painted = data.count(_SCAN_START, place)
+    _check_scans(painted, width, height)
+    # Once, where the first scan has all components: a decoder heeds no further one.
+    scans = 1 if frame and frame[0] in _BASELINE and data[place + 4] == frame[4] else painted
     plain = (
         regular
         and frame is not None
@@ -209,18 +219,12 @@ def _jpeg(data: bytes) -> Structure:
         and (not profile or is_simple(b"".join(profile)))
         and scans * width * height <= _PLAIN_JPEG
     )
-    return Structure("JPEG", width, height, bare, orientation_of(exif, xmp), plain)
+    heavy = frame is not None and frame[4] == 4
+    return Structure("JPEG", width, height, bare, orientation_of(exif, xmp), plain, heavy)
 
 
 def _size(frame: tuple[int, int, int, int, int] | None) -> tuple[int, int]:
     return (frame[3], frame[2]) if frame else (0, 0)
-
-
-def _scans(data: bytes, place: int, frame: tuple[int, int, int, int, int] | None) -> int:
-    """How often the picture is painted: once where the first scan has all components."""
-    if frame is not None and frame[0] in _BASELINE and data[place + 4] == frame[4]:
-        return 1
-    return data.count(_SCAN_START, place)
 
 
 def _check_scans(scans: int, width: int, height: int) -> None:
@@ -241,6 +245,7 @@ def _check_scans(scans: int, width: int, height: int) -> None:
 _PNG_START = 8
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"IDAT", b"IEND"})
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_WITH_ALPHA = (4, 6)
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _RAW_EXIF = b"Raw profile type exif\0"
 # A colour profile has some hundred kilobytes at most; Pillow inflates no more than this of it.
@@ -253,6 +258,7 @@ def _png(data: bytes) -> Structure:
     kept = [data[:_PNG_START]]
     chunks = 0
     has_simple_colours = True
+    has_transparency = colour in _WITH_ALPHA
     place = _PNG_START
     while True:
         chunks += 1
@@ -264,6 +270,7 @@ def _png(data: bytes) -> Structure:
             return Structure("PNG", width, height, data)
         if kind in _PNG_KEPT:
             kept.append(data[place:end])
+            has_transparency |= kind == b"tRNS"
             if kind == b"iCCP":
                 has_simple_colours &= is_simple(_inflated(data[start : end - 4]))
         elif kind == b"eXIf":
@@ -286,7 +293,8 @@ def _png(data: bytes) -> Structure:
         and chunks <= _PLAIN_CHUNKS
         and row * height <= _PLAIN_PNG_BYTES
     )
-    return Structure("PNG", width, height, bare, orientation_of(exif, xmp), plain)
+    heavy = has_transparency or depth > 8
+    return Structure("PNG", width, height, bare, orientation_of(exif, xmp), plain, heavy)
 
 
 def _inflated(profile: bytes) -> bytes:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from io import FileIO
 
 from PIL import Image
@@ -25,7 +26,6 @@ from droplens.imaging.confine import confine, die_with_parent, limit
 from droplens.imaging.limits import Limits, PictureError
 from droplens.imaging.structure import Structure
 
-READY = b"ready"
 _KEPT_DESCRIPTORS = 3  # standard input, output and error, which lead nowhere
 
 
@@ -71,12 +71,13 @@ def main(descriptor: int) -> None:
     os.close(nothing)
     gc.collect()
     gc.freeze()
-    control.sendall(READY)
+    control.sendall(protocol.READY)
     jobs: dict[int, _Job] = {}
     while True:
         wait = min((job.deadline for job in jobs.values()), default=None)
         seconds = None if wait is None else max(0.0, wait - time.monotonic())
-        ready, _, _ = select.select([control, woken], [], [], seconds)
+        sources: list[socket.socket | int] = [control, woken]
+        ready, _, _ = select.select(sources, [], [], seconds)
         if woken in ready:
             os.read(woken, 4096)
         _reap(jobs)
@@ -105,10 +106,8 @@ def _import_decoders() -> None:
 
     Image.init()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    try:
+    with suppress(PictureError):  # it will be said of each HEIC
         decode.register_heif()
-    except PictureError:
-        pass  # it will be said of each HEIC
 
 
 def _reap(jobs: dict[int, _Job]) -> None:
