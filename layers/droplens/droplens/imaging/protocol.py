@@ -19,9 +19,15 @@ RESULT, PIXELS, REFUSED, ENDED = b"R", b"P", b"E", b"X"
 BAND_BYTES = 1024 * 1024
 # What one process may take. No picture shall take 3 s and 1 GiB in all: the rest of both is for who
 # asks, who takes the pixels over, resizes and encodes them.
-CPU_SECONDS = 2.4
+_CPU_SECONDS, _CPU_SECONDS_OF_MANY, _MANY_PIXELS = 2.8, 2.0, 100_000_000
 WALL_SECONDS = 30.0
 MOST_MEMORY = 900 * 1024 * 1024
+
+
+def cpu_seconds(pixels: int) -> float:
+    """What the process of a picture of so many pixels may take of a core."""
+    share = min(1.0, pixels / _MANY_PIXELS)
+    return _CPU_SECONDS + share * (_CPU_SECONDS_OF_MANY - _CPU_SECONDS)
 
 
 class Reader(Protocol):
@@ -35,7 +41,7 @@ class Reader(Protocol):
 class Request:
     """A picture to decode, as `Structure` and `Limits` tell of it.
 
-    memory: bytes that may be taken for it.
+    memory: bytes that may be taken for it; seconds: of a core.
     """
 
     format: str
@@ -45,6 +51,7 @@ class Request:
     max_pixels: int
     max_aspect: float
     memory: int
+    seconds: float
 
     def header(self, data: bytes) -> bytes:
         """What goes before the file."""

@@ -38,6 +38,10 @@ class _Killed(Exception):
     """A picture's process was killed, and not for anything that it did: memory was short."""
 
 
+class _Gone(Exception):
+    """The worker ended, and nobody is there to say how the picture's process did."""
+
+
 def decode(
     structure: Structure, limits: Limits, shorter_side: int | None = None
 ) -> tuple[Image.Image, PictureInfo]:
@@ -46,6 +50,7 @@ def decode(
     Raises PictureError, also for a picture that ends or stalls its process, and SandboxError.
     """
     pixels = structure.weight or limits.max_pixels
+    seconds = protocol.cpu_seconds(structure.width * structure.height or limits.max_pixels)
     request = protocol.Request(
         format=structure.format,
         orientation=structure.orientation,
@@ -54,13 +59,17 @@ def decode(
         max_pixels=limits.max_pixels,
         max_aspect=limits.max_aspect,
         memory=min(protocol.MOST_MEMORY, _MEMORY + _PIXEL_MEMORY * pixels),
+        seconds=seconds,
     )
     for _ in range(_ATTEMPTS):
+        worker = _worker()
         try:
-            with _worker().job() as connection:
+            with worker.job() as connection:
                 return _asked(connection, request, structure.data)
         except _Killed:
             continue
+        except _Gone:
+            _drop(worker)
     raise PictureError("image.unreadable", "the picture's decoder was killed each time")
 
 
@@ -76,14 +85,14 @@ def _asked(
     except TimeoutError:
         raise _stalled() from None
     try:
-        return _answer(connection)
+        return _answer(connection, request.seconds)
     except TimeoutError:
         raise _stalled() from None
     except ConnectionError:
-        raise _Killed from None
+        raise _Gone from None
 
 
-def _answer(connection: socket.socket) -> tuple[Image.Image, PictureInfo]:
+def _answer(connection: socket.socket, seconds: float) -> tuple[Image.Image, PictureInfo]:
     picture = info = None
     top = 0
     while True:
@@ -104,17 +113,17 @@ def _answer(connection: socket.socket) -> tuple[Image.Image, PictureInfo]:
         elif kind == protocol.REFUSED:
             raise PictureError(told["code"], told["message"])
         else:
-            raise _ended(told)
+            raise _ended(told, seconds)
 
 
 def _frame(connection: socket.socket) -> tuple[bytes, bytearray]:
     header = bytearray(protocol.FRAME.size)
     if not protocol.fill(connection, header):
-        raise _Killed
+        raise _Gone
     kind, length = protocol.FRAME.unpack(header)
     body = bytearray(length)
     if not protocol.fill(connection, body):
-        raise _Killed
+        raise _Gone
     return kind, body
 
 
@@ -124,13 +133,13 @@ def _stalled() -> PictureError:
     )
 
 
-def _ended(how: dict[str, Any]) -> Exception:
+def _ended(how: dict[str, Any], seconds: float) -> Exception:
     """What is said of a picture whose process ended without an answer."""
     number = int(how["signal"])
-    if number in (signal.SIGPROF, signal.SIGXCPU) or how["seconds"] >= protocol.CPU_SECONDS:
+    if number in (signal.SIGPROF, signal.SIGXCPU) or how["seconds"] >= seconds:
         return PictureError(
             "image.unreadable",
-            f"decoding it takes more than {protocol.CPU_SECONDS:g} seconds of a core",
+            f"decoding it takes more than {seconds:.1f} seconds of a core",
         )
     if how["killed"]:
         return _stalled()
@@ -179,7 +188,7 @@ class _Worker:
 
     @contextmanager
     def job(self) -> Iterator[socket.socket]:
-        """A connection to a new fork of it. Raises _Killed where it is gone."""
+        """A connection to a new fork of it. Raises _Gone."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -187,7 +196,7 @@ class _Worker:
                     with self.sending:
                         socket.send_fds(self.control, [b"j"], [theirs.fileno()])
                 except OSError:
-                    raise _Killed from None
+                    raise _Gone from None
             yield ours
 
     def stop(self) -> None:
@@ -212,6 +221,15 @@ def _worker() -> _Worker:
         if _kept is None:
             _kept = _Worker.started()
         return _kept
+
+
+def _drop(worker: _Worker) -> None:
+    global _kept
+    with _starting:
+        if _kept is worker:
+            worker.process.kill()
+            worker.stop()
+            _kept = None
 
 
 def _in_a_fork() -> None:

@@ -164,7 +164,7 @@ def _serve(descriptor: int) -> None:
     if not protocol.fill(stream, body):
         return
     request = protocol.Request.read(body)
-    limit(request.memory + 2 * data_bytes, protocol.CPU_SECONDS)
+    limit(request.memory + 2 * data_bytes, request.seconds)
     confine()  # before a byte of the picture
     data = bytearray(data_bytes)
     if not protocol.fill(stream, data):
