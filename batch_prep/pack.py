@@ -53,7 +53,8 @@ class Packer:
     def crew(self, *, forked: bool = False) -> PackingCrew:
         """Processes for `pack`, of which none is started yet; forked: as in `Crew`."""
         alone = replace(self, workers=1, sharing=self.workers)
-        return Crew(alone._of_files, self.workers if self.workers > 1 else 0, forked=forked)
+        processes = self.workers if self.workers > 1 else 0
+        return Crew(alone._of_files, processes, forked=forked, lost=_lost)
 
     def pack(
         self, stage: Staging, crew: PackingCrew, plan: Plan, writer: ShardWriter, progress: Progress
@@ -166,6 +167,12 @@ def _staged_before(picture: Staged, stage: Staging) -> Outcome:
         return picture.outcome
     jpeg = stage.read(picture.piece, picture.offset, picture.length)
     return replace(picture.outcome, jpeg=jpeg), picture.version
+
+
+def _lost(file: File, how: str) -> Outcome:
+    """For a picture that ended the process that decoded it, twice."""
+    reason = f"the picture ends the process that decodes it ({how})"
+    return Refused(file.name, file.parts, "image.unreadable", reason)
 
 
 def _keep(file: File, outcome: Outcome, stage: Staging) -> Staged:

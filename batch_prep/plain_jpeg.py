@@ -8,7 +8,9 @@ import struct
 
 import simplejpeg
 from PIL import Image
-from PIL.ExifTags import Base as ExifTag
+
+from droplens.imaging.exif import UPRIGHT, orientation_of
+from droplens.imaging.structure import MOST_SEGMENTS
 
 _START = b"\xff\xd8\xff"
 _BASELINE, _SCAN, _APP0, _APP1 = 0xC0, 0xDA, 0xE0, 0xE1
@@ -31,7 +33,9 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     found = None
     has_exif = False
     place = 2
-    while place + 4 <= len(data):
+    for _ in range(MOST_SEGMENTS):
+        if place + 4 > len(data):
+            return None
         kind, length = _SEGMENT.unpack_from(data, place)
         start = place + 4
         if kind == _SCAN:
@@ -64,11 +68,4 @@ def decode(data: bytes) -> Image.Image | None:
 
 
 def _is_upright(segment: bytes) -> bool:
-    if not segment.startswith(_EXIF):
-        return False
-    exif = Image.Exif()
-    try:
-        exif.load(segment)
-    except Exception:  # noqa: BLE001  damaged
-        return False
-    return exif.get(ExifTag.Orientation, 1) == 1
+    return segment.startswith(_EXIF) and orientation_of(segment) == UPRIGHT

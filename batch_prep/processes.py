@@ -15,6 +15,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# An item whose process is gone is tried once more: whoever is short of memory may end any of them.
+_ATTEMPTS = 2
+
 # How far ahead of the others a process may be: Linux gives a pipe 64 KiB, fewer than two pictures,
 # and up to this much to whoever asks.
 _PIPE_BYTES = 1024 * 1024
@@ -32,9 +35,12 @@ class Crew(Generic[Item, Result]):
         processes: int,
         *,
         forked: bool = False,
+        lost: Callable[[Item, str], Result] | None = None,
     ) -> None:
         """work: is pickled, and gives the results of items, in their order.
 
+        lost: what stands for the result of an item that ends its process, and did so again in a
+            new one; it is given the item and how that ended. Without it, that is a JobError.
         forked: the processes begin as copies of this one, at once and with all that it has
             imported. Only for one that has no threads yet, such as an S3 client's: a copy would
             wait for them forever. If there is a core for each, it keeps to it: one that moves
@@ -43,6 +49,7 @@ class Crew(Generic[Item, Result]):
         self._work = work
         self._processes = processes
         self._forked = forked
+        self._lost = lost
         self._members: list[_Member] = []
         self._stack = ExitStack()
 
@@ -69,13 +76,56 @@ class Crew(Generic[Item, Result]):
         """`work` of every item, in the order of the items, by all the processes.
 
         One that is ahead of the others waits once its pipe is full. What `work` raises is raised
-        here; JobError where a process is gone.
+        here. A process that is gone is replaced, and goes on with what it had left.
         """
         count = len(self._members)
-        for number, member in enumerate(self._members):
-            member.send(items[number::count])
+        for number in range(count):
+            self._send(number, items[number::count])
         for place in range(len(items)):
-            yield self._members[place % count].receive()
+            number = place % count
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    result = self._members[number].receive()
+                    break
+                except _Gone as gone:
+                    if self._lost is None:
+                        raise gone.failure() from None
+                    self._replace(number)
+                    # Results come in order: this is the item that it was at.
+                    if attempt < _ATTEMPTS:
+                        self._send(number, items[place::count])
+                        continue
+                    result = self._lost(items[place], gone.how)
+                    self._send(number, items[place + count :: count])
+            yield result
+
+    def _send(self, number: int, items: Sequence[Item]) -> None:
+        try:
+            self._members[number].send(items)
+        except _Gone as gone:
+            if self._lost is None:
+                raise gone.failure() from None
+            self._replace(number)  # it ended before there was anything to do
+            self._members[number].send(items)
+
+    def _replace(self, number: int) -> None:
+        # Started anew: by now this process may have threads, and a copy would wait for them.
+        self._members[number] = _Member(self._work, self._stack, forked=False, core=None)
+
+
+class _Gone(Exception):
+    """A process ended before its work did. how: in a few words; killed: by SIGKILL, which nobody
+    sends but the kernel, where memory is at its end."""
+
+    def __init__(self, how: str, *, killed: bool) -> None:
+        super().__init__(how)
+        self.how = how
+        self.killed = killed
+
+    def failure(self) -> JobError:
+        if self.killed:
+            return out_of_memory("a process that prepares pictures was killed")
+        return JobError(f"A process that prepares pictures ended early ({self.how}).")
 
 
 class _Member:
@@ -106,27 +156,26 @@ class _Member:
         stack.callback(self._process.terminate)
 
     def send(self, items: Sequence[Any]) -> None:
+        """Raises _Gone."""
         try:
             self._items.send(items)
         except BrokenPipeError:
             raise self._gone() from None
 
     def receive(self) -> Any:
+        """Raises _Gone, and what the work raised."""
         try:
             result = self._results.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise self._gone() from None
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _gone(self) -> JobError:
+    def _gone(self) -> "_Gone":
         self._process.join()
-        if self._process.exitcode == -signal.SIGKILL:  # nobody but the kernel sends it
-            return out_of_memory("a process that prepares pictures was killed")
-        return JobError(
-            f"A process that prepares pictures ended early (exit code {self._process.exitcode})."
-        )
+        code = self._process.exitcode
+        return _Gone(f"exit code {code}", killed=code == -signal.SIGKILL)
 
 
 def _serve(

@@ -32,6 +32,9 @@ from droplens.storage import Bucket
 from droplens.telemetry import count, logger, metrics
 
 BATCH = 10  # messages in one invocation, as the template says
+# A message that was received more often may be what ended an invocation, and the others in it: its
+# picture is decoded in a process of its own, which it cannot end but for itself.
+RECEIVES_BESIDE_OTHERS = 2
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
 ENDPOINT_CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
@@ -65,7 +68,10 @@ def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dic
     try:
         dropped = object_created(json.loads(record.body))
         key = dropped.key
-        return CLASSIFICATION.classify(dropped, seconds_left)
+        received = int(record.attributes.approximate_receive_count)
+        return CLASSIFICATION.classify(
+            dropped, seconds_left, isolated=received > RECEIVES_BESIDE_OTHERS
+        )
     except Exception:
         logger.warning("picture comes again later", exc_info=True, key=key, body=record.body)
         raise

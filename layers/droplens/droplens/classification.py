@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -76,12 +77,17 @@ class Classification:
     ask_for_endpoint: Callable[[str, str], None] | None = None
 
     def classify(
-        self, dropped: ObjectCreated, seconds_left: Callable[[], float] = unlimited
+        self,
+        dropped: ObjectCreated,
+        seconds_left: Callable[[], float] = unlimited,
+        *,
+        isolated: bool = False,
     ) -> dict[str, Any] | None:
         """Answer one picture and store the result.
 
         seconds_left: until the invocation is ended by force. A call of the endpoint for which there
-        may be too few is not begun, and NotBegun raised.
+        may be too few is not begun, and NotBegun raised. isolated: decode the picture in a process
+        of its own, however plain it looks.
 
         Returns the "Image Classified" event's detail, or None where there is nothing to answer:
         not a picture's key, a picture that is gone, or no model yet (the sweep of its promotion
@@ -100,7 +106,7 @@ class Classification:
             logger.info("picture is gone", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(picture, data, card, seconds_left)
+            answer, card = self._answer(picture, data, card, seconds_left, isolated)
         except PictureError as problem:
             answer = result.rejected(self.bucket.name, picture, problem, card)
         rejected = answer["status"] == "rejected"
@@ -141,13 +147,17 @@ class Classification:
         data: bytes | None,
         card: ModelCard,
         seconds_left: Callable[[], float],
+        isolated: bool,
     ) -> tuple[dict[str, Any], ModelCard]:
         if data is None:
             raise PictureError(
                 "image.too_large",
                 f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
-        body, info = prepare(data, card.preprocessing, self.limits, self.decoding.taken)
+        prepared = partial(
+            prepare, data, limits=self.limits, room=self.decoding.taken, isolated=isolated
+        )
+        body, info = prepared(preprocessing=card.preprocessing)
         try:
             return self._asked(picture, body, info, card, seconds_left), card
         except EndpointMissing:
@@ -157,7 +167,7 @@ class Classification:
                 if self.ask_for_endpoint:
                     self.ask_for_endpoint(self.bucket.name, card.classifier)
                 raise
-            body, info = prepare(data, fresh.preprocessing, self.limits, self.decoding.taken)
+            body, info = prepared(preprocessing=fresh.preprocessing)
             return self._asked(picture, body, info, fresh, seconds_left), fresh
 
     def _asked(

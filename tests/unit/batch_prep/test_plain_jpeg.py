@@ -76,7 +76,6 @@ UNUSUAL = {
     "CMYK": encode(photo().convert("CMYK")),
     "progressive": encode(photo(), progressive=True),
     "turned": encode(photo(), exif=exif(6)),
-    "with damaged EXIF": with_segment(0xE1, b"Exif\0\0MM\0*\0\0"),
     "with EXIF twice": with_segment(0xE1, exif(1).tobytes(), encode(photo(), exif=exif(1))),
     "turned by XMP": with_segment(0xE1, XMP),
     "with a colour profile": encode(
@@ -98,6 +97,20 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_ones_are_left_to_pillow(name: str) -> None:
     assert size_of(UNUSUAL[name]) is None
+
+
+def test_damaged_exif_tells_no_turn() -> None:
+    data = with_segment(0xE1, b"Exif\0\0MM\0*\0\0")
+    assert size_of(data) == size_of(PLAIN) is not None
+    check_pixels(data)
+
+
+def test_segments_are_counted() -> None:
+    data = PLAIN
+    for _ in range(11):
+        data = with_segment(0xFE, b"", data)
+    assert size_of(data) is not None
+    assert size_of(PLAIN[:2] + b"\xff\xfe\0\x02" * 5_000_000 + PLAIN[2:]) is None
 
 
 def test_what_libjpeg_warns_of_is_left_to_pillow() -> None:

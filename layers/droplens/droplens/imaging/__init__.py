@@ -1,0 +1,1 @@
+"""What `droplens.pictures` is made of: limits, structure, decoding, the sandbox, preprocessing."""
