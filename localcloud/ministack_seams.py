@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import threading
 import time
 import zipfile
@@ -34,7 +35,13 @@ from ministack.core import (
 )
 from ministack.core.responses import error_response_json, json_response, request_scope
 from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import (
+    changesets,
+    engine,
+    handlers,
+    provisioners,
+    stacks,
+)
 
 from localcloud.admission import Arrival, BodyNeeded
 from localcloud.authorization import Permission
@@ -412,6 +419,38 @@ def build_by(
             return answer
 
     codebuild._start_build = start_and_build
+
+
+def split_in_conditions() -> None:
+    """In AWS a template's conditions may hold Fn::Sub of parameters, Fn::Split and Fn::Join (GitHub
+    aws-cloudformation/cfn-lint 876); MiniStack takes Ref and Fn::Select alone."""
+    evaluate = engine._evaluate_conditions
+
+    def worked_out(value: Any, params: Json) -> Any:
+        if isinstance(value, list):
+            return [worked_out(one, params) for one in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: worked_out(one, params) for key, one in value.items()}
+        if "Fn::Split" in value:
+            between, text = value["Fn::Split"]
+            return str(text).split(between)
+        if "Fn::Join" in value:
+            between, parts = value["Fn::Join"]
+            return str(between).join(parts)
+        if isinstance(value.get("Fn::Sub"), str):
+            names = re.compile(r"\$\{(\w+)\}")
+            return names.sub(lambda found: str(params[found[1]]["Value"]), value["Fn::Sub"])
+        return value
+
+    def evaluate_all(template: Json, params: Json) -> Json:
+        conditions = worked_out(template.get("Conditions", {}), params)
+        answer: Json = evaluate({**template, "Conditions": conditions}, params)
+        return answer
+
+    for module in (engine, stacks, changesets, handlers):
+        if hasattr(module, "_evaluate_conditions"):
+            module._evaluate_conditions = evaluate_all
 
 
 def move_messages_back() -> None:

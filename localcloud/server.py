@@ -143,6 +143,7 @@ def serve(settings: Settings) -> None:
     seams.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
     install_batch_types(batch, seams.provide_resource_type)
     seams.take_numbers_as_numbers()
+    seams.split_in_conditions()
     seams.move_messages_back()
     seams.run_lambda_workers_with(interpreter)
     seams.share_unzipped_code(settings.temporary / "unzipped")

@@ -50,7 +50,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         from ministack.core import (
             iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
         from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
-        from ministack.services.cloudformation import provisioners
+        from ministack.services.cloudformation import engine, provisioners
 
         def parameters(function):
             return list(inspect.signature(function).parameters)
@@ -79,6 +79,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         assert parameters(sts.register_session) == ["access_key", "session"]
         assert parameters(app.pin_request_origin) == ["source_ip", "secure_transport"]
         assert parameters(codebuild._start_build) == ["data"]
+        assert parameters(engine._evaluate_conditions) == ["template", "params"]
         assert parameters(iam_actions.extract_resource_arn)[:5] == [
             "service", "method", "path", "headers", "body"]
         assert parameters(iam_evaluator.enforce) == [
@@ -133,6 +134,21 @@ def test_every_place_where_a_limit_is_checked_is_there() -> None:
         assert len(iam._roles) == 0
         for kind in ("Events::Rule", "Lambda::Function"):
             assert {"create", "update"} <= provisioners._RESOURCE_HANDLERS[f"AWS::{kind}"].keys()
+    """)
+
+
+def test_conditions_split_what_a_parameter_says() -> None:
+    in_the_clouds_python("""
+        from localcloud import ministack_seams as seams
+        from ministack.services.cloudformation import changesets, stacks
+
+        seams.split_in_conditions()
+        text = {"Fn::Split": [".", {"Fn::Sub": "${Registry}..."}]}
+        template = {"Conditions": {"Private": {"Fn::Equals": [{"Fn::Select": [1, text]}, "dkr"]}}}
+        for module in (changesets, stacks):
+            for registry, private in (("1.dkr.ecr.a.b", True), ("docker.io", False)):
+                found = module._evaluate_conditions(template, {"Registry": {"Value": registry}})
+                assert found == {"Private": private}
     """)
 
 
