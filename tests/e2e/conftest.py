@@ -275,8 +275,8 @@ def as_an_account(cloud: Cloud) -> dict[str, str]:
     """The variables by which any AWS client takes this cloud for an account, and nothing else."""
     return {
         "AWS_ENDPOINT_URL": cloud.url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": cloud.keys["AWS_ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": cloud.keys["AWS_SECRET_ACCESS_KEY"],
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAM_CLI_POLL_DELAY": "0.2",
