@@ -130,6 +130,7 @@ QUOTAS = (
         60,
     ),
     Quota("lambda", "L-B99A9384", "Concurrent executions", 10, 1000),
+    Quota("vpc", "L-F678F1CE", "VPCs per Region", 5, 5),
 )
 _BY_NAME = {quota.name: quota for quota in QUOTAS}
 _BY_CODE = {quota.code: quota for quota in QUOTAS}

@@ -18,6 +18,7 @@ _SERVICES = {
     "fargate": "AWS Fargate",
     "codebuild": "AWS CodeBuild",
     "lambda": "AWS Lambda",
+    "vpc": "Amazon Virtual Private Cloud (Amazon VPC)",
 }
 
 
