@@ -207,6 +207,7 @@ def _failed(
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
     """Batch stops a job by SIGTERM, which the first process of a container would not heed."""
+    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the tidying short
     _LOG.warning("stopped by signal %d before the end of packing", signum)
     raise SystemExit(128 + signum)
 

@@ -61,7 +61,7 @@ def _headers(url: str, token: str | None = None) -> Message:
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310  made here
-        return answer.headers  # type: ignore[no-any-return]
+        return answer.headers
 
 
 def _token(challenge: str) -> str:

@@ -247,5 +247,6 @@ def _memory_that_lacked(error: Exception) -> str | None:
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
     """SageMaker stops a job, or takes its spot instance back, by SIGTERM: end without a model."""
+    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the tidying short
     log.warning("stopped by signal %d before the end of training", signum)
     raise SystemExit(128 + signum)

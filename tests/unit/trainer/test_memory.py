@@ -14,16 +14,23 @@ from trainer.memory import Decoding, limit, needed, used
 MIB = 2**20
 
 
-def machine(root: Path, total_kib: int, resident_kib: int = 0, **limits: str) -> Path:
-    """A file system that says what a machine's does. limits: v1, v2 of the control groups."""
+def machine(
+    root: Path,
+    total_kib: int,
+    resident_kib: int = 0,
+    *,
+    v1: str | None = None,
+    v2: str | None = None,
+) -> Path:
+    """A file system that says what a machine's does. v1, v2: limits of the control groups."""
     files = {
         "proc/meminfo": f"MemTotal:       {total_kib} kB\nMemFree:         1 kB\n",
         "proc/self/status": f"Name:\tpython\nVmRSS:\t  {resident_kib} kB\n",
     }
-    if "v2" in limits:
-        files["sys/fs/cgroup/memory.max"] = limits["v2"]
-    if "v1" in limits:
-        files["sys/fs/cgroup/memory/memory.limit_in_bytes"] = limits["v1"]
+    if v2 is not None:
+        files["sys/fs/cgroup/memory.max"] = v2
+    if v1 is not None:
+        files["sys/fs/cgroup/memory/memory.limit_in_bytes"] = v1
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,19 +39,19 @@ def machine(root: Path, total_kib: int, resident_kib: int = 0, **limits: str) ->
 
 
 @pytest.mark.parametrize(
-    ("limits", "expected"),
+    ("v1", "v2", "expected"),
     [
-        ({}, 4096 * MIB),
-        ({"v2": "max\n"}, 4096 * MIB),
-        ({"v2": f"{1024 * MIB}\n"}, 1024 * MIB),
-        ({"v1": f"{1024 * MIB}\n"}, 1024 * MIB),
-        ({"v1": "9223372036854771712\n"}, 4096 * MIB),
+        (None, None, 4096 * MIB),
+        (None, "max\n", 4096 * MIB),
+        (None, f"{1024 * MIB}\n", 1024 * MIB),
+        (f"{1024 * MIB}\n", None, 1024 * MIB),
+        ("9223372036854771712\n", None, 4096 * MIB),
     ],
 )
 def test_the_least_of_what_container_and_machine_give_is_the_limit(
-    tmp_path: Path, limits: dict[str, str], expected: int
+    tmp_path: Path, v1: str | None, v2: str | None, expected: int
 ) -> None:
-    assert limit(machine(tmp_path, 4096 * 1024, **limits)) == expected
+    assert limit(machine(tmp_path, 4096 * 1024, v1=v1, v2=v2)) == expected
 
 
 def test_where_nothing_says_how_much_there_is_nothing_is_limited(tmp_path: Path) -> None:

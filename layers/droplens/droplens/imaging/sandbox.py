@@ -70,7 +70,11 @@ def decode(
             continue
         except _Gone:
             _drop(worker)
-    raise PictureError("image.unreadable", "the picture's decoder was killed each time")
+    raise PictureError(
+        "image.unreadable",
+        "the picture's decoder was killed each time, as where memory is short: a packing job's is "
+        "the stack's parameter PackingMemoryMiB, an endpoint's EndpointMemoryMb",
+    )
 
 
 def _asked(
