@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     return preflight(session_options, wanted)
 
 
-def preflight(session_options: dict[str, str], wanted: Chosen) -> int:
+def preflight(session_options: dict[str, Any], wanted: Chosen) -> int:
     """Ask with these credentials; prints the table and returns the exit status."""
     try:
         session = boto3.Session(**session_options)

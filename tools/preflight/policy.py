@@ -30,10 +30,10 @@ def policy(stack: str = STACK, partition: str = PARTITION) -> dict[str, Any]:
     for (resource, context), actions in merged.items():
         by_actions.setdefault((tuple(sorted(actions)), context), []).append(resource)
     statements: list[dict[str, Any]] = []
-    for (actions, context), resources in sorted(by_actions.items()):
+    for (names, context), resources in sorted(by_actions.items()):
         statement: dict[str, Any] = {
             "Effect": "Allow",
-            "Action": list(actions),
+            "Action": list(names),
             "Resource": sorted(resources) if len(resources) > 1 else resources[0],
         }
         if context:

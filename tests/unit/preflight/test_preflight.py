@@ -38,7 +38,7 @@ READY = {**NEW_ACCOUNT, **instances(spot__ml_g5_xlarge=1)}
 class Session(boto3.Session):
     """One whose clients are made once: to make them takes longer than all that they ask."""
 
-    client = cache(boto3.Session.client)  # type: ignore[assignment]
+    client = cache(boto3.Session.client)
 
 
 @pytest.fixture(scope="module")
