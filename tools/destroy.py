@@ -12,6 +12,7 @@ code, which other stacks of the account share.
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from droplens.naming import SEPARATOR, group_name, resource_name
 from tools.account import Saved, explained
 from tools.redrive import LOCAL_STACK
 
+AT_WORK = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 UNENDED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
@@ -130,8 +132,14 @@ class Account:
                     told = {
                         item[fact]["S"] for fact in ("endpoint", "training_job") if fact in item
                     }
+                    told.update(item.get("to_remove", {}).get("SS", []))
+                    tries = max([1, *(_try_of(run_id, name) for name in told)])
+                    names = {
+                        resource_name(self.stack, classifier, f"{run_id}-{number}")
+                        for number in range(2, tries)
+                    }
                     name = resource_name(self.stack, classifier, run_id)
-                    found.append(Run(classifier, frozenset({name, *told})))
+                    found.append(Run(classifier, frozenset({name, *names, *told})))
         return found
 
     @property
@@ -201,11 +209,10 @@ class Account:
         ):
             for entry in self._named(listing, answer, key):
                 request = {key: entry[key]}
-                yield Thing(
-                    kind,
-                    entry[key],
-                    partial(getattr(sagemaker, remove), **request),
-                )
+                call = partial(getattr(sagemaker, remove), **request)
+                if kind == "endpoint":
+                    call = partial(self._delete_endpoint, entry[key])
+                yield Thing(kind, entry[key], call)
 
     def _named(self, listing: str, answer: str, key: str) -> list[dict[str, Any]]:
         """SageMaker's entries that bear the exact name of one of the runs."""
@@ -303,6 +310,17 @@ class Account:
             sagemaker.stop_training_job(TrainingJobName=name)
         _await(lambda: status() not in ("InProgress", "Stopping"))
 
+    def _delete_endpoint(self, name: str) -> None:
+        """SageMaker deletes no endpoint that it is at work on, which takes minutes."""
+        sagemaker = self.client("sagemaker")
+
+        def settled() -> bool:
+            status: str = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+            return status not in AT_WORK
+
+        _await(settled)
+        sagemaker.delete_endpoint(EndpointName=name)
+
     def _delete_table(self, table: str) -> None:
         dynamodb = self.client("dynamodb")
         dynamodb.delete_table(TableName=table)
@@ -345,6 +363,12 @@ def settle(session: Any, stack: str) -> None:
     if busy():
         print(f"CloudFormation is at work on {stack}; its removal begins when that has ended")
         _await(lambda: not busy(), SETTLE_SECONDS)
+
+
+def _try_of(run_id: str, name: str) -> int:
+    """How often the run had tried its stage when it made what bears this name."""
+    found = re.search(rf"{re.escape(run_id)}-(\d+)$", name)
+    return int(found[1]) if found else 1
 
 
 def empty_and_delete(s3: Any, bucket: str) -> None:

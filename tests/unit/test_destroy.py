@@ -46,8 +46,11 @@ def session() -> Iterator[Any]:
         yield boto3.Session(region_name="us-east-1")
 
 
-def deployed(session: Any, stack: str, classifier: str) -> str:
-    """A stack with one run that has an endpoint and logs; returns the run's resource name."""
+def deployed(session: Any, stack: str, classifier: str, mark: str = RUN, **facts: Any) -> str:
+    """A stack with one run that has an endpoint and logs; returns the run's resource name.
+
+    mark: the run's id in its names; facts: further ones of its record, as DynamoDB has them.
+    """
     cloudformation = session.client("cloudformation")
     cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(TEMPLATE))
     found = {
@@ -59,10 +62,11 @@ def deployed(session: Any, stack: str, classifier: str) -> str:
         s3.put_object(Bucket=found["Bucket"], Key="input/a.jpg", Body=body)
     s3.delete_object(Bucket=found["Bucket"], Key="input/a.jpg")
     s3.create_multipart_upload(Bucket=found["Bucket"], Key="input/large.jpg")
-    name = resource_name(stack, classifier, RUN)
+    name = resource_name(stack, classifier, mark)
     item = {"classifier": classifier, "run_id": RUN, "endpoint": name}
     session.client("dynamodb").put_item(
-        TableName=found["Runs"], Item={key: {"S": value} for key, value in item.items()}
+        TableName=found["Runs"],
+        Item={**{key: {"S": value} for key, value in item.items()}, **facts},
     )
     sagemaker = session.client("sagemaker")
     role = "arn:aws:iam::123456789012:role/sagemaker"
@@ -115,6 +119,54 @@ def test_nothing_is_left_of_a_stack(session: Any) -> None:
     assert all(everything(session).values())
     assert destroy.destroy(session, "droplens", agreed=agreed) == []
     assert not any(everything(session).values())
+
+
+@pytest.mark.parametrize(
+    ("mark", "facts"),
+    [
+        (f"{RUN}-3", {}),
+        # Of the third try, the record has gone on to the fourth.
+        (f"{RUN}-3", {"endpoint": {"S": f"droplens--cars-{RUN}-4"}}),
+        (
+            f"{RUN}-r7",
+            {"endpoint": {"S": "other"}, "to_remove": {"SS": [f"droplens--cars-{RUN}-r7"]}},
+        ),
+    ],
+)
+def test_what_each_try_of_a_stage_made_goes_too(
+    session: Any, mark: str, facts: dict[str, Any]
+) -> None:
+    deployed(session, "droplens", "cars", mark, **facts)
+    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert not any(everything(session).values())
+
+
+def test_an_endpoint_that_is_being_made_is_waited_for(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(destroy, "ASK_AGAIN_SECONDS", 0)
+    name = deployed(session, "droplens", "cars")
+    sagemaker = session.client("sagemaker")
+    statuses = iter(["Creating", "SystemUpdating", "InService"])
+    order: list[str] = []
+
+    def describe(EndpointName: str) -> dict[str, str]:  # noqa: N803  boto3's name
+        assert EndpointName == name
+        order.append(next(statuses))
+        return {"EndpointStatus": order[-1]}
+
+    delete = sagemaker.delete_endpoint
+    monkeypatch.setattr(sagemaker, "describe_endpoint", describe, raising=False)
+
+    def delete_now(**request: str) -> None:
+        order.append("deleted")
+        delete(**request)
+
+    monkeypatch.setattr(sagemaker, "delete_endpoint", delete_now, raising=False)
+    account = destroy.Account(session, "droplens")
+    account.client = lambda kind: sagemaker if kind == "sagemaker" else session.client(kind)
+    account._delete_endpoint(name)
+    assert order == ["Creating", "SystemUpdating", "InService", "deleted"]
 
 
 def test_a_stack_whose_name_begins_alike_stays_whole(session: Any) -> None:

@@ -188,6 +188,13 @@ def test_a_run_without_a_live_model_ends_in_plain_words(
     assert str(caught.value).startswith(words)
 
 
+def test_a_run_that_has_to_wait_is_not_watched_for_days(journey: Journey) -> None:
+    waits = {"stage": "train", "message": "the quota is 0"}
+    record(journey, "1", "waiting", waits_for=waits)
+    with pytest.raises(DemoError, match="run 1 has to wait at stage train: the quota is 0"):
+        list(journey.follow(""))
+
+
 def test_a_run_that_never_begins_is_not_awaited_for_ever(journey: Journey) -> None:
     journey.patience = Patience(poll=0.001, run_begins=0.0)
     with pytest.raises(DemoError, match="no run began") as caught:
