@@ -106,7 +106,7 @@ rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [
 resume: venvs-tools ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make resume CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config=$(ACCOUNT_CONFIG); else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
 	$(call bin,tools)/python -m tools.resume "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"}
 
