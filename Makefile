@@ -127,7 +127,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 
 .PHONY: preflight
 preflight: venvs-tools ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
-	@config=$(ACCOUNT_CONFIG)
+	@config="$(ACCOUNT_CONFIG)"
 	if [ -n "$${LOCAL:-}" ]; then eval "$$($(LOCALCLOUD) env)"; config=; fi
 	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
