@@ -106,7 +106,7 @@ rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [
 resume: venvs-tools ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make resume CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config=$(ACCOUNT_CONFIG); else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
 	$(call bin,tools)/python -m tools.resume "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"}
 
@@ -127,7 +127,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 
 .PHONY: preflight
 preflight: venvs-tools ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
-	@config=$(ACCOUNT_CONFIG)
+	@config="$(ACCOUNT_CONFIG)"
 	if [ -n "$${LOCAL:-}" ]; then eval "$$($(LOCALCLOUD) env)"; config=; fi
 	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)

@@ -39,7 +39,7 @@ DEMO_HOURS = 1.5
 # MaxTrainingMinutes of its stack.
 DEMO_TRAINING_MINUTES = 60
 # CodeBuild stops a build after so long, and there are two.
-BUILD_TIMEOUT_MINUTES = 40
+BUILD_TIMEOUT_MINUTES = 35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

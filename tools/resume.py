@@ -5,7 +5,7 @@
     python -m tools.resume cars --config samconfig.account.toml
 
 It goes on from the stage that it had reached: what is trained is not trained again. CONFIG is the
-file in which `sam deploy --guided` keeps its answers; without it, the stack "droplens" of the
+file in which `make deploy` keeps its answers; without it, the stack "droplens" of the
 account and endpoint that the environment names.
 """
 

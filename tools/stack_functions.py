@@ -15,7 +15,7 @@ STACK = "droplens"
 class StackFunction:
     """One function of a stack. output: the stack's output that names it.
 
-    config: the file in which `sam deploy --guided` keeps its answers; None: the stack "droplens" of
+    config: the file in which `make deploy` keeps its answers; None: the stack "droplens" of
     the account and endpoint that the environment names.
     """
 

@@ -271,22 +271,10 @@ def live_patterns(cloud: Cloud) -> dict[str, Any]:
     return run
 
 
-def as_an_account(cloud: Cloud) -> dict[str, str]:
-    """The variables by which any AWS client takes this cloud for an account, and nothing else."""
-    return {
-        "AWS_ENDPOINT_URL": cloud.url,
-        "AWS_ACCESS_KEY_ID": cloud.keys["AWS_ACCESS_KEY_ID"],
-        "AWS_SECRET_ACCESS_KEY": cloud.keys["AWS_SECRET_ACCESS_KEY"],
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SAM_CLI_POLL_DELAY": "0.2",
-    }
-
-
 @pytest.fixture(scope="session")
 def account(clouds: Callable[..., Cloud], tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """A local cloud with nothing in it, and an environment that knows it as an account."""
+    """A new account: a local cloud with nothing in it, known by AWS's own variables only."""
     cloud = clouds(deployed=False)
     answers = tmp_path_factory.mktemp("saved answers") / "account.toml"
-    cloud.environment |= as_an_account(cloud) | {"ACCOUNT_CONFIG": str(answers)}
+    cloud.environment |= cloud.keys | {"ACCOUNT_CONFIG": str(answers)}
     return cloud

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import CLASSES, Cloud, as_an_account
+from tests.e2e.conftest import CLASSES, Cloud
 from tests.e2e.drawn import drawing
 from tools.destroy import stack_status
 
@@ -219,7 +219,7 @@ def test_a_deployment_that_fails_says_why_and_is_removed(
         PIP_NO_INDEX="1",
         PIP_FIND_LINKS="",
     )
-    cloud.environment |= as_an_account(cloud) | {"ACCOUNT_CONFIG": str(tmp_path / "none.toml")}
+    cloud.environment |= cloud.keys | {"ACCOUNT_CONFIG": str(tmp_path / "none.toml")}
     for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):  # sam build may look where it always does
         cloud.environment.pop(name)
         if name in os.environ:

@@ -119,6 +119,7 @@ def test_redrive_reads_the_same_file(account: Cloud) -> None:
     ("changed", "told"),
     [
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials"),
+        ({"AWS_ACCESS_KEY_ID": "AKIA" + "A" * 16}, "InvalidClientTokenId"),
         ({"AWS_PROFILE": "nobody-here"}, "nobody-here"),
     ],
 )

@@ -55,8 +55,8 @@ def test_the_demo_s_sum_grows_with_its_recipe_and_its_pictures() -> None:
     thousand = sum(map(Prices().listed, cost.thousand(Usage())))
     more = costs("probe", 1000, 1090) - costs("probe", 1000, 90)
     assert more == pytest.approx(thousand + 1000 * 5e-06)
-    # On a GPU an hour, and two builds of 40 minutes.
-    assert cost.demo_at_most("finetune", 60, Prices()) == pytest.approx(1.408 + 0.40)
+    # On a GPU an hour, and two builds of 35 minutes.
+    assert cost.demo_at_most("finetune", 60, Prices()) == pytest.approx(1.408 + 0.35)
 
 
 def test_the_demo_takes_the_instances_that_the_functions_choose(template: dict[str, Any]) -> None:
