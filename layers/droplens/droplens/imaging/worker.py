@@ -22,7 +22,7 @@ from io import FileIO
 from PIL import Image
 
 from droplens.imaging import decode, protocol
-from droplens.imaging.confine import confine, die_with_parent, limit
+from droplens.imaging.confine import confine, die_with_parent, limit, warm_up
 from droplens.imaging.limits import Limits, PictureError
 from droplens.imaging.structure import Structure
 
@@ -57,6 +57,7 @@ def main(descriptor: int) -> None:
     """Serve until the other side closes the socket."""
     control = socket.socket(fileno=descriptor)
     _import_decoders()
+    warm_up()
     woken, waker = os.pipe()
     for end in (woken, waker):
         os.set_blocking(end, False)
@@ -71,6 +72,7 @@ def main(descriptor: int) -> None:
     os.close(nothing)
     gc.collect()
     gc.freeze()
+    gc.disable()  # a fork is over before it would be worth while
     control.sendall(protocol.READY)
     jobs: dict[int, _Job] = {}
     while True:
