@@ -2,7 +2,8 @@
 
 It imports the decoders once, looks at no picture itself, and forks for each. The fork has the one
 picture, an empty environment, and what `imaging.confine` leaves; it answers and ends, so that what
-a picture may have done to it is gone before the next. That costs some 3 ms a picture.
+a picture may have done to it is gone before the next. That costs some 7 ms of
+a core a picture.
 
 SOCKET: the number of an inherited socket. Over it come the sockets of single pictures; its end is
 the end of this process.
