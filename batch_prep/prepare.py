@@ -13,6 +13,8 @@ from PIL import Image
 from batch_prep import plain_jpeg
 from batch_prep.fingerprint import fingerprint
 from batch_prep.resize import resized
+from droplens.imaging.decode import trouble_is_the_pictures
+from droplens.imaging.preprocess import Resize
 from droplens.pictures import (
     Limits,
     PictureInfo,
@@ -74,6 +76,13 @@ def prepare(
     def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         return resized(picture, size, _FILTERS[speed])
 
+    with trouble_is_the_pictures():
+        return _prepared(data, preprocessing, limits, resize)
+
+
+def _prepared(
+    data: bytes, preprocessing: Preprocessing, limits: Limits, resize: Resize
+) -> Prepared:
     decoded = None
     size = plain_jpeg.size_of(data) if len(data) <= limits.max_bytes else None
     if size is not None and is_only_resized(size, preprocessing, limits):

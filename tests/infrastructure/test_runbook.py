@@ -14,6 +14,7 @@ from aws_lambda_powertools.utilities.batch.exceptions import UnexpectedBatchType
 
 from droplens import classification
 from droplens.events import UnexpectedEvent, tag_list
+from droplens.imaging import sandbox
 from droplens.packed import read_packed
 from droplens.reportpage.publish import publish
 from droplens.runs import RunKey, Status
@@ -162,6 +163,23 @@ def test_calm_raises_nothing(
     latency = watched(stack.properties("EndpointSlow"))
     assert len(counted[latency]) == 6
     assert not [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+
+
+def test_a_picture_that_came_back_often_cannot_take_others_with_it(
+    classify: ModuleType, messages: Callable[..., list[dict[str, Any]]]
+) -> None:
+    [message] = messages(jpeg())
+    received = [
+        {**message, "attributes": {**message["attributes"], "ApproximateReceiveCount": str(count)}}
+        for count in (1, 2, 3)
+    ]
+    sandbox.stop()
+    classify.handler({"Records": received[:1]}, Context("request"))
+    classify.handler({"Records": received[1:2]}, Context("request"))
+    assert sandbox.worker_pid() is None
+    answer = classify.handler({"Records": received[2:]}, Context("request"))
+    assert answer == {"batchItemFailures": []}
+    assert sandbox.worker_pid() is not None
 
 
 def test_a_throttled_endpoint(

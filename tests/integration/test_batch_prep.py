@@ -16,7 +16,10 @@ from PIL import Image
 from batch_prep import report, storage
 from batch_prep.join import to_json
 from batch_prep.storage import folder
+from droplens.pictures import CODES
 from droplens.recordio import read_index, read_records
+from tests import zoo
+from tests.conftest import ROOT
 from tests.integration.packing_support import (
     BUCKET,
     CHANNEL_FILES,
@@ -165,6 +168,35 @@ def test_awkward_keys_are_packed_or_refused_with_a_reason(s3: Any, tmp_path: Pat
     assert {entry["name"]: entry["code"] for entry in done["skipped"]} == dict.fromkeys(
         keys[2:], "file.path"
     )
+
+
+def test_no_file_ends_a_dataset(tmp_path: Path) -> None:
+    """Not in processes of their own either, of which a job on Linux has one for each core."""
+    hostile = {
+        f"b/hostile {number}": data
+        for number, (_, data) in enumerate((*zoo.troubled(), *zoo.certainly_hostile()))
+    }
+    costly = {f"a/{name}": data for name, data, _ in zoo.costly() if len(data) < 8 * zoo.MIB}
+    source = put(tmp_path / "in", good(each=20) | hostile | costly)
+    options = ["--classifier", "letters", "--run-id", "r1", "--workers", "2", "--max-bad", "1"]
+    places = ["--source", str(source), "--destination", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "batch_prep", *places, *options],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/layers/droplens"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    packed = manifest(tmp_path / "out")
+    codes = {entry["name"]: entry["code"] for entry in packed["skipped"]}
+    assert set(codes.values()) <= CODES
+    assert not codes.keys() & good(each=20).keys()
+    verdicts = {f"a/{name}": verdict for name, _, verdict in zoo.costly()}
+    assert {name: codes.get(name, "picture") for name in costly} == {
+        name: verdicts[name] for name in costly
+    }
 
 
 def test_every_skipped_file_stands_in_the_manifest_with_its_reason(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ def test_damaged_exif_tells_no_turn() -> None:
     check_pixels(data)
 
 
+def test_it_may_end_anywhere() -> None:
+    for end in range(len(PLAIN)):
+        assert size_of(PLAIN[:end]) in (None, size_of(PLAIN))
+
+
 def test_segments_are_counted() -> None:
     data = PLAIN
     for _ in range(11):

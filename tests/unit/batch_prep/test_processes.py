@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -158,6 +159,34 @@ def test_a_process_that_is_refused_memory_names_the_parameter() -> None:
         crew.start()
         with pytest.raises(JobError, match=r"given no more\): .* parameter PackingMemoryMiB\.$"):
             list(crew.spread(range(20)))
+
+
+def told(number: int, how: str) -> int:
+    assert "exit code -9" in how
+    return -number
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_an_item_that_ends_its_process_is_left_out_and_the_others_are_not(processes: int) -> None:
+    with Crew(killed, processes, lost=told) as crew:
+        crew.start()
+        assert list(crew.spread(range(12))) == [0, 1, 2, 3, 4, -5, 6, 7, 8, 9, 10, 11]
+        assert list(crew.spread([6, 5, 5, 7])) == [6, -5, -5, 7]
+    assert not active_children()
+
+
+def test_an_item_whose_process_was_killed_once_is_tried_again(tmp_path: Path) -> None:
+    with Crew(partial(killed_once, tmp_path / "killed"), 2, lost=told) as crew:
+        crew.start()
+        assert list(crew.spread(range(8))) == list(range(8))
+
+
+def killed_once(mark: Path, numbers: Sequence[int]) -> Generator[int, None, None]:
+    for number in numbers:
+        if number == 5 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield number
 
 
 def test_who_stops_asking_leaves_nobody_behind() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from droplens.cards import Cards
+from droplens.imaging import sandbox
 from droplens.pictures import CODES, PictureError, Preprocessing, prepare
 from tests import zoo
 from tests.unit.layer.account import Cloud
@@ -47,6 +48,21 @@ def test_a_mutated_picture_is_a_picture_or_has_a_code(name: str) -> None:
 @pytest.mark.parametrize(("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.polyglots()])
 def test_what_follows_a_picture_is_not_looked_at(name: str, data: bytes) -> None:
     assert verdict(data) == "picture", name
+
+
+def test_a_picture_that_came_back_is_answered_alike_in_a_process_of_its_own(
+    cloud: Cloud, cards: Cards
+) -> None:
+    go_live(cards, card())
+    classify = classification(cloud).classify
+    sandbox.stop()
+    beside = classify(dropped(cloud, SOUND["jpeg"], key="input/cars/beside.jpg"))
+    assert sandbox.worker_pid() is None
+    alone = classify(dropped(cloud, SOUND["jpeg"], key="input/cars/alone.jpg"), isolated=True)
+    assert sandbox.worker_pid() is not None
+    assert beside is not None
+    assert alone is not None
+    assert alone["prediction"] == beside["prediction"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -16,6 +16,8 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
+from functools import cache
 from math import ceil
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
@@ -67,6 +69,13 @@ _CLONE3 = (435, 435)
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
+def warm_up() -> None:
+    """What takes time in a process that forks many: once, before."""
+    if sys.platform == "linux" and platform.machine() in _ARCHITECTURES:
+        _function()
+        _program(platform.machine())
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process once the one that forked it is gone."""
     if sys.platform == "linux":
@@ -101,11 +110,17 @@ def confine() -> bool:
 
 
 def _prctl(option: int, first: int, second: int = 0) -> int:
+    return int(_function()(option, first, second, 0, 0))
+
+
+@cache
+def _function() -> Callable[..., int]:
     call = ctypes.CDLL(None, use_errno=True).prctl
     call.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-    return int(call(option, first, second, 0, 0))
+    return call
 
 
+@cache
 def _program(machine: str) -> bytes:
     """The filter in the kernel's classic BPF: an instruction has 8 bytes."""
     column = list(_ARCHITECTURES).index(machine)
