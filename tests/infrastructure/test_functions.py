@@ -108,6 +108,14 @@ def test_a_function_is_traced_and_has_the_layer(stack: Stack, name: str) -> None
     assert function["Runtime"] == "python3.13"
 
 
+def test_functions_in_china_do_without_what_lambda_lacks_there(stack: Stack) -> None:
+    china = Stack(stack.template, region="cn-north-1")
+    for name in FUNCTIONS:
+        assert china.properties(name)["TracingConfig"] == {"Mode": "PassThrough"}
+    assert "RecursiveLoop" not in china.properties("PromoteEndpoint")
+    assert stack.properties("PromoteEndpoint")["RecursiveLoop"] == "Allow"
+
+
 def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
     reported = {
         config["FunctionName"]: config["DestinationConfig"]["OnFailure"]["Destination"]

@@ -167,19 +167,6 @@ def test_trainers_and_recipes_are_those_that_start_training_knows(
         assert instance in parameters["TrainingInstanceType"]["Description"]
 
 
-def test_python_3_11_is_for_the_local_cloud_only(stack: Stack, parameters: dict[str, Any]) -> None:
-    """Lambda's python3.11 is Amazon Linux 2, which holds the decoders' security fixes back."""
-    allowed = parameters["PythonRuntime"]["AllowedValues"]
-    assert allowed == ["python3.11", "python3.12", "python3.13", "python3.14"]
-    rule = stack.template["Rules"]["OldPythonIsForTheLocalCloud"]
-    [assertion] = rule["Assertions"]
-    for runtime in allowed:
-        chosen = Stack(stack.template, parameters={"PythonRuntime": runtime})
-        assert chosen.holds(rule["RuleCondition"]) == (runtime == "python3.11")
-        assert not chosen.holds(assertion["Assert"])  # an account that is not the local cloud's
-    assert assertion["Assert"] == {"Fn::Equals": [{"Ref": "AWS::AccountId"}, "000000000000"]}
-
-
 def test_outputs_are_those_that_users_and_programs_read(written: dict[str, Any]) -> None:
     assert written["Outputs"].keys() == OUTPUTS
     for output in written["Outputs"].values():

@@ -65,4 +65,5 @@ def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 TARGETS = (
     Target("pictures", seeds, _prepared, (PictureError,)),
     Target("decoders", seeds, _decoded, (PictureError,)),
+    Target("image-structure", seeds, structure_of, (PictureError,)),
 )
