@@ -34,10 +34,10 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     has_exif = False
     place = 2
     for _ in range(MOST_SEGMENTS):
-        if place + 4 > len(data):
+        start = place + 4
+        if start + _FRAME.size > len(data):
             return None
         kind, length = _SEGMENT.unpack_from(data, place)
-        start = place + 4
         if kind == _SCAN:
             return found if data[start : start + 1] == bytes([_COMPONENTS]) else None
         if kind == _BASELINE and found is None and length >= 2 + _FRAME.size:

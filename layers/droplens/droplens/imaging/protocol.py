@@ -19,7 +19,7 @@ RESULT, PIXELS, REFUSED, ENDED = b"R", b"P", b"E", b"X"
 BAND_BYTES = 1024 * 1024
 # What one process may take. No picture shall take 3 s and 1 GiB in all: the rest of both is for who
 # asks, who takes the pixels over, resizes and encodes them.
-_CPU_SECONDS, _CPU_SECONDS_OF_MANY, _MANY_PIXELS = 2.8, 2.0, 100_000_000
+_CPU_SECONDS, _CPU_SECONDS_OF_MANY, _MANY_PIXELS = 2.6, 1.6, 100_000_000
 WALL_SECONDS = 30.0
 MOST_MEMORY = 900 * 1024 * 1024
 
