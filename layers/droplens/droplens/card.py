@@ -48,7 +48,8 @@ class ModelCard:
     calibration error without and with it, on pictures that it was not fitted on.
     confident_from: the calibrated probability from which an answer is called confident, or None
     where the measurement gave no such probability; coverage: the share of pictures that reach it.
-    comparison: with the model that was live then (`comparison.Comparison.to_dict`), or None.
+    comparison: with the model that was live (`comparison.Comparison.to_dict`), or None: when it was
+    measured, and in the live card when it went live, which is with the one that it replaces.
     replaces: the run whose endpoint this one took over from, or None.
     generation: how often the live model has changed, this time included; 0 if it never was live.
     newest: the newest run that was ever live. Whoever is older goes live by a rollback only.

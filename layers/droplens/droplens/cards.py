@@ -43,18 +43,19 @@ class Cards:
         """Store a run's own card; the first one stays."""
         self.bucket.write_json(layout.card_key(card.classifier, card.run_id), card.to_json())
 
-    def make_live(self, card: ModelCard) -> ModelCard:
+    def make_live(
+        self, card: ModelCard, judge: Callable[[ModelCard | None], ModelCard] | None = None
+    ) -> ModelCard:
         """Make `card` the one that answers, unless a newer run's does.
 
-        Newer than any that was ever live: after a rollback, the one that was rolled back from does
-        not come back by a repeated event. Returns the live card afterwards: this one (which then
-        says whom it replaces), or the one that stays.
+        judge: given the live card that would be replaced, returns `card` with what it found, or
+        raises, and nothing is replaced. The write holds only for the card that was judged by:
+        where another has gone live in between, that one is judged by in turn.
+
+        Returns the live card afterwards: this one (which then says whom it replaces), or the one
+        that stays.
         """
-
-        def stays(live: ModelCard) -> bool:
-            return max(live.run_id, live.newest) >= card.run_id
-
-        return self._switch(card, stays)
+        return self._switch(card, lambda live: is_past(card, live), judge)
 
     def roll_back(self, card: ModelCard, leaving: str) -> ModelCard:
         """Make `card` the one that answers, unless the run `leaving` does no longer.
@@ -63,14 +64,19 @@ class Cards:
         """
         return self._switch(card, lambda live: live.run_id != leaving)
 
-    def _switch(self, card: ModelCard, stays: Callable[[ModelCard], bool]) -> ModelCard:
+    def _switch(
+        self,
+        card: ModelCard,
+        stays: Callable[[ModelCard], bool],
+        judge: Callable[[ModelCard | None], ModelCard] | None = None,
+    ) -> ModelCard:
         """The one write. stays: whether a card that is live must not be replaced."""
         for _ in range(ATTEMPTS):
             live, etag = self._live(card.classifier)
             if live is not None and (live.run_id == card.run_id or stays(live)):
                 return live
             candidate = replace(
-                card,
+                judge(live) if judge else card,
                 replaces=live.run_id if live else None,
                 generation=live.generation + 1 if live else 1,
                 newest=max(card.run_id, live.run_id, live.newest) if live else card.run_id,
@@ -110,6 +116,15 @@ class Cards:
         except ObjectMissing:
             return None, None
         return ModelCard.from_json(body), info.etag
+
+
+def is_past(card: ModelCard, live: ModelCard | None) -> bool:
+    """Whether `card` has had its turn: it is live, or a newer run is or was.
+
+    Newer than any that was ever live: after a rollback, the one that was rolled back from does not
+    come back by a repeated event.
+    """
+    return live is not None and max(live.run_id, live.newest) >= card.run_id
 
 
 @dataclass(frozen=True, slots=True)

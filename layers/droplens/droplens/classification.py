@@ -1,6 +1,7 @@
 """From a dropped picture to its result: one right answer per picture version and model."""
 
 import hashlib
+import json
 import math
 import random
 import time
@@ -227,15 +228,18 @@ class Classification:
         replacing: str | None = None
         for _ in range(ATTEMPTS):
             if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
-                return classified_event(answer, key)
+                return classified_event(answer, key, card.generation)
             try:
                 standing = self.bucket.head(key)
             except ObjectMissing:
                 replacing = None  # it was deleted meanwhile
                 continue
             if ours.items() <= standing.metadata.items():
-                # A repeat. Its event may not have gone out: send it again, under the same id.
-                return classified_event(answer, key)
+                # A repeat. Its event may not have gone out: send it again, under the same id, of
+                # the answer that stands. Ours may differ: a decoder may have met its time limit.
+                if (first := self._unchanged(key, standing)) is not None:
+                    return classified_event(first, key, card.generation)
+                continue
             if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
                 key, replacing = layout.other_result_key(picture.key, card.classifier), None
                 continue
@@ -243,6 +247,14 @@ class Classification:
                 return None
             replacing = standing.etag
         raise RetryLater("result.contended", f"{key} keeps changing")
+
+    def _unchanged(self, key: str, standing: ObjectInfo) -> dict[str, Any] | None:
+        """The answer that stands, or None if another has taken its place since it was looked at."""
+        try:
+            body, info = self.bucket.read(key)
+        except ObjectMissing:
+            return None
+        return dict(json.loads(body)) if info.etag == standing.etag else None
 
     def _is_newer(
         self,
@@ -266,10 +278,15 @@ class Classification:
         return (now.etag, now.version_id or "") != version
 
 
-def classified_event(answer: dict[str, Any], key: str) -> dict[str, Any]:
-    """The "Image Classified" event's detail. id: the same whenever it is sent again."""
+def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
+    """The "Image Classified" event's detail. id: the same whenever it is sent again.
+
+    generation: of the card that answered. After a rollback the same model answers once more, and
+    whoever drops that as a repeat would keep the answer of the model that was rolled back from.
+    """
     image, model = answer["image"], answer["model"]
-    identity = "\n".join((key, image["version_id"] or image["etag"], model["run_id"]))
+    version = image["version_id"] or image["etag"]
+    identity = "\n".join((key, version, model["run_id"], str(generation)))
     detail = {
         "schema": EVENT_SCHEMA,
         "id": hashlib.sha256(identity.encode()).hexdigest()[:32],

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -31,6 +32,7 @@ _REFUSED = "ValidationException"
 # eventually consistent, and asks for retries (API reference, CreateEndpoint).
 _NOT_YET_READABLE = re.compile(r"Could not find (model|endpoint configuration) \"")
 _TAKEN = re.compile(r"Cannot create already existing|already exists")
+_SERVES = {"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"}
 # Half a minute in all, within the minute that the functions have.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
@@ -151,9 +153,26 @@ def create_endpoint(
     )
 
 
-def serves(sagemaker: "SageMakerClient", name: str) -> bool:
-    """Whether the endpoint is in service."""
-    return _status(sagemaker, name) == "InService"
+class Serving(StrEnum):
+    """Whether pictures can be sent to an endpoint."""
+
+    NOW = "now"
+    SOON = "soon"  # it is being made: SageMaker sends an event once it serves, or has failed
+    NOT = "not"
+
+
+def serving(sagemaker: "SageMakerClient", name: str) -> Serving:
+    """Whether the endpoint serves; one that SageMaker is at work on, for one, does all the while.
+
+    An update or its rollback leaves the old fleet in traffic until the new one is, maintenance
+    changes nothing that was asked for, and an endpoint whose rollback failed "is in service with a
+    mix" of both (API reference, DescribeEndpoint, EndpointStatus; Developer Guide, "Deployment
+    guardrails for updating models in production").
+    """
+    status = _status(sagemaker, name)
+    if status == "Creating":
+        return Serving.SOON
+    return Serving.NOW if status in _SERVES else Serving.NOT
 
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from droplens import hosting, layout, registry
 from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
-from droplens.cards import Cards
+from droplens.cards import Cards, is_past
 from droplens.comparison import compare
 from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
@@ -91,12 +91,16 @@ class Promotion:
                 run, runs, may_go_on
             )
             try:
-                self._judge(card)
-                if not self._approved(card, run, runs, failures):
-                    return Status.AWAITING
+                live = self.cards.live(key.classifier)
+                # One that is live already was judged when it went live, and is not asked for twice.
+                if not is_past(card, live):
+                    # Nobody need be asked about a model that could not go live anyway.
+                    self._judged(card, live)
+                    if not self._approved(card, run, runs, failures):
+                        return Status.AWAITING
+                return self._go_live(card, runs, invoke)
             except Refused as refusal:
                 return self._refuse(card, refusal, runs, failures)
-            return self._go_live(card, runs, invoke)
         return Status.FAILED
 
     def _measure(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
@@ -152,7 +156,7 @@ class Promotion:
             comparison=comparison,
             promoted_at=measured_at,
         )
-        evaluation["decision"] = self._decision(card)
+        evaluation["decision"] = self._decision(card, live)
         # An attempt that was cut off has left the same, but for the time and the comparison.
         self.bucket.write_json(
             layout.evaluation_key(card.classifier, card.run_id),
@@ -164,6 +168,18 @@ class Promotion:
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card
 
+    def _compared(self, card: ModelCard, live: ModelCard | None) -> ModelCard:
+        """The card, compared with the model that is live now.
+
+        Both were measured before, each once, and what they answered is kept: no endpoint is asked.
+        """
+        if live is None:
+            return replace(card, comparison=None)
+        if card.comparison is not None and card.comparison["run_id"] == live.run_id:
+            return card
+        found = self._evaluation(card) or _told_by(card)
+        return replace(card, comparison=compare(found, live, self._evaluation(live)).to_dict())
+
     def _evaluation(self, card: ModelCard) -> Mapping[str, Any] | None:
         try:
             body, _ = self.bucket.read(layout.evaluation_key(card.classifier, card.run_id))
@@ -171,16 +187,19 @@ class Promotion:
             return None
         return dict(json.loads(body))
 
-    def _decision(self, card: ModelCard) -> dict[str, str | None]:
+    def _decision(self, card: ModelCard, live: ModelCard | None) -> dict[str, str | None]:
         """What the measurement alone says; a person may still have to say more."""
         try:
-            self._judge(card)
+            self._judged(card, live)
         except Refused as refusal:
             return {"status": Status.REFUSED, "code": refusal.code, "reason": str(refusal)}
         return {"status": None, "code": None, "reason": None}
 
-    def _judge(self, card: ModelCard) -> None:
-        """Raise Refused for a candidate that is not good enough, or worse than the live model."""
+    def _judged(self, card: ModelCard, live: ModelCard | None) -> ModelCard:
+        """The card with its comparison to the live model.
+
+        Raises Refused for a candidate that is not good enough, or worse than the live model.
+        """
         if card.measured.accuracy < self.settings.minimum_accuracy:
             raise Refused(
                 "accuracy.too_low",
@@ -188,9 +207,10 @@ class Promotion:
                 f"were answered rightly; MinimumAccuracy asks for "
                 f"{self.settings.minimum_accuracy:.1%}",
             )
+        card = self._compared(card, live)
         found = card.comparison
         if found is None or not (found["same_task"] and found["worse"]):
-            return
+            return card
         if found["method"] == "paired":
             evidence = (
                 f"of {found['pictures']} validation pictures that both were measured on, it "
@@ -252,8 +272,10 @@ class Promotion:
 
     def _go_live(self, card: ModelCard, runs: Runs, invoke: Callable[[object], None]) -> Status:
         key = RunKey(card.classifier, card.run_id)
-        promoted_at = datetime.now(UTC).isoformat(timespec="seconds")
-        live = self.cards.make_live(replace(card, promoted_at=promoted_at))
+        ready = replace(card, promoted_at=datetime.now(UTC).isoformat(timespec="seconds"))
+        # Weeks may have passed since it was measured, and other models gone live: what counts is
+        # the one that it replaces.
+        live = self.cards.make_live(ready, lambda replaced: self._judged(ready, replaced))
         if live.run_id != key.run_id:
             return self._superseded(card, live, runs)
         self.cards.make_default_if_first(key.classifier)
@@ -342,6 +364,16 @@ def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
     )
     unwanted = name in run.facts.get("to_remove", ()) or name != run.facts.get("endpoint", name)
     return name if over or unwanted else None
+
+
+def _told_by(card: ModelCard) -> dict[str, Any]:
+    """What a card tells of its model's evaluation, where that itself is gone."""
+    return {
+        "classes": [{"name": name} for name in card.classes],
+        "pictures": card.measured.pictures,
+        "accuracy": {"value": card.measured.accuracy},
+        "answers": [],
+    }
 
 
 def measurement(evaluation: Mapping[str, Any]) -> Measurement:

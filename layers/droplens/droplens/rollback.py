@@ -9,7 +9,7 @@ from droplens import hosting, naming
 from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.errors import UserError
-from droplens.hosting import Artefact
+from droplens.hosting import Artefact, Serving
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
 from droplens.switching import announce, announce_if_replaced
@@ -52,9 +52,15 @@ def roll_back(
         if not runs.restore(run.key, live.run_id, live.generation):
             raise UserError("rollback.contended", f"run {run.key.run_id} is changing: try again")
         run = runs.get(run.key) or run
-    endpoint = str(run.facts["endpoint"])
-    if not run.facts.get("retired") and hosting.serves(sagemaker, endpoint):
-        return run.key, complete(run, cards, runs, reclassify, invoke)
+    # The record says that it is being restored before the endpoint is looked at: the event of one
+    # that comes into service from now on completes the rollback.
+    if not run.facts.get("retired"):
+        serves = hosting.serving(sagemaker, str(run.facts["endpoint"]))
+        if serves is Serving.NOW:
+            return run.key, complete(run, cards, runs, reclassify, invoke)
+        if serves is Serving.SOON:
+            logger.info("endpoint is being made already", endpoint=run.facts["endpoint"])
+            return run.key, Status.RESTORING
     try:
         _make_again(run, card, runs, sagemaker, settings)
     except UserError:
@@ -119,7 +125,7 @@ def _target(live: ModelCard, run_id: str | None, runs: Runs) -> Run:
 def _make_again(
     run: Run, card: ModelCard, runs: Runs, sagemaker: "SageMakerClient", settings: HostingSettings
 ) -> None:
-    """Create an endpoint of the run's artefact, under a name that was never used.
+    """Create an endpoint of the run's artefact, under a name that was never used; the old one goes.
 
     Whoever is about to remove the old one must not meet the new one by its name.
     """
@@ -127,6 +133,10 @@ def _make_again(
     name = naming.resource_name(settings.stack, run.key.classifier, mark)
     artefact = Artefact(str(run.facts["image"]), str(run.facts["model_data"]), card.trainer)
     # Kept before the endpoint exists: its event may come before we are done.
-    runs.note(run.key, endpoint=name, retired=False, endpoint_removed=False)
+    before = str(run.facts["endpoint"])
+    runs.make_again(run, name)
     hosting.create_endpoint(sagemaker, name, artefact, run.key, settings)
     logger.info("endpoint is being made again", endpoint=name)
+    if before != name:
+        # One that has failed or is out of service is there still.
+        hosting.dispose(sagemaker, runs, run.key, before)

@@ -390,6 +390,20 @@ class Runs:
             },
         )
 
+    def make_again(self, run: Run, endpoint: str) -> None:
+        """Give a run that is restored another endpoint; the one it had is to be removed."""
+        before = str(run.facts["endpoint"])
+        values: dict[str, Any] = {"endpoint": endpoint, "retired": False, "endpoint_removed": False}
+        if before == endpoint:
+            self.note(run.key, **values)
+        else:
+            values[ATTENTION] = _NEEDED
+            self._update(run.key, Attr("run_id").exists(), values, add=before)
+
+    def endpoint_removed(self, run: Run) -> None:
+        """Keep that a retired run's endpoint is gone, unless the run has got another since."""
+        self._update(run.key, _same(run, "endpoint"), {"endpoint_removed": True})
+
     def restored(self, key: RunKey, status: Status, **facts: Any) -> bool:
         """End a restoration: LIVE, or REPLACED where it came to nothing."""
         restoring = Attr("status").eq(Status.RESTORING.value)

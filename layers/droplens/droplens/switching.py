@@ -138,7 +138,7 @@ class Switching:
         for run in [*serving[self.keep_models :], *unfinished]:
             # A picture on its way to it asks the live one.
             if runs.retire(run) and self._remove(run, runs):
-                runs.note(run.key, endpoint_removed=True)
+                runs.endpoint_removed(run)
 
     def _remove(self, run: Run, runs: Runs) -> bool:
         """Whether the run has no endpoint any more."""

@@ -259,6 +259,30 @@ def test_a_picture_called_like_another_s_result_takes_it_from_none(live: Cloud) 
     assert stored == [thief, named, unnamed]
 
 
+def test_a_model_that_is_live_again_answers_under_another_id(live: Cloud, cards: Cards) -> None:
+    """Whoever drops repeats by their id would keep the answer of the model that was left."""
+    event = dropped(live)
+    told = [classification(live).classify(event)]
+    cards.make_live(card(NEWER))
+    told.append(classification(live).classify(event))
+    cards.roll_back(card(), leaving=NEWER)
+    told += [classification(live).classify(event) for _ in range(2)]
+    runs = [detail["model"]["run_id"] for detail in told if detail]
+    assert runs == [RUN.run_id, NEWER, RUN.run_id, RUN.run_id]
+    first, second, again, repeat = [detail["id"] for detail in told if detail]
+    assert len({first, second, again}) == 3
+    assert repeat == again
+
+
+def test_a_repeated_event_tells_the_answer_that_stands(live: Cloud) -> None:
+    """One id means one answer, also where the picture would be answered otherwise now."""
+    event = dropped(live)
+    first = classification(live).classify(event)
+    other = FakeRuntime(lambda picture: redness(picture)[::-1])
+    assert classification(live, other).classify(event) == first
+    assert live.versions(RESULT) == 1
+
+
 def test_what_is_no_result_is_written_over(live: Cloud) -> None:
     live.put(RESULT, b"{}", Metadata={"generation": "many", "run": "none"})
     assert classification(live).classify(dropped(live, RED)) is not None
@@ -553,7 +577,7 @@ def test_an_answer_that_does_not_fit_the_classes_never_becomes_a_result(
 
 
 @given(path=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
-def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
+def test_an_event_s_id_is_that_of_picture_version_model_and_generation(path: str) -> None:
     image = {"bucket": BUCKET, "etag": "e1", "version_id": None, "key": f"input/cars/{path}"}
     answer: dict[str, Any] = {
         "status": "classified",
@@ -563,14 +587,15 @@ def test_an_event_s_id_is_that_of_picture_version_and_model(path: str) -> None:
     }
     key = layout.result_key(answer["image"]["key"], "cars")
     ids = {
-        classified_event(answer, key)["id"],
-        classified_event({**answer, "image": {**image, "etag": "e2"}}, key)["id"],
-        classified_event({**answer, "image": {**image, "version_id": "v"}}, key)["id"],
-        classified_event({**answer, "model": {"run_id": NEWER}}, key)["id"],
-        classified_event(answer, key + "x")["id"],
+        classified_event(answer, key, 1)["id"],
+        classified_event({**answer, "image": {**image, "etag": "e2"}}, key, 1)["id"],
+        classified_event({**answer, "image": {**image, "version_id": "v"}}, key, 1)["id"],
+        classified_event({**answer, "model": {"run_id": NEWER}}, key, 1)["id"],
+        classified_event(answer, key + "x", 1)["id"],
+        classified_event(answer, key, 2)["id"],
     }
-    assert len(ids) == 5
-    assert classified_event(answer, key)["id"] in ids
+    assert len(ids) == 6
+    assert classified_event(answer, key, 1)["id"] in ids
 
 
 # --- the event

@@ -509,6 +509,101 @@ def test_another_task_is_not_measured_by_the_live_model_s(candidate: Cloud) -> N
     assert promote_both(candidate, redness, flawed(2), classes=classes) is Status.LIVE
 
 
+def measured_only(cloud: Cloud, run: RunKey, answer: Any) -> None:
+    """Measure the run's model as a promotion does, which is cut off before it goes live."""
+    in_service(cloud, run)
+    pack(cloud, run, validation=60)
+    with crash_in(Cards, "make_live"):
+        promote(cloud, run, runtime=FakeRuntime(answer), minimum_accuracy=0.0)
+
+
+def test_it_is_compared_with_the_model_that_it_would_replace(
+    candidate: Cloud, cards: Cards
+) -> None:
+    """Better than the model that was live when it was measured, worse than the one that is now."""
+    measured_only(candidate, OLDER, flawed(3))
+    assert promote(candidate, OLDER, minimum_accuracy=0.0) is Status.LIVE
+    measured_only(candidate, NEWER, flawed(4))
+    measured_only(candidate, RUN, redness)
+    assert promote(candidate, minimum_accuracy=0.0) is Status.LIVE
+    runtime = FakeRuntime(redness)
+    assert promote(candidate, NEWER, runtime=runtime, minimum_accuracy=0.0) is Status.REFUSED
+    assert runtime.asked == []
+    live = cards.live("cars")
+    assert live is not None
+    assert (live.run_id, live.measured.accuracy) == (RUN.run_id, 1.0)
+    assert known(candidate, NEWER).facts["error"]["code"] == "accuracy.worse_than_live"
+    assert f"the live model {RUN.run_id}" in known(candidate, NEWER).facts["error"]["message"]
+    assert candidate.sagemaker.endpoints == {endpoint_of(RUN)}
+
+
+@pytest.mark.parametrize("approval", ["automatic", "manual"])
+def test_whoever_goes_live_between_judgement_and_switch_is_the_one_compared_with(
+    candidate: Cloud, cards: Cards, approval: str
+) -> None:
+    measured_only(candidate, OLDER, flawed(3))
+    assert promote(candidate, OLDER, minimum_accuracy=0.0) is Status.LIVE
+    measured_only(candidate, RUN, redness)
+    in_service(candidate, NEWER)
+    pack(candidate, NEWER, validation=60)
+    if approval == "manual":
+        runtime = FakeRuntime(flawed(4))
+        promote(candidate, NEWER, runtime=runtime, minimum_accuracy=0.0, approval=approval)
+        package = known(candidate, NEWER).facts["model_package"]
+        candidate.sagemaker.packages[package]["ModelApprovalStatus"] = "Approved"
+    write = candidate.bucket.client.put_object
+
+    def overtaken(**request: Any) -> Any:
+        if request["Key"] == "models/cars/live.json":
+            candidate.bucket.client.put_object = write
+            assert promote(candidate, owner="request-2", minimum_accuracy=0.0) is Status.LIVE
+        return write(**request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidate.bucket.client, "put_object", overtaken)
+        runtime = FakeRuntime(flawed(4))
+        options = {"runtime": runtime, "minimum_accuracy": 0.0, "approval": approval}
+        assert promote(candidate, NEWER, "request-3", **options) is Status.REFUSED
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == RUN.run_id
+
+
+def test_the_live_card_tells_of_the_model_that_it_replaced(candidate: Cloud, cards: Cards) -> None:
+    measured_only(candidate, OLDER, flawed(3))
+    measured_only(candidate, NEWER, redness)
+    for run in (OLDER, NEWER):
+        assert promote(candidate, run, minimum_accuracy=0.0) is Status.LIVE
+    live = cards.live("cars")
+    assert live is not None
+    assert live.comparison is not None
+    assert live.comparison["run_id"] == live.replaces == OLDER.run_id
+    assert live.comparison["method"] == "paired"
+
+
+def test_without_its_evaluation_a_candidate_is_compared_by_what_its_card_tells(
+    candidate: Cloud, cards: Cards
+) -> None:
+    measured_only(candidate, NEWER, flawed(2))
+    measured_only(candidate, OLDER, redness)
+    assert promote(candidate, OLDER, minimum_accuracy=0.0) is Status.LIVE
+    evaluation = f"reports/cars/{NEWER.run_id}/evaluation.json"
+    candidate.s3.delete_object(Bucket=BUCKET, Key=evaluation)
+    assert promote(candidate, NEWER, minimum_accuracy=0.0) is Status.REFUSED
+    live = cards.live("cars")
+    assert live is not None
+    assert live.run_id == OLDER.run_id
+
+
+def test_a_live_model_is_not_judged_again_by_a_retry(candidate: Cloud, cards: Cards) -> None:
+    """It would lose its endpoint where MinimumAccuracy has been raised since."""
+    pack(candidate, wrong=3)
+    with crash_in(Runs, "end"):
+        promote(candidate, minimum_accuracy=0.7)
+    assert promote(candidate, minimum_accuracy=0.9) is Status.LIVE
+    assert candidate.sagemaker.endpoints == {NAME}
+
+
 # --- a person decides
 
 

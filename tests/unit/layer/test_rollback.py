@@ -207,6 +207,69 @@ def test_asked_again_it_goes_on_where_it_was_cut_off(
     assert promoted.sagemaker.endpoints == {f"{endpoint_of(SECOND)}-r3"}
 
 
+@pytest.mark.parametrize(
+    "status", ["InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"]
+)
+def test_an_endpoint_that_sagemaker_is_at_work_on_serves(promoted: Cloud, status: str) -> None:
+    """SageMaker keeps it in traffic, and a second one would leave the first without an owner."""
+    promoted.sagemaker.statuses[endpoint_of(SECOND)] = status
+    assert back(promoted, keep_models=5) is Status.LIVE
+    assert live(promoted).endpoint == endpoint_of(SECOND)
+    assert promoted.sagemaker.endpoints == set(map(endpoint_of, (FIRST, SECOND, THIRD)))
+
+
+def test_an_endpoint_that_is_being_made_is_waited_for(promoted: Cloud) -> None:
+    promoted.sagemaker.statuses[endpoint_of(SECOND)] = "Creating"
+    for _ in range(2):
+        assert back(promoted, SECOND.run_id, keep_models=5) is Status.RESTORING
+    assert promoted.sagemaker.endpoints == set(map(endpoint_of, (FIRST, SECOND, THIRD)))
+    run = known(promoted, SECOND)
+    assert run.facts["endpoint"] == endpoint_of(SECOND)
+    assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", lambda _: None) is (
+        Status.LIVE
+    )
+    assert live(promoted).endpoint == endpoint_of(SECOND)
+
+
+@pytest.mark.parametrize("status", ["Failed", "OutOfService", "Deleting"])
+def test_an_endpoint_that_serves_no_more_is_made_again_and_removed(
+    promoted: Cloud, status: str
+) -> None:
+    promoted.sagemaker.statuses[endpoint_of(SECOND)] = status
+    assert back(promoted, SECOND.run_id, keep_models=5) is Status.RESTORING
+    again = f"{endpoint_of(SECOND)}-r3"
+    assert promoted.sagemaker.endpoints == {endpoint_of(FIRST), endpoint_of(THIRD), again}
+    run = known(promoted, SECOND)
+    assert run.facts["endpoint"] == again
+    assert not run.facts.get("to_remove")
+
+
+def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: Cloud) -> None:
+    promoted.sagemaker.statuses[endpoint_of(SECOND)] = "Failed"
+    with crash_in(hosting, "dispose"):
+        back(promoted, SECOND.run_id, keep_models=5)
+    assert known(promoted, SECOND).facts["to_remove"] == {endpoint_of(SECOND)}
+    assert promoted.runs().needing_attention() == [SECOND]
+
+
+def test_who_retires_an_endpoint_says_nothing_of_the_one_made_since(promoted: Cloud) -> None:
+    """A rollback makes an endpoint while a slow settlement removes the one that was retired."""
+    remove = hosting.remove_endpoint
+
+    def rolled_back_meanwhile(sagemaker: Any, name: str) -> bool:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hosting, "remove_endpoint", remove)
+            assert back(promoted, SECOND.run_id) is Status.RESTORING
+        return remove(sagemaker, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosting, "remove_endpoint", rolled_back_meanwhile)
+        switching(promoted, keep_models=1).settle("cars", promoted.runs())
+    known_now = known(promoted, SECOND)
+    assert known_now.status in (Status.RESTORING, Status.REPLACED)
+    assert not known_now.facts["endpoint_removed"]
+
+
 # --- all at once
 
 # Two models that name the same two classes in opposite orders.
