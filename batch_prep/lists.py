@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -24,6 +25,7 @@ NAME_FILES = ("classes.txt", "synset.txt")
 # Column names in the order of preference: a name says more than a number.
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "picture", "key")
 _LABEL_COLUMNS = ("class_name", "label_name", "label", "class", "category")
+_SPLIT_COLUMN = "split"
 _DELIMITERS = ",;\t"
 # SageMaker's names in an augmented manifest, and Ground Truth's for the kinds of its jobs.
 _SOURCE = "source-ref"
@@ -116,13 +118,14 @@ def _located(row: Row | BadRow, place: Folder) -> Row | BadRow:
             "pictures read that its owner has no access to: copy it there"
         )
         return BadRow(row.number, row.path, "row.elsewhere", reason)
-    return Row(row.number, path, row.label)
+    return replace(row, path=path)
 
 
 def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
     """Rows of a CSV file.
 
-    With a header, the columns are found by their names; without one, there are two: path, label.
+    With a header, the columns are found by their names, also that of the split; without one, there
+    are two: path, label.
     """
     head: list[str] = []
     for line in lines:
@@ -131,7 +134,7 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
             break
     delimiter = max(_DELIMITERS, key="".join(head).count)
     reader = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
-    columns: tuple[int, int] | None = None
+    columns: _Columns | None = None
     number = 1
     while True:
         try:
@@ -152,21 +155,38 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
                 f"nor a path and a label: it has {len(cells)} cells."
             )
         else:
-            columns = columns or (0, 1)
-            if len(cells) > max(columns):
-                yield Row(number, cells[columns[0]].strip(), cells[columns[1]])
+            columns = columns or _Columns(0, 1)
+            if len(cells) >= columns.needed:
+                split = None if columns.split is None else cells[columns.split]
+                yield Row(number, cells[columns.path].strip(), cells[columns.label], split)
             else:
-                reason = f"it has {len(cells)} cells, expected {max(columns) + 1}"
+                reason = f"it has {len(cells)} cells, expected {columns.needed}"
                 yield BadRow(number, "", "row.malformed", reason)
         number = reader.line_num + 1
 
 
-def _header(cells: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of path and label, or None where the first row is no header."""
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which cells of a row are what."""
+
+    path: int
+    label: int
+    split: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many cells a row must have."""
+        return max(self.path, self.label, self.split or 0) + 1
+
+
+def _header(cells: Sequence[str]) -> _Columns | None:
+    """The columns of path, label and split, or None where the first row is no header."""
     names = [cell.strip().lower() for cell in cells]
     path = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)
     label = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
-    return None if path is None or label is None else (path, label)
+    if path is None or label is None:
+        return None
+    return _Columns(path, label, names.index(_SPLIT_COLUMN) if _SPLIT_COLUMN in names else None)
 
 
 def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | BadRow]:
@@ -185,7 +205,8 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
                 raise _BadLabel(f"it is no JSON object with a {_SOURCE}")
             found[_SOURCE].encode()  # JSON can write what no text can hold: half a character
             path = found.pop(_SOURCE)
-            yield Row(number, path, _json_label(found, names))
+            split = _json_split(found)
+            yield Row(number, path, _json_label(found, names), split)
         except RecursionError:
             yield BadRow(number, path, "row.malformed", "its JSON is nested too deeply")
         except json.JSONDecodeError as error:
@@ -193,6 +214,14 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
         except ValueError as error:
             code = "row.label" if path else "row.malformed"
             yield BadRow(number, path, code, str(error))
+
+
+def _json_split(found: dict[str, Any]) -> str | None:
+    """The split that an object names, which is taken out of it: not where it is the label."""
+    described = _SPLIT_COLUMN + _METADATA in found
+    if described or not isinstance(found.get(_SPLIT_COLUMN), str) or len(found) < 2:
+        return None
+    return str(found.pop(_SPLIT_COLUMN))
 
 
 def _json_label(found: dict[str, Any], names: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from batch_prep.entries import (
     UnsafePath,
     is_ignored,
     is_system_path,
+    passed_over,
     readable,
     refusal,
     safe_parts,
@@ -39,13 +40,12 @@ class Source:
 
     entries: gives them all, each time anew; of a streamed source once, each to be read before the
     next one is taken. total: how many of them are files, None where only their end tells. listed:
-    whether a list gave the labels, which are the first part of every entry's path, instead of the
-    class folders.
+    what gave the labels, which are the first part of every entry's path, "" for the class folders.
     """
 
     entries: Callable[[], Iterator[Entry]]
     total: int | None = None
-    listed: bool = False
+    listed: str = ""
     streamed: bool = False
 
 
@@ -80,7 +80,7 @@ def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
         return _open_list(place, lists[0], limits.max_member_bytes, pictures)
     if stanford_cars.is_published(top):
         labelled, total = stanford_cars.open_cars(place, top, limits)
-        return Source(lambda: labelled, total, listed=True, streamed=True)
+        return Source(lambda: labelled, total, listed=stanford_cars.NAME, streamed=True)
     return Source(lambda: _class_folders(place, limits.max_member_bytes))
 
 
@@ -97,19 +97,19 @@ def _open_list(place: Folder, name: str, max_bytes: int, pictures: int) -> Sourc
     labels = read_list(place, name, _LINES_PER_PICTURE * pictures)
     found = {listed.path: listed for listed in place.list() if listed.path in labels.rows}
     total = len(labels.rows) + len(labels.refused)
-    return Source(lambda: _listed_pictures(labels, place, found, max_bytes), total, listed=True)
+    return Source(lambda: _listed_pictures(labels, place, found, max_bytes), total, listed=name)
 
 
 def _listed_pictures(
     labels: Labels, place: Folder, found: dict[str, Listed], max_bytes: int
 ) -> Iterator[Entry]:
     yield from labels.refused
-    for path, (label, _) in labels.rows.items():
+    for path, (label, _, split) in labels.rows.items():
         listed = found.get(path)
         if listed is None:
             yield labels.refusal_of(path, "row.missing", f"{place.url} has no such file")
         else:
-            yield _file(place, listed, (label, *safe_parts(path)), max_bytes)
+            yield _file(place, listed, (label, *safe_parts(path)), max_bytes, split)
 
 
 def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
@@ -119,13 +119,17 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
         return Refused(readable(listed.path), (), "file.path", str(error))
     if listed.path.endswith("/"):
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
-    return None if is_ignored(parts) else _file(place, listed, parts, max_bytes)
+    if is_ignored(parts):
+        return passed_over(readable(listed.path), parts)
+    return _file(place, listed, parts, max_bytes)
 
 
-def _file(place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int) -> File | Refused:
+def _file(
+    place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int, split: str = ""
+) -> File | Refused:
     name = readable(listed.path)
     return refusal(name, parts, listed.size, max_bytes) or File(
-        name, parts, partial(_read, place, listed), listed.size, listed.version
+        name, parts, partial(_read, place, listed), listed.size, listed.version, split
     )
 
 
