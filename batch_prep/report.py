@@ -211,8 +211,8 @@ def _leaks(dataset: Dataset) -> list[str]:
         return []
     return [
         (
-            f"{leaked:,} pictures that the dataset's split holds out are copies of pictures in another "
-            "part of it: they are left out, since measuring on them would flatter the model."
+            f"{leaked:,} pictures that the dataset's split holds out are copies of pictures "
+            "in another part of it: they are left out, as they would flatter the model."
         )
     ]
 

@@ -92,14 +92,14 @@ class Survey:
             others = [top for top in sorted(tops) if top not in named]
             return [
                 (
-                    f"The folders {quoted(named)} look like splits, but {quoted(others)} lies beside "
-                    "them: each was taken for a class. Move it away, or into a class of every split."
+                    f"The folders {quoted(named)} look like splits, but {quoted(others)} "
+                    "lies beside them: each was taken for a class. Move that away."
                 )
             ]
         return [
             (
-                f"The folders {quoted(named)} are called like splits, but were taken for classes: they "
-                "do not hold the same class folders."
+                f"The folders {quoted(named)} are called like splits, but were taken for classes: "
+                "they do not hold the same class folders."
             )
         ]
 

@@ -37,11 +37,12 @@ def pictures(**tops: int) -> Files:
 def lists(out: Any) -> dict[str, list[str]]:
     """The pictures of each channel that has records."""
     place = folder(str(out))
+
+    def lines(channel: str) -> list[str]:
+        return place.read(f"{channel}/{channel}.lst").decode().splitlines()
+
     return {
-        channel: sorted(
-            line.split("\t")[2]
-            for line in place.read(f"{channel}/{channel}.lst").decode().splitlines()
-        )
+        channel: sorted(line.split("\t")[2] for line in lines(channel))
         for channel in ("train", "validation", "test")
         if place.exists(f"{channel}/{channel}.lst")
     }
@@ -144,8 +145,8 @@ def test_a_picture_that_is_trained_on_is_not_measured_with(tmp_path: Path) -> No
     assert counts == {"train": 8, "validation": 4, "test": 2}
     assert done["warnings"] == [
         (
-            "2 pictures that the dataset's split holds out are copies of pictures in another part of "
-            "it: they are left out, since measuring on them would flatter the model."
+            "2 pictures that the dataset's split holds out are copies of pictures in another part "
+            "of it: they are left out, as they would flatter the model."
         )
     ]
 

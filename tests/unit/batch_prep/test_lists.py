@@ -272,8 +272,8 @@ def test_a_picture_in_two_splits_is_in_none(tmp_path: Path) -> None:
         (
             "row.conflict",
             (
-                "labels.csv gives it several splits, 'cat' for train in line 2, 'cat' for test in line "
-                "3, so it is left out"
+                "labels.csv gives it several splits, 'cat' for train in line 2, 'cat' for test in "
+                "line 3, so it is left out"
             ),
         )
     ]
