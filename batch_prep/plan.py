@@ -19,7 +19,7 @@ import numpy as np
 
 from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
-from batch_prep.splits import TEST, TRAIN, VALIDATION, SplitFolders, Survey, quoted
+from batch_prep.splits import EXPORTS, TEST, TRAIN, VALIDATION, SplitFolders, Survey, quoted
 from batch_prep.staging import Staged
 from droplens.domain.text import class_name_problem, one_line
 
@@ -118,8 +118,14 @@ def plan(
             depth = outer + (split is not None)
             drawing = _Drawing(shard, shards, seed, listed, depth, most, split=split)
             drawing.take(entries())
-        if split is None:
-            drawing.warnings += survey.doubts(outer)
+        if split is None and (doubts := survey.doubts(outer)):
+            if drawing.label_files:
+                raise JobError(
+                    f"{drawing.label_files[0]} seems to label the pictures beside it, but is not "
+                    "read in an archive: put the unpacked files into the dataset's folder, then "
+                    "_READY."
+                )
+            drawing.warnings += doubts
     return drawing.plan(validation)
 
 
@@ -149,6 +155,7 @@ class _Drawing:
     folders_in: dict[str, set[str]] = field(default_factory=dict)
     ignored: Counter[bool] = field(default_factory=Counter)
     ignored_names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    label_files: list[str] = field(default_factory=list)
     unlabelled: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
 
@@ -201,6 +208,8 @@ class _Drawing:
         return self.numbers.setdefault(parts[self.depth], len(self.numbers))
 
     def _refuse(self, entry: Refused) -> None:
+        if entry.parts and entry.parts[-1] in EXPORTS:
+            self.label_files.append(entry.name)
         if entry.parts and len(entry.parts) <= self.depth + 1:
             return  # beside the class folders
         label = ""

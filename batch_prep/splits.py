@@ -23,6 +23,8 @@ _SPLITS = {
     "testing": TEST,
 }
 WORDS = ", ".join(_SPLITS)
+# Label files of exports, which lie at a dataset's top or in the folders of its splits: `lists`.
+EXPORTS = ("metadata.csv", "metadata.jsonl", "_classes.csv")
 # Of more folders nobody needs to know: there may not be so many classes.
 _MOST_FOLDERS = 200_000
 

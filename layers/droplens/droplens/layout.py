@@ -28,7 +28,7 @@ BUILD = "build/"
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # A list that labels the pictures beside and below it.
-LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.lst")
+LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
 MAX_KEY_BYTES = 1024
 # A name that is cut ends in "~", a digest of the whole and ".json".
 _DIGEST_CHARACTERS = 16
