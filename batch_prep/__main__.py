@@ -174,7 +174,7 @@ def _pack_shard(
     total = len(part.pictures) + len(part.skipped)
     with (
         _progress(options, total, "packing") as progress,
-        ShardWriter(destination, shard) as writer,
+        ShardWriter(destination, shard, part.reading.channels) as writer,
     ):
         pack(part, writer, progress)
     mark_done(destination, shard, part)

@@ -19,10 +19,12 @@ from batch_prep.entries import (
     Entry,
     File,
     FolderSeen,
+    Ignored,
     Refused,
     UnsafePath,
     is_ignored,
     is_system_path,
+    passed_over,
     readable,
     refusal,
     safe_parts,
@@ -350,7 +352,7 @@ class _Wanted:
 
 def _entry(
     path: str, size: int, *, is_folder: bool, is_link: bool, is_file: bool, limits: ArchiveLimits
-) -> _Wanted | FolderSeen | Refused | None:
+) -> _Wanted | FolderSeen | Refused | Ignored | None:
     """What becomes of a member, before its data is touched; None where nobody misses it."""
     if len(path) > _LONGEST_PATH:
         reason = f"its path has {len(path):,} characters, the limit is {_LONGEST_PATH:,}"
@@ -363,7 +365,7 @@ def _entry(
     if is_folder:
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
-        return None
+        return passed_over(name, parts)
     if is_link:
         return Refused(name, parts, "member.link", "links are not followed")
     if not is_file:

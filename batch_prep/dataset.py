@@ -9,7 +9,7 @@ from batch_prep.errors import JobError
 from batch_prep.fingerprint import FINGERPRINT_BYTES
 from batch_prep.likeness import near_groups
 from batch_prep.pieces import PackedPicture, Skipped
-from batch_prep.plan import CHANNELS, VALIDATION
+from batch_prep.splits import CHANNELS, TRAIN, VALIDATION
 
 # What begins so is a picture that its owner meant to be trained on.
 _BAD_PICTURE = ("image.", "row.")
@@ -24,7 +24,7 @@ _ROW = np.dtype(
         ("start", np.int64),
         ("end", np.int64),
         ("label", np.int32),
-        ("validation", np.bool_),
+        ("channel", np.int8),
         ("upscaled", np.bool_),
         ("size", np.int32),
         ("width", np.int32),
@@ -54,7 +54,7 @@ class Table:
             picture.start,
             picture.end,
             picture.label,
-            picture.channel == VALIDATION,
+            CHANNELS.index(picture.channel),
             picture.upscaled,
             picture.size,
             picture.width,
@@ -80,12 +80,15 @@ class Dataset:
     whether it stays. skipped: what was not packed. duplicates: equal files in one class, of which
     the first stays; conflicts: equal files in several, of which none does. near: pictures that
     look the same, in one class; near_conflicts: in several. Of these two, those held out for
-    validation are left out where others are trained on.
+    validation are left out where others are trained on, and those held out for a test where others
+    are not. is_split: whether the dataset came with its split, which puts a duplicate that is
+    trained on first.
     """
 
     classes: list[str]
     rows: np.ndarray
     skipped: list[Skipped]
+    is_split: bool = False
     kept: np.ndarray = field(init=False)
     duplicates: list[list[int]] = field(default_factory=list)
     conflicts: list[list[int]] = field(default_factory=list)
@@ -107,7 +110,7 @@ class Dataset:
 
     def in_channel(self, channel: str) -> np.ndarray:
         """Which rows stay and are in this channel."""
-        return self.kept & (self.rows["validation"] == (channel == VALIDATION))
+        return self.kept & (self.rows["channel"] == CHANNELS.index(channel))
 
 
 def assemble(
@@ -115,12 +118,14 @@ def assemble(
     rows: np.ndarray,
     skipped: list[Skipped],
     max_bad: float,
+    *,
+    is_split: bool = False,
 ) -> Dataset:
     """Leave out what must not be trained on or measured with.
 
     Raises JobError where too much is unusable.
     """
-    dataset = Dataset(classes, rows, skipped)
+    dataset = Dataset(classes, rows, skipped, is_split)
     _check_usable(dataset, max_bad)
     _leave_out_copies(dataset)
     _leave_out_leaks(dataset)
@@ -135,6 +140,8 @@ def is_bad(skipped: Skipped) -> bool:
 def _leave_out_copies(dataset: Dataset) -> None:
     """Of equal files in one class keep the first, of those in several none."""
     for group in _equal(dataset.rows["sha256"]):
+        if dataset.is_split:
+            group.sort(key=lambda row: (int(dataset.rows["channel"][row]), row))
         if len({int(label) for label in dataset.rows["label"][group]}) == 1:
             dataset.duplicates.append(group)
             dataset.kept[group[1:]] = False
@@ -156,15 +163,14 @@ def _equal(digests: np.ndarray) -> list[list[int]]:
 
 
 def _leave_out_leaks(dataset: Dataset) -> None:
-    """Keep pictures that look the same on one side of the split: the one that trains."""
+    """Keep pictures that look the same in one channel: the one that trains, else validation."""
     kept = np.flatnonzero(dataset.kept)
     for members in near_groups(dataset.rows["fingerprint"][kept].view(np.uint8)):
         group = [int(kept[member]) for member in members]
         same_label = len({int(label) for label in dataset.rows["label"][group]}) == 1
         (dataset.near if same_label else dataset.near_conflicts).append(group)
-        held_out = [row for row in group if dataset.rows["validation"][row]]
-        if len(held_out) < len(group):
-            dataset.kept[held_out] = False
+        channels = dataset.rows["channel"][group]
+        dataset.kept[np.array(group)[channels != channels.min()]] = False
 
 
 def _check_usable(dataset: Dataset, max_bad: float) -> None:
@@ -190,10 +196,17 @@ def check_classes(dataset: Dataset, names: Callable[[], Mapping[int, str]]) -> N
             f"The dataset has one class ('{dataset.classes[0]}'), but a classifier needs at least "
             "two, each with its pictures in a folder or under a label of its own."
         )
-    train, validation = (dataset.count(dataset.in_channel(channel)) for channel in CHANNELS)
+    train, validation = (
+        dataset.count(dataset.in_channel(channel)) for channel in (TRAIN, VALIDATION)
+    )
     empty = [label for label, count in enumerate(train) if not count]
     if empty:
         raise JobError(_why_empty(dataset, names(), empty))
+    if not any(validation) and dataset.is_split:
+        raise JobError(
+            "Nothing is left to validate with: every picture that the dataset's split holds out "
+            "could not be used, or is one that is trained on as well."
+        )
     if not any(validation):
         raise JobError("No class has a second picture, so there is nothing to validate with.")
 
@@ -209,8 +222,10 @@ def _why_empty(dataset: Dataset, names: Mapping[int, str], empty: Sequence[int])
             "out."
         )
     skipped = [entry for entry in dataset.skipped if entry.label == name]
-    left = " to train on" if (dataset.rows["label"] == empty[0]).any() else ""
-    why = _first_of(skipped) or ": its folder is empty"
+    has_pictures = (dataset.rows["label"] == empty[0]).any()
+    left = " to train on" if has_pictures else ""
+    nothing = "the dataset's split holds all of them out" if has_pictures else "its folder is empty"
+    why = _first_of(skipped) or f": {nothing}"
     return f"The class '{name}'{others} has no readable picture{left}{why}."
 
 

@@ -13,6 +13,8 @@ _NO_PICTURE = re.compile(
     r"|sh|tsv|txt|wav|webm|xlsx?|xml|ya?ml)",
     re.IGNORECASE,
 )
+_PICTURE = re.compile(r"\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)", re.IGNORECASE)
+_READY = "_READY"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -31,7 +33,7 @@ class File:
 
     name: as its owner knows it; parts: its path from the source, folder by folder; read: gives
     its bytes or raises Unreadable; size: of the file in bytes; version: another one is another
-    content, where the source can tell.
+    content, where the source can tell; split: the one that a list gives it, "" for none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class File:
     read: Callable[[], bytes]
     size: int
     version: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,16 @@ class Refused:
     reason: str
 
 
-Entry = File | FolderSeen | Refused
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file that is passed over, of which a warning speaks. by_system: whether a system made it;
+    else it looks like a picture, but is in no class's folder."""
+
+    name: str
+    by_system: bool
+
+
+Entry = File | FolderSeen | Refused | Ignored
 
 
 class UnsafePath(ValueError):
@@ -91,6 +103,14 @@ def safe_parts(path: str) -> tuple[str, ...]:
 def is_ignored(parts: tuple[str, ...]) -> bool:
     """Whether nobody misses the file: one that systems make, or one outside the class folders."""
     return len(parts) < 2 or is_system_path(parts)
+
+
+def passed_over(name: str, parts: tuple[str, ...]) -> Ignored | None:
+    """What is said of a file that `is_ignored`; None where nothing is worth saying."""
+    if is_system_path(parts):
+        return None if parts[-1] == _READY else Ignored(name, by_system=True)
+    is_picture = bool(parts) and _PICTURE.fullmatch(PurePosixPath(parts[-1]).suffix)
+    return Ignored(name, by_system=False) if is_picture else None
 
 
 def is_system_path(parts: tuple[str, ...]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from batch_prep.dataset import Dataset, Table, assemble, check_classes
 from batch_prep.options import Options
 from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
-from batch_prep.plan import CHANNELS
+from batch_prep.plan import Reading
 from batch_prep.records import ChannelLists, Written, write_small
 from batch_prep.report import manifest, split
 from batch_prep.storage import Folder, Span, together
@@ -24,22 +24,26 @@ MANIFEST = "dataset.json"
 FAILURE = "failure.json"
 CLASSES = "classes.json"
 
+# dataset.json has the others.
+_MOST_LOGGED = 20
+
 _LOG = logging.getLogger(__name__)
 
 
 def join(options: Options, destination: Folder, shards: int) -> None:
     """Join so many packed shards. Raises JobError where they make no dataset."""
     started = time.monotonic()
-    packed, classes = packed_shards(destination, shards)
-    dataset = _read(destination, packed, classes, options.max_bad)
+    packed, reading = packed_shards(destination, shards)
+    dataset = _read(destination, packed, reading, options.max_bad)
     told = _told(dataset)
     rows = enumerate(_pictures(destination, packed))
     check_classes(dataset, lambda: {row: one.name for row, one in rows if row in told})
     with ThreadPoolExecutor(1) as pool:
-        listed = pool.submit(write_small, destination, CLASSES, to_json(classes))
-        names, written = _write_channels(destination, packed, dataset, told)
+        listed = pool.submit(write_small, destination, CLASSES, to_json(reading.classes))
+        names, written = _write_channels(destination, packed, dataset, reading.channels, told)
         written[CLASSES] = listed.result()
-    report = manifest(options, dataset, names, written, shards, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    report = manifest(options, dataset, reading, names, written, shards, seconds)
     report, lists = split(report)
     for path, entries in lists.items():
         with destination.writer(path) as lines:
@@ -48,7 +52,10 @@ def join(options: Options, destination: Folder, shards: int) -> None:
     destination.write(MANIFEST, to_json(report))
     tidy(destination, packed)
     counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())
-    _LOG.info("packed classes=%d %s", len(classes), counts)
+    _LOG.info("read as %s", reading.read_as)
+    for warning in report["warnings"][:_MOST_LOGGED]:
+        _LOG.warning("%s", warning)
+    _LOG.info("packed classes=%d %s", len(reading.classes), counts)
 
 
 def tidy(destination: Folder, packed: Iterable[Shard]) -> None:
@@ -64,7 +71,7 @@ def to_json(value: object) -> bytes:
 def _read(
     destination: Folder,
     shards: Iterable[Shard],
-    classes: list[str],
+    reading: Reading,
     max_bad: float,
 ) -> Dataset:
     table, skipped = Table(), []
@@ -75,7 +82,8 @@ def _read(
             else:
                 table.add(shard.number, row)
     skipped.sort(key=lambda one: (one.label, one.name))
-    return assemble(classes, table.rows(), skipped, max_bad)
+    is_split = reading.given is not None
+    return assemble(reading.classes, table.rows(), skipped, max_bad, is_split=is_split)
 
 
 def _pictures(destination: Folder, shards: Iterable[Shard]) -> Iterator[PackedPicture]:
@@ -92,16 +100,20 @@ def _told(dataset: Dataset) -> set[int]:
 
 
 def _write_channels(
-    destination: Folder, shards: Sequence[Shard], dataset: Dataset, told: set[int]
+    destination: Folder,
+    shards: Sequence[Shard],
+    dataset: Dataset,
+    channels: Sequence[str],
+    told: set[int],
 ) -> tuple[dict[int, str], dict[str, Written]]:
     """Write every channel's files: the names of the `told` rows, and what was written."""
-    paths = {channel: f"{channel}/{channel}" for channel in CHANNELS}
+    paths = {channel: f"{channel}/{channel}" for channel in channels}
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
     ]
     names: dict[int, str] = {}
     written: dict[str, Written] = {}
-    with ThreadPoolExecutor(len(CHANNELS)) as pool:
+    with ThreadPoolExecutor(len(channels)) as pool:
         joined = []
         for channel, path in paths.items():
             rows = dataset.rows[dataset.in_channel(channel)]
@@ -114,7 +126,7 @@ def _write_channels(
         with together(*files) as opened:
             lists = {
                 channel: ChannelLists(*opened[2 * place : 2 * place + 2])
-                for place, channel in enumerate(CHANNELS)
+                for place, channel in enumerate(channels)
             }
             for row, picture in enumerate(_pictures(destination, shards)):
                 if row in told:

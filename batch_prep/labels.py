@@ -13,17 +13,21 @@ from batch_prep.entries import (
     Entry,
     File,
     FolderSeen,
+    Ignored,
     Refused,
     UnsafePath,
     readable,
     safe_parts,
 )
 from batch_prep.errors import JobError
+from batch_prep.splits import WORDS, named_split
 from droplens.domain.text import class_name_problem, one_line
 from droplens.layout import MAX_KEY_BYTES
 
 # Of so many rows the reason is kept.
 MAX_REASON = 500
+# Of a word that is no split, so much is quoted.
+_MAX_SPLIT = 60
 # A list with more rows that cannot be used is not what its owner meant.
 _MOST_BAD_ROWS = 100_000
 # Rows that repeat others do no harm: the first ones are named, the rest are counted.
@@ -33,11 +37,13 @@ _MOST_CLAIMS = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a list. number: its line, from 1; path: from the list's folder; label: a name."""
+    """One row of a list. number: its line, from 1; path: from the list's folder; label: a name;
+    split: the word that the list has for the part of the dataset, None where it has none at all."""
 
     number: int
     path: str
     label: str
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,14 @@ class BadRow:
 class Labels:
     """A list that was read.
 
-    name: of its file; unit: what it counts its rows as; rows: label and row number by path;
+    name: of its file; unit: what it counts its rows as; rows: label, row number and split (""
+    where the list gives none) by path;
     refused: the rows that cannot be used, and those that only repeat another.
     """
 
     name: str
     unit: str = "line"
-    rows: dict[str, tuple[str, int]] = field(default_factory=dict)
+    rows: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
     _bad: int = 0
 
@@ -97,7 +104,7 @@ class Labels:
 
     def refusal_of(self, path: str, code: str, reason: str) -> Refused:
         """Why the picture that a row names is not packed."""
-        label, number = self.rows[path]
+        label, number, _ = self.rows[path]
         name = readable(path)
         return Refused(name, (label, name), code, f"{self.place(number)}: {reason}")
 
@@ -109,7 +116,7 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
     earlier one is reported and does no harm.
     """
     labels = Labels(name, unit)
-    disputed: dict[str, list[tuple[str, int]]] = {}
+    disputed: dict[str, list[tuple[str, int, str]]] = {}
     strings: dict[str, str] = {}  # a label once, however many rows name it
     repeats = 0
     for row in rows:
@@ -118,13 +125,16 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
         if isinstance(row, BadRow):
             labels.refuse(row)
             continue
-        label, first = labels.rows.setdefault(
-            row.path, (strings.setdefault(row.label, row.label), row.number)
+        split = row.split or ""
+        label, first, first_split = labels.rows.setdefault(
+            row.path, (strings.setdefault(row.label, row.label), row.number, split)
         )
         if first == row.number:
             continue
-        if label != row.label:
-            disputed.setdefault(row.path, [(label, first)]).append((row.label, row.number))
+        if (label, first_split) != (row.label, split):
+            disputed.setdefault(row.path, [(label, first, first_split)]).append(
+                (row.label, row.number, split)
+            )
         else:
             repeats += 1
             if repeats <= _MOST_REPEATS:
@@ -135,10 +145,14 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
         labels.refused.append(Refused(name, (), "list.repeated", reason))
     for path, claims in disputed.items():
         del labels.rows[path]
-        said = ", ".join(f"'{label}' in {unit} {number}" for label, number in claims[:_MOST_CLAIMS])
+        said = ", ".join(
+            f"'{label}'{f' for {split}' if split else ''} in {unit} {number}"
+            for label, number, split in claims[:_MOST_CLAIMS]
+        )
         more = f" and {len(claims) - _MOST_CLAIMS:,} more" if len(claims) > _MOST_CLAIMS else ""
-        reason = f"{name} gives it several labels, {said}{more}, so it is left out"
-        for label in dict.fromkeys(label for label, _ in claims):
+        differing = "labels" if len({label for label, _, _ in claims}) > 1 else "splits"
+        reason = f"{name} gives it several {differing}, {said}{more}, so it is left out"
+        for label in dict.fromkeys(label for label, _, _ in claims):
             labels.conflict(path, label, reason)
     return labels
 
@@ -159,7 +173,14 @@ def _checked(row: Row) -> Row | BadRow:
         return BadRow(row.number, row.path, "row.path", str(error))
     if not path:
         return BadRow(row.number, "", "row.path", "it names no picture")
-    return Row(row.number, path, label)
+    split = None
+    if row.split is not None:
+        split = named_split(row.split)
+        if split is None:
+            word = one_line(row.split.strip(), _MAX_SPLIT)
+            said = f"its split '{word}' is none of {WORDS}" if word else "it has no split"
+            return BadRow(row.number, row.path, "row.split", said)
+    return Row(row.number, path, label, split)
 
 
 def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]:
@@ -167,7 +188,7 @@ def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]
     yield from labels.refused
     seen: set[str] = set()
     for entry in archive.entries:
-        if isinstance(entry, FolderSeen):
+        if isinstance(entry, FolderSeen | Ignored):
             continue
         path = "/".join(entry.parts)
         if path in seen:
@@ -181,9 +202,10 @@ def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]
             )
         else:
             seen.add(path)
-            parts = (labels.rows[path][0], *entry.parts)
+            label, _, split = labels.rows[path]
+            parts = (label, *entry.parts)
             yield (
-                replace(entry, parts=parts)
+                replace(entry, parts=parts, split=split)
                 if isinstance(entry, File)
                 else Refused(entry.name, parts, entry.code, entry.reason)
             )

@@ -1,4 +1,11 @@
-"""Labelled lists as people keep them: CSV, SageMaker's JSON Lines, and MXNet's .lst.
+"""Labelled lists as people keep them: CSV, SageMaker's JSON Lines, MXNet's .lst, and exports.
+
+Exports are read by their documented structures: Hugging Face's metadata.csv and metadata.jsonl
+(Datasets, "Create an image dataset", "ImageFolder"), Roboflow's "Multiclass Classification CSV",
+_classes.csv in each of its folders (as Datumaro documents it: "Roboflow",
+https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/roboflow.html), and
+Label Studio's CSV, JSON and JSON_MIN (https://labelstud.io/guide/export, "Export formats supported
+by Label Studio" and "Label Studio JSON format of annotated tasks").
 
 A row that cannot be read costs that row; a list that is no list at all ends the job.
 """
@@ -7,12 +14,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, BinaryIO
+from urllib.parse import parse_qs, urlsplit
 
 from batch_prep.errors import JobError
 from batch_prep.labels import BadRow, Labels, Row, gather
+from batch_prep.splits import EXPORTS, named_split
 from batch_prep.storage import Folder
 
 # A longer line is no row of a list: a bounding box and its metadata take a kilobyte.
@@ -23,12 +33,24 @@ _MOST_NAMES = 1_000_000
 NAME_FILES = ("classes.txt", "synset.txt")
 # Column names in the order of preference: a name says more than a number.
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "picture", "key")
-_LABEL_COLUMNS = ("class_name", "label_name", "label", "class", "category")
+_LABEL_COLUMNS = ("class_name", "label_name", "label", "class", "category", "choice")
+_SPLIT_COLUMN = "split"
+_ONE_HOT = "_classes.csv"
+# How Label Studio's CSV writes several choices for one picture.
+_SEVERAL_CHOICES = '{"choices"'
 _DELIMITERS = ",;\t"
 # SageMaker's names in an augmented manifest, and Ground Truth's for the kinds of its jobs.
 _SOURCE = "source-ref"
 _METADATA = "-metadata"
 _SINGLE_LABEL = "groundtruth/image-classification"
+_SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
+# Hugging Face's name of a picture, where SageMaker says source-ref.
+_FILE_NAME = "file_name"
+# A JSON document is parsed as a whole, which takes some ten times its size.
+_LONGEST_DOCUMENT = 64 * 1024**2
+# Where Label Studio serves an uploaded picture from, and one of its local storage.
+_UPLOADED = re.compile(r"/data/(upload/\d+/[^/]+)")
+_LOCAL_FILES = "/data/local-files/"
 _WHOLE = re.compile(r"[+-]?\d{1,9}(\.0*)?")
 
 
@@ -42,40 +64,83 @@ def read_list(place: Folder, name: str, most_lines: int) -> Labels:
     Raises JobError where there is none, where it is no text or has no such columns, or where it
     has more lines than `most_lines`: its rows are kept in memory, some 300 bytes each.
     """
-    kind = {"csv": _csv_rows, "jsonl": _json_rows, "lst": _lst_rows}[name.rpartition(".")[2]]
-    names = [] if kind is _csv_rows else _class_names(place)
-    with _opened(place, name) as stream:
-        lines = _lines(stream, name, most_lines)
-        labels = gather(name, (_located(row, place) for row in kind(lines, names)))
+    folder, slash, file = name.rpartition("/")
+    kind = {"csv": _csv_rows, "jsonl": _json_rows, "lst": _lst_rows, "json": _task_rows}[
+        file.rpartition(".")[2]
+    ]
+    if file == _ONE_HOT:
+        kind = _one_hot_rows
+    names = _class_names(place) if kind in (_json_rows, _lst_rows) else []
+    unit = "task" if kind is _task_rows else "line"
+    split = named_split(folder)
+    with _opened(place, name, _LONGEST_DOCUMENT if kind is _task_rows else _LONGEST_LIST) as stream:
+        lines = _lines(
+            stream, name, most_lines, longest=None if kind is _task_rows else _LONGEST_LINE
+        )
+        rows = (_located(row, place, folder + slash, split) for row in kind(lines, names))
+        labels = gather(name, rows, unit)
     if not labels.rows and not labels.refused:
         raise JobError(f"{place.url}{name} names no picture.")
     return labels
 
 
-def _opened(place: Folder, name: str) -> BinaryIO:
+def exported_lists(place: Folder, top: Collection[str]) -> list[str]:
+    """The label files of an export: at the top of `place`, whose files are `top`, or in the folders
+    of its splits. Of none where a file of such a name labels nothing, as captions do not.
+    """
+    for name in EXPORTS:
+        if name in top:
+            return [name] if _has_labels(place, name) else []
+    for name in EXPORTS:
+        if place.exists(f"train/{name}"):
+            paths = [f"{folder}/{name}" for folder in _SPLIT_FOLDERS]
+            found = [path for path in paths if path.startswith("train/") or place.exists(path)]
+            return [path for path in found if _has_labels(place, path)]
+    return []
+
+
+def _has_labels(place: Folder, name: str) -> bool:
+    """Whether the first row says that the file labels pictures."""
+    with _opened(place, name) as stream:
+        first = next((line for line in _lines(stream, name, _MOST_NAMES) if line.strip()), "")
+    if name.endswith(_ONE_HOT):
+        return True
+    if name.endswith(".jsonl"):
+        try:
+            found = json.loads(first)
+        except ValueError:
+            return False
+        return isinstance(found, dict) and any(column in found for column in _LABEL_COLUMNS)
+    delimiter = max(_DELIMITERS, key=first.count)
+    return _header(next(csv.reader([first], delimiter=delimiter), [])) is not None
+
+
+def _opened(place: Folder, name: str, longest: int = _LONGEST_LIST) -> BinaryIO:
     try:
         stream = place.open(name)
     except FileNotFoundError:
         raise JobError(f"There is no list at {place.url}{name}.") from None
-    if stream.seek(0, io.SEEK_END) > _LONGEST_LIST:
+    if stream.seek(0, io.SEEK_END) > longest:
         stream.close()
-        raise JobError(f"{place.url}{name} has more than {_LONGEST_LIST:,} bytes.")
+        raise JobError(f"{place.url}{name} has more than {longest:,} bytes.")
     stream.seek(0)
     return stream
 
 
-def _lines(stream: BinaryIO, name: str, most: int) -> Iterator[str]:
+def _lines(
+    stream: BinaryIO, name: str, most: int, longest: int | None = _LONGEST_LINE
+) -> Iterator[str]:
     """The lines of a UTF-8 text with their ends. Raises JobError for anything else."""
     number = 0
-    while data := stream.readline(_LONGEST_LINE + 1):
+    while data := stream.readline(-1 if longest is None else longest + 1):
         number += 1
         if number > most:
             raise JobError(
                 f"{name} has more than {most:,} lines. A list may have twice as many as a dataset "
                 "may have pictures (MaxDatasetPictures)."
             )
-        if len(data) > _LONGEST_LINE:
-            raise JobError(f"Line {number} of {name} is longer than {_LONGEST_LINE:,} bytes.")
+        if longest is not None and len(data) > longest:
+            raise JobError(f"Line {number} of {name} is longer than {longest:,} bytes.")
         try:
             yield data.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
@@ -105,10 +170,18 @@ def _class_names(place: Folder) -> list[str]:
     return list(found)
 
 
-def _located(row: Row | BadRow, place: Folder) -> Row | BadRow:
-    """The row with a reference to an object of the dataset turned into its path there."""
-    if isinstance(row, BadRow) or "://" not in row.path:
+def _located(
+    row: Row | BadRow, place: Folder, folder: str = "", split: str | None = None
+) -> Row | BadRow:
+    """The row with a reference to an object of the dataset turned into its path there.
+
+    folder: where the list lies, "" or ending in "/"; split: that of this folder.
+    """
+    if isinstance(row, BadRow):
         return row
+    if "://" not in row.path:
+        path = _studio_path(row.path) or (folder + row.path if row.path else "")
+        return replace(row, path=path, split=row.split if split is None else split)
     path = row.path.removeprefix(place.url)
     if path == row.path:
         reason = (
@@ -116,13 +189,23 @@ def _located(row: Row | BadRow, place: Folder) -> Row | BadRow:
             "pictures read that its owner has no access to: copy it there"
         )
         return BadRow(row.number, row.path, "row.elsewhere", reason)
-    return Row(row.number, path, row.label)
+    return replace(row, path=path)
+
+
+def _studio_path(path: str) -> str | None:
+    """Where a picture of Label Studio lies below its media folder; None for any other path."""
+    if uploaded := _UPLOADED.fullmatch(path):
+        return uploaded[1]
+    if path.startswith(_LOCAL_FILES):
+        return (parse_qs(urlsplit(path).query).get("d") or [""])[0]
+    return None
 
 
 def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
     """Rows of a CSV file.
 
-    With a header, the columns are found by their names; without one, there are two: path, label.
+    With a header, the columns are found by their names, also that of the split; without one, there
+    are two: path, label.
     """
     head: list[str] = []
     for line in lines:
@@ -131,7 +214,7 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
             break
     delimiter = max(_DELIMITERS, key="".join(head).count)
     reader = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
-    columns: tuple[int, int] | None = None
+    columns: _Columns | None = None
     number = 1
     while True:
         try:
@@ -152,21 +235,43 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
                 f"nor a path and a label: it has {len(cells)} cells."
             )
         else:
-            columns = columns or (0, 1)
-            if len(cells) > max(columns):
-                yield Row(number, cells[columns[0]].strip(), cells[columns[1]])
+            columns = columns or _Columns(0, 1)
+            if len(cells) >= columns.needed:
+                split = None if columns.split is None else cells[columns.split]
+                label = cells[columns.label]
+                if label.startswith(_SEVERAL_CHOICES):
+                    reason = f"it has not one label but several: {label}"
+                    yield BadRow(number, cells[columns.path], "row.label", reason)
+                else:
+                    yield Row(number, cells[columns.path].strip(), label, split)
             else:
-                reason = f"it has {len(cells)} cells, expected {max(columns) + 1}"
+                reason = f"it has {len(cells)} cells, expected {columns.needed}"
                 yield BadRow(number, "", "row.malformed", reason)
         number = reader.line_num + 1
 
 
-def _header(cells: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of path and label, or None where the first row is no header."""
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which cells of a row are what."""
+
+    path: int
+    label: int
+    split: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many cells a row must have."""
+        return max(self.path, self.label, self.split or 0) + 1
+
+
+def _header(cells: Sequence[str]) -> _Columns | None:
+    """The columns of path, label and split, or None where the first row is no header."""
     names = [cell.strip().lower() for cell in cells]
     path = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)
     label = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
-    return None if path is None or label is None else (path, label)
+    if path is None or label is None:
+        return None
+    return _Columns(path, label, names.index(_SPLIT_COLUMN) if _SPLIT_COLUMN in names else None)
 
 
 def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | BadRow]:
@@ -181,11 +286,13 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
         path = ""
         try:
             found = json.loads(line)
-            if not isinstance(found, dict) or not isinstance(found.get(_SOURCE), str):
+            source = _FILE_NAME if isinstance(found, dict) and _FILE_NAME in found else _SOURCE
+            if not isinstance(found, dict) or not isinstance(found.get(source), str):
                 raise _BadLabel(f"it is no JSON object with a {_SOURCE}")
-            found[_SOURCE].encode()  # JSON can write what no text can hold: half a character
-            path = found.pop(_SOURCE)
-            yield Row(number, path, _json_label(found, names))
+            found[source].encode()  # JSON can write what no text can hold: half a character
+            path = found.pop(source)
+            split = _json_split(found)
+            yield Row(number, path, _json_label(found, names), split)
         except RecursionError:
             yield BadRow(number, path, "row.malformed", "its JSON is nested too deeply")
         except json.JSONDecodeError as error:
@@ -193,6 +300,106 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
         except ValueError as error:
             code = "row.label" if path else "row.malformed"
             yield BadRow(number, path, code, str(error))
+
+
+def _one_hot_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
+    """Rows of Roboflow's _classes.csv: a picture's name, and a 1 below the class that it is of."""
+    reader = csv.reader(lines, skipinitialspace=True)
+    classes: list[str] = []
+    number = 1
+    while True:
+        try:
+            cells = [cell.strip() for cell in next(reader)]
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(number, "", "row.malformed", f"it is not CSV: {error}")
+            number = reader.line_num + 1
+            continue
+        if not any(cells):
+            pass
+        elif not classes:
+            classes = cells[1:]
+            if not classes or cells[0].lower() not in _PATH_COLUMNS:
+                raise JobError(
+                    f"Line {number} of {_ONE_HOT} is no header: it begins with 'filename' and "
+                    "names a class in each other column."
+                )
+        elif len(cells) != len(classes) + 1:
+            reason = f"it has {len(cells)} cells, expected {len(classes) + 1}"
+            yield BadRow(number, cells[0], "row.malformed", reason)
+        else:
+            chosen = [name for name, cell in zip(classes, cells[1:], strict=True) if cell == "1"]
+            if len(chosen) == 1:
+                yield Row(number, cells[0], chosen[0])
+            else:
+                named = ", ".join(chosen) or "none"
+                reason = f"it has not one label but {len(chosen)}: {named}"
+                yield BadRow(number, cells[0], "row.label", reason)
+        number = reader.line_num + 1
+
+
+def _task_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
+    """Tasks of Label Studio, from its JSON or its JSON_MIN."""
+    try:
+        tasks = json.loads("".join(lines))
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"labels.json is not JSON: {error}.") from None
+    if not isinstance(tasks, list):
+        raise JobError("labels.json is no list of tasks, as Label Studio exports it.")
+    for number, task in enumerate(tasks, 1):
+        try:
+            yield _task_row(number, task)
+        except _BadLabel as error:
+            yield BadRow(number, "", "row.malformed", str(error))
+
+
+def _task_row(number: int, task: object) -> Row | BadRow:
+    if not isinstance(task, dict):
+        raise _BadLabel("it is no JSON object")
+    data = task["data"] if isinstance(task.get("data"), dict) else task
+    path = next((data[name] for name in _PATH_COLUMNS if isinstance(data.get(name), str)), None)
+    if path is None:
+        raise _BadLabel(f"it has none of {', '.join(_PATH_COLUMNS)}")
+    path = path.encode("utf-8", "replace").decode()
+    labels = dict.fromkeys(_task_labels(task))
+    if not labels:
+        return BadRow(number, path, "list.unlabelled", "nobody has labelled it")
+    if len(labels) > 1:
+        reason = f"it has not one label but {len(labels)}: {', '.join(labels)}"
+        return BadRow(number, path, "row.label", reason)
+    split = data.get(_SPLIT_COLUMN)
+    return Row(number, path, next(iter(labels)), split if isinstance(split, str) else None)
+
+
+def _task_labels(task: dict[str, Any]) -> Iterator[str]:
+    """What a task's annotators chose: those who skipped it did not."""
+    if not isinstance(task.get("annotations"), list):
+        chosen = next((task[name] for name in _LABEL_COLUMNS if name in task), None)
+        yield from _choices(chosen)
+        return
+    for annotation in task["annotations"]:
+        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+            continue
+        for result in annotation.get("result") or ():
+            if isinstance(result, dict) and result.get("type") == "choices":
+                yield from _choices(result.get("value"))
+
+
+def _choices(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = value.get("choices")
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and one.strip():
+            yield one.strip().encode("utf-8", "replace").decode()
+
+
+def _json_split(found: dict[str, Any]) -> str | None:
+    """The split that an object names, which is taken out of it: not where it is the label."""
+    described = _SPLIT_COLUMN + _METADATA in found
+    if described or not isinstance(found.get(_SPLIT_COLUMN), str) or len(found) < 2:
+        return None
+    return str(found.pop(_SPLIT_COLUMN))
 
 
 def _json_label(found: dict[str, Any], names: Sequence[str]) -> str:

@@ -177,9 +177,11 @@ def _lost(file: File, how: str) -> Outcome:
 
 def _keep(file: File, outcome: Outcome, stage: Staging) -> Staged:
     if isinstance(outcome, Refused):
-        return Staged(file.name, file.parts, "", file.size, outcome)
+        return Staged(file.name, file.parts, "", file.size, outcome, split=file.split)
     prepared, sha256 = outcome
     piece, offset = stage.add(prepared.jpeg)
     length = len(prepared.jpeg)
     small = replace(prepared, jpeg=b"")
-    return Staged(file.name, file.parts, sha256, file.size, small, piece, offset, length)
+    return Staged(
+        file.name, file.parts, sha256, file.size, small, piece, offset, length, file.split
+    )

@@ -6,17 +6,18 @@ complete and need not be packed again.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from batch_prep.entries import Refused
 from batch_prep.errors import JobError
 from batch_prep.labels import MAX_REASON
-from batch_prep.plan import CHANNELS, Plan, Planned
+from batch_prep.plan import Plan, Planned, Reading
 from batch_prep.prepare import Prepared
+from batch_prep.splits import CHANNELS
 from batch_prep.storage import Folder, together
 from droplens.domain.text import one_line
 from droplens.layout import MAX_KEY_BYTES
@@ -87,19 +88,21 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes one shard's files while its context is open."""
+    """Writes one shard's files, with records in these channels, while its context is open."""
 
-    def __init__(self, place: Folder, shard: Shard) -> None:
+    def __init__(self, place: Folder, shard: Shard, channels: Sequence[str]) -> None:
         self._place = place
         self._shard = shard
+        self._channels = channels
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
-        names = ("report.jsonl", *(f"{channel}.rec" for channel in CHANNELS))
+        names = ("report.jsonl", *(f"{channel}.rec" for channel in self._channels))
         writers = (self._place.writer(self._shard.path(name)) for name in names)
         self._report, *records = self._files.enter_context(together(*writers))
         self._records = {
-            channel: RecordWriter(file) for channel, file in zip(CHANNELS, records, strict=True)
+            channel: RecordWriter(file)
+            for channel, file in zip(self._channels, records, strict=True)
         }
         return self
 
@@ -143,15 +146,15 @@ class ShardWriter:
 def mark_done(place: Folder, shard: Shard, plan: Plan) -> None:
     """Say that every file of the shard is there."""
     done = {
-        "classes": plan.classes,
+        "reading": asdict(plan.reading),
         "dataset": plan.dataset,
         "shard": plan.shard,
     }
     place.write(shard.path("done.json"), json.dumps(done).encode())
 
 
-def packed_shards(place: Folder, count: int) -> tuple[list[Shard], list[str]]:
-    """All shards, and the classes that they agree on.
+def packed_shards(place: Folder, count: int) -> tuple[list[Shard], Reading]:
+    """All shards, and the reading of the dataset that they agree on.
 
     Raises JobError where a shard is missing, or where they were not planned on the same dataset.
     """
@@ -167,4 +170,5 @@ def packed_shards(place: Folder, count: int) -> tuple[list[Shard], list[str]]:
         raise JobError(
             "The dataset changed while it was being packed: complete it again by a new _READY."
         )
-    return shards, complete[0]["classes"]
+    reading = complete[0]["reading"]
+    return shards, Reading(**{**reading, "channels": tuple(reading["channels"])})

@@ -3,35 +3,38 @@
 All of it follows from the names: each picture's draw is a hash of its name, records are in the
 order of the draws, and the smallest draws of every class are its validation pictures. A shard is a
 range of draws. So shards that know nothing of each other write what one job would have written,
-and a picture keeps its channel when the dataset grows, except at the border.
+and a picture keeps its channel when the dataset grows, except at the border. A dataset that comes
+with a split keeps it: no draw decides on a channel then.
 """
 
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
-from batch_prep.entries import Entry, File, FolderSeen, Refused
+from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
+from batch_prep.splits import EXPORTS, TEST, TRAIN, VALIDATION, SplitFolders, Survey, quoted
 from batch_prep.staging import Staged
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
 # ImageNet has 21,841. All of them are in one answer of an endpoint, and in memory of a function.
 _MOST_CLASSES = 50_000
-TRAIN, VALIDATION = "train", "validation"
-CHANNELS = (TRAIN, VALIDATION)
+# What a warning names, and what is kept to name it.
+_MOST_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A picture with its place in the dataset.
 
-    id: its record's number, which no other record of either channel has; label: its class's.
+    id: its record's number, which no other record of any channel has; label: its class's.
     """
 
     id: int
@@ -41,20 +44,42 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one shard packs of a dataset.
+class Reading:
+    """How a dataset was read: the same for all of its shards.
 
-    classes: names, sorted; a class's number is its place. pictures: the shard's own, in the order
-    of their records. skipped: the shard's own part of what was refused by its name or size, with
-    the class that it belongs to ("" for none). dataset, shard: change where another dataset, or
-    another part of it, is planned.
+    classes: names, sorted; a class's number is its place. channels: those that have records.
+    given: what became of each split that the dataset came with, for example {"validation": "val/"};
+    None where the channels were drawn. read_as: a sentence on the labels and the split. warnings:
+    sentences on what looks like a mistake in the paths.
     """
 
     classes: list[str]
+    channels: tuple[str, ...]
+    given: dict[str, str] | None
+    read_as: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one shard packs of a dataset.
+
+    reading: of the whole dataset. pictures: the shard's own, in the order of their records.
+    skipped: the shard's own part of what was refused by its name or size, with the class that it
+    belongs to ("" for none). dataset, shard: change where another dataset, or another part of it,
+    is planned.
+    """
+
+    reading: Reading
     pictures: list[Planned]
     skipped: list[tuple[str, Refused]]
     dataset: str
     shard: str
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names, sorted."""
+        return self.reading.classes
 
 
 class Crowded(Exception):
@@ -68,7 +93,7 @@ class Crowded(Exception):
 def plan(
     entries: Callable[[], Iterable[Entry | Staged]],
     *,
-    listed: bool,
+    listed: str,
     validation: float,
     seed: int,
     shard: int = 0,
@@ -77,37 +102,62 @@ def plan(
 ) -> Plan:
     """Plan shard number `shard` of `shards`.
 
-    The class folders are the top ones, or those one below where a single top folder wraps them
-    all; of a listed source, the first part of a path is the label that its list gave. Of other
+    The class folders are the top ones, those one below where a single top folder wraps them all,
+    or those below folders that are splits (see `splits`); of a listed source, the first part of a
+    path is the label that its list gave. listed: what the list is called, "" for none. Of other
     shards' pictures 12 bytes are kept, of the own ones all. Raises Crowded where these are more
     than `most`, and JobError where there is but one class, or one whose name cannot be shown.
     """
     drawing = _Drawing(shard, shards, seed, listed, 0, most)
     drawing.take(entries())
-    if not listed and drawing.is_wrapped:
-        drawing = _Drawing(shard, shards, seed, listed, 1, most)
-        drawing.take(entries())
+    survey = drawing.survey
+    if not listed:
+        outer = int(drawing.is_wrapped)
+        split = survey.split_folders(outer)
+        if split is not None or outer:
+            depth = outer + (split is not None)
+            drawing = _Drawing(shard, shards, seed, listed, depth, most, split=split)
+            drawing.take(entries())
+        if split is None and (doubts := survey.doubts(outer)):
+            if drawing.label_files:
+                raise JobError(
+                    f"{drawing.label_files[0]} seems to label the pictures beside it, but is not "
+                    "read in an archive: put the unpacked files into the dataset's folder, then "
+                    "_READY."
+                )
+            drawing.warnings += doubts
     return drawing.plan(validation)
 
 
 @dataclass(slots=True)
 class _Drawing:
-    """One pass over a dataset's entries. depth: where in a path its class stands."""
+    """One pass over a dataset's entries. depth: where in a path its class stands; split: what the
+    folders one above are, if they are splits."""
 
     shard: int
     shards: int
     seed: int
-    listed: bool
+    listed: str
     depth: int
     most: int | None
+    split: SplitFolders | None = None
     numbers: dict[str, int] = field(default_factory=dict)
     draws: "array[int]" = field(default_factory=lambda: array("Q"))
     classes: "array[int]" = field(default_factory=lambda: array("i"))
-    own: list[tuple[int, str, int, File | Staged]] = field(default_factory=list)
+    splits: Counter[str] = field(default_factory=Counter)
+    own: list[tuple[int, str, int, File | Staged, str]] = field(default_factory=list)
     skipped: list[tuple[str, Refused]] = field(default_factory=list)
     tops: set[str] = field(default_factory=set)
     has_pictures_in_top: bool = False
     has_nested: bool = False
+    survey: Survey = field(default_factory=Survey)
+    with_pictures: set[str] = field(default_factory=set)
+    folders_in: dict[str, set[str]] = field(default_factory=dict)
+    ignored: Counter[bool] = field(default_factory=Counter)
+    ignored_names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    label_files: list[str] = field(default_factory=list)
+    unlabelled: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def is_wrapped(self) -> bool:
@@ -115,20 +165,42 @@ class _Drawing:
 
     def take(self, entries: Iterable[Entry | Staged]) -> None:
         for entry in entries:
+            if isinstance(entry, Ignored):
+                self._ignore(entry)
+                continue
             if entry.parts:
                 self.tops.add(entry.parts[0])
             if isinstance(entry, FolderSeen):
-                self._number(entry.parts)
+                if self._split_of(entry.parts) is not None:
+                    self._number(entry.parts)
                 continue
             self.has_nested |= len(entry.parts) > 2
             if isinstance(entry, Refused):
                 self._refuse(entry)
                 continue
             self.has_pictures_in_top |= len(entry.parts) == 2
-            if len(entry.parts) > self.depth + 1:
+            if not self.depth and not self.listed:
+                self.survey.see(entry.parts)
+            if len(entry.parts) > self.depth + 1 and self._split_of(entry.parts) is not None:
                 self._draw(entry)
+            elif self.split is not None:
+                self._skip_unlabelled(entry)
         if self.most is not None and len(self.own) > self.most:
             raise Crowded(len(self.draws))
+
+    def _ignore(self, entry: Ignored) -> None:
+        self.ignored[entry.by_system] += 1
+        names = self.ignored_names[entry.by_system]
+        if len(names) < _MOST_NAMED:
+            names.append(entry.name)
+
+    def _split_of(self, parts: tuple[str, ...]) -> str | None:
+        """The split of the folder that this path is in: "" without splits, None in none of them."""
+        if self.split is None:
+            return ""
+        if len(parts) < self.depth:
+            return None
+        return self.split.folders.get(parts[self.depth - 1])
 
     def _number(self, parts: tuple[str, ...]) -> int | None:
         if len(parts) <= self.depth:
@@ -136,22 +208,53 @@ class _Drawing:
         return self.numbers.setdefault(parts[self.depth], len(self.numbers))
 
     def _refuse(self, entry: Refused) -> None:
+        if entry.parts and entry.parts[-1] in EXPORTS:
+            self.label_files.append(entry.name)
         if entry.parts and len(entry.parts) <= self.depth + 1:
             return  # beside the class folders
-        self._number(entry.parts)
+        label = ""
+        if entry.parts and self._split_of(entry.parts) is not None:
+            self._number(entry.parts)
+            label = entry.parts[self.depth]
         if self._is_own(_draw_of(self.seed, entry.name)):
-            self.skipped.append((entry.parts[self.depth] if entry.parts else "", entry))
+            self.skipped.append((label, entry))
+
+    def _skip_unlabelled(self, picture: File | Staged) -> None:
+        """A picture right in a split's folder."""
+        folder = picture.parts[self.depth - 1]
+        self.unlabelled[folder] += 1
+        if self._is_own(_draw_of(self.seed, picture.name)):
+            reason = f"it lies right in '{folder}', in no class folder, so that nothing labels it"
+            refused = Refused(picture.name, picture.parts, "file.unlabelled", reason)
+            self.skipped.append(("", refused))
 
     def _draw(self, picture: File | Staged) -> None:
-        # A list's label is no part of a name: the same folders give the same order without one.
-        name = "/".join(picture.parts[1 if self.listed else self.depth :])
+        # A list's label is no part of a name: the same folders give the same order without one. A
+        # split is: its folders may hold pictures of the same names.
+        first = 1 if self.listed else self.depth - (self.split is not None)
+        name = "/".join(picture.parts[first:])
         draw = _draw_of(self.seed, name)
+        split = self._split_of(picture.parts) or picture.split
         number = self._number(picture.parts)
         assert number is not None
         self.draws.append(draw)
         self.classes.append(number)
+        if split:
+            self.splits[split] += 1
+        if not self.listed:
+            self._note_folder(picture.parts)
         if self._is_own(draw) and (self.most is None or len(self.own) <= self.most):
-            self.own.append((draw, name, number, picture))
+            self.own.append((draw, name, number, picture, split))
+
+    def _note_folder(self, parts: tuple[str, ...]) -> None:
+        """Remember, for a warning, whether a class holds pictures or only folders of them."""
+        label = parts[self.depth]
+        if len(parts) == self.depth + 2:
+            self.with_pictures.add(label)
+        elif label not in self.with_pictures:
+            folders = self.folders_in.setdefault(label, set())
+            if len(folders) < _MOST_NAMED:
+                folders.add(parts[self.depth + 1])
 
     def _is_own(self, draw: int) -> bool:
         return draw * self.shards // _DRAWS == self.shard
@@ -172,33 +275,120 @@ class _Drawing:
                 f"The dataset has one class ('{names[0]}'), but a classifier needs at least two, "
                 "each with its pictures in a folder or under a label of its own."
             )
+        channel_of = self._channels()
         draws = np.frombuffer(self.draws, np.uint64)
         classes = np.frombuffer(self.classes, np.int32)
         label_of = {self.numbers[name]: label for label, name in enumerate(names)}
-        borders = dict(_borders(draws, classes, validation))
+        borders = dict(_borders(draws, classes, validation)) if channel_of is None else {}
         first = int(np.count_nonzero(draws < -(-self.shard * _DRAWS // self.shards)))
         self.own.sort(key=lambda one: one[:2])
         pictures = [
             Planned(
                 first + place,
                 label_of[number],
-                VALIDATION if draw <= borders.get(number, -1) else TRAIN,
+                channel_of[split]
+                if channel_of is not None
+                else VALIDATION
+                if draw <= borders.get(number, -1)
+                else TRAIN,
                 picture,
             )
-            for place, (draw, _, number, picture) in enumerate(self.own)
+            for place, (draw, _, number, picture, split) in enumerate(self.own)
         ]
-        dataset = hashlib.sha256(json.dumps([names, self.seed, validation]).encode())
+        told: list[object] = [names, self.seed, validation]
+        if channel_of is not None:
+            told.append(sorted(self.splits.items()))
+        dataset = hashlib.sha256(json.dumps(told).encode())
         dataset.update(np.sort(draws).tobytes())
         shard = dataset.copy()
         for one in pictures:
-            shard.update(f"{one.label} {one.picture.name} {one.picture.version}\n".encode())
+            channel = f"{one.channel} " if channel_of is not None else ""
+            shard.update(
+                f"{channel}{one.label} {one.picture.name} {one.picture.version}\n".encode()
+            )
         return Plan(
-            classes=names,
+            reading=self._reading(names, channel_of, validation),
             pictures=pictures,
             skipped=self.skipped,
             dataset=dataset.hexdigest(),
             shard=shard.hexdigest(),
         )
+
+    def _channels(self) -> dict[str, str] | None:
+        """The channel of each split; None where the channels are drawn.
+
+        Validation pictures are those of the split of that name, else those of the test.
+        """
+        if self.splits.keys() <= {TRAIN}:
+            return None
+        if not self.splits[TRAIN]:
+            raise JobError(
+                f"The dataset's split has no picture to train on: all are for "
+                f"{' and '.join(sorted(split for split, n in self.splits.items() if n))}."
+            )
+        test = TEST if self.splits[VALIDATION] else VALIDATION
+        return {TRAIN: TRAIN, VALIDATION: VALIDATION, TEST: test}
+
+    def _reading(
+        self, names: list[str], channel_of: dict[str, str] | None, validation: float
+    ) -> Reading:
+        given = None
+        if channel_of is not None:
+            given = {
+                channel_of[split]: self._source_of(split)
+                for split in (TRAIN, VALIDATION, TEST)
+                if self.splits[split]
+            }
+        labels = f"labels of {self.listed}" if self.listed else "class folders"
+        if self.split is not None:
+            labels += f" in the folders {quoted(self.split.folders, 10)}"
+        split = (
+            f"; of every class a share of {validation:g} was drawn for validation"
+            if given is None
+            else "; the split is the dataset's own: "
+            + ", ".join(f"{channel} is {source}" for channel, source in given.items())
+        )
+        channels = tuple(given) if given is not None else (TRAIN, VALIDATION)
+        return Reading(names, channels, given, labels + split, self._warnings())
+
+    def _source_of(self, split: str) -> str:
+        """Where the pictures of a split were found."""
+        if self.split is None:
+            return f"'{split}'"
+        return quoted(
+            (f"{folder}/" for folder, one in self.split.folders.items() if one == split), 10
+        )
+
+    def _warnings(self) -> list[str]:
+        """What looks like a mistake, as far as the paths tell."""
+        warnings = list(self.warnings)
+        for label, folders in sorted(self.folders_in.items()):
+            if label not in self.with_pictures and len(folders) > 1:
+                more = " or more" if len(folders) == _MOST_NAMED else ""
+                warnings.append(
+                    f"The class '{label}' has no picture in its folder itself, but in "
+                    f"{len(folders)}{more} folders in it, {quoted(sorted(folders))}: all are taken "
+                    "for one class. If they are classes, put them a level higher."
+                )
+        for folder, count in sorted(self.unlabelled.items()):
+            warnings.append(
+                f"{count:,} pictures right in '{folder}' are in no class folder: they are left out."
+            )
+        for count, names, said in (
+            (
+                self.ignored[False],
+                self.ignored_names[False],
+                "pictures beside the class folders are in no class and left out",
+            ),
+            (
+                self.ignored[True],
+                self.ignored_names[True],
+                "files that systems make are no part of the dataset and passed over",
+            ),
+        ):
+            if count:
+                warnings.append(f"{count:,} {said}: {quoted(names, 3, count)}.")
+        return [one_line(warning) for warning in warnings]
 
 
 def _draw_of(seed: int, name: str) -> int:

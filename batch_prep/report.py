@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from batch_prep.dataset import Dataset
 from batch_prep.options import Options
-from batch_prep.plan import TRAIN, VALIDATION
+from batch_prep.plan import Reading
 from batch_prep.records import Written
+from batch_prep.splits import TEST, TRAIN, VALIDATION, quoted
 
 SCHEMA = "droplens.dataset.v1"
 
@@ -27,6 +29,7 @@ _LISTS = ("skipped", "duplicates", "conflicts", "near_duplicates", "near_conflic
 def manifest(
     options: Options,
     dataset: Dataset,
+    reading: Reading,
     names: Mapping[int, str],
     written: Mapping[str, Written],
     shards: int,
@@ -39,6 +42,7 @@ def manifest(
     rows = dataset.rows
     trained = dataset.count(dataset.in_channel(TRAIN))
     measured = dataset.count(dataset.in_channel(VALIDATION))
+    tested = dataset.count(dataset.in_channel(TEST)) if TEST in reading.channels else None
     packed = dataset.count(np.ones(len(rows), np.bool_))
     skipped = Counter(entry.label for entry in dataset.skipped)
     duplicates = Counter(
@@ -50,10 +54,12 @@ def manifest(
         "classifier": options.classifier,
         "run_id": options.run_id,
         "source": options.source,
+        "read_as": reading.read_as,
         "classes": dataset.classes,
         "counts": {
             "train": sum(trained),
             "validation": sum(measured),
+            **({"test": sum(tested)} if tested else {}),
             "skipped": len(dataset.skipped),
             "duplicates": duplicates.total(),
             "conflicts": sum(len(group) for group in dataset.conflicts),
@@ -68,6 +74,7 @@ def manifest(
                 "packed": packed[label],
                 "train": trained[label],
                 "validation": measured[label],
+                **({"test": tested[label]} if tested else {}),
                 "skipped": skipped[name],
                 "duplicates": duplicates[name],
             }
@@ -76,7 +83,12 @@ def manifest(
         "imbalance": imbalance,
         "sizes": {side: _percentiles(rows[side][dataset.kept]) for side in ("width", "height")}
         | {"bytes": _percentiles(rows["size"][dataset.kept])},
-        "warnings": _warnings(dataset, trained, measured, imbalance),
+        "warnings": [
+            *reading.warnings,
+            *_warnings(dataset, trained, measured, imbalance),
+            *_similar_names(dataset.classes),
+            *_leaks(dataset),
+        ],
         "skipped": [
             {"name": entry.name, "code": entry.code, "reason": entry.reason}
             for entry in dataset.skipped
@@ -102,7 +114,8 @@ def manifest(
         ],
         "preprocessing": options.preprocessing.to_dict(),
         "speed": options.speed.value,
-        "split": {"validation": options.validation, "seed": options.seed},
+        "split": {"validation": options.validation, "seed": options.seed}
+        | ({"given": reading.given} if reading.given else {}),
         "shards": shards,
         "sha256": {path: file.sha256 for path, file in written.items() if file.sha256},
         "bytes": {path: file.bytes for path, file in written.items()},
@@ -171,6 +184,37 @@ def _warnings(
             f"train on as '{dataset.classes[least]}': the model will prefer it."
         )
     return warnings
+
+
+def _similar_names(classes: list[str]) -> list[str]:
+    """Classes whose names differ in case, spaces or the form of a letter only."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    return [
+        f"The classes {quoted(names)} differ in case or spaces only: if they are one class, name "
+        "them alike."
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def _leaks(dataset: Dataset) -> list[str]:
+    """What the dataset's own split held out of pictures that it has in an earlier channel, too."""
+    if not dataset.is_split:
+        return []
+    channels, leaked = dataset.rows["channel"], 0
+    for group in (*dataset.duplicates, *dataset.near, *dataset.near_conflicts):
+        first = min(int(channels[row]) for row in group)
+        leaked += sum(int(channels[row]) != first and not dataset.kept[row] for row in group)
+    if not leaked:
+        return []
+    return [
+        (
+            f"{leaked:,} pictures that the dataset's split holds out are copies of pictures "
+            "in another part of it: they are left out, as they would flatter the model."
+        )
+    ]
 
 
 def _digest(dataset: Dataset) -> str:

@@ -3,7 +3,8 @@
 Class folders, an archive of them, pictures with a list that labels them, or Stanford Cars.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,18 +20,20 @@ from batch_prep.entries import (
     UnsafePath,
     is_ignored,
     is_system_path,
+    passed_over,
     readable,
     refusal,
     safe_parts,
 )
 from batch_prep.errors import JobError
 from batch_prep.labels import Labels
-from batch_prep.lists import read_list
+from batch_prep.lists import exported_lists, read_list
 from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
 from droplens.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
 # Empty lines, rows that repeat others and texts of several lines are no pictures.
 _LINES_PER_PICTURE = 2
+_UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,12 @@ class Source:
 
     entries: gives them all, each time anew; of a streamed source once, each to be read before the
     next one is taken. total: how many of them are files, None where only their end tells. listed:
-    whether a list gave the labels, which are the first part of every entry's path, instead of the
-    class folders.
+    what gave the labels, which are the first part of every entry's path, "" for the class folders.
     """
 
     entries: Callable[[], Iterator[Entry]]
     total: int | None = None
-    listed: bool = False
+    listed: str = ""
     streamed: bool = False
 
 
@@ -57,7 +59,7 @@ def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Sour
     """
     parent, name = locate(url)
     if name in LABEL_LISTS:
-        yield _open_list(parent, name, limits.max_member_bytes, pictures)
+        yield _open_lists(parent, [name], limits.max_member_bytes, pictures)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
         yield _open_folder(folder(url), limits, pictures)
@@ -76,11 +78,11 @@ def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
     lists = [path for path in top if path in LABEL_LISTS]
     if len(lists) > 1:
         raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
-    if lists:
-        return _open_list(place, lists[0], limits.max_member_bytes, pictures)
+    if lists or (lists := exported_lists(place, top)):
+        return _open_lists(place, lists, limits.max_member_bytes, pictures)
     if stanford_cars.is_published(top):
         labelled, total = stanford_cars.open_cars(place, top, limits)
-        return Source(lambda: labelled, total, listed=True, streamed=True)
+        return Source(lambda: labelled, total, listed=stanford_cars.NAME, streamed=True)
     return Source(lambda: _class_folders(place, limits.max_member_bytes))
 
 
@@ -93,23 +95,61 @@ def _class_folders(place: Folder, max_bytes: int) -> Iterator[Entry]:
         raise JobError(f"There is nothing at {place.url}.")
 
 
-def _open_list(place: Folder, name: str, max_bytes: int, pictures: int) -> Source:
-    labels = read_list(place, name, _LINES_PER_PICTURE * pictures)
-    found = {listed.path: listed for listed in place.list() if listed.path in labels.rows}
-    total = len(labels.rows) + len(labels.refused)
-    return Source(lambda: _listed_pictures(labels, place, found, max_bytes), total, listed=True)
+def _open_lists(place: Folder, names: list[str], max_bytes: int, pictures: int) -> Source:
+    lists = [read_list(place, name, _LINES_PER_PICTURE * pictures) for name in names]
+    other = _Uploads(path for labels in lists for path in labels.rows)
+    found: dict[str, Listed] = {}
+    for listed in place.list():
+        if any(listed.path in labels.rows for labels in lists):
+            found[listed.path] = listed
+        elif other.names:
+            other.see(listed)
+    found = other.found() | found
+    total = sum(len(labels.rows) + len(labels.refused) for labels in lists)
+
+    def entries() -> Iterator[Entry]:
+        for labels in lists:
+            yield from _listed_pictures(labels, place, found, max_bytes)
+
+    return Source(entries, total, listed=" and ".join(names))
+
+
+class _Uploads:
+    """Pictures that were uploaded to Label Studio, found by their own names in the dataset.
+
+    It keeps "cat.jpg" as upload/1/0a1b2c3d-cat.jpg, and its exports name it so. names: those that
+    each such path of a list may have, by the file's name; a name of two of them is nobody's.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.names: dict[str, str | None] = {}
+        self._files: dict[str, Listed | None] = {}
+        for path in paths:
+            if uploaded := _UPLOADED.fullmatch(path):
+                for name in {path.rpartition("/")[2], uploaded[1]}:
+                    self.names[name] = None if name in self.names else path
+
+    def see(self, listed: Listed) -> None:
+        """A file of the dataset."""
+        path = self.names.get(listed.path.rpartition("/")[2])
+        if path is not None:
+            self._files[path] = None if path in self._files else listed
+
+    def found(self) -> dict[str, Listed]:
+        """The one file that each path means."""
+        return {path: listed for path, listed in self._files.items() if listed is not None}
 
 
 def _listed_pictures(
     labels: Labels, place: Folder, found: dict[str, Listed], max_bytes: int
 ) -> Iterator[Entry]:
     yield from labels.refused
-    for path, (label, _) in labels.rows.items():
+    for path, (label, _, split) in labels.rows.items():
         listed = found.get(path)
         if listed is None:
             yield labels.refusal_of(path, "row.missing", f"{place.url} has no such file")
         else:
-            yield _file(place, listed, (label, *safe_parts(path)), max_bytes)
+            yield _file(place, listed, (label, *safe_parts(listed.path)), max_bytes, split)
 
 
 def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
@@ -119,13 +159,17 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
         return Refused(readable(listed.path), (), "file.path", str(error))
     if listed.path.endswith("/"):
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
-    return None if is_ignored(parts) else _file(place, listed, parts, max_bytes)
+    if is_ignored(parts):
+        return passed_over(readable(listed.path), parts)
+    return _file(place, listed, parts, max_bytes)
 
 
-def _file(place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int) -> File | Refused:
+def _file(
+    place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int, split: str = ""
+) -> File | Refused:
     name = readable(listed.path)
     return refusal(name, parts, listed.size, max_bytes) or File(
-        name, parts, partial(_read, place, listed), listed.size, listed.version
+        name, parts, partial(_read, place, listed), listed.size, listed.version, split
     )
 
 

@@ -20,9 +20,9 @@ _MOST_BYTES = 128 * 1024 * 1024
 class Staged:
     """A file that was read before its place was known.
 
-    name, parts: as in `entries.File`; version: SHA-256 of its file; size: of its file in bytes;
-    outcome: the picture, all but its JPEG, which is `length` bytes from `offset` in piece number
-    `piece`, or why there is none.
+    name, parts, split: as in `entries.File`; version: SHA-256 of its file; size: of its file in
+    bytes; outcome: the picture, all but its JPEG, which is `length` bytes from `offset` in piece
+    number `piece`, or why there is none.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Staged:
     piece: int = 0
     offset: int = 0
     length: int = 0
+    split: str = ""
 
 
 class Staging:

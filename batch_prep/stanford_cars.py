@@ -16,6 +16,8 @@ from batch_prep.labels import BadRow, Labels, Row, from_archive, gather
 from batch_prep.matfile import MatError, Value, read_mat
 from batch_prep.storage import Folder
 
+# What its labels are of, in dataset.json.
+NAME = "Stanford Cars"
 # The combined form: all pictures, and annotations that name them from the archive's top.
 _ALL = "car_ims.tgz"
 _ALL_ANNOTATIONS = "cars_annos.mat"

@@ -272,6 +272,11 @@ def _passes(wanted: Any, found: Any) -> bool:
     [(operator, text)] = wanted.items()
     if not isinstance(found, str):
         return False
+    if isinstance(text, dict):
+        [(ignoring, text)] = text.items()
+        if ignoring != "equals-ignore-case":
+            raise NotImplementedError(ignoring)
+        text, found = text.lower(), found.lower()
     if operator == "prefix":
         return found.startswith(text)
     if operator == "suffix":

@@ -9,6 +9,7 @@ import pytest
 from droplens import layout
 from localcloud.emulator.event_patterns import pattern_complexity, refusal
 from tests.infrastructure.stack import BUCKET, Stack, matches
+from tests.unit.layer.near_misses import NEAR_MISSES
 
 # Rule to the recorded events that it is for; no other event may wake its target.
 FOR = {
@@ -118,7 +119,7 @@ def test_a_completed_dataset_is_prepared(
     [
         "datasets/cars/a.jpg",
         "datasets/cars/audi/1.png",
-        "datasets/cars/_READY.txt",
+        "datasets/cars/READY.md",
         "datasets/cars/labels.txt",
         "datasets/cars/my-labels.csv",
         "datasets/cars.csv",
@@ -157,6 +158,14 @@ def test_what_only_ends_like_a_dataset_is_passed_over_by_the_function(
     event = stored(events["s3-dataset-marker"], key)
     assert woken(rules, event) == {"PrepareDatasetDatasetCompleted"}
     assert layout.dataset_source(key) is None
+
+
+@pytest.mark.parametrize("key", NEAR_MISSES)
+def test_what_nearly_completes_a_dataset_wakes_whoever_says_so(
+    rules: dict[str, Any], events: dict[str, Any], key: str
+) -> None:
+    event = stored(events["s3-dataset-marker"], key)
+    assert woken(rules, event) == {"PrepareDatasetDatasetCompleted"}
 
 
 def test_a_rule_that_eventbridge_would_find_too_complex_is_found_here(

@@ -36,7 +36,7 @@ def number(path: str) -> int:
 
 def csv_list(paths: list[str]) -> bytes:
     rows = [f'"{path}","{label(path)}",ignored' for path in paths]
-    return ("\r\n".join(["image,label,split", *rows]) + "\r\n").encode("utf-8-sig")
+    return ("\r\n".join(["image,label,note", *rows]) + "\r\n").encode("utf-8-sig")
 
 
 def bare_csv(paths: list[str]) -> bytes:

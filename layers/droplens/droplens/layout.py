@@ -28,12 +28,18 @@ BUILD = "build/"
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # A list that labels the pictures beside and below it.
-LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.lst")
+LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
 MAX_KEY_BYTES = 1024
 # A name that is cut ends in "~", a digest of the whole and ".json".
 _DIGEST_CHARACTERS = 16
 _CUT_BYTES = MAX_KEY_BYTES - 1 - _DIGEST_CHARACTERS - len(".json")
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
+
+# Endings of archives that are not read, and markers that are not `READY_MARKER`.
+_OTHER_ARCHIVES = (".7z", ".rar", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz")
+_OTHER_MARKERS = ("_ready", "_ready.txt")
+# Archives that a dataset may hold: Stanford Cars' own.
+_INNER_ARCHIVES = ("car_ims.tgz", "cars_train.tgz", "cars_test.tgz", "car_devkit.tgz")
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
@@ -54,6 +60,17 @@ class DatasetSource:
         """The prefix that holds its pictures one by one, or None for an archive."""
         folder, slash, name = self.key.rpartition("/")
         return folder + slash if not name or name in LABEL_LISTS else None
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """An object that looks as if it should complete a dataset, and does not.
+
+    classifier: whose dataset it seems to be; "" where it names none. advice: what to do instead.
+    """
+
+    classifier: str
+    advice: str
 
 
 def is_classifier_name(name: str) -> bool:
@@ -79,6 +96,44 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
         if name.endswith(suffix) and name != suffix:
             return DatasetSource(name.removesuffix(suffix), completed_key)
     return None
+
+
+def near_miss(key: str) -> NearMiss | None:
+    """What `key`, which completes no dataset, was probably meant to complete; None if nothing."""
+    path = key.removeprefix(DATASETS)
+    if path == key:
+        return None
+    folder, _, name = path.rpartition("/")
+    lower = name.lower()
+    if not folder and lower in (READY_MARKER.lower(), *_OTHER_MARKERS, *LABEL_LISTS):
+        marker = name if lower in LABEL_LISTS else READY_MARKER
+        return NearMiss(
+            "",
+            f"put the pictures and {marker} into a folder that names the classifier, for example "
+            f"{DATASETS}cars/{marker}",
+        )
+    if folder and lower in _OTHER_MARKERS:
+        return NearMiss(
+            folder, f"the file is called {READY_MARKER}, in capitals and without an ending"
+        )
+    if folder and "/" not in folder and lower in LABEL_LISTS:
+        return NearMiss(folder, f"the list is called {lower}, in small letters")
+    if lower.endswith(_OTHER_ARCHIVES) and not folder:
+        return NearMiss(
+            name.partition(".")[0],
+            f"archives of this kind are not read: use {', '.join(ARCHIVE_SUFFIXES)}",
+        )
+    ending = next((one for one in ARCHIVE_SUFFIXES if lower.endswith(one) and lower != one), None)
+    if ending is None or "/" in folder or name in _INNER_ARCHIVES:
+        return None
+    stem = name[: -len(ending)]
+    if not folder:
+        return NearMiss(stem, f"the archive's name ends in {ending}, in small letters")
+    return NearMiss(
+        f"{folder}/{stem}",
+        f"an archive of class folders lies right in {DATASETS}, as {DATASETS}{stem}{ending}; "
+        f"within {DATASETS}{folder}/ it is not opened",
+    )
 
 
 def packed_prefix(classifier: str, run_id: str) -> str:

@@ -14,8 +14,10 @@ class PackedDataset:
     """The manifest of a run's records.
 
     classes: names, index = label; train, validation: records in each channel;
-    shorter_side: of every packed picture, in pixels; bytes: of both .rec files together;
-    digest: equal for datasets of equal classes and pictures.
+    test: records that neither train nor validate, and that nothing measures yet;
+    shorter_side: of every packed picture, in pixels; bytes: of the .rec files that a training
+    reads, together; digest: equal for datasets of equal classes and pictures; warnings: sentences
+    on what looks like a mistake in it.
     """
 
     prefix: str
@@ -25,6 +27,8 @@ class PackedDataset:
     shorter_side: int
     bytes: int
     digest: str
+    test: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
@@ -43,6 +47,12 @@ def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
         train=int(manifest["counts"]["train"]),
         validation=int(manifest["counts"]["validation"]),
         shorter_side=int(manifest["preprocessing"]["shorter_side"]),
-        bytes=sum(int(size) for name, size in manifest["bytes"].items() if name.endswith(".rec")),
+        bytes=sum(
+            int(size)
+            for name, size in manifest["bytes"].items()
+            if name.endswith(".rec") and not name.startswith("test/")
+        ),
         digest=str(manifest["digest"]),
+        test=int(manifest["counts"].get("test", 0)),
+        warnings=tuple(manifest.get("warnings", ())),
     )

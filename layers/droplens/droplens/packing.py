@@ -53,15 +53,7 @@ def start_packing(
     """Open the run of a completed dataset and submit its jobs; None if there is nothing to do."""
     source = layout.dataset_source(completed.key)
     if source is None:
-        logger.info("object completes no dataset", key=completed.key)
-        if completed.key == f"{layout.DATASETS}{layout.READY_MARKER}":
-            failures.publish(
-                "Droplens: a dataset without a name",
-                f"{completed.key} was dropped, but nothing is packed: put the class folders and "
-                f"{layout.READY_MARKER} into a folder that names the classifier, for example "
-                f"{layout.DATASETS}cars/{layout.READY_MARKER}.",
-            )
-        return None
+        return _refuse_near_miss(completed, bucket, runs, failures)
     try:
         info = bucket.head(completed.key, completed.version_id)
     except ObjectMissing:
@@ -92,6 +84,36 @@ def start_packing(
         facts = jobs.submit(lambda: count_shards(bucket, source, settings), new=opened)
         runs.finish(run, Stage.PACK, **facts)
         logger.info("packing submitted", extra=facts)
+    return run
+
+
+def _refuse_near_miss(
+    completed: ObjectCreated, bucket: Bucket, runs: Runs, failures: Failures
+) -> RunKey | None:
+    """Say what an object that completes no dataset was probably meant to be, if anything.
+
+    Where it names a classifier, that is a run which fails at once: so it is told once, however
+    often its event comes.
+    """
+    missed = layout.near_miss(completed.key)
+    if missed is None:
+        logger.info("object completes no dataset", key=completed.key)
+        return None
+    told = f"{completed.key} completes no dataset, so nothing is packed: {missed.advice}."
+    logger.warning("object nearly completes a dataset", key=completed.key, advice=missed.advice)
+    if not missed.classifier:
+        failures.publish("Droplens: a dataset without a name", told)
+        return None
+    try:
+        info = bucket.head(completed.key, completed.version_id)
+    except ObjectMissing:
+        return None  # taken back already
+    run = RunKey(
+        missed.classifier,
+        naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
+    )
+    runs.open(run, {"key": completed.key, "version": completed.version, "etag": info.etag})
+    failures.fail(run, Stage.PACK, "dataset.incomplete", told)
     return run
 
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from droplens import layout, naming, packing
 from droplens.domain import choices
+from droplens.domain.text import one_line
 from droplens.errors import UserError
 from droplens.events import PackingEnded, TrainingEnded, tag_list
 from droplens.failures import Failures
@@ -43,6 +44,9 @@ METRICS = [
 SPOT_WAIT_SECONDS = 3600
 CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
+# What a run's record keeps of a dataset's warnings.
+_MOST_WARNINGS = 5
+_LONGEST_WARNING = 300
 
 
 def start_training(
@@ -96,8 +100,10 @@ def train(
             trainer=settings.trainer_image,
             image=serving_image(settings),
             image_size=settings.image_size,
-            counts={"train": dataset.train, "validation": dataset.validation},
+            counts={"train": dataset.train, "validation": dataset.validation}
+            | ({"test": dataset.test} if dataset.test else {}),
             classes=len(dataset.classes),
+            **_warnings(dataset),
         )
         try:
             sagemaker.create_training_job(**request)
@@ -114,6 +120,12 @@ def train(
         logger.info("training job created", training_job=name)
         return name
     return None
+
+
+def _warnings(dataset: PackedDataset) -> dict[str, list[str]]:
+    """The first of the packing's warnings, for the run's record; dataset.json has them all."""
+    told = [one_line(warning, _LONGEST_WARNING) for warning in dataset.warnings[:_MOST_WARNINGS]]
+    return {"dataset_warnings": told} if told else {}
 
 
 def count_time(trained: TrainingEnded) -> None:

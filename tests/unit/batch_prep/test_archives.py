@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from batch_prep.archives import ArchiveLimits, open_archive
-from batch_prep.entries import Entry, File, FolderSeen, Refused
+from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
 
 LIMITS = ArchiveLimits()
@@ -108,19 +108,27 @@ def test_a_path_that_leads_out_is_refused_and_the_rest_read(
 
 
 @KINDS
-def test_what_systems_leave_in_archives_is_not_missed(make: Make, name: str) -> None:
+def test_what_systems_leave_in_archives_is_passed_over(make: Make, name: str) -> None:
     found = entries(
         make(
             ("__MACOSX/a/._x.jpg", b"?"),
             ("a/.DS_Store", b"?"),
             ("a/Thumbs.db", b"?"),
             ("README.md", b"?"),
+            ("stray.jpg", b"?"),
             ("_READY", b""),
             ("a/x.jpg", b"1"),
         ),
         name,
     )
-    assert [entry.name for entry in found if not isinstance(entry, FolderSeen)] == ["a/x.jpg"]
+    assert [entry for entry in found if isinstance(entry, Ignored)] == [
+        Ignored("__MACOSX/a/._x.jpg", by_system=True),
+        Ignored("a/.DS_Store", by_system=True),
+        Ignored("a/Thumbs.db", by_system=True),
+        Ignored("stray.jpg", by_system=False),
+    ]
+    others = [entry.name for entry in found if not isinstance(entry, FolderSeen | Ignored)]
+    assert others == ["a/x.jpg"]
 
 
 @KINDS

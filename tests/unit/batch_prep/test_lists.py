@@ -25,7 +25,7 @@ def read(root: Path, name: str, text: str | bytes, names: str = "") -> Labels:
 
 
 def labelled(labels: Labels) -> dict[str, str]:
-    return {path: label for path, (label, _) in labels.rows.items()}
+    return {path: label for path, (label, _, _) in labels.rows.items()}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_ways_to_write_a_csv(tmp_path: Path, text: str) -> None:
 def test_a_broken_csv_row_costs_itself_and_keeps_the_line_numbers(tmp_path: Path) -> None:
     text = 'path,label\nx.jpg,"a"b\n"y\n.jpg",a\nz.jpg,a\nw.jpg\n'
     labels = read(tmp_path, "labels.csv", text)
-    assert labels.rows == {"y\n.jpg": ("a", 3), "z.jpg": ("a", 5)}
+    assert labels.rows == {"y\n.jpg": ("a", 3, ""), "z.jpg": ("a", 5, "")}
     assert [entry.name for entry in labels.refused] == [
         "line 2 of labels.csv",
         "line 6 of labels.csv",
@@ -214,3 +214,66 @@ def test_a_path_that_no_key_can_have_costs_its_row(tmp_path: Path) -> None:
     [refused] = labels.refused
     assert (refused.code, len(refused.name) <= 1024) == ("row.path", True)
     assert "100,000 characters" in refused.reason
+
+
+SPLIT_LISTS = {
+    "labels.csv": "split;path;label\nTrain;a.jpg;cat\nvalid;b.jpg;cat\nval;c.jpg;dog\n"
+    "validation;d.jpg;dog\ntest ;e.jpg;cat\n3;f.jpg;cat\n;g.jpg;cat\n",
+    "labels.jsonl": "\n".join(
+        json.dumps({"source-ref": path, "any-name": label, "split": split})
+        for path, label, split in [
+            ("a.jpg", "cat", "Train"),
+            ("b.jpg", "cat", "valid"),
+            ("c.jpg", "dog", "val"),
+            ("d.jpg", "dog", "validation"),
+            ("e.jpg", "cat", "test "),
+            ("f.jpg", "cat", "3"),
+            ("g.jpg", "cat", ""),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT_LISTS)
+def test_a_split_is_read_and_one_that_is_unknown_costs_its_row(tmp_path: Path, name: str) -> None:
+    labels = read(tmp_path, name, SPLIT_LISTS[name])
+    assert {path: split for path, (_, _, split) in labels.rows.items()} == {
+        "a.jpg": "train",
+        "b.jpg": "validation",
+        "c.jpg": "validation",
+        "d.jpg": "validation",
+        "e.jpg": "test",
+    }
+    assert set(labelled(labels).values()) == {"cat", "dog"}
+    first = 7 if name.endswith("csv") else 6
+    assert [(one.name, one.code, one.reason) for one in labels.refused] == [
+        (
+            "f.jpg",
+            "row.split",
+            (
+                f"line {first} of {name}: its split '3' is none of train, training, val, valid, "
+                "validation, test, testing"
+            ),
+        ),
+        ("g.jpg", "row.split", f"line {first + 1} of {name}: it has no split"),
+    ]
+
+
+def test_a_label_that_is_called_split_stays_a_label(tmp_path: Path) -> None:
+    text = json.dumps({"source-ref": "x.jpg", "split": "log"})
+    assert labelled(read(tmp_path, "labels.jsonl", text)) == {"x.jpg": "log"}
+
+
+def test_a_picture_in_two_splits_is_in_none(tmp_path: Path) -> None:
+    text = "path,label,split\nx.jpg,cat,train\nx.jpg,cat,test\ny.jpg,cat,train\n"
+    labels = read(tmp_path, "labels.csv", text)
+    assert set(labels.rows) == {"y.jpg"}
+    assert [(one.code, one.reason) for one in labels.refused] == [
+        (
+            "row.conflict",
+            (
+                "labels.csv gives it several splits, 'cat' for train in line 2, 'cat' for test in "
+                "line 3, so it is left out"
+            ),
+        )
+    ]

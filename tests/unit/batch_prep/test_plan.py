@@ -26,7 +26,7 @@ def planned(
     *,
     validation: float = 0.2,
     seed: int = 0,
-    listed: bool = False,
+    listed: str = "",
     shard: int = 0,
     shards: int = 1,
 ) -> Plan:
@@ -126,7 +126,7 @@ def test_a_list_of_class_folders_gives_the_order_that_the_folders_have() -> None
         for one in folders
         if isinstance(one, File)
     ]
-    listed = planned(labelled, listed=True)
+    listed = planned(labelled, listed="labels.csv")
     assert [one.picture.name for one in listed.pictures] == [
         one.picture.name for one in planned(folders).pictures
     ]
@@ -157,7 +157,7 @@ def test_a_shard_with_too_many_names_says_how_many_pictures_there_are() -> None:
     with pytest.raises(Crowded) as crowded:
         plan(
             partial(iter, files("a", 30) + files("b", 31)),
-            listed=False,
+            listed="",
             validation=0.2,
             seed=0,
             most=20,
@@ -180,7 +180,7 @@ def test_a_list_with_one_label_does_not_fall_back_on_folder_names() -> None:
         for n in range(3)
     ]
     with pytest.raises(JobError, match=r"one class \('car'\)"):
-        planned(list(labelled), listed=True)
+        planned(list(labelled), listed="labels.csv")
 
 
 def test_a_class_whose_files_are_all_refused_is_still_a_class() -> None:

@@ -15,6 +15,7 @@ from droplens.settings import PackingSettings
 from droplens.storage import Bucket, ListedObject
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.made import crash_in
+from tests.unit.layer.near_misses import NEAR_MISSES
 
 SETTINGS = PackingSettings(
     bucket=BUCKET,
@@ -166,6 +167,35 @@ def test_a_marker_without_a_classifier_is_told_where_it_belongs(cloud: Cloud) ->
     assert start(cloud, completed(cloud, "datasets/_READY")) is None
     assert cloud.batch.jobs == []
     assert "datasets/cars/_READY" in cloud.notices()[0]["message"]
+
+
+@pytest.mark.parametrize("key", [key for key, (name, _) in NEAR_MISSES.items() if name])
+def test_what_nearly_completes_a_dataset_is_told_once_and_stands_in_a_run(
+    cloud: Cloud, key: str
+) -> None:
+    classifier, words = NEAR_MISSES[key]
+    event = completed(cloud, key)
+    runs = [start(cloud, event, cloud.runs(f"request-{n}")) for n in range(3)]
+    assert runs[0] is not None
+    assert (len(set(runs)), runs[0].classifier) == (1, classifier)
+    record = cloud.runs().get(runs[0])
+    assert record is not None
+    assert record.status is Status.FAILED
+    error = record.facts["error"]
+    assert (error["stage"], error["code"]) == ("pack", "dataset.incomplete")
+    assert error["message"].startswith(f"{key} completes no dataset, so nothing is packed: ")
+    assert words in error["message"]
+    [notice] = cloud.notices()
+    assert words in notice["message"]
+    assert cloud.batch.jobs == []
+
+
+def test_a_near_miss_that_was_taken_back_opens_no_run(cloud: Cloud) -> None:
+    event = completed(cloud, "datasets/cars/_ready")
+    cloud.s3.delete_object(Bucket=BUCKET, Key=event.key, VersionId=event.version_id)
+    assert start(cloud, event) is None
+    assert not cloud.runs().any_of("cars")
+    assert cloud.notices() == []
 
 
 def test_a_withdrawn_dataset_opens_no_run(cloud: Cloud) -> None:

@@ -19,6 +19,7 @@ from droplens.result import UnexpectedAnswer, parse_probabilities, rank
 from droplens.routing import Router
 from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
 from tests.unit.layer.made import card
+from tests.unit.layer.near_misses import NEAR_MISSES
 
 STACKS = st.from_regex(r"[a-z](-?[a-z0-9]){0,29}", fullmatch=True).filter(lambda it: len(it) <= 30)
 CLASSIFIERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)
@@ -76,6 +77,36 @@ def test_a_marker_an_archive_or_a_list_completes_a_dataset(
 )
 def test_any_other_object_completes_none(key: str) -> None:
     assert layout.dataset_source(key) is None
+
+
+@pytest.mark.parametrize("key", NEAR_MISSES)
+def test_what_nearly_completes_a_dataset_is_known(key: str) -> None:
+    classifier, words = NEAR_MISSES[key]
+    assert layout.dataset_source(key) is None
+    missed = layout.near_miss(key)
+    assert missed is not None
+    assert missed.classifier == classifier
+    assert words in missed.advice
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datasets/cars/audi/1.jpg",
+        "datasets/cars/audi/photos.zip",
+        "datasets/cars/car_ims.tgz",
+        "datasets/cars/car_devkit.tgz",
+        "datasets/cars/audi/labels.csv",
+        "datasets/cars/photos.rar",
+        "datasets/.zip",
+        "datasets/",
+        "input/cars/_ready",
+        "training/cars/20261122-120000-1a2b3c/output/model.tar.gz",
+        "build/trainer/0123456789abcdef.zip",
+    ],
+)
+def test_an_ordinary_object_is_no_near_miss(key: str) -> None:
+    assert layout.near_miss(key) is None
 
 
 @pytest.mark.parametrize("name", ["a", "0", "cars", "cars-24", "a--b", "x" * 31])

@@ -424,6 +424,30 @@ def test_a_packed_dataset_is_trained_on_what_was_really_packed(cloud: Cloud) -> 
     assert run.facts["trainer"] == "droplens"
     assert run.facts["image"] == OURS.trainer_image_uri
     assert run.facts["counts"] == {"train": 20, "validation": 12}
+    assert "dataset_warnings" not in run.facts
+
+
+def test_test_pictures_are_counted_and_not_trained_on(cloud: Cloud) -> None:
+    pack(cloud)
+    key = f"packed/cars/{RUN.run_id}/dataset.json"
+    manifest = json.loads(cloud.bucket.read(key)[0])
+    manifest["counts"]["test"] = 7
+    manifest["bytes"]["test/test.rec"] = 900 * 2**30
+    manifest["warnings"] = [f"{n}: {'x' * 999}" for n in range(9)]
+    cloud.put(key, json.dumps(manifest).encode())
+    assert start(cloud, packed(cloud)) == NAME
+    job = cloud.sagemaker.jobs[NAME]
+    assert [channel["ChannelName"] for channel in job["InputDataConfig"]][:2] == [
+        "train",
+        "validation",
+    ]
+    assert "test/" not in json.dumps(job["InputDataConfig"])
+    assert job["ResourceConfig"]["VolumeSizeInGB"] < 100
+    run = known(cloud)
+    assert run.facts["counts"] == {"train": 20, "validation": 12, "test": 7}
+    told = run.facts["dataset_warnings"]
+    assert [warning[0] for warning in told] == ["0", "1", "2", "3", "4"]
+    assert all(len(warning) == 300 for warning in told)
 
 
 def test_a_repeated_event_creates_no_second_job(cloud: Cloud) -> None:

@@ -19,6 +19,7 @@ def health(dataset: Document | None) -> list[Child]:
     kinds = (
         ("train", "to learn from"),
         ("validation", "to measure on"),
+        ("test", "held out for a test, not measured yet"),
         ("duplicates", "left out: the same picture twice"),
         ("conflicts", "left out: one picture under two labels"),
         ("skipped", "left out: could not be used"),
@@ -30,6 +31,8 @@ def health(dataset: Document | None) -> list[Child]:
         if key in counts
     ]
     found: list[Child] = [element("dl", facts, class_="facts")]
+    if read_as := dataset.get("read_as"):
+        found.append(element("p", "Read as ", name(read_as), "."))
     per_class = dataset.get("per_class") or []
     if per_class:
         most = max(per_class, key=lambda each: each["train"])
