@@ -3,6 +3,7 @@ env."""
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from dataclasses import fields
@@ -108,7 +109,7 @@ def _quotas(settings: Settings, options: argparse.Namespace) -> None:
 
 def _env(settings: Settings, _: argparse.Namespace) -> None:
     for name, value in client_environment(settings).items():
-        print(f"export {name}={value}")
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
