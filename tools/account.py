@@ -13,6 +13,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -42,6 +44,8 @@ STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
 # As the template's NotificationEmail has it.
 EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")
 RECIPES = ("finetune", "probe")
+# The template's, newest first, but for python3.11: docs/preflight.md says why that one is refused.
+RUNTIMES = ("python3.14", "python3.13", "python3.12")
 HEAD = """\
 # The answers to what `make deploy` asked. sam, make redrive, make rollback and make destroy read
 # them here. Further parameters of template.yaml go into the last line: UseSpot="true", for one, is
@@ -90,8 +94,36 @@ class Saved:
 
 
 def running_python() -> str:
-    """The Lambda runtime of this interpreter: sam builds for it, since it is there."""
+    """The Lambda runtime of this interpreter."""
     return "python{}.{}".format(*sys.version_info[:2])
+
+
+def builds(runtime: str) -> bool:
+    """Whether `sam build` can build for the runtime: its Python is on the PATH, with pip, by which
+    sam installs the functions' packages. A pyenv shim without its version is no Python."""
+    if not shutil.which(runtime):
+        return False
+    asked = subprocess.run([runtime, "-m", "pip", "--version"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def lambda_python() -> str:
+    """The PythonRuntime to deploy: this interpreter's where Lambda's is one with current decoders,
+    else the newest one that sam can build for here. Raises SystemExit where there is none.
+
+    Where AWS_ENDPOINT_URL names a local cloud, functions run on this interpreter, whichever it is.
+    """
+    here = running_python()
+    if os.environ.get("AWS_ENDPOINT_URL") or here in RUNTIMES:
+        return here
+    found = next((runtime for runtime in RUNTIMES if builds(runtime)), None)
+    if found is None:
+        raise SystemExit(
+            f"sam build needs one of {', '.join(RUNTIMES)} with pip on the PATH, for what runs on "
+            f"Lambda, and there is none (this is {here}, which is for the local cloud only): "
+            "install one, then run the same command again"
+        )
+    return found
 
 
 def config_text(
@@ -111,7 +143,7 @@ def config_text(
         quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in pairs.values())
         return " ".join(f'{key}="{value}"' for key, value in zip(pairs, quoted, strict=True))
 
-    built = {"PythonRuntime": parameters.get("PythonRuntime", running_python())}
+    built = {"PythonRuntime": parameters.get("PythonRuntime") or lambda_python()}
     return "".join(
         [
             HEAD,
@@ -244,6 +276,7 @@ def _profile() -> str | None:
 
 def answers(options: argparse.Namespace) -> str:
     """What to write, of the command line and, unless --yes, of a person at the terminal."""
+    runtime = lambda_python()  # before a person is asked for anything
     profile = options.profile or _profile()
     here = boto3.Session(profile_name=profile)
     found = {
@@ -272,7 +305,7 @@ def answers(options: argparse.Namespace) -> str:
         chosen = {name: ask(questions[name], *found[name]) for name in questions}
     # A new account has no quota of spot instances: its first training would wait for one.
     parameters = {
-        "PythonRuntime": running_python(),
+        "PythonRuntime": runtime,
         "Recipe": chosen["recipe"],
         "UseSpot": "false",
     }
