@@ -29,6 +29,9 @@ def _up(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _down(settings: Settings, _: argparse.Namespace) -> None:
+    if lifecycle.is_running(settings):
+        for job in lifecycle.under_way(settings):
+            print(f"{job} is cut off; the next `make up` begins it again", flush=True)
     stopped = lifecycle.down(settings)
     print("local cloud down; its state is kept" if stopped else "local cloud was not up")
 
