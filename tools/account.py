@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import (
@@ -28,6 +29,7 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -165,6 +167,12 @@ def config_text(
     )
 
 
+def _local_cloud() -> str:
+    """The address of the local cloud, where the environment names one; else ""."""
+    url = os.environ.get("AWS_ENDPOINT_URL", "")
+    return url if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else ""
+
+
 def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
     """What AWS said in a sentence, and the next step of who reads it.
 
@@ -190,7 +198,22 @@ def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
                 f"a quota of the account is used up: {error}",
                 "`make preflight` names the quota, how to have it raised and what avoids it",
             )
+        if code == "ValidationError" and "does not exist" in str(error):
+            if _local_cloud():
+                return (
+                    f"nothing is deployed there: {error}",
+                    "`make deploy-local` deploys the stack",
+                )
+            return (
+                f"there is no such stack: {error}",
+                "look at its name and region in the saved answers; `make deploy` deploys it",
+            )
         return f"AWS refused: {error}", "if the message is not clear, `make preflight` may be"
+    if isinstance(error, EndpointConnectionError | HTTPClientError) and (url := _local_cloud()):
+        return (
+            f"the local cloud at {url} does not answer",
+            "`make up` starts it, with all that it had at the last `make down`",
+        )
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return (
             f"no AWS credentials are set: {error}",

@@ -119,16 +119,17 @@ def test_a_dead_index_ends_in_one_sentence_with_the_next_step(
         (
             (
                 "WARNING: Retrying (Retry(total=1)) after connection broken by 'ProxyError('Cannot "
-                "connect to proxy.', NewConnectionError('<pip.HTTPSConnection object at 0x7f>: Failed "
-                "to establish a new connection: [Errno 111] Connection refused'))': /simple/boto3/\n"
+                "connect to proxy.', NewConnectionError('<pip.HTTPSConnection object at 0x7f>: "
+                "Failed to establish a new connection: [Errno 111] Connection refused'))': "
+                "/simple/boto3/\n"
                 "ERROR: No matching distribution found for boto3==1.43.106"
             ),
             "pip cannot reach the package index (Cannot connect to proxy.'",
         ),
         (
             (
-                "WARNING: The repository located at pypi.internal is not a trusted or secure host and "
-                "is being ignored.\nERROR: No matching distribution found for boto3==1.43.106"
+                "WARNING: The repository located at pypi.internal is not a trusted or secure host "
+                "and is being ignored.\nERROR: No matching distribution found for boto3==1.43.106"
             ),
             "pip does not take packages from pypi.internal without https",
         ),
