@@ -16,10 +16,16 @@ export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
+# For what works on a cloud that is up: its environment, or that it is down.
+LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
 # What sam has built before; several local clouds may share it.
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
 # The end-to-end tests wait for most of their time, in a process of their own.
 TEST_PROCESSES ?= 2
+# RECORD=1 writes into docs/tried.json and the README's table that it was tried, and when.
+RECORD ?=
+JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
+export RECORD
 # Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
 PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
@@ -51,7 +57,8 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 .PHONY: test
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
 	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
-		--no-loadscope-reorder
+		--no-loadscope-reorder $(JUNIT)
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(JUNIT:--junitxml=%=--junit %); fi
 
 # --- The local cloud ---
 
@@ -95,19 +102,19 @@ down: no-orphan venvs-cloud ## stop the local cloud; its state is kept for the n
 
 .PHONY: redrive-local
 redrive-local: venvs-cloud ## as redrive, on the local cloud
-	@eval "$$($(LOCALCLOUD) env)"
+	@$(LOCAL_ENVIRONMENT)
 	$(call bin,tools)/python -m tools.redrive
 
 .PHONY: destroy-local
 destroy-local: venvs-cloud ## as destroy, on the local cloud: [YES=1]
-	@eval "$$($(LOCALCLOUD) env)"
+	@$(LOCAL_ENVIRONMENT)
 	PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy $${YES:+--yes}
 
 .PHONY: rollback
 rollback: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
 	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
 
@@ -115,7 +122,7 @@ rollback: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have an earlier model back
 resume: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make resume CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
 	$(call bin,tools)/python -m tools.resume "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"}
 
@@ -137,7 +144,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 .PHONY: preflight
 preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
 	@config="$(ACCOUNT_CONFIG)"
-	if [ -n "$${LOCAL:-}" ]; then eval "$$($(LOCALCLOUD) env)"; config=; fi
+	if [ -n "$${LOCAL:-}" ]; then $(LOCAL_ENVIRONMENT); config=; fi
 	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
 
@@ -210,7 +217,8 @@ infrastructure: venvs-test ## tests of what the template promises
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
 containers: venvs-dev ## build the real images and run them as AWS does; needs Docker, or Podman as root
-	@$(call bin,dev)/python -m pytest tests/containers
+	@$(call bin,dev)/python -m pytest tests/containers $(JUNIT)
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried containers $(JUNIT:--junitxml=%=--junit %); fi
 
 MINUTES ?= 10
 # FUZZ="--target tar --start 100000" for one target and other mutants.
@@ -251,6 +259,10 @@ bench-training: python ## fine-tune beside a plain loop, on a GPU where there is
 	PYTHONPATH=.:layers/droplens "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
 		$${EPOCHS:+--epochs "$$EPOCHS"}
+	if [ -n "$${RECORD:-}" ]; then
+		gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+		$(PYTHON) -m tools.tried gpu "$$gpu"
+	fi
 
 .PHONY: bench-serving
 bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUNDS=3 for a quick look

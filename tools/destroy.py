@@ -462,7 +462,7 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
     for thing in wanted:
         print(f"  {thing}{account.content(thing)}")
     if not agreed(stack):
-        raise SystemExit("nothing was removed")
+        raise SystemExit("nothing was removed; run it again to be asked again")
     # Twice: an endpoint that ends says its last words to a log that is gone, and makes it anew.
     _remove(list(account.things()))
     _remove(list(account.things()))
