@@ -16,10 +16,16 @@ export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
+# For what works on a cloud that is up: its environment, or that it is down.
+LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
 # What sam has built before; several local clouds may share it.
-SAM_CACHE ?= $(abspath $(DROPLENS_LOCAL)/sam/.aws-sam/cache)
+SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
 # The end-to-end tests wait for most of their time, in a process of their own.
 TEST_PROCESSES ?= 2
+# RECORD=1 writes into docs/tried.json and the README's table that it was tried, and when.
+RECORD ?=
+JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
+export RECORD
 # Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
 PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
@@ -51,62 +57,72 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 .PHONY: test
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
 	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
-		--no-loadscope-reorder
+		--no-loadscope-reorder $(JUNIT)
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(JUNIT:--junitxml=%=--junit %); fi
 
 # --- The local cloud ---
 
+# A removed .local had the environments too: who still runs is said before they are made anew.
+.PHONY: no-orphan
+no-orphan: python
+	@$(PYTHON) -m localcloud.orphans
+
 .PHONY: up
-up: venvs-cloud ## start the local cloud on 127.0.0.1
+up: no-orphan venvs-cloud ## start the local cloud on 127.0.0.1
 	@$(LOCALCLOUD) up
 
 # Our own trainer, since SageMaker's built-in algorithm runs on SageMaker only, and its recipe for a
 # CPU, on demand, since the account is a new one and has no spot instances. The layer is built by the
 # interpreter that will run it, so that its python3.X must be found first.
 # sam keeps its working files where it is started: below DROPLENS_LOCAL, one place for each cloud.
+# What it says, some 470 lines, goes to a log beside them.
 .PHONY: deploy-local
 deploy-local: up ## build the template and deploy it to the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-	local=(--config-file $(CURDIR)/samconfig.toml --config-env local --parameter-overrides \
+	local=(--config-file "$(CURDIR)/samconfig.toml" --config-env local --parameter-overrides \
 		"TrainerImage=droplens Recipe=probe UseSpot=false ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
-	mkdir -p $(DROPLENS_LOCAL)/sam
-	(cd $(DROPLENS_LOCAL)/sam && sam build --template-file $(CURDIR)/template.yaml --cache-dir $(SAM_CACHE) \
-		"$${local[@]}")
-	cd $(DROPLENS_LOCAL)/sam
-	sam deploy "$${local[@]}" --no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
+	home="$(DROPLENS_LOCAL)/sam"
+	mkdir -p "$$home"
+	python -m tools.quiet 'building functions and layers (sam build)' --cwd "$$home" --log "$$home/build.log" \
+		-- sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" "$${local[@]}"
+	python -m tools.quiet 'deploying (sam deploy; the first time it builds two images)' --cwd "$$home" \
+		--log "$$home/deploy.log" --show '^(Successfully created.updated|No changes)' -- sam deploy "$${local[@]}" \
+		--no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
+	python -m tools.outputs
 
 .PHONY: logs
 logs: venvs-cloud ## follow what functions, jobs and endpoints say
 	@$(LOCALCLOUD) logs --follow
 
 .PHONY: down
-down: venvs-cloud ## stop the local cloud; its state is kept for the next up
+down: no-orphan venvs-cloud ## stop the local cloud; its state is kept for the next up
 	@$(LOCALCLOUD) down
 
 .PHONY: redrive-local
-redrive-local: venvs-tools ## as redrive, on the local cloud
-	@eval "$$($(LOCALCLOUD) env)"
+redrive-local: venvs-cloud ## as redrive, on the local cloud
+	@$(LOCAL_ENVIRONMENT)
 	$(call bin,tools)/python -m tools.redrive
 
 .PHONY: destroy-local
-destroy-local: venvs-tools ## as destroy, on the local cloud: [YES=1]
-	@eval "$$($(LOCALCLOUD) env)"
+destroy-local: venvs-cloud ## as destroy, on the local cloud: [YES=1]
+	@$(LOCAL_ENVIRONMENT)
 	PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy $${YES:+--yes}
 
 .PHONY: rollback
-rollback: venvs-tools ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
+rollback: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
 	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
 
 .PHONY: resume
-resume: venvs-tools ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
+resume: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
 	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make resume CLASSIFIER=cars'; exit 2; }
 	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else eval "$$($(LOCALCLOUD) env)"; fi
+	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
 	$(call bin,tools)/python -m tools.resume "$$CLASSIFIER" $${config:+--config "$$config"} \
 		$${RUN:+--run "$$RUN"}
 
@@ -126,9 +142,9 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 	sam deploy --config-file "$$config"
 
 .PHONY: preflight
-preflight: venvs-tools ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
+preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
 	@config="$(ACCOUNT_CONFIG)"
-	if [ -n "$${LOCAL:-}" ]; then eval "$$($(LOCALCLOUD) env)"; config=; fi
+	if [ -n "$${LOCAL:-}" ]; then $(LOCAL_ENVIRONMENT); config=; fi
 	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
 
@@ -202,7 +218,8 @@ infrastructure: venvs-test ## tests of what the template promises
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
 containers: venvs-dev ## build the real images and run them as AWS does; needs Docker, or Podman as root
-	@$(call bin,dev)/python -m pytest tests/containers
+	@$(call bin,dev)/python -m pytest tests/containers $(JUNIT)
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried containers $(JUNIT:--junitxml=%=--junit %); fi
 
 MINUTES ?= 10
 # FUZZ="--target tar --start 100000" for one target and other mutants.
@@ -243,6 +260,10 @@ bench-training: python ## fine-tune beside a plain loop, on a GPU where there is
 	PYTHONPATH=.:layers/droplens "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
 		$${EPOCHS:+--epochs "$$EPOCHS"}
+	if [ -n "$${RECORD:-}" ]; then
+		gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
+		$(PYTHON) -m tools.tried gpu "$$gpu"
+	fi
 
 .PHONY: bench-serving
 bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUNDS=3 for a quick look
@@ -261,7 +282,7 @@ lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes new
 	@for source in $$(git ls-files -co --exclude-standard '*.in'); do \
 		echo "  $$source"; \
 		options=$$(sed -n 's/^# uv: //p' $$source); \
-		(cd $$(dirname $$source) && $(CURDIR)/$(call bin,lock)/uv pip compile -q --no-config \
+		(cd $$(dirname $$source) && "$(CURDIR)/$(call bin,lock)/uv" pip compile -q --no-config \
 			--universal --python-version 3.11 --generate-hashes --no-strip-extras \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 			$(if $(UPGRADE),--upgrade) $$options \
@@ -281,7 +302,7 @@ freeze-interface: venvs-dev ## the template's parameters and outputs change on p
 lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=folder or page of CPU wheels
 	@[ -n "$${WHEELS:-}" ] || { echo 'where are they? make lock-torch-cpu WHEELS=...'; exit 2; }
 	cd trainer
-	sed 's/^torch==.*/&+cpu/' requirements-finetune.in | $(CURDIR)/$(call bin,lock)/uv pip compile -q \
+	sed 's/^torch==.*/&+cpu/' requirements-finetune.in | "$(CURDIR)/$(call bin,lock)/uv" pip compile -q \
 		--no-config --find-links "$$WHEELS" --universal --python-version 3.11 --generate-hashes \
 		--no-strip-extras --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock-torch-cpu WHEELS=..." \

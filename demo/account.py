@@ -46,7 +46,7 @@ from demo.place import Place
 from demo.report import Outcome, print_answers
 from demo.screen import Screen
 from tools import cost
-from tools.account import RECIPES, Saved, config_text, explained, running_python
+from tools.account import RECIPES, Saved, config_text, explained, lambda_python, running_python
 from tools.destroy import stack_status
 
 PREFIX = "droplens-demo-"
@@ -428,7 +428,8 @@ def _finish_removal(console: Console, options: argparse.Namespace) -> int:
     )
     if not config.is_file():
         plan.own_folder.mkdir(parents=True, exist_ok=True)
-        text = config_text(plan.stack, region, plan.profile, {}, confirm=False)
+        built = {"PythonRuntime": running_python()}  # a removal builds nothing
+        text = config_text(plan.stack, region, plan.profile, built, confirm=False)
         config.write_text(text, encoding="utf-8")
     place = AccountStack(plan, console, Record(datetime.now(UTC)))
     try:
@@ -443,7 +444,7 @@ def _finish_removal(console: Console, options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> Plan:
     saved = Saved(_saved_answers(options))
     ours = {
-        "PythonRuntime": running_python(),
+        "PythonRuntime": lambda_python(),
         "TrainerImage": "droplens",
         "Recipe": options.recipe,
         # A new account has no quota of spot instances, and its time is worth more than the cents.

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 THREADS = 8
 TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
 _FEATURES = re.compile(r"features channel=(\w+) done=(\d+) total=(\d+)")
+# Calibrating and timing an int8 variant takes seconds in which nothing else is logged.
+_INT8 = re.compile(r"\b(trying)? ?int8(?: kept| dropped|:)")
+_TRIES_INT8 = "trying whether an 8-bit variant answers as well and faster"
 _ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
 
 
@@ -305,12 +308,14 @@ class LogTail:
         self.total: int | None = None
         self._reading = ""
         self._accuracies: dict[str, str] = {}
+        self._tries_int8 = False
 
     @property
     def said(self) -> str:
         """The latest news in words, e.g. "accuracy 99.1% train, 95.3% validation"."""
         shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
-        return f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
+        told = f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
+        return f"{told}; {_TRIES_INT8}" if self._tries_int8 else told
 
     def look(self) -> None:
         """Read the new lines, and keep the progress and the accuracies that they tell."""
@@ -342,6 +347,8 @@ class LogTail:
         if features := _FEATURES.search(line):
             self._reading = f"features of the {features[1]} pictures"
             self.done, self.total = int(features[2]), int(features[3])
+        elif tried := _INT8.search(line):
+            self._tries_int8 = tried[1] == "trying"
         elif accuracy := _ACCURACY.search(line):
             self.done = self.total = None
             self._accuracies[accuracy[1]] = f"{float(accuracy[2]):.1%}"

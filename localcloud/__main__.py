@@ -3,6 +3,7 @@ env."""
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from dataclasses import fields
@@ -28,6 +29,9 @@ def _up(settings: Settings, _: argparse.Namespace) -> None:
 
 
 def _down(settings: Settings, _: argparse.Namespace) -> None:
+    if lifecycle.is_running(settings):
+        for job in lifecycle.under_way(settings):
+            print(f"{job} is cut off; the next `make up` begins it again", flush=True)
     stopped = lifecycle.down(settings)
     print("local cloud down; its state is kept" if stopped else "local cloud was not up")
 
@@ -106,9 +110,14 @@ def _quotas(settings: Settings, options: argparse.Namespace) -> None:
             print(f"{quota.service}\t{quota.code}\t{now}\t{quota.name}")
 
 
-def _env(settings: Settings, _: argparse.Namespace) -> None:
+def _env(settings: Settings, options: argparse.Namespace) -> None:
+    if options.up and not lifecycle.is_running(settings):
+        raise LocalCloudError(
+            "the local cloud is down: `make up` starts it, with all that it had the last time, and "
+            "`make deploy-local` deploys the stack where it has none"
+        )
     for name, value in client_environment(settings).items():
-        print(f"export {name}={value}")
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     quotas.add_argument("--new", action="store_true", help="a new account's, as at the beginning")
     quotas.set_defaults(call=_quotas)
     env = commands.add_parser("env", help="print export lines for AWS clients and sam")
+    env.add_argument("--up", action="store_true", help="fail where the cloud is down")
     env.set_defaults(call=_env)
     options = parser.parse_args(arguments)
     try:

@@ -77,6 +77,9 @@ class Jobs:
         with self._state.lock:
             self.table[job["jobId"]] = job
             self._state.save()
+        self._in_background(job)
+
+    def _in_background(self, job: Job) -> None:
         thread = threading.Thread(
             target=self._guarded, args=(self._run, job), name=f"job-{job['jobId']}", daemon=True
         )
@@ -115,15 +118,32 @@ class Jobs:
                     if process := self._running.get(one["jobId"]):
                         threading.Thread(target=process.stop, daemon=True).start()
 
-    def fail_interrupted(self) -> None:
-        """After a restart: a job that was under way cannot go on, and says so."""
-        interrupted = [job for job in self.table.values() if job["status"] not in FINISHED]
-        # What failed stands before what only failed with it.
-        for job in sorted(interrupted, key=lambda job: not is_child(job)):
-            self._finish(job, "FAILED", CLOUD_WENT_DOWN)
+    def start_interrupted(self) -> None:
+        """After a restart: what had not ended goes on. A container that ran has lost an attempt,
+        as one whose host was terminated, and is tried again as often as its retry strategy allows
+        (AWS Batch User Guide, "Automated job retries").
+        """
+        unended = [job for job in self.table.values() if job["status"] not in FINISHED]
+        for job in unended:
+            if job["status"] in ("STARTING", "RUNNING"):
+                self._lose_attempt(job)
+        for job in unended:
+            if not is_child(job):  # their parent runs them
+                self._in_background(job)
+
+    def _lose_attempt(self, job: Job) -> None:
+        stopped = now()
+        job["attempts"].append(
+            {
+                "container": {"reason": CLOUD_WENT_DOWN},
+                "startedAt": job.get("startedAt", stopped),
+                "stoppedAt": stopped,
+                "statusReason": CLOUD_WENT_DOWN,
+            }
+        )
 
     def stop(self) -> None:
-        """End every container; their jobs are left as they are, for the next start to fail."""
+        """End every container; their jobs are left as they are, for the next start."""
         for process in list(self._running.values()):
             process.stop(GOING_DOWN_GRACE)
 
@@ -153,10 +173,12 @@ class Jobs:
         with self._state.lock:  # whoever asks for the end finds all children, or none
             reason = self._asked_to_end.get(parent["jobId"])
             size = 0 if reason else parent["arrayProperties"]["size"]
-            children = [_child(parent, index) for index in range(size)]
-            self.table.update({child["jobId"]: child for child in children})
+            children = self.children(parent)  # before a restart of the cloud
+            if not children:
+                children = [_child(parent, index) for index in range(size)]
+                self.table.update({child["jobId"]: child for child in children})
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        for child in children:
+        for child in [child for child in children if child["status"] not in FINISHED]:
             self._move(child, "PENDING")
             waiting.put(child)
 
@@ -195,9 +217,13 @@ class Jobs:
                 self._run_attempts(job)
 
     def _run_attempts(self, job: Job) -> None:
-        attempts = job["retryStrategy"]["attempts"]
-        for number in range(1, attempts + 1):
-            if number > 1:
+        attempts, rules = job["retryStrategy"]["attempts"], job["retryStrategy"]["evaluateOnExit"]
+        lost = len(job["attempts"])  # before a restart of the cloud
+        reason = CLOUD_WENT_DOWN
+        if lost and not _retries(rules, None, reason):
+            attempts = lost
+        for number in range(lost + 1, attempts + 1):
+            if number > lost + 1:
                 self._move(job, "RUNNABLE")
             self._move(job, "STARTING")
             ended, reason = self._attempt(job, number)
@@ -208,7 +234,7 @@ class Jobs:
             if ended.code == 0:
                 self._finish(job, "SUCCEEDED", reason)
                 return
-            if not _retries(job["retryStrategy"]["evaluateOnExit"], ended.code, reason):
+            if not _retries(rules, ended.code, reason):
                 break
         self._finish(job, "FAILED", reason)
 
@@ -364,9 +390,13 @@ def _folder(job: Job) -> str:
     return str(job["jobId"]).replace(":", "-")
 
 
-def _retries(rules: Sequence[Mapping[str, str]], code: int, reason: str) -> bool:
-    """The first rule whose every given pattern matches decides; without one, Batch retries."""
-    facts = {"onExitCode": str(code), "onStatusReason": reason, "onReason": ""}
+def _retries(rules: Sequence[Mapping[str, str]], code: int | None, reason: str) -> bool:
+    """The first rule whose every given pattern matches decides; without one, Batch retries.
+
+    code: None where the host ended before the container did.
+    """
+    exit_code = "" if code is None else str(code)
+    facts = {"onExitCode": exit_code, "onStatusReason": reason, "onReason": ""}
     for rule in rules:
         patterns = [(facts[key], rule[key]) for key in facts if key in rule]
         if all(fnmatch.fnmatchcase(fact, pattern) for fact, pattern in patterns):

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -84,10 +85,18 @@ class Image:
         merged = {**base, **self.environment, **extra, "PYTHONNOUSERSITE": "1"}
         return {name: self.localise(value, mounts) for name, value in merged.items()}
 
-    def localise(self, text: str, mounts: Mapping[str, Path] | None = None) -> str:
+    def localise(
+        self,
+        text: str,
+        mounts: Mapping[str, Path] | None = None,
+        *,
+        quote: Callable[[str], str] = str,
+    ) -> str:
+        """`text` with the folders that stand for the container's. quote: what each is put
+        through, for a text that a shell will read."""
         for inside, outside in {PROGRAM: self.program, **(mounts or {})}.items():
             name = re.compile(rf"{re.escape(inside)}(?![\w.-])")
-            text = str(outside).join(name.split(text))
+            text = quote(str(outside)).join(name.split(text))
         return text
 
 
@@ -294,7 +303,7 @@ class _Build:
         log.write(f"\n# line {step.line}: RUN {step.text}\n")
         log.flush()
         result = subprocess.run(
-            ["/bin/sh", "-c", image.localise(step.text)],
+            ["/bin/sh", "-c", image.localise(step.text, quote=shlex.quote)],
             cwd=image.workdir,
             env=image.run_environment(
                 {**self._arguments(step.line), **build_env, "HOME": str(self._home)}

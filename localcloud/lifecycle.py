@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from localcloud.orphans import holder, refuse_orphan
 from localcloud.probe import answers
 from localcloud.server import prepare_folders, server_environment
 from localcloud.settings import HOST, LocalCloudError, Settings
@@ -32,14 +33,15 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
     if is_running(settings):
         _await_health(settings, None)
         return False
+    refuse_orphan(settings)
     if not settings.lambda_python.is_file():
         raise LocalCloudError(
             f"{settings.lambda_python} is missing: the functions run on it; `make up` makes it"
         )
     if _port_answers(settings):
         raise LocalCloudError(
-            f"port {settings.port} on {HOST} is used by another program; choose a free one, "
-            "for example DROPLENS_PORT=4577"
+            f"port {settings.port} on {HOST} is used by {holder(settings.port)}; choose a free "
+            "one, for example DROPLENS_PORT=4577"
         )
     prepare_folders(settings)
     with settings.server_log.open("w") as log:
@@ -59,6 +61,7 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
 def down(settings: Settings) -> bool:
     """-> whether there was anything to stop. Returns when no process is left."""
     if not is_running(settings):
+        refuse_orphan(settings)
         settings.pid_file.unlink(missing_ok=True)
         return False
     until = time.monotonic() + STOP_SECONDS
@@ -76,6 +79,28 @@ def down(settings: Settings) -> bool:
     if is_running(settings):
         raise LocalCloudError(f"it does not end; its log: {settings.server_log}")
     return True
+
+
+def under_way(settings: Settings) -> list[str]:
+    """The jobs that `down` cuts off, in words, as the state on disk has them."""
+    try:
+        tables = json.loads(settings.records_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    trainings = tables.get("sagemaker.trainingJobs", {}).values()
+    packing = tables.get("batch.jobs", {}).values()
+    return [
+        *(
+            f"training {job['TrainingJobName']}"
+            for job in trainings
+            if job["TrainingJobStatus"] == "InProgress"
+        ),
+        *(
+            f"packing job {job['jobName']} ({job['jobId']})"
+            for job in packing
+            if job["status"] not in ("SUCCEEDED", "FAILED") and ":" not in job["jobId"]
+        ),
+    ]
 
 
 def is_running(settings: Settings) -> bool:

@@ -119,7 +119,7 @@ class Runtime:
         self.settings = settings
         operator = operator_key(settings)
         self._operator = Credentials(operator.key, operator.secret, "")
-        self.state = State(settings.state / "droplens.json")
+        self.state = State(settings.records_file)
         self.quotas = Quotas(settings.quotas_file)
         self.logs = LogShipper(append_log)
         self.announce = announce

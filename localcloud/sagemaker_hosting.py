@@ -28,6 +28,7 @@ from localcloud.runtime import GOING_DOWN_GRACE, RoleError, Runtime
 from localcloud.service import Response, ServiceError
 from localcloud.settings import ACCOUNT, HOST, REGION
 from localcloud.trouble import Answer
+from localcloud.unpacking import extract
 
 log = logging.getLogger("localcloud.hosting")
 
@@ -289,8 +290,7 @@ class Hosting:
                 "permissions to download the object."
             ) from error
         try:
-            with tarfile.open(archive) as content:
-                content.extractall(target, filter="data")
+            extract(archive, target)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise StartFailed(f"Failed to extract model data archive {url}: {error}") from error
         archive.unlink()

@@ -31,7 +31,11 @@ Record = dict[str, Any]
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 OPT_ML = "/opt/ml"
 FAILURE_LIMIT = 1024
-CLOUD_WENT_DOWN = "InternalServerError: the local cloud went down while the job was running."
+MAX_INTERRUPTIONS = 3
+CLOUD_WENT_DOWN = (
+    f"InternalServerError: the local cloud went down {MAX_INTERRUPTIONS + 1} times while the job "
+    "was running."
+)
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
     "different ML instance type."
@@ -40,6 +44,7 @@ _STOP_GRACE = 120.0
 _PROGRESS = {
     "Starting": "Preparing the instances for training",
     "Downloading": "Downloading input data",
+    "Interrupted": "Training job interrupted: the local cloud went down",
     "Training": "Training image download completed. Training in progress.",
     "Uploading": "Uploading generated training model",
     "Stopping": "Stopping the training job",
@@ -79,15 +84,28 @@ class Training:
         if process := self._running.get(job["TrainingJobName"]):
             threading.Thread(target=process.stop, daemon=True).start()
 
-    def fail_interrupted_jobs(self) -> None:
-        """After a restart: a job that was under way cannot go on, and says so."""
+    def start_interrupted_jobs(self) -> None:
+        """After a restart: a job that was under way begins again, as one does whose spot instance
+        was taken away, but not for ever: it may be what brings the cloud down.
+
+        What was being stopped has stopped. Source: Amazon SageMaker API Reference,
+        DescribeTrainingJob, SecondaryStatus "Interrupted".
+        """
         for job in list(self._jobs.values()):
-            if job["TrainingJobStatus"] in ("InProgress", "Stopping"):
-                job["FailureReason"] = CLOUD_WENT_DOWN
-                self._end(job, "Failed", "Failed")
+            if job["TrainingJobStatus"] == "Stopping":
+                self._end(job, "Stopped", "Stopped")
+            elif job["TrainingJobStatus"] == "InProgress":
+                with self._state.lock:
+                    job["_interruptions"] = job.get("_interruptions", 0) + 1
+                if job["_interruptions"] > MAX_INTERRUPTIONS:
+                    job["FailureReason"] = CLOUD_WENT_DOWN
+                    self._end(job, "Failed", "Failed")
+                else:
+                    self._move(job, "Interrupted")
+                    self.start(job)
 
     def stop(self) -> None:
-        """End every container; their jobs are left as they are, for the next start to fail."""
+        """End every container; their jobs are left as they are, for the next start."""
         for process in list(self._running.values()):
             process.stop(GOING_DOWN_GRACE)
 

@@ -168,8 +168,8 @@ def serve(settings: Settings) -> None:
     def go_on() -> None:
         """What a restart has to take up again, once requests are answered."""
         _await_port(settings)
-        batch.jobs.fail_interrupted()
-        sagemaker.training.fail_interrupted_jobs()
+        batch.jobs.start_interrupted()
+        sagemaker.training.start_interrupted_jobs()
         sagemaker.hosting.serve_again()
         seams.save_state_every(SAVE_EVERY_SECONDS)
         runtime.trouble.start(

@@ -85,6 +85,11 @@ class Settings:
         return self.cloud / "state"
 
     @property
+    def records_file(self) -> Path:
+        """What our own services remember (state.py)."""
+        return self.state / "droplens.json"
+
+    @property
     def operator_key_file(self) -> Path:
         """What the clients of this cloud sign with; of mode 0600."""
         return self.state / "operator.json"

@@ -13,11 +13,14 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import (
@@ -26,6 +29,7 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -42,6 +46,8 @@ STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
 # As the template's NotificationEmail has it.
 EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")
 RECIPES = ("finetune", "probe")
+# The template's, newest first, but for python3.11: docs/preflight.md says why that one is refused.
+RUNTIMES = ("python3.14", "python3.13", "python3.12")
 HEAD = """\
 # The answers to what `make deploy` asked. sam, make redrive, make rollback and make destroy read
 # them here. Further parameters of template.yaml go into the last line: UseSpot="true", for one, is
@@ -90,8 +96,36 @@ class Saved:
 
 
 def running_python() -> str:
-    """The Lambda runtime of this interpreter: sam builds for it, since it is there."""
+    """The Lambda runtime of this interpreter."""
     return "python{}.{}".format(*sys.version_info[:2])
+
+
+def builds(runtime: str) -> bool:
+    """Whether `sam build` can build for the runtime: its Python is on the PATH, with pip, by which
+    sam installs the functions' packages. A pyenv shim without its version is no Python."""
+    if not shutil.which(runtime):
+        return False
+    asked = subprocess.run([runtime, "-m", "pip", "--version"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def lambda_python() -> str:
+    """The PythonRuntime to deploy: this interpreter's where Lambda's is one with current decoders,
+    else the newest one that sam can build for here. Raises SystemExit where there is none.
+
+    Where AWS_ENDPOINT_URL names a local cloud, functions run on this interpreter, whichever it is.
+    """
+    here = running_python()
+    if os.environ.get("AWS_ENDPOINT_URL") or here in RUNTIMES:
+        return here
+    found = next((runtime for runtime in RUNTIMES if builds(runtime)), None)
+    if found is None:
+        raise SystemExit(
+            f"sam build needs one of {', '.join(RUNTIMES)} with pip on the PATH, for what runs on "
+            f"Lambda, and there is none (this is {here}, which is for the local cloud only): "
+            "install one, then run the same command again"
+        )
+    return found
 
 
 def config_text(
@@ -111,7 +145,7 @@ def config_text(
         quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in pairs.values())
         return " ".join(f'{key}="{value}"' for key, value in zip(pairs, quoted, strict=True))
 
-    built = {"PythonRuntime": parameters.get("PythonRuntime", running_python())}
+    built = {"PythonRuntime": parameters.get("PythonRuntime") or lambda_python()}
     return "".join(
         [
             HEAD,
@@ -131,6 +165,12 @@ def config_text(
             line("parameter_overrides", overrides({**built, **parameters})),
         ]
     )
+
+
+def _local_cloud() -> str:
+    """The address of the local cloud, where the environment names one; else ""."""
+    url = os.environ.get("AWS_ENDPOINT_URL", "")
+    return url if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else ""
 
 
 def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
@@ -158,7 +198,22 @@ def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
                 f"a quota of the account is used up: {error}",
                 "`make preflight` names the quota, how to have it raised and what avoids it",
             )
+        if code == "ValidationError" and "does not exist" in str(error):
+            if _local_cloud():
+                return (
+                    f"nothing is deployed there: {error}",
+                    "`make deploy-local` deploys the stack",
+                )
+            return (
+                f"there is no such stack: {error}",
+                "look at its name and region in the saved answers; `make deploy` deploys it",
+            )
         return f"AWS refused: {error}", "if the message is not clear, `make preflight` may be"
+    if isinstance(error, EndpointConnectionError | HTTPClientError) and (url := _local_cloud()):
+        return (
+            f"the local cloud at {url} does not answer",
+            "`make up` starts it, with all that it had at the last `make down`",
+        )
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return (
             f"no AWS credentials are set: {error}",
@@ -244,6 +299,7 @@ def _profile() -> str | None:
 
 def answers(options: argparse.Namespace) -> str:
     """What to write, of the command line and, unless --yes, of a person at the terminal."""
+    runtime = lambda_python()  # before a person is asked for anything
     profile = options.profile or _profile()
     here = boto3.Session(profile_name=profile)
     found = {
@@ -272,7 +328,7 @@ def answers(options: argparse.Namespace) -> str:
         chosen = {name: ask(questions[name], *found[name]) for name in questions}
     # A new account has no quota of spot instances: its first training would wait for one.
     parameters = {
-        "PythonRuntime": running_python(),
+        "PythonRuntime": runtime,
         "Recipe": chosen["recipe"],
         "UseSpot": "false",
     }

@@ -34,6 +34,8 @@ TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 ASK_AGAIN_SECONDS = 2
 PATIENCE_SECONDS = 600
+# Of a bucket's object versions before it is asked whether they may go: a thousand a request.
+MOST_COUNTED = 200_000
 # A custom resource waits up to an hour for its image.
 SETTLE_SECONDS = 4500
 
@@ -289,6 +291,25 @@ class Account:
             if _exists(partial(s3.head_bucket, Bucket=bucket)):
                 yield Thing("bucket", bucket, partial(empty_and_delete, s3, bucket))
 
+    def content(self, thing: Thing) -> str:
+        """Of a bucket, how much is in it: ", 1,234 object versions, 5.6 GB"; of all else "".
+
+        Of more than MOST_COUNTED versions it says so, and counts no further.
+        """
+        if thing.kind != "bucket":
+            return ""
+        versions = size = 0
+        pages = self.client("s3").get_paginator("list_object_versions").paginate(Bucket=thing.name)
+        for page in pages:
+            found = page.get("Versions", [])
+            versions += len(found)
+            size += sum(version["Size"] for version in found)
+            if versions >= MOST_COUNTED:
+                break
+        more = "more than " if versions >= MOST_COUNTED else ""
+        what = "object version" if versions == 1 else "object versions"
+        return f", {more}{versions:,} {what}, {more}{in_bytes(size)}"
+
     def _end_job(self, job: str) -> None:
         batch = self.client("batch")
         batch.terminate_job(jobId=job, reason="the stack is removed")
@@ -335,6 +356,14 @@ class Account:
             StackName=self.stack,
             WaiterConfig={"Delay": ASK_AGAIN_SECONDS, "MaxAttempts": 900},
         )
+
+
+def in_bytes(size: int) -> str:
+    """A size in words, as S3 is billed and shown: 1 GB is 1000^3 bytes."""
+    for unit, factor in (("GB", 1000**3), ("MB", 1000**2), ("kB", 1000)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size} bytes"
 
 
 def stack_status(session: Any, stack: str) -> str:
@@ -431,9 +460,9 @@ def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[
         return []
     print(f"These go, with all they hold, from the stack {stack}:")
     for thing in wanted:
-        print(f"  {thing}")
+        print(f"  {thing}{account.content(thing)}")
     if not agreed(stack):
-        raise SystemExit("nothing was removed")
+        raise SystemExit("nothing was removed; run it again to be asked again")
     # Twice: an endpoint that ends says its last words to a log that is gone, and makes it anew.
     _remove(list(account.things()))
     _remove(list(account.things()))

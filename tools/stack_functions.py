@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
-from tools.account import Saved
+from tools.account import Saved, explained
 
 STACK = "droplens"
 
@@ -16,21 +17,28 @@ class StackFunction:
     """One function of a stack. output: the stack's output that names it.
 
     config: the file in which `make deploy` keeps its answers; None: the stack "droplens" of
-    the account and endpoint that the environment names.
+    the account and endpoint that the environment names. Raises SystemExit, with what is wrong in
+    words, where there is no stack or no answer.
     """
 
     def __init__(self, output: str, config: Path | None) -> None:
         saved = Saved(config) if config else None
-        session = boto3.Session(**(saved.session_options if saved else {}))
         stack = (saved and saved.stack) or STACK
-        [found] = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        try:
+            session = boto3.Session(**(saved.session_options if saved else {}))
+            [found] = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        except (BotoCoreError, ClientError) as error:
+            raise SystemExit("\n".join(explained(error))) from None
         outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
         self.name: str = outputs[output]
         self._lambda: Any = session.client("lambda")
 
     def ask(self, command: str, request: dict[str, str]) -> dict[str, Any]:
         """Call it, and wait. Raises SystemExit with its words where it refuses."""
-        answer = self._lambda.invoke(FunctionName=self.name, Payload=json.dumps(request))
+        try:
+            answer = self._lambda.invoke(FunctionName=self.name, Payload=json.dumps(request))
+        except (BotoCoreError, ClientError) as error:
+            raise SystemExit("\n".join(explained(error))) from None
         said: dict[str, Any] = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise SystemExit(f"{command}: {said.get('errorMessage', said)}")

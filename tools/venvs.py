@@ -8,6 +8,7 @@ Runs on the standard library alone, since nothing is installed when it starts.
 import argparse
 import fcntl
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -44,10 +45,63 @@ OPTIONAL = {
 }
 # pip warns once per package about a local index that lacks it: nothing a reader can act on.
 NOISE = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
+# Once more after a failure, and once again: where no index answers, pip would go on for minutes.
+RETRIES = "2"
+_AGAIN = "then run the same command again"
+# What pip says where an installation fails for the surroundings' sake, and what to do about it; the
+# first that is found counts. {0} is what the pattern's group has.
+SURROUNDINGS = (
+    (
+        r"after connection broken by '(.+)': /",
+        "pip cannot reach the package index ({0}). Look at the network and its proxy, and at the "
+        "index that pip takes (PIP_INDEX_URL, `pip config list`), " + _AGAIN,
+    ),
+    (
+        r"located at (\S+) is not a trusted or secure host",
+        "pip does not take packages from {0} without https. Name the index by an https address "
+        "(PIP_INDEX_URL), or allow it by PIP_TRUSTED_HOST, " + _AGAIN,
+    ),
+    (
+        r"(?:HTTP error |\b)(40[1347]|5\d\d)(?: while| Client| Server)",
+        "the package index refuses pip ({0}). Look at the index that pip takes and its "
+        "credentials (PIP_INDEX_URL, `pip config list`), " + _AGAIN,
+    ),
+    (
+        r"(?:ReadTimeoutError|TimeoutError|IncompleteRead)\b([^\n]*)",
+        "the package index stopped answering pip{0}. Wait, or name a nearer index by "
+        "PIP_INDEX_URL, " + _AGAIN,
+    ),
+    (
+        r"(DO NOT MATCH THE HASHES)",
+        "the package index sent other files than the locks name ({0}). If it is a mirror, take "
+        "another one by PIP_INDEX_URL, " + _AGAIN,
+    ),
+    (r"(No space left on device)", "the disk is full ({0}). Make room below .local, " + _AGAIN),
+    (
+        r"No matching distribution found for (\S+)",
+        "the package index has no {0} for this Python and machine. Take another index by "
+        "PIP_INDEX_URL, or another Python by PYTHON=..., " + _AGAIN,
+    ),
+    (
+        r"(ensurepip is not)\s+available",
+        "this Python cannot make virtual environments ({0} available). On Debian and Ubuntu: "
+        "apt-get install python{1}-venv, " + _AGAIN,
+    ),
+)
 
 
 class InstallError(Exception):
     """An environment could not be made; the message ends with pip's last lines."""
+
+    @property
+    def sentence(self) -> str | None:
+        """What of the surroundings was the cause, and the next step; None where that is unclear."""
+        version = "{}.{}".format(*sys.version_info[:2])
+        for pattern, meaning in SURROUNDINGS:
+            if found := re.search(pattern, str(self)):
+                reason = re.sub(r"<[^>]*>[:,]? ?|^\w+\(|['\")]+$", "", found[1].strip())
+                return meaning.format(reason.lstrip("'\""), version)
+        return None
 
 
 class Progress:
@@ -116,6 +170,7 @@ def _run(name: str, command: list[str], progress: Progress, total: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={"PIP_RETRIES": RETRIES, **os.environ},
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -151,7 +206,7 @@ def main() -> int:
         else:
             only = ".".join(map(str, ONLY_ON[name]))
             progress.line(name, f"left out, it exists for Python {only} only; what needs it skips")
-    failed = 0
+    errors: list[InstallError] = []
     with ThreadPoolExecutor(max_workers=max(len(wanted), 1)) as pool:
         for future in [pool.submit(make, name, progress) for name in wanted]:
             try:
@@ -160,9 +215,11 @@ def main() -> int:
                 if why := _dispensable(error):
                     progress.line(*why)
                     continue
-                failed = 1
-                print(f"\n{error}", file=sys.stderr)
-    return failed
+                errors.append(error)
+    sentences = [error.sentence or f"\n{error}" for error in errors]
+    for sentence in dict.fromkeys(sentences):  # four environments meet one dead index
+        print(sentence, file=sys.stderr)
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

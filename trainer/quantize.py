@@ -130,6 +130,7 @@ def int8_variant(job: Job, model: onnx.ModelProto) -> Variant:
     rng = np.random.default_rng(job.settings.seed)
     calibration = evenly(job.training.labels, CALIBRATION_PICTURES, rng)
     judged = np.sort(rng.permutation(len(job.validation))[:MAX_JUDGED])
+    log.info("trying int8: calibrated on %d pictures, judged on %d", len(calibration), len(judged))
     int8 = quantize(model, pixels_of(job.training, job.squash, calibration))
     pictures = pixels_of(job.validation, job.squash, judged)
     found = try_both(model, int8, pictures, job.validation.labels[judged]).report()

@@ -84,6 +84,18 @@ def test_the_runbook_names_only_what_there_is(
     assert set(named) <= parameters | of_sagemaker
 
 
+def test_the_queries_are_of_log_groups_that_there_are(stack: Stack, repo_root: Path) -> None:
+    text = (repo_root / "docs/operations.md").read_text("utf-8")
+    queries = text.split("\n## Queries to copy\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| [^|]+ \| `([^`]+)`", queries, re.MULTILINE)) - {"log group"}
+    of_the_stack = {
+        group["LogGroupName"].replace("droplens", "<stack>", 1)
+        for group in stack.of_type("AWS::Logs::LogGroup").values()
+    }
+    assert len(named) >= 6
+    assert named <= of_the_stack | {"/aws/sagemaker/TrainingJobs"}
+
+
 def function_names(stack: Stack) -> list[str]:
     return [
         function["FunctionName"] for function in stack.of_type("AWS::Lambda::Function").values()

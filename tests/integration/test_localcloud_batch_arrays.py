@@ -181,7 +181,7 @@ def test_no_more_children_run_at_once_than_the_queue_has_vcpus_for(
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
-def test_after_a_restart_an_array_is_known_and_what_was_under_way_has_failed(
+def test_after_a_restart_an_array_goes_on_and_an_attempt_that_was_under_way_is_lost(
     new_cloud: Callable[[], Cloud],
 ) -> None:
     cloud = new_cloud()
@@ -196,10 +196,14 @@ def test_after_a_restart_an_array_is_known_and_what_was_under_way_has_failed(
     cloud.down()
     cloud.up()
     assert jobs.describe(whole)["arrayProperties"]["statusSummary"]["SUCCEEDED"] == 2
-    for job_id in (f"{parent_id}:1", parent_id, after_id):
+    job = jobs.wait(f"{parent_id}:1", "RUNNING")
+    [lost] = job["attempts"]
+    assert "went down" in lost["statusReason"]
+    assert jobs.describe(after_id)["status"] == "PENDING"
+    jobs.batch.terminate_job(jobId=parent_id, reason="enough")
+    for job_id, reason in ((parent_id, "enough"), (after_id, "Dependent Job failed")):
         job = jobs.wait(job_id)
-        assert job["status"] == "FAILED"
-        assert "went down" in job["statusReason"]
+        assert (job["status"], job["statusReason"]) == ("FAILED", reason)
     assert jobs.describe(f"{parent_id}:0")["status"] == "SUCCEEDED"
     assert jobs.wait(jobs.array(2))["status"] == "SUCCEEDED"
 

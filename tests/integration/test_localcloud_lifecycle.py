@@ -1,8 +1,12 @@
 """The local cloud comes up, goes down without a trace, and goes on where it was."""
 
+import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.localcloud_support import (
+    ROOT,
     Cloud,
     descendants,
     eventually,
@@ -26,7 +31,7 @@ def everything_running(cloud: Cloud) -> tuple[Jobs, SageMaker, str]:
     and a function's warm worker -> the parts and the job's id."""
     jobs, sagemaker = Jobs(cloud), SageMaker(cloud)
     definition = jobs.define("sleeper", containerProperties={"command": ["sleep"]})
-    job_id = jobs.submit(definition)
+    job_id = jobs.submit(definition, jobName="sleeper")
     sagemaker.served(sagemaker.serve("stays", {"color": "red"}), "InService")
     sagemaker.train("interrupted", {"sleep": "600"})
     eventually("the job's child", lambda: "CHILD" in str(jobs.lines(jobs.describe(job_id))))
@@ -53,7 +58,9 @@ def test_it_goes_down_without_a_trace_and_takes_up_its_work_again(
     assert len(addresses) == 2  # the cloud's own port and the endpoint's
     assert all(address.startswith("0100007F:") for address in addresses), addresses
 
-    cloud.down()
+    goes_down = cloud.cli("down").stdout
+    assert "training interrupted is cut off; the next `make up` begins it again" in goes_down
+    assert f"packing job sleeper ({job_id}) is cut off" in goes_down
     assert not [pid for pid in running if is_alive(pid)]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", cloud.port)) != 0
@@ -65,9 +72,17 @@ def test_it_goes_down_without_a_trace_and_takes_up_its_work_again(
         "FAILED",
         "Host terminated: the local cloud went down while the job was running",
     )
-    training = sagemaker.trained("interrupted")
-    assert training["TrainingJobStatus"] == "Failed"
-    assert "the local cloud went down" in training["FailureReason"]
+    logs = "/aws/sagemaker/TrainingJobs"
+    eventually(
+        "the training, again",
+        lambda: str(cloud.log_lines(logs, "interrupted")).count("CHILD") == 2,
+    )
+    training = sagemaker.api.describe_training_job(TrainingJobName="interrupted")
+    assert training["TrainingJobStatus"] == "InProgress"
+    assert [change["Status"] for change in training["SecondaryStatusTransitions"]] == [
+        *("Starting", "Downloading", "Training"),
+        *("Interrupted", "Starting", "Downloading", "Training"),
+    ]
 
     def answer() -> bytes | None:
         try:
@@ -81,17 +96,87 @@ def test_it_goes_down_without_a_trace_and_takes_up_its_work_again(
     key = sagemaker.s3.list_objects_v2(Bucket=sagemaker.bucket, Prefix="models/")["Contents"]
     assert [item["Key"] for item in key] == ["models/stays.tar.gz"]
     eventually(
-        "the event of the failed training",
+        "the event of the interrupted training",
         lambda: [
             event
             for event in sagemaker.events()[before:]
-            if event["detail"].get("TrainingJobStatus") == "Failed"
+            if event["detail"].get("SecondaryStatus") == "Interrupted"
         ],
     )
     # That the endpoint is served again is no news: a run would be promoted a second time.
     assert not [e for e in sagemaker.events()[before:] if "EndpointName" in e["detail"]]
     told = [e["detail"]["status"] for e in jobs.told(job_id)]
     assert told[-1] == "FAILED"
+
+
+def test_a_job_with_attempts_left_is_tried_again_after_a_restart_and_a_training_not_for_ever(
+    new_cloud: Callable[[], Cloud],
+) -> None:
+    cloud = new_cloud()
+    cloud.up()
+    jobs, sagemaker = Jobs(cloud), SageMaker(cloud)
+    definition = jobs.define(
+        "slow", containerProperties={"command": ["sleep"]}, retryStrategy={"attempts": 2}
+    )
+    job_id = jobs.submit(definition)
+    jobs.wait(job_id, "RUNNING")
+    sagemaker.train("unlucky", {"sleep": "600"})
+    state = cloud.folder / "local" / "cloud" / "state" / "droplens.json"
+
+    def trains() -> bool:
+        found = sagemaker.api.describe_training_job(TrainingJobName="unlucky")
+        return bool(found["SecondaryStatus"] == "Training")
+
+    eventually("the training", trains)
+    cloud.down()
+    tables = json.loads(state.read_text())
+    tables["sagemaker.trainingJobs"]["unlucky"]["_interruptions"] = 3
+    state.write_text(json.dumps(tables))
+    cloud.up()
+    job = jobs.wait(job_id, "RUNNING")
+    assert [attempt["statusReason"] for attempt in job["attempts"]] == [
+        "Host terminated: the local cloud went down while the job was running"
+    ]
+    unlucky = sagemaker.trained("unlucky")
+    assert unlucky["TrainingJobStatus"] == "Failed"
+    assert "went down 4 times" in unlucky["FailureReason"]
+
+
+def test_a_cloud_whose_folder_was_removed_is_named_with_what_to_do(
+    new_cloud: Callable[[], Cloud],
+) -> None:
+    cloud = new_cloud()
+    cloud.up()
+    guard = cloud.pids()["guard"]
+    shutil.rmtree(cloud.folder / "local" / "cloud")
+    for command in ("down", "up"):
+        refused = cloud.cli(command)
+        assert refused.returncode == 1
+        assert f"process {guard} is still a local cloud on port {cloud.port}" in refused.stderr
+        assert f"End it by `kill {guard}`" in refused.stderr
+    before_anything_is_installed = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            (
+                "import runpy, sys; sys.path.insert(0, '.'); "
+                "runpy.run_module('localcloud.orphans', run_name='__main__')"
+            ),
+        ],
+        cwd=ROOT,
+        env={"DROPLENS_LOCAL": str(cloud.folder / "local"), "DROPLENS_PORT": str(cloud.port)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert before_anything_is_installed.returncode == 1
+    assert f"kill {guard}" in before_anything_is_installed.stderr
+    running = descendants(guard)
+    os.kill(guard, signal.SIGTERM)
+    eventually("all processes end", lambda: not [pid for pid in running if is_alive(pid)])
+    shutil.rmtree(cloud.folder / "local" / "cloud", ignore_errors=True)
+    cloud.up()
 
 
 @pytest.mark.parametrize("victim", ["server", "guard"])
@@ -137,7 +222,7 @@ def test_up_names_the_reason_when_it_cannot(new_cloud: Callable[[], Cloud]) -> N
         other.listen()
         taken = cloud.cli("up")
     assert taken.returncode == 1
-    assert f"port {cloud.port}" in taken.stderr
+    assert f"port {cloud.port} on 127.0.0.1 is used by process {os.getpid()}" in taken.stderr
     assert "DROPLENS_PORT" in taken.stderr
     missing = cloud.cli("up", DROPLENS_LAMBDA_PYTHON="no/such/python")
     assert missing.returncode == 1

@@ -2,6 +2,7 @@
 
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from botocore.exceptions import (
     ProfileNotFound,
     UnauthorizedSSOTokenError,
 )
+from samtranslator.yaml_helper import yaml_parse
 
 from droplens import naming
 from tools import account
@@ -26,6 +28,12 @@ stack_name = "my-lens"
 profile = "work"
 parameter_overrides = "PythonRuntime=\\"python3.12\\" KeepModels=\\"2\\" NotificationEmail=\\"\\""
 """
+
+
+@pytest.fixture(autouse=True)
+def python_to_build_with(pythons: Callable[..., None]) -> None:
+    """Lambda's Python, also on a machine whose own is 3.11."""
+    pythons("python3.13")
 
 
 def test_answers_that_sam_saved_give_stack_region_profile_and_parameters(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_a_wrong_answer_is_asked_for_again_with_the_reason(
     saved = account.Saved(config)
     assert (saved.stack, saved.session_options) == ("lens", {"region_name": "eu-west-1"})
     assert saved.parameters == {
-        "PythonRuntime": account.running_python(),
+        "PythonRuntime": account.lambda_python(),
         "Recipe": "finetune",
         "UseSpot": "false",
         "NotificationEmail": "me@example.org",
@@ -197,3 +205,40 @@ def test_what_aws_says_is_a_sentence_with_a_next_step(
     assert step in hint
     if isinstance(error, ClientError):
         assert "AWS's words" in said
+
+
+def running(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    monkeypatch.setattr(account, "running_python", lambda: runtime)
+
+
+def test_on_python_3_11_the_newest_that_can_build_is_deployed(
+    pythons: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(monkeypatch, "python3.11")
+    pythons("python3.12")
+    pythons("python3.14", works=False)  # a pyenv shim without its version
+    assert account.lambda_python() == "python3.13"
+    running(monkeypatch, "python3.12")
+    assert account.lambda_python() == "python3.12"
+
+
+def test_where_no_python_can_build_for_lambda_that_is_said_before_anything_is_asked(
+    pythons: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+) -> None:
+    running(monkeypatch, "python3.11")
+    pythons(*account.RUNTIMES, works=False)
+    with pytest.raises(SystemExit, match=r"needs one of python3\.14.*install one, then run"):
+        account.main([str(tmp_path / "config.toml")])
+    assert not typed
+    assert not (tmp_path / "config.toml").exists()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert account.lambda_python() == "python3.11"
+
+
+def test_the_runtimes_are_the_template_s_but_for_the_local_cloud_s_alone(repo_root: Path) -> None:
+    template = yaml_parse((repo_root / "template.yaml").read_text("utf-8"))
+    allowed = template["Parameters"]["PythonRuntime"]["AllowedValues"]
+    assert sorted(account.RUNTIMES) == sorted(set(allowed) - {"python3.11"})

@@ -253,3 +253,28 @@ def test_without_credentials_it_ends_in_a_sentence(
     config.write_text('[default.global.parameters]\nstack_name = "droplens"\n')
     with pytest.raises(SystemExit, match="no AWS credentials are set"):
         destroy.main(["--config", str(config), "--yes"])
+
+
+def test_what_a_bucket_holds_is_told_before_it_is_asked(
+    session: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(session, "droplens", "cars")
+    s3 = session.client("s3")
+    for key in ("once", "twice"):
+        s3.put_object(Bucket=everything(session)["buckets"][0], Key=key, Body=key.encode())
+    with pytest.raises(SystemExit, match="nothing was removed"):
+        destroy.destroy(session, "droplens", agreed=lambda _: False)
+    [bucket] = [line for line in capsys.readouterr().out.splitlines() if "  bucket " in line]
+    assert bucket.endswith(", 2 object versions, 9 bytes")
+    monkeypatch.setattr(destroy, "MOST_COUNTED", 2)
+    with pytest.raises(SystemExit):
+        destroy.destroy(session, "droplens", agreed=lambda _: False)
+    assert ", more than 2 object versions, more than 9 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 bytes"), (1500, "1.5 kB"), (84_213_000, "84.2 MB"), (5_600 * 1000**3, "5,600.0 GB")],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert destroy.in_bytes(size) == words

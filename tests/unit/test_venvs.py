@@ -1,5 +1,7 @@
 """Environments are made once, and anew after a change or an interruption."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +84,79 @@ def test_an_environment_that_can_be_done_without_is_left_out_where_its_package_i
 
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     assert venvs.main() == 1
+
+
+def test_a_dead_index_ends_in_one_sentence_with_the_next_step(
+    lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"https://127.0.0.1:{closed.getsockname()[1]}/simple"
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
+    other = tmp_path / "other.txt"
+    other.write_text(lock.read_text())
+    monkeypatch.setitem(venvs.LOCKS, "tools", str(other))
+    monkeypatch.setattr(sys, "argv", ["venvs.py", "dev", "tools"])
+
+    assert venvs.main() == 1
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 3, said  # what it begins with, twice, and the sentence
+    assert said[-1].startswith("pip cannot reach the package index (")
+    assert "Connection refused" in said[-1]
+    assert "object at" not in said[-1]
+    assert "PIP_INDEX_URL" in said[-1]
+    assert said[-1].endswith("then run the same command again")
+
+
+@pytest.mark.parametrize(
+    ("pip_said", "told"),
+    [
+        (
+            (
+                "WARNING: Retrying (Retry(total=1)) after connection broken by 'ProxyError('Cannot "
+                "connect to proxy.', NewConnectionError('<pip.HTTPSConnection object at 0x7f>: "
+                "Failed to establish a new connection: [Errno 111] Connection refused'))': "
+                "/simple/boto3/\n"
+                "ERROR: No matching distribution found for boto3==1.43.106"
+            ),
+            "pip cannot reach the package index (Cannot connect to proxy.'",
+        ),
+        (
+            (
+                "WARNING: The repository located at pypi.internal is not a trusted or secure host "
+                "and is being ignored.\nERROR: No matching distribution found for boto3==1.43.106"
+            ),
+            "pip does not take packages from pypi.internal without https",
+        ),
+        (
+            "ERROR: HTTP error 403 while getting https://pypi.internal/boto3.whl",
+            "the package index refuses pip (403)",
+        ),
+        (
+            "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+            "other files than the locks name",
+        ),
+        ("ERROR: No matching distribution found for boto3==1.43.106", "has no boto3==1.43.106"),
+        (
+            (
+                "The virtual environment was not created successfully because ensurepip is not\n"
+                "available.  On Debian/Ubuntu systems, you need to install the python3-venv"
+            ),
+            "apt-get install python{}.{}-venv".format(*sys.version_info[:2]),
+        ),
+    ],
+)
+def test_what_the_surroundings_lack_is_told_with_the_next_step(pip_said: str, told: str) -> None:
+    sentence = venvs.InstallError(f"cloud: pip failed:\n    {pip_said}").sentence
+    assert sentence is not None
+    assert told in sentence
+    assert sentence.endswith("then run the same command again")
+
+
+def test_what_is_not_known_is_told_as_pip_said_it() -> None:
+    assert venvs.InstallError("cloud: pip failed:\n    error: something else").sentence is None

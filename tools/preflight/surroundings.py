@@ -1,12 +1,12 @@
 """What the deployment needs outside the account: a Python to build with, and what is fetched."""
 
 import os
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tools.account import builds
 from tools.preflight.chosen import Chosen
 from tools.preflight.findings import Finding, State
 
@@ -23,7 +23,7 @@ def runtime(chosen: Chosen) -> Finding:
     wanted = chosen["PythonRuntime"]
     known = chosen.template["Parameters"]["PythonRuntime"]["AllowedValues"]
     newer = [name for name in known if name != OLD_RUNTIME]
-    here = [name for name in newer if shutil.which(name)]
+    here = [name for name in newer if builds(name)]
     instead = tuple(f"PythonRuntime={name}" for name in here)
     if wanted == OLD_RUNTIME:
         return Finding(
@@ -33,15 +33,15 @@ def runtime(chosen: Chosen) -> Finding:
             do=() if here else (f"install one of {', '.join(newer)}, and name it",),
             instead=instead,
         )
-    if not shutil.which(wanted):
+    if not builds(wanted):
         return Finding(
             State.FAILS,
             "Python",
-            f"sam build needs {wanted} on the PATH, and it is not there",
+            f"sam build needs {wanted} with pip on the PATH, and it is not there",
             do=(f"install {wanted}",),
             instead=instead,
         )
-    return Finding(State.OK, "Python", f"{wanted} is on the PATH")
+    return Finding(State.OK, "Python", f"{wanted} with pip is on the PATH")
 
 
 def registries(chosen: Chosen) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ from tools.destroy import stack_status
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pythons: Callable[..., None]
+) -> Iterator[Path]:
     """An empty account; the folder of the demo's own files."""
+    pythons("python3.13")
     monkeypatch.setenv("DROPLENS_LOCAL", str(tmp_path))
     with mock_aws():
         yield tmp_path / "demo-account"

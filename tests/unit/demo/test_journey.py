@@ -13,7 +13,7 @@ from moto import mock_aws
 
 from demo import DemoError
 from demo.dataset import Picture
-from demo.journey import TRAINING_LOG, Journey, News, Patience
+from demo.journey import TRAINING_LOG, Journey, LogTail, News, Patience
 from droplens.runs import Status
 
 BUCKET = "droplens-bucket"
@@ -159,6 +159,16 @@ def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) ->
     assert (told.done, told.said) == (None, "accuracy 99.0% train, 87.5% validation")
     record(journey, "1", "live", training_job="droplens--pets-1")
     assert next(news).said == "accuracy 99.0% train, 87.5% validation"
+
+
+def test_the_training_job_tells_that_it_tries_an_8_bit_variant_while_it_does() -> None:
+    tail = LogTail(boto3.client("logs", "us-east-1"), TRAINING_LOG, "droplens--pets-1")
+    tail._take("INFO Epoch[0] Validation-accuracy=1.000000")
+    accuracy = tail.said
+    tail._take("INFO trying int8: calibrated on 128 pictures, judged on 40")
+    assert tail.said == f"{accuracy}; trying whether an 8-bit variant answers as well and faster"
+    tail._take("INFO int8 kept: accuracy=1.0000 of fp32=1.0000 p50=4.0 ms of 9.0 ms")
+    assert tail.said == accuracy
 
 
 @pytest.mark.parametrize(

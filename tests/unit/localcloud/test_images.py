@@ -275,3 +275,15 @@ def test_builds_note_their_environment(context: Context) -> None:
     image = context.build()
     noted = json.loads((image.program.parents[1] / "complete.json").read_text())
     assert noted == {"venv": image.venv.name}
+
+
+def test_an_image_is_built_below_a_folder_with_a_space(tmp_path: Path) -> None:
+    context = Context(tmp_path / "a folder")
+    context.write(
+        main__py="print('hello')",
+        Dockerfile=dockerfile(
+            "COPY job/main.py main.py",
+            "RUN python /opt/program/main.py > /opt/program/said.txt",
+        ),
+    )
+    assert (context.build().program / "said.txt").read_text() == "hello\n"

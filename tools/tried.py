@@ -1,0 +1,98 @@
+"""What was tried where, and when: docs/tried.json, and the README's table made of it.
+
+    python -m tools.tried KIND WORDS          # KIND was tried today, with this outcome
+    python -m tools.tried KIND --junit FILE   # the outcome is what pytest wrote there
+
+The commands of the table call it where they are given RECORD=1 and have succeeded, so that a row
+says no more than a command has done. Runs on the standard library alone.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "docs" / "tried.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- tried: begin -->\n", "<!-- tried: end -->\n"
+# kind: where, and the command that tries it and fills in the row.
+ROWS = {
+    "tests": ("one machine, every check and test", "make test RECORD=1"),
+    "journey": ("one machine, the journey", "make demo RECORD=1"),
+    "containers": ("the real containers, by Docker or Podman", "make containers RECORD=1"),
+    "account": ("an AWS account", "make demo ACCOUNT=1 RECORD=1"),
+    "gpu": ("a GPU", "make bench-training RECORD=1"),
+}
+
+
+def table(records: dict[str, Any]) -> str:
+    """The README's table. A kind without a record was never recorded as tried."""
+    lines = ["| where | last tried | outcome | command |", "|---|---|---|---|"]
+    for kind, (where, command) in ROWS.items():
+        record = records.get(kind)
+        when = f"{record['date']}, commit {record['commit']}" if record else "**never**"
+        lines.append(f"| {where} | {when} | {record['outcome'] if record else ''} | `{command}` |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(page: str, records: dict[str, Any]) -> str:
+    """The page with the table in its place."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table(records) + END + rest.split(END)[1]
+
+
+def outcome_of(junit: Path) -> str:
+    """How many tests passed and were skipped. Raises SystemExit where none passed or one failed:
+    a run in which all were skipped has tried nothing."""
+    counts = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    for suite in ET.parse(junit).getroot().iter("testsuite"):  # noqa: S314  pytest's own
+        for name in counts:
+            counts[name] += int(suite.get(name, 0))
+    failed = counts["failures"] + counts["errors"]
+    passed = counts["tests"] - failed - counts["skipped"]
+    if failed or passed <= 0:
+        raise SystemExit(f"not recorded: {passed} tests passed, {failed} failed")
+    return f"{passed:,} tests passed, {counts['skipped']:,} skipped"
+
+
+def record(kind: str, outcome: str) -> None:
+    """Write that it was tried today, at the commit that is checked out."""
+    asked = ["git", "rev-parse", "--short=7", "HEAD"]
+    commit = subprocess.check_output(asked, cwd=ROOT, text=True).strip()
+    changed = ["git", "status", "--porcelain", "--untracked-files=no"]
+    names = subprocess.check_output(changed, cwd=ROOT, text=True).splitlines()
+    # What an earlier record has changed is no change of the code.
+    if any(not re.search(r"(README\.md|docs/tried\.json)$", name) for name in names):
+        commit += " and changes"
+    records = json.loads(RECORDS.read_text("utf-8")) if RECORDS.is_file() else {}
+    records[kind] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit,
+        "outcome": outcome,
+    }
+    RECORDS.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", "utf-8")
+    README.write_text(with_table(README.read_text("utf-8"), records), "utf-8")
+    print(f"recorded in {RECORDS.relative_to(ROOT)} and README.md: {kind}, {outcome}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and record."""
+    parser = argparse.ArgumentParser(prog="python -m tools.tried", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("kind", choices=ROWS)
+    parser.add_argument("words", nargs="?")
+    parser.add_argument("--junit", type=Path)
+    options = parser.parse_args(arguments)
+    if bool(options.words) == bool(options.junit):
+        parser.error("either words or --junit")
+    record(options.kind, options.words or outcome_of(options.junit))
+
+
+if __name__ == "__main__":
+    main()
