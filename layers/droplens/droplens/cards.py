@@ -12,6 +12,8 @@ from droplens.errors import RetryLater
 from droplens.storage import Bucket, ObjectMissing
 
 ATTEMPTS = 5
+# How long a function that answers pictures remembers the names of all classifiers.
+NAMES_SECONDS = 60.0
 
 
 class Cards:
@@ -30,6 +32,13 @@ class Cards:
             classifier = layout.live_classifier(entry.key)
             if classifier and (card := self.live(classifier)):
                 yield card
+
+    def classifiers(self) -> set[str]:
+        """Every classifier of which something was packed or measured; new runs may have neither."""
+        found = set()
+        for prefix in (layout.PACKED, layout.MODELS):
+            found.update(name for name in self.bucket.level(prefix) if isinstance(name, str))
+        return set(filter(layout.is_classifier_name, found))
 
     def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
         """The card of one run, live or not, or None if the run was never measured."""
@@ -134,6 +143,7 @@ class CachedCards:
         self.seconds = seconds
         self._known: dict[str, _Known] = {}
         self._default: tuple[str, float] | None = None
+        self._classifiers: tuple[set[str], float] | None = None
         self._asking = Lock()
 
     def live(self, classifier: str, *, fresh: bool = False) -> ModelCard | None:
@@ -162,3 +172,11 @@ class CachedCards:
             name = self.cards.default_classifier()
             self._default = (name, time.monotonic() + self.seconds) if name else None
             return name
+
+    def classifiers(self) -> set[str]:
+        """Every classifier of which something was packed or measured, as `Cards` finds them."""
+        with self._asking:
+            if self._classifiers is None or time.monotonic() >= self._classifiers[1]:
+                found = self.cards.classifiers()
+                self._classifiers = (found, time.monotonic() + NAMES_SECONDS)
+            return self._classifiers[0]
