@@ -9,6 +9,7 @@ from threading import Lock
 from droplens import layout
 from droplens.card import ModelCard
 from droplens.errors import RetryLater
+from droplens.journey.way_back import way_back_after
 from droplens.storage import Bucket, ObjectMissing
 
 ATTEMPTS = 5
@@ -83,6 +84,9 @@ class Cards:
                 replaces=live.run_id if live else None,
                 generation=live.generation + 1 if live else 1,
                 newest=max(card.run_id, live.run_id, live.newest) if live else card.run_id,
+                way_back=way_back_after(card.run_id, live.run_id, live.way_back, live.replaces)
+                if live
+                else (),
             )
             if self.bucket.write_json(
                 layout.live_card_key(card.classifier), candidate.to_json(), replacing=etag

@@ -286,6 +286,8 @@ def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
         {"confident_from": None, "replaces": "20261101-000000-a"},
         {"calibration": Calibration(1.7), "ece_before": 0.2, "ece_after": 0.03, "coverage": 0.8},
         {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
+        {"way_back": ("20261102-000000-b", "20261101-000000-a")},
+        {"way_back": ()},
     ],
 )
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
