@@ -36,10 +36,12 @@ class Cards:
 
     def classifiers(self) -> set[str]:
         """Every classifier of which something was packed or measured; new runs may have neither."""
-        found = set()
-        for prefix in (layout.PACKED, layout.MODELS):
-            found.update(name for name in self.bucket.level(prefix) if isinstance(name, str))
-        return set(filter(layout.is_classifier_name, found))
+        return {
+            name
+            for prefix in (layout.PACKED, layout.MODELS)
+            for name in self.bucket.level(prefix)
+            if isinstance(name, str) and layout.is_classifier_name(name)
+        }
 
     def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
         """The card of one run, live or not, or None if the run was never measured."""

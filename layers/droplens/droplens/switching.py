@@ -147,4 +147,8 @@ class Switching:
         found = unclaimed_folders(self.cards, runs.any_of)
         runs.note(run, unclaimed=[folder.to_dict() for folder in found])
         for folder in found:
-            logger.warning("pictures wait in a folder that names no classifier", **folder.to_dict())
+            logger.warning(
+                "pictures wait in a folder that names no classifier",
+                folder=folder.folder,
+                likely=folder.likely,
+            )

@@ -301,7 +301,14 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
         ModelCard.from_json(json.dumps(document).encode())
 
 
-SINCE_CALIBRATION = {"calibration", "coverage", "comparison", "generation", "newest"}
+SINCE_CALIBRATION = {
+    "calibration",
+    "coverage",
+    "comparison",
+    "generation",
+    "newest",
+    "way_back",
+}
 
 
 def test_a_card_from_before_calibration_is_read_as_one_without() -> None:
