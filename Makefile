@@ -100,32 +100,6 @@ logs: venvs-cloud ## follow what functions, jobs and endpoints say
 down: no-orphan venvs-cloud ## stop the local cloud; its state is kept for the next up
 	@$(LOCALCLOUD) down
 
-.PHONY: redrive-local
-redrive-local: venvs-cloud ## as redrive, on the local cloud
-	@$(LOCAL_ENVIRONMENT)
-	$(call bin,tools)/python -m tools.redrive
-
-.PHONY: destroy-local
-destroy-local: venvs-cloud ## as destroy, on the local cloud: [YES=1]
-	@$(LOCAL_ENVIRONMENT)
-	PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy $${YES:+--yes}
-
-.PHONY: rollback
-rollback: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have an earlier model back: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [ACCOUNT=1]
-	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make rollback CLASSIFIER=cars'; exit 2; }
-	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
-	$(call bin,tools)/python -m tools.rollback "$$CLASSIFIER" $${config:+--config "$$config"} \
-		$${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"}
-
-.PHONY: resume
-resume: $(if $(ACCOUNT),venvs-tools,venvs-cloud) ## have a run that waits for a quota or capacity tried again now: CLASSIFIER=cars [RUN=...] [ACCOUNT=1]
-	@[ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make resume CLASSIFIER=cars'; exit 2; }
-	config=
-	if [ -n "$${ACCOUNT:-}" ]; then config="$(ACCOUNT_CONFIG)"; else $(LOCAL_ENVIRONMENT); fi
-	$(call bin,tools)/python -m tools.resume "$$CLASSIFIER" $${config:+--config "$$config"} \
-		$${RUN:+--run "$$RUN"}
-
 # --- A real account ---
 
 # sam refuses a --config-file that does not exist, also with --guided: the answers are asked for and
@@ -148,10 +122,6 @@ preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## ask your AWS account whethe
 	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
 
-.PHONY: redrive
-redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
-	@$(call bin,tools)/python -m tools.redrive "$(ACCOUNT_CONFIG)"
-
 # Further options of the sum: OPTIONS="--pictures 1000000"; --help lists them.
 OPTIONS ?=
 
@@ -159,10 +129,67 @@ OPTIONS ?=
 cost: python ## what it costs idle, for a training run and for 1,000 pictures, by list prices
 	@$(PYTHON) -m tools.cost $(OPTIONS)
 
-.PHONY: destroy
+# --- A deployed stack, in your account or on this machine ---
+
+# A command whose name ends in -local works on the local cloud, the same without it on the account of
+# `make deploy`. If the local cloud cannot say how it is reached, nothing else is asked instead.
+define aimed
+	config=()
+	case $@ in
+	*-local) $(LOCAL_ENVIRONMENT) ;;
+	*) config=(--config "$(ACCOUNT_CONFIG)") ;;
+	esac
+	export PYTHONPATH=.:layers/droplens
+endef
+tool = $(call bin,tools)/python -m tools.$(1)
+needs_classifier = [ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make $@ CLASSIFIER=cars'; exit 2; }
+
+.PHONY: status status-local
+status: venvs-tools ## what answers, how the newest runs do, what waits and why, in your AWS account
+	@$(aimed)
+	$(call tool,status) "$${config[@]}"
+status-local: venvs-tools venvs-cloud ## as status, on the local cloud
+	@$(aimed)
+	$(call tool,status)
+
+define rollback
+	@$(needs_classifier)
+	$(aimed)
+	$(call tool,rollback) "$$CLASSIFIER" "$${config[@]}" $${RUN:+--run "$$RUN"} \
+		$${RECLASSIFY:+--reclassify "$$RECLASSIFY"} $${YES:+--yes}
+endef
+.PHONY: rollback rollback-local
+rollback: venvs-tools ## have an earlier model back, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
+	$(rollback)
+rollback-local: venvs-tools venvs-cloud ## as rollback, on the local cloud
+	$(rollback)
+
+define resume
+	@$(needs_classifier)
+	$(aimed)
+	$(call tool,resume) "$$CLASSIFIER" "$${config[@]}" $${RUN:+--run "$$RUN"}
+endef
+.PHONY: resume resume-local
+resume: venvs-tools ## have a run that waits for a quota or capacity tried again now, in your AWS account: CLASSIFIER=cars [RUN=...]
+	$(resume)
+resume-local: venvs-tools venvs-cloud ## as resume, on the local cloud
+	$(resume)
+
+.PHONY: redrive redrive-local
+redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
+	@$(aimed)
+	$(call tool,redrive) "$(ACCOUNT_CONFIG)"
+redrive-local: venvs-tools venvs-cloud ## as redrive, on the local cloud
+	@$(aimed)
+	$(call tool,redrive)
+
+.PHONY: destroy destroy-local
 destroy: venvs-tools ## remove the stack in your AWS account and all that it made: [STACK=name] [YES=1]
-	@PYTHONPATH=.:layers/droplens $(call bin,tools)/python -m tools.destroy \
-		--config "$(ACCOUNT_CONFIG)" $${STACK:+--stack "$$STACK"} $${YES:+--yes}
+	@$(aimed)
+	$(call tool,destroy) "$${config[@]}" $${STACK:+--stack "$$STACK"} $${YES:+--yes}
+destroy-local: venvs-tools venvs-cloud ## as destroy, on the local cloud: [YES=1]
+	@$(aimed)
+	$(call tool,destroy) $${YES:+--yes}
 
 # --- Checks, each also a part of make test ---
 

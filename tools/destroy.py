@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import ClientError, WaiterError
 
 from droplens.naming import SEPARATOR, group_name, resource_name
-from tools.account import Saved, explained
-from tools.redrive import LOCAL_STACK
+from tools.account import Saved
+from tools.stack import LOCAL_STACK, in_words
 
 AT_WORK = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 UNENDED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -495,11 +495,9 @@ def main(arguments: list[str] | None = None) -> None:
     stack = options.stack or (saved.stack if saved else LOCAL_STACK)
     if stack is None:
         raise SystemExit(f"{options.config} names no stack: make destroy STACK=...")
-    try:
+    with in_words("it can be run again"):
         session = boto3.Session(**(saved.session_options if saved else {}))
         left = destroy(session, stack, agreed=(lambda _: True) if options.yes else type_it_again)
-    except (BotoCoreError, ClientError) as error:
-        raise SystemExit("\n".join([*explained(error), "it can be run again"])) from None
     if left:
         raise SystemExit("\n  ".join(["left, run it again:", *left]))
     print(f"nothing is left of {stack}")

@@ -8,23 +8,15 @@ SQS moves them in the background, each as a new message with all its tries ahead
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
-from tools.account import Saved, explained
-
-LOCAL_STACK = "droplens"
+from tools.stack import Stack, in_words
 
 
-def redrive(session: Any, stack: str) -> int:
+def redrive(stack: Stack) -> int:
     """Start to move what is in the stack's dead-letter queue of pictures; returns how many."""
-    (described,) = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    sqs = session.client("sqs")
+    sqs = stack.client("sqs")
     attributes = sqs.get_queue_attributes(
-        QueueUrl=outputs["PictureDlqUrl"],
+        QueueUrl=stack.output("PictureDlqUrl"),
         AttributeNames=["QueueArn", "ApproximateNumberOfMessages"],
     )["Attributes"]
     waiting = int(attributes["ApproximateNumberOfMessages"])
@@ -35,21 +27,15 @@ def redrive(session: Any, stack: str) -> int:
 
 def main() -> None:
     """Run the command line."""
-    options: dict[str, Any] = {}
     match sys.argv[1:]:
         case []:
-            stack = LOCAL_STACK
-        case [config]:
-            saved = Saved(Path(config))
-            if saved.stack is None:
-                raise SystemExit(f"{config} names no stack: make deploy saves its answers there")
-            stack, options = saved.stack, saved.session_options
+            config = None
+        case [named]:
+            config = Path(named)
         case _:
             raise SystemExit(__doc__)
-    try:
-        found = redrive(boto3.Session(**options), stack)
-    except (BotoCoreError, ClientError) as error:
-        raise SystemExit("\n".join(explained(error))) from None
+    with in_words():
+        found = redrive(Stack(config))
     print(f"pictures on their way back to their queue: {found}" if found else "no picture waits")
 
 

@@ -9,7 +9,7 @@ file in which `make deploy` keeps its answers; without it, the stack "droplens" 
 account and endpoint that the environment names.
 """
 
-from tools.stack_functions import StackFunction, parser
+from tools.stack import Stack, in_words, parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -20,7 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
     request = {"classifier": options.classifier}
     if options.run:
         request["run_id"] = options.run
-    said = StackFunction("ResumeFunctionName", options.config).ask("resume", request)
+    with in_words():
+        said = Stack(options.config).ask("ResumeFunctionName", "resume", request)
     run = said["run"]
     print(
         f"{run['classifier']}: run {run['run_id']} is tried again from stage {said['stage']}; "

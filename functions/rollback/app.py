@@ -25,8 +25,8 @@ FOLLOW_UP = Invoker(boto3.client("lambda"), SETTINGS.promote_function)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take {"classifier": name}, with "run_id" for another run than the newest before the live
-    one, and "reclassify" for another choice than the stack's."""
+    """Take {"classifier": name}, with "run_id" for another run than the one that was live before
+    the live one, and "reclassify" for another choice than the stack's."""
     runs = Runs.of_invocation(TABLE, context)
     run, status = roll_back(
         event["classifier"],

@@ -72,7 +72,8 @@ def test_an_earlier_model_comes_back_by_one_command(
     cloud: Cloud, two_runs: list[dict[str, Any]]
 ) -> None:
     first, second = two_runs
-    said = cloud.make("rollback", "CLASSIFIER=guarded")
+    said = cloud.make("rollback-local", "CLASSIFIER=guarded")
+    assert f"Back to run {first['run_id']}" in said
     assert f"run {first['run_id']} is live" in said
     card = live(cloud, "guarded")
     assert (card["run_id"], card["replaces"]) == (first["run_id"], second["run_id"])

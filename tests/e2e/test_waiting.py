@@ -66,7 +66,7 @@ def test_a_run_waits_for_quotas_and_goes_on_from_where_it_stood(account: Cloud) 
     assert jobs(account) == []
 
     account.localcloud("quotas", "--set", f"{TRAINING}=4")
-    said = account.make("resume", "CLASSIFIER=patient")
+    said = account.make("resume-local", "CLASSIFIER=patient")
     assert f"run {run['run_id']} is tried again from stage train" in said
     run = waiting(account, "deploy")
     [trained] = jobs(account)
@@ -74,7 +74,7 @@ def test_a_run_waits_for_quotas_and_goes_on_from_where_it_stood(account: Cloud) 
     assert SERVERLESS in told(account, notices, "Droplens: patient waits at deploy")
 
     account.localcloud("quotas", "--set", f"{SERVERLESS}=200")
-    account.make("resume", "CLASSIFIER=patient", f"RUN={run['run_id']}")
+    account.make("resume-local", "CLASSIFIER=patient", f"RUN={run['run_id']}")
     ended = account.ended_run("patient")
     assert ended["status"] == "live"
     assert jobs(account) == [trained]  # what was trained was not trained again

@@ -256,7 +256,7 @@ MAY: dict[str, list[Call]] = {
             CARD,
             RESULT,
         ),
-        calls("s3:PutObject", RESULT),
+        calls("s3:PutObject DeleteObject", RESULT),
         LIST,
         calls("dynamodb:Query", "${Runs.Arn}"),
         calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),

@@ -1,69 +1,114 @@
-"""`make rollback` asks the stack's function until the earlier model answers."""
+"""`make rollback` says what it goes back to, and asks the stack's function until that answers."""
 
-import json
-from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-import boto3
 import pytest
 
+from droplens.cards import Cards
+from droplens.runs import RunKey, Status
+from droplens.storage import Bucket
+from tests.unit.layer.made import card, go_live
+from tests.unit.stacks import ROLLBACK, Deployed, deployed  # noqa: F401  a fixture
 from tools import rollback
 
-
-class Functions:
-    """Lambda, answering with these in turn."""
-
-    def __init__(self, *answers: dict[str, Any]) -> None:
-        self.answers = list(answers)
-        self.asked: list[dict[str, Any]] = []
-
-    def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803  boto3's name
-        assert StackName == "droplens"
-        output = {"OutputKey": "RollbackFunctionName", "OutputValue": "droplens-rollback"}
-        return {"Stacks": [{"Outputs": [output]}]}
-
-    def invoke(self, **request: Any) -> dict[str, Any]:
-        assert request["FunctionName"] == "droplens-rollback"
-        self.asked.append(json.loads(request["Payload"]))
-        answer = self.answers.pop(0)
-        failed = {"FunctionError": "Unhandled"} if "errorMessage" in answer else {}
-        return {"Payload": BytesIO(json.dumps(answer).encode()), **failed}
+FIRST, SECOND, THIRD = (f"2026112{day}-120000-1a2b3c" for day in (1, 2, 3))
 
 
-def said(status: str) -> dict[str, Any]:
-    return {"run": {"classifier": "cars", "run_id": "20261122-120000-1a2b3c"}, "status": status}
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollback, "ASK_AGAIN_SECONDS", 0)
+
+
+def said(status: str, run_id: str = FIRST) -> dict[str, Any]:
+    return {"run": {"classifier": "cars", "run_id": run_id}, "status": status}
+
+
+def was_live(stack: Deployed, run_id: str, **facts: Any) -> None:
+    """A run that went live, and then was replaced, if the facts say so."""
+    key = RunKey("cars", run_id)
+    stack.runs.open(key, {"version": run_id})
+    stack.runs.end(key, Status.LIVE, accuracy=0.9, endpoint=f"e-{run_id}")
+    stack.runs.note(key, **facts)
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Functions]:
-    """Puts a Lambda with the given answers in place."""
+def history(deployed: Deployed) -> Deployed:  # noqa: F811
+    """The first model, the second, which was left for the first, then the third, which is live."""
+    cards = Cards(Bucket(deployed.s3, deployed.outputs["BucketName"]))
+    for run_id in (FIRST, SECOND):
+        go_live(cards, card(run_id))
+    first = cards.of_run("cars", FIRST)
+    assert first is not None
+    cards.roll_back(first, SECOND)
+    go_live(cards, card(THIRD))
+    replaced = {"status": "replaced", "replaced_at": "2026-11-25T08:00:00+00:00"}
+    was_live(deployed, FIRST, replaced_by=THIRD, **replaced)
+    was_live(deployed, SECOND, replaced_by=FIRST, retired=True, **replaced)
+    was_live(deployed, THIRD)
+    deployed.runs.open(RunKey("cars", "20261124-120000-1a2b3c"), {"version": "v"})
+    return deployed
 
-    def put(*answers: dict[str, Any]) -> Functions:
-        functions = Functions(*answers)
-        monkeypatch.setattr(boto3.Session, "client", lambda *_: functions)
-        monkeypatch.setattr(rollback, "ASK_AGAIN_SECONDS", 0)
-        return functions
 
-    return put
-
-
-def test_it_is_asked_once_where_the_endpoint_serves(
-    answering: Callable[..., Functions], capsys: pytest.CaptureFixture[str]
+def test_it_lists_what_there_is_and_goes_back_to_what_was_live_before(
+    history: Deployed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    functions = answering(said("live"))
+    functions = history.answering(said("live"))
     rollback.main(["cars"])
-    assert functions.asked == [{"classifier": "cars"}]
-    assert capsys.readouterr().out == "cars: run 20261122-120000-1a2b3c is live\n"
+    assert functions.asked == [(ROLLBACK, {"classifier": "cars", "run_id": FIRST})]
+    live, _, heads, second, first, _, plan, done = capsys.readouterr().out.splitlines()
+    assert live.startswith(f"cars: run {THIRD} is live since 2026-11-22 12:30, accuracy 90.0 %")
+    assert heads.split() == ["run", "accuracy", "went", "live", "replaced", "by", "run", "endpoint"]
+    assert second.split()[:3] == [SECOND, "90.0", "%"]
+    assert second.endswith("to be made again")
+    assert first.split()[:2] == [">", FIRST]
+    assert first.endswith("kept")
+    assert f"Back to run {FIRST}" in plan
+    assert done == f"cars: run {FIRST} is live"
+
+
+def test_a_run_that_never_was_live_is_not_listed(
+    history: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history.answering(said("live"))
+    rollback.main(["cars"])
+    assert "20261124" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("answer", "goes"), [("y", True), ("", False), ("n", False)])
+def test_at_a_terminal_it_asks(
+    history: Deployed, monkeypatch: pytest.MonkeyPatch, answer: str, goes: bool
+) -> None:
+    functions = history.answering(said("live"), said("live"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    if goes:
+        rollback.main(["cars"])
+    else:
+        with pytest.raises(SystemExit, match="nothing was changed"):
+            rollback.main(["cars"])
+    assert len(functions.asked) == goes
+    rollback.main(["cars", "--yes"])
+    assert len(functions.asked) == goes + 1
+
+
+def test_where_nothing_was_live_before_it_says_so(deployed: Deployed) -> None:  # noqa: F811
+    functions = deployed.answering()
+    with pytest.raises(SystemExit, match="cars has no live model"):
+        rollback.main(["cars"])
+    go_live(Cards(Bucket(deployed.s3, deployed.outputs["BucketName"])), card(FIRST))
+    was_live(deployed, FIRST)
+    with pytest.raises(SystemExit, match="no model was live before"):
+        rollback.main(["cars"])
+    assert functions.asked == []
 
 
 def test_while_the_endpoint_is_made_it_is_asked_for_the_same_run(
-    answering: Callable[..., Functions],
+    deployed: Deployed,  # noqa: F811
 ) -> None:
-    functions = answering(said("restoring"), said("restoring"), said("live"))
-    rollback.main(["cars", "--reclassify", "all"])
-    again = {"classifier": "cars", "reclassify": "all", "run_id": "20261122-120000-1a2b3c"}
-    assert functions.asked == [{"classifier": "cars", "reclassify": "all"}, again, again]
+    functions = deployed.answering(said("restoring"), said("restoring"), said("live"))
+    rollback.main(["cars", "--run", FIRST, "--reclassify", "all"])
+    again = {"classifier": "cars", "run_id": FIRST, "reclassify": "all"}
+    assert functions.asked == [(ROLLBACK, again)] * 3
 
 
 @pytest.mark.parametrize(
@@ -74,8 +119,10 @@ def test_while_the_endpoint_is_made_it_is_asked_for_the_same_run(
     ],
 )
 def test_a_rollback_that_came_to_nothing_fails(
-    answering: Callable[..., Functions], answer: dict[str, Any], words: str
+    deployed: Deployed,  # noqa: F811
+    answer: dict[str, Any],
+    words: str,
 ) -> None:
-    answering(answer)
+    deployed.answering(answer)
     with pytest.raises(SystemExit, match=words):
-        rollback.main(["cars", "--run", "20261122-120000-1a2b3c"])
+        rollback.main(["cars", "--run", FIRST])

@@ -16,6 +16,7 @@ _ABSENT: dict[str, Any] = {
     "comparison": None,
     "generation": 0,
     "newest": "",
+    "way_back": None,
 }
 
 
@@ -53,6 +54,8 @@ class ModelCard:
     replaces: the run whose endpoint this one took over from, or None.
     generation: how often the live model has changed, this time included; 0 if it never was live.
     newest: the newest run that was ever live. Whoever is older goes live by a rollback only.
+    way_back: the runs that rollbacks go back to, one after another (`journey.way_back`); None in
+    the live card of an earlier version, and where the card is no live one.
     """
 
     classifier: str
@@ -72,6 +75,7 @@ class ModelCard:
     replaces: str | None = None
     generation: int = 0
     newest: str = ""
+    way_back: tuple[str, ...] | None = None
 
     def to_json(self) -> bytes:
         """The card as it is stored."""
@@ -98,6 +102,7 @@ class ModelCard:
             "replaces": self.replaces,
             "generation": self.generation,
             "newest": self.newest,
+            "way_back": self.way_back,
         }
         return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -126,6 +131,7 @@ class ModelCard:
                 replaces=document["replaces"],
                 generation=document["generation"],
                 newest=document["newest"],
+                way_back=None if document["way_back"] is None else tuple(document["way_back"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error

@@ -9,9 +9,12 @@ from threading import Lock
 from droplens import layout
 from droplens.card import ModelCard
 from droplens.errors import RetryLater
+from droplens.journey.way_back import way_back_after
 from droplens.storage import Bucket, ObjectMissing
 
 ATTEMPTS = 5
+# How long a function that answers pictures remembers the names of all classifiers.
+NAMES_SECONDS = 60.0
 
 
 class Cards:
@@ -30,6 +33,15 @@ class Cards:
             classifier = layout.live_classifier(entry.key)
             if classifier and (card := self.live(classifier)):
                 yield card
+
+    def classifiers(self) -> set[str]:
+        """Every classifier of which something was packed or measured; new runs may have neither."""
+        return {
+            name
+            for prefix in (layout.PACKED, layout.MODELS)
+            for name in self.bucket.level(prefix)
+            if isinstance(name, str) and layout.is_classifier_name(name)
+        }
 
     def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
         """The card of one run, live or not, or None if the run was never measured."""
@@ -80,6 +92,9 @@ class Cards:
                 replaces=live.run_id if live else None,
                 generation=live.generation + 1 if live else 1,
                 newest=max(card.run_id, live.run_id, live.newest) if live else card.run_id,
+                way_back=way_back_after(card.run_id, live.run_id, live.way_back, live.replaces)
+                if live
+                else (),
             )
             if self.bucket.write_json(
                 layout.live_card_key(card.classifier), candidate.to_json(), replacing=etag
@@ -149,6 +164,7 @@ class CachedCards:
         self.seconds = seconds
         self._known: dict[str, _Known] = {}
         self._default: tuple[str, float] | None = None
+        self._classifiers: tuple[set[str], float] | None = None
         self._asking = Lock()
 
     def live(self, classifier: str, *, fresh: bool = False) -> ModelCard | None:
@@ -177,3 +193,11 @@ class CachedCards:
             name = self.cards.default_classifier()
             self._default = (name, time.monotonic() + self.seconds) if name else None
             return name
+
+    def classifiers(self) -> set[str]:
+        """Every classifier of which something was packed or measured, as `Cards` finds them."""
+        with self._asking:
+            if self._classifiers is None or time.monotonic() >= self._classifiers[1]:
+                found = self.cards.classifiers()
+                self._classifiers = (found, time.monotonic() + NAMES_SECONDS)
+            return self._classifiers[0]

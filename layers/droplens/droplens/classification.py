@@ -15,13 +15,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from droplens import layout, result
 from droplens.card import ModelCard
 from droplens.cards import CachedCards
+from droplens.classify.former_results import former_results
 from droplens.classify.request_body import fitting
 from droplens.endpoint import EndpointBusy, EndpointMissing, probabilities
 from droplens.errors import NotBegun, RetryLater
 from droplens.events import ObjectCreated, is_later
 from droplens.pictures import Limits, PictureError, PictureInfo, prepare
 from droplens.room import Room
-from droplens.routing import Router
+from droplens.routing import Router, likely_classifier
 from droplens.storage import Bucket, ObjectInfo, ObjectMissing
 from droplens.telemetry import count, logger
 
@@ -91,8 +92,9 @@ class Classification:
         of its own, however plain it looks.
 
         Returns the "Image Classified" event's detail, or None where there is nothing to answer:
-        not a picture's key, a picture that is gone, or no model yet (the sweep of its promotion
-        will find the picture). Raises RetryLater where the system is at fault.
+        not a picture's key, a picture that is gone, a folder that names no classifier, or no model
+        yet (the sweep of its promotion will find the picture). Raises RetryLater where the system
+        is at fault.
         """
         if not layout.is_picture_key(dropped.key):
             return None
@@ -120,10 +122,35 @@ class Classification:
         )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
-        return self._store(picture, dropped.sequencer_of(picture), answer, card)
+        told = self._store(picture, dropped.sequencer_of(picture), answer, card)
+        if dropped.answered_by_default:
+            self._remove_former(picture.key, card)
+        return told
+
+    def _remove_former(self, key: str, card: ModelCard) -> None:
+        """Remove what the default classifier answered, now that the picture's own one has.
+
+        Whoever is cut off before finds it again with the message's next try.
+        """
+        default = self.router.default()
+        if default is None or layout.first_folder(key) != card.classifier:
+            return
+        for place, etag in former_results(self.bucket, key, default):
+            if self.bucket.delete(place, etag):
+                logger.info("result of the default classifier is removed", key=key, result=place)
 
     def _wait(self, key: str, classifier: str | None) -> None:
         """Say that a picture waits, and loudly if there is nothing for it to wait for."""
+        folder = layout.first_folder(key)
+        if classifier is None and folder is not None:
+            logger.warning(
+                "picture waits in vain: its first folder names no classifier",
+                key=key,
+                folder=folder,
+                likely=likely_classifier(folder, self.cards.classifiers()),
+            )
+            count("PictureStranded")
+            return
         if classifier is not None and self.is_stranded(classifier):
             logger.warning(
                 "picture waits in vain: the newest run of its classifier gave no model",

@@ -55,7 +55,8 @@ class ObjectCreated:
     """An object was stored. etag: without quotes; version_id: None on an unversioned bucket.
 
     sequencer: the version's place among those of its key, see `is_later`; None where the event is
-    not S3's own.
+    not S3's own. answered_by_default: our sweep has found a result of the default classifier for a
+    picture in another classifier's folder, which is to be removed once the picture is answered.
     """
 
     bucket: str
@@ -64,6 +65,7 @@ class ObjectCreated:
     version_id: str | None
     bytes: int
     sequencer: str | None = None
+    answered_by_default: bool = False
 
     @property
     def version(self) -> str:
@@ -171,6 +173,7 @@ def object_created(event: Mapping[str, Any]) -> ObjectCreated:
             version_id=found.get("version-id"),
             bytes=int(found.get("size") or 0),
             sequencer=found.get("sequencer"),
+            answered_by_default=detail.get("answered_by_default") is True,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UnexpectedEvent(f"not an S3 object event: {error!r}") from error

@@ -3,7 +3,8 @@
 datasets/<classifier>/...            labelled pictures, completed by datasets/<classifier>/_READY
 datasets/<classifier>.zip|.tar|...   or one archive of class folders
 datasets/<classifier>/labels.csv|... or a list that labels the pictures, put there last
-input/[<classifier>/]...             pictures to classify
+input/<classifier>/...               pictures to classify
+input/<file>                         those that the default classifier answers
 results/<classifier>/....json        one answer per picture
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
@@ -187,10 +188,16 @@ def answers_key(classifier: str, run_id: str, part: int) -> str:
     return f"{report_prefix(classifier, run_id)}answers/{part:04}.jsonl"
 
 
-def named_classifier(input_key: str) -> str | None:
-    """The classifier that an input key names in front, or None where it names none."""
+def first_folder(input_key: str) -> str | None:
+    """The name of the first folder below input/, or None for a file that stands in no folder."""
     first, slash, _ = input_key.removeprefix(INPUT).partition("/")
-    return first if slash and is_classifier_name(first) else None
+    return first if slash else None
+
+
+def named_classifier(input_key: str) -> str | None:
+    """The name of the first folder if a classifier can be called so, else None."""
+    first = first_folder(input_key)
+    return first if first is not None and is_classifier_name(first) else None
 
 
 def is_picture_key(key: str) -> bool:
@@ -201,9 +208,10 @@ def is_picture_key(key: str) -> bool:
 def result_key(input_key: str, classifier: str) -> str:
     """Where the answer of `classifier` for `input_key` stands.
 
-    A picture that names its classifier keeps the rest of its path; any other, answered by the
-    default classifier, keeps its whole path below input/. A name that would grow longer than S3
-    allows is cut and given a digest of the whole. A picture that is called like another's
+    A picture in its classifier's folder keeps the rest of its path; any other keeps its whole path
+    below input/: a file without a folder, answered by the default classifier, which
+    formerly answered pictures in folders of no classifier too. A name that would grow longer than
+    S3 allows is cut and given a digest of the whole. A picture that is called like another's
     `other_result_key` must not stand there.
     """
     if _is_other(_result_path(input_key, classifier), classifier):
@@ -216,7 +224,7 @@ def result_key(input_key: str, classifier: str) -> str:
 
 def result_bound(input_key: str, classifier: str) -> str:
     """A text that sorts before this picture's result and before that of every picture whose key
-    sorts after this one's, as long as both name their classifier or neither does.
+    sorts after this one's, as long as both are in the classifier's folder or neither is.
 
     It begins the picture's result, but where that has a digest for its whole name."""
     return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")

@@ -10,15 +10,14 @@ from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.hosting import Artefact, Serving
-from droplens.runs import Run, RunKey, Runs, Status
+from droplens.journey.way_back import to_go_back_to
+from droplens.runs import MAY_RETURN, Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
 from droplens.switching import announce, announce_if_replaced
 from droplens.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
-
-_MAY_RETURN = (Status.LIVE, Status.REPLACED, Status.RESTORING)
 
 
 def roll_back(
@@ -31,7 +30,7 @@ def roll_back(
     reclassify: str,
     invoke: Callable[[object], None],
 ) -> tuple[RunKey, Status]:
-    """Make an earlier model live again: of the run `run_id`, or of the newest before the live one.
+    """Make an earlier model live again: of the run `run_id`, or what was live before the live one.
 
     Returns the run and LIVE, or RESTORING while its endpoint is being made. Asked again, it goes
     on where it was cut off. Raises UserError where there is no such model.
@@ -105,21 +104,20 @@ def _target(live: ModelCard, run_id: str | None, runs: Runs) -> Run:
         run = runs.get(RunKey(live.classifier, run_id))
         if run is None:
             raise UserError("rollback.no_run", f"{live.classifier} has no run {run_id}")
-        if run.status not in _MAY_RETURN:
+        if run.status not in MAY_RETURN:
             raise UserError(
                 "rollback.never_live", f"run {run_id} was never live: it is {run.status.value}"
             )
         return run
-    earlier = [
-        run
-        for run in runs.of(live.classifier)
-        if run.key.run_id < live.run_id and run.status in _MAY_RETURN
-    ]
-    if not earlier:
+    known = {run.key.run_id: run for run in runs.of(live.classifier) if run.status in MAY_RETURN}
+    target = to_go_back_to(live.run_id, live.way_back, live.replaces, known)
+    if target is None:
         raise UserError(
-            "rollback.no_earlier", f"no earlier model of {live.classifier} was ever live"
+            "rollback.no_earlier",
+            f"no earlier model of {live.classifier} was live before run {live.run_id}; RUN=... "
+            "names one that was live at another time",
         )
-    return earlier[-1]
+    return known[target]
 
 
 def _make_again(

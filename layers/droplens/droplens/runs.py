@@ -58,6 +58,8 @@ _WORKING = {
 }
 _CLAIMABLE = frozenset({*_WORKING.values(), Status.AWAITING})
 IN_PROGRESS = _CLAIMABLE | {Status.WAITING}
+# Whose model is live, or was and can be so again.
+MAY_RETURN = frozenset({Status.LIVE, Status.REPLACED, Status.RESTORING})
 # The index of the runs that somebody must come back to, and the value that they all bear there.
 ATTENTION = "attention"
 _NEEDED = "needed"

@@ -13,7 +13,11 @@ from droplens.errors import DroplensError
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from types_boto3_s3.client import S3Client
-    from types_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from types_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+        ObjectTypeDef,
+    )
 
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a delete marker
 _MOST_DELETED_AT_ONCE = 1000
@@ -153,11 +157,43 @@ class Bucket:
         answer = self.client.list_objects_v2(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after
         )
-        found = [
-            ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
-            for entry in answer.get("Contents", [])
-        ]
-        return found, answer["IsTruncated"]
+        return [_listed(entry) for entry in answer.get("Contents", [])], answer["IsTruncated"]
+
+    def level(self, prefix: str, start_after: str = "") -> Iterator[ListedObject | str]:
+        """What stands directly below `prefix`: objects, and the names of folders as text.
+
+        In S3's order within each call's answer: its objects, then its folders.
+        """
+        more: dict[str, str] = {"StartAfter": start_after}
+        while more:
+            answer = self.client.list_objects_v2(
+                Bucket=self.name,
+                Prefix=prefix,
+                Delimiter="/",
+                **more,  # type: ignore[arg-type]
+            )
+            yield from map(_listed, answer.get("Contents", []))
+            for folder in answer.get("CommonPrefixes", []):
+                yield folder["Prefix"].removeprefix(prefix).removesuffix("/")
+            more = (
+                {"ContinuationToken": answer["NextContinuationToken"]}
+                if answer["IsTruncated"]
+                else {}
+            )
+
+    def delete(self, key: str, etag: str) -> bool:
+        """Delete `key` if its ETag still is `etag`; False if it is not, or the object is gone.
+
+        Where the bucket has versions, this one stays as a noncurrent version.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+        """
+        try:
+            self.client.delete_object(Bucket=self.name, Key=key, IfMatch=etag)
+        except ClientError as error:
+            if error_code(error) in _LOST_RACE | _MISSING:
+                return False
+            raise
+        return True
 
     def delete_below(self, prefix: str) -> int:
         """Delete everything below `prefix`, and return how many objects that was."""
@@ -182,6 +218,10 @@ class Bucket:
 
     def _named(self, error: ClientError, key: str) -> Exception:
         return ObjectMissing(key) if error_code(error) in _MISSING else error
+
+
+def _listed(entry: "ObjectTypeDef") -> ListedObject:
+    return ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
 
 
 def _info(key: str, answer: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectInfo:

@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from droplens import layout
+from droplens.classify.former_results import MAX_RESULT_BYTES, former_results
 from droplens.errors import RetryLater
 from droplens.events import OBJECT_CREATED
-from droplens.routing import Router
 from droplens.storage import Bucket, ListedObject, ObjectMissing
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ SEND_BATCH = 10  # SQS takes no more in one call
 READERS = 16
 # Results that are kept in memory because their pictures may still come.
 AHEAD = 10 * PAGE
-# A larger object among the results is none: five classes' names and a key are a few kilobytes.
-MAX_RESULT_BYTES = 256 * 1024
 
 ALL, UNSURE, NONE = "all", "unsure", "none"
 
@@ -50,14 +48,14 @@ class Progress:
 class Sweep:
     """One sweep of a classifier's pictures.
 
-    is_default: whether the classifier also answers pictures that name none.
+    default: the classifier that answers pictures without a folder, or None. What it answered
+    formerly in this classifier's folder is swept too, so that it is replaced by a right answer.
     reclassify: which answered pictures are to be answered again, "all", "unsure" or "none".
     """
 
     bucket: Bucket
     classifier: str
-    router: Router
-    is_default: bool
+    default: str | None
     sqs: "SQSClient"
     queue: str
     reclassify: str = NONE
@@ -67,22 +65,50 @@ class Sweep:
 
         may_go_on: asked after each page, so that every attempt gets ahead.
         """
-        own = f"{layout.INPUT}{self.classifier}/"
-        listed = self.bucket.entries(layout.INPUT if self.is_default else own, progress.cursor)
-        # Pictures that name the classifier lose its name in their results' keys: among the others
-        # they would be out of order.
-        for _, entries in groupby(listed, key=lambda entry: entry.key.startswith(own)):
-            results = Results(self.bucket, self.classifier)
-            for page in _batched(entries, PAGE):
-                found = self._enqueue(self._wanted(filter(self._is_ours, page), results))
+        for pictures in self._walks(progress.cursor):
+            results, former = Results(self.bucket, self.classifier), self._former()
+            for page in _batched(pictures, PAGE):
+                listed = [entry for entry in page if layout.is_picture_key(entry.key)]
+                again = {entry.key for entry in listed if former and former.has(entry.key)}
+                again = self._answered_by_default(again)
+                wanted = {entry.key for entry in self._wanted(listed, results)} | again
+                found = self._enqueue((entry for entry in listed if entry.key in wanted), again)
                 progress = Progress(page[-1].key, progress.found + found)
                 if not may_go_on():
                     return progress
         return replace(progress, finished=True)
 
-    def _is_ours(self, entry: ListedObject) -> bool:
-        ours = self.router.classifier_for(entry.key) == self.classifier
-        return ours and layout.is_picture_key(entry.key)
+    def _walks(self, cursor: str) -> Iterator[Iterator[ListedObject]]:
+        """The pictures after `cursor`: of the default classifier first those without a folder.
+
+        Each is a walk of its own. Pictures in the classifier's folder lose its name in their
+        results' keys: among the others they would be out of order.
+        """
+        own = f"{layout.INPUT}{self.classifier}/"
+        begun = cursor.startswith(own)
+        if self.default == self.classifier and not begun:
+            level = self.bucket.level(layout.INPUT, cursor)
+            yield (entry for entry in level if isinstance(entry, ListedObject))
+        yield self.bucket.entries(own, cursor if begun else "")
+
+    def _former(self) -> "Results | None":
+        """The default classifier's results, where they may be of pictures in this one's folder."""
+        if self.default in (None, self.classifier):
+            return None
+        return Results(self.bucket, str(self.default))
+
+    def _answered_by_default(self, keys: set[str]) -> set[str]:
+        """Those of the pictures that the default classifier has answered, as its results record."""
+
+        def has_former(key: str) -> bool:
+            return any(True for _ in former_results(self.bucket, key, str(self.default)))
+
+        if not keys:
+            return keys
+        in_order = sorted(keys)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(has_former, in_order)
+            return {key for key, has in zip(in_order, found, strict=True) if has}
 
     def _wanted(
         self, pictures: Iterable[ListedObject], results: "Results"
@@ -107,10 +133,14 @@ class Sweep:
                 return not confident
         return True
 
-    def _enqueue(self, pictures: Iterable[ListedObject]) -> int:
+    def _enqueue(self, pictures: Iterable[ListedObject], again: set[str]) -> int:
+        """again: those whose results of the default classifier are to be removed."""
         count = 0
         for batch in _batched(pictures, SEND_BATCH):
-            messages = [picture_message(self.bucket.name, picture) for picture in batch]
+            messages = [
+                picture_message(self.bucket.name, picture, answered_by_default=picture.key in again)
+                for picture in batch
+            ]
             _send(self.sqs, self.queue, messages)
             count += len(batch)
         return count
@@ -178,14 +208,20 @@ class Results:
         return True
 
 
-def picture_message(bucket: str, entry: ListedObject) -> dict[str, Any]:
-    """What S3's own event would say of the picture, as far as classify_image needs it."""
+def picture_message(
+    bucket: str, entry: ListedObject, *, answered_by_default: bool = False
+) -> dict[str, Any]:
+    """What S3's own event would say of the picture, as far as classify_image needs it.
+
+    answered_by_default: as `ObjectCreated` has it.
+    """
     return {
         "source": "droplens.sweep",
         "detail-type": OBJECT_CREATED,
         "detail": {
             "bucket": {"name": bucket},
             "object": {"key": entry.key, "size": entry.bytes, "etag": entry.etag},
+            **({"answered_by_default": True} if answered_by_default else {}),
         },
     }
 

@@ -7,15 +7,14 @@ that switch. Whatever is left when time runs out is done by the next invocation.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from droplens import hosting
 from droplens.card import ModelCard
 from droplens.cards import Cards
+from droplens.classify.unclaimed import unclaimed_folders
 from droplens.events import ModelSwitched, switched_event
-from droplens.routing import Router
-from droplens.runs import Run, Runs, Status
+from droplens.runs import Run, RunKey, Runs, Status
 from droplens.storage import Bucket
 from droplens.sweep import Progress, Sweep
 from droplens.telemetry import logger
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from types_boto3_lambda.client import LambdaClient
     from types_boto3_sagemaker.client import SageMakerClient
     from types_boto3_sqs.client import SQSClient
-
-# Names of classifiers that a sweep remembers: a bucket may have a folder for every day.
-KNOWN_NAMES = 1024
 
 
 class Invoker:
@@ -90,11 +86,12 @@ class Switching:
         if live is None or live.generation != switched.generation:
             logger.info("another switch came after this one, and follows itself up")
             return None
+        if not switched.cursor:
+            self._tell_of_unclaimed(switched.run, runs)
         sweep = Sweep(
             bucket=self.bucket,
             classifier=switched.classifier,
-            router=self._router(runs),
-            is_default=self.cards.default_classifier() == switched.classifier,
+            default=self.cards.default_classifier(),
             sqs=self.sqs,
             queue=self.queue,
             reclassify=switched.reclassify,
@@ -145,6 +142,13 @@ class Switching:
         endpoint = run.facts.get("endpoint")
         return not endpoint or hosting.dispose(self.sagemaker, runs, run.key, str(endpoint))
 
-    def _router(self, runs: Runs) -> Router:
-        default = self.cards.default_classifier()
-        return Router(lru_cache(KNOWN_NAMES)(runs.any_of), lambda: default)
+    def _tell_of_unclaimed(self, run: RunKey, runs: Runs) -> None:
+        """Note in the run's item which folders of pictures name no classifier, a typo perhaps."""
+        found = unclaimed_folders(self.cards, runs.any_of)
+        runs.note(run, unclaimed=[folder.to_dict() for folder in found])
+        for folder in found:
+            logger.warning(
+                "pictures wait in a folder that names no classifier",
+                folder=folder.folder,
+                likely=folder.likely,
+            )

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from droplens import layout
 from droplens.card import CardError
 from droplens.cards import CachedCards, Cards
 from droplens.errors import RetryLater
+from droplens.journey.way_back import to_go_back_to, way_back_after
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.made import card, go_live
 
@@ -136,3 +139,26 @@ def test_a_withdrawn_card_is_forgotten(cloud: Cloud, cards: Cards) -> None:
     cloud.s3.delete_object(Bucket=cards.bucket.name, Key=layout.live_card_key("cars"))
     assert cached.live("cars", fresh=True) is None
     assert cached.live("cars") is None
+
+
+@given(st.lists(st.sampled_from(["promote", "back", *range(8)]), max_size=14))
+def test_the_way_back_is_that_of_the_models_that_were_not_left(steps: list[Any]) -> None:
+    """Against a history that is kept whole: what was left by a rollback is taken out of it."""
+    live, way_back, replaces = RUNS[0], (), None
+    history, newest = [RUNS[0]], 0
+    for step in steps:
+        if step == "promote":
+            if newest == len(RUNS) - 1:
+                continue
+            newest += 1
+            chosen = RUNS[newest]
+        elif step == "back":
+            chosen = to_go_back_to(live, way_back, replaces, RUNS) or live
+            assert chosen == (history[-2] if len(history) > 1 else live)
+        else:
+            chosen = RUNS[min(step, newest)]
+        if chosen == live:
+            continue
+        history = [run for run in history if run < chosen] + [chosen]
+        way_back, replaces, live = way_back_after(chosen, live, way_back, replaces), live, chosen
+        assert list(way_back) == history[-2::-1]

@@ -138,14 +138,93 @@ def test_a_picture_whose_own_model_is_in_the_making_is_not_the_default_s(live: C
     assert live.keys("results/") == []
 
 
-@pytest.mark.parametrize("key", ["input/a.jpg", "input/plants/a.jpg", "input/My Photos/a.jpg"])
-def test_a_picture_of_no_known_classifier_is_the_default_s(
-    live: Cloud, valid: Any, key: str
-) -> None:
-    classification(live).classify(dropped(live, key=key))
-    stored = live.json(f"results/cars/{key.removeprefix('input/')}.json")
+def test_a_picture_without_a_folder_is_the_default_s(live: Cloud, valid: Any) -> None:
+    classification(live).classify(dropped(live, key="input/a.jpg"))
+    stored = live.json("results/cars/a.jpg.json")
     valid("result.v1", stored)
     assert stored["classifier"] == "cars"
+
+
+@pytest.mark.parametrize(
+    ("folder", "likely"),
+    [("carz", "cars"), ("Cars", "cars"), ("plants", None), ("My Photos", None), ("", None)],
+)
+def test_a_picture_in_a_folder_of_no_classifier_waits_and_that_is_said(
+    live: Cloud, caplog: pytest.LogCaptureFixture, folder: str, likely: str | None
+) -> None:
+    runtime = FakeRuntime(redness)
+    event = dropped(live, key=f"input/{folder}/a.jpg")
+    assert classification(live, runtime).classify(event) is None
+    [record] = caplog.records
+    told = vars(record)
+    assert record.levelname == "WARNING"
+    assert (told["key"], told["folder"], told["likely"]) == (event.key, folder, likely)
+    assert "PictureStranded" in metrics.metric_set
+    assert (live.keys("results/"), runtime.asked) == ([], [])
+
+
+# --- what the default classifier answered formerly
+
+
+@pytest.fixture
+def answered_formerly(live: Cloud, cards: Cards) -> ObjectCreated:
+    """A picture of "birds" that "cars" answered while there was no "birds", which there is now."""
+    event = dropped(live, key="input/birds/a.jpg")
+    tools = classification(live)
+    everything_s = dataclasses.replace(
+        tools, router=OldRouter(tools.router.is_known, tools.router.default)
+    )
+    everything_s.classify(event)
+    assert live.json("results/cars/birds/a.jpg.json")["classifier"] == "cars"
+    live.runs().open(RunKey("birds", RUN.run_id), {"version": "v"})
+    go_live(cards, card(classifier="birds"))
+    return dataclasses.replace(event, answered_by_default=True)
+
+
+class OldRouter(Router):
+    """As it was: folders of no classifier are the default's."""
+
+    def classifier_for(self, key: str) -> str | None:
+        return super().classifier_for(key) or self.default()
+
+
+def test_its_answer_goes_when_the_picture_s_own_classifier_has_answered(
+    live: Cloud, answered_formerly: ObjectCreated
+) -> None:
+    tools = classification(live)
+    sent = tools.classify(answered_formerly)
+    assert live.keys("results/") == ["results/birds/a.jpg.json"]
+    assert tools.classify(answered_formerly) == sent
+    # It can be had back: the bucket keeps versions.
+    assert live.versions("results/cars/birds/a.jpg.json") == 1
+
+
+def test_an_answer_of_another_picture_at_its_place_stays(
+    live: Cloud, answered_formerly: ObjectCreated
+) -> None:
+    """input/cars/birds/a.jpg has its result where "cars" would have answered input/birds/a.jpg."""
+    place = "results/cars/birds/a.jpg.json"
+    live.s3.delete_object(Bucket=BUCKET, Key=place)
+    classification(live).classify(dropped(live, key="input/cars/birds/a.jpg"))
+    classification(live).classify(answered_formerly)
+    assert live.json(place)["image"]["key"] == "input/cars/birds/a.jpg"
+    assert live.keys("results/") == ["results/birds/a.jpg.json", place]
+
+
+def test_it_stays_while_the_picture_s_own_classifier_has_not_answered(
+    live: Cloud, answered_formerly: ObjectCreated
+) -> None:
+    runtime = FakeRuntime(redness, error=refusal("ModelError", "InvokeEndpoint"))
+    with pytest.raises(RetryLater):
+        classification(live, runtime).classify(answered_formerly)
+    assert live.keys("results/") == ["results/cars/birds/a.jpg.json"]
+
+
+def test_nothing_is_removed_of_a_picture_of_the_default_s_own(live: Cloud) -> None:
+    tools = classification(live)
+    for key in ("input/a.jpg", "input/cars/a.jpg"):
+        tools.classify(dataclasses.replace(dropped(live, key=key), answered_by_default=True))
+    assert len(live.keys("results/")) == 2
 
 
 def test_a_picture_that_vanished_has_no_answer(live: Cloud) -> None:

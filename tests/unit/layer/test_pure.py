@@ -16,7 +16,7 @@ from droplens.calibration import IDENTITY, Calibration
 from droplens.card import CardError, ModelCard
 from droplens.errors import UserError
 from droplens.result import UnexpectedAnswer, parse_probabilities, rank
-from droplens.routing import Router
+from droplens.routing import Router, likely_classifier
 from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
 from tests.unit.layer.made import card
 from tests.unit.layer.near_misses import NEAR_MISSES
@@ -273,11 +273,34 @@ def test_a_stack_name_that_sagemaker_or_iam_could_not_take_is_told(stack: str) -
 # --- routing
 
 
-def test_a_picture_goes_to_the_classifier_that_it_names_if_that_one_is_known() -> None:
+def test_a_picture_goes_to_the_classifier_of_its_folder_and_one_without_to_the_default() -> None:
     router = Router(lambda name: name == "cars", lambda: "birds")
     assert router.classifier_for("input/cars/a.jpg") == "cars"
-    assert router.classifier_for("input/plants/a.jpg") == "birds"
     assert router.classifier_for("input/a.jpg") == "birds"
+
+
+@pytest.mark.parametrize("folder", ["plants", "carz", "Cars", "My Photos", "", "cars ", "~"])
+def test_a_folder_that_names_no_classifier_is_nobody_s(folder: str) -> None:
+    router = Router(lambda name: name == "cars", lambda: "cars")
+    assert router.classifier_for(f"input/{folder}/a.jpg") is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "likely"),
+    [
+        ("zh-carz", "zh-cars"),
+        ("ZH-Cars", "zh-cars"),
+        ("zh_cars", "zh-cars"),
+        ("bird", "birds"),
+        ("invoices", None),
+        ("", None),
+        ("x" * 1000, None),
+    ],
+)
+def test_the_likely_classifier_is_the_one_whose_name_is_near(
+    folder: str, likely: str | None
+) -> None:
+    assert likely_classifier(folder, {"zh-cars", "birds", "digits"}) == likely
 
 
 def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
@@ -294,6 +317,8 @@ def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
         {"confident_from": None, "replaces": "20261101-000000-a"},
         {"calibration": Calibration(1.7), "ece_before": 0.2, "ece_after": 0.03, "coverage": 0.8},
         {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
+        {"way_back": ("20261102-000000-b", "20261101-000000-a")},
+        {"way_back": ()},
     ],
 )
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
@@ -307,7 +332,14 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
         ModelCard.from_json(json.dumps(document).encode())
 
 
-SINCE_CALIBRATION = {"calibration", "coverage", "comparison", "generation", "newest"}
+SINCE_CALIBRATION = {
+    "calibration",
+    "coverage",
+    "comparison",
+    "generation",
+    "newest",
+    "way_back",
+}
 
 
 def test_a_card_from_before_calibration_is_read_as_one_without() -> None:

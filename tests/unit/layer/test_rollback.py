@@ -110,6 +110,42 @@ def test_it_goes_one_further_back_each_time_and_forward_by_name(promoted: Cloud)
     assert live(promoted).run_id == THIRD.run_id
 
 
+FOURTH, FIFTH = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (4, 5))
+
+
+def test_it_goes_back_to_what_was_live_before_and_not_to_what_was_left(promoted: Cloud) -> None:
+    """Two models, the second left for the first, then a third: the first was live before it."""
+    assert back(promoted, FIRST.run_id, keep_models=5) is Status.LIVE
+    was_promoted(promoted, FOURTH)
+    was_promoted(promoted, FIFTH)
+    for expected in (FOURTH, FIRST):
+        assert back(promoted, keep_models=5) is Status.LIVE
+        assert live(promoted).run_id == expected.run_id
+    with pytest.raises(UserError, match=r"no earlier model .* RUN="):
+        back(promoted)
+
+
+def test_who_went_back_too_far_is_brought_forward_and_goes_back_from_there(promoted: Cloud) -> None:
+    assert back(promoted, FIRST.run_id, keep_models=5) is Status.LIVE
+    assert back(promoted, SECOND.run_id, keep_models=5) is Status.LIVE
+    assert back(promoted, keep_models=5) is Status.LIVE
+    assert live(promoted).run_id == FIRST.run_id
+
+
+def test_a_run_that_is_gone_is_passed_over_on_the_way_back(promoted: Cloud) -> None:
+    promoted.table.delete_item(Key=SECOND.as_key())
+    assert back(promoted, keep_models=5) is Status.LIVE
+    assert live(promoted).run_id == FIRST.run_id
+
+
+def test_a_live_card_of_an_earlier_version_goes_back_to_what_it_replaced(promoted: Cloud) -> None:
+    document = promoted.json("models/cars/live.json") | {"replaces": FIRST.run_id}
+    del document["way_back"]
+    promoted.put("models/cars/live.json", json.dumps(document).encode())
+    assert back(promoted, keep_models=5) is Status.LIVE
+    assert live(promoted).run_id == FIRST.run_id
+
+
 def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: Cloud) -> None:
     switching(promoted, keep_models=0).settle("cars", promoted.runs())
     assert promoted.sagemaker.endpoints == {endpoint_of(THIRD)}

@@ -15,29 +15,22 @@ from moto.s3.models import s3_backends
 from droplens import layout
 from droplens.errors import RetryLater
 from droplens.events import object_created
-from droplens.routing import Router
 from droplens.storage import Bucket, ListedObject, ObjectMissing
 from droplens.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import ACCOUNT
 
 
-def router(default: str | None = None, known: Iterable[str] = ("cars",)) -> Router:
-    return Router(set(known).__contains__, lambda: default)
-
-
 def sweep(
     cloud: Cloud,
     classifier: str = "cars",
     default: str | None = None,
-    known: Iterable[str] = ("cars",),
     reclassify: str = NONE,
 ) -> Sweep:
     return Sweep(
         bucket=cloud.bucket,
         classifier=classifier,
-        router=router(default, known),
-        is_default=default == classifier,
+        default=default,
         sqs=cloud.sqs,
         queue=cloud.picture_queue,
         reclassify=reclassify,
@@ -103,23 +96,95 @@ def test_the_order_of_keys_and_of_their_results_may_differ(cloud: Cloud, answere
     assert swept(cloud) == sorted(set(keys) - set(keys[answered::4]))
 
 
-def test_the_default_classifier_s_sweep_finds_what_nobody_else_answers(cloud: Cloud) -> None:
-    for key in ("input/a.jpg", "input/cars/b.jpg", "input/birds/c.jpg", "input/My Photos/d.jpg"):
+def test_the_default_classifier_s_sweep_finds_files_without_a_folder_and_no_other_folder_s(
+    cloud: Cloud,
+) -> None:
+    for key in ("input/", "input/a.jpg", "input/z.jpg", "input/cars/b.jpg", "input/birds/c.jpg"):
         cloud.put(key, b"x")
-    known = ("cars", "birds")
-    assert swept(cloud, "cars", default="cars", known=known) == [
-        "input/My Photos/d.jpg",
-        "input/a.jpg",
-        "input/cars/b.jpg",
-    ]
-    assert swept(cloud, "birds", default="cars", known=known) == ["input/birds/c.jpg"]
+    for key in ("input/My Photos/d.jpg", "input//e.jpg", "input/Cars/f.jpg", "input/zh-carz/g.jpg"):
+        cloud.put(key, b"x")
+    found = ["input/a.jpg", "input/cars/b.jpg", "input/z.jpg"]
+    assert swept(cloud, "cars", default="cars") == found
+    assert swept(cloud, "birds", default="cars") == ["input/birds/c.jpg"]
+
+
+def test_the_default_classifier_s_sweep_does_not_list_what_stands_in_other_folders(
+    cloud: Cloud,
+) -> None:
+    stored = s3_backends[ACCOUNT]["aws"]
+    for n in range(3 * PAGE):
+        stored.put_object(BUCKET, f"input/birds/{n:05}.jpg", b"x")
+    cloud.put("input/z.jpg", b"x")
+    listings: list[str] = []
+    events = cloud.s3.meta.events
+    events.register(
+        "before-call.s3.ListObjectsV2", lambda **call: listings.append(call["model"].name)
+    )
+    assert swept(cloud, "cars", default="cars") == ["input/z.jpg"]
+    assert len(listings) == 3  # files without a folder, their results, the classifier's folder
+
+
+# --- what the default classifier once answered in another classifier's folder
+
+
+def answered_formerly(cloud: Cloud, key: str, place: str | None = None, by: str = "cars") -> str:
+    result = {"status": "classified", "classifier": by, "image": {"key": key}}
+    place = place or layout.result_key(key, "cars")
+    cloud.put(place, json.dumps(result).encode())
+    return place
+
+
+def test_pictures_that_the_default_classifier_answered_are_answered_again_and_marked(
+    cloud: Cloud,
+) -> None:
+    long = "input/birds/" + "x" * 1000
+    for key in ("a", "b/c", "new", "right"):
+        cloud.put(f"input/birds/{key}", b"x")
+    cloud.put(long, b"x")
+    for key in ("input/birds/a", "input/birds/b/c", "input/birds/right", long):
+        answered_formerly(cloud, key)
+    answer(cloud, "input/birds/right", classifier="birds")
+    # Of a default classifier's picture, at the key where one of birds' would have had its own.
+    cloud.put("input/birds/twin", b"x")
+    answered_formerly(cloud, "input/cars/birds/twin")
+    answer(cloud, "input/birds/twin", classifier="birds")
+    sweep(cloud, "birds", default="cars").run(Progress(), lambda: True)
+    sent = {
+        message["detail"]["object"]["key"]: object_created(message) for message in drained(cloud)
+    }
+    former = {key for key, created in sent.items() if created.answered_by_default}
+    assert former == {"input/birds/a", "input/birds/b/c", "input/birds/right", long}
+    assert sent.keys() - former == {"input/birds/new"}
+
+
+def test_where_two_met_the_former_result_is_found_beside_the_other(cloud: Cloud) -> None:
+    key = "input/birds/a"
+    cloud.put(key, b"x")
+    answer(cloud, key, classifier="birds")
+    answered_formerly(cloud, "input/cars/birds/a")
+    assert swept(cloud, "birds", default="cars") == []
+    answered_formerly(cloud, key, layout.other_result_key(key, "cars"))
+    assert swept(cloud, "birds", default="cars") == [key]
+
+
+def drained(cloud: Cloud) -> list[Any]:
+    found = []
+    while got := cloud.sqs.receive_message(
+        QueueUrl=cloud.picture_queue, MaxNumberOfMessages=10
+    ).get("Messages"):
+        for message in got:
+            found.append(json.loads(message["Body"]))
+            cloud.sqs.delete_message(
+                QueueUrl=cloud.picture_queue, ReceiptHandle=message["ReceiptHandle"]
+            )
+    return found
 
 
 def test_a_classifier_whose_name_begins_another_s_leaves_it_alone(cloud: Cloud) -> None:
     cloud.put("input/cars/a.jpg", b"x")
     cloud.put("input/cars-2/a.jpg", b"x")
     answer(cloud, "input/cars-2/a.jpg", classifier="cars-2")
-    assert swept(cloud, known=("cars", "cars-2")) == ["input/cars/a.jpg"]
+    assert swept(cloud) == ["input/cars/a.jpg"]
 
 
 def test_thousands_of_pictures_over_many_pages(cloud: Cloud) -> None:
@@ -206,8 +271,7 @@ def whole_sweep(pictures: int) -> tuple[CountingBucket, Sweep]:
     return bucket, Sweep(
         bucket=bucket,
         classifier="cars",
-        router=router(),
-        is_default=False,
+        default=None,
         sqs=RefusingQueue(),  # type: ignore[arg-type]
         queue="queue",
     )
@@ -262,7 +326,7 @@ def test_a_sweep_that_ran_out_of_time_is_gone_on_with(
     while not progress.finished:
         progress = sweep(cloud, default="cars").run(progress, lambda: False)
         attempts += 1
-    assert attempts == 5
+    assert attempts == 4
     assert progress.found == 5
     assert sorted(cloud.queued()) == sorted(set(keys) - {"input/cars/b", "input/x"})
 

@@ -1,0 +1,44 @@
+"""What the default classifier once answered for pictures in another classifier's folder.
+
+Until a folder of no classifier was nobody's, input/birds/a.jpg without a classifier "birds" was
+answered by the default one, say "cars", at results/cars/birds/a.jpg.json. Once "birds" answers the
+picture itself, that result is wrong and must not stand beside the right one.
+"""
+
+import json
+from collections.abc import Iterator
+
+from droplens import layout
+from droplens.storage import Bucket, ObjectMissing
+
+# A larger object among the results is none: five classes' names and a key are a few kilobytes.
+MAX_RESULT_BYTES = 256 * 1024
+
+
+def former_results(bucket: Bucket, picture: str, default: str) -> Iterator[tuple[str, str]]:
+    """Key and ETag of each result of the classifier `default` for the key `picture`.
+
+    Only what records this very picture and this very classifier: input/cars/birds/a.jpg has its
+    result at the same key. For a picture in the folder of `default` there are none.
+    """
+    folder = layout.first_folder(picture)
+    if folder is None or folder == default:
+        return
+    for place in (
+        layout.result_key(picture, default),
+        layout.other_result_key(picture, default),
+    ):
+        try:
+            body, info = bucket.read_at_most(place, MAX_RESULT_BYTES)
+        except ObjectMissing:
+            continue
+        if body is not None and _is_result_of(body, picture, default):
+            yield place, info.etag
+
+
+def _is_result_of(body: bytes, picture: str, classifier: str) -> bool:
+    try:
+        found = json.loads(body)
+        return bool(found["image"]["key"] == picture and found["classifier"] == classifier)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return False

@@ -1,0 +1,44 @@
+"""Folders below input/ that name no classifier, whose pictures nothing will answer by itself."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from droplens import layout
+from droplens.cards import Cards
+from droplens.routing import likely_classifier
+
+# A bucket may have a folder for every day: some are enough to see what is wrong.
+MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """A folder's name, and the classifier that it most likely was to name, if one is near."""
+
+    folder: str
+    likely: str | None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As it stands in a run's item."""
+        return {"folder": self.folder, "likely": self.likely}
+
+
+def unclaimed_folders(
+    cards: Cards, is_known: Callable[[str], bool], most: int = MOST
+) -> list[Unclaimed]:
+    """The first `most` folders below input/ that name no classifier, in S3's order.
+
+    is_known: whether a classifier has ever had a run.
+    """
+    classifiers = cards.classifiers()
+
+    def found() -> Iterator[Unclaimed]:
+        for folder in cards.bucket.level(layout.INPUT):
+            if not isinstance(folder, str) or folder in classifiers:
+                continue
+            if layout.is_classifier_name(folder) and is_known(folder):
+                continue
+            yield Unclaimed(folder, likely_classifier(folder, classifiers))
+
+    return list(islice(found(), most))

@@ -1,0 +1,102 @@
+"""A deployed stack as the commands for people see it: its outputs, clients, and functions to ask.
+
+Every such command works on the account whose answers `make deploy` saved, or, without that file,
+on the stack "droplens" in the cloud that the environment names: the local one.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+from tools.account import Saved, explained
+
+LOCAL_STACK = "droplens"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Stack:
+    """One stack. config: the saved answers; None: the local cloud's stack.
+
+    Raises SystemExit, in a sentence, where there is no such stack.
+    """
+
+    def __init__(self, config: Path | None) -> None:
+        saved = Saved(config) if config else None
+        if saved is not None and saved.stack is None:
+            raise SystemExit(
+                f"{config} names no stack: `make deploy` saves its answers there. "
+                "For the local cloud, the same command ends in -local"
+            )
+        self.name: str = (saved and saved.stack) or LOCAL_STACK
+        self.session = boto3.Session(**(saved.session_options if saved else {}))
+        try:
+            described = self.client("cloudformation").describe_stacks(StackName=self.name)
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            deploy = "make deploy" if saved else "make deploy-local"
+            raise SystemExit(f"there is no stack {self.name}: `{deploy}` makes it") from None
+        [found] = described["Stacks"]
+        self.status: str = found["StackStatus"]
+        self.outputs: dict[str, str] = {
+            output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])
+        }
+
+    def client(self, service: str) -> Any:
+        """A client of the stack's account and region."""
+        return self.session.client(service)  # type: ignore[call-overload]
+
+    def output(self, key: str) -> str:
+        """One of the stack's outputs. Raises SystemExit where it has none of this name."""
+        if key not in self.outputs:
+            raise SystemExit(
+                f"stack {self.name} is {self.status} and has no output {key}: wait until it is "
+                "deployed, or deploy this version"
+            )
+        return self.outputs[key]
+
+    @property
+    def runs_table(self) -> Any:
+        """The Runs table."""
+        return self.session.resource("dynamodb").Table(self.output("RunsTableName"))
+
+    def ask(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
+        """Call the function that an output names, and wait.
+
+        Raises SystemExit with its words where it refuses.
+        """
+        answer = self.client("lambda").invoke(
+            FunctionName=self.output(output), Payload=json.dumps(request)
+        )
+        said: dict[str, Any] = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise SystemExit(f"{command}: {said.get('errorMessage', said)}")
+        return said
+
+
+@contextmanager
+def in_words(*more: str) -> Iterator[None]:
+    """Have what AWS, or the network to it, refuses end the command in a sentence, and `more`."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        local = urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname in _LOOPBACK
+        if local and isinstance(error, EndpointConnectionError):
+            raise SystemExit("the local cloud is down: `make up` starts it") from None
+        raise SystemExit("\n".join([*explained(error), *more])) from None
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """What a command on one classifier is given: its name, and the saved answers."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("classifier")
+    made.add_argument("--config", type=Path)
+    return made

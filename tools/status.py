@@ -1,0 +1,276 @@
+"""Say how a stack does: its classifiers, their live models and newest runs, what waits, and why.
+
+    python -m tools.status                      # in the cloud that the environment names
+    python -m tools.status --config CONFIG      # in the account whose answers sam saved there
+
+It reads the Runs table, the model cards, the names below input/ and the queues' own figures, and
+changes nothing. No run, picture or message is shown as it is stored.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from droplens import layout
+from droplens.domain.text import one_line
+from droplens.routing import likely_classifier
+from droplens.runs import IN_PROGRESS, Status, packing_progress
+from droplens.storage import Bucket, ListedObject, ObjectMissing
+from tools.stack import Stack, in_words
+from tools.table import percent, table, when
+
+# Of a folder whose pictures wait, so many are counted: one call of S3 lists no more.
+MOST_COUNTED = 1000
+# Folders below input/ that are shown: a bucket may have one for every day.
+MOST_FOLDERS = 30
+QUEUES = (
+    ("pictures on their way", "PictureQueueUrl"),
+    ("pictures given up", "PictureDlqUrl"),
+    ("events given up", "EventDlqUrl"),
+)
+
+
+@dataclass(slots=True)
+class Classifier:
+    """One classifier. live: its live card, or None; run: its newest run's item, or None."""
+
+    name: str
+    live: Mapping[str, Any] | None = None
+    run: Mapping[str, Any] | None = None
+    runs: int = 0
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A folder below input/ without a live model; "" for files that stand in no folder.
+
+    pictures: how many, at most MOST_COUNTED; why: what they wait for.
+    """
+
+    folder: str
+    pictures: int
+    why: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What there is. queues: each with its label, and its messages: visible, in flight, delayed."""
+
+    default: str | None = None
+    classifiers: list[Classifier] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    more_folders: bool = False
+    queues: list[tuple[str, int, int, int]] = field(default_factory=list)
+
+
+def look(stack: Stack) -> Found:
+    """Read all that is shown."""
+    bucket = Bucket(stack.client("s3"), stack.output("BucketName"))
+    known = _classifiers(bucket, _runs(stack.runs_table))
+    default = _json(bucket, layout.DEFAULT_CLASSIFIER_KEY)
+    found = Found(default=default["classifier"] if default else None)
+    found.classifiers = [known[name] for name in sorted(known)]
+    for waiting in _waiting(bucket, known, found.default):
+        if len(found.waiting) == MOST_FOLDERS:
+            found.more_folders = True
+            break
+        found.waiting.append(waiting)
+    sqs = stack.client("sqs")
+    for label, output in QUEUES:
+        told = sqs.get_queue_attributes(QueueUrl=stack.output(output), AttributeNames=["All"])
+        counts = [
+            int(told["Attributes"].get(f"ApproximateNumberOfMessages{state}", 0))
+            for state in ("", "NotVisible", "Delayed")
+        ]
+        found.queues.append((label, counts[0], counts[1], counts[2]))
+    return found
+
+
+def _runs(table_of_runs: Any) -> Iterator[Mapping[str, Any]]:
+    more: dict[str, Any] = {}
+    while True:
+        answer = table_of_runs.scan(ConsistentRead=True, **more)
+        yield from answer["Items"]
+        if "LastEvaluatedKey" not in answer:
+            return
+        more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+
+def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str, Classifier]:
+    known: dict[str, Classifier] = {}
+    for item in runs:
+        entry = known.setdefault(item["classifier"], Classifier(item["classifier"]))
+        entry.runs += 1
+        if entry.run is None or item["run_id"] > entry.run["run_id"]:
+            entry.run = item
+    for name in bucket.level(layout.MODELS):
+        if isinstance(name, str):
+            known.setdefault(name, Classifier(name))
+    for entry in known.values():
+        entry.live = _json(bucket, layout.live_card_key(entry.name))
+    return known
+
+
+def _json(bucket: Bucket, key: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(bucket.read(key)[0])
+    except ObjectMissing:
+        return None
+    return found
+
+
+def _waiting(
+    bucket: Bucket, known: Mapping[str, Classifier], default: str | None
+) -> Iterator[Waiting]:
+    """What has no live model to answer it, by folder."""
+    without_folder = 0
+    for entry in bucket.level(layout.INPUT):
+        if isinstance(entry, ListedObject):
+            if default is not None and known.get(default, Classifier("")).live:
+                continue
+            without_folder += layout.is_picture_key(entry.key)
+            continue
+        classifier = known.get(entry)
+        if classifier is not None and classifier.live is not None:
+            continue
+        page, _ = bucket.page(f"{layout.INPUT}{entry}/")
+        pictures = sum(layout.is_picture_key(one.key) for one in page)
+        if pictures:
+            yield Waiting(entry, pictures, _why(entry, classifier, known))
+    if without_folder:
+        yield Waiting("", min(without_folder, MOST_COUNTED), "the first model of all")
+
+
+def _why(folder: str, classifier: Classifier | None, known: Mapping[str, Classifier]) -> str:
+    if classifier is None:
+        near = likely_classifier(folder, known)
+        return "no classifier is called so" + (f"; is it {near}?" if near else "")
+    if classifier.run is not None and classifier.run["status"] in IN_PROGRESS:
+        return "its first model"
+    return "a model: the newest run gave none"
+
+
+def progress(item: Mapping[str, Any], now: datetime) -> str:
+    """How far a run is, and how long it has been at it."""
+    status = Status(item["status"])
+    if status not in IN_PROGRESS:
+        return ""
+    found = packing_progress(item) if status is Status.PACKING else None
+    parts = []
+    if found is not None:
+        total = "" if found.total is None else f" of {found.total:,}"
+        parts.append(f"{found.done:,}{total} pictures")
+    begun = datetime.fromisoformat(item["created_at"])
+    parts.append(f"begun {_ago(now - begun)} ago")
+    return ", ".join(parts)
+
+
+def _ago(span: Any) -> str:
+    minutes = max(0, int(span.total_seconds() // 60))
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} days"
+
+
+def reason(item: Mapping[str, Any]) -> str:
+    """Why a run stands where it does: what it failed of, or waits for."""
+    status = Status(item["status"])
+    if status is Status.WAITING:
+        waits = item["waits_for"]
+        again = datetime.fromtimestamp(int(waits["next_try"]), UTC).isoformat()
+        return f"at {waits['stage']}, next try {when(again)}: {waits['code']}: {waits['message']}"
+    if status in (Status.FAILED, Status.REFUSED):
+        error = item.get("error") or {}
+        return ": ".join(str(error[part]) for part in ("code", "message") if part in error)
+    if status is Status.AWAITING:
+        return "a person's decision in SageMaker's Model Registry"
+    if status is Status.SUPERSEDED:
+        return f"run {item['replaced_by']} was newer" if "replaced_by" in item else ""
+    return ""
+
+
+def shown(found: Found, now: datetime) -> str:
+    """The page, for people."""
+    parts = []
+    if found.classifiers:
+        parts.append(table(*_models(found)))
+        if runs := [one for one in found.classifiers if one.run is not None]:
+            parts.append(table(*_newest(runs, now)))
+        parts += [
+            f"{one.name}: {Status(one.run['status']).value}: {one_line(why)}"
+            for one in runs
+            if one.run is not None and (why := reason(one.run))
+        ]
+    else:
+        parts.append(
+            "No classifier yet: datasets/<classifier>/<class>/….jpg, then an empty "
+            "datasets/<classifier>/_READY makes one."
+        )
+    if found.waiting:
+        rows = [
+            (
+                f"input/{one.folder}/" if one.folder else "input/ (without a folder)",
+                f"{one.pictures:,}{' or more' if one.pictures == MOST_COUNTED else ''}",
+                one.why,
+            )
+            for one in found.waiting
+        ]
+        parts.append(table(("pictures wait in", "how many", "for"), rows))
+        if found.more_folders:
+            parts.append(f"… and in more folders than these {MOST_FOLDERS}.")
+    queued = [(label, *(f"{count:,}" for count in counts)) for label, *counts in found.queues]
+    parts.append(table(("queue", "waiting", "in work", "put off"), queued))
+    given_up = {label: visible for label, visible, _, _ in found.queues}
+    if given_up.get("pictures given up"):
+        parts.append("`make redrive` has the pictures that were given up tried again.")
+    if given_up.get("events given up"):
+        parts.append("docs/operations.md, EventsGivenUp, says what to do with the events.")
+    return "\n\n".join(parts)
+
+
+def _models(found: Found) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows = []
+    for one in found.classifiers:
+        live = one.live
+        rows.append(
+            (
+                one.name + (" (default)" if one.name == found.default else ""),
+                live["run_id"] if live else "none yet",
+                percent(live["measured"]["accuracy"]) if live else "",
+                when(live["promoted_at"]) if live else "",
+                str(len(live["classes"])) if live else "",
+                str(one.runs),
+            )
+        )
+    return ("classifier", "live model", "accuracy", "since (UTC)", "classes", "runs"), rows
+
+
+def _newest(
+    classifiers: list[Classifier], now: datetime
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows = [
+        (one.name, run["run_id"], Status(run["status"]).value, progress(run, now))
+        for one in classifiers
+        if (run := one.run) is not None
+    ]
+    return ("newest run of", "run", "status", "progress"), rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, look, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path)
+    options = parser.parse_args(arguments)
+    with in_words():
+        stack = Stack(options.config)
+        found = look(stack)
+    print(f"stack {stack.name}: {stack.status}\n")
+    print(shown(found, datetime.now(UTC)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What commands print for people: plain tables, dates, shares."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from droplens.domain.text import one_line
+
+LONGEST_CELL = 200
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns as wide as their longest entry, two blanks between; no column without an entry.
+
+    Each entry on one line, a long one shortened: names of folders and reasons come from strangers.
+    """
+    lines = [[one_line(cell, LONGEST_CELL) for cell in row] for row in rows]
+    kept = [column for column in range(len(heads)) if any(line[column] for line in lines)]
+    shown = [[line[column] for column in kept] for line in [list(heads), *lines]]
+    widths = [max(len(line[column]) for line in shown) for column in range(len(kept))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in shown
+    )
+
+
+def when(told: Any) -> str:
+    """An ISO 8601 date, to the minute in UTC; "" for none."""
+    if not told:
+        return ""
+    return f"{datetime.fromisoformat(str(told)).astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def percent(share: Any) -> str:
+    """A share in [0, 1]; "" for none."""
+    return "" if share is None else f"{100 * float(share):.1f} %"
