@@ -260,6 +260,22 @@ def test_pictures_of_a_classifier_whose_run_failed(
     told("PicturesStranded")
 
 
+def test_pictures_in_a_folder_that_names_no_classifier(
+    stack: Stack,
+    deployed: Cloud,  # noqa: F811
+    load: Load,  # noqa: F811
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`messages` puts them into input/cars/, and nobody has made a run of "cars"."""
+    load("ClassifyImage").handler({"Records": messages(jpeg())}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    raised = [name for name in ALARMS if goes_off(stack.properties(name), counted)]
+    assert raised == ["PicturesStranded"]
+    told("PicturesStranded")
+
+
 def test_a_picture_that_never_succeeds_ends_in_the_queue_that_is_watched(
     stack: Stack,
     deployed: Cloud,  # noqa: F811
