@@ -551,16 +551,17 @@ def test_whoever_goes_live_between_judgement_and_switch_is_the_one_compared_with
         promote(candidate, NEWER, runtime=runtime, minimum_accuracy=0.0, approval=approval)
         package = known(candidate, NEWER).facts["model_package"]
         candidate.sagemaker.packages[package]["ModelApprovalStatus"] = "Approved"
-    write = candidate.bucket.client.put_object
+    s3: Any = candidate.bucket.client
+    write = s3.put_object
 
     def overtaken(**request: Any) -> Any:
         if request["Key"] == "models/cars/live.json":
-            candidate.bucket.client.put_object = write
+            s3.put_object = write
             assert promote(candidate, owner="request-2", minimum_accuracy=0.0) is Status.LIVE
         return write(**request)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidate.bucket.client, "put_object", overtaken)
+        patch.setattr(s3, "put_object", overtaken)
         runtime = FakeRuntime(flawed(4))
         options = {"runtime": runtime, "minimum_accuracy": 0.0, "approval": approval}
         assert promote(candidate, NEWER, "request-3", **options) is Status.REFUSED
