@@ -103,6 +103,7 @@ def test_a_rule_lets_exactly_its_own_recorded_events_through(
         "datasets/cars.tgz",
         "datasets/cars/labels.csv",
         "datasets/cars/labels.jsonl",
+        "datasets/cars/labels.json",
         "datasets/Cars/labels.lst",
     ],
 )

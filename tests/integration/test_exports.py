@@ -25,7 +25,7 @@ from tests.integration.packing_support import (
 LABELS = {"a": "cat", "b": "dog"}
 
 
-def flat(folder: str, first: int, each: int) -> dict[str, tuple[str, bytes]]:
+def flat(first: int, each: int) -> dict[str, tuple[str, bytes]]:
     """Pictures in one folder: the label and the bytes of each, by its name there."""
     return {
         f"{label}-{n}.jpg": (LABELS[label], jpeg(first + 10 * place + n))
@@ -35,9 +35,9 @@ def flat(folder: str, first: int, each: int) -> dict[str, tuple[str, bytes]]:
 
 
 SPLITS = {
-    "train": flat("train", 0, 5),
-    "valid": flat("valid", 100, 2),
-    "test": flat("test", 200, 1),
+    "train": flat(0, 5),
+    "valid": flat(100, 2),
+    "test": flat(200, 1),
 }
 
 
@@ -90,7 +90,7 @@ def test_label_files_in_the_folders_of_a_split_keep_it(
 def test_a_label_file_at_the_top_gives_what_class_folders_give(
     tmp_path: Path, name: str, text: Any
 ) -> None:
-    pictures = flat("", 0, 5)
+    pictures = flat(0, 5)
     files: Files = {name: text({path: label for path, (label, _) in pictures.items()})}
     files |= {path: data for path, (_, data) in pictures.items()}
     assert job(put(tmp_path / "in", files), tmp_path / "out") == 0
@@ -133,7 +133,7 @@ def test_a_label_file_in_an_archive_is_not_passed_over_in_silence(
     assert sentence.startswith("train/_classes.csv seems to label the pictures beside it")
 
 
-PHOTOS = dict(flat("", 0, 5).items())
+PHOTOS = dict(flat(0, 5).items())
 
 
 def studio_csv(where: str) -> bytes:

@@ -39,6 +39,7 @@ MOMENTS = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st.
         ("datasets/cars.tgz", "cars", "datasets/cars.tgz"),
         ("datasets/cars/labels.csv", "cars", "datasets/cars/labels.csv"),
         ("datasets/cars/labels.jsonl", "cars", "datasets/cars/labels.jsonl"),
+        ("datasets/cars/labels.json", "cars", "datasets/cars/labels.json"),
         ("datasets/cars/labels.lst", "cars", "datasets/cars/labels.lst"),
         # Names that cannot be: they are told to their owner, so they are found all the same.
         ("datasets/Cars/_READY", "Cars", "datasets/Cars/"),
