@@ -211,8 +211,8 @@ def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
         return f"AWS refused: {error}", "if the message is not clear, `make preflight` may be"
     if isinstance(error, EndpointConnectionError | HTTPClientError) and (url := _local_cloud()):
         return (
-            f"the local cloud at {url} does not answer",
-            "`make up` starts it, with all that it had at the last `make down`",
+            "the local cloud is down: `make up` starts it",
+            f"nothing answers at {url}; what it had at the last `make down` is there again then",
         )
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return (

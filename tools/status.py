@@ -233,7 +233,7 @@ def shown(found: Found, now: datetime) -> str:
 
 
 def _models(found: Found) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in found.classifiers:
         live = one.live
         rows.append(
@@ -252,7 +252,7 @@ def _models(found: Found) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _newest(
     classifiers: list[Classifier], now: datetime
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (one.name, run["run_id"], Status(run["status"]).value, progress(run, now))
         for one in classifiers
         if (run := one.run) is not None

@@ -103,7 +103,7 @@ def run(clone: Cloud) -> Callable[..., list[str]]:
 def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     # Before anything is up.
     assert "was not up" in run("down")[-1]
-    for command in (["rollback", "CLASSIFIER=cars"], ["redrive-local"], ["destroy-local"]):
+    for command in (["rollback-local", "CLASSIFIER=cars"], ["status-local"], ["destroy-local"]):
         assert "the local cloud is down: `make up` starts it" in " ".join(run(*command, fails=True))
 
     shown = run("deploy-local")
@@ -118,10 +118,13 @@ def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     # A picture with no model there, one in a folder that is no classifier: both wait.
     clone.put("input/a.jpg", drawing("rings", 1))
     clone.put("input/carz/a.jpg", drawing("rings", 2))
-    assert "which classifier? make rollback CLASSIFIER=cars" in run("rollback", fails=True)[0]
-    refused = run("rollback", "CLASSIFIER=cars", fails=True)
-    assert any("cars" in line for line in refused), refused
-    run("resume", "CLASSIFIER=cars", fails=True)
+    shown = run("status-local")
+    assert any("input/carz/" in line and "no classifier is called so" in line for line in shown)
+    asked = "which classifier? make rollback-local CLASSIFIER=cars"
+    assert asked in run("rollback-local", fails=True)[0]
+    refused = run("rollback-local", "CLASSIFIER=cars", fails=True)
+    assert any("cars has no live model" in line for line in refused), refused
+    run("resume-local", "CLASSIFIER=cars", fails=True)
     assert run("redrive-local")[-1] == "no picture waits"
 
     refused = run("destroy-local", fails=True, **{"Type the stack's name": "dropplens"})

@@ -18,6 +18,7 @@ COMMANDS = (
     ("tools.redrive",),
     ("tools.destroy", "--yes"),
     ("tools.outputs",),
+    ("tools.status",),
 )
 
 
@@ -46,7 +47,8 @@ def test_every_command_says_that_the_local_cloud_is_down_and_how_to_start_it(
         ended = list(together.map(said, COMMANDS))
     for command, done in zip(COMMANDS, ended, strict=True):
         assert done.returncode == 1, (command, done)
-        assert f"the local cloud at {url} does not answer\n`make up` starts it" in done.stderr
+        assert "the local cloud is down: `make up` starts it\n" in done.stderr
+        assert f"nothing answers at {url}" in done.stderr
         assert "Traceback" not in done.stderr, (command, done.stderr)
 
 
