@@ -23,7 +23,6 @@ from benchmarks.classify.chaos import ROUGH, chaos
 from benchmarks.classify.cloud import ROOT, SIDE, Cloud, deployed
 from benchmarks.classify.flood import await_answers, drop, find_faults
 from benchmarks.classify.table import markdown, put_into
-from droplens.routing import Router
 from droplens.runs import RunKey
 from droplens.storage import Bucket
 from droplens.sweep import Progress, Sweep
@@ -155,8 +154,7 @@ def sweeping(cloud: Cloud, count: int) -> dict[str, Any]:
         sweep = Sweep(
             bucket=Bucket(cloud.client("s3"), cloud.bucket),
             classifier=classifier,
-            router=Router(lambda _: True, lambda: None),
-            is_default=False,
+            default=None,
             sqs=cloud.client("sqs"),
             queue=cloud.outputs["PictureQueueUrl"],
         )

@@ -53,7 +53,7 @@ class Story:
         self.cloud.client("s3").put_object(
             Bucket=BUCKET, Key=key, Body=result.to_json(document), ContentType="application/json"
         )
-        self.told.append(classified_event(document, key))
+        self.told.append(classified_event(document, key, model.generation))
 
     def faults(self) -> dict[str, int]:
         counts = find_faults(self.cloud, self.dropped, [OLDER, NEWER], self.told).counts()

@@ -144,7 +144,8 @@ def test_a_withdrawn_card_is_forgotten(cloud: Cloud, cards: Cards) -> None:
 @given(st.lists(st.sampled_from(["promote", "back", *range(8)]), max_size=14))
 def test_the_way_back_is_that_of_the_models_that_were_not_left(steps: list[Any]) -> None:
     """Against a history that is kept whole: what was left by a rollback is taken out of it."""
-    live, way_back, replaces = RUNS[0], (), None
+    live, replaces = RUNS[0], None
+    way_back: tuple[str, ...] = ()
     history, newest = [RUNS[0]], 0
     for step in steps:
         if step == "promote":
