@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from droplens.runs import ATTENTION
+from droplens.training import builtin_accounts
 from tests.infrastructure.stack import Stack, applies, listed
 
 RUN = "20261122-120000-1a2b3c"
@@ -15,9 +16,10 @@ AT = "${AWS::Region}:${AWS::AccountId}"
 SAGEMAKER = f"arn:${{AWS::Partition}}:sagemaker:{AT}:"
 LOGS = f"arn:${{AWS::Partition}}:logs:{AT}:log-group:"
 JOB_DEFINITION = f"arn:${{AWS::Partition}}:batch:{AT}:job-definition/${{AWS::StackName}}-batch-prep"
-BUILTIN_IMAGES = (
-    "arn:${AWS::Partition}:ecr:${AWS::Region}:811284229777:repository/image-classification"
-)
+BUILTIN_IMAGES = [
+    f"arn:${{AWS::Partition}}:ecr:${{AWS::Region}}:{account}:repository/image-classification"
+    for account in sorted(set(builtin_accounts().values()))
+]
 # One object of each prefix, for all who reach it.
 DATASET = "${Bucket.Arn}/datasets/cars/labels.csv"
 PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
@@ -85,7 +87,9 @@ def table(*rows: list[Call]) -> list[Call]:
 LIST = calls("s3:ListBucket", "${Bucket.Arn}")
 NOTIFY = calls("sns:Publish", "${Failures}")
 ON_FAILURE = calls("lambda:InvokeFunction", "${ReportFailure.Arn}")
-LEND = calls("iam:PassRole", "${SageMakerRole.Arn}", iam_PassedToService="sagemaker.amazonaws.com")
+FOR_SAGEMAKER = "sagemaker.amazonaws.com"
+LEND_FOR_TRAINING = calls("iam:PassRole", "${TrainingRole.Arn}", iam_PassedToService=FOR_SAGEMAKER)
+LEND = calls("iam:PassRole", "${ServingRole.Arn}", iam_PassedToService=FOR_SAGEMAKER)
 HOST = table(
     calls("sagemaker:CreateModel DescribeModel AddTags", *sagemaker("model")),
     calls(
@@ -101,6 +105,18 @@ REMOVE = table(
 )
 OF_WHICH_RUN = calls("sagemaker:ListTags", *sagemaker("endpoint"))
 FETCH_IMAGE = "ecr:BatchCheckLayerAvailability GetDownloadUrlForLayer BatchGetImage"
+
+METRICS = table(
+    calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="/aws/sagemaker/Endpoints"),
+    calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="aws/sagemaker/Endpoints"),
+)
+
+
+def update(*attributes: str, **more: str) -> list[Call]:
+    """An update of a run's item that names these attributes beside its key."""
+    named = " ".join(("classifier", "run_id", *attributes))
+    return calls("dynamodb:UpdateItem", "${Runs.Arn}", dynamodb_Attributes=named, **more)
+
 
 MAY: dict[str, list[Call]] = {
     "BuildImagesRole": table(
@@ -144,7 +160,9 @@ MAY: dict[str, list[Call]] = {
         calls("s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED),
         calls("s3:DeleteObject", SHARD, FAILURE),
         LIST,
-        calls("dynamodb:UpdateItem", "${Runs.Arn}"),
+        update("progress"),
+        update("shards"),
+        update("shards", dynamodb_ReturnValues="UPDATED_NEW"),
     ),
     "PackingExecutionRole": table(
         calls("ecr:GetAuthorizationToken", "*"),
@@ -156,11 +174,11 @@ MAY: dict[str, list[Call]] = {
         LIST,
         calls("dynamodb:GetItem UpdateItem", "${Runs.Arn}"),
         calls("sagemaker:CreateTrainingJob AddTags", *sagemaker("training-job")),
-        LEND,
+        LEND_FOR_TRAINING,
         NOTIFY,
         ON_FAILURE,
     ),
-    "SageMakerRole": table(
+    "TrainingRole": table(
         calls("s3:GetObject", PACKED),
         calls(
             "s3:GetObject PutObject AbortMultipartUpload",
@@ -169,18 +187,30 @@ MAY: dict[str, list[Call]] = {
         ),
         calls("s3:DeleteObject", CHECKPOINT),
         LIST,
+        METRICS,
         calls("ecr:GetAuthorizationToken", "*"),
-        calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="/aws/sagemaker/Endpoints"),
-        calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="aws/sagemaker/Endpoints"),
-        calls(FETCH_IMAGE, "${TrainerImages.Arn}", BUILTIN_IMAGES),
+        calls(FETCH_IMAGE, "${TrainerImages.Arn}", *BUILTIN_IMAGES),
         calls(
             "logs:CreateLogGroup CreateLogStream DescribeLogStreams",
             f"{LOGS}/aws/sagemaker/TrainingJobs:*",
-            f"{LOGS}/aws/sagemaker/Endpoints/${{AWS::StackName}}--cars-{RUN}:*",
         ),
         calls(
             "logs:PutLogEvents",
             f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:${{AWS::StackName}}--cars-{RUN}/algo-1",
+        ),
+    ),
+    "ServingRole": table(
+        calls("s3:GetObject", ARTEFACT),
+        LIST,
+        METRICS,
+        calls("ecr:GetAuthorizationToken", "*"),
+        calls(FETCH_IMAGE, "${TrainerImages.Arn}", *BUILTIN_IMAGES),
+        calls(
+            "logs:CreateLogGroup CreateLogStream DescribeLogStreams",
+            f"{LOGS}/aws/sagemaker/Endpoints/${{AWS::StackName}}--cars-{RUN}:*",
+        ),
+        calls(
+            "logs:PutLogEvents",
             f"{LOGS}/aws/sagemaker/Endpoints/${{AWS::StackName}}--cars-{RUN}:log-stream:main/i-1",
         ),
     ),
@@ -297,8 +327,13 @@ NOBODY_MAY: list[Call] = table(
     calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-queue/other"),
     calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-definition/other:1"),
     calls("batch:TerminateJob", f"arn:${{AWS::Partition}}:batch:{AT}:job/1a2b"),
-    calls("iam:PassRole", "${SageMakerRole.Arn}", iam_PassedToService="lambda.amazonaws.com"),
-    calls("iam:PassRole", "${SageMakerRole.Arn}"),
+    *(
+        table(
+            calls("iam:PassRole", role, iam_PassedToService="lambda.amazonaws.com"),
+            calls("iam:PassRole", role),
+        )
+        for role in ("${TrainingRole.Arn}", "${ServingRole.Arn}")
+    ),
     calls(
         "iam:PassRole",
         "${PackingRole.Arn}",
@@ -315,6 +350,12 @@ NOBODY_MAY: list[Call] = table(
     calls("cloudwatch:PutMetricData", "*"),
     calls("logs:PutLogEvents", f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:other/algo-1"),
     calls("ecr:BatchGetImage", f"arn:${{AWS::Partition}}:ecr:{AT}:repository/other"),
+    # A stranger may call a repository of theirs as AWS does.
+    calls(
+        FETCH_IMAGE,
+        "arn:${AWS::Partition}:ecr:${AWS::Region}:999999999999:repository/image-classification",
+        f"arn:${{AWS::Partition}}:ecr:{AT}:repository/image-classification",
+    ),
     calls(
         "events:PutEvents",
         f"arn:${{AWS::Partition}}:events:{AT}:event-bus/default",
@@ -341,7 +382,7 @@ WITH_KEY: list[Call] = table(
 # Of these, some do more with it.
 LEND_KEY = calls("kms:CreateGrant", "${KmsKeyArn}", kms_GrantIsForAWSResource="true")
 MORE_WITH_KEY: dict[str, list[Call]] = {
-    "SageMakerRole": table(calls("kms:Encrypt", "${KmsKeyArn}"), LEND_KEY),
+    "TrainingRole": table(calls("kms:Encrypt", "${KmsKeyArn}"), LEND_KEY),
     "DeployEndpointRole": LEND_KEY,
     "RollbackRole": LEND_KEY,
     "PauseEndpointRole": LEND_KEY,

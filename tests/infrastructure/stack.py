@@ -241,14 +241,28 @@ def applies(statement: dict[str, Any], action: str, resource: str, context: dict
 def conditions_hold(conditions: dict[str, Any], context: dict[str, str]) -> bool:
     """Whether the context, with "_" for ":" in its keys, meets every condition."""
     for operator, wanted in conditions.items():
-        if operator not in ("StringEquals", "StringLike", "Bool"):
-            raise NotImplementedError(operator)
         for key, patterns in wanted.items():
             found = context.get(key.replace(":", "_"))
-            like = fnmatchcase if operator == "StringLike" else str.__eq__
-            if found is None or not any(like(found, one) for one in listed(patterns)):
+            if not _condition_holds(operator, found, listed(patterns)):
                 return False
     return True
+
+
+def _condition_holds(operator: str, found: str | None, patterns: list[str]) -> bool:
+    """Whether a request's value meets a condition; one of several values has them by words.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    if operator == "Null":
+        return (found is None) == (patterns == ["true"])
+    if operator == "ForAllValues:StringEquals":
+        return found is None or set(found.split()) <= set(patterns)
+    if operator == "StringEqualsIfExists":
+        return found is None or found in patterns
+    if operator not in ("StringEquals", "StringLike", "Bool"):
+        raise NotImplementedError(operator)
+    like = fnmatchcase if operator == "StringLike" else str.__eq__
+    return found is not None and any(like(found, one) for one in patterns)
 
 
 def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from droplens import layout
+from droplens.runs import ATTENTION
 from tests.infrastructure.roles import (
     KEY,
     MAY,
     NOBODY_MAY,
     NOBODY_MAY_WITH_KEY,
     Call,
+    calls,
     mine,
     unused,
+    update,
 )
 from tests.infrastructure.stack import ACCOUNT, BUCKET, Stack, expanded_in, listed
 
@@ -50,8 +53,10 @@ STAR = {
     ("ReportFailureRole", "batch:ListJobs"),
     ("PackingExecutionRole", "ecr:GetAuthorizationToken"),
     ("ImageBuildRole", "ecr:GetAuthorizationToken"),
-    ("SageMakerRole", "ecr:GetAuthorizationToken"),
-    ("SageMakerRole", "cloudwatch:PutMetricData"),
+    ("TrainingRole", "ecr:GetAuthorizationToken"),
+    ("TrainingRole", "cloudwatch:PutMetricData"),
+    ("ServingRole", "ecr:GetAuthorizationToken"),
+    ("ServingRole", "cloudwatch:PutMetricData"),
     ("PauseEndpointRole", "cloudwatch:GetMetricStatistics"),
 }
 
@@ -82,7 +87,14 @@ def test_a_role_may_do_all_of_its_table_and_nothing_of_another_s(
     deployed: Stack, role: str
 ) -> None:
     own = mine(role, has_key(deployed))
-    others = {call for other in ROLES for call in mine(other, with_key=True)} - set(own)
+    # Whoever has a row without a condition may do what others may under one.
+    without = {(call.action, call.resource) for call in own if not call.context}
+    others = {
+        call
+        for other in ROLES
+        for call in mine(other, with_key=True)
+        if (call.action, call.resource) not in without
+    } - set(own)
     assert [str(call) for call in own if not call.allowed(deployed, role)] == []
     assert [str(call) for call in others if call.allowed(deployed, role)] == []
 
@@ -120,6 +132,26 @@ def test_the_same_holds_in_every_partition(role: str, repo_root: Path) -> None:
 def test_a_call_without_its_condition_is_another_call() -> None:
     """Else a table's row would say nothing about conditions."""
     assert Call("a:B", "c", {"k": "v"}) != Call("a:B", "c")
+
+
+@pytest.mark.parametrize("attribute", ["image", "model_data", "status", "endpoint", ATTENTION])
+def test_packing_writes_nothing_of_a_run_but_its_progress(stack: Stack, attribute: str) -> None:
+    for call in (*update(attribute), *update("progress", attribute)):
+        assert not call.allowed(stack, "PackingRole"), str(call)
+    for call in (
+        *update("progress", dynamodb_ReturnValues="ALL_NEW"),
+        *calls("dynamodb:UpdateItem", "${Runs.Arn}"),
+        *calls("dynamodb:GetItem PutItem Query", "${Runs.Arn}"),
+    ):
+        assert not call.allowed(stack, "PackingRole"), str(call)
+
+
+def test_an_endpoint_reads_models_and_writes_nothing(stack: Stack) -> None:
+    for key in ("packed/cars/r/train/train.rec", "training/cars/r/checkpoints/c", "models/a"):
+        assert not stack.allows("ServingRole", "s3:GetObject", f"arn:aws:s3:::{BUCKET}/{key}")
+    for action in WRITES:
+        for prefix in PREFIXES:
+            assert not stack.allows("ServingRole", action, s3_object(prefix))
 
 
 # --- across all roles
@@ -206,7 +238,8 @@ def test_a_role_is_assumed_by_one_service_of_this_account(stack: Stack, role: st
         "ImageBuildRole": "codebuild.amazonaws.com",
         "PackingRole": "ecs-tasks.amazonaws.com",
         "PackingExecutionRole": "ecs-tasks.amazonaws.com",
-        "SageMakerRole": "sagemaker.amazonaws.com",
+        "TrainingRole": "sagemaker.amazonaws.com",
+        "ServingRole": "sagemaker.amazonaws.com",
     }.get(role, "lambda.amazonaws.com")
 
 
