@@ -189,7 +189,7 @@ def notice(key: RunKey, wait: Wait) -> tuple[str, str]:
     again = (
         f"Code: {wait.code}. It is tried again by itself, first at {next_try:%Y-%m-%d %H:%M} UTC "
         f"and later each time, until {wait.until:%Y-%m-%d %H:%M} UTC. At once: {command(key)} "
-        "(with ACCOUNT=1 for your AWS account)."
+        "(resume-local on the local cloud)."
     )
     parts = [begun, wait.message, again]
     if wait.code == QUOTA:
