@@ -8,7 +8,7 @@ from droplens.reportpage.wording import percent
 
 # In the SVG's own units; the page shows it at most 1.3 times as large.
 WIDTH, HEIGHT = 340, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 40
 HALF_TEXT = 4
 
 Point = tuple[float, float]

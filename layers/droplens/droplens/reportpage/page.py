@@ -150,7 +150,7 @@ def _key_figures(evaluation: Document) -> list[Child]:
     confident, calibration = evaluation["confident"], evaluation["calibration"]
     asked = asked_percent(confident["precision"])
     threshold = confident["threshold"]
-    found = [
+    found: list[Child] = [
         _key_figure(
             "Confident predictions",
             "None" if threshold is None else percent(confident["share"]),

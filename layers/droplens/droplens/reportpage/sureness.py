@@ -55,7 +55,7 @@ def _calibration(calibration: Document) -> list[Child]:
             "p",
             "A calibrated probability means what it says: of all predictions at a probability of "
             f"{percent(0.8, 0)}, {percent(0.8, 0)} are correct, and the dots lie on the diagonal. "
-            f"Judged on {judged:,} pictures, of which perfectly calibrated probabilities would "
+            f"Judged on {judged:,} pictures, on which perfectly calibrated probabilities would "
             f"show an error of {percent(calibration['ece_noise_floor'])} on average, by chance "
             f"alone. {_what_calibration_did(calibration)}",
         ),
@@ -115,8 +115,8 @@ def _reliability(bins: Sequence[Document], when: str, title: str) -> Element:
         figure(
             chart.svg,
             element("strong", title),
-            ". Larger dots and bars are more predictions; whiskers are intervals of "
-            f"{percent(0.95, 0)}.",
+            ". Larger dots and bars are more predictions; whiskers are "
+            f"{percent(0.95, 0)} intervals.",
         ),
         numbers(("Probability", "Predictions", "Mean probability", "Accuracy"), rows),
     )
