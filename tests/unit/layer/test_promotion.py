@@ -686,7 +686,12 @@ def test_of_a_changed_class_list_the_common_classes_decide(
     )
     assert ended == status
     comparison = candidate.json(f"models/cars/{NEWER.run_id}/card.json")["comparison"]
-    assert (comparison["classes"], comparison["pictures_after"]) == (1, 30)
+    assert (comparison["classes"], comparison["same_task"]) == (1, False)
+    if first_colour:
+        assert (comparison["method"], comparison["pictures_after"]) == ("unpaired", 30)
+    else:  # of 30 blue pictures, some are the same JPEG
+        assert comparison["method"] == "paired"
+        assert 20 < comparison["pictures"] <= 30
     if ended is Status.REFUSED:
         error = known(candidate, NEWER).facts["error"]
         assert error["code"] == "accuracy.worse_than_live"
