@@ -27,7 +27,7 @@ from demo.dataset import Dataset, Split, exam_names, hold_out, read_folder
 from demo.journey import Journey, News
 from demo.machine import LocalCloud
 from demo.place import Place
-from demo.report import Answer, Outcome, print_report
+from demo.report import Answer, Outcome, measured_line, print_report
 from demo.screen import Screen
 from droplens.runs import Status
 from localcloud.settings import LocalCloudError
@@ -111,13 +111,14 @@ def run(console: Console, folder: Path | None, place: Place) -> Outcome:
             run_id = _follow(screen, journey, before)
             with screen.step(ANSWERS, "dropping the held-out pictures"):
                 answers = _examine(screen, journey, f"demo-{run_id}", split)
-            measured = journey.live_card()["measured"]
+            card = journey.live_card()
             report = journey.report(run_id)
             place.examine(screen, journey, f"demo-{run_id}", run_id)
     kept = place.folder / dataset.classifier
     return Outcome(
         answers=answers,
-        measured=measured,
+        measured=card["measured"],
+        unconfident_because=card.get("unconfident_because"),
         results_uri=journey.results_uri(f"demo-{run_id}"),
         results_folder=_keep(answers, kept / "results"),
         report=_keep_report(report, kept / "report.html"),
@@ -133,7 +134,7 @@ def _in_words(dataset: Dataset, split: Split) -> str:
     aside = f"; {dataset.others} other files left aside" if dataset.others else ""
     return (
         f"{dataset.classifier}: {len(split.learning)} pictures in {len(dataset.classes)} classes, "
-        f"{len(split.held_out)} more held out as the exam{aside}"
+        f"{len(split.held_out)} held out for testing{aside}"
     )
 
 
@@ -178,10 +179,7 @@ def _came_of(stage: Status, journey: Journey, news: News) -> str:
             return str(news.item.get("endpoint", ""))
         case _:
             measured = journey.live_card()["measured"]
-            return (
-                f"{measured['accuracy']:.1%} right of {measured['pictures']} validation pictures, "
-                "so it went live"
-            )
+            return f"validation accuracy {measured_line(measured)}, so it went live"
 
 
 def _examine(screen: Screen, journey: Journey, folder: str, split: Split) -> list[Answer]:

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from demo import DemoError
 from demo.dataset import Picture
 from droplens import layout
+from droplens.domain.figures import percent
 from droplens.runs import IN_PROGRESS, Status, packing_progress
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ class LogTail:
 
     @property
     def said(self) -> str:
-        """The latest news in words, e.g. "accuracy 99.1% train, 95.3% validation"."""
+        """The latest news in words, e.g. "accuracy 99.1 % train, 95.3 % validation"."""
         shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
         told = f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
         return f"{told}; {_TRIES_INT8}" if self._tries_int8 else told
@@ -351,7 +352,7 @@ class LogTail:
             self._tries_int8 = tried[1] == "trying"
         elif accuracy := _ACCURACY.search(line):
             self.done = self.total = None
-            self._accuracies[accuracy[1]] = f"{float(accuracy[2]):.1%}"
+            self._accuracies[accuracy[1]] = percent(float(accuracy[2]))
 
 
 def _news(item: Mapping[str, Any], log: LogTail | None) -> News:

@@ -15,7 +15,7 @@ from rich.text import Text
 from demo import ROOT
 from demo.dataset import Picture
 from demo.thumbnail import can_show, thumbnail
-from droplens.confidence import wilson
+from droplens.domain.figures import counted, percent
 
 ROWS = 20  # that a table of many answers shows
 ROWS_WITH_PICTURES = 10  # each is THUMBNAIL[1] lines high
@@ -43,14 +43,22 @@ class Answer:
         """Whether the answer is the truth."""
         return self.label == self.picture.label
 
+    @property
+    def confident(self) -> bool:
+        """Whether the answer says that it can be relied on."""
+        if self.result is None or self.label is None:
+            return False
+        return bool(self.result["prediction"]["confident"])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a demo that came to its end has to report.
 
-    measured: the live model card's "measured"; seconds: how long each step took; report: a copy of
-    the page on how the model was measured, None where there is none; removed: whether the bucket of
-    the results is gone.
+    measured: the live model card's "measured"; unconfident_because: why no prediction of that model
+    is called confident, or None; seconds: how long each step took; report: a copy of the page on
+    how the model was measured, None where there is none; removed: whether the bucket of the results
+    is gone.
     """
 
     answers: Sequence[Answer]
@@ -63,6 +71,7 @@ class Outcome:
     stays_up: bool
     seconds: Mapping[str, float]
     removed: bool = False
+    unconfident_because: str | None = None
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
@@ -77,13 +86,8 @@ def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
 
 
 def accuracy_line(answers: Sequence[Answer]) -> str:
-    """How many were right, and between which shares the truth lies at 95 % confidence."""
-    right = sum(answer.right for answer in answers)
-    low, high = wilson(right, len(answers))
-    return (
-        f"{right} of {len(answers)} held-out pictures right: {right / len(answers):.1%} "
-        f"(95 % interval {low:.1%} to {high:.1%})"
-    )
+    """The share of predictions that are correct, with its counts and its 95 % interval."""
+    return counted(sum(answer.right for answer in answers), len(answers))
 
 
 def print_report(console: Console, outcome: Outcome) -> None:
@@ -103,16 +107,20 @@ def print_answers(console: Console, outcome: Outcome) -> None:
     rows = ROWS_WITH_PICTURES if can_show(console) else ROWS
     shown = selection(outcome.answers, rows)
     console.print()
-    console.print(answers_table(shown, console))
+    console.print(answers_table(shown, console, unconfident_because=outcome.unconfident_because))
     if len(shown) < len(outcome.answers):
         console.print(_shown_line(shown, outcome.answers), style="dim", highlight=False)
         console.print()
     steps = ", ".join(f"{title.lower()} {took:.0f}" for title, took in outcome.seconds.items())
     facts = Table.grid(padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", width=8)
-    facts.add_row("Accuracy", Text(accuracy_line(outcome.answers), "bold"))
-    facts.add_row("", _measured_line(outcome.measured))
-    facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in all: {steps}")
+    facts.add_column(style="bold", width=19)
+    facts.add_row(
+        "Test accuracy",
+        Text.assemble((accuracy_line(outcome.answers), "bold"), " on the pictures held out here"),
+    )
+    facts.add_row("Validation accuracy", f"{measured_line(outcome.measured)} before it went live")
+    facts.add_row("Confident", _confident_line(outcome))
+    facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in total: {steps}")
     console.print(facts, highlight=False)
     # Addresses and commands are never broken into lines: they are there to be copied.
     copies = f"{_short(outcome.results_folder)}/ (copies)"
@@ -125,11 +133,19 @@ def print_answers(console: Console, outcome: Outcome) -> None:
         console.print(f"[bold]{title:10}[/bold]{escape(place)}", highlight=False, soft_wrap=True)
 
 
-def _measured_line(measured: Mapping[str, Any]) -> str:
-    return (
-        f"before it went live: {measured['accuracy']:.1%} of {measured['pictures']} "
-        "validation pictures right"
-    )
+def measured_line(measured: Mapping[str, Any]) -> str:
+    """A model card's "measured" as its validation accuracy, with counts and 95 % interval."""
+    pictures = int(measured["pictures"])
+    return counted(round(measured["accuracy"] * pictures), pictures)
+
+
+def _confident_line(outcome: Outcome) -> str:
+    """How many predictions are confident and how many of those correct, or why none is."""
+    if outcome.unconfident_because is not None:
+        return f"none, at any probability: {outcome.unconfident_because}"
+    confident = [answer for answer in outcome.answers if answer.confident]
+    right = sum(answer.right for answer in confident)
+    return f"{len(confident)} of {len(outcome.answers)}, {right} of them correct"
 
 
 def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
@@ -137,7 +153,7 @@ def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
     wrong_shown = sum(not answer.right for answer in shown)
     which = "all" if wrong_shown == wrong else f"{wrong_shown} of"
     first = f", {which} {wrong} wrong ones first" if wrong else ""
-    return f"{len(shown)} of {len(answers)} answers shown{first}."
+    return f"{len(shown)} of {len(answers)} predictions shown{first}."
 
 
 def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
@@ -154,9 +170,9 @@ def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
             0, "make up    # the local cloud was stopped; this brings it back, model and all"
         )
     return [
-        ("Ask it about a picture of your own", ask),
-        ("Teach it other classes", ["make demo DATASET=folder-of-class-folders"]),
-        ("See what its functions, jobs and endpoints say, and stop it", ["make logs", "make down"]),
+        ("Classify a picture of your own", ask),
+        ("Train it on classes of your own", ["make demo DATASET=folder-of-class-folders"]),
+        ("See the logs of functions, jobs and endpoints, and stop it", ["make logs", "make down"]),
         ("The same in an AWS account: README.md", []),
     ]
 
@@ -169,30 +185,35 @@ def _short(path: Path) -> str:
         return str(path)
 
 
-def answers_table(answers: Sequence[Answer], console: Console) -> Table:
-    """Picture, file, answer, probability, sure?, truth, right or wrong; one row an answer."""
+def answers_table(
+    answers: Sequence[Answer], console: Console, *, unconfident_because: str | None = None
+) -> Table:
+    """Picture, file, predicted, probability, confident, actual, correct or wrong; a row each.
+
+    unconfident_because: why none is confident, where that is so for all.
+    """
     pictures = can_show(console)
     table = Table(box=box.SIMPLE_HEAD, show_lines=pictures, expand=False, pad_edge=False)
     if pictures:
         table.add_column("picture", no_wrap=True)
     table.add_column("file", overflow="fold", style="dim")
-    table.add_column("answer", overflow="fold")
+    table.add_column("predicted", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("sure?", no_wrap=True)
-    table.add_column("truth", overflow="fold")
+    table.add_column("confident", no_wrap=True)
+    table.add_column("actual", overflow="fold")
     table.add_column("", no_wrap=True)
     for answer in answers:
-        row = _row(answer)
+        row = _row(answer, has_threshold=unconfident_because is None)
         if pictures:
             row.insert(0, thumbnail(answer.picture.path, *THUMBNAIL))
         table.add_row(*row)
     return table
 
 
-def _row(answer: Answer) -> list[Text]:
+def _row(answer: Answer, *, has_threshold: bool) -> list[Text]:
     name, truth = Text(answer.name), Text(answer.picture.label)
     if answer.result is None:
-        return [name, Text("no answer", "bold red"), Text(), Text(), truth, _mark(False)]
+        return [name, Text("no result", "bold red"), Text(), Text(), truth, _mark(False)]
     if answer.result["status"] != "classified":
         reason = Text.assemble(
             ("rejected\n", "yellow"), (str(answer.result["error"]["message"]), "dim")
@@ -201,9 +222,10 @@ def _row(answer: Answer) -> list[Text]:
     prediction = answer.result["prediction"]
     label = Text(str(prediction["label"]), "green" if answer.right else "bold red")
     if not answer.right and (rank := _rank_of_truth(answer)):
-        truth.append(f"\n(its no. {rank})", "dim")
-    share = Text(f"{prediction['probability']:.1%}")
-    sure = Text("yes", "green") if prediction["confident"] else Text("no", "yellow")
+        truth.append(f"\n(predicted no. {rank})", "dim")
+    share = Text(percent(prediction["probability"]))
+    no = "no" if has_threshold else "no: no threshold"
+    sure = Text("yes", "green") if prediction["confident"] else Text(no, "yellow")
     return [name, label, share, sure, truth, _mark(answer.right)]
 
 
@@ -214,4 +236,4 @@ def _rank_of_truth(answer: Answer) -> int | None:
 
 
 def _mark(right: bool) -> Text:
-    return Text("✔ right", "green") if right else Text("✘ wrong", "bold red")
+    return Text("✔ correct", "green") if right else Text("✘ wrong", "bold red")

@@ -36,7 +36,11 @@ def main() -> None:
             raise SystemExit(__doc__)
     with in_words():
         found = redrive(Stack(config))
-    print(f"pictures on their way back to their queue: {found}" if found else "no picture waits")
+    print(
+        f"Pictures sent back from the dead-letter queue: {found}"
+        if found
+        else "Dead-letter queue is empty"
+    )
 
 
 if __name__ == "__main__":

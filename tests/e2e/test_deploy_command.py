@@ -112,7 +112,7 @@ def test_the_second_time_it_asks_nothing(account: Cloud) -> None:
 
 @pytest.mark.usefixtures("deployed")
 def test_commands_on_the_stack_read_the_same_file(account: Cloud) -> None:
-    assert "no picture waits" in account.make("redrive")
+    assert "Dead-letter queue is empty" in account.make("redrive")
     assert "stack my-lens: CREATE_COMPLETE" in account.make("status")
 
 

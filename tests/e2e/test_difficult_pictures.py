@@ -147,7 +147,7 @@ def test_a_picture_that_was_given_up_is_answered_once_it_is_redriven(cloud: Clou
     policy = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])[
         "Attributes"
     ]["RedrivePolicy"]
-    assert cloud.make("redrive-local").splitlines()[-1] == "no picture waits"
+    assert cloud.make("redrive-local").splitlines()[-1] == "Dead-letter queue is empty"
 
     # As if it had failed fifty times: nobody takes it, and one time is enough.
     lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)

@@ -14,6 +14,7 @@ from tests.infrastructure.stack import Stack
 PARAMETERS = {
     "NotificationEmail": "",
     "MinimumAccuracy": 0.5,
+    "AccuracyConfidence": 0.95,
     "Approval": "automatic",
     "EndpointMode": "auto",
     "TrainerImage": "droplens",

@@ -429,7 +429,7 @@ def test_a_report_that_cannot_be_made(
     pack(deployed, RUN)
     unfinished = {"classifier": RUN.classifier, "run_id": RUN.run_id}
     dataset = read_packed(deployed.bucket, RUN)
-    assert publish(deployed.bucket, dataset, unfinished, "s3://bucket/model.tar.gz") is None
+    assert publish(deployed.bucket, dataset, unfinished, None) is None
     metrics.flush_metrics()
     alarm = stack.properties("ReportsFail")
     assert goes_off(alarm, printed(capsys.readouterr().out))

@@ -158,7 +158,7 @@ def test_it_can_be_read_in_every_light_and_width(
 def test_a_heading_sorts_the_table_and_says_so(open_report: Open) -> None:
     page = open_report(24).page
     table = page.get_by_role("table", name="Every class")
-    found = table.get_by_role("columnheader", name="Found")
+    found = table.get_by_role("columnheader", name="Recall")
 
     def shares() -> list[float]:
         return [
@@ -208,10 +208,12 @@ def test_the_slider_walks_along_the_curve_and_reads_it_out(open_report: Open) ->
     page = open_report(24).page
     slider, words = page.get_by_role("slider"), page.locator("#taken")
     slider.press("End")
-    expect(words).to_contain_text("100.0% of the pictures are answered without a person")
+    expect(words).to_contain_text(
+        "100.0\N{NO-BREAK SPACE}% of the predictions are accepted without review"
+    )
     at_end = page.locator("#sure .dot.chosen").bounding_box()
     slider.press("Home")
-    expect(words).not_to_contain_text("100.0% of the pictures are answered")
+    expect(words).not_to_contain_text("100.0\N{NO-BREAK SPACE}% of the predictions")
     at_start = page.locator("#sure .dot.chosen").bounding_box()
     assert at_start is not None
     assert at_end is not None
@@ -263,7 +265,7 @@ def test_the_matrix_is_read_out_under_the_pointer(open_report: Open) -> None:
     wrong.scroll_into_view_if_needed()
     wrong.hover()
     column, row = (int(wrong.get_attribute(name) or -1) for name in ("x", "y"))
-    expect(page.locator("#cell")).to_contain_text(" taken for ")
+    expect(page.locator("#cell")).to_contain_text(", predicted ")
     expect(page.locator(".matrix .rows li.here")).to_have_text(
         page.locator(".matrix .rows li").nth(row).inner_text()
     )

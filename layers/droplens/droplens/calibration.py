@@ -189,6 +189,19 @@ def noise_floor(bins: Sequence[Bin]) -> float:
     return math.fsum(chance) / total
 
 
+def noise_limit(bins: Sequence[Bin]) -> float:
+    """The expected calibration error that honest probabilities stay below 19 times in 20.
+
+    The noise floor and two standard deviations: a bin's distance is that of a normal from its
+    mean, whose variance is (1 - 2/pi) of the normal's.
+    """
+    total = sum(entry.count for entry in bins)
+    variance = math.fsum(
+        entry.count * entry.probability * (1 - entry.probability) for entry in bins
+    ) * (1 - 2 / math.pi)
+    return noise_floor(bins) + 2 * math.sqrt(variance) / total
+
+
 def halves(truths: Sequence[int], digests: Sequence[str]) -> list[bool]:
     """Which pictures to fit on (True), the others being for the judgement.
 

@@ -14,6 +14,7 @@ _ABSENT: dict[str, Any] = {
     "calibration": {**IDENTITY.to_dict(), "ece_before": None, "ece_after": None},
     "coverage": None,
     "comparison": None,
+    "unconfident_because": None,
     "generation": 0,
     "newest": "",
     "way_back": None,
@@ -39,6 +40,11 @@ class Measurement:
     latency_ms_p50: float
     latency_ms_p95: float
 
+    @property
+    def right(self) -> int:
+        """How many of the pictures were answered with their class."""
+        return round(self.accuracy * self.pictures)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
@@ -49,6 +55,8 @@ class ModelCard:
     calibration error without and with it, on pictures that it was not fitted on.
     confident_from: the calibrated probability from which an answer is called confident, or None
     where the measurement gave no such probability; coverage: the share of pictures that reach it.
+    unconfident_because: why there is no confident_from, and thus no prediction is confident however
+    probable it is; None where there is one, and on cards of earlier versions.
     comparison: with the model that was live (`comparison.Comparison.to_dict`), or None: when it was
     measured, and in the live card when it went live, which is with the one that it replaces.
     replaces: the run whose endpoint this one took over from, or None.
@@ -71,6 +79,7 @@ class ModelCard:
     ece_before: float | None = None
     ece_after: float | None = None
     coverage: float | None = None
+    unconfident_because: str | None = None
     comparison: dict[str, Any] | None = None
     replaces: str | None = None
     generation: int = 0
@@ -97,6 +106,7 @@ class ModelCard:
             },
             "confident_from": self.confident_from,
             "coverage": self.coverage,
+            "unconfident_because": self.unconfident_because,
             "comparison": self.comparison,
             "promoted_at": self.promoted_at,
             "replaces": self.replaces,
@@ -126,6 +136,7 @@ class ModelCard:
                 ece_after=document["calibration"]["ece_after"],
                 confident_from=document["confident_from"],
                 coverage=document["coverage"],
+                unconfident_because=document["unconfident_because"],
                 comparison=document["comparison"],
                 promoted_at=document["promoted_at"],
                 replaces=document["replaces"],

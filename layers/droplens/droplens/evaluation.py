@@ -1,7 +1,7 @@
 """What a measurement says of a model: evaluation.json, which gate, card and report page read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import quantiles
 from typing import Any
@@ -15,9 +15,11 @@ from droplens.calibration import (
     halves,
     log_loss,
     noise_floor,
+    noise_limit,
     reliability,
 )
-from droplens.confidence import Z95_ONE_SIDED, wilson
+from droplens.confidence import Z95_ONE_SIDED, fewest, wilson
+from droplens.domain.figures import asked_percent
 from droplens.result import top
 
 SCHEMA = "droplens.evaluation.v1"
@@ -71,6 +73,7 @@ class Calibrated:
             "ece_before": _rounded(expected_error(self.before)),
             "ece_after": _rounded(expected_error(self.after)),
             "ece_noise_floor": _rounded(noise_floor(self.after)),
+            "ece_noise_limit": _rounded(noise_limit(self.after)),
             "nll_before": _rounded(self.log_loss_before),
             "nll_after": _rounded(self.log_loss_after),
             "bins_before": [_bin(entry) for entry in self.before],
@@ -154,7 +157,8 @@ def confident(answers: Sequence[Judged], precision: float) -> dict[str, Any]:
     """From which probability answers can be relied on, and how many pictures that answers.
 
     share: of the pictures at or above the threshold; precision_measured and low: of those, the
-    share that is right, and its one-sided 95 % lower bound.
+    share that is right, and its one-sided 95 % lower bound. reason: why there is no threshold, or
+    None where there is one.
     """
     threshold = confident_from(answers, precision)
     above = [a.right for a in answers if threshold is not None and a.probability >= threshold]
@@ -164,7 +168,20 @@ def confident(answers: Sequence[Judged], precision: float) -> dict[str, Any]:
         "share": _rounded(len(above) / len(answers)),
         "precision_measured": _rounded(sum(above) / len(above)) if above else None,
         "low": _rounded(wilson(sum(above), len(above), Z95_ONE_SIDED)[0]) if above else None,
+        "reason": _no_threshold(len(answers), precision) if threshold is None else None,
     }
+
+
+def _no_threshold(pictures: int, precision: float) -> str:
+    needed = fewest(precision, Z95_ONE_SIDED)
+    if needed is None or pictures < needed:
+        return (
+            f"too few validation pictures: {pictures}, and it takes {needed or 'more than any'} "
+            f"to show that {asked_percent(precision)} of the confident predictions are correct"
+        )
+    return (
+        f"at no probability are {asked_percent(precision)} of the predictions shown to be correct"
+    )
 
 
 def confident_from(answers: Sequence[Judged], precision: float) -> float | None:
@@ -180,6 +197,28 @@ def confident_from(answers: Sequence[Judged], precision: float) -> float | None:
         if wilson(right, asked, Z95_ONE_SIDED)[0] >= precision:
             threshold = probability
     return threshold
+
+
+def cross_validation(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the trainer counted on its own training records, each left out once, or None.
+
+    training: the artefact's training.json, which recipe probe writes such figures into: every
+    record was answered by a head that was fitted to all the others.
+    """
+    found = (training or {}).get("cross_validation")
+    try:
+        pictures, accuracy = int(found["left_out"]), float(found["accuracy"])  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if pictures < 1 or not 0 <= accuracy <= 1:
+        return None
+    right = round(accuracy * pictures)
+    return {
+        "method": "leave-one-out",
+        "pictures": pictures,
+        "right": right,
+        "accuracy": _share(right, pictures),
+    }
 
 
 def coverage(answers: Sequence[Judged]) -> list[list[float]]:

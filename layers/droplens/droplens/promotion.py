@@ -13,9 +13,11 @@ from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards, is_past
 from droplens.comparison import compare
+from droplens.confidence import fewest, two_sided, wilson
+from droplens.domain.figures import asked_percent, counted, percent
 from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
-from droplens.evaluation import evaluate
+from droplens.evaluation import cross_validation, evaluate
 from droplens.events import (
     MODEL_PACKAGE,
     continued,
@@ -29,7 +31,7 @@ from droplens.packed import PackedDataset, read_packed
 from droplens.pictures import Preprocessing
 from droplens.registry import Registry
 from droplens.reporting import run_of_resource
-from droplens.reportpage.publish import publish
+from droplens.reportpage.publish import publish, read_training
 from droplens.rollback import complete
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
@@ -131,6 +133,7 @@ class Promotion:
         )
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
+        training = read_training(self.bucket, str(run.facts["model_data"]))
         measured_at = datetime.now(UTC).isoformat(timespec="seconds")
         evaluation: dict[str, Any] = {
             **found,
@@ -138,6 +141,7 @@ class Promotion:
             "endpoint": endpoint,
             "trainer": trainer,
             "measured_at": measured_at,
+            "cross_validation": cross_validation(training),
             "comparison": comparison,
         }
         card = ModelCard(
@@ -153,16 +157,22 @@ class Promotion:
             ece_after=found["calibration"]["ece_after"],
             confident_from=found["confident"]["threshold"],
             coverage=found["confident"]["share"],
+            unconfident_because=found["confident"]["reason"],
             comparison=comparison,
             promoted_at=measured_at,
         )
+        evaluation["gate"] = {
+            "minimum_accuracy": self.settings.minimum_accuracy,
+            "accuracy_confidence": self.settings.accuracy_confidence,
+            "lower_end": round(lower_end(card.measured, self.settings.accuracy_confidence), 6),
+        }
         evaluation["decision"] = self._decision(card, live)
         # An attempt that was cut off has left the same, but for the time and the comparison.
         self.bucket.write_json(
             layout.evaluation_key(card.classifier, card.run_id),
             json.dumps(evaluation, ensure_ascii=False).encode(),
         )
-        report = publish(self.bucket, dataset, evaluation, str(run.facts["model_data"]))
+        report = publish(self.bucket, dataset, evaluation, training)
         runs.note(run.key, report=report)
         self.cards.keep(card)
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
@@ -200,34 +210,14 @@ class Promotion:
 
         Raises Refused for a candidate that is not good enough, or worse than the live model.
         """
-        if card.measured.accuracy < self.settings.minimum_accuracy:
-            raise Refused(
-                "accuracy.too_low",
-                f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures "
-                f"were answered rightly; MinimumAccuracy asks for "
-                f"{self.settings.minimum_accuracy:.1%}",
-            )
+        if problem := too_inaccurate(
+            card.measured, self.settings.minimum_accuracy, self.settings.accuracy_confidence
+        ):
+            raise Refused("accuracy.too_low", problem)
         card = self._compared(card, live)
-        found = card.comparison
-        if found is None or not (found["same_task"] and found["worse"]):
-            return card
-        if found["method"] == "paired":
-            evidence = (
-                f"of {found['pictures']} validation pictures that both were measured on, it "
-                f"answered {found['right_after']} rightly and the live model "
-                f"{found['right_before']}; a model as good would do so badly once in "
-                f"{1 / max(found['p_value'], 1e-6):,.0f} times"
-            )
-        else:
-            difference = found["difference"]
-            evidence = (
-                f"its accuracy differs by {100 * difference['value']:.1f} points "
-                f"({100 * difference['low']:.1f} to {100 * difference['high']:.1f}), each model "
-                "measured on validation pictures of its own"
-            )
-        raise Refused(
-            "accuracy.worse_than_live", f"worse than the live model {found['run_id']}: {evidence}"
-        )
+        if problem := worse_than_live(card.comparison):
+            raise Refused("accuracy.worse_than_live", problem)
+        return card
 
     def _approved(self, card: ModelCard, run: Run, runs: Runs, failures: Failures) -> bool:
         """Register the model; False if a person has yet to decide on it.
@@ -250,9 +240,9 @@ class Promotion:
         if not run.facts.get("approval_asked"):
             failures.publish(
                 f"Droplens: {run.key.classifier} awaits approval",
-                f"Run {run.key.run_id} of classifier {run.key.classifier} answered "
-                f"{card.measured.accuracy:.1%} of {card.measured.pictures} validation pictures "
-                f"rightly. It goes live when its model is approved in the Model Registry:\n\n"
+                f"Run {run.key.run_id} of classifier {run.key.classifier}: validation accuracy "
+                f"{counted(card.measured.right, card.measured.pictures)}. It goes live when its "
+                f"model is approved in the Model Registry:\n\n"
                 f"aws sagemaker update-model-package --model-package-arn {package} "
                 f"--model-approval-status Approved",
             )
@@ -310,6 +300,69 @@ class Promotion:
         )
         logger.info("a newer run is live, or was", live=live.run_id)
         return Status.SUPERSEDED
+
+
+def lower_end(measured: Measurement, confidence: float) -> float:
+    """The lower end of the accuracy's interval, which is held against MinimumAccuracy."""
+    return wilson(measured.right, measured.pictures, two_sided(confidence))[0]
+
+
+def too_inaccurate(measured: Measurement, minimum: float, confidence: float) -> str | None:
+    """Why a candidate's accuracy is not shown to reach `minimum`, or None where it is.
+
+    What counts is the lower end of the accuracy's Wilson interval of `confidence`, two-sided: few
+    pictures, all of them right, are no evidence of a good model. At a confidence of 0 it is the
+    accuracy as it was counted.
+    """
+    z = two_sided(confidence)
+    low = lower_end(measured, confidence)
+    if low >= minimum:
+        return None
+    accuracy = f"validation accuracy {counted(measured.right, measured.pictures)}"
+    asked = f"MinimumAccuracy asks for {asked_percent(minimum)}"
+    if measured.accuracy < minimum or confidence == 0:
+        return f"{accuracy}; {asked}"
+    needed = fewest(minimum, z)
+    return (
+        f"{accuracy}; {asked} at the lower end of the {asked_percent(confidence)} interval, which "
+        f"is {percent(low)}. "
+        + (
+            "No number of pictures shows 100 %: ask for less"
+            if needed is None
+            else f"It takes more validation pictures to show that, {needed:,} or more if all of "
+            "them are right: add pictures to the dataset, or ask for less"
+        )
+        + " (MinimumAccuracy, or AccuracyConfidence=0 for the accuracy as counted)"
+    )
+
+
+def worse_than_live(found: Mapping[str, Any] | None) -> str | None:
+    """Why a comparison (`comparison.Comparison.to_dict`) speaks against a candidate, or None."""
+    # What an earlier version has found of other classes was of all pictures, and decided nothing.
+    if found is None or not found["worse"] or not (found["same_task"] or found.get("classes")):
+        return None
+    where = ""
+    if not found["same_task"]:
+        common = "one class" if found["classes"] == 1 else f"{found['classes']:,} classes"
+        where = f" on the {common} that both know"
+    if found["method"] == "paired":
+        evidence = (
+            f"of {found['pictures']:,} validation pictures that both were measured on, "
+            f"{found['right_after']:,} of its predictions are correct and "
+            f"{found['right_before']:,} of the live model's; a model as good would do so badly "
+            f"once in {1 / max(found['p_value'], 1e-6):,.0f} times"
+        )
+    else:
+        difference = found["difference"]
+        evidence = (
+            f"its accuracy differs by {100 * difference['value']:.1f} points "
+            f"({100 * difference['low']:.1f} to {100 * difference['high']:.1f}), each model "
+            "measured on validation pictures of its own"
+        )
+        if found.get("pictures_before"):
+            counts = found["pictures_after"], found["pictures_before"]
+            evidence += f", {counts[0]:,} and the live one {counts[1]:,}"
+    return f"worse than the live model {found['run_id']}{where}: {evidence}"
 
 
 def take_up(

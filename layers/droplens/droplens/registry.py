@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from droplens import layout, naming
 from droplens.card import ModelCard
+from droplens.domain.figures import counted
 from droplens.endpoint import CONTENT_TYPE
 from droplens.events import TAG_CLASSIFIER, TAG_RUN, tagged_run
 from droplens.hosting import create_once
@@ -50,7 +51,8 @@ class Registry:
         evaluation = layout.evaluation_key(card.classifier, card.run_id)
         answer = self.sagemaker.create_model_package(
             ModelPackageGroupName=group,
-            ModelPackageDescription=f"Run {card.run_id}, {card.measured.accuracy:.1%} right",
+            ModelPackageDescription=f"Run {card.run_id}, validation accuracy "
+            + counted(card.measured.right, card.measured.pictures),
             ModelApprovalStatus=status,  # type: ignore[arg-type]
             InferenceSpecification={
                 "Containers": [

@@ -134,6 +134,7 @@ class HostingSettings(JourneySettings):
 class PromotionSettings(JourneySettings):
     """promote_endpoint: what a candidate must reach, who decides, and what follows a switch.
 
+    minimum_accuracy: at the lower end of the accuracy's two-sided interval of accuracy_confidence;
     confident_precision: the share of confident answers that must be right; approval: "automatic"
     or "manual"; keep_models: replaced models whose endpoints go on serving; reclassify: "all",
     "unsure" or "none" of the pictures that another model answered; code_version: of the layer.
@@ -141,6 +142,7 @@ class PromotionSettings(JourneySettings):
 
     picture_queue_url: str
     minimum_accuracy: float
+    accuracy_confidence: float
     confident_precision: float
     approval: str
     keep_models: int

@@ -156,9 +156,9 @@ def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) ->
     assert (told.done, told.total, told.said) == (5, 20, "features of the train pictures")
     say("Epoch[0] Train-accuracy=0.99", "Epoch[0] Validation-accuracy=0.875000")
     told = next(news)
-    assert (told.done, told.said) == (None, "accuracy 99.0% train, 87.5% validation")
+    assert (told.done, told.said) == (None, "accuracy 99.0 % train, 87.5 % validation")
     record(journey, "1", "live", training_job="droplens--pets-1")
-    assert next(news).said == "accuracy 99.0% train, 87.5% validation"
+    assert next(news).said == "accuracy 99.0 % train, 87.5 % validation"
 
 
 def test_the_training_job_tells_that_it_tries_an_8_bit_variant_while_it_does() -> None:

@@ -1,6 +1,7 @@
 """The closing report: the numbers in it, the choice of rows, and the table as it is printed."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def test_accuracy_counts_rejected_and_missing_answers_as_not_right() -> None:
         Answer("r.png", picture, rejected),
         Answer("m.png", picture, None),
     ]
-    assert accuracy_line(answers).startswith("1 of 4 held-out pictures right: 25.0% (95 % interval")
+    # Wilson by hand: (0.25 + 0.4802 -+ 0.6844) / 1.9604.
+    assert accuracy_line(answers) == "25.0 % (1 of 4; 4.6 to 69.9)"
 
 
 def test_few_answers_are_all_shown_the_wrong_ones_first() -> None:
@@ -115,9 +117,9 @@ def test_a_row_says_answer_probability_certainty_and_truth() -> None:
     wrong = Answer("w.png", Picture(Path("/none"), "b", "w.png"), classified("a", confident=False))
     on.print(answers_table([answer("a", "a", "r.png"), wrong], on))
     right_row, wrong_row = (line for line in printed(on).splitlines() if ".png" in line)
-    assert right_row.split() == ["r.png", "a", "90.0%", "yes", "a", "✔", "right"]
-    assert wrong_row.split() == ["w.png", "a", "90.0%", "no", "b", "✘", "wrong"]
-    assert "(its no. 2)" in printed(on)
+    assert right_row.split() == ["r.png", "a", "90.0", "%", "yes", "a", "✔", "correct"]
+    assert wrong_row.split() == ["w.png", "a", "90.0", "%", "no", "b", "✘", "wrong"]
+    assert "(predicted no. 2)" in printed(on)
 
 
 def test_a_rejected_picture_shows_the_reason_and_a_missing_answer_its_absence() -> None:
@@ -126,7 +128,7 @@ def test_a_rejected_picture_shows_the_reason_and_a_missing_answer_its_absence() 
     reason = {"status": "rejected", "error": {"code": "image.empty", "message": "holds no bytes"}}
     on.print(answers_table([Answer("r.png", picture, reason), Answer("m.png", picture, None)], on))
     assert "holds no bytes" in printed(on)
-    assert "no answer" in printed(on)
+    assert "no result" in printed(on)
 
 
 def test_names_are_shown_as_they_are_not_read_as_markup() -> None:
@@ -169,7 +171,31 @@ def test_the_report_says_how_to_bring_a_stopped_cloud_back() -> None:
 def test_the_report_tells_the_measured_accuracy_the_times_and_what_it_left_out() -> None:
     on = console()
     print_report(on, outcome([answer("a", "a", f"{n}.png") for n in range(50)]))
-    assert "95.5% of 200 validation pictures" in printed(on)
+    # Wilson by hand: 191 of 200 is 95.5 %; (0.955 + 0.0096 -+ 0.0303) / 1.0192.
+    assert "95.5 % (191 of 200; 91.7 to 97.6) before it went live" in printed(on)
+    assert "50 of 50, 50 of them correct" in printed(on)
     assert "file:///copies/report.html" in printed(on)
-    assert "32 in all: upload 2, training 30" in printed(on)
-    assert "20 of 50 answers shown." in printed(on)
+    assert "32 in total: upload 2, training 30" in printed(on)
+    assert "20 of 50 predictions shown." in printed(on)
+
+
+def test_a_certain_prediction_that_is_not_confident_has_its_reason() -> None:
+    on = console()
+    unsure = Answer(
+        "u.png", Picture(Path("/none"), "a", "u.png"), classified("a", 1.0, confident=False)
+    )
+    reason = "too few validation pictures: 9, and it takes 52"
+    print_report(on, replace(outcome([unsure]), unconfident_because=reason))
+    (row,) = (line for line in printed(on).splitlines() if "u.png" in line)
+    assert row.split()[:6] == ["u.png", "a", "100.0", "%", "no:", "no"]
+    assert f"none, at any probability: {reason}" in printed(on)
+
+
+def test_where_there_is_a_threshold_the_confident_predictions_are_counted() -> None:
+    on = console()
+    wrong = Answer("w.png", Picture(Path("/none"), "b", "w.png"), classified("a"))
+    unsure = Answer("u.png", Picture(Path("/none"), "a", "u.png"), classified("a", confident=False))
+    missing = Answer("m.png", Picture(Path("/none"), "a", "m.png"), None)
+    print_report(on, outcome([answer("a", "a"), wrong, unsure, missing]))
+    assert "2 of 4, 1 of them correct" in printed(on)
+    assert "no: no threshold" not in printed(on)

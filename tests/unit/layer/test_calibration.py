@@ -15,6 +15,7 @@ from droplens.calibration import (
     halves,
     log_loss,
     noise_floor,
+    noise_limit,
     reliability,
 )
 
@@ -144,6 +145,24 @@ def test_honest_probabilities_err_by_the_noise_floor() -> None:
         errors.append(expected_error(bins))
         floors.append(noise_floor(bins))
     assert sum(errors) / 200 == pytest.approx(sum(floors) / 200, rel=0.05)
+
+
+def test_honest_probabilities_rarely_err_beyond_the_noise_limit() -> None:
+    # One bin of 100 at 80 %: 4 pictures are its deviation. Half-normal: mean 0.7979 * 4 = 3.19 and
+    # deviation 0.6028 * 4 = 2.41, so 3.19 + 2 * 2.41 = 8.01 pictures of 100.
+    assert noise_limit(reliability([(0.8, n < 80) for n in range(100)])) == pytest.approx(
+        0.0801, abs=1e-4
+    )
+    # Two of them, of 200: means add up, and so do variances: (6.38 + 2 * 2.41 * 1.414) / 200.
+    two = [(0.8, n < 80) for n in range(100)] + [(0.2, n < 20) for n in range(100)]
+    assert noise_limit(reliability(two)) == pytest.approx(0.0660, abs=1e-4)
+    chance = random.Random(4)
+    beyond = 0
+    for _ in range(400):
+        probabilities = [chance.uniform(0.3, 1) for _ in range(150)]
+        bins = reliability([(p, chance.random() < p) for p in probabilities])
+        beyond += expected_error(bins) > noise_limit(bins)
+    assert 2 <= beyond <= 20  # at most 1 in 20, and not never
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))

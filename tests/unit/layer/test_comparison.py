@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,10 +108,11 @@ def test_pairs_are_the_same_bytes_under_the_same_label() -> None:
         0,
     )
     assert found.worse
+    assert found.difference is not None
     assert found.difference["value"] == -0.5
-    renamed = compare(evaluation(NAMES[::-1], [True] * 20), LIVE, before)
-    assert renamed.method == "unpaired"
-    assert not renamed.same_task
+    # The same bytes as another class are another picture.
+    relabelled = compare(evaluation(NAMES[::-1], [True] * 20), LIVE, before)
+    assert (relabelled.method, relabelled.pictures) == ("unpaired", 0)
 
 
 def test_pairs_are_counted_by_which_of_the_two_was_correct() -> None:
@@ -150,8 +152,87 @@ def test_three_lost_pictures_may_be_chance_and_four_are_not(lost: int, worse: bo
 def test_without_the_live_model_s_own_evaluation_its_card_stands_for_it() -> None:
     found = compare(evaluation(NAMES, [True] * 10), LIVE, None)
     assert (found.method, found.p_value, found.worse) == ("unpaired", None, False)
+    assert found.difference is not None
     assert found.difference["value"] == pytest.approx(0.1)
     assert found.difference["low"] < 0.1 < found.difference["high"]
+
+
+# --- another class list
+
+
+def of_classes(names: str, counts: dict[str, tuple[int, int]], pictures: str = "p") -> Any:
+    """An evaluation of classes of one letter: (correct, pictures) by class."""
+    answers = [
+        {
+            "sha256": f"{pictures} {name} {n}",
+            "truth": names.index(name),
+            "top": [[names.index(name) if n < right else (names.index(name) + 1) % len(names), 1]],
+        }
+        for name, (right, asked) in counts.items()
+        for n in range(asked)
+    ]
+    right, asked = (sum(each) for each in zip(*counts.values(), strict=True))
+    return {
+        "pictures": asked,
+        "accuracy": {"value": right / asked},
+        "classes": [{"name": name} for name in names],
+        "answers": answers,
+    }
+
+
+# Of the classes a, b and c; the first two have 90 of 100.
+LIVE_ABC = replace(LIVE, classes=("a", "b", "c"))
+EVALUATION_ABC = of_classes("abc", {"a": (45, 50), "b": (45, 50), "c": (0, 100)})
+
+
+@pytest.mark.parametrize(("right", "worse"), [(75, True), (86, False)])
+def test_of_another_class_list_the_classes_that_both_know_are_compared(
+    right: int, worse: bool
+) -> None:
+    candidate = of_classes(
+        "abx", {"a": (right - 40, 50), "b": (40, 50), "x": (300, 300)}, pictures="others"
+    )
+    found = compare(candidate, LIVE_ABC, EVALUATION_ABC)
+    assert (found.same_task, found.method, found.worse) == (False, "unpaired", worse)
+    assert (found.classes, found.classes_added, found.classes_removed) == (2, 1, 1)
+    assert (found.right_before, found.pictures_before) == (90, 100)
+    assert (found.right_after, found.pictures_after) == (right, 100)
+    assert found.difference is not None
+    assert found.difference["value"] == pytest.approx(right / 100 - 0.9)
+
+
+def test_shared_pictures_of_the_common_classes_are_compared_in_pairs() -> None:
+    candidate = of_classes("abx", {"a": (40, 50), "b": (45, 50), "x": (0, 400)})
+    found = compare(candidate, LIVE_ABC, EVALUATION_ABC)
+    assert (found.method, found.pictures, found.only_before, found.only_after) == (
+        "paired",
+        100,
+        5,
+        0,
+    )
+    # Half of 1/2 to the power of 5.
+    assert (found.p_value, found.worse) == (0.015625, True)
+    better = of_classes("abx", {"a": (47, 50), "b": (45, 50), "x": (0, 400)})
+    assert not compare(better, LIVE_ABC, EVALUATION_ABC).worse
+
+
+def test_a_candidate_is_not_blamed_for_classes_that_the_live_model_does_not_know() -> None:
+    candidate = of_classes("abx", {"a": (45, 50), "b": (45, 50), "x": (0, 900)}, pictures="others")
+    assert not compare(candidate, LIVE_ABC, EVALUATION_ABC).worse
+
+
+@pytest.mark.parametrize(
+    ("names", "before", "known"),
+    [("xyz", EVALUATION_ABC, 0), ("abx", None, 2)],
+    ids=["no common class", "no evaluation of the live model"],
+)
+def test_where_there_is_nothing_to_compare_nothing_is_decided(
+    names: str, before: Any, known: int
+) -> None:
+    candidate = of_classes(names, dict.fromkeys(names, (0, 50)))
+    found = compare(candidate, LIVE_ABC, before)
+    assert (found.method, found.classes, found.worse) == ("none", known, False)
+    assert found.to_dict()["difference"] is None
 
 
 def test_few_shared_pictures_do_not_decide() -> None:

@@ -18,6 +18,7 @@ from droplens.evaluation import (
     confident,
     confident_from,
     coverage,
+    cross_validation,
     evaluate,
     latencies,
 )
@@ -199,6 +200,7 @@ def test_the_best_probability_decides_what_is_confident() -> None:
         "share": 0.75,
         "precision_measured": 1.0,
         "low": 0.956853,
+        "reason": None,
     }
     assert found["coverage"] == [[0.8, 0.75, 1.0], [0.5, 1.0, 0.75]]
 
@@ -222,6 +224,67 @@ def test_on_too_few_pictures_no_answer_is_called_confident(
     pictures: int, threshold: float | None
 ) -> None:
     assert confident_from([Judged(True, 0.9)] * pictures, 0.95) == threshold
+
+
+@pytest.mark.parametrize(
+    ("pictures", "precision", "reason"),
+    [
+        # The fewest by hand, 2.7055 * p / (1 - p): 51.4 for 95 %, 24.3 for 90 %, 4.06 for 60 %.
+        (9, 0.95, "too few validation pictures: 9, and it takes 52 to show that 95 % of the"),
+        (24, 0.9, "too few validation pictures: 24, and it takes 25 to show that 90 % of the"),
+        (4, 0.6, "too few validation pictures: 4, and it takes 5 to show that 60 % of the"),
+        (51, 0.95, "too few validation pictures: 51, "),
+    ],
+)
+def test_certain_predictions_that_are_not_confident_have_their_reason(
+    pictures: int, precision: float, reason: str
+) -> None:
+    found = confident([Judged(True, 1.0)] * pictures, precision)
+    assert found["threshold"] is None
+    assert found["reason"].startswith(reason)
+
+
+def test_enough_pictures_and_too_many_errors_are_another_reason() -> None:
+    found = confident([Judged(n % 2 == 0, 1.0) for n in range(60)], 0.95)
+    assert found["threshold"] is None
+    assert found["reason"] == ("at no probability are 95 % of the predictions shown to be correct")
+    assert confident([Judged(True, 1.0)] * 25, 0.9)["reason"] is None
+
+
+# --- what the trainer counted
+
+
+def test_left_out_records_give_a_share_with_its_interval() -> None:
+    found = cross_validation({"cross_validation": {"left_out": 148, "accuracy": 15 / 148}})
+    # Newcombe 1998, method 3: 15 of 148.
+    assert found == {
+        "method": "leave-one-out",
+        "pictures": 148,
+        "right": 15,
+        "accuracy": {
+            "value": 15 / 148,
+            "low": pytest.approx(0.0624, abs=5e-5),
+            "high": pytest.approx(0.1605, abs=5e-5),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        None,
+        {},
+        {"cross_validation": None},
+        {"cross_validation": []},
+        {"cross_validation": {"left_out": 0, "accuracy": None}},
+        {"cross_validation": {"left_out": 0, "accuracy": 0.5}},
+        {"cross_validation": {"left_out": 5, "accuracy": 1.5}},
+        {"cross_validation": {"left_out": 5, "accuracy": "NaN"}},
+        {"cross_validation": {"accuracy": 0.5}},
+    ],
+)
+def test_a_trainer_that_left_nothing_out_gives_no_second_figure(training: Any) -> None:
+    assert cross_validation(training) is None
 
 
 def test_a_lower_precision_is_reached_by_more_answers() -> None:

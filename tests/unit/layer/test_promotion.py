@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import json
+import tarfile
 import zlib
 from io import BytesIO
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 from PIL import Image
 
 from droplens import hosting
+from droplens.card import Measurement
 from droplens.cards import Cards
 from droplens.errors import RetryLater
 from droplens.events import ENDPOINT, model_switched, tag_list
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime
-from droplens.promotion import Promotion, take_up
+from droplens.promotion import Promotion, take_up, too_inaccurate, worse_than_live
 from droplens.registry import Registry
 from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
@@ -34,6 +37,7 @@ SETTINGS = PromotionSettings(
     failure_topic="topic",
     picture_queue_url="",
     minimum_accuracy=0.7,
+    accuracy_confidence=0.95,
     confident_precision=0.95,
     approval="automatic",
     keep_models=0,
@@ -163,13 +167,80 @@ def test_a_candidate_that_is_not_good_enough_is_refused_and_removed(
     assert run.facts["error"]["code"] == "accuracy.too_low"
     [notice] = candidate.notices()
     assert notice["subject"] == "Droplens: cars refused at promote"
-    assert "50.0% of 12 validation pictures" in notice["message"]
-    assert "MinimumAccuracy asks for 70.0%" in notice["message"]
+    # Newcombe's table of Wilson's intervals has 25.4 to 74.6 for 6 of 12.
+    assert "validation accuracy 50.0 % (6 of 12; 25.4 to 74.6)" in notice["message"]
+    assert "MinimumAccuracy asks for 70 %" in notice["message"]
 
 
-def test_exactly_the_minimum_is_good_enough(candidate: Cloud) -> None:
+def test_the_accuracy_as_counted_decides_where_no_confidence_is_asked_for(
+    candidate: Cloud,
+) -> None:
     pack(candidate, wrong=3)
-    assert promote(candidate, minimum_accuracy=0.75) is Status.LIVE
+    assert promote(candidate, minimum_accuracy=0.75, accuracy_confidence=0.0) is Status.LIVE
+
+
+def test_three_of_three_pictures_are_no_evidence(candidate: Cloud, cards: Cards) -> None:
+    # 3 / (3 + 1.96^2) = 43.9 %, and 4 / (4 + 1.96^2) is the first above one half.
+    pack(candidate, validation=3)
+    assert promote(candidate, minimum_accuracy=0.5) is Status.REFUSED
+    assert cards.live("cars") is None
+    error = known(candidate).facts["error"]
+    assert error["code"] == "accuracy.too_low"
+    assert "validation accuracy 100.0 % (3 of 3; 43.9 to 100.0)" in error["message"]
+    assert "lower end of the 95 % interval, which is 43.9 %" in error["message"]
+    assert "4 or more if all of them are right" in error["message"]
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert evaluation["gate"] == {
+        "minimum_accuracy": 0.5,
+        "accuracy_confidence": 0.95,
+        "lower_end": pytest.approx(0.438503, abs=1e-6),
+    }
+
+
+@pytest.mark.parametrize(
+    ("right", "pictures", "minimum", "confidence", "passes"),
+    [
+        # Lower ends by hand, n / (n + z^2) where all are right: 43.9 % of 3, 51.0 % of 4.
+        (3, 3, 0.5, 0.95, False),
+        (4, 4, 0.5, 0.95, True),
+        # 83.9 % of 20.
+        (20, 20, 0.83, 0.95, True),
+        (20, 20, 0.85, 0.95, False),
+        # Newcombe 1998, method 3: 81 of 263 have 25.53 % to 36.62 %, 15 of 148 6.24 % to 16.05 %.
+        (81, 263, 0.255, 0.95, True),
+        (81, 263, 0.256, 0.95, False),
+        (15, 148, 0.0623, 0.95, True),
+        (15, 148, 0.0626, 0.95, False),
+        # A less wide interval, z = 1.645: 20 / (20 + 2.706) = 88.1 %.
+        (20, 20, 0.88, 0.9, True),
+        (20, 20, 0.885, 0.9, False),
+        # None: as counted, also where the share is no round number of any base.
+        (2, 3, 2 / 3, 0.0, True),
+        (1, 2, 0.51, 0.0, False),
+        (0, 5, 0.0, 0.95, True),
+        (5, 5, 1.0, 0.0, True),
+        (4000, 4000, 1.0, 0.95, False),
+    ],
+)
+def test_the_lower_end_of_the_accuracy_s_interval_decides(
+    right: int, pictures: int, minimum: float, confidence: float, passes: bool
+) -> None:
+    measured = Measurement(
+        pictures=pictures,
+        available=pictures,
+        accuracy=right / pictures,
+        top5=1.0,
+        latency_ms_p50=5,
+        latency_ms_p95=9,
+    )
+    assert (too_inaccurate(measured, minimum, confidence) is None) is passes
+
+
+def test_a_minimum_that_no_number_of_pictures_shows_says_so() -> None:
+    all_right = dataclasses.replace(card().measured, accuracy=1.0)
+    problem = too_inaccurate(all_right, 1.0, 0.95)
+    assert problem is not None
+    assert "No number of pictures shows 100 %" in problem
 
 
 def test_a_newer_model_replaces_and_removes_the_older_one(candidate: Cloud, cards: Cards) -> None:
@@ -504,7 +575,7 @@ def test_models_of_other_pictures_are_compared_by_their_shares(candidate: Cloud)
     assert comparison["difference"]["high"] < 0
 
 
-def test_another_task_is_not_measured_by_the_live_model_s(candidate: Cloud) -> None:
+def test_a_model_of_no_common_class_is_not_measured_by_the_live_one(candidate: Cloud) -> None:
     classes = ("bleu", "rouge")
     assert promote_both(candidate, redness, flawed(2), classes=classes) is Status.LIVE
 
@@ -603,6 +674,67 @@ def test_a_live_model_is_not_judged_again_by_a_retry(candidate: Cloud, cards: Ca
         promote(candidate, minimum_accuracy=0.7)
     assert promote(candidate, minimum_accuracy=0.9) is Status.LIVE
     assert candidate.sagemaker.endpoints == {NAME}
+
+
+@pytest.mark.parametrize(("model", "status"), [(flawed(2), "refused"), (redness, "live")])
+@pytest.mark.parametrize("first_colour", [0, 100], ids=["the same pictures", "others"])
+def test_of_a_changed_class_list_the_common_classes_decide(
+    candidate: Cloud, first_colour: int, model: Any, status: str
+) -> None:
+    ended = promote_both(
+        candidate, redness, model, classes=("blue", "rouge"), first_colour=first_colour
+    )
+    assert ended == status
+    comparison = candidate.json(f"models/cars/{NEWER.run_id}/card.json")["comparison"]
+    assert (comparison["classes"], comparison["same_task"]) == (1, False)
+    if first_colour:
+        assert (comparison["method"], comparison["pictures_after"]) == ("unpaired", 30)
+    else:  # of 30 blue pictures, some are the same JPEG
+        assert comparison["method"] == "paired"
+        assert 20 < comparison["pictures"] <= 30
+    if ended is Status.REFUSED:
+        error = known(candidate, NEWER).facts["error"]
+        assert error["code"] == "accuracy.worse_than_live"
+        assert "on the one class that both know" in error["message"]
+
+
+def test_a_comparison_of_other_classes_by_an_earlier_version_decides_nothing() -> None:
+    found = {
+        "run_id": "r",
+        "same_task": False,
+        "worse": True,
+        "method": "unpaired",
+        "difference": {"value": -0.2, "low": -0.3, "high": -0.1},
+    }
+    assert worse_than_live(found) is None
+    assert worse_than_live({**found, "same_task": True}) == (
+        "worse than the live model r: its accuracy differs by -20.0 points (-30.0 to -10.0), each "
+        "model measured on validation pictures of its own"
+    )
+
+
+def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud) -> None:
+    training = {"cross_validation": {"left_out": 20, "accuracy": 0.95}}
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        body = json.dumps(training).encode()
+        member = tarfile.TarInfo("training.json")
+        member.size = len(body)
+        archive.addfile(member, BytesIO(body))
+    model = known(candidate).facts["model_data"].removeprefix(f"s3://{BUCKET}/")
+    candidate.put(model, packed.getvalue())
+    assert promote(candidate) is Status.LIVE
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert (evaluation["cross_validation"]["right"], evaluation["pictures"]) == (19, 12)
+
+
+def test_a_card_without_a_threshold_has_the_reason(candidate: Cloud, cards: Cards) -> None:
+    promote(candidate)
+    live = cards.live("cars")
+    assert live is not None
+    assert live.confident_from is None
+    assert live.unconfident_because is not None
+    assert live.unconfident_because.startswith("too few validation pictures: 12, and it takes 52")
 
 
 # --- a person decides

@@ -316,6 +316,7 @@ def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
     [
         {},
         {"confident_from": None, "replaces": "20261101-000000-a"},
+        {"confident_from": None, "unconfident_because": "too few validation pictures: 9"},
         {"calibration": Calibration(1.7), "ece_before": 0.2, "ece_after": 0.03, "coverage": 0.8},
         {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
         {"way_back": ("20261102-000000-b", "20261101-000000-a")},
@@ -336,6 +337,7 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
 SINCE_CALIBRATION = {
     "calibration",
     "coverage",
+    "unconfident_because",
     "comparison",
     "generation",
     "newest",

@@ -4,16 +4,18 @@ import re
 import tarfile
 from html.parser import HTMLParser
 from io import BytesIO
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from droplens import layout
+from droplens.evaluation import Answer, cross_validation, evaluate
 from droplens.packed import read_packed
 from droplens.reportpage.confusion import order, pairs
 from droplens.reportpage.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.reportpage.page import render
-from droplens.reportpage.publish import publish
+from droplens.reportpage.publish import publish, read_training
 from droplens.telemetry import metrics
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.evaluations import HOSTILE, PROBE, class_names, dataset, evaluation
@@ -37,7 +39,7 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -46,10 +48,186 @@ class Page(HTMLParser):
 def test_the_answer_and_its_uncertainty_come_first() -> None:
     found = evaluation(class_names(10))
     text = Page(render(found)).text
-    share = f"{found['accuracy']['value']:.1%}"
-    assert f"{share} of pictures it had never seen are answered rightly." in text
-    low, high = found["accuracy"]["low"], found["accuracy"]["high"]
-    assert f"between {low:.1%} and {high:.1%}" in text
+    right = sum(count for truth, said, count in found["confusion"] if truth == said)
+    low, high = 100 * found["accuracy"]["low"], 100 * found["accuracy"]["high"]
+    share = f"{100 * right / 60:.1f} % ({right} of 60; {low:.1f} to {high:.1f})"
+    assert f"Validation accuracy {share}" in text
+
+
+def counted_on(right: int, pictures: int, probability: float = 0.9) -> dict[str, Any]:
+    """The evaluation of a model of two classes, with so many pictures predicted correctly."""
+    answers = [
+        Answer(
+            record=record,
+            name=f"{record}.jpg",
+            sha256=f"{record:064x}",
+            truth=record % 2,
+            seconds=0.01,
+            probabilities=[probability, 1 - probability][:: 1 if said == 0 else -1],
+        )
+        for record in range(pictures)
+        for said in [record % 2 if record < right else 1 - record % 2]
+    ]
+    found = evaluate(answers, ("Audi", "BMW"), pictures, 0.95)
+    return {**evaluation(["Audi", "BMW"]), **found}
+
+
+def test_the_headline_has_the_counts_and_the_interval() -> None:
+    # Wilson by hand: 119 of 129 is 92.25 %; (0.9225 + 0.0149 -+ 0.0485) / 1.0298.
+    text = Page(render(counted_on(119, 129))).text
+    assert "Validation accuracy 92.2 % (119 of 129; 86.3 to 95.7)" in text
+
+
+def test_what_cannot_be_known_from_nine_pictures_is_said_in_place_of_charts() -> None:
+    page = Page(render(counted_on(9, 9, probability=1.0)))
+    # What is left of the drawings: the matrix. A class of 4 or 5 has a bar where it has 5.
+    assert [svg for svg in page.all("svg") if svg.get("class") == "chart"] == []
+    assert page.text.count("Too few pictures to tell") == 3
+    assert "Calibration error (ECE)Unknown" in page.text
+    assert (
+        "“confident: false” at any probability, also at 100 %. The reason: too few validation "
+        "pictures: 9, and it takes 52 to show that 95 % of the confident predictions are correct."
+    ) in page.text
+    # Nothing else says anything of the calibration.
+    assert "ECE 0" not in page.text
+
+
+def test_a_class_of_few_pictures_has_counts_in_place_of_shares() -> None:
+    page = Page(render(counted_on(9, 9)))
+    table = page.text.partition("Most often predicted as")[2]
+    assert "BMW4 of 44 of 4" in table
+    assert "Audi100 % 100 %100 %5" in table
+
+
+def test_the_cross_validated_accuracy_is_the_second_line_and_called_so() -> None:
+    found = counted_on(9, 9)
+    assert "Cross-validation" not in Page(render(found)).text
+    found["cross_validation"] = cross_validation(
+        {"cross_validation": {"left_out": 36, "accuracy": 34 / 36}}
+    )
+    text = Page(render(found)).text
+    # Wilson by hand: 34 of 36 is 94.44 %; (0.9444 + 0.0534 -+ 0.0917) / 1.1067.
+    assert (
+        "Cross-validation accuracy on the training pictures (leave-one-out): "
+        "94.4 % (34 of 36; 81.9 to 98.5)"
+    ) in text
+    assert "not measured through the endpoint" in text
+    assert text.index("Validation accuracy") < text.index("Cross-validation accuracy")
+
+
+CALIBRATION: dict[str, Any] = {
+    "method": "temperature and uniform",
+    "parameters": {"temperature": 1.4, "uniform": 0.01},
+    "fitted_on": 200,
+    "judged_on": 200,
+    "ece_noise_floor": 0.03,
+    "ece_noise_limit": 0.05,
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "effect", "level"),
+    [
+        (0.045, 0.049, "within noise: neither a gain nor a harm", "this is within noise"),
+        (0.060, 0.035, "within noise: neither a gain nor a harm", "this is within noise"),
+        (0.100, 0.040, "It lowered the error.", "this is within noise"),
+        (0.100, 0.060, "It lowered the error.", "this is more than noise"),
+        (0.060, 0.100, "It raised the error", "this is more than noise"),
+    ],
+)
+def test_a_calibration_error_within_noise_is_neither_gain_nor_harm(
+    before: float, after: float, effect: str, level: str
+) -> None:
+    found = counted_on(380, 400)
+    found["calibration"] |= {**CALIBRATION, "ece_before": before, "ece_after": after}
+    text = Page(render(found)).text
+    effects = ("neither a gain", "It lowered the error", "It raised the error")
+    assert [each for each in effects if each in text] == [
+        each for each in effects if each in effect
+    ]
+    assert effect in text
+    assert level in text
+
+
+def test_probabilities_are_called_wrong_only_beyond_noise() -> None:
+    found = counted_on(380, 400)
+    warned = []
+    for error, floor, limit in ((0.09, 0.03, 0.05), (0.09, 0.03, 0.1), (0.055, 0.03, 0.05)):
+        found["calibration"] |= {
+            "ece_after": error,
+            "ece_noise_floor": floor,
+            "ece_noise_limit": limit,
+        }
+        warned.append("Do not take the probabilities literally" in Page(render(found)).text)
+    assert warned == [True, False, False]
+
+
+def test_without_a_map_there_is_one_diagram() -> None:
+    found = counted_on(95, 98)
+    assert found["calibration"]["method"] == "none"
+    found["calibration"]["judged_on"] = 50
+    text = Page(render(found)).text
+    assert "The model's own probabilities: ECE" in text
+    assert "After calibration" not in text
+
+
+def test_a_gallery_says_what_was_predicted_and_what_it_is() -> None:
+    text = Page(render(counted_on(59, 60, probability=0.884))).text
+    assert "Predicted Audi (88.4 %), actual BMW" in text
+    assert "Predicted BMW (88.4 %), correct" in text
+
+
+def test_the_gate_is_stated_with_its_figures() -> None:
+    text = Page(render(evaluation(class_names(4)))).text
+    assert (
+        "Passed the gate: MinimumAccuracy asks for 50 %, and the lower end of the 95 % interval "
+        "is 65.3 %."
+    ) in text
+    as_counted = {"minimum_accuracy": 0.5, "accuracy_confidence": 0.0, "lower_end": 0.7}
+    text = Page(render(evaluation(class_names(4), gate=as_counted))).text
+    assert "Passed the gate: MinimumAccuracy asks for 50 %." in text
+
+
+def test_a_changed_class_list_is_told_with_what_was_compared() -> None:
+    found = evaluation(class_names(4))
+    found["comparison"] |= {
+        "method": "unpaired",
+        "same_task": False,
+        "classes": 3,
+        "classes_added": 1,
+        "classes_removed": 2,
+        "pictures": 0,
+        "pictures_before": 50,
+        "pictures_after": 40,
+        "right_before": 45,
+        "right_after": 30,
+        "p_value": None,
+        "difference": {"value": -0.15, "low": -0.31, "high": 0.004},
+    }
+    text = Page(render(found)).text
+    assert (
+        "The class list has changed (1 is new and 2 are gone), so the two were compared on "
+        "pictures of the 3 classes that both know."
+    ) in text
+    # Wilson: 45 of 50, 78.6 to 95.7; 30 of 40, 59.8 to 85.8.
+    assert "90.0 % (45 of 50; 78.6 to 95.7)" in text
+    assert "75.0 % (30 of 40; 59.8 to 85.8)" in text
+    assert "within chance" in text
+
+
+@pytest.mark.parametrize(
+    ("classes", "why"),
+    [(0, "no class in common"), (2, "no measured pictures of the live model")],
+)
+def test_where_nothing_can_be_compared_the_page_says_why(classes: int, why: str) -> None:
+    found = evaluation(class_names(4))
+    found["comparison"] |= {
+        "method": "none",
+        "same_task": False,
+        "classes": classes,
+        "difference": None,
+    }
+    assert why in Page(render(found)).text
 
 
 def test_names_from_strangers_add_no_element_and_no_attribute() -> None:
@@ -95,13 +273,13 @@ def test_the_first_model_has_nothing_to_be_compared_with() -> None:
 def test_where_nothing_can_be_relied_on_a_person_looks_at_every_answer() -> None:
     found = evaluation(class_names(4), per_class=5)
     assert found["confident"]["threshold"] is None
-    assert "Let a person look at every answer." in Page(render(found)).text
+    assert "Review every prediction." in Page(render(found)).text
 
 
 def test_a_pair_that_makes_the_mistakes_is_named() -> None:
     found = evaluation(["Audi", "BMW"], per_class=60)
     assert re.search(
-        r"Audi and BMW are taken for each other in \d+ of the", Page(render(found)).text
+        r"Audi and BMW are confused with each other in \d+ of the", Page(render(found)).text
     )
 
 
@@ -171,8 +349,11 @@ def test_pairs_count_both_directions_and_begin_with_the_most_confused() -> None:
 
 
 def published(cloud: Cloud, model_data: str = ARTEFACT) -> str | None:
-    found = evaluation(["blue", "red"], classifier=RUN.classifier, run_id=RUN.run_id)
-    return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, model_data)
+    found = evaluation(["blue", "red"], 50, classifier=RUN.classifier, run_id=RUN.run_id)
+    for answer in found["answers"]:
+        answer["record"] %= 12
+    training = read_training(cloud.bucket, model_data)
+    return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, training)
 
 
 def artefact(*files: tuple[str, bytes]) -> bytes:
@@ -207,7 +388,7 @@ def test_without_training_json_the_page_does_without_curves(cloud: Cloud, *, sto
     key = published(cloud)
     assert key is not None
     page = Page(cloud.bucket.read(key)[0])
-    assert "How it was trained" not in page.text
+    assert "Accuracy as the trainer counted it" not in page.text
     assert page.all("img")
 
 
@@ -215,7 +396,25 @@ def test_a_page_that_cannot_be_made_stops_nobody_and_is_heard_of(
     cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     pack(cloud)
-    cloud.put(ARTEFACT.partition(f"{cloud.bucket.name}/")[2], b"not an archive")
+    cloud.put(f"packed/cars/{RUN.run_id}/validation/validation.idx", b"not an index")
     assert published(cloud) is None
     assert "the report could not be made" in caplog.text
     assert metrics.metric_set.pop("ReportFailed")["Value"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"not an archive",
+        artefact(("training.json", b"{")),
+        artefact(("training.json", b"[1]")),
+        artefact(("model.onnx", b"\0" * 5000))[:200],
+    ],
+)
+def test_an_artefact_that_cannot_be_read_tells_nothing_and_stops_nobody(
+    cloud: Cloud, broken: bytes
+) -> None:
+    pack(cloud)
+    cloud.put(ARTEFACT.partition(f"{cloud.bucket.name}/")[2], broken)
+    assert read_training(cloud.bucket, ARTEFACT) is None
+    assert published(cloud) is not None

@@ -5,7 +5,15 @@ from typing import Any
 
 from droplens.reportpage.confusion import pairs
 from droplens.reportpage.markup import Child, Element, element, name
-from droplens.reportpage.wording import names_of, percent, training_counts
+from droplens.reportpage.wording import (
+    FEWEST_TO_CHART,
+    asked_percent,
+    correct,
+    counted,
+    names_of,
+    percent,
+    training_counts,
+)
 
 # Half the width of the accuracy's 95 % interval above which the figure is called rough.
 ROUGH = 0.04
@@ -23,7 +31,17 @@ def standing(evaluation: Evaluation) -> tuple[str, str]:
     decision = evaluation["decision"]
     if decision["code"] is not None:
         return "refused", f"Refused: {decision['reason']}."
-    return "passed", "Good enough to go live."
+    return "passed", f"Passed the gate{_compared(evaluation['gate'])}."
+
+
+def _compared(gate: Evaluation) -> str:
+    minimum = f"MinimumAccuracy asks for {asked_percent(gate['minimum_accuracy'])}"
+    if gate["accuracy_confidence"] == 0:
+        return f": {minimum}"
+    return (
+        f": {minimum}, and the lower end of the {asked_percent(gate['accuracy_confidence'])} "
+        f"interval is {percent(gate['lower_end'])}"
+    )
 
 
 def advice(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element:
@@ -46,19 +64,18 @@ def _item(short: str, *explained: Child) -> Element:
 
 def _who_looks(evaluation: Evaluation) -> Element:
     confident = evaluation["confident"]
-    asked = f"{confident['precision']:.0%}"
     if confident["threshold"] is None:
         return _item(
-            "Let a person look at every answer.",
-            f"No probability was found from which {asked} of the answers can be relied on to be "
-            f"right; {evaluation['pictures']} pictures were measured.",
+            "Review every prediction.",
+            "There is no auto-accept threshold, so results say “confident: false” at any "
+            f"probability, also at {percent(1, 0)}. The reason: {confident['reason']}.",
         )
     share = confident["share"]
     return _item(
-        f"Let a person look at {percent(1 - share)} of the pictures.",
-        f"From a probability of {percent(confident['threshold'])} up, at least {asked} of the "
-        "answers can be relied on to be right, and results say “confident”. That holds for "
-        f"{percent(share)} of the pictures.",
+        f"Review {percent(1 - share)} of the predictions.",
+        f"From a probability of {percent(confident['threshold'])} up, at least "
+        f"{asked_percent(confident['precision'])} of the predictions are correct, and results say "
+        f"“confident: true”. That holds for {percent(share)} of the validation pictures.",
     )
 
 
@@ -76,14 +93,14 @@ def _look_alike(evaluation: Evaluation) -> Element | None:
         name(names[one]),
         " and ",
         name(names[other]),
-        f" are taken for each other in {count} of the {mistakes} mistakes. Where people cannot "
+        f" are confused with each other in {count} of the {mistakes} errors. Where people cannot "
         "tell them apart either, make them one class; else add pictures that show the difference.",
     )
 
 
 def _weak(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element | None:
     weak = sorted(
-        (each["recall"], number, each["name"])
+        (each["recall"], number, each["name"], each["right"], each["pictures"])
         for number, each in enumerate(evaluation["classes"])
         if each["pictures"] >= WEAK_PICTURES and each["recall"] < WEAK_RECALL
     )
@@ -91,11 +108,15 @@ def _weak(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element 
         return None
     trained = training_counts(dataset)
     listed: list[Child] = []
-    for recall, _, label in weak[:WEAK_SHOWN]:
-        learnt = f", learnt from {trained[label]} pictures" if label in trained else ""
-        listed += ["; " if listed else None, name(label), f" ({recall:.0%} found{learnt})"]
+    for recall, _, label, right, pictures in weak[:WEAK_SHOWN]:
+        learnt = f", {trained[label]} training pictures" if label in trained else ""
+        listed += [
+            "; " if listed else None,
+            name(label),
+            f" (recall {percent(recall, 0)}: {right} of {pictures}{learnt})",
+        ]
     more = f"; and {len(weak) - WEAK_SHOWN} more" if len(weak) > WEAK_SHOWN else ""
-    return _item("Add pictures of the weakest classes.", *listed, f"{more}.")
+    return _item("Add pictures to the classes with the lowest recall.", *listed, f"{more}.")
 
 
 def _rough(evaluation: Evaluation) -> Element | None:
@@ -104,32 +125,36 @@ def _rough(evaluation: Evaluation) -> Element | None:
         return None
     return _item(
         "Take these figures as rough.",
-        f"They come from {evaluation['pictures']} pictures: the share of right answers may well "
-        f"be anywhere from {percent(accuracy['low'])} to {percent(accuracy['high'])}. A larger "
-        "dataset measures more sharply.",
+        f"Validation accuracy is {counted(correct(evaluation), evaluation['pictures'])}: on "
+        f"{evaluation['pictures']:,} pictures it may be anywhere in that interval. More validation "
+        "pictures make it narrower.",
     )
 
 
 def _miscalibrated(evaluation: Evaluation) -> Element | None:
     calibration = evaluation["calibration"]
     error, noise = calibration["ece_after"], calibration["ece_noise_floor"]
-    if error - noise <= MISCALIBRATED:
+    if (
+        calibration["judged_on"] < FEWEST_TO_CHART
+        or error <= calibration["ece_noise_limit"]
+        or error - noise <= MISCALIBRATED
+    ):
         return None
     return _item(
         "Do not take the probabilities literally.",
-        f"They are off by {100 * error:.1f} points on average, where chance alone would show "
-        f"{100 * noise:.1f}.",
+        f"Their calibration error (ECE) is {percent(error)}, where chance alone would show "
+        f"{percent(noise)}.",
     )
 
 
 def _left_out(dataset: Mapping[str, Any] | None) -> Element | None:
     counts = dataset["counts"] if dataset else {}
     skipped, conflicts = counts.get("skipped", 0), counts.get("conflicts", 0)
-    found = [f"{skipped} could not be used"] if skipped else []
-    found += [f"{conflicts} had two labels"] if conflicts else []
+    found = [f"{skipped:,} could not be used"] if skipped else []
+    found += [f"{conflicts:,} had two labels"] if conflicts else []
     if not found:
         return None
     return _item(
-        "Mend the dataset.",
-        f"Of its pictures, {' and '.join(found)}: the section on the dataset lists them.",
+        "Correct the dataset.",
+        f"Of its pictures, {' and '.join(found)}; the section on the dataset lists them.",
     )

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from droplens.reportpage.markup import Child, Element, append, element
+from droplens.reportpage.wording import percent
 
 # In the SVG's own units; the page shows it at most 1.3 times as large.
 WIDTH, HEIGHT = 340, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 18, 10, 40
 HALF_TEXT = 4
 
 Point = tuple[float, float]
@@ -33,7 +34,7 @@ class Axis:
 def percent_axis(title: str, low: float = 0.0, high: float = 1.0) -> Axis:
     """An axis of shares, named in percent at steps that leave room to read them."""
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
-    ticks = [(i * step, f"{i * step:.0%}") for i in range(round(1 / step) + 1)]
+    ticks = [(i * step, percent(i * step, 0)) for i in range(round(1 / step) + 1)]
     return Axis(title, low, high, [tick for tick in ticks if low - 1e-9 <= tick[0] <= high + 1e-9])
 
 

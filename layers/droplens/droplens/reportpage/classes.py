@@ -5,7 +5,7 @@ from typing import Any
 
 from droplens.reportpage.markup import Child, Element, element, name
 from droplens.reportpage.tables import NOTHING, table
-from droplens.reportpage.wording import names_of, training_counts
+from droplens.reportpage.wording import FEWEST_TO_SHARE, names_of, percent, training_counts
 
 Document = Mapping[str, Any]
 
@@ -24,9 +24,9 @@ def classes(evaluation: Document, dataset: Document | None) -> list[Child]:
         rows.append(
             [
                 name(each["name"]),
-                _share(each["recall"], bar=True),
-                _share(each["precision"]),
-                _share(each["f1"]),
+                _share(each["recall"], each["right"], each["pictures"], bar=True),
+                _share(each["precision"], each["right"], each["answered"]),
+                _f1(each["f1"], each["pictures"]),
                 each["pictures"],
                 trained.get(each["name"], NOTHING),
                 [name(names[answer]), f" ({count})"] if count else NOTHING,
@@ -34,29 +34,38 @@ def classes(evaluation: Document, dataset: Document | None) -> list[Child]:
         )
     columns = (
         "Class",
-        "Found",
+        "Recall",
         "Precision",
         "F1",
-        "Measured on",
-        "Learnt from",
-        "Most often taken for",
+        "Validation pictures",
+        "Training pictures",
+        "Most often predicted as",
     )
     return [
         element(
             "p",
-            "Found (recall): of the pictures of the class, the share answered rightly. Precision: "
-            "of the answers that name the class, the share that is right. F1 is their harmonic "
-            "mean. On few pictures each is rough.",
+            "Recall: of the pictures of the class, the share predicted as it. Precision: of the "
+            "predictions of the class, the share that is correct. F1 is their harmonic mean. On "
+            f"fewer than {FEWEST_TO_SHARE} pictures the counts stand in place of a share: too few "
+            "to tell.",
         ),
-        table("Every class; its headings sort it", columns, rows, sortable=True),
+        table("Every class; click a heading to sort", columns, rows, sortable=True),
     ]
 
 
-def _share(value: float | None, *, bar: bool = False) -> Element | str:
+def _f1(value: float | None, pictures: int) -> Element | str:
+    if value is None or pictures < FEWEST_TO_SHARE:
+        return NOTHING
+    return element("data", percent(value, 0), value=value)
+
+
+def _share(value: float | None, right: int, asked: int, *, bar: bool = False) -> Element | str:
     if value is None:
         return NOTHING
+    if asked < FEWEST_TO_SHARE:
+        return element("data", f"{right} of {asked}", value=value)
     if not bar:
-        return element("data", f"{value:.0%}", value=value)
+        return element("data", percent(value, 0), value=value)
     drawn = element(
         "svg",
         element("rect", width=100, height=6, class_="track"),
@@ -66,4 +75,4 @@ def _share(value: float | None, *, bar: bool = False) -> Element | str:
         aria_hidden="true",
         preserveAspectRatio="none",
     )
-    return element("data", f"{value:.0%} ", drawn, value=value)
+    return element("data", f"{percent(value, 0)} ", drawn, value=value)

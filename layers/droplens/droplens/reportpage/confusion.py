@@ -84,7 +84,8 @@ def matrix(names: Sequence[str], cells: Sequence[Cell]) -> tuple[Element, Elemen
         tabindex=0,
         role="application",
         aria_roledescription="confusion matrix",
-        aria_label="Confusion matrix: rows are the truth, columns the answer. Left and right arrow "
+        aria_label="Confusion matrix: rows are actual classes, columns predicted ones. Left and "
+        "right arrow "
         "go through its filled cells, up and down through the rows; plus and minus magnify.",
         aria_describedby="cell",
     )
@@ -137,18 +138,18 @@ def confused(evaluation: Mapping[str, Any]) -> list[Child]:
     )
     listed = (
         table(
-            "The pairs of classes that are confused most",
-            ("Classes", "Mistakes", "first taken for second", "second for first"),
+            "The most confused pairs of classes",
+            ("Classes", "Errors", "First predicted as second", "Second as first"),
             rows,
         )
         if rows
-        else element("p", "Nothing was confused.")
+        else element("p", "No two classes were confused.")
     )
     return [
         element(
             "p",
-            f"Each of the {len(names)} rows is a class, each column an answer; on the diagonal the "
-            "two agree. Classes that are confused stand beside each other.",
+            f"Each of the {len(names)} rows is an actual class, each column a predicted one; the "
+            "diagonal holds the correct predictions. Confused classes stand beside each other.",
         ),
         controls,
         shown,

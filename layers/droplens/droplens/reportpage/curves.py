@@ -16,15 +16,15 @@ def trained(training: Document | None) -> list[Child]:
     if training is None:
         return []
     accuracy = ", ".join(
-        f"{percent(share)} on the {what} pictures" for what, share in training["accuracy"].items()
+        f"{percent(share)} on {what} pictures" for what, share in training["accuracy"].items()
     )
     curves = _epochs(training) or _penalties(training)
     seconds = sum(training.get("seconds", {}).values())
     return [
         element(
             "p",
-            f"Recipe “{training['recipe']}”, {seconds:.0f} seconds. The trainer's own count of "
-            f"right answers: {accuracy}. A large gap between the two is learning by heart.",
+            f"Recipe “{training['recipe']}”, {seconds:.0f} seconds. Accuracy as the trainer "
+            f"counted it: {accuracy}. A large gap between training and validation is overfitting.",
         ),
         *curves,
     ]
@@ -35,7 +35,7 @@ def _epochs(training: Document) -> list[Child]:
     if len(epochs) < 2:
         return []
     charts = []
-    for what, title in (("accuracy", "share of right answers"), ("loss", "loss (cross-entropy)")):
+    for what, title in (("accuracy", "accuracy"), ("loss", "loss (cross-entropy)")):
         lines = {
             channel: [
                 (float(each["epoch"]), float(each[f"{channel}_{what}"]))
@@ -70,21 +70,24 @@ def _penalties(training: Document) -> list[Child]:
     x = Axis("strength of the penalty (L2)", low, high, ticks)
     chosen = log10(training["cross_validation"]["l2"])
     charts = []
-    for what, title in (("accuracy", "share of right answers"), ("loss", "loss (cross-entropy)")):
+    for what, title in (("accuracy", "accuracy"), ("loss", "loss (cross-entropy)")):
         values = [each[what] for each in path]
         y = percent_axis(title) if what == "accuracy" else _loss_axis(title, values)
-        chart = Chart(x, y, f"{title} on left-out records by strength of the penalty")
+        chart = Chart(x, y, f"{title} in leave-one-out cross-validation by strength of the penalty")
         chart.line(list(zip(strengths, values, strict=True)), "validation")
         for strength, value in zip(strengths, values, strict=True):
             chart.dot(strength, value, "chosen" if strength == chosen else "validation")
         charts.append(
-            figure(chart.svg, f"{title.capitalize()} in cross-validation; the large dot was taken.")
+            figure(
+                chart.svg,
+                f"{title.capitalize()} in leave-one-out cross-validation, the chosen one large.",
+            )
         )
     return [
         element(
             "p",
-            "This recipe solves for its weights instead of going through epochs. What it learns "
-            "from its own pictures is how strongly to hold the weights back: the curve below.",
+            "This recipe solves for its weights in closed form, without epochs. The strength of "
+            "the L2 penalty is chosen by cross-validation: the curves below.",
         ),
         element("div", charts, class_="panels"),
     ]

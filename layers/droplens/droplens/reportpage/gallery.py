@@ -46,7 +46,7 @@ def thumbnail(picture: bytes) -> bytes:
 def gallery(
     chosen: Sequence[Answer], names: Sequence[str], thumbnails: Mapping[int, bytes]
 ) -> list[Child]:
-    """Pictures with what was said of them and what they are."""
+    """Pictures with what was predicted and what they are."""
     if not chosen:
         return [element("p", "There are none.")]
     return [
@@ -67,15 +67,15 @@ def _picture(answer: Answer, names: Sequence[str], thumbnails: Mapping[int, byte
             alt=f"Validation picture {answer['record']}",
         )
     verdict: list[Child] = (
-        [element("span", "right: ", class_="is-right"), name(names[truth])]
+        [element("span", "correct", class_="is-right")]
         if label == truth
-        else [
-            element("span", "said ", class_="is-wrong"),
-            name(names[label]),
-            element("br"),
-            element("span", "is ", class_="is-right"),
-            name(names[truth]),
-        ]
+        else [element("span", "actual ", class_="is-wrong"), name(names[truth])]
     )
-    caption = element("figcaption", element("b", percent(probability)), " ", *verdict)
+    caption = element(
+        "figcaption",
+        "Predicted ",
+        name(names[label]),
+        f" ({percent(probability)}), ",
+        *verdict,
+    )
     return element("li", element("figure", shown, caption))

@@ -17,12 +17,12 @@ def health(dataset: Document | None) -> list[Child]:
         return []
     counts = dataset["counts"]
     kinds = (
-        ("train", "to learn from"),
-        ("validation", "to measure on"),
+        ("train", "for training"),
+        ("validation", "held out for testing"),
         ("test", "held out for a test, not measured yet"),
-        ("duplicates", "left out: the same picture twice"),
-        ("conflicts", "left out: one picture under two labels"),
-        ("skipped", "left out: could not be used"),
+        ("duplicates", "duplicates, not used"),
+        ("conflicts", "under two labels, not used"),
+        ("skipped", "unusable files"),
         ("upscaled", "smaller than the model's input"),
     )
     facts = [
@@ -41,22 +41,22 @@ def health(dataset: Document | None) -> list[Child]:
             "p",
             f"{len(per_class)} classes. The largest, ",
             name(most["name"]),
-            f", has {most['train']} pictures to learn from; the smallest, ",
+            f", has {most['train']:,} training pictures; the smallest, ",
             name(least["name"]),
-            f", {least['train']}.",
+            f", {least['train']:,}.",
         )
         append(
             balance,
-            " A model leans towards what it saw most."
+            " The classes are imbalanced: a model favours those with more pictures."
             if most["train"] > 5 * least["train"]
             else None,
         )
         found.append(balance)
     for key, title, columns in (
         ("warnings", "Warnings", ("Warning",)),
-        ("skipped", "Could not be used", ("File", "Why")),
-        ("conflicts", "One picture under two labels", ("File", "Same as", "Labels")),
-        ("duplicates", "The same picture twice", ("File", "Same as")),
+        ("skipped", "Unusable files", ("File", "Reason")),
+        ("conflicts", "Pictures under two labels", ("File", "Same as", "Labels")),
+        ("duplicates", "Duplicates", ("File", "Same as")),
     ):
         entries = dataset.get(key) or []
         if entries:

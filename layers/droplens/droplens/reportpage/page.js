@@ -36,7 +36,7 @@ if (slider) {
   const points = read("coverage");
   const dot = document.querySelector("#sure .dot.chosen");
   const line = document.querySelector("#sure .line.curve").getAttribute("points").split(" ");
-  const percent = (share) => (100 * share).toFixed(1) + "%";
+  const percent = (share) => (100 * share).toFixed(1) + "\u00a0%";
   slider.addEventListener("input", () => {
     const [threshold, share, precision] = points[slider.value];
     const [x, y] = line[slider.value].split(",");
@@ -44,8 +44,8 @@ if (slider) {
     dot.setAttribute("cy", y);
     slider.setAttribute("aria-valuetext", percent(threshold));
     document.getElementById("taken").textContent =
-      `From ${percent(threshold)} up: ${percent(share)} of the pictures are answered without a ` +
-      `person, ${percent(precision)} of them rightly; ${percent(1 - share)} are left to look at.`;
+      `From ${percent(threshold)} up: ${percent(share)} of the predictions are accepted without ` +
+      `review, ${percent(precision)} of them correct; ${percent(1 - share)} are left for review.`;
   });
 }
 
@@ -100,8 +100,8 @@ if (matrix) {
     cursor.setAttribute("y", row);
     const count = counts.get(row * names.length + column) || 0;
     const said = row === column
-      ? `${isolated(names[row])}: ${count} of ${asked[row]} right`
-      : `${isolated(names[row])} taken for ${isolated(names[column])}: ${count} of ${asked[row]}`;
+      ? `${isolated(names[row])}: ${count} of ${asked[row]} correct`
+      : `Actual ${isolated(names[row])}, predicted ${isolated(names[column])}: ${count} of ${asked[row]}`;
     document.getElementById("cell").textContent = said;
   }
   function show(row, column) {

@@ -17,9 +17,17 @@ from droplens.reportpage.curves import trained
 from droplens.reportpage.gallery import gallery, least_sure, worst
 from droplens.reportpage.health import health
 from droplens.reportpage.markup import Child, Element, document, element, name
-from droplens.reportpage.sureness import sure
+from droplens.reportpage.sureness import sure, within_noise
 from droplens.reportpage.tables import table
-from droplens.reportpage.wording import names_of, percent
+from droplens.reportpage.wording import (
+    FEWEST_TO_CHART,
+    asked_percent,
+    correct,
+    counted,
+    names_of,
+    percent,
+    points,
+)
 
 HERE = Path(__file__).parent
 CELL = 24  # CSS pixels of a matrix cell that can be read
@@ -43,14 +51,18 @@ def render(
     names = names_of(evaluation)
     sections: list[tuple[str, str, list[Child]]] = [
         ("advice", "What to do", [advice(evaluation, dataset)]),
-        ("sure", "How sure", sure(evaluation)),
-        ("confused", "What is confused", confused(evaluation)),
-        ("mistakes", "The worst mistakes", gallery(worst(evaluation), names, thumbnails or {})),
-        ("unsure", "The least sure", gallery(least_sure(evaluation), names, thumbnails or {})),
-        ("classes", "Every class", classes(evaluation, dataset)),
-        ("before", "Against the live model", _comparison(evaluation)),
-        ("training", "How it was trained", trained(training)),
-        ("dataset", "The dataset", health(dataset)),
+        ("sure", "Calibration and confidence", sure(evaluation)),
+        ("confused", "Confusion matrix", confused(evaluation)),
+        ("mistakes", "Most confident errors", gallery(worst(evaluation), names, thumbnails or {})),
+        (
+            "unsure",
+            "Lowest-confidence predictions",
+            gallery(least_sure(evaluation), names, thumbnails or {}),
+        ),
+        ("classes", "Classes", classes(evaluation, dataset)),
+        ("before", "Comparison with the live model", _comparison(evaluation)),
+        ("training", "Training", trained(training)),
+        ("dataset", "Dataset", health(dataset)),
         ("about", "About these figures", _about(evaluation)),
     ]
     told = [(key, title, content) for key, title, content in sections if content]
@@ -60,14 +72,14 @@ def render(
         f"default-src 'none'; img-src data:; style-src {_allowed(style)}; "
         f"script-src {_allowed(script)}; base-uri 'none'; form-action 'none'"
     )
-    accuracy = percent(evaluation["accuracy"]["value"])
+    accuracy = counted(correct(evaluation), evaluation["pictures"])
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{evaluation['classifier']}: {accuracy} right · Droplens"),
+        element("title", f"{evaluation['classifier']}: {accuracy} · Droplens"),
         element("link", rel="icon", href="data:,"),
         element("style", style),
     )
@@ -98,14 +110,9 @@ def _sizes(classes: int) -> str:
 
 
 def _header(evaluation: Document) -> Element:
-    accuracy, confident = evaluation["accuracy"], evaluation["confident"]
-    calibration = evaluation["calibration"]
     kind, sentence = standing(evaluation)
-    right = round(accuracy["value"] * evaluation["pictures"])
-    judged = [answer for answer in evaluation["answers"] if answer["half"] == "judge"]
-    said = sum(answer["top"][0][1] for answer in judged) / max(len(judged), 1)
-    held = sum(answer["top"][0][0] == answer["truth"] for answer in judged) / max(len(judged), 1)
-    asked = f"{confident['precision']:.0%}"
+    accuracy = counted(correct(evaluation), evaluation["pictures"])
+    value, _, interval = accuracy.partition(" (")
     return element(
         "header",
         element(
@@ -113,36 +120,86 @@ def _header(evaluation: Document) -> Element:
         ),
         element(
             "h1",
-            element("span", percent(accuracy["value"]), class_="figure"),
-            " of pictures it had never seen are answered rightly.",
+            "Validation accuracy ",
+            element("span", value, class_="figure"),
+            element("span", f" ({interval}", class_="interval"),
         ),
+        *_cross_validated(evaluation),
         element("p", element("strong", sentence), class_=f"standing {kind}"),
+        element("dl", *_key_figures(evaluation), class_="figures"),
+    )
+
+
+def _cross_validated(evaluation: Document) -> list[Child]:
+    found = evaluation["cross_validation"]
+    if found is None:
+        return []
+    return [
         element(
-            "dl",
-            _key_figure(
-                "Right answers",
-                percent(accuracy["value"]),
-                f"{right} of {evaluation['pictures']} pictures; 19 times in 20 the true share lies "
-                f"between {percent(accuracy['low'])} and {percent(accuracy['high'])}. Among its "
-                f"first five answers: {percent(evaluation['top5']['value'])}.",
-            ),
-            _key_figure(
-                "Sure enough to act on",
-                percent(confident["share"]),
-                "of the answers are called confident: there is no probability from which "
-                f"{asked} of them can be relied on to be right. Every one is for a person."
-                if confident["threshold"] is None
-                else "of the answers are called confident: those can be relied on to be right "
-                f"{asked} of the time. The rest is for a person.",
-            ),
-            _key_figure(
-                "Honest about doubt",
-                f"{100 * calibration['ece_after']:.1f} points",
-                "lie between probability and truth on average. Over all, it says "
-                f"{percent(said)} where {percent(held)} are right.",
-            ),
-            class_="figures",
+            "p",
+            f"Cross-validation accuracy on the training pictures ({found['method']}): "
+            f"{counted(found['right'], found['pictures'])}. The trainer counted it, each picture "
+            "predicted by a model fitted to all others; it was not measured through the endpoint "
+            "and decides nothing.",
+            class_="second",
+        )
+    ]
+
+
+def _key_figures(evaluation: Document) -> list[Child]:
+    confident, calibration = evaluation["confident"], evaluation["calibration"]
+    asked = asked_percent(confident["precision"])
+    threshold = confident["threshold"]
+    found: list[Child] = [
+        _key_figure(
+            "Confident predictions",
+            "None" if threshold is None else percent(confident["share"]),
+            f"No threshold: {confident['reason']}. Every prediction is for a person to review."
+            if threshold is None
+            else f"reach the threshold; {percent(confident['precision_measured'])} of them are "
+            "correct. The others are for a person to review.",
         ),
+        _key_figure(
+            "Auto-accept threshold",
+            "None" if threshold is None else percent(threshold),
+            f"Results say “confident: false”, at any probability: {asked} cannot be shown."
+            if threshold is None
+            else f"At or above this probability at least {asked} of the predictions are correct, "
+            "and results say “confident: true”.",
+        ),
+        _calibration_figure(calibration),
+    ]
+    if len(evaluation["classes"]) > 5:
+        found.append(
+            _key_figure(
+                "Top-5 accuracy",
+                percent(evaluation["top5"]["value"]),
+                "of the pictures have their class among the five most probable; 95 % interval "
+                f"{percent(evaluation['top5']['low'])} to {percent(evaluation['top5']['high'])}.",
+            )
+        )
+    return found
+
+
+def _calibration_figure(calibration: Document) -> Element:
+    title = "Calibration error (ECE)"
+    judged = calibration["judged_on"]
+    if judged < FEWEST_TO_CHART:
+        return _key_figure(
+            title,
+            "Unknown",
+            f"Too few pictures to tell: {judged} could be judged, {FEWEST_TO_CHART} are needed.",
+        )
+    chance = (
+        f"On {judged:,} pictures chance alone shows {percent(calibration['ece_noise_floor'])} on "
+        f"average and up to {percent(calibration['ece_noise_limit'])}: "
+    )
+    return _key_figure(
+        title,
+        percent(calibration["ece_after"]),
+        "is how far probability and accuracy lie apart, on average. "
+        + chance
+        + ("this is within noise." if within_noise(calibration) else "this is more than noise."),
     )
 
 
@@ -169,54 +226,70 @@ def _comparison(evaluation: Document) -> list[Child]:
     comparison = evaluation["comparison"]
     if comparison is None:
         return [element("p", "There was no live model to compare with: this is the first.")]
+    if comparison["method"] == "none":
+        why = (
+            "the two models have no class in common"
+            if not comparison["classes"]
+            else "of the classes that both know there are no measured pictures of the live model"
+        )
+        return [element("p", f"Nothing was compared with the live model: {why}.")]
     difference = comparison["difference"]
     said = (
-        f"{_points(difference['value'])}, with 95% confidence from {_points(difference['low'])} to "
-        f"{_points(difference['high'])}"
+        f"{points(difference['value'])}, with a 95 % interval from {points(difference['low'])} to "
+        f"{points(difference['high'])}"
     )
-    if comparison["method"] != "paired":
-        return [
-            element(
-                "p",
-                "The two models were measured on different pictures, so only their shares of right "
-                f"answers can be compared: {said}, new against live.{_other_classes(comparison)}",
-            )
-        ]
-    rows = [
-        ["Right answers", comparison["right_before"], comparison["right_after"]],
-        ["Right where the other was wrong", comparison["only_before"], comparison["only_after"]],
+    paired = comparison["method"] == "paired"
+    live, new = (
+        counted(comparison[f"right_{which}"], comparison[f"pictures_{which}"])
+        for which in ("before", "after")
+    )
+    rows: list[list[Child]] = [
+        ["Pictures", comparison["pictures_before"], comparison["pictures_after"]],
+        ["Accuracy", live, new],
     ]
+    if paired:
+        rows.append(
+            ["Correct where the other was not", comparison["only_before"], comparison["only_after"]]
+        )
+    how = (
+        f"Both models predicted the same {comparison['pictures']:,} pictures. Difference: {said}: "
+        f"{_verdict(comparison)} (a model no worse would do so badly with a probability of "
+        f"{comparison['p_value']:.2g}; McNemar's test)."
+        if paired
+        else "Each model was measured on validation pictures of its own. Difference: "
+        f"{said}: {_verdict(comparison)} (Newcombe's interval)."
+    )
     return [
-        element(
-            "p",
-            f"Both answered the same {comparison['pictures']} pictures. The difference is {said}: "
-            f"{_verdict(comparison)} (a model no worse would do so badly with a probability of "
-            f"{comparison['p_value']:.2g}; McNemar's test).{_other_classes(comparison)}",
-        ),
+        element("p", _compared_classes(comparison), how),
         table(
-            "Candidate and live model on the same pictures",
+            "The live model and this one",
             ("", f"Live ({comparison['run_id']})", "This one"),
             rows,
         ),
     ]
 
 
-def _verdict(comparison: Document) -> str:
-    if comparison["worse"]:
-        return "the new model is worse, beyond what chance explains"
-    if comparison["difference"]["low"] > 0:
-        return "the new model is better, beyond what chance explains"
-    return "chance alone explains it"
-
-
-def _other_classes(comparison: Document) -> str:
+def _compared_classes(comparison: Document) -> str:
     if comparison["same_task"]:
         return ""
-    return " The two do not know the same classes, so this did not decide."
+    changes = [
+        f"{comparison[key]:,} {'is' if comparison[key] == 1 else 'are'} {what}"
+        for key, what in (("classes_added", "new"), ("classes_removed", "gone"))
+        if comparison[key]
+    ]
+    common = "one class" if comparison["classes"] == 1 else f"{comparison['classes']:,} classes"
+    return (
+        f"The class list has changed ({' and '.join(changes)}), so the two were compared on "
+        f"pictures of the {common} that both know. "
+    )
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f} points".replace("-", "\N{MINUS SIGN}")
+def _verdict(comparison: Document) -> str:
+    if comparison["worse"]:
+        return "the new model is worse, beyond chance"
+    if comparison["difference"]["low"] > 0:
+        return "the new model is better, beyond chance"
+    return "within chance"
 
 
 def _about(evaluation: Document) -> list[Child]:
@@ -232,10 +305,10 @@ def _about(evaluation: Document) -> list[Child]:
         ("Endpoint", evaluation["endpoint"]),
         ("Trainer", evaluation["trainer"]),
         ("Pictures", f"{evaluation['pictures']:,}: {sample} validation pictures"),
-        ("Mean F1 of the classes", percent(evaluation["macro_f1"])),
+        ("Macro F1 (mean over classes)", percent(evaluation["macro_f1"])),
         (
-            "Time of one answer",
-            f"{latency['p50']:.0f} ms at the median, {latency['p95']:.0f} ms in 95 of 100 cases",
+            "Latency of the endpoint",
+            f"{latency['p50']:.0f} ms (median), {latency['p95']:.0f} ms (95th percentile)",
         ),
     )
     rows = (
@@ -244,9 +317,9 @@ def _about(evaluation: Document) -> list[Child]:
     return [
         element(
             "p",
-            "Every picture here was held back from training and sent through the endpoint that "
-            "answers, prepared as it prepares yours. The figures hold for pictures like these; "
-            "pictures of anything else get an answer too, and nothing here says how good it is.",
+            "Every picture here was held out from training and sent through the very endpoint that "
+            "serves, prepared as your pictures will be. The figures hold for pictures like these; "
+            "pictures of anything else get a prediction too, and nothing here says how good it is.",
         ),
         element("dl", rows, class_="about"),
     ]

@@ -21,20 +21,22 @@ MAX_FILES = 100
 
 
 def publish(
-    bucket: Bucket, dataset: PackedDataset, evaluation: Mapping[str, Any], model_data: str
+    bucket: Bucket,
+    dataset: PackedDataset,
+    evaluation: Mapping[str, Any],
+    training: Mapping[str, Any] | None,
 ) -> str | None:
     """Write the report on a measured candidate; returns its key.
 
-    model_data: the artefact's s3:// address, which holds training.json if our image trained it.
-    A report that cannot be made is logged and counted, and None is returned: whether a model may
-    answer is decided by figures, not by their picture.
+    training: as `read_training` found it. A report that cannot be made is logged and counted, and
+    None is returned: whether a model may answer is decided by figures, not by their picture.
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:
         page = render(
             evaluation,
             dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
-            training=_training(bucket, model_data),
+            training=training,
             thumbnails=_thumbnails(bucket, dataset, wanted(evaluation)),
         )
         bucket.client.put_object(
@@ -47,19 +49,32 @@ def publish(
     return key
 
 
-def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
-    """training.json, read from the packed artefact as it comes; None where there is none."""
+def read_training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
+    """training.json out of an artefact, which holds it if our image trained it; else None.
+
+    model_data: the artefact's s3:// address. One that cannot be read is logged, and None: what it
+    holds is shown beside what was measured, and decides nothing.
+    """
     try:
-        body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
+        return _training(bucket, model_data)
     except ObjectMissing:
         return None
+    except Exception:  # noqa: BLE001  an archive can be broken in many ways
+        logger.exception("training.json could not be read", model_data=model_data)
+        return None
+
+
+def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
+    """It is read as the artefact comes, without keeping that."""
+    body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
     with body, tarfile.open(fileobj=cast(Any, body), mode="r|gz") as artefact:
         for number, member in enumerate(artefact):
             if number == MAX_FILES:
                 break
             found = artefact.extractfile(member) if member.name.endswith(TRAINING_FILE) else None
             if found is not None and member.size <= MAX_TRAINING_BYTES:
-                return cast(Mapping[str, Any], json.load(found))
+                document = json.load(found)
+                return document if isinstance(document, dict) else None
     return None
 
 

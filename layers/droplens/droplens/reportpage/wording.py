@@ -3,10 +3,37 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from droplens.domain import figures
 
-def percent(share: float) -> str:
-    """A share as it is read: 91.4%."""
-    return f"{share:.1%}"
+# On fewer predictions a chart shows their luck.
+FEWEST_TO_CHART = 50
+# Of a class: a share of fewer is told as a count.
+FEWEST_TO_SHARE = 5
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as it is read, never broken into two lines: 91.4 %."""
+    return _unbroken(figures.percent(share, digits))
+
+
+def asked_percent(share: float) -> str:
+    """A share that somebody has set: 95 %."""
+    return _unbroken(figures.asked_percent(share))
+
+
+def counted(right: int, asked: int) -> str:
+    """A share with its counts and its 95 % interval: 92.2 % (119 of 129; 86.3 to 95.7)."""
+    return _unbroken(figures.counted(right, asked))
+
+
+def points(difference: float) -> str:
+    """A difference of shares: +3.1 points."""
+    return f"{100 * difference:+.1f} points".replace("-", "\N{MINUS SIGN}")
+
+
+def correct(evaluation: Mapping[str, Any]) -> int:
+    """How many validation pictures were predicted correctly."""
+    return sum(each["right"] for each in evaluation["classes"])
 
 
 def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
@@ -17,3 +44,7 @@ def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
 def names_of(evaluation: Mapping[str, Any]) -> Sequence[str]:
     """The class names, index = label."""
     return [each["name"] for each in evaluation["classes"]]
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
