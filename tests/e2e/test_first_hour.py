@@ -125,7 +125,7 @@ def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     refused = run("rollback-local", "CLASSIFIER=cars", fails=True)
     assert any("cars has no live model" in line for line in refused), refused
     run("resume-local", "CLASSIFIER=cars", fails=True)
-    assert run("redrive-local")[-1] == "no picture waits"
+    assert run("redrive-local")[-1] == "Dead-letter queue is empty"
 
     refused = run("destroy-local", fails=True, **{"Type the stack's name": "dropplens"})
     assert any("nothing was removed" in line for line in refused)

@@ -671,7 +671,7 @@ def test_a_live_model_is_not_judged_again_by_a_retry(candidate: Cloud, cards: Ca
     """It would lose its endpoint where MinimumAccuracy has been raised since."""
     pack(candidate, wrong=3)
     with crash_in(Runs, "end"):
-        promote(candidate, minimum_accuracy=0.7)
+        promote(candidate, minimum_accuracy=0.4)
     assert promote(candidate, minimum_accuracy=0.9) is Status.LIVE
     assert candidate.sagemaker.endpoints == {NAME}
 
