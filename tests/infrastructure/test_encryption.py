@@ -66,7 +66,8 @@ def test_who_asks_for_instances_is_told_the_key(stack: Stack, keyed: Stack, func
 
 
 def test_only_those_use_the_key_who_touch_what_it_encrypts(stack: Stack, keyed: Stack) -> None:
-    assert not stack.of_type("AWS::IAM::Policy")
+    assert not {"UseKey", "LendKey"} & stack.of_type("AWS::IAM::Policy").keys()
+    assert {"UseKey", "LendKey"} <= keyed.of_type("AWS::IAM::Policy").keys()
     policy = keyed.properties("UseKey")
     touching = [
         role
