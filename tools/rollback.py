@@ -55,7 +55,7 @@ def choose(stack: Stack, classifier: str) -> str:
     if target is None:
         raise SystemExit(
             "no model was live before it to go back to"
-            + ("; RUN=... names another" * bool(earlier))
+            + ("; RUN=... names another" if earlier else "; a new dataset makes a new one")
         )
     reason = "which was live before the live one"
     if _is_kept(earlier[target]):

@@ -33,6 +33,7 @@ class Stack:
                 "For the local cloud, the same command ends in -local"
             )
         self.name: str = (saved and saved.stack) or LOCAL_STACK
+        self._status = "make status" if saved else "make status-local"
         self.session = boto3.Session(**(saved.session_options if saved else {}))
         try:
             described = self.client("cloudformation").describe_stacks(StackName=self.name)
@@ -75,7 +76,10 @@ class Stack:
         )
         said: dict[str, Any] = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
-            raise SystemExit(f"{command}: {said.get('errorMessage', said)}")
+            raise SystemExit(
+                f"{command}: {said.get('errorMessage', said)}\n"
+                f"`{self._status}` shows the classifiers and their runs"
+            )
         return said
 
 

@@ -100,6 +100,8 @@ def run(clone: Cloud) -> Callable[..., list[str]]:
     return run
 
 
+# A deployment from nothing, with that of the shared cloud where this test is run alone.
+@pytest.mark.timeout(1800)
 def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     # Before anything is up.
     assert "was not up" in run("down")[-1]
