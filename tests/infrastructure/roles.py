@@ -257,6 +257,7 @@ MAY: dict[str, list[Call]] = {
         LIST,
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
         HOST,
+        REMOVE,
         LEND,
         calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
     ),
