@@ -456,7 +456,7 @@ class ImageBuilder:
             for phase in _failed_phases(about)
         ]
         told = "; ".join([f"building {uri} ended as {status}", *phases])
-        return "\n".join([told, *self._last_words(about.get("logs", {}))])
+        return " | ".join([told, *self._last_words(about.get("logs", {}))])
 
     def _last_words(self, logs: Record) -> list[str]:
         if not {"group-name", "stream-name"} <= logs.keys():

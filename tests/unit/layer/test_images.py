@@ -430,7 +430,7 @@ def test_a_failed_build_is_told_in_its_own_words(
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "BatchPrepImage")
     tag = collect(builder.context, "batch-prep").tag
     assert answer["Reason"] == (
-        f"building {URI}:{tag} ended as FAILED; BUILD: {context}\n{said[0]}"
+        f"building {URI}:{tag} ended as FAILED; BUILD: {context} | {said[0]}"
     )
 
 

@@ -88,23 +88,46 @@ class MemoryS3:
             raise refusal("404", "HeadObject")
         return _told(self.objects[Key])
 
-    def delete_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+    def delete_object(self, *, Bucket: str, Key: str, IfMatch: str | None = None) -> dict[str, Any]:
+        there = self.objects.get(Key)
+        if IfMatch is not None and (there is None or IfMatch.strip('"') != _bare(there)):
+            raise refusal("NoSuchKey" if there is None else "PreconditionFailed", "DeleteObject")
         self.objects.pop(Key, None)
         return {}
 
     def list_objects_v2(
-        self, *, Bucket: str, Prefix: str = "", StartAfter: str = "", MaxKeys: int = 1000
+        self,
+        *,
+        Bucket: str,
+        Prefix: str = "",
+        StartAfter: str = "",
+        MaxKeys: int = 1000,
+        Delimiter: str = "",
+        ContinuationToken: str = "",
     ) -> dict[str, Any]:
-        found = sorted(
-            (key for key in self.objects if key.startswith(Prefix) and key > StartAfter),
-            key=str.encode,
-        )
-        contents = [
-            {"Key": key, "ETag": self.objects[key].etag, "Size": len(self.objects[key].body)}
-            for key in found[:MaxKeys]
-        ]
-        more = len(found) > MaxKeys
-        return {"IsTruncated": more, **({"Contents": contents} if contents else {})}
+        """The token is the last name of the page before; a folder's name ends in the delimiter."""
+        names = set()
+        for key in self.objects:
+            if not key.startswith(Prefix):
+                continue
+            folder, delimiter, _ = key.removeprefix(Prefix).partition(Delimiter or "\0")
+            names.add(Prefix + folder + delimiter if Delimiter and delimiter else key)
+        after = max(StartAfter, ContinuationToken)
+        found = sorted((name for name in names if name > after), key=str.encode)
+        page = found[:MaxKeys]
+        keys = [name for name in page if name in self.objects]
+        folders = [{"Prefix": name} for name in page if name not in self.objects]
+        answer: dict[str, Any] = {"IsTruncated": len(found) > MaxKeys}
+        if keys:
+            answer["Contents"] = [
+                {"Key": key, "ETag": self.objects[key].etag, "Size": len(self.objects[key].body)}
+                for key in keys
+            ]
+        if folders:
+            answer["CommonPrefixes"] = folders
+        if answer["IsTruncated"]:
+            answer["NextContinuationToken"] = page[-1]
+        return answer
 
 
 def _bare(stored: Stored) -> str:

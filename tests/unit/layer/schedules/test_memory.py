@@ -56,6 +56,21 @@ def test_a_bucket_in_memory_answers_as_moto_s_does(cloud: Cloud, seed: int) -> N
             etags = [*etags[:2], *etags[2:][-2:], first]
 
 
+def test_folders_in_memory_are_listed_as_moto_lists_them(cloud: Cloud) -> None:
+    # Nothing is deleted here: moto goes on listing the folders of deleted objects, S3 does not.
+    memory: Any = MemoryS3()
+    buckets = [cloud.bucket, Bucket(memory, BUCKET)]
+    for bucket in buckets:
+        for key in [*KEYS, "a/deep/er/1", "top"]:
+            bucket.write_json(key, b"{}")
+    first, second = (
+        [list(bucket.level(prefix, after)) for prefix in ("", "a/", "b/") for after in ("", "a/2")]
+        for bucket in buckets
+    )
+    assert first == second
+    assert "a" in first[0]
+
+
 def remade(runs: Runs, key: RunKey) -> None:
     found = runs.get(key)
     if found and "endpoint" in found.facts:
