@@ -12,7 +12,8 @@ MESSAGE = (
     "User: arn:aws:iam::123456789012:user/jane.doe is not authorized to perform: "
     "sagemaker:CreateEndpoint on resource: "
     "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/droplens-demo-abc234--x, ask "
-    "jane@example.org; key AKIAIOSFODNN7EXAMPLE; role id AROAIOSFODNN7EXAMPLE:session; "
+    "jane@example.org; key AKIA"
+    "IOSFODNN7EXAMPLE; role id AROAIOSFODNN7EXAMPLE:session; "
     "account 123456789012; profile work-jane in /home/jane/.aws; cat pictures of jane.doe"
 )
 WORDS = {
