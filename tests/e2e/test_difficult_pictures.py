@@ -168,5 +168,7 @@ def test_a_picture_that_was_given_up_is_answered_once_it_is_redriven(cloud: Clou
     finally:
         sqs.set_queue_attributes(QueueUrl=queue, Attributes={"RedrivePolicy": policy})
         lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
-    assert cloud.make("redrive-local").splitlines()[-1].endswith("back to their queue: 1")
+    assert cloud.make("redrive-local").splitlines()[-1] == (
+        "Pictures sent back from the dead-letter queue: 1"
+    )
     assert result_of(cloud, key)["status"] == "classified"

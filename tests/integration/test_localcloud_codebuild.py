@@ -158,6 +158,7 @@ def test_a_file_that_another_user_cannot_read_fails_the_build(cloud: Cloud) -> N
 
 
 def test_a_new_account_has_room_for_one_build(cloud: Cloud) -> None:
+    cloud.quotas("--set", "L-9D07B6EF=1")  # the tests' cloud is a grown account
     start = project(cloud, "slow_job", zipped("slow_job", SLOW))
     start["environmentVariablesOverride"] = environment(IMAGE_URI=f"{REGISTRY}/lens/slow-job:1")
     codebuild = cloud.client("codebuild")

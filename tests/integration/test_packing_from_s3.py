@@ -203,7 +203,7 @@ def test_every_name_that_s3_takes_is_packed(
     assert job(source, tmp_path) == 0
     done = manifest(tmp_path)
     refused = {entry["name"]: entry["code"] for entry in done["skipped"]}
-    assert refused == {"a/new\nline.jpg": "file.path", "a/tab\there.jpg": "file.path"}
+    assert refused == {"a/new line.jpg": "file.path", "a/tab here.jpg": "file.path"}
     lists = [(tmp_path / channel / f"{channel}.lst") for channel in ("train", "validation")]
     packed = {line.split("\t")[2] for path in lists for line in path.read_text().splitlines()}
     assert packed == set(files) - set(refused)

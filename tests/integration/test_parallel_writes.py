@@ -39,7 +39,11 @@ def tables(cloud: Cloud) -> list[Any]:
 
     url = f"http://127.0.0.1:{cloud.port}"
     return [
-        boto3.Session("test", "test", region_name="us-east-1")
+        boto3.Session(
+            cloud.keys["AWS_ACCESS_KEY_ID"],
+            cloud.keys["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
         .resource("dynamodb", endpoint_url=url)
         .Table(name)
         for _ in range(16)

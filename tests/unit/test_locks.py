@@ -13,7 +13,9 @@ LOCKS = sorted(
     for source in ROOT.glob(depth)
 )
 # A line of a shell or a Dockerfile, or of a program that puts pip's command together.
-INSTALL = re.compile(r"\bpip3? (?:install|download|wheel)\b|[\"']-m[\"'], [\"']pip[\"']")
+INSTALL = re.compile(
+    r"\bpip3? (?:install|download|wheel)\b|[\"']-m[\"'], [\"']pip[\"'](?!, [\"']--version)"
+)
 
 
 def entries(lock: str) -> list[str]:

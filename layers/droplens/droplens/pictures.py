@@ -13,6 +13,7 @@ from PIL import Image
 
 from droplens.imaging import decode as decoding
 from droplens.imaging import sandbox
+from droplens.imaging.exif import UPRIGHT
 from droplens.imaging.limits import (
     CODES,
     FORMATS,
@@ -111,6 +112,8 @@ def prepare_with(
     with room(structure.weight or limits.max_pixels), decoding.trouble_is_the_pictures():
         if isolated or not structure.plain:
             decoded, info = sandbox.decode(structure, limits, preprocessing.shorter_side)
+            if structure.plain and _is_upright_and_prepared(structure, preprocessing, limits):
+                return structure.data, info, decoded
         else:
             with decoding.opened(structure, limits) as picture:
                 if is_prepared(picture, preprocessing) and decoding.loaded(picture, structure) == 1:
@@ -119,6 +122,14 @@ def prepare_with(
                 decoded, info = decoding.decoded(picture, structure, preprocessing.shorter_side)
         jpeg, prepared = encode(decoded, preprocessing, resize)
     return jpeg, info, prepared
+
+
+def _is_upright_and_prepared(
+    structure: Structure, preprocessing: Preprocessing, limits: Limits
+) -> bool:
+    """By its header alone, which Pillow reads without decoding anything."""
+    with decoding.opened(structure, limits) as picture:
+        return structure.orientation == UPRIGHT and is_prepared(picture, preprocessing)
 
 
 def _checked(data: bytes, limits: Limits) -> Structure:

@@ -119,12 +119,24 @@ def test_plain_pictures_are_the_same_where_they_are_isolated(name: str) -> None:
     assert prepare(data, Preprocessing(32)) == prepare(data, Preprocessing(32), isolated=True)
 
 
+def test_what_was_prepared_passes_through_isolation_byte_for_byte() -> None:
+    photo = Image.effect_mandelbrot((64, 48), (-2, -1.2, 0.6, 1.2), 60).convert("RGB")
+    out = BytesIO()
+    photo.save(out, "JPEG", quality=90)
+    prepared, info = prepare(out.getvalue(), Preprocessing(48))
+    assert prepare(prepared, Preprocessing(48), isolated=True) == (prepared, info)
+
+
 def test_one_worker_is_kept_for_all_threads() -> None:
     data = [webp(48 + 8 * number) for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         sizes = [picture.size for picture, _ in pool.map(decode, data * 4)]
     assert sizes == [(48 + 8 * number,) * 2 for number in range(8)] * 4
-    [worker] = children(os.getpid())
+    [worker] = [
+        child
+        for child in children(os.getpid())  # pytest-xdist's process may have others
+        if b"droplens.imaging.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
     assert worker == sandbox.worker_pid()
 
 

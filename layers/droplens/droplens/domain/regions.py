@@ -16,7 +16,7 @@ from typing import Any
 class Region:
     """One region. known: regions.json has it; else nothing of the rest is known.
 
-    partition, dns_suffix: "aws", "amazonaws.com" and so on, or "" where not known.
+    partition, dns_suffix: as in AWS::Partition and AWS::URLSuffix, or "" where not known.
     serverless_inference: whether SageMaker has it there; None where AWS's list does not say.
     jobs, hosting: the instance types that SageMaker bills there for jobs and for endpoints, of
     those that Droplens may choose.
