@@ -32,7 +32,7 @@ Resources:
           Properties: {Queue: !GetAtt Queue.Arn}
 """
 FINDINGS = {
-    "cfn-lint-serverless on the template": "WS1000",  # a function without traces
+    "cfn-lint-serverless on the template": "ES6000",  # a queue without a dead-letter queue
     "cfn-lint on the expansion": "W3037",  # an action that is none
     "checkov on the expansion": "CKV_AWS_20",  # a bucket that everybody reads
 }
