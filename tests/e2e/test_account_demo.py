@@ -144,7 +144,7 @@ def test_the_journey_is_walked_measured_reported_and_removed(account: Cloud, sha
         code = running.end()
     assert code == 0, running.text
     assert "It costs about $" in running.text
-    assert "held-out pictures" in running.text
+    assert "Validation accuracy" in running.text
     document = newest_report(account)
     assert document["error"] is None
     assert document["left"] == []
