@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.classify.cloud import Cloud, eventually
 from benchmarks.classify.containers.oracle.program import foretold
+from benchmarks.classify.pictures import bare
 from droplens import layout
 from droplens.card import ModelCard
 from droplens.result import TOP
@@ -126,7 +127,7 @@ def _right(result: Mapping[str, Any], picture: Dropped, card: ModelCard | None) 
     """Whether the result is that of this very picture by the model and classes that it names."""
     if card is None or result["status"] != "classified":
         return False
-    expected = foretold(picture.body, card.classes)
+    expected = foretold(bare(picture.body), card.classes)
     best = sorted(expected, key=lambda name: -expected[name])[:TOP]
     top = [(entry["label"], entry["probability"]) for entry in result["top"]]
     return (

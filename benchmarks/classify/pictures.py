@@ -25,6 +25,13 @@ def jpegs(count: int, side: int, *, start: int = 0) -> Iterator[bytes]:
         yield whole[:2] + segment + whole[2:]
 
 
+def bare(jpeg: bytes) -> bytes:
+    """What an endpoint is asked with: a prepared JPEG goes there without its metadata."""
+    if jpeg[:4] != b"\xff\xd8\xff\xfe":
+        return jpeg
+    return jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6], "big") :]
+
+
 def _photograph(choose: random.Random, side: int) -> bytes:
     """Clouds of colour over fine grain: what costs a decoder as much as a photograph does."""
     coarse = Image.frombytes("RGB", (12, 12), choose.randbytes(12 * 12 * 3))
