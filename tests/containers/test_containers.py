@@ -15,8 +15,8 @@ from PIL import Image
 
 from tests.containers.conftest import Containers
 from tests.containers.engine import CONFINED, ULIMITS, Ended
-from tests.e2e.drawn import drawing
-from tests.integration.trainer_support import LABELS, drawn_records, lay_out
+from tests.support.drawn_images import drawing
+from tests.support.trainer import LABELS, drawn_records, lay_out
 
 SIDE = 96
 # Neither root's nor anybody's whom the image knows.

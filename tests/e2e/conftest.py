@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 from tools.contract import RESULT, hold_to
 
 CLASSES = ("checks", "rings", "stripes")

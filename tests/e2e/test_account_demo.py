@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import CLASSES, Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 from tools.destroy import stack_status
 
 BYSTANDER = "droplens-demo-abcdef"

@@ -6,7 +6,7 @@ import zipfile
 from typing import Any
 
 from tests.e2e.conftest import CLASSES, Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 
 def archive(members: dict[str, bytes]) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 pytestmark = pytest.mark.usefixtures("live_patterns")
 

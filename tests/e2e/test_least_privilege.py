@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 FUNCTIONS = {
     "build-images",

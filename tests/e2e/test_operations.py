@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
-from tests.infrastructure.cloudwatch import printed
-from tests.infrastructure.stack import matches
 from tests.infrastructure.test_alarms import ALARMS
+from tests.support.cloudwatch import printed
+from tests.support.drawn_images import drawing
+from tests.support.expanded_template import matches
 
 CLASSIFY_LOG = "/aws/lambda/droplens-classify-image"
 

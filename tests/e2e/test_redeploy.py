@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 CHANGED = {"StopIdleEndpointHours": "1", "MaxDatasetPictures": "40", "Epochs": "3"}
 

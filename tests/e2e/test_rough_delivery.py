@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import CLASSES, KEY, Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 
 def packing_jobs(cloud: Cloud, classifier: str) -> list[dict[str, Any]]:

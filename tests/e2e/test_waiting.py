@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 TRAINING = "ml.m5.xlarge for training job usage"
 SERVERLESS = "Maximum total concurrency that can be allocated across all serverless endpoints"

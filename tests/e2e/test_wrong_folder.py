@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.e2e.conftest import Cloud
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 
 def test_they_wait_and_are_answered_by_their_own_classifier_when_it_goes_live(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.infrastructure.stack import REGION, Stack, expanded_in
+from tests.support.expanded_template import REGION, Stack, expanded_in
 
 
 @pytest.fixture(scope="session")

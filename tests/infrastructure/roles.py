@@ -9,7 +9,7 @@ from itertools import product
 
 from droplens.runs import ATTENTION
 from droplens.training import builtin_accounts
-from tests.infrastructure.stack import Stack, applies, listed
+from tests.support.expanded_template import Stack, applies, listed
 
 RUN = "20261122-120000-1a2b3c"
 AT = "${AWS::Region}:${AWS::AccountId}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.stack import STACK, Stack
+from tests.support.expanded_template import STACK, Stack
 
 ALARMS = [
     "PicturesGivenUp",

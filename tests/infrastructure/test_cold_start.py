@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infrastructure.stack import REGION, Stack
+from tests.support.expanded_template import REGION, Stack
 
 # Each costs a cold start tens to hundreds of milliseconds and answers no picture.
 HEAVY = {

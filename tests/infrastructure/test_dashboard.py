@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from droplens.runs import Status
-from tests.infrastructure.stack import REGION, STACK, Stack
 from tests.infrastructure.test_alarms import COUNTED
+from tests.support.expanded_template import REGION, STACK, Stack
 
 # Droplens' metrics that no alarm watches.
 SHOWN_ONLY = {"PictureClassified", "RunLive", "RunRefused", "RunWaiting", "MeasuredAccuracy"}

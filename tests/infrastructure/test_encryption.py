@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.infrastructure.roles import KEY, MAY, SERVICES_OF_THE_KEY
-from tests.infrastructure.stack import Stack
+from tests.support.expanded_template import Stack
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/developers-only"
 

@@ -24,10 +24,10 @@ from droplens.runs import RunKey, Stage, Status
 from droplens.storage import Bucket
 from droplens.switching import Invoker
 from droplens.telemetry import logger
-from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, STACK, Stack
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import FakeRuntime, refusal
+from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, STACK, Stack
 from tests.unit.layer.test_retrying import MAX_RECEIVES
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {

@@ -19,7 +19,7 @@ from droplens.images import (
     collect,
     dockerfile_of,
 )
-from tests.infrastructure.stack import ACCOUNT, BUCKET, Stack, listed
+from tests.support.expanded_template import ACCOUNT, BUCKET, Stack, listed
 
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.stack import Stack
+from tests.support.expanded_template import Stack
 from tools.template_interface import interface
 
 STATEFUL = {"AWS::S3::Bucket", "AWS::DynamoDB::Table"}

@@ -23,9 +23,9 @@ from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
     of_run,
     stored_picture,
 )
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import FakeRuntime, refusal
+from tests.support.builders import card, go_live, jpeg, pack, redness
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 

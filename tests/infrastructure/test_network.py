@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.infrastructure.stack import Stack
 from tests.infrastructure.test_images import with_parameters
+from tests.support.expanded_template import Stack
 
 OWN = {"SubnetIds": "subnet-0a1b2c3d,subnet-0a1b2c3e", "SecurityGroupIds": "sg-0a1b2c3d"}
 

@@ -9,7 +9,7 @@ import botocore.session
 import pytest
 
 from droplens.domain import choices
-from tests.infrastructure.stack import Stack
+from tests.support.expanded_template import Stack
 
 PARAMETERS = {
     "NotificationEmail": "",

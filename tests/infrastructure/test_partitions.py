@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infrastructure.stack import expanded_in
+from tests.support.expanded_template import expanded_in
 
 # Services call themselves so in IAM and in the names of VPC endpoints, whatever the partition.
 PRINCIPAL = re.compile(r"\b[a-z-]+\.amazonaws\.com(?!\.cn)\b")

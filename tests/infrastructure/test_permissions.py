@@ -19,7 +19,7 @@ from tests.infrastructure.roles import (
     unused,
     update,
 )
-from tests.infrastructure.stack import ACCOUNT, BUCKET, Stack, expanded_in, listed
+from tests.support.expanded_template import ACCOUNT, BUCKET, Stack, expanded_in, listed
 
 ROLES = sorted(MAY)
 MANAGED = {

@@ -7,7 +7,7 @@ import pytest
 
 from tests.infrastructure.policies import faults, policies
 from tests.infrastructure.roles import KEY
-from tests.infrastructure.stack import Stack, expanded_in
+from tests.support.expanded_template import Stack, expanded_in
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "cn-north-1", "us-gov-west-1"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from policy_sentry.querying.actions import get_action_data
 
-from tests.infrastructure.stack import Stack
+from tests.support.expanded_template import Stack
 from tools.preflight import permissions, policy
 from tools.preflight.chosen import chosen
 

@@ -8,8 +8,8 @@ import pytest
 
 from droplens import layout
 from localcloud.emulator.event_patterns import pattern_complexity, refusal
-from tests.infrastructure.stack import BUCKET, Stack, matches
-from tests.unit.layer.near_misses import NEAR_MISSES
+from tests.support.expanded_template import BUCKET, Stack, matches
+from tests.support.incomplete_datasets import NEAR_MISSES
 
 # Rule to the recorded events that it is for; no other event may wake its target.
 FOR = {

@@ -19,8 +19,6 @@ from droplens.packed import read_packed
 from droplens.reportpage.publish import publish
 from droplens.runs import RunKey, Status
 from droplens.telemetry import metrics
-from tests.infrastructure.cloudwatch import goes_off, printed, watched
-from tests.infrastructure.stack import Stack, matches
 from tests.infrastructure.test_alarms import ALARMS
 from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
     RECORDED_RUN,
@@ -30,9 +28,11 @@ from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
     of_run,
     stored_picture,
 )
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import FakeRuntime, refusal
+from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.cloudwatch import goes_off, printed, watched
+from tests.support.expanded_template import Stack, matches
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 

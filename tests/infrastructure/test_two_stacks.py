@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.stack import OWN_NAME, Stack, matches
+from tests.support.expanded_template import OWN_NAME, Stack, matches
 
 OTHER = "droplens-dev"
 

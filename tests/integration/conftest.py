@@ -9,9 +9,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.integration.localcloud_support import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
-from tests.integration.packing_support import BUCKET, Failure, job
-from tests.integration.trainer_support import drawn_records, lay_out, run_training
+from tests.support.localcloud import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
+from tests.support.packing import BUCKET, Failure, job
+from tests.support.trainer import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
 from trainer.weights import write_backbone
 

@@ -18,9 +18,9 @@ from batch_prep.join import to_json
 from batch_prep.storage import folder
 from droplens.pictures import CODES
 from droplens.recordio import read_index, read_records
-from tests import zoo
 from tests.conftest import ROOT
-from tests.integration.packing_support import (
+from tests.support import hostile_images
+from tests.support.packing import (
     BUCKET,
     CHANNEL_FILES,
     Failure,
@@ -174,9 +174,15 @@ def test_no_file_ends_a_dataset(tmp_path: Path) -> None:
     """Not in processes of their own either, of which a job on Linux has one for each core."""
     hostile = {
         f"b/hostile {number}": data
-        for number, (_, data) in enumerate((*zoo.troubled(), *zoo.certainly_hostile()))
+        for number, (_, data) in enumerate(
+            (*hostile_images.troubled(), *hostile_images.certainly_hostile())
+        )
     }
-    costly = {f"a/{name}": data for name, data, _ in zoo.costly() if len(data) < 8 * zoo.MIB}
+    costly = {
+        f"a/{name}": data
+        for name, data, _ in hostile_images.costly()
+        if len(data) < 8 * hostile_images.MIB
+    }
     source = put(tmp_path / "in", good(each=20) | hostile | costly)
     options = ["--classifier", "letters", "--run-id", "r1", "--workers", "2", "--max-bad", "1"]
     places = ["--source", str(source), "--destination", str(tmp_path / "out")]
@@ -193,7 +199,7 @@ def test_no_file_ends_a_dataset(tmp_path: Path) -> None:
     codes = {entry["name"]: entry["code"] for entry in packed["skipped"]}
     assert set(codes.values()) <= CODES
     assert not codes.keys() & good(each=20).keys()
-    verdicts = {f"a/{name}": verdict for name, _, verdict in zoo.costly()}
+    verdicts = {f"a/{name}": verdict for name, _, verdict in hostile_images.costly()}
     assert {name: codes.get(name, "picture") for name in costly} == {
         name: verdicts[name] for name in costly
     }

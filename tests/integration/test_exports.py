@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.packing_support import (
+from tests.support.packing import (
     Failure,
     Files,
     contents,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.packing_support import (
+from tests.support.packing import (
     BUCKET,
     Failure,
     contents,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually
+from tests.support.localcloud import ACCOUNT, REGION, Cloud, eventually
 
 SQS_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:"
 

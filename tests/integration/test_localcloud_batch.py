@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually, image
+from tests.support.localcloud import ACCOUNT, REGION, Cloud, eventually, image
 
 STATES = ["SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"]
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from droplens.images import Sources
-from tests.integration.localcloud_support import ACCOUNT, DOCKERFILE, REGION, Cloud, eventually
+from tests.support.localcloud import ACCOUNT, DOCKERFILE, REGION, Cloud, eventually
 
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 BROKEN = """RUN python -c "raise SystemExit('the wheel is broken')"\n"""

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import (
+from tests.integration.test_localcloud_batch import Jobs
+from tests.integration.test_localcloud_sagemaker import SageMaker
+from tests.support.localcloud import (
     ROOT,
     Cloud,
     descendants,
@@ -22,8 +24,6 @@ from tests.integration.localcloud_support import (
     is_alive,
     listeners,
 )
-from tests.integration.test_localcloud_batch import Jobs
-from tests.integration.test_localcloud_sagemaker import SageMaker
 
 
 def everything_running(cloud: Cloud) -> tuple[Jobs, SageMaker, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import Cloud, eventually
+from tests.support.localcloud import Cloud, eventually
 
 FIVE_WILDCARDS = {
     "detail": {"object": {"key": [{"wildcard": f"datasets/*{end}"} for end in "abcde"]}}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually
 from tests.integration.test_localcloud_batch import Jobs
 from tests.integration.test_localcloud_sagemaker import SageMaker
+from tests.support.localcloud import ACCOUNT, REGION, Cloud, eventually
 
 JOBS = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:"
 CALLER = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import ACCOUNT, REGION, Cloud, eventually, image, is_alive
+from tests.support.localcloud import ACCOUNT, REGION, Cloud, eventually, image, is_alive
 
 BUILT_IN = f"811284229777.dkr.ecr.{REGION}.amazonaws.com/image-classification:1"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"

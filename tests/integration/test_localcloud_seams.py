@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from tests.integration.localcloud_support import CLOUD_PYTHON, ROOT
+from tests.support.localcloud import CLOUD_PYTHON, ROOT
 
 
 def in_the_clouds_python(script: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.localcloud_support import Cloud, eventually
 from tests.integration.test_localcloud_sagemaker import SageMaker
+from tests.support.localcloud import Cloud, eventually
 
 SLEEPER = """
 import time

@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from batch_prep import storage
-from tests.integration.faulty_s3 import FaultyS3, Request, Trouble, nothing
-from tests.integration.packing_support import Files, good, job, jpeg, manifest, put, zipped
+from tests.support.faulty_s3 import FaultyS3, Request, Trouble, nothing
+from tests.support.packing import Files, good, job, jpeg, manifest, put, zipped
 
 RECORDS = [
     f"{channel}/{channel}.{kind}"

@@ -10,7 +10,7 @@ from batch_prep import __main__ as job_module
 from batch_prep import staging, storage
 from batch_prep.pieces import Shard
 from batch_prep.storage import Span, folder
-from tests.integration.packing_support import (
+from tests.support.packing import (
     BUCKET,
     Failure,
     digests,

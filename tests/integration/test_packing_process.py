@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 
 from benchmarks.packing import measure
 from tests.conftest import ROOT
-from tests.integration.packing_support import good, put
+from tests.support.packing import good, put
 
 # Near duplicates are searched for in blocks of bounded size, which the small corpus does not fill.
 MARGIN_MB = 64

@@ -18,8 +18,8 @@ from droplens.cards import Cards
 from droplens.errors import RetryLater
 from droplens.runs import RunKey, Runs, Stage, Status
 from droplens.storage import Bucket
-from tests.integration.localcloud_support import Cloud
-from tests.unit.layer.made import card
+from tests.support.builders import card
+from tests.support.localcloud import Cloud
 
 RUN_IDS = [f"2026112{day}-120000-1a2b3c" for day in range(1, 9)]
 DATASET = {"key": "datasets/cars/", "version": "v1", "etag": "e1"}

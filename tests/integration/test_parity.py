@@ -29,9 +29,9 @@ from droplens.room import Room
 from droplens.routing import Router
 from droplens.storage import Bucket
 from droplens.training import BUILTIN, DROPLENS
-from tests.integration.packing_support import job, put
-from tests.unit.layer.fakes import FakeRuntime
-from tests.unit.layer.made import card, go_live, redness
+from tests.support.aws_fakes import FakeRuntime
+from tests.support.builders import card, go_live, redness
+from tests.support.packing import job, put
 from tests.unit.test_pictures import ORIENTATION, SWAPPED, encode, heic, photo
 from trainer.preprocess import Squash
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from tests.integration.localcloud_support import ROOT, Cloud
+from tests.support.localcloud import ROOT, Cloud
 
 
 def preflight(cloud: Cloud, *parameters: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from batch_prep.storage import folder
 from droplens.recordio import read_records
-from tests.integration.packing_support import (
+from tests.support.packing import (
     BUCKET,
     Files,
     digests,

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from droplens.reportpage.gallery import thumbnail, wanted
 from droplens.reportpage.page import render
-from tests.e2e.drawn import drawing
-from tests.unit.layer.evaluations import PROBE, class_names, dataset, evaluation
+from tests.support.drawn_images import drawing
+from tests.support.evaluations import PROBE, class_names, dataset, evaluation
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = ViewportSize(width=1200, height=900), ViewportSize(width=360, height=740)

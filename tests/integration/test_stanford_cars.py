@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tests.integration.packing_support import (
+from tests.support.packing import (
     BUCKET,
     Failure,
     Files,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     LABELS,
     Server,
     ask,

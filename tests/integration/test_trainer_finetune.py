@@ -15,7 +15,7 @@ import pytest
 
 from droplens.reportpage.curves import trained
 from droplens.reportpage.markup import Element
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     LABELS,
     ROOT,
     SIDE,

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from droplens.pictures import Preprocessing, prepare
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     LABELS,
     ROOT,
     ask,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     ROOT,
     drawn_records,
     lay_out,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     LABELS,
     Server,
     ask,

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from droplens.pictures import Preprocessing, prepare
-from tests.integration.trainer_support import (
+from tests.support.trainer import (
     LABELS,
     SIDE,
     drawn_records,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from tests.unit.stacks import RESUME, Deployed, deployed  # noqa: F401  a fixture
+from tests.support.deployed_stack import RESUME, Deployed, deployed  # noqa: F401  a fixture
 from tools import resume
 
 TAKEN_UP = {"run": {"classifier": "cars", "run_id": "20261122-120000-1a2b3c"}, "stage": "deploy"}

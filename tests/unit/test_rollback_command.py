@@ -7,8 +7,8 @@ import pytest
 from droplens.cards import Cards
 from droplens.runs import RunKey, Status
 from droplens.storage import Bucket
-from tests.unit.layer.made import card, go_live
-from tests.unit.stacks import ROLLBACK, Deployed, deployed  # noqa: F401  a fixture
+from tests.support.builders import card, go_live
+from tests.support.deployed_stack import ROLLBACK, Deployed, deployed  # noqa: F401  a fixture
 from tools import rollback
 
 FIRST, SECOND, THIRD = (f"2026112{day}-120000-1a2b3c" for day in (1, 2, 3))

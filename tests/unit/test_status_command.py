@@ -10,8 +10,8 @@ from droplens import layout
 from droplens.cards import Cards
 from droplens.runs import RunKey, Stage, Status
 from droplens.storage import Bucket
-from tests.unit.layer.made import card, go_live
-from tests.unit.stacks import Deployed, deployed  # noqa: F401  a fixture
+from tests.support.builders import card, go_live
+from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tools import redrive, rollback, status
 from tools.table import table
 

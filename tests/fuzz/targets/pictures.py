@@ -15,8 +15,8 @@ from batch_prep.prepare import prepare as pack
 from droplens.imaging import decode as decoding
 from droplens.imaging.structure import structure_of
 from droplens.pictures import Limits, PictureError, Preprocessing, prepare
-from tests import zoo
 from tests.fuzz.engine import Target
+from tests.support import hostile_images
 from tests.unit.test_pictures import HEIC, heic
 
 PREPROCESSING = Preprocessing(shorter_side=96)
@@ -27,7 +27,7 @@ LIMITS = Limits(max_pixels=4_000_000)
 def seeds() -> Mapping[str, bytes]:
     """Every format, each with what metadata it may have."""
     photo = Image.effect_mandelbrot((64, 48), (-2, -1.2, 0.6, 1.2), 60).convert("RGB")
-    found = {**zoo.sound(), **{f"heic {name}": heic(name) for name in HEIC}}
+    found = {**hostile_images.sound(), **{f"heic {name}": heic(name) for name in HEIC}}
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A] = 6, "Maker", 72.0
     exif[0x8769] = {0x9003: "2026", 0x829A: (1, 50), 0x927C: b"Nikon\0" + bytes(40)}

@@ -15,7 +15,7 @@ from batch_prep.fingerprint import FINGERPRINT_BYTES
 from batch_prep.prepare import Prepared, Speed, prepare
 from droplens import pictures
 from droplens.pictures import Limits, PictureError, Preprocessing
-from tests.unit.batch_prep.photos import ORIENTATION, encode, photo, with_flipped_bytes
+from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 
 TO_64 = Preprocessing(shorter_side=64)
 LIMITS = Limits()

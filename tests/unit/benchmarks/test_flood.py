@@ -16,7 +16,7 @@ from droplens import layout, result
 from droplens.classification import classified_event
 from droplens.pictures import PictureInfo
 from droplens.storage import Bucket
-from tests.unit.layer.made import card
+from tests.support.builders import card
 
 OLDER = replace(card("20261122-120000-00000a"), classes=("a", "b", "c"))
 NEWER = replace(card("20261122-130000-00000b"), classes=("c", "b", "a"))

@@ -12,8 +12,8 @@ from moto.core.botocore_stubber import BotocoreStubber
 from droplens.cards import Cards
 from droplens.runs import ATTENTION
 from droplens.storage import Bucket
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import ACCOUNT, REGION
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import ACCOUNT, REGION
 from tools.contract import RESULT, hold_to
 
 

@@ -11,8 +11,8 @@ from droplens.card import CardError
 from droplens.cards import CachedCards, Cards
 from droplens.errors import RetryLater
 from droplens.journey.way_back import to_go_back_to, way_back_after
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.made import card, go_live
+from tests.support.aws_account import Cloud
+from tests.support.builders import card, go_live
 
 RUNS = [f"2026112{day}-120000-1a2b3c" for day in range(1, 9)]
 

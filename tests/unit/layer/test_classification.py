@@ -32,9 +32,9 @@ from droplens.routing import Router
 from droplens.runs import RunKey, Status
 from droplens.storage import Bucket, ObjectMissing
 from droplens.telemetry import metrics
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime, check_request, refusal
-from tests.unit.layer.made import RUN, card, go_live, jpeg, redness
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime, check_request, refusal
+from tests.support.builders import RUN, card, go_live, jpeg, redness
 
 KEY = "input/cars/a+b %41 車.jpg"
 RESULT = "results/cars/a+b %41 車.jpg.json"

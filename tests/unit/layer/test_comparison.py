@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from droplens.comparison import agresti_min, compare, newcombe
 from droplens.confidence import Z95_TWO_SIDED, mcnemar, wilson
-from tests.unit.layer.made import card
+from tests.support.builders import card
 
 
 @given(st.integers(0, 12), st.integers(0, 12))

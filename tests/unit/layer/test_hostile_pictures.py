@@ -7,14 +7,14 @@ import pytest
 from droplens.cards import Cards
 from droplens.imaging import sandbox
 from droplens.pictures import CODES, PictureError, Preprocessing, prepare
-from tests import zoo
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.made import RUN, SIDE, card, go_live
+from tests.support import hostile_images
+from tests.support.aws_account import Cloud
+from tests.support.builders import RUN, SIDE, card, go_live
 from tests.unit.layer.test_classification import classification, dropped
 from tests.unit.test_pictures import heic
 
 MUTANTS = 120  # of each sound picture
-SOUND = {**zoo.sound(), "heic": heic("corners")}
+SOUND = {**hostile_images.sound(), "heic": heic("corners")}
 PREPROCESSING = Preprocessing(SIDE, SIDE)
 
 
@@ -30,7 +30,7 @@ def verdict(data: bytes) -> str:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize(
-    ("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.certainly_hostile()]
+    ("name", "data"), [pytest.param(*x, id=x[0]) for x in hostile_images.certainly_hostile()]
 )
 def test_what_is_no_picture_is_refused_with_a_code(name: str, data: bytes) -> None:
     assert verdict(data) in CODES, name
@@ -39,13 +39,15 @@ def test_what_is_no_picture_is_refused_with_a_code(name: str, data: bytes) -> No
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's words on damaged EXIF
 @pytest.mark.parametrize("name", SOUND)
 def test_a_mutated_picture_is_a_picture_or_has_a_code(name: str) -> None:
-    verdicts = Counter(verdict(data) for data in zoo.mutants(SOUND[name], MUTANTS))
+    verdicts = Counter(verdict(data) for data in hostile_images.mutants(SOUND[name], MUTANTS))
     assert verdicts.total() == MUTANTS
     assert verdicts.keys() <= CODES | {"picture"}
     assert verdicts.keys() & CODES, "no mutant was hostile"
 
 
-@pytest.mark.parametrize(("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.polyglots()])
+@pytest.mark.parametrize(
+    ("name", "data"), [pytest.param(*x, id=x[0]) for x in hostile_images.polyglots()]
+)
 def test_what_follows_a_picture_is_not_looked_at(name: str, data: bytes) -> None:
     assert verdict(data) == "picture", name
 
@@ -69,7 +71,7 @@ def test_a_picture_that_came_back_is_answered_alike_in_a_process_of_its_own(
 def test_every_hostile_file_has_a_result(cloud: Cloud, cards: Cards) -> None:
     go_live(cards, card())
     classify = classification(cloud).classify
-    hostile = dict(zoo.certainly_hostile())
+    hostile = dict(hostile_images.certainly_hostile())
     for name, data in hostile.items():
         sent = classify(dropped(cloud, data, key=f"input/cars/{name}.jpg"))
         assert sent is not None

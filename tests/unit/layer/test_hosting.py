@@ -9,9 +9,9 @@ from botocore.exceptions import ClientError
 from droplens import hosting
 from droplens.events import TrainingEnded
 from droplens.runs import Run, Status
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeSageMaker
-from tests.unit.layer.made import HOSTING, NAME, RUN, crash_in
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeSageMaker
+from tests.support.builders import HOSTING, NAME, RUN, crash_in
 
 TRAINED = TrainingEnded(
     NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None

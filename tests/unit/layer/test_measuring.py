@@ -15,9 +15,9 @@ from droplens.packed import read_packed
 from droplens.pictures import Preprocessing
 from droplens.promotion import sender_preprocessing
 from droplens.result import UnexpectedAnswer
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import RUN, SIDE, pack, redness
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import FakeRuntime, refusal
+from tests.support.builders import RUN, SIDE, pack, redness
 
 
 def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Answer]:

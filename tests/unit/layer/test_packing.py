@@ -13,9 +13,9 @@ from droplens.events import ObjectCreated
 from droplens.runs import RunKey, Runs, Status
 from droplens.settings import PackingSettings
 from droplens.storage import Bucket, ListedObject
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.made import crash_in
-from tests.unit.layer.near_misses import NEAR_MISSES
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.builders import crash_in
+from tests.support.incomplete_datasets import NEAR_MISSES
 
 SETTINGS = PackingSettings(
     bucket=BUCKET,

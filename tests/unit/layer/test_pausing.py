@@ -19,9 +19,9 @@ from droplens.promotion import take_up
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Status
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime, check_request, refusal
-from tests.unit.layer.made import HOSTING, RUN, card, go_live, jpeg, nobody, redness
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime, check_request, refusal
+from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, nobody, redness
 from tests.unit.layer.test_classification import dropped
 from tests.unit.layer.test_promotion import promotion
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from droplens.pictures import Preprocessing, decode, prepare
-from tests import zoo
-from tests.costs import PLACES
+from tests.support import hostile_images
+from tests.support.image_costs import PLACES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's limits are Linux's")
 
@@ -21,7 +21,7 @@ MOST_SECONDS, MOST_MIB = 3.0, 1024
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("costly")
-    for name, data, _ in zoo.costly():
+    for name, data, _ in hostile_images.costly():
         assert len(data) <= 25 * 2**20, name
         (folder / name).write_bytes(data)
     return folder
@@ -31,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_file_costs_more_than_is_promised(place: str, files: Path, repo_root: Path) -> None:
     path = os.pathsep.join(map(str, (repo_root, repo_root / "layers" / "droplens")))
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.costs", str(files), place],
+        [sys.executable, "-W", "ignore", "-m", "tests.support.image_costs", str(files), place],
         env={**os.environ, "PYTHONPATH": path},
         cwd=repo_root,
         capture_output=True,
@@ -42,7 +42,7 @@ def test_no_file_costs_more_than_is_promised(place: str, files: Path, repo_root:
         cost["name"]: cost for cost in map(json.loads, done.stdout.splitlines())
     }
     assert {name: cost["verdict"] for name, cost in found.items()} == {
-        name: verdict for name, _, verdict in zoo.costly()
+        name: verdict for name, _, verdict in hostile_images.costly()
     }
     dear = {
         name: (cost["seconds"], cost["mib"])
@@ -53,7 +53,9 @@ def test_no_file_costs_more_than_is_promised(place: str, files: Path, repo_root:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize(("name", "data"), [pytest.param(*x, id=x[0]) for x in zoo.troubled()])
+@pytest.mark.parametrize(
+    ("name", "data"), [pytest.param(*x, id=x[0]) for x in hostile_images.troubled()]
+)
 def test_damaged_metadata_around_a_sound_picture_is_let_be(name: str, data: bytes) -> None:
     picture, _ = decode(data)
     assert picture.size in ((64, 48), (48, 64)), name

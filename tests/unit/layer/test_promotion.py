@@ -24,9 +24,9 @@ from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.switching import Switching
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime, refusal
+from tests.support.builders import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")

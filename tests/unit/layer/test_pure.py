@@ -18,8 +18,8 @@ from droplens.errors import UserError
 from droplens.result import UnexpectedAnswer, parse_probabilities, rank
 from droplens.routing import Router, likely_classifier
 from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
-from tests.unit.layer.made import card
-from tests.unit.layer.near_misses import NEAR_MISSES
+from tests.support.builders import card
+from tests.support.incomplete_datasets import NEAR_MISSES
 
 STACKS = st.from_regex(r"[a-z](-?[a-z0-9]){0,29}", fullmatch=True).filter(lambda it: len(it) <= 30)
 CLASSIFIERS = st.from_regex(r"[a-z0-9][a-z0-9-]{0,30}", fullmatch=True)

@@ -14,8 +14,8 @@ from droplens.events import UnexpectedEvent
 from droplens.failures import Failures
 from droplens.reporting import Reporter
 from droplens.runs import Run, RunKey, Stage, Status
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.made import card, crash_in, go_live, recorded
+from tests.support.aws_account import Cloud
+from tests.support.builders import card, crash_in, go_live, recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")  # that of the recorded events
 NAME = f"droplens--cars-{RUN.run_id}"

@@ -17,9 +17,9 @@ from droplens.reportpage.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.reportpage.page import render
 from droplens.reportpage.publish import publish, read_training
 from droplens.telemetry import metrics
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.evaluations import HOSTILE, PROBE, class_names, dataset, evaluation
-from tests.unit.layer.made import RUN, jpeg, pack
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.builders import RUN, jpeg, pack
+from tests.support.evaluations import HOSTILE, PROBE, class_names, dataset, evaluation
 
 ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/job/output/model.tar.gz"
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.retrying import LONGEST_DELAY, Postponer, delay
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import refusal
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import refusal
 
 MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
 HOUR = 3600

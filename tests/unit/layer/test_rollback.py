@@ -20,9 +20,9 @@ from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.switching import Switching
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import refusal
-from tests.unit.layer.made import HOSTING, card, crash_in, go_live, jpeg, nobody
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import refusal
+from tests.support.builders import HOSTING, card, crash_in, go_live, jpeg, nobody
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 

@@ -15,8 +15,8 @@ from droplens.runs import (
     Status,
     packing_progress,
 )
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.made import RUN
+from tests.support.aws_account import Cloud
+from tests.support.builders import RUN
 
 DATASET = {"key": "datasets/cars/", "version": "v1", "etag": "e1"}
 

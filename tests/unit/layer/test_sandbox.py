@@ -17,7 +17,7 @@ from PIL import Image, ImageChops
 
 from droplens.imaging import sandbox
 from droplens.pictures import Limits, PictureError, Preprocessing, decode, prepare
-from tests import zoo
+from tests.support import hostile_images
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's limits are Linux's")
 
@@ -54,7 +54,7 @@ def webp(side: int = 64) -> bytes:
 
 def slow() -> bytes:
     """A picture that takes longer than it may."""
-    return zoo.bmp_of_runs(24 * zoo.MIB)
+    return hostile_images.bmp_of_runs(24 * hostile_images.MIB)
 
 
 def confined(repo_root: Path, *attempts: str) -> "subprocess.CompletedProcess[str]":
@@ -105,13 +105,13 @@ def test_it_may_not_compute_for_longer(repo_root: Path) -> None:
 
 def test_plain_pictures_need_none() -> None:
     for name in ("jpeg", "progressive", "png"):
-        decode(zoo.sound()[name])
+        decode(hostile_images.sound()[name])
     assert sandbox.worker_pid() is None
 
 
 @pytest.mark.parametrize("name", ["jpeg", "progressive", "png", "palette", "deep"])
 def test_plain_pictures_are_the_same_where_they_are_isolated(name: str) -> None:
-    data = zoo.sound()[name]
+    data = hostile_images.sound()[name]
     (here, info), (there, told) = decode(data), decode(data, isolated=True)
     assert sandbox.worker_pid() is not None
     assert info == told
@@ -232,7 +232,7 @@ def test_the_worker_ends_with_its_process(repo_root: Path) -> None:
 
 
 def test_limits_hold_where_only_a_decoder_knows_the_size() -> None:
-    data = zoo.sound()["avif"]
+    data = hostile_images.sound()["avif"]
     with pytest.raises(PictureError) as refused:
         decode(data, Limits(max_pixels=1000))
     assert refused.value.code == "image.too_many_pixels"

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from droplens import classification, pictures, result
-from tests.unit.layer.made import RUN
+from tests.support.builders import RUN
 
 NAMES = ("result.v1", "image-classified.v1")
 PICTURE = {

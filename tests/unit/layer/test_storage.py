@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from droplens.storage import Bucket, ObjectMissing
-from tests.unit.layer.account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, Cloud
 
 
 def test_an_object_is_read_with_what_s3_says_of_it(cloud: Cloud) -> None:

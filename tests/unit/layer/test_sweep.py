@@ -17,8 +17,8 @@ from droplens.errors import RetryLater
 from droplens.events import object_created
 from droplens.storage import Bucket, ListedObject, ObjectMissing
 from droplens.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import ACCOUNT
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import ACCOUNT
 
 
 def sweep(

@@ -17,9 +17,9 @@ from droplens.failures import Failures
 from droplens.packed import PackedDataset, read_packed
 from droplens.runs import Run, Runs, Stage, Status
 from droplens.settings import TrainingSettings
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import check_request
-from tests.unit.layer.made import NAME, RUN, crash_in, pack
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import check_request
+from tests.support.builders import NAME, RUN, crash_in, pack
 from trainer.settings import RECIPES, Folders, Hyperparameters
 
 SETTINGS = TrainingSettings(

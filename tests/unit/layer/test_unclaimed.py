@@ -5,8 +5,8 @@ from droplens.classify.unclaimed import Unclaimed, unclaimed_folders
 from droplens.events import ModelSwitched
 from droplens.runs import RunKey
 from droplens.switching import Switching
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.made import RUN, card, go_live, nobody
+from tests.support.aws_account import Cloud
+from tests.support.builders import RUN, card, go_live, nobody
 
 
 def test_folders_that_name_no_classifier_are_found_and_those_in_the_making_are_not(

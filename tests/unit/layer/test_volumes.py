@@ -6,10 +6,10 @@ import pytest
 
 from droplens import hosting, training
 from droplens.volumes import volume_key
+from tests.support.aws_account import BUCKET
+from tests.support.aws_fakes import FakeSageMaker, check_request
+from tests.support.builders import HOSTING, NAME, RUN
 from tests.unit.layer import test_training
-from tests.unit.layer.account import BUCKET
-from tests.unit.layer.fakes import FakeSageMaker, check_request
-from tests.unit.layer.made import HOSTING, NAME, RUN
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"
 

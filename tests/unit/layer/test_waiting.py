@@ -17,9 +17,9 @@ from droplens.promotion import take_up
 from droplens.reporting import Reporter
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.switching import Switching
-from tests.unit.layer.account import Cloud
-from tests.unit.layer.fakes import ACCOUNT, REGION
-from tests.unit.layer.made import HOSTING, NAME, RUN, card, crash_in, go_live, nobody, pack
+from tests.support.aws_account import Cloud
+from tests.support.aws_fakes import ACCOUNT, REGION
+from tests.support.builders import HOSTING, NAME, RUN, card, crash_in, go_live, nobody, pack
 from tests.unit.layer.test_training import SETTINGS
 
 QUOTA = (

@@ -18,7 +18,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import AttributeBase, ConditionBase
 
-from tests.unit.layer.fakes import refusal
+from tests.support.aws_fakes import refusal
 
 STORED_AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

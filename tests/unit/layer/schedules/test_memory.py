@@ -8,7 +8,7 @@ import pytest
 
 from droplens.runs import RunKey, Runs, Stage, Status
 from droplens.storage import Bucket, ObjectMissing
-from tests.unit.layer.account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, Cloud
 from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
 
 KEYS = ["a/1", "a/1b", "a/2", "b/é", "b/z"]

@@ -14,9 +14,9 @@ from droplens.cards import Cards
 from droplens.runs import RunKey
 from droplens.storage import Bucket
 from droplens.telemetry import logger
-from tests.unit.layer.account import BUCKET, Cloud
-from tests.unit.layer.fakes import FakeRuntime
-from tests.unit.layer.made import crash_in, jpeg, pack
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime
+from tests.support.builders import crash_in, jpeg, pack
 from tests.unit.layer.schedules.scheduler import Chooser, Delays, Drawn, Scheduler, enumerated
 from tests.unit.layer.schedules.world import MID, NEWER, OLDER, QUEUE, Kept, World, model
 from tests.unit.layer.test_promotion import endpoint_of, in_service, promote

@@ -36,9 +36,9 @@ from droplens.runs import RunKey, Runs, Status
 from droplens.storage import Bucket
 from droplens.switching import Switching
 from droplens.telemetry import metrics
-from tests.unit.layer.account import BUCKET, Clock
-from tests.unit.layer.fakes import FakeRuntime, FakeSageMaker, refusal
-from tests.unit.layer.made import HOSTING, nobody, redness
+from tests.support.aws_account import BUCKET, Clock
+from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, refusal
+from tests.support.builders import HOSTING, nobody, redness
 from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
 from tests.unit.layer.schedules.scheduler import Chooser, Pausing, Scheduler
 from tests.unit.layer.test_promotion import SETTINGS, endpoint_of

@@ -10,7 +10,7 @@ from droplens.classification import META_PICTURE
 from droplens.failures import Failures
 from droplens.runs import Runs
 from droplens.storage import Bucket
-from tests.unit.layer.fakes import FakeBatch, FakeFunctions, FakeSageMaker
+from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker
 
 BUCKET = "droplens-bucket"
 

@@ -1,6 +1,6 @@
 """What a picture costs whoever prepares it: its verdict, seconds of a core, and peak of memory.
 
-    python -m tests.costs FOLDER     each file in it, a JSON line for each
+    python -m tests.support.image_costs FOLDER     each file in it, a JSON line for each
 
 Each file has a process of its own, with a sandbox of its own, whose costs are added; what the two
 take for a small picture is taken off, so that what is told is above the idle process.

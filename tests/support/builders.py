@@ -18,7 +18,7 @@ from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from droplens.runs import RunKey
 from droplens.settings import HostingSettings
-from tests.unit.layer.account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
 NAME = "droplens--cars-20261122-120000-1a2b3c"

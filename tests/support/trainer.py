@@ -16,7 +16,7 @@ from pathlib import Path
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from droplens.training import METRICS
-from tests.e2e.drawn import drawing
+from tests.support.drawn_images import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("checks", "rings", "stripes")
