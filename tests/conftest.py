@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-ROOT = Path(__file__).resolve().parent.parent
+pytest.register_assert_rewrite("tests.support")  # before any module of it is imported
+from tests.support.repository import ROOT  # noqa: E402
+
 _END_TO_END = "tests/e2e/"
 # What takes longest, and so begins.
 _FIRST = (_END_TO_END, "tests/containers/")

@@ -1,14 +1,15 @@
 """A real S3 server on this machine, SeaweedFS, for tests and benchmarks."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from tools.ports import free_ports
 
 _SECONDS_TO_START = 60
 # Where SeaweedFS puts the sockets by which its parts talk; no option moves them.
@@ -22,7 +23,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
 
     Any credentials are good. Ends with everything that it left outside `folder` removed.
     """
-    ports = _free_ports(2 * len(_PARTS))
+    ports = free_ports(2 * len(_PARTS))
     own, grpc = ports[: len(_PARTS)], ports[len(_PARTS) :]
     command = [str(Path(sys.executable).parent / "weed"), "-logtostderr", "server"]
     command += [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
@@ -63,11 +64,3 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
                 last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
                 raise RuntimeError(f"SeaweedFS did not start:\n{last}") from None
             time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

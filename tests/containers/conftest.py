@@ -4,7 +4,6 @@ import re
 import uuid
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -12,17 +11,9 @@ import pytest
 
 from droplens.images import collect, dockerfile_of
 from tests.containers import standin
-from tests.containers.engine import Engine, find
+from tests.containers.engine import Containers, Engine, find
 
 IMAGES = ("batch-prep", "trainer")
-
-
-@dataclass(frozen=True, slots=True)
-class Containers:
-    """An engine, and the name of every image in it."""
-
-    engine: Engine
-    names: dict[str, str]
 
 
 @pytest.fixture(scope="session")

@@ -144,3 +144,11 @@ def _lend_pip(work: Path) -> list[str]:
     work.mkdir(parents=True, exist_ok=True)
     (work / "pip.conf").write_text("\n".join(lines), "utf-8")
     return [*mounts, f"--volume={work / 'pip.conf'}:/etc/pip.conf:ro"]
+
+
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """An engine, and the name of every image in it."""
+
+    engine: Engine
+    names: dict[str, str]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import CLASSES, Cloud
+from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
 from tools.destroy import stack_status
 

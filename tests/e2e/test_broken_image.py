@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 
 FUNCTION = "droplens-build-images"
 STACK = "broken-image"

@@ -5,7 +5,7 @@ import json
 import zipfile
 from typing import Any
 
-from tests.e2e.conftest import CLASSES, Cloud
+from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 pytestmark = pytest.mark.usefixtures("live_patterns")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 FUNCTIONS = {

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cloud
-from tests.infrastructure.test_alarms import ALARMS
+from tests.support.alarms import ALARMS
 from tests.support.cloudwatch import printed
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 from tests.support.expanded_template import matches
 

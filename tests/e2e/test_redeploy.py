@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 CHANGED = {"StopIdleEndpointHours": "1", "MaxDatasetPictures": "40", "Epochs": "3"}

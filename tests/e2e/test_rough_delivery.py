@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import CLASSES, KEY, Cloud
+from tests.support.deployed_cloud import CLASSES, KEY, Cloud
 from tests.support.drawn_images import drawing
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 TRAINING = "ml.m5.xlarge for training job usage"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.e2e.conftest import Cloud
+from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 

@@ -5,34 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.alarms import ALARMS, COUNTED
 from tests.support.expanded_template import STACK, Stack
 
-ALARMS = [
-    "PicturesGivenUp",
-    "EventsGivenUp",
-    "PicturesWaitLong",
-    "PicturesKeepFailing",
-    "PicturesMostlyRejected",
-    "PicturesStranded",
-    "RunsFail",
-    "EndpointErrors",
-    "EndpointSlow",
-    "ClassifyingBreaksOff",
-    "TrainingTakesLong",
-    "ReportsFail",
-]
 ESSENTIAL = ALARMS[:7]
-# Droplens' own metrics, by what counts them: tests/infrastructure/test_runbook.py.
-COUNTED = {
-    "PicturePostponed",
-    "PictureRejected",
-    "PictureStranded",
-    "RunFailed",
-    "EndpointError",
-    "EndpointLatency",
-    "TrainingTimeUsed",
-    "ReportFailed",
-}
 
 
 def test_there_are_no_other_alarms_and_each_is_told(stack: Stack) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from droplens.runs import Status
-from tests.infrastructure.test_alarms import COUNTED
+from tests.support.alarms import COUNTED
 from tests.support.expanded_template import REGION, STACK, Stack
 
 # Droplens' metrics that no alarm watches.

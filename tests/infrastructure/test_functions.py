@@ -1,10 +1,8 @@
 """Each function is given what its code asks for, and hears of its own failures' ends."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -12,46 +10,31 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
-from droplens import packing, settings
+from droplens import packing
 from droplens.classification import CALL_SECONDS, READ_SECONDS
 from droplens.events import tag_list
-from droplens.registry import Registry
 from droplens.runs import RunKey, Stage, Status
-from droplens.storage import Bucket
-from droplens.switching import Invoker
 from droplens.telemetry import logger
-from tests.support.aws_account import Cloud
+from tests.support.aws_account import MAX_RECEIVES, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, pack, redness
-from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, STACK, Stack
-from tests.unit.layer.test_retrying import MAX_RECEIVES
+from tests.support.deployed_functions import (
+    FUNCTIONS,
+    RECORDED_RUN,
+    Context,
+    dropped,
+    of_run,
+    stored_picture,
+    variables,
+)
+from tests.support.expanded_template import BUCKET, REGION, Stack
 
-FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
-    "BuildImages": ("build_images", settings.BuildingSettings),
-    "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
-    "StartTraining": ("start_training", settings.TrainingSettings),
-    "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
-    "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
-    "Rollback": ("rollback", settings.RollbackSettings),
-    "ResumeRuns": ("resume_runs", settings.ResumptionSettings),
-    "PauseEndpoint": ("pause_endpoint", settings.PausingSettings),
-    "ClassifyImage": ("classify_image", settings.ClassificationSettings),
-    "ReportFailure": ("report_failure", settings.JourneySettings),
-}
 BY_EVENT = ["PrepareDataset", "StartTraining", "DeployEndpoint", "PromoteEndpoint"]
-RECORDED_RUN = "20261122-120000-610e99"
 
 # pytest's own filters stand before the one that telemetry sets.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
-
-
-def variables(stack: Stack, name: str) -> dict[str, str]:
-    found = stack.properties(name)["Environment"]["Variables"]
-    return {key: str(value) for key, value in found.items()}
 
 
 def test_there_is_no_other_function(stack: Stack, repo_root: Path) -> None:
@@ -185,19 +168,6 @@ def test_the_job_is_given_what_packing_asks_for(stack: Stack) -> None:
 
 
 @dataclass(frozen=True)
-class Context:
-    """What Lambda tells a handler of its invocation."""
-
-    aws_request_id: str
-    function_name: str = "droplens-promote-endpoint"
-    memory_limit_in_mb: int = 512
-    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:droplens"
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 900_000
-
-
-@dataclass(frozen=True)
 class HurriedContext(Context):
     """An invocation that has so many seconds left."""
 
@@ -211,97 +181,6 @@ class HurriedContext(Context):
 def stack(stack: Stack, request: pytest.FixtureRequest) -> Stack:
     """As it is deployed by default, or with a test's own parameters."""
     return dataclasses.replace(stack, parameters=getattr(request, "param", {}))
-
-
-@pytest.fixture
-def deployed(stack: Stack) -> Iterator[Cloud]:
-    """An account with the stack's bucket, table, topic and queue, under their own names."""
-    session = boto3.Session("test", "test", region_name=REGION)
-    with mock_aws():
-        s3, sqs, sns = session.client("s3"), session.client("sqs"), session.client("sns")
-        s3.create_bucket(Bucket=BUCKET)
-        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        runs = stack.properties("Runs")
-        table = session.resource("dynamodb").create_table(
-            TableName=str(stack.ref("Runs")),
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=runs["AttributeDefinitions"],
-            KeySchema=runs["KeySchema"],
-            GlobalSecondaryIndexes=runs["GlobalSecondaryIndexes"],
-        )
-        topic = sns.create_topic(Name=stack.physical_name("Failures"))["TopicArn"]
-        assert topic == stack.ref("Failures")
-        notices = sqs.create_queue(QueueName="notices")["QueueUrl"]
-        listener = f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices"
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=listener)
-        pictures = sqs.create_queue(QueueName=stack.physical_name("PictureQueue"))["QueueUrl"]
-        assert pictures == stack.ref("PictureQueue")
-        yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
-
-
-@pytest.fixture
-def load(
-    stack: Stack, deployed: Cloud, repo_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], ModuleType]:
-    """Imports a function's module as Lambda does: with the environment that the template gives."""
-
-    def load(name: str) -> ModuleType:
-        folder, _ = FUNCTIONS[name]
-        for key, value in {**variables(stack, name), "AWS_REGION": REGION}.items():
-            monkeypatch.setenv(key, value)
-        path = repo_root / "functions" / folder / "app.py"
-        spec = importlib.util.spec_from_file_location(f"handler_{folder}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        app = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, app)
-        spec.loader.exec_module(app)
-        fakes = {
-            "BATCH": deployed.batch,
-            "SAGEMAKER": deployed.sagemaker,
-            "LAMBDA": deployed.functions,
-        }
-        for client in fakes.keys() & vars(app).keys():
-            monkeypatch.setattr(app, client, fakes[client])
-        if name == "PromoteEndpoint":
-            registry = Registry(deployed.sagemaker, STACK, app.SETTINGS.code_version)
-            promotion = dataclasses.replace(
-                app.PROMOTION,
-                sagemaker=deployed.sagemaker,
-                runtime=FakeRuntime(redness),
-                registry=registry,
-            )
-            monkeypatch.setattr(app, "PROMOTION", promotion)
-            switching = dataclasses.replace(app.SWITCHING, sagemaker=deployed.sagemaker)
-            monkeypatch.setattr(app, "SWITCHING", switching)
-        if name == "Rollback":
-            follow_up = Invoker(deployed.functions, app.SETTINGS.promote_function)
-            monkeypatch.setattr(app, "FOLLOW_UP", follow_up)
-        if name == "ClassifyImage":
-            classification = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness))
-            monkeypatch.setattr(app, "CLASSIFICATION", classification)
-        return app
-
-    return load
-
-
-def of_run(event: dict[str, Any], run: str) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(event).replace(RECORDED_RUN, run)))
-
-
-def dropped(cloud: Cloud, event: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """The event of an object that is really there: with its version and ETag."""
-    found = event["detail"]["object"]
-    answer = cloud.put(found["key"], body)
-    found.update({"version-id": answer["VersionId"], "etag": answer["ETag"].strip('"')})
-    return event
-
-
-def stored_picture(cloud: Cloud, event: dict[str, Any], key: str, body: bytes) -> dict[str, Any]:
-    """The recorded event as it is of another picture."""
-    other = json.loads(json.dumps(event))
-    other["detail"]["object"]["key"] = key
-    return dropped(cloud, other, body)
 
 
 OWN_IMAGE = "droplens-TrainerOwnImage"

@@ -19,7 +19,7 @@ from droplens.images import (
     collect,
     dockerfile_of,
 )
-from tests.support.expanded_template import ACCOUNT, BUCKET, Stack, listed
+from tests.support.expanded_template import ACCOUNT, BUCKET, Stack, listed, with_parameters
 
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {
@@ -27,15 +27,6 @@ ADDRESS = {
     "TrainerOwnImage": ("trainer", "TrainerImages"),
     "FinetuneImage": ("trainer", "TrainerImages"),
 }
-
-
-def with_parameters(stack: Stack, **values: str) -> Stack:
-    """The stack as it is deployed with these parameters."""
-    parameters = {
-        name: {**entry, "Default": values.get(name, entry["Default"])}
-        for name, entry in stack.template["Parameters"].items()
-    }
-    return dataclasses.replace(stack, template={**stack.template, "Parameters": parameters})
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)

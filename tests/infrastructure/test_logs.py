@@ -14,18 +14,16 @@ from droplens.events import tag_list
 from droplens.runs import RunKey, Status
 from droplens.telemetry import logger
 from droplens.tracing import tracer
-from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
-    RECORDED_RUN,
-    Context,
-    deployed,
-    dropped,
-    load,
-    of_run,
-    stored_picture,
-)
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.deployed_functions import (
+    RECORDED_RUN,
+    Context,
+    dropped,
+    of_run,
+    stored_picture,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -50,8 +48,8 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
 
 
 def test_every_line_of_every_step_tells_its_run(
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     lines: Lines,
 ) -> None:
@@ -86,8 +84,8 @@ def test_every_line_of_every_step_tells_its_run(
 
 @pytest.mark.parametrize("name", ["batch-failed", "training-failed", "endpoint-failed"])
 def test_every_line_of_a_failure_tells_its_run(
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     lines: Lines,
     name: str,
@@ -106,8 +104,8 @@ def test_every_line_of_a_failure_tells_its_run(
 
 
 def test_a_rollback_tells_the_run_that_comes_back(
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     lines: Lines,
 ) -> None:
     newer = RunKey("cars", "20261123-120000-610e99")
@@ -124,8 +122,8 @@ def test_a_rollback_tells_the_run_that_comes_back(
 
 
 def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     lines: Lines,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,8 +164,8 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
 
 
 def test_a_picture_that_waits_tells_its_key(
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     lines: Lines,
 ) -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.infrastructure.test_images import with_parameters
-from tests.support.expanded_template import Stack
+from tests.support.expanded_template import Stack, with_parameters
 
 OWN = {"SubnetIds": "subnet-0a1b2c3d,subnet-0a1b2c3e", "SecurityGroupIds": "sg-0a1b2c3d"}
 

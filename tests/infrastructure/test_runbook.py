@@ -19,19 +19,17 @@ from droplens.packed import read_packed
 from droplens.reportpage.publish import publish
 from droplens.runs import RunKey, Status
 from droplens.telemetry import metrics
-from tests.infrastructure.test_alarms import ALARMS
-from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
-    RECORDED_RUN,
-    Context,
-    deployed,
-    load,
-    of_run,
-    stored_picture,
-)
+from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, pack, redness
 from tests.support.cloudwatch import goes_off, printed, watched
+from tests.support.deployed_functions import (
+    RECORDED_RUN,
+    Context,
+    of_run,
+    stored_picture,
+)
 from tests.support.expanded_template import Stack, matches
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
@@ -108,8 +106,8 @@ def function_names(stack: Stack) -> list[str]:
 @pytest.fixture
 def told(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
 ) -> Callable[[str], None]:
     """Holds that the alarm's event reaches whoever asked to be told, with what it means."""
@@ -131,7 +129,7 @@ def told(
 
 
 @pytest.fixture
-def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict[str, Any]]]:  # noqa: F811
+def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict[str, Any]]]:
     """Pictures that were dropped, as the queue hands them to classify_image."""
 
     def messages(*bodies: bytes) -> list[dict[str, Any]]:
@@ -151,7 +149,7 @@ def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict
 
 
 @pytest.fixture
-def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:  # noqa: F811
+def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """classify_image with a live model; nothing is put off at SQS."""
     app = load("ClassifyImage")
     go_live(app.CARDS.cards, card(RECORDED_RUN))
@@ -245,8 +243,8 @@ def test_files_that_are_no_pictures(
 
 def test_pictures_of_a_classifier_whose_run_failed(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     messages: Callable[..., list[dict[str, Any]]],
     told: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -262,8 +260,8 @@ def test_pictures_of_a_classifier_whose_run_failed(
 
 def test_pictures_in_a_folder_that_names_no_classifier(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     messages: Callable[..., list[dict[str, Any]]],
     told: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -278,7 +276,7 @@ def test_pictures_in_a_folder_that_names_no_classifier(
 
 def test_a_picture_that_never_succeeds_ends_in_the_queue_that_is_watched(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
+    deployed: Cloud,
     classify: ModuleType,
     messages: Callable[..., list[dict[str, Any]]],
     told: Callable[[str], None],
@@ -315,8 +313,8 @@ def attribute(sqs: Any, queue: str, name: str) -> str:
 
 def test_a_failure_that_cannot_be_reported_ends_in_the_queue_that_is_watched(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     told: Callable[[str], None],
 ) -> None:
     """Lambda's part, the last try and its record, is played here."""
@@ -348,8 +346,8 @@ def test_a_picture_that_waited_for_an_hour(
 
 def test_two_runs_that_fail_within_a_day(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     told: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -391,8 +389,8 @@ def test_an_invocation_that_breaks_off(
 )
 def test_a_training_that_takes_long_or_is_stopped_for_it(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
-    load: Load,  # noqa: F811
+    deployed: Cloud,
+    load: Load,
     events: dict[str, Any],
     told: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
@@ -422,7 +420,7 @@ def test_a_training_that_takes_long_or_is_stopped_for_it(
 
 def test_a_report_that_cannot_be_made(
     stack: Stack,
-    deployed: Cloud,  # noqa: F811
+    deployed: Cloud,
     told: Callable[[str], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -18,7 +18,6 @@ from batch_prep.join import to_json
 from batch_prep.storage import folder
 from droplens.pictures import CODES
 from droplens.recordio import read_index, read_records
-from tests.conftest import ROOT
 from tests.support import hostile_images
 from tests.support.packing import (
     BUCKET,
@@ -34,6 +33,7 @@ from tests.support.packing import (
     tarred,
     zipped,
 )
+from tests.support.repository import ROOT
 
 
 def test_a_folder_becomes_records_lists_and_a_manifest(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from batch_prep.storage import Bucket, Span
-from tests.support.localcloud import REGION, ROOT, Cloud
+from tests.support.localcloud import REGION, Cloud
+from tests.support.repository import ROOT
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 TEXT = {"Content-Type": "text/plain"}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.test_localcloud_batch import Jobs
 from tests.support.localcloud import Cloud, eventually
+from tests.support.localcloud_batch import Jobs
 
 CHILD_STATES = ["PENDING", "RUNNABLE", "STARTING", "RUNNING"]
 RETRY_ALL_BUT_1 = {

@@ -13,17 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.test_localcloud_batch import Jobs
-from tests.integration.test_localcloud_sagemaker import SageMaker
 from tests.support.localcloud import (
-    ROOT,
     Cloud,
     descendants,
     eventually,
-    free_port,
     is_alive,
     listeners,
 )
+from tests.support.localcloud_batch import Jobs
+from tests.support.localcloud_sagemaker import SageMaker
+from tests.support.repository import ROOT
+from tools.ports import free_port
 
 
 def everything_running(cloud: Cloud) -> tuple[Jobs, SageMaker, str]:

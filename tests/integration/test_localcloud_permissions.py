@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.test_localcloud_batch import Jobs
-from tests.integration.test_localcloud_sagemaker import SageMaker
 from tests.support.localcloud import ACCOUNT, REGION, Cloud, eventually
+from tests.support.localcloud_batch import Jobs
+from tests.support.localcloud_sagemaker import SageMaker
 
 JOBS = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:"
 CALLER = """

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.test_localcloud_batch import Jobs
-from tests.integration.test_localcloud_sagemaker import SageMaker
 from tests.support.localcloud import Cloud, eventually
+from tests.support.localcloud_batch import Jobs
+from tests.support.localcloud_sagemaker import SageMaker
 
 SPOT = "ml.m5.xlarge for spot training job usage"
 CONCURRENCY = "Maximum total concurrency that can be allocated across all serverless endpoints"

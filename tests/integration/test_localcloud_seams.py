@@ -9,7 +9,8 @@ import textwrap
 
 import pytest
 
-from tests.support.localcloud import CLOUD_PYTHON, ROOT
+from tests.support.localcloud import CLOUD_PYTHON
+from tests.support.repository import ROOT
 
 
 def in_the_clouds_python(script: str) -> None:

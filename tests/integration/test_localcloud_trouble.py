@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.test_localcloud_sagemaker import SageMaker
 from tests.support.localcloud import Cloud, eventually
+from tests.support.localcloud_sagemaker import SageMaker
 
 SLEEPER = """
 import time

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from benchmarks.packing import measure
-from tests.conftest import ROOT
 from tests.support.packing import good, put
+from tests.support.repository import ROOT
 
 # Near duplicates are searched for in blocks of bounded size, which the small corpus does not fill.
 MARGIN_MB = 64

@@ -32,7 +32,7 @@ from droplens.training import BUILTIN, DROPLENS
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import card, go_live, redness
 from tests.support.packing import job, put
-from tests.unit.test_pictures import ORIENTATION, SWAPPED, encode, heic, photo
+from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo
 from trainer.preprocess import Squash
 
 # The one tolerance: how far the network's two views of a picture may be apart, in levels of 255.

@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 
-from tests.support.localcloud import ROOT, Cloud
+from tests.support.localcloud import Cloud
+from tests.support.repository import ROOT
 
 
 def preflight(cloud: Cloud, *parameters: str) -> tuple[int, str]:

@@ -15,9 +15,9 @@ import pytest
 
 from droplens.reportpage.curves import trained
 from droplens.reportpage.markup import Element
+from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,
-    ROOT,
     SIDE,
     drawn_records,
     environment,

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from droplens.pictures import Preprocessing, prepare
+from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,
-    ROOT,
     ask,
     drawn_records,
     lay_out,

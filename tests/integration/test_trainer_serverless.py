@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.support.repository import ROOT
 from tests.support.trainer import (
-    ROOT,
     drawn_records,
     lay_out,
     run_training,

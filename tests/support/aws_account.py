@@ -13,6 +13,7 @@ from droplens.storage import Bucket
 from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker
 
 BUCKET = "droplens-bucket"
+MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
 
 
 @dataclass

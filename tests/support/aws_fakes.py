@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import botocore.session
+import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
@@ -219,3 +220,8 @@ class FakeRuntime:
         if request["EndpointName"] in self.gone:
             raise refusal("ValidationError", "InvokeEndpoint", "Endpoint not found")
         return {"Body": io.BytesIO(json.dumps(self.answer(request["Body"])).encode())}
+
+
+def nobody(event: object) -> None:
+    """Stands where an invocation would be asked for, and none may be."""
+    pytest.fail(f"another invocation was asked for: {event}")

@@ -2,13 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from droplens import layout
@@ -116,36 +112,3 @@ def pack(
         "digest": hashlib.sha256(repr((classes, validation)).encode()).hexdigest(),
     }
     cloud.put(f"{prefix}dataset.json", json.dumps(manifest).encode())
-
-
-def nobody(event: object) -> None:
-    """Stands where an invocation would be asked for, and none may be."""
-    pytest.fail(f"another invocation was asked for: {event}")
-
-
-class Crash(Exception):
-    """The function died."""
-
-
-@contextmanager
-def crash_in(target: Any, name: str, *, after: bool = False) -> Iterator[None]:
-    """Within, whoever calls `target.name` dies: before it has done anything, or after it has."""
-    real = getattr(target, name)
-
-    def crash(*args: Any, **kwargs: Any) -> None:
-        if after:
-            real(*args, **kwargs)
-        raise Crash
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target, name, crash, raising=False)
-        try:
-            yield
-        except Crash:
-            return
-        pytest.fail(f"nothing came as far as {name}")
-
-
-def recorded(root: Path, name: str) -> dict[str, Any]:
-    """One of the events in events/."""
-    return dict(json.loads((root / "events" / f"{name}.json").read_text("utf-8")))

@@ -1,5 +1,6 @@
 """The template as it would be deployed: values filled in, rules and policies that can be asked."""
 
+import dataclasses
 import functools
 import re
 from dataclasses import dataclass, field
@@ -300,3 +301,12 @@ def _passes(wanted: Any, found: Any) -> bool:
             re.fullmatch(".*".join(map(re.escape, text.split("*"))), found, re.DOTALL) is not None
         )
     raise NotImplementedError(operator)
+
+
+def with_parameters(stack: Stack, **values: str) -> Stack:
+    """The stack as it is deployed with these parameters."""
+    parameters = {
+        name: {**entry, "Default": values.get(name, entry["Default"])}
+        for name, entry in stack.template["Parameters"].items()
+    }
+    return dataclasses.replace(stack, template={**stack.template, "Parameters": parameters})

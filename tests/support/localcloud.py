@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import socket
 import subprocess
 import textwrap
 import time
@@ -17,7 +16,9 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.repository import ROOT
+from tools.ports import free_port
+
 REGION, ACCOUNT = "us-east-1", "000000000000"
 T = TypeVar("T")
 CLOUD_PYTHON = Path(
@@ -128,12 +129,6 @@ def write_container(context: Path, folder: str, program: str) -> None:
 
 def image(name: str) -> str:
     return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/test/{name}:latest"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(what: str, look: Callable[[], T | None], *, within: float = 20.0) -> T:

@@ -17,8 +17,8 @@ from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from droplens.training import METRICS
 from tests.support.drawn_images import drawing
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("checks", "rings", "stripes")
 SIDE = 64
 STARTUP_SECONDS = 120

@@ -14,7 +14,7 @@ from samtranslator.yaml_helper import yaml_parse
 from droplens import result
 from droplens.classification import EVENT_SOURCE, EVENT_TYPE
 from tests.support.expanded_template import matches
-from tests.unit.layer.test_schemas import CLASSIFIED, ERROR, REJECTED
+from tests.support.results import CLASSIFIED, ERROR, REJECTED
 from tools.contract import RESULT, SCHEMAS, hold_to
 
 BUCKET = "droplens-bucket"

@@ -1,6 +1,5 @@
 """Pictures from strangers: the right pixels, or a reason why there are none."""
 
-import base64
 import os
 import struct
 import subprocess
@@ -26,22 +25,9 @@ from droplens.pictures import (
     decode,
     prepare,
 )
+from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo, profile
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-ORIENTATION = 0x0112
-
-
-def encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    data = BytesIO()
-    picture.save(data, kind, **options)
-    return data.getvalue()
-
-
-def photo(width: int = 320, height: int = 240) -> Image.Image:
-    """Smooth in one part and busy in another, as photographs are."""
-    plain = Image.linear_gradient("L").resize((width, height))
-    busy = Image.effect_mandelbrot((width, height), (-2, -1.2, 0.6, 1.2), 60)
-    return Image.merge("RGB", (plain, busy, Image.radial_gradient("L").resize((width, height))))
 
 
 def corners(width: int = 64, height: int = 32) -> Image.Image:
@@ -519,44 +505,7 @@ def test_preprocessing_that_cannot_be_done_is_refused(wrong: dict[str, int]) -> 
         Preprocessing(**wrong)
 
 
-# --- HEIC, of which no library at hand writes any: the colours of `corners`, as libheif 1.19 and
-# x265 wrote them; the second is black, its left half transparent
-
-
-HEIC = {
-    "corners": (
-        "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAWltZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0"
-        "AAAAAAAAAAAAAAAAAAAAAA5waXRtAAAAAAABAAAAImlsb2MAAAAAREAAAQABAAAAAAGNAAEAAAAAAAAA"
-        "ewAAACNpaW5mAAAAAAABAAAAFWluZmUCAAAAAAEAAGh2YzEAAAAA6WlwcnAAAADKaXBjbwAAAHZodmND"
-        "AQNwAAAAAAAAAAAAHvAA/P34+AAADwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAqQgEB"
-        "A3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMAIAAAAwAhIgABAAZEAcFzwIkAAAAUaXNwZQAA"
-        "AAAAAABAAAAAQAAAAChjbGFwAAAAQAAAAAEAAAAgAAAAAQAAAAAAAAAC////4AAAAAIAAAAQcGl4aQAA"
-        "AAADCAgIAAAAF2lwbWEAAAAAAAAAAQABBIECBIMAAACDbWRhdAAAAHcoAa8J4CE5NB//8ju///Kwdl+8"
-        "R6oUij/7xmiv8PO4/9ktXOzFFYj7pUU4nD3tUdVoIYEfc7VKxUwWe1QNDsrCkpvvercP+xWDrD+FSD/6"
-        "Dof/sZyd+oX+nRdaE7/oCZLwMTzl7sV7x7vRCUWH2mrba6sF6JC0fg=="
-    ),
-    "transparent": (
-        "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAlhtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0"
-        "AAAAAAAAAAAAAAAAAAAAAA5waXRtAAAAAAABAAAANGlsb2MAAAAAREAAAgABAAAAAAJ8AAEAAAAAAAAA"
-        "FwACAAAAAAKTAAEAAAAAAAAA6AAAADhpaW5mAAAAAAACAAAAFWluZmUCAAAAAAEAAGh2YzEAAAAAFWlu"
-        "ZmUCAAAAAAIAAGh2YzEAAAABl2lwcnAAAAFwaXBjbwAAAHZodmNDAQNwAAAAAAAAAAAAHvAA/P34+AAA"
-        "DwMgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQCEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
-        "5Ka5uAhoMCAAAAMAIAAAAwAhIgABAAZEAcFzwIkAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAA"
-        "IAAAAAEAAAAgAAAAAf///+AAAAAC////4AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAcWh2Y0MBBAgAAAAA"
-        "AAAAAAAe8AD8/Pj4AAAPAyAAAQAXQAEMAf//BAgAAAMAn/gAAAMAAB66AkAhAAEAJkIBAQQIAAADAJ/4"
-        "AAADAAAewIIEFlurkprmwIAAAAMAgAAAAwCEIgABAAZEAcFzwIkAAAAOcGl4aQAAAAABCAAAACdhdXhD"
-        "AAAAAHVybjptcGVnOmhldmM6MjAxNTphdXhpZDoxAAAAAB9pcG1hAAAAAAAAAAIAAQSBAgSDAAIFhQIG"
-        "h4MAAAAaaXJlZgAAAAAAAAAOYXV4bAACAAEAAQAAAQdtZGF0AAAAEygBrwngOdvaD///iiMoJQBN98AA"
-        "AADkKAGuE8A7jMX//4oRRRf+acO0B9MVZtwgihF2RVbsH6DMalKkqcdvbQ/T857Nq+XgWgV3fd+VPMhL"
-        "jLt+ao34cWiIqA1Xzc5O2fVcO0KARxdbwWbT+4Ie3nySM0cIRsYCsAB18NLg1WIYcPsgRxK0OiLD707h"
-        "GPXv6oLZQiI7WJ1019lpKPmqJxNIIiUkBsDXlGcw/7bBxdt00jz8VnagQHMFAWDbX6/KrcRzwN0qGsYg"
-        "HmlB1YqylaDB8mBBit2axP+wjRKsI17Ti7wf/z+lfh+Xzf+jWCsyBg4RAj455oYdP5xI"
-    ),
-}
-
-
-def heic(name: str) -> bytes:
-    return base64.b64decode(HEIC[name])
+# --- HEIC
 
 
 def test_heic_is_read() -> None:
@@ -585,22 +534,6 @@ def test_heic_is_held_to_the_limits_too() -> None:
 
 
 # --- colour profiles
-
-
-def profile(*changes: tuple[bytes, bytes]) -> bytes:
-    """The bytes of sRGB's profile, under another name and with these changes."""
-    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for old, new in (
-        (b"sRGB", b"mine"),
-        ("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be")),
-        *changes,
-    ):
-        data = data.replace(old, new)
-    return data
-
-
-# Its "red" is sRGB's blue, and its "blue" sRGB's red.
-SWAPPED = profile((b"rXYZ", b"swap"), (b"bXYZ", b"rXYZ"), (b"swap", b"bXYZ"))
 
 
 @pytest.mark.parametrize(

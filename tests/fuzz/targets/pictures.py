@@ -17,7 +17,7 @@ from droplens.imaging.structure import structure_of
 from droplens.pictures import Limits, PictureError, Preprocessing, prepare
 from tests.fuzz.engine import Target
 from tests.support import hostile_images
-from tests.unit.test_pictures import HEIC, heic
+from tests.support.photos import HEIC, heic
 
 PREPROCESSING = Preprocessing(shorter_side=96)
 # A mutant that says it has a hundred megapixels is decoded like one of four, only for longer.

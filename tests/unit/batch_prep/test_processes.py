@@ -17,7 +17,7 @@ import pytest
 from batch_prep.errors import JobError, StorageTrouble
 from batch_prep.processes import Crew
 from batch_prep.storage import Bucket
-from tests.conftest import ROOT
+from tests.support.repository import ROOT
 
 # Forks two processes, which have been started before there is a thread, as a job does.
 FORKING = """

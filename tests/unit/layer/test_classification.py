@@ -1,7 +1,6 @@
 """Every picture gets one right answer, whatever happens to it, its event or its model."""
 
 import dataclasses
-import itertools
 import json
 import random
 import threading
@@ -21,7 +20,7 @@ from PIL import Image
 
 from droplens import layout
 from droplens.announcing import Announcer
-from droplens.cards import CachedCards, Cards
+from droplens.cards import Cards
 from droplens.classification import CALL_SECONDS, Classification, classified_event
 from droplens.classify.request_body import fitting
 from droplens.errors import NotBegun, RetryLater
@@ -35,34 +34,10 @@ from droplens.telemetry import metrics
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, refusal
 from tests.support.builders import RUN, card, go_live, jpeg, redness
+from tests.support.classification import BLUE, KEY, RED, classification, dropped
 
-KEY = "input/cars/a+b %41 車.jpg"
 RESULT = "results/cars/a+b %41 車.jpg.json"
 NEWER = "20261124-120000-bbbbbb"
-SEQUENCERS = itertools.count(0x0062E9A41B77D50E)
-RED, BLUE = jpeg((220, 10, 20)), jpeg((20, 10, 220))
-
-
-def dropped(cloud: Cloud, body: bytes = RED, key: str = KEY) -> ObjectCreated:
-    """Drop a picture, and say what its event says."""
-    answer = cloud.put(key, body)
-    etag, sequencer = answer["ETag"].strip('"'), f"{next(SEQUENCERS):016X}"
-    return ObjectCreated(BUCKET, key, etag, answer["VersionId"], len(body), sequencer)
-
-
-def classification(
-    cloud: Cloud, runtime: Any = None, seconds: float = 3600, **more: Any
-) -> Classification:
-    cards = Cards(cloud.bucket)
-    tools: Any = runtime or FakeRuntime(redness)
-    return Classification(
-        bucket=cloud.bucket,
-        cards=CachedCards(cards, seconds),
-        router=Router(cloud.runs().any_of, cards.default_classifier),
-        is_stranded=cloud.runs().is_stranded,
-        runtime=tools,
-        **{"decoding": Room(10**8), "asking": Room(10), **more},
-    )
 
 
 @pytest.fixture

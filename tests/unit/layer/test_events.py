@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from droplens import events
 from droplens.events import UnexpectedEvent
 from droplens.runs import RunKey
-from tests.support.builders import recorded
+from tests.support.recorded_events import recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")
 NAME = "droplens--cars-20261122-120000-610e99"

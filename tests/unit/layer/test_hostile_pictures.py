@@ -10,8 +10,8 @@ from droplens.pictures import CODES, PictureError, Preprocessing, prepare
 from tests.support import hostile_images
 from tests.support.aws_account import Cloud
 from tests.support.builders import RUN, SIDE, card, go_live
-from tests.unit.layer.test_classification import classification, dropped
-from tests.unit.test_pictures import heic
+from tests.support.classification import classification, dropped
+from tests.support.photos import heic
 
 MUTANTS = 120  # of each sound picture
 SOUND = {**hostile_images.sound(), "heic": heic("corners")}

@@ -11,7 +11,8 @@ from droplens.events import TrainingEnded
 from droplens.runs import Run, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeSageMaker
-from tests.support.builders import HOSTING, NAME, RUN, crash_in
+from tests.support.builders import HOSTING, NAME, RUN
+from tests.support.crashes import crash_in
 
 TRAINED = TrainingEnded(
     NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None

@@ -14,7 +14,7 @@ from droplens.runs import RunKey, Runs, Status
 from droplens.settings import PackingSettings
 from droplens.storage import Bucket, ListedObject
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.builders import crash_in
+from tests.support.crashes import crash_in
 from tests.support.incomplete_datasets import NEAR_MISSES
 
 SETTINGS = PackingSettings(

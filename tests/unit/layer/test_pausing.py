@@ -20,10 +20,10 @@ from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Status
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import FakeRuntime, check_request, refusal
-from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, nobody, redness
-from tests.unit.layer.test_classification import dropped
-from tests.unit.layer.test_promotion import promotion
+from tests.support.aws_fakes import FakeRuntime, check_request, nobody, refusal
+from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, redness
+from tests.support.classification import dropped
+from tests.support.promotion import promotion
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOURS = 6

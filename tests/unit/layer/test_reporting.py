@@ -15,7 +15,9 @@ from droplens.failures import Failures
 from droplens.reporting import Reporter
 from droplens.runs import Run, RunKey, Stage, Status
 from tests.support.aws_account import Cloud
-from tests.support.builders import card, crash_in, go_live, recorded
+from tests.support.builders import card, go_live
+from tests.support.crashes import crash_in
+from tests.support.recorded_events import recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")  # that of the recorded events
 NAME = f"droplens--cars-{RUN.run_id}"

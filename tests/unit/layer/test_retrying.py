@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.retrying import LONGEST_DELAY, Postponer, delay
-from tests.support.aws_account import Cloud
+from tests.support.aws_account import MAX_RECEIVES, Cloud
 from tests.support.aws_fakes import refusal
 
-MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
 HOUR = 3600
 
 

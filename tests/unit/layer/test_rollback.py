@@ -21,8 +21,9 @@ from droplens.routing import Router
 from droplens.runs import Run, RunKey, Runs, Status
 from droplens.switching import Switching
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import refusal
-from tests.support.builders import HOSTING, card, crash_in, go_live, jpeg, nobody
+from tests.support.aws_fakes import nobody, refusal
+from tests.support.builders import HOSTING, card, go_live, jpeg
+from tests.support.crashes import crash_in
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 

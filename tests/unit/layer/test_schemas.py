@@ -8,35 +8,9 @@ import jsonschema
 import pytest
 
 from droplens import classification, pictures, result
-from tests.support.builders import RUN
+from tests.support.results import BEST, CLASSIFIED, ERROR, MODEL, PICTURE, REJECTED
 
 NAMES = ("result.v1", "image-classified.v1")
-PICTURE = {
-    "bucket": "droplens-bucket",
-    "key": "input/cars/a.jpg",
-    "etag": "5a105e8b9d40e1329780d62ea2265d8a",
-    "version_id": None,
-    "bytes": 84213,
-}
-MODEL = {"run_id": RUN.run_id, "endpoint": "droplens--cars", "accuracy": 0.91}
-BEST = {"label": "Škoda", "probability": 0.87}
-CLASSIFIED = {
-    "schema": "droplens.result.v1",
-    "status": "classified",
-    "image": {**PICTURE, "width": 1024, "height": 683, "format": "JPEG"},
-    "classifier": "cars",
-    "prediction": {**BEST, "confident": True},
-    "top": [BEST, {"label": "Citroën", "probability": 0.06}],
-    "model": MODEL,
-    "classified_at": "2026-11-22T12:00:00Z",
-}
-ERROR = {"code": "image.unreadable", "message": "the picture is damaged"}
-REJECTED = {
-    **{name: value for name, value in CLASSIFIED.items() if name not in ("prediction", "top")},
-    "status": "rejected",
-    "image": PICTURE,
-    "error": ERROR,
-}
 
 
 def schema(root: Path, name: str) -> dict[str, Any]:

@@ -19,42 +19,11 @@ from droplens.runs import Run, Runs, Stage, Status
 from droplens.settings import TrainingSettings
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import check_request
-from tests.support.builders import NAME, RUN, crash_in, pack
+from tests.support.builders import NAME, RUN, pack
+from tests.support.crashes import crash_in
+from tests.support.training import DATASET, FINETUNE, OURS, SETTINGS
 from trainer.settings import RECIPES, Folders, Hyperparameters
 
-SETTINGS = TrainingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
-    aws_region="us-east-1",
-    url_suffix="amazonaws.com",
-    sagemaker_role="arn:aws:iam::123456789012:role/droplens-TrainingRole",
-    kms_key_arn="",
-    trainer_image="builtin",
-    trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b",
-    finetune_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:finetune-3c",
-    recipe="finetune",
-    training_instance_type="auto",
-    use_spot=True,
-    epochs=30,
-    mini_batch_size=32,
-    learning_rate=0,
-    image_size=224,
-    max_training_minutes=240,
-    endpoint_mode="auto",
-)
-OURS = dataclasses.replace(SETTINGS, trainer_image="droplens", recipe="probe", image_size=288)
-FINETUNE = dataclasses.replace(OURS, recipe="finetune")
-DATASET = PackedDataset(
-    prefix=f"packed/cars/{RUN.run_id}/",
-    classes=("audi", "bmw", "fiat"),
-    train=646,
-    validation=162,
-    shorter_side=256,
-    bytes=40_000_000,
-    digest="d1",
-)
 ALL = {"builtin": SETTINGS, "probe": OURS, "finetune": FINETUNE}
 EVERY = pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
 SAGEMAKER: Any = botocore.session.get_session().get_service_model("sagemaker")

@@ -6,7 +6,8 @@ from droplens.events import ModelSwitched
 from droplens.runs import RunKey
 from droplens.switching import Switching
 from tests.support.aws_account import Cloud
-from tests.support.builders import RUN, card, go_live, nobody
+from tests.support.aws_fakes import nobody
+from tests.support.builders import RUN, card, go_live
 
 
 def test_folders_that_name_no_classifier_are_found_and_those_in_the_making_are_not(

@@ -9,7 +9,7 @@ from droplens.volumes import volume_key
 from tests.support.aws_account import BUCKET
 from tests.support.aws_fakes import FakeSageMaker, check_request
 from tests.support.builders import HOSTING, NAME, RUN
-from tests.unit.layer import test_training
+from tests.support.training import DATASET, OURS
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"
 
@@ -54,10 +54,8 @@ def test_a_disk_of_the_instance_s_own_takes_no_key(instance: str) -> None:
 def test_a_training_job_encrypts_its_artefact_and_its_volume(
     instance: str, key: str | None
 ) -> None:
-    settings = dataclasses.replace(
-        test_training.OURS, kms_key_arn=KEY, training_instance_type=instance
-    )
-    made = training.training_request(RUN, test_training.DATASET, BUCKET, settings, NAME)
+    settings = dataclasses.replace(OURS, kms_key_arn=KEY, training_instance_type=instance)
+    made = training.training_request(RUN, DATASET, BUCKET, settings, NAME)
     check_request("sagemaker", "CreateTrainingJob", made)
     assert made["OutputDataConfig"]["KmsKeyId"] == KEY
     assert made["ResourceConfig"].get("VolumeKmsKeyId") == key

@@ -18,9 +18,10 @@ from droplens.reporting import Reporter
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.switching import Switching
 from tests.support.aws_account import Cloud
-from tests.support.aws_fakes import ACCOUNT, REGION
-from tests.support.builders import HOSTING, NAME, RUN, card, crash_in, go_live, nobody, pack
-from tests.unit.layer.test_training import SETTINGS
+from tests.support.aws_fakes import ACCOUNT, REGION, nobody
+from tests.support.builders import HOSTING, NAME, RUN, card, go_live, pack
+from tests.support.crashes import crash_in
+from tests.support.training import SETTINGS
 
 QUOTA = (
     "The account-level service limit 'ml.g5.xlarge for spot training job usage' is 0 Instances, "

@@ -37,11 +37,11 @@ from droplens.storage import Bucket
 from droplens.switching import Switching
 from droplens.telemetry import metrics
 from tests.support.aws_account import BUCKET, Clock
-from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, refusal
-from tests.support.builders import HOSTING, nobody, redness
+from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, nobody, refusal
+from tests.support.builders import HOSTING, redness
+from tests.support.promotion import SETTINGS, endpoint_of
 from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
 from tests.unit.layer.schedules.scheduler import Chooser, Pausing, Scheduler
-from tests.unit.layer.test_promotion import SETTINGS, endpoint_of
 
 OLDER, MID, NEWER = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 # So many of a hundred pictures each model answers rightly, always the same ones.

@@ -1,0 +1,43 @@
+"""Images that are dropped, and what classify_image classifies them with."""
+
+import itertools
+from typing import Any
+
+from droplens.cards import CachedCards, Cards
+from droplens.classification import Classification
+from droplens.events import ObjectCreated
+from droplens.room import Room
+from droplens.routing import Router
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime
+from tests.support.builders import jpeg, redness
+
+KEY = "input/cars/a+b %41 車.jpg"
+
+
+SEQUENCERS = itertools.count(0x0062E9A41B77D50E)
+
+
+RED, BLUE = jpeg((220, 10, 20)), jpeg((20, 10, 220))
+
+
+def dropped(cloud: Cloud, body: bytes = RED, key: str = KEY) -> ObjectCreated:
+    """Drop a picture, and say what its event says."""
+    answer = cloud.put(key, body)
+    etag, sequencer = answer["ETag"].strip('"'), f"{next(SEQUENCERS):016X}"
+    return ObjectCreated(BUCKET, key, etag, answer["VersionId"], len(body), sequencer)
+
+
+def classification(
+    cloud: Cloud, runtime: Any = None, seconds: float = 3600, **more: Any
+) -> Classification:
+    cards = Cards(cloud.bucket)
+    tools: Any = runtime or FakeRuntime(redness)
+    return Classification(
+        bucket=cloud.bucket,
+        cards=CachedCards(cards, seconds),
+        router=Router(cloud.runs().any_of, cards.default_classifier),
+        is_stranded=cloud.runs().is_stranded,
+        runtime=tools,
+        **{"decoding": Room(10**8), "asking": Room(10), **more},
+    )

@@ -1,0 +1,187 @@
+"""A local cloud with the stack deployed, as a user meets it."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.support.drawn_images import drawing
+from tools.contract import RESULT, hold_to
+
+CLASSES = ("checks", "rings", "stripes")
+
+
+ENDS = {"live", "failed", "refused", "superseded", "replaced"}
+
+
+# The local cloud encrypts nothing, and asks no key whether it is there.
+KEY = "arn:aws:kms:us-east-1:000000000000:key/1a2b3c4d-0000-4000-8000-123456789abc"
+
+
+PATIENCE = 240  # seconds; these machines are noisy
+
+
+@dataclass
+class Cloud:
+    """A running local cloud as a user meets it: clients, and the names of the stack's outputs."""
+
+    root: Path
+    environment: dict[str, str]
+    url: str
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the local cloud."""
+        config = Config(retries={"mode": "standard", "total_max_attempts": 6})
+        return self._session.client(service, endpoint_url=self.url, config=config)
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The variables that `localcloud env` prints for AWS clients."""
+        printed = self.localcloud("env").splitlines()
+        return dict(line.removeprefix("export ").split("=", 1) for line in printed)
+
+    @cached_property
+    def _session(self) -> Any:
+        return boto3.Session(
+            self.keys["AWS_ACCESS_KEY_ID"],
+            self.keys["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.keys["AWS_REGION"],
+        )
+
+    def make(self, *targets: str) -> str:
+        """Run make, in this cloud's environment; returns its output."""
+        done = subprocess.run(
+            ["make", *targets],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"make {targets}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def localcloud(self, *words: str) -> str:
+        """Run the local cloud's own command line."""
+        done = subprocess.run(
+            [str(self.root / ".local/venv/cloud/bin/python"), "-m", "localcloud", *words],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"localcloud {words}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def deploy(self, **changed: str) -> None:
+        """Deploy the stack, or deploy it anew with other settings."""
+        self.environment |= changed
+        self.make("deploy-local")
+        described = self.client("cloudformation").describe_stacks(StackName="droplens")
+        self.outputs = {
+            output["OutputKey"]: output["OutputValue"]
+            for output in described["Stacks"][0]["Outputs"]
+        }
+
+    @property
+    def bucket(self) -> str:
+        return self.outputs["BucketName"]
+
+    def put(self, key: str, body: bytes) -> None:
+        self.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            body: bytes = self.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        return body
+
+    def versions(self, key: str) -> int:
+        """How often this very key was written."""
+        answer = self.client("s3").list_object_versions(Bucket=self.bucket, Prefix=key)
+        return sum(version["Key"] == key for version in answer.get("Versions", []))
+
+    def upload_dataset(self, classifier: str, per_class: int = 14, seed: int = 0) -> None:
+        """Drawn pictures of three classes, then the marker that completes them."""
+        for label in CLASSES:
+            for index in range(per_class):
+                self.put(
+                    f"datasets/{classifier}/{label}/{index:02}.jpg",
+                    drawing(label, seed * 1000 + index),
+                )
+        self.put(f"datasets/{classifier}/_READY", b"")
+
+    def runs(self, classifier: str) -> list[dict[str, Any]]:
+        """The classifier's runs, oldest first."""
+        table = self._session.resource("dynamodb", endpoint_url=self.url).Table(
+            self.outputs["RunsTableName"]
+        )
+        answer = table.query(
+            KeyConditionExpression="classifier = :c",
+            ExpressionAttributeValues={":c": classifier},
+            ConsistentRead=True,
+        )
+        items: list[dict[str, Any]] = answer["Items"]
+        return items
+
+    def ended_run(self, classifier: str, count: int = 1) -> dict[str, Any]:
+        """Wait until the classifier has `count` runs and the newest has ended."""
+
+        def newest() -> dict[str, Any] | None:
+            runs = self.runs(classifier)
+            done = len(runs) >= count and runs[-1]["status"] in ENDS
+            return runs[-1] if done else None
+
+        return self.eventually(newest, f"an ended run of {classifier}")
+
+    def result(self, key: str) -> dict[str, Any]:
+        """Wait for a result, and hold it to the published schema."""
+        body = self.eventually(lambda: self.get(key), key)
+        result: dict[str, Any] = json.loads(body)
+        hold_to(RESULT, result)
+        return result
+
+    def eventually(self, look: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        """Look again and again until there is something to see."""
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            if (found := look()) is not None:
+                return found
+            time.sleep(0.2)
+        pytest.fail(f"waited {patience} s for {what}; runs log: {self._last_words()}")
+
+    def listen_to_failures(self, name: str) -> str:
+        """The URL of a new queue of this name, to which the topic of failures is delivered."""
+        sqs, topic = self.client("sqs"), self.outputs["FailureTopicArn"]
+        queue: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        arn = told["Attributes"]["QueueArn"]
+        from_the_topic = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+        }
+        policy = {"Version": "2012-10-17", "Statement": [from_the_topic]}
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+        self.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        return queue
+
+    def _last_words(self) -> str:
+        log = self.root / self.environment["DROPLENS_LOCAL"] / "cloud" / "server.log"
+        return "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-30:])

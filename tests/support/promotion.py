@@ -1,0 +1,93 @@
+"""Runs that wait for their promotion, and the promotion of one as promote_endpoint does it."""
+
+import dataclasses
+from typing import Any
+
+from droplens.cards import Cards
+from droplens.events import model_switched
+from droplens.promotion import Promotion
+from droplens.registry import Registry
+from droplens.runs import RunKey, Status
+from droplens.settings import PromotionSettings
+from droplens.switching import Switching
+from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_fakes import FakeRuntime, nobody
+from tests.support.builders import RUN, redness
+
+SETTINGS = PromotionSettings(
+    bucket=BUCKET,
+    runs_table="runs",
+    stack="droplens",
+    failure_topic="topic",
+    picture_queue_url="",
+    minimum_accuracy=0.7,
+    accuracy_confidence=0.95,
+    confident_precision=0.95,
+    approval="automatic",
+    keep_models=0,
+    reclassify="none",
+    code_version="arn:aws:lambda:us-east-1:123456789012:layer:droplens:7",
+)
+
+
+KINDS = ("Model", "EndpointConfig", "Endpoint")
+
+
+def endpoint_of(run: RunKey) -> str:
+    return f"droplens--{run.classifier}-{run.run_id}"
+
+
+def in_service(cloud: Cloud, run: RunKey) -> None:
+    """What the earlier steps leave behind once the run's endpoint serves."""
+    cloud.runs().open(run, {"version": run.run_id})
+    cloud.runs().note(
+        run,
+        trainer="droplens",
+        image_size=224,
+        endpoint=endpoint_of(run),
+        training_job=endpoint_of(run),
+        image="image:1",
+        model_data=f"s3://{BUCKET}/training/{run.classifier}/{run.run_id}/output/model.tar.gz",
+    )
+    for kind in KINDS:
+        cloud.sagemaker.made[kind][endpoint_of(run)] = {}
+
+
+def promotion(cloud: Cloud, runtime: FakeRuntime | None = None, **changes: Any) -> Promotion:
+    tools: Any = runtime or FakeRuntime(redness)
+    return Promotion(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        registry=Registry(cloud.sagemaker, "droplens", SETTINGS.code_version),
+        sagemaker=cloud.sagemaker,
+        runtime=tools,
+        settings=dataclasses.replace(SETTINGS, picture_queue_url=cloud.picture_queue, **changes),
+    )
+
+
+def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
+    """What promote_endpoint does when it is invoked with the event of a switch."""
+    switching = Switching(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        sagemaker=cloud.sagemaker,
+        sqs=cloud.sqs,
+        queue=cloud.picture_queue,
+        keep_models=keep_models,
+    )
+    runs = cloud.runs("follow-up")
+    switching.follow_up(model_switched(event), runs, lambda: True, nobody)
+
+
+def promote(
+    cloud: Cloud, run: RunKey = RUN, owner: str = "request-1", **changes: Any
+) -> Status | None:
+    """Promote the run; what it asks for afterwards is done by the time that this returns."""
+    runs = cloud.runs(owner)
+    tools = promotion(cloud, **changes)
+    asked: list[Any] = []
+    try:
+        return tools.promote(run, runs, cloud.failures(runs), lambda: True, asked.append)
+    finally:
+        for event in asked:
+            follow_up(cloud, event, tools.settings.keep_models)
