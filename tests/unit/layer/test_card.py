@@ -1,0 +1,67 @@
+"""A model card is read as it was written, or refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from droplens.calibration import IDENTITY, Calibration
+from droplens.card import CardError, ModelCard
+from tests.support.builders import card
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"confident_from": None, "replaces": "20261101-000000-a"},
+        {"confident_from": None, "unconfident_because": "too few validation pictures: 9"},
+        {"calibration": Calibration(1.7), "ece_before": 0.2, "ece_after": 0.03, "coverage": 0.8},
+        {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
+        {"way_back": ("20261102-000000-b", "20261101-000000-a")},
+        {"way_back": ()},
+    ],
+)
+def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
+    model = card(classes=("Škoda", "Citroën C4", "比亚迪"), **changes)
+    assert ModelCard.from_json(model.to_json()) == model
+
+
+def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
+    document = {**json.loads(card().to_json()), "schema": "droplens.model-card.v9"}
+    with pytest.raises(CardError, match=r"droplens\.model-card\.v9"):
+        ModelCard.from_json(json.dumps(document).encode())
+
+
+SINCE_CALIBRATION = {
+    "calibration",
+    "coverage",
+    "unconfident_because",
+    "comparison",
+    "generation",
+    "newest",
+    "way_back",
+}
+
+
+def test_a_card_from_before_calibration_is_read_as_one_without() -> None:
+    document = json.loads(card().to_json())
+    for name in SINCE_CALIBRATION:
+        del document[name]
+    old = ModelCard.from_json(json.dumps(document).encode())
+    assert old == card()
+    assert old.calibration == IDENTITY
+
+
+@pytest.mark.parametrize("missing", sorted(json.loads(card().to_json()).keys() - SINCE_CALIBRATION))
+def test_a_card_that_lacks_anything_is_refused(missing: str) -> None:
+    document = json.loads(card().to_json())
+    del document[missing]
+    with pytest.raises(CardError):
+        ModelCard.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"\xff"])
+def test_a_card_that_is_none_is_refused(text: bytes) -> None:
+    with pytest.raises(CardError):
+        ModelCard.from_json(text)
