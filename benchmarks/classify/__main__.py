@@ -8,27 +8,24 @@ Writes benchmarks/results/classify.json and the table in README.md.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import time
-from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from benchmarks.classify import imports, pictures
 from benchmarks.classify.chaos import ROUGH, chaos
-from benchmarks.classify.cloud import ROOT, SIDE, Cloud, deployed
+from benchmarks.classify.cloud import SIDE, Cloud, deployed
 from benchmarks.classify.flood import await_answers, drop, find_faults
 from benchmarks.classify.table import markdown, put_into
+from benchmarks.harness import ROOT, keep, provenance, quartiles
 from droplens.runs import RunKey
 from droplens.storage import Bucket
 from droplens.sweep import Progress, Sweep
 
 README = ROOT / "README.md"
-RESULTS = ROOT / "benchmarks" / "results" / "classify.json"
 WORK = ROOT / ".local" / "bench" / "classify"
 CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"
 LAMBDA_PYTHON = ROOT / ".local" / "venv" / "lambda" / "bin" / "python"
@@ -81,8 +78,7 @@ def ratios(cloud: Cloud, batches: int, size: int) -> dict[str, Any]:
 
     def compared(what: str) -> dict[str, float]:
         pairs = [a / b for a, b in zip(of("droplens", what), of("bare", what), strict=True)]
-        low, middle, high = quantiles(pairs, n=4)
-        return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
+        return quartiles(pairs)
 
     def milliseconds(way: str, what: str) -> float:
         return round(1000 * median(of(way, what)) / size, 2)
@@ -174,16 +170,6 @@ def patience(count: int) -> float:
     return 300 + count * 0.5
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    return {
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
 def versions(cloud: Cloud) -> dict[str, str]:
     """The packages that the function carries, and the local cloud's."""
     carried = {
@@ -209,10 +195,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=60, help="compared with the bare handler")
     parser.add_argument("--cold-starts", type=int, default=15)
     options = parser.parse_args()
-    report: dict[str, Any] = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    report = provenance()
     with deployed(CHAOS_WORK, **ROUGH) as cloud:
         report["chaos"] = chaos(cloud, options.pictures, patience(options.pictures))
     sizes = sorted({size for size in (100, 1000) if size < options.pictures} | {options.pictures})
@@ -236,8 +219,7 @@ def main() -> None:
         "import_ms_bare": report["cold_start"]["bare"]["ms"],
         **report,
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    keep("classify", report)
     put_into(README, report)
     print(markdown(report), end="")
 

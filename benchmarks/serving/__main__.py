@@ -11,19 +11,14 @@ docs/serving.md.
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
-import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -33,10 +28,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.classify.pictures import jpegs
+from benchmarks.harness import CARS24, ROOT, keep, provenance, quartiles, versions
 from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown, put_into
 from droplens.packing import packed_side
 from droplens.pictures import Preprocessing, prepare
+from tools.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
 from trainer.head import Head
@@ -45,12 +42,7 @@ from trainer.preprocess import Squash
 from trainer.quantize import quantize
 from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
 PAGE = ROOT / "docs" / "serving.md"
-PHOTOGRAPHS = Path(
-    os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
-)
 SQUASH = Squash(width=288, height=288)
 CLASSES = 196
 PICTURES = 48
@@ -68,16 +60,11 @@ def main() -> None:
     parser.add_argument("--cold-starts", type=int, default=12)
     parser.add_argument("--generated", action="store_true", help="pictures are made up")
     options = parser.parse_args()
-    said, pictures = corpus(None if options.generated else PHOTOGRAPHS)
+    said, pictures = corpus(None if options.generated else CARS24)
     tensors = [SQUASH.pixels(picture)[None] for picture in pictures]
     report: dict[str, Any] = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cores": cores(),
-            "load_before": os.getloadavg()[0],
-            "platform": platform.platform(),
-        },
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        **provenance(),
+        "versions": versions(*PACKAGES),
         "model": {"classes": CLASSES, "side": SQUASH.width, "recipe": "probe"},
         "pictures": {
             "said": said,
@@ -119,8 +106,7 @@ def main() -> None:
         "int8_speedup_over_http": report["int8"]["speedup_over_http"]["median"],
         **report,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    keep("serving", report)
     put_into(PAGE, report)
     print(markdown(report), end="")
 
@@ -159,13 +145,6 @@ def write_int8(folder: Path, fp32: Path, tensors: Sequence[Tensor]) -> None:
     onnx.save(variant, os.fspath(folder / INT8_FILE))
 
 
-def free_port() -> int:
-    """One that nobody listened on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def cold_starts(fp32: Path, int8: Path, repeats: int) -> dict[str, Any]:
     """Seconds from process start to /ping's first 200; and to a bare session of the model."""
     found: dict[str, list[float]] = {"droplens": [], "int8": [], "bare": []}
@@ -178,7 +157,7 @@ def cold_starts(fp32: Path, int8: Path, repeats: int) -> dict[str, Any]:
         if number:  # the first compiles, and reads from a cold disk
             for name, values in found.items():
                 values.append(seconds[name])
-    return {name: spread(values) for name, values in found.items()}
+    return {name: quartiles(values) for name, values in found.items()}
 
 
 def latencies(
@@ -216,7 +195,7 @@ def latencies(
 
     def ratios(above: str, below: str, less: str | None = None) -> dict[str, float]:
         taken = np.array(found[above]) - (found[less] if less else 0)
-        return spread((taken / found[below]).tolist())
+        return quartiles((taken / found[below]).tolist())
 
     def both(prefix: str) -> dict[str, Any]:
         http, bare = f"{prefix}http", f"{prefix}bare"
@@ -275,9 +254,9 @@ def clients(server: Server, pictures: Sequence[bytes], rounds: int) -> list[dict
     return [
         {
             "clients": count,
-            "pictures_per_second": spread(rates[count]),
+            "pictures_per_second": quartiles(rates[count]),
             "latency_ms": milliseconds(waits[count]),
-            "ratio": spread([a / b for a, b in zip(rates[count], rates[1], strict=True)]),
+            "ratio": quartiles([a / b for a, b in zip(rates[count], rates[1], strict=True)]),
         }
         for count in CLIENTS
     ]
@@ -341,17 +320,11 @@ def ways_to_run(
     return [
         {
             "way": name,
-            "pictures_per_second": spread(taken),
-            "ratio": spread([a / b for a, b in zip(taken, first, strict=True)]),
+            "pictures_per_second": quartiles(taken),
+            "ratio": quartiles([a / b for a, b in zip(taken, first, strict=True)]),
         }
         for name, taken in rates.items()
     ]
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """The median and the quartiles of two or more."""
-    low, middle, high = quantiles(values, n=4)
-    return {"median": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
 def milliseconds(seconds: Sequence[float]) -> dict[str, float]:

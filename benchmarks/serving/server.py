@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.harness import ROOT
 from trainer.artefact import MODEL_FILE
 
-ROOT = Path(__file__).resolve().parents[2]
 STARTUP_SECONDS = 120
 # What a script without a server has to do before its first picture.
 _BARE = """

@@ -10,13 +10,10 @@ shows that everything runs and what it costs there, not how well it learns.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -24,9 +21,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.training.results import RESULTS, ROOT, keep
+from benchmarks.harness import ROOT, provenance, versions
+from benchmarks.training.results import keep
 from benchmarks.training.stanford import pack
-from trainer.cpu import cores
 
 GOAL = 0.8
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "torch")
@@ -43,6 +40,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto")
     arguments = parser.parse_args()
+    measured = provenance()
     with TemporaryDirectory() as work:
         base = Path(work)
         corpus = pack(base, arguments.pictures)
@@ -52,15 +50,14 @@ def main() -> None:
         plain = run_plain(base, arguments)
         profile = _profile(base) if cuda else {}
     result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": cores(), "system": platform.platform()},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        **measured,
+        "versions": versions(*PACKAGES),
         "corpus": corpus,
         "settings": vars(arguments),
         **summary(ours, plain, profile),
     }
-    keep(result)
     show(result)
+    keep(result)
 
 
 def write_settings(base: Path, corpus: Mapping[str, Any], arguments: argparse.Namespace) -> None:
@@ -171,7 +168,6 @@ def show(result: Mapping[str, Any]) -> None:
             f"the GPU waited {result['gpu_idle_share']:.1%} of the time and did "
             f"{result['share_of_measured_peak']:.1%} of its measured peak"
         )
-    print(f"Written to {RESULTS.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

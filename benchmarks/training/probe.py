@@ -12,13 +12,10 @@ what SageMaker's built-in algorithm trains, for the time that probe took.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -27,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.training.results import RESULTS, ROOT, keep_probe
+from benchmarks.harness import ROOT, provenance, versions
+from benchmarks.training.results import keep_probe
 from benchmarks.training.stanford import pack
 from benchmarks.training.table import PAGE, markdown, put_into
 from droplens.calibration import expected_error, reliability
 from droplens.calibration import fit as fit_calibration
 from trainer.artefact import MODEL_FILE, TRAINING_FILE
-from trainer.cpu import cores
 from trainer.features import Channel, extract
 from trainer.preprocess import Squash
 from trainer.weights import write_backbone
@@ -52,6 +49,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=2, choices=range(1, 6))
     parser.add_argument("--pictures", type=int, default=10**9, help="whole classes up to as many")
     arguments = parser.parse_args()
+    measured = provenance()
     with TemporaryDirectory() as work:
         weights = write_backbone(Path(work) / "weights").parent
         splits = []
@@ -63,9 +61,8 @@ def main() -> None:
             print(json.dumps(splits[-1]), flush=True)
         mxnet = run_mxnet(Path(work) / "0", splits[0]["probe"]["seconds"], corpus["classes"])
     result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cores": cores(), "system": platform.platform()},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        **measured,
+        "versions": versions(*PACKAGES),
         "corpus": corpus,
         "device": "cpu",
         **summary(splits, mxnet),
@@ -76,7 +73,6 @@ def main() -> None:
         return
     keep_probe(result)
     put_into(PAGE, result)
-    print(f"Written to {RESULTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
 
 
 def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import tarfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training.results import ROOT
+from benchmarks.harness import CARS
 from droplens.recordio import RecordWriter
 
-CARS = Path(os.environ.get("DROPLENS_CARS", ROOT.parent / "shared" / "data" / "cars"))
 ARCHIVE = "cars196-224px.tar"
 HELD_OUT = 5
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training.results import ROOT
+from benchmarks.harness import ROOT
 
 PAGE = ROOT / "docs" / "probe.md"
 BEGIN, END = "<!-- bench-probe: begin -->\n", "<!-- bench-probe: end -->\n"

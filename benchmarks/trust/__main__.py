@@ -11,21 +11,17 @@ error of some points of pure chance, so all repeats' answers are also judged tog
 
 import argparse
 import hashlib
-import json
-import os
-import platform
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness import keep, mean_and_deviation, provenance, versions
 from benchmarks.trust.maps import MAPS, Labels, Rows
 from benchmarks.trust.pictures import Pictures, all_sets
 from droplens.calibration import expected_error, halves, noise_floor, reliability
@@ -63,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, help="of each set of pictures")
     arguments = parser.parse_args()
+    measured = provenance()
     sets = {}
     for pictures in all_sets():
         repeats = arguments.repeats or REPEATS[pictures.name]
@@ -77,18 +74,15 @@ def main() -> None:
         _show(sets[pictures.name])
     hardest = max(sets, key=lambda name: sets[name]["maps"]["ours"]["ece"])
     result = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": platform.machine(), "cores": os.cpu_count()},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        **measured,
+        "versions": versions(*PACKAGES),
         "hardest": hardest,
         "ece_before": sets[hardest]["maps"]["none"]["ece"],
         "ece_after": sets[hardest]["maps"]["ours"]["ece"],
         "coverage_at_95_precision": sets[hardest]["coverage_at_95_precision"]["mean"],
         "sets": sets,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(f"\nWritten to {RESULTS.relative_to(Path.cwd())}")
+    keep("trust", result)
 
 
 def _repeat(pictures: Pictures, seed: int, found: Found) -> None:
@@ -168,10 +162,10 @@ def _summary(pictures: Pictures, found: Found) -> dict[str, Any]:
         "side": pictures.side,
         "repeats": len(found.accuracy),
         "exam_pictures": len(found.judged["none"][0]),
-        "accuracy": _spread(found.accuracy),
+        "accuracy": mean_and_deviation(found.accuracy),
         "maps": {name: _honesty(found.judged[name]) for name in MAPS},
     } | {
-        f"coverage_at_{precision}_precision": _spread(found.coverage[precision])
+        f"coverage_at_{precision}_precision": mean_and_deviation(found.coverage[precision])
         | {
             "reached": round(
                 found.confident_right[precision] / max(1, found.confident[precision]), 4
@@ -190,8 +184,8 @@ def _honesty(repeats: Sequence[Pairs]) -> dict[str, Any]:
         "ece": round(expected_error(together), 4),
         "ece_noise_floor": round(noise_floor(together), 4),
         "rms_debiased": round(debiased(pairs), 4),
-        "ece_of_one_exam": _spread([expected_error(bins) for bins in apart]),
-        "ece_noise_floor_of_one_exam": _spread([noise_floor(bins) for bins in apart]),
+        "ece_of_one_exam": mean_and_deviation([expected_error(bins) for bins in apart]),
+        "ece_noise_floor_of_one_exam": mean_and_deviation([noise_floor(bins) for bins in apart]),
         "brier": round(fmean((probability - won) ** 2 for probability, won in pairs), 4),
     }
 
@@ -211,15 +205,6 @@ def debiased(pairs: Pairs) -> float:
         if each.count > 1
     )
     return float(max(0.0, total / len(pairs)) ** 0.5)
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "mean": round(fmean(values), 4),
-        "sd": round(stdev(values), 4) if len(values) > 1 else 0.0,
-        "least": round(min(values), 4),
-        "most": round(max(values), 4),
-    }
 
 
 def _show(found: dict[str, Any]) -> None:

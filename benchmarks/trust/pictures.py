@@ -1,6 +1,5 @@
 """The labelled pictures that trust is measured on: photographs of cars, else scanned digits."""
 
-import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -11,14 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness import CARS, ROOT
 from droplens.pictures import Preprocessing, prepare
 from droplens.recordio import RecordWriter
 from trainer.features import Channel, extract
 from trainer.preprocess import Squash
 from trainer.weights import BACKBONE_FILE, write_backbone
 
-ROOT = Path(__file__).resolve().parents[2]
-CARS = Path(os.environ.get("DROPLENS_CARS", ROOT.parent / "shared" / "data" / "cars"))
 DEMO_PYTHON = ROOT / ".local" / "venv" / "demo" / "bin" / "python"
 BATCH = 32
 

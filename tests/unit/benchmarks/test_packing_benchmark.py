@@ -1,6 +1,5 @@
 """The benchmark measures what it says."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks import harness
 from benchmarks.packing import __main__ as benchmark
 from benchmarks.packing import corpus, measure, quality
 
@@ -93,7 +93,7 @@ def test_a_picture_as_it_was_has_no_noise_but_its_own(tmp_path: Path) -> None:
 
 
 def test_the_documents_quote_the_last_results() -> None:
-    results = json.loads(benchmark.RESULTS.read_text())
+    results = harness.stored("packing")
     assert results["end_to_end_ratio"] == results["ratios"]["end_to_end"]["median"]
     for document in benchmark.QUOTED:
         text = document.read_text()

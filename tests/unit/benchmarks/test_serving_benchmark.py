@@ -1,6 +1,5 @@
 """The page shows what was measured, and its example is one that SageMaker takes."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,14 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from benchmarks.serving.__main__ import PAGE, RESULTS, corpus, milliseconds, spread
+from benchmarks.harness import quartiles, stored
+from benchmarks.serving.__main__ import PAGE, corpus, milliseconds
 from benchmarks.serving.table import BEGIN, END, markdown, put_into
 
 
 @pytest.fixture
 def report() -> dict[str, Any]:
-    stored: dict[str, Any] = json.loads(RESULTS.read_text("utf-8"))
-    return stored
+    return stored("serving")
 
 
 def test_the_page_shows_the_stored_report(report: dict[str, Any]) -> None:
@@ -50,7 +49,7 @@ def test_a_page_without_the_place_is_left_alone(tmp_path: Path, report: dict[str
 
 
 def test_a_spread_is_the_median_between_its_quartiles() -> None:
-    assert spread([5, 1, 2, 3, 4]) == {"median": 3, "low": 1.5, "high": 4.5}
+    assert quartiles([5, 1, 2, 3, 4]) == {"median": 3, "low": 1.5, "high": 4.5}
     assert milliseconds([0.001, 0.003])["p50"] == 2.0
 
 
