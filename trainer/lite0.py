@@ -11,16 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainer.weights import (
+from trainer.nets.specification import (
     BATCH_NORM_EPSILON,
+    BLOCKS,
+    HEAD_CHANNELS,
     PIXEL_MEAN,
     PIXEL_SCALE,
-    POOLED_CHANNELS,
-    STAGES,
     STEM_CHANNELS,
-    Stage,
-    Weights,
+    STEM_STRIDE,
+    Block,
 )
+from trainer.weights import Weights
 
 
 class Lite0(nn.Module):
@@ -29,23 +30,17 @@ class Lite0(nn.Module):
     mean, deviation: of pixels from 0 to 255, per channel, by which pictures are normalised.
     """
 
-    features = POOLED_CHANNELS
+    features = HEAD_CHANNELS
     mean = (PIXEL_MEAN,) * 3
     deviation = (1 / PIXEL_SCALE,) * 3
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = _Convolution(3, STEM_CHANNELS, 3, stride=2)
+        self._conv_stem = _Convolution(3, STEM_CHANNELS, 3, stride=STEM_STRIDE)
         self._bn0 = _batch_norm(STEM_CHANNELS)
-        blocks: list[nn.Module] = []
-        channels = STEM_CHANNELS
-        for stage in STAGES:
-            for repeat in range(stage.repeats):
-                blocks.append(_Block(channels, stage, stage.stride if repeat == 0 else 1))
-                channels = stage.channels
-        self._blocks = nn.ModuleList(blocks)
-        self._conv_head = _Convolution(channels, POOLED_CHANNELS, 1)
-        self._bn1 = _batch_norm(POOLED_CHANNELS)
+        self._blocks = nn.ModuleList(map(_Block, BLOCKS))
+        self._conv_head = _Convolution(BLOCKS[-1].outputs, HEAD_CHANNELS, 1)
+        self._bn1 = _batch_norm(HEAD_CHANNELS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu6(self._bn0(self._conv_stem(x)))
@@ -91,20 +86,18 @@ class _Convolution(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """An inverted residual block: expand, depthwise, project, and add where shapes allow."""
-
-    def __init__(self, channels: int, stage: Stage, stride: int) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        inner = channels * stage.expansion
-        self.expands = stage.expansion != 1
-        self.adds = stride == 1 and channels == stage.channels
+        self.expands, self.adds, inner = block.expands, block.adds, block.inner
         if self.expands:
-            self._expand_conv = _Convolution(channels, inner, 1)
+            self._expand_conv = _Convolution(block.inputs, inner, 1)
             self._bn0 = _batch_norm(inner)
-        self._depthwise_conv = _Convolution(inner, inner, stage.kernel, stride=stride, groups=inner)
+        self._depthwise_conv = _Convolution(
+            inner, inner, block.kernel, stride=block.stride, groups=inner
+        )
         self._bn1 = _batch_norm(inner)
-        self._project_conv = _Convolution(inner, stage.channels, 1)
-        self._bn2 = _batch_norm(stage.channels)
+        self._project_conv = _Convolution(inner, block.outputs, 1)
+        self._bn2 = _batch_norm(block.outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x

