@@ -6,7 +6,7 @@ import numpy as np
 from cykooz_resizer import FilterType
 from PIL import Image
 
-from batch_prep.resize import resized
+from droplens.imaging.vector_resize import resized
 
 _GRID = 32
 # The highest frequency kept, horizontal and vertical together: 12 half waves over the picture.

@@ -1,8 +1,8 @@
 """Structs, cells, texts and numbers out of MATLAB's .mat files, within limits.
 
-SciPy reads more kinds, but it and NumPy are 170 MB in an image of 65 MB of packages, and it trusts
-a file's word for how large its arrays are; tests compare this reader with it. The format is
-"MAT-File Format" by MathWorks, chapter "Level 5 MAT-Files", which MATLAB writes by default (-v7).
+SciPy reads more kinds, but it would add 110 MB to the image, and it trusts a file's word for how
+large its arrays are; tests compare this reader with it. The format is "MAT-File Format" by
+MathWorks, chapter "Level 5 MAT-Files", which MATLAB writes by default (-v7).
 """
 
 import math

@@ -12,9 +12,9 @@ from PIL import Image
 
 from batch_prep import plain_jpeg
 from batch_prep.fingerprint import fingerprint
-from batch_prep.resize import resized
 from droplens.imaging.decode import trouble_is_the_pictures
 from droplens.imaging.preprocess import Resize
+from droplens.imaging.vector_resize import resized
 from droplens.pictures import (
     Limits,
     PictureInfo,

@@ -5,32 +5,19 @@ the centre crop loses what tells the classes apart.
 """
 
 import json
-import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from cykooz_resizer import FilterType, ResizeAlg, ResizeOptions, Resizer
+from cykooz_resizer import FilterType
 from numpy.typing import NDArray
-from PIL import Image
 
 from droplens import pictures
+from droplens.imaging.vector_resize import resized
 from trainer.artefact import PREPROCESSING_FILE, write_json
 
 INPUT = "uint8 NHWC RGB"
-# It widens with the reduction, so it does not alias.
-_BILINEAR = ResizeOptions(ResizeAlg.convolution(FilterType.bilinear))
-
-
-class _Tools(threading.local):
-    """A Resizer keeps its buffers from one picture to the next, so each thread has its own."""
-
-    def __init__(self) -> None:
-        self.resizer = Resizer()
-
-
-_tools = _Tools()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +44,8 @@ class Squash:
         time (measured on photographs of cars); every processor gives the same ones.
         """
         picture, _ = pictures.decode(data, shorter_side=max(self.width, self.height))
-        squashed = Image.new("RGB", (self.width, self.height), None)  # each pixel is written next
-        _tools.resizer.resize_pil(picture, squashed, _BILINEAR)
+        # Bilinear widens with the reduction, so it does not alias.
+        squashed = resized(picture, (self.width, self.height), FilterType.bilinear)
         return np.asarray(squashed, np.uint8)
 
     def write(self, folder: Path) -> None:
