@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localcloud.settings import LocalCloudError
 
-KEYWORDS = ("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD", "ARG")
+KEYWORDS = ("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD", "ARG", "LABEL")
 PROGRAM = "/opt/program"
 """The one folder of an image that exists locally; everything is copied into it."""
 

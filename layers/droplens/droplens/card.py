@@ -18,6 +18,7 @@ _ABSENT: dict[str, Any] = {
     "generation": 0,
     "newest": "",
     "way_back": None,
+    "droplens_version": "",
 }
 
 
@@ -64,6 +65,7 @@ class ModelCard:
     newest: the newest run that was ever live. Whoever is older goes live by a rollback only.
     way_back: the runs that rollbacks go back to, one after another (`journey.way_back`); None in
     the live card of an earlier version, and where the card is no live one.
+    droplens_version: of the Droplens that measured the model; "" on cards from before 0.2.0.
     """
 
     classifier: str
@@ -85,6 +87,7 @@ class ModelCard:
     generation: int = 0
     newest: str = ""
     way_back: tuple[str, ...] | None = None
+    droplens_version: str = ""
 
     def to_json(self) -> bytes:
         """The card as it is stored."""
@@ -113,6 +116,7 @@ class ModelCard:
             "generation": self.generation,
             "newest": self.newest,
             "way_back": self.way_back,
+            "droplens_version": self.droplens_version,
         }
         return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -143,6 +147,7 @@ class ModelCard:
                 generation=document["generation"],
                 newest=document["newest"],
                 way_back=None if document["way_back"] is None else tuple(document["way_back"]),
+                droplens_version=document["droplens_version"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error

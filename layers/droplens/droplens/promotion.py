@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
-from droplens import hosting, layout, registry
+from droplens import __version__, hosting, layout, registry
 from droplens.calibration import Calibration
 from droplens.card import Measurement, ModelCard
 from droplens.cards import Cards, is_past
@@ -141,6 +141,7 @@ class Promotion:
             "endpoint": endpoint,
             "trainer": trainer,
             "measured_at": measured_at,
+            "droplens_version": __version__,
             "cross_validation": cross_validation(training),
             "comparison": comparison,
         }
@@ -160,6 +161,7 @@ class Promotion:
             unconfident_because=found["confident"]["reason"],
             comparison=comparison,
             promoted_at=measured_at,
+            droplens_version=__version__,
         )
         evaluation["gate"] = {
             "minimum_accuracy": self.settings.minimum_accuracy,

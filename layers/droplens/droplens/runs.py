@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
+from droplens import __version__
 from droplens.storage import error_code
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ class Runs:
             **key.as_key(),
             "status": Status.PACKING.value,
             "dataset": dict(dataset),
+            "droplens_version": __version__,
             "created_at": now,
             "updated_at": now,
         }

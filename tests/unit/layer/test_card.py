@@ -34,6 +34,7 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
 
 
 SINCE_CALIBRATION = {
+    "droplens_version",
     "calibration",
     "coverage",
     "unconfident_because",
