@@ -15,6 +15,8 @@ DROPLENS_LOCAL ?= .local
 export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
+# For programs that import the layer, which no environment has installed.
+LAYER := PYTHONPATH=.:layers/droplens
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
 # For what works on a cloud that is up: its environment, or that it is down.
 LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
@@ -36,7 +38,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^# --- .* ---$$/ {group = $$0; gsub(/^# --- | ---$$/, "", group)}
+		/^[a-z0-9-]+:.*## / && group {printf "%s%s\n", shown++ ? "\n" : "", group; group = ""}
+		/^[a-z0-9-]+:.*## / && shown {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- What a newcomer runs ---
 
@@ -52,6 +56,7 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 		account+=($${RECIPE:+--recipe "$$RECIPE"} $${MINUTES:+--minutes "$$MINUTES"})
 		account+=($${REMOVE:+--remove "$$REMOVE"} $${METRICS_WAIT:+--metrics-wait "$$METRICS_WAIT"})
 	fi
+	export $(LAYER)
 	exec $(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"} "$${account[@]}"
 
 .PHONY: test
@@ -139,7 +144,7 @@ define aimed
 	*-local) $(LOCAL_ENVIRONMENT) ;;
 	*) config=(--config "$(ACCOUNT_CONFIG)") ;;
 	esac
-	export PYTHONPATH=.:layers/droplens
+	export $(LAYER)
 endef
 tool = $(call bin,tools)/python -m tools.$(1)
 needs_classifier = [ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make $@ CLASSIFIER=cars'; exit 2; }
@@ -191,7 +196,18 @@ destroy-local: venvs-tools venvs-cloud ## as destroy, on the local cloud: [YES=1
 	@$(aimed)
 	$(call tool,destroy) $${YES:+--yes}
 
-# --- Checks, each also a part of make test ---
+# --- For an editor ---
+
+# Editors look for .venv, and take types, ruff and pytest from there. With HOOK=1, git runs
+# .pre-commit-config.yaml before each commit of this clone and of all worktrees that share it.
+.PHONY: setup
+setup: python ## make the environment that editors find as .venv; HOOK=1: check before each commit, by pre-commit
+	@$(PYTHON) tools/venvs.py dev $${HOOK:+hooks}
+	[ -L .venv ] || [ ! -e .venv ] || { echo ".venv is no link: remove or rename it first"; exit 1; }
+	ln -sfn $(dir $(call bin,dev)) .venv
+	if [ -n "$${HOOK:-}" ]; then $(call bin,hooks)/pre-commit install; fi
+
+# --- Checks and tests ---
 
 .PHONY: format
 format: venvs-dev ## rewrite the sources in the project's format, with the mends that ruff is sure of
@@ -253,38 +269,38 @@ MINUTES ?= 10
 FUZZ ?=
 .PHONY: fuzz
 fuzz: venvs-dev ## mutants of what strangers send, for longer than the gate's minute: MINUTES=10
-	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
+	@$(LAYER) $(call bin,dev)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
 # --- Benchmarks ---
 
 .PHONY: bench-packing
 bench-packing: python ## pack the same pictures as notebooks do and as we do; SCALE=1,20 shows memory
 	@$(PYTHON) tools/venvs.py dev im2rec
-	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.packing \
+	$(LAYER) $(call bin,dev)/python -m benchmarks.packing \
 		$${SCALE:+--scale "$$SCALE"}
 
 .PHONY: bench-classify
 bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under a flood; PICTURES=10000
-	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.classify \
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.classify \
 		$${PICTURES:+--pictures "$$PICTURES"}
 
 .PHONY: bench-trust
 bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; REPEATS=2 for a quick look
 	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
-	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.trust \
+	$(LAYER) $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
 .PHONY: bench-probe
 bench-probe: python ## recipe probe on 196 car models, on the CPU, beside its peers; SPLITS=1 PICTURES=600 for a quick look
 	@$(PYTHON) tools/venvs.py dev mxnet
-	PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.training.probe \
+	$(LAYER) $(call bin,dev)/python -m benchmarks.training.probe \
 		$${SPLITS:+--splits "$$SPLITS"} $${PICTURES:+--pictures "$$PICTURES"}
 
 # A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 takes that interpreter's.
 .PHONY: bench-training
 bench-training: python ## fine-tune beside a plain loop, on a GPU where there is one; PICTURES=400 for a quick look
 	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
-	PYTHONPATH=.:layers/droplens "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
+	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
 		$${EPOCHS:+--epochs "$$EPOCHS"}
 	if [ -n "$${RECORD:-}" ]; then
@@ -294,12 +310,12 @@ bench-training: python ## fine-tune beside a plain loop, on a GPU where there is
 
 .PHONY: bench-serving
 bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUNDS=3 for a quick look
-	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.serving \
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
 .PHONY: mutants
 mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs"
-	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.mutants \
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.mutants \
 		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES}
 
 # --- Locks and data made from elsewhere ---
@@ -353,7 +369,7 @@ $(REFERENCE): requirements/sagemaker-reference.txt tools/builtin_registry.py
 .PHONY: clean
 clean: ## remove all that was built or cached; the local cloud must be down
 	@if [ -x $(call bin,cloud)/python ]; then $(LOCALCLOUD) down; fi
-	rm -rf .local .aws-sam .ruff_cache .hypothesis
+	rm -rf .local .venv .aws-sam .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Environments ---

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCKERFILES = ("batch_prep/Dockerfile", "trainer/Dockerfile")
+DOCKERFILES = (".devcontainer/Dockerfile", "batch_prep/Dockerfile", "trainer/Dockerfile")
 _REGISTRY = re.compile(r"^ARG BASE_REGISTRY=([^/\s]+)/(\S+)$", re.MULTILINE)
 _BASE = re.compile(
     r"^(FROM \$\{BASE_REGISTRY\}/)([^:\s]+):([^@\s]+)@(sha256:[0-9a-f]{64})$", re.MULTILINE

@@ -25,6 +25,7 @@ LOCKS = {
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",
+    "hooks": "requirements/hooks.txt",
     "im2rec": "benchmarks/packing/requirements-im2rec.txt",
     "lambda": "localcloud/requirements-lambda.txt",
     "lock": "requirements/lock.txt",
