@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.photographs import draw
+
 ROOT = Path(__file__).resolve().parent.parent
 _END_TO_END = "tests/e2e/"
 # What takes longest, and so begins.
@@ -53,6 +55,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def repo_root() -> Path:
     """The repository's top folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session", params=["drawn", "cars24"])
+def photographs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of photographs, one per class: those that we draw, and, where they are, real ones."""
+    if request.param == "drawn":
+        return draw(tmp_path_factory.mktemp("photographs"))
+    real: Path = request.getfixturevalue("cars24")
+    return real
 
 
 @pytest.fixture(scope="session")
