@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import needs
 from tests.photographs import draw
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,8 +16,12 @@ _END_TO_END = "tests/e2e/"
 _FIRST = (_END_TO_END, "tests/containers/")
 
 
-def pytest_configure() -> None:
-    """Keep a developer's own AWS account, profile and endpoint out of every test."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep a developer's own AWS account, profile and endpoint out of every test.
+
+    What tests need beyond that, and which may be skipped, is the plugin `needs`.
+    """
+    config.pluginmanager.register(needs)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
@@ -76,5 +81,5 @@ def cars24() -> Path:
         os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
     )
     if not folder.is_dir():
-        pytest.skip("needs the cars24 photographs: name their folder in DROPLENS_CARS24")
+        needs.skip("cars24", f"there is no folder {folder.name}")
     return folder

@@ -26,6 +26,7 @@ from droplens.pictures import (
     decode,
     prepare,
 )
+from tests import needs
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 ORIENTATION = 0x0112
@@ -699,7 +700,7 @@ print(info.width * info.height, peak() - before, peak())
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the peak")
+@needs.only_with("linux", sys.platform == "linux", "/proc tells the peak")
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_a_jpeg_of_50_megapixels_takes_less_than_250_megabytes(
     options: dict[str, Any], repo_root: Path, tmp_path: Path

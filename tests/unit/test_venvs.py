@@ -81,6 +81,11 @@ def test_an_environment_that_can_be_done_without_is_left_out_where_its_package_i
     assert venvs.main() == 0
     assert "torch: left out, pip finds PyTorch's CPU build nowhere" in capfd.readouterr().err
     assert not (venvs.VENVS / "torch" / ".complete").exists()
+    assert str(venvs.absence("torch")).startswith("pip finds PyTorch's CPU build nowhere")
+
+    lock.write_text("# nothing\n")
+    assert venvs.main() == 0
+    assert venvs.absence("torch") is None
 
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     assert venvs.main() == 1

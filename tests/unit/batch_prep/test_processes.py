@@ -17,6 +17,7 @@ import pytest
 from batch_prep.errors import JobError, StorageTrouble
 from batch_prep.processes import Crew
 from batch_prep.storage import Bucket
+from tests import needs
 from tests.conftest import ROOT
 
 # Forks two processes, which have been started before there is a thread, as a job does.
@@ -43,7 +44,7 @@ with Crew(squares if "squares" in sys.argv else large, 2, forked=True) as crew:
         time.sleep(60)
 print(json.dumps(pids()))
 """
-linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs fork on Linux only")
+linux = needs.only_with("linux", sys.platform == "linux", "jobs fork on Linux only")
 
 
 def squares(numbers: Sequence[int]) -> Generator[tuple[int, int], None, None]:
