@@ -12,8 +12,12 @@ from tests.photographs import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 _END_TO_END = "tests/e2e/"
+# Those of them that need none of the clouds that the others share.
+_CLOUDS_OF_THEIR_OWN = tuple(
+    f"{_END_TO_END}test_{name}.py" for name in ("account_demo", "chaos", "deploy_command")
+)
 # What takes longest, and so begins.
-_FIRST = (_END_TO_END, "tests/containers/")
+_FIRST = (_END_TO_END, "tests/containers/", "tests/integration/test_trainer_finetune.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,10 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
 class Files(LoadScopeScheduling):
     """Shares tests among processes file by file, since a file's tests share what they set up.
 
-    So do all that a deployed cloud serves. They take longest, so they begin, beside the containers.
+    So do those that the same deployed clouds serve. What takes longest begins.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_CLOUDS_OF_THEIR_OWN):
+            return f"{_END_TO_END} on clouds of their own"
         return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
 
 
