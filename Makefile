@@ -22,8 +22,8 @@ LOCALCLOUD := $(call bin,cloud)/python -m localcloud
 LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
 # What sam has built before; several local clouds may share it.
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
-# The end-to-end tests wait for most of their time, in a process of their own.
-TEST_PROCESSES ?= 2
+# One more than two cores: the end-to-end tests wait for most of their time, in two of these.
+TEST_PROCESSES ?= 3
 # RECORD=1 writes into docs/tried.json and the README's table that it was tried, and when.
 RECORD ?=
 JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
@@ -252,8 +252,8 @@ audit: venvs-audit venvs-dev ## name the libraries in the locked wheels; ask osv
 	$(call bin,audit)/python -m tools.audit
 
 .PHONY: unit integration infrastructure e2e containers
-unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
-	@$(call bin,dev)/python -m pytest tests/unit
+unit: venvs-dev $(REFERENCE) ## tests of single modules, in two processes
+	@$(call bin,dev)/python -m pytest --numprocesses=2 --dist=loadscope tests/unit
 integration: venvs-test ## tests of parts together, with real servers on this machine
 	@$(call bin,dev)/python -m pytest tests/integration
 infrastructure: venvs-test ## tests of what the template promises

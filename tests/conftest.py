@@ -8,15 +8,25 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.support")  # before any module of it is imported
+from tests import needs  # noqa: E402
+from tests.photographs import draw  # noqa: E402
 from tests.support.repository import ROOT  # noqa: E402
 
 _END_TO_END = "tests/e2e/"
+# Those of them that need none of the clouds that the others share.
+_CLOUDS_OF_THEIR_OWN = tuple(
+    f"{_END_TO_END}test_{name}.py" for name in ("account_demo", "chaos", "deploy_command")
+)
 # What takes longest, and so begins.
-_FIRST = (_END_TO_END, "tests/containers/")
+_FIRST = (_END_TO_END, "tests/containers/", "tests/integration/test_trainer_finetune.py")
 
 
-def pytest_configure() -> None:
-    """Keep a developer's own AWS account, profile and endpoint out of every test."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep a developer's own AWS account, profile and endpoint out of every test.
+
+    What tests need beyond that, and which may be skipped, is the plugin `needs`.
+    """
+    config.pluginmanager.register(needs)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= {
@@ -32,10 +42,12 @@ def pytest_configure() -> None:
 class Files(LoadScopeScheduling):
     """Shares tests among processes file by file, since a file's tests share what they set up.
 
-    So do all that a deployed cloud serves. They take longest, so they begin, beside the containers.
+    So do those that the same deployed clouds serve. What takes longest begins.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_CLOUDS_OF_THEIR_OWN):
+            return f"{_END_TO_END} on clouds of their own"
         return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
 
 
@@ -57,6 +69,15 @@ def repo_root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session", params=["drawn", "cars24"])
+def photographs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of photographs, one per class: those that we draw, and, where they are, real ones."""
+    if request.param == "drawn":
+        return draw(tmp_path_factory.mktemp("photographs"))
+    real: Path = request.getfixturevalue("cars24")
+    return real
+
+
 @pytest.fixture(scope="session")
 def cars24() -> Path:
     """24 folders of car photographs, one per model, which are not part of the repository.
@@ -67,5 +88,5 @@ def cars24() -> Path:
         os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
     )
     if not folder.is_dir():
-        pytest.skip("needs the cars24 photographs: name their folder in DROPLENS_CARS24")
+        needs.skip("cars24", f"there is no folder {folder.name}")
     return folder

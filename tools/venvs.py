@@ -152,6 +152,7 @@ def make(name: str, progress: Progress) -> None:
         total = len(re.findall(r"^[A-Za-z0-9].*==", lock.read_text(), re.MULTILINE))
         progress.line(name, f"installing at most {total} packages from {LOCKS[name]}")
         stamp.unlink(missing_ok=True)
+        _absence(name).unlink(missing_ok=True)
         _run(name, [sys.executable, "-m", "venv", "--clear", str(venv)], progress, total)
         pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
         # The lock is complete, so pip need not resolve it again (nor trip over extras in it).
@@ -187,10 +188,21 @@ def _run(name: str, command: list[str], progress: Progress, total: int) -> None:
         raise InstallError("\n    ".join([f"{name}: {' '.join(command)} failed:", *tail]))
 
 
+def _absence(name: str) -> Path:
+    return VENVS / f"{name}.absent"
+
+
+def absence(name: str) -> str | None:
+    """Why an environment that can be done without was left out when it was last made, if it was."""
+    note = _absence(name)
+    return note.read_text("utf-8").strip() if note.is_file() else None
+
+
 def _dispensable(error: InstallError) -> tuple[str, str] | None:
     """The name of an environment that can be done without, and why it was left out."""
     for name, (symptom, reason) in OPTIONAL.items():
         if symptom in str(error):
+            _absence(name).write_text(f"{reason}\n", "utf-8")
             return name, f"left out, {reason}; what needs it skips"
     return None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from droplens.images import collect, dockerfile_of
+from tests import needs
 from tests.containers import standin
 from tests.containers.engine import Containers, Engine, find
 
@@ -28,7 +29,7 @@ def cache(repo_root: Path) -> Path:
 def engine(cache: Path) -> Engine:
     found = find(cache / "storage")
     if found is None:
-        pytest.skip("needs Docker, or Podman as root: neither works here")
+        needs.skip("containers", "neither Docker nor, as root, Podman works")
     return found
 
 
@@ -71,7 +72,7 @@ def _base(engine: Engine, cache: Path, dockerfile: str) -> str | None:
     tarball = cache / "python-3.13.tar"
     if not tarball.is_file():
         if reason := standin.why_not():
-            pytest.skip(f"the base image cannot be pulled, and for a stand-in {reason}")
+            needs.skip("containers", f"the base image cannot be pulled, and {reason}")
         standin.make(tarball)
     name = "localhost/droplens-standin:latest"
     settings = [word for line in standin.SETTINGS for word in ("--change", line)]

@@ -9,7 +9,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.localcloud import CLOUD_PYTHON, JOB, MODEL, Cloud, write_container
+from tests import needs
+from tests.support.localcloud import JOB, MODEL, Cloud, write_container
 from tests.support.packing import BUCKET, Failure, job
 from tests.support.trainer import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
@@ -19,8 +20,7 @@ from trainer.weights import write_backbone
 @pytest.fixture(scope="session")
 def new_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Cloud]]:
     """Makes clouds that are not up yet, each with two tiny containers; takes all of them down."""
-    if not CLOUD_PYTHON.is_file():
-        pytest.skip(f"needs the local cloud's environment: {CLOUD_PYTHON} (make venvs-cloud)")
+    needs.environment("cloud")
     made: list[Cloud] = []
     images: Path = tmp_path_factory.mktemp("images")
 

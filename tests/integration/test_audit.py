@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
+
 LOCK = """\
 pillow==9.0.0 --hash=sha256:{0}
 idna==3.20 --hash=sha256:{0}
@@ -52,9 +54,7 @@ def service() -> Iterator[str]:
 
 
 def audit(repo_root: Path, osv: str, text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    python = repo_root / ".local/venv/audit/bin/python"
-    if not python.is_file():
-        pytest.skip("the environment of make audit is missing: tools/venvs.py audit")
+    python = needs.environment("audit")
     lock = folder / "lock.txt"
     lock.write_text(text, "utf-8")
     return subprocess.run(

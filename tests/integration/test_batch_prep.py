@@ -394,11 +394,11 @@ def test_the_job_runs_as_the_container_starts_it(tmp_path: Path, repo_root: Path
     assert again.stderr.splitlines()[-1].endswith("already holds a packed dataset.")
 
 
-def test_real_photographs_are_packed_whole(cars24: Path, tmp_path: Path) -> None:
-    assert job(cars24, tmp_path) == 0
+def test_photographs_are_packed_whole(photographs: Path, tmp_path: Path) -> None:
+    assert job(photographs, tmp_path) == 0
     done = manifest(tmp_path)
-    photographs = sum(1 for path in cars24.rglob("*.jpg"))
-    assert done["counts"]["train"] + done["counts"]["validation"] == photographs
+    files = sum(1 for path in photographs.rglob("*.jpg"))
+    assert done["counts"]["train"] + done["counts"]["validation"] == files
     assert done["counts"]["skipped"] == 0
     assert all(
         one["validation"] == round(0.2 * (one["validation"] + one["train"]))

@@ -7,7 +7,6 @@ import http.client
 import http.server
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -27,6 +26,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from batch_prep.storage import Bucket, Span
+from tests import needs
 from tests.support.localcloud import REGION, Cloud
 from tests.support.repository import ROOT
 
@@ -320,7 +320,7 @@ def handler(event, context):
 
 def test_the_aws_command_works_with_what_env_prints(cloud: Cloud, tmp_path: Path) -> None:
     if not AWS_COMMAND.is_file():
-        pytest.skip(f"needs {AWS_COMMAND} (make venvs-tools)")
+        needs.skip("tools", f"there is no {AWS_COMMAND.name} in .local/venv/tools")
     bucket = cloud.bucket("by-command")
     (tmp_path / "large").write_bytes(os.urandom(9_000_000))  # in parts
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **cloud.keys}
@@ -383,11 +383,7 @@ window.run = async () => {{
 
 
 def test_a_page_in_a_real_browser_gets_nowhere(cloud: Cloud, tmp_path: Path) -> None:
-    found = os.environ.get("DROPLENS_CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if found is None:
-        pytest.skip("needs Chromium or Chrome: install one, or name it in DROPLENS_CHROMIUM")
+    found = needs.chromium()
     from playwright.sync_api import sync_playwright
 
     proof = tmp_path / "ran"

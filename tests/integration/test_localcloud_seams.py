@@ -7,18 +7,14 @@ silent change would cost seconds or safety and break nothing at once.
 import subprocess
 import textwrap
 
-import pytest
-
-from tests.support.localcloud import CLOUD_PYTHON
+from tests import needs
 from tests.support.repository import ROOT
 
 
 def in_the_clouds_python(script: str) -> None:
     """Run a script in the environment that has MiniStack; its assertions are the test's."""
-    if not CLOUD_PYTHON.is_file():
-        pytest.skip(f"needs the local cloud's environment: {CLOUD_PYTHON} (make venvs-cloud)")
     result = subprocess.run(
-        [str(CLOUD_PYTHON), "-c", textwrap.dedent(script)],
+        [str(needs.environment("cloud")), "-c", textwrap.dedent(script)],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "BIND_HOST": "127.0.0.1"},
         capture_output=True,

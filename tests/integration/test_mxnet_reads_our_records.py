@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import random
 import struct
 import subprocess
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,16 @@ from PIL import Image, ImageStat
 
 from batch_prep.__main__ import main
 from droplens.recordio import MAGIC, Record, RecordWriter, read_index, read_records
+from tests import needs
 
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 SCRIPT = Path(__file__).with_name("mxnet_reference.py")
 
 
 @pytest.fixture(scope="module")
-def mxnet(repo_root: Path) -> Path:
+def mxnet() -> Path:
     """The interpreter of the environment that holds mxnet."""
-    python = repo_root / ".local" / "venv" / "mxnet" / "bin" / "python"
-    if python.exists():
-        return python
-    if sys.version_info[:2] != (3, 11):
-        pytest.skip("mxnet 1.9.1 and a NumPy that it works with exist for Python 3.11 only")
-    if os.environ.get("CI"):
-        pytest.fail(f"{python} is missing: the mxnet environment belongs to the CI run")
-    pytest.skip(f"needs mxnet in {python}: make integration installs it")
+    return needs.environment("mxnet")
 
 
 def reference(python: Path, *arguments: object) -> Any:

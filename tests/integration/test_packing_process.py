@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from benchmarks.packing import measure
+from tests import needs
 from tests.support.packing import good, put
 from tests.support.repository import ROOT
 
@@ -96,7 +97,7 @@ def children(process: int) -> list[int]:
     return [int(pid) for pid in listed.split()]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs.only_with("linux", sys.platform == "linux", "reads /proc")
 def test_sigterm_ends_a_job_in_order(environment: dict[str, str], tmp_path: Path) -> None:
     data = BytesIO()
     Image.effect_noise((5000, 4000), 60).save(data, "JPEG")

@@ -4,7 +4,6 @@ With DROPLENS_SCREENSHOTS naming a folder, what was seen is left there to be loo
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from droplens.reportpage.gallery import thumbnail, wanted
 from droplens.reportpage.page import render
+from tests import needs
 from tests.support.drawn_images import drawing
 from tests.support.evaluations import PROBE, class_names, dataset, evaluation
 
@@ -77,11 +77,7 @@ Open = Callable[..., Opened]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = os.environ.get("DROPLENS_CHROMIUM") or next(
-        filter(None, map(shutil.which, BROWSERS)), None
-    )
-    if found is None:
-        pytest.skip("needs Chromium or Chrome: install one, or name it in DROPLENS_CHROMIUM")
+    found = needs.chromium()
     with sync_playwright() as playwright:
         # Chromium's own sandbox cannot be set up by root, and the page is ours.
         launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])

@@ -15,6 +15,7 @@ import pytest
 
 from droplens.reportpage.curves import trained
 from droplens.reportpage.markup import Element
+from tests import needs
 from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,
@@ -36,13 +37,7 @@ TOLERANCE = 1e-4
 @pytest.fixture(scope="module")
 def python() -> str:
     """The interpreter of the environment with PyTorch."""
-    path = ROOT / ".local/venv/torch/bin/python"
-    if not (ROOT / ".local/venv/torch/.complete").is_file():
-        pytest.skip(
-            "needs PyTorch in .local/venv/torch: made by make venvs-test on Python 3.11, where pip "
-            "knows a place that has PyTorch's CPU build"
-        )
-    return str(path)
+    return str(needs.environment("torch"))
 
 
 class Jobs:

@@ -1,11 +1,25 @@
 """What several of the unit tests need around them."""
 
+import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _service_models_are_read_once() -> Iterator[None]:
+    """Every session has a loader of its own, which parses megabytes of JSON for each service.
+
+    A session shares what it has loaded among all of its clients; so do all sessions here.
+    """
+    loader = functools.cache(botocore.session.create_loader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", loader)
+        yield
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from droplens.pictures import (
     decode,
     prepare,
 )
+from tests import needs
 from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo, profile
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -632,7 +633,7 @@ print(info.width * info.height, peak() - before, peak())
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc tells the peak")
+@needs.only_with("linux", sys.platform == "linux", "/proc tells the peak")
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 def test_a_jpeg_of_50_megapixels_takes_less_than_250_megabytes(
     options: dict[str, Any], repo_root: Path, tmp_path: Path

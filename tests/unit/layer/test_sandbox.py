@@ -17,9 +17,10 @@ from PIL import Image, ImageChops
 
 from droplens.imaging import sandbox
 from droplens.pictures import Limits, PictureError, Preprocessing, decode, prepare
+from tests import needs
 from tests.support import hostile_images
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's limits are Linux's")
+pytestmark = needs.only_with("linux", sys.platform == "linux", "the sandbox's limits are Linux's")
 
 # In a process that has given up what the sandbox gives up, each line of the standard input tried.
 CONFINED = """

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from localcloud.processes import ContainerProcess, Exit
+from tests import needs
 
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+LINUX = needs.only_with("linux", sys.platform == "linux", "reads /proc")
 
 
 def container(script: str, lines: list[str], grace: float = 5.0) -> ContainerProcess:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from trainer.cuda_compat import FOLDER, fetch, with_compatibility
 
 PROPRIETARY = (
@@ -51,7 +52,7 @@ def test_without_a_gpu_or_the_package_nothing_changes(tmp_path: Path) -> None:
     assert with_compatibility({}, host(tmp_path / "bare", OPEN.format("535.1"), None)) is None
 
 
-@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb, as Debian has it")
+@needs.only_with("dpkg-deb", shutil.which("dpkg-deb") is not None, "it is not on the PATH")
 def test_only_the_package_that_was_pinned_is_unpacked(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / FOLDER).mkdir(parents=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.support.repository import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is supervised")
+pytestmark = needs.only_with("linux", sys.platform == "linux", "elsewhere nothing is supervised")
 PROGRAM = """
 import os, signal, sys, time
 from trainer.supervise import supervised

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from droplens.pictures import Preprocessing, decode, prepare
+from tests import needs
 from tests.support import hostile_images
 from tests.support.image_costs import PLACES
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's limits are Linux's")
+pytestmark = needs.only_with("linux", sys.platform == "linux", "the sandbox's limits are Linux's")
 
 MOST_SECONDS, MOST_MIB = 3.0, 1024
 

@@ -3,11 +3,9 @@
 import copy
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
@@ -17,13 +15,24 @@ import pytest
 from batch_prep.errors import JobError, StorageTrouble
 from batch_prep.processes import Crew
 from batch_prep.storage import Bucket
+from tests import needs
+from tests.integration.pool_work import (
+    endless,
+    faulty,
+    greedy,
+    killed,
+    killed_once,
+    leaving,
+    squares,
+    troubled,
+)
 from tests.support.repository import ROOT
 
 # Forks two processes, which have been started before there is a thread, as a job does.
 FORKING = """
 import json, sys, time
 from batch_prep.processes import Crew
-from tests.unit.batch_prep.test_processes import large, squares
+from tests.integration.pool_work import large, squares
 
 def pids():
     with open("/proc/thread-self/children") as children:
@@ -43,52 +52,7 @@ with Crew(squares if "squares" in sys.argv else large, 2, forked=True) as crew:
         time.sleep(60)
 print(json.dumps(pids()))
 """
-linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs fork on Linux only")
-
-
-def squares(numbers: Sequence[int]) -> Generator[tuple[int, int], None, None]:
-    for number in numbers:
-        time.sleep(0.002 * (number % 3))
-        yield number * number, os.getpid()
-
-
-def troubled(numbers: Sequence[int]) -> Generator[int, None, None]:
-    for number in numbers:
-        if number == 7:
-            raise StorageTrouble("s3://pictures/7.jpg could not be read.")
-        yield number
-
-
-def faulty(numbers: Sequence[int]) -> Generator[float, None, None]:
-    for number in numbers:
-        yield 1 / (number - 3)
-
-
-def killed(numbers: Sequence[int]) -> Generator[int, None, None]:
-    for number in numbers:
-        if number == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield number
-
-
-def leaving(numbers: Sequence[int]) -> Generator[int, None, None]:
-    yield numbers[0]
-    os._exit(3)
-
-
-def greedy(numbers: Sequence[int]) -> Generator[bytes, None, None]:
-    yield bytes(2**62)
-
-
-def large(numbers: Sequence[int]) -> Generator[bytes, None, None]:
-    for _ in numbers:
-        yield bytes(1_000_000)
-
-
-def endless(numbers: Sequence[int]) -> Generator[int, None, None]:
-    yield numbers[0]
-    while True:
-        time.sleep(60)
+linux = needs.only_with("linux", sys.platform == "linux", "jobs fork on Linux only")
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -179,14 +143,6 @@ def test_an_item_whose_process_was_killed_once_is_tried_again(tmp_path: Path) ->
     with Crew(partial(killed_once, tmp_path / "killed"), 2, lost=told) as crew:
         crew.start()
         assert list(crew.spread(range(8))) == list(range(8))
-
-
-def killed_once(mark: Path, numbers: Sequence[int]) -> Generator[int, None, None]:
-    for number in numbers:
-        if number == 5 and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield number
 
 
 def test_who_stops_asking_leaves_nobody_behind() -> None:
