@@ -27,7 +27,7 @@ from droplens.telemetry import logger
 from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, STACK, Stack
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.unit.layer.made import card, go_live, jpeg, model_data, pack, redness
 from tests.unit.layer.test_retrying import MAX_RECEIVES
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
@@ -304,14 +304,16 @@ def stored_picture(cloud: Cloud, event: dict[str, Any], key: str, body: bytes) -
     return dropped(cloud, other, body)
 
 
-OWN_IMAGE = "droplens-TrainerOwnImage"
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer"
+OWN_IMAGE = f"{REPOSITORY}:trainer-1a2b3c"
+FINETUNE_IMAGE = f"{REPOSITORY}:finetune-1a2b3c"
 BUILTIN_IMAGE = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
 
 
 @pytest.mark.parametrize(
     ("stack", "instance", "trains", "serves", "isolated", "mode"),
     [
-        ({}, "ml.g5.xlarge", "droplens-FinetuneImage", OWN_IMAGE, True, "ServerlessConfig"),
+        ({}, "ml.g5.xlarge", FINETUNE_IMAGE, OWN_IMAGE, True, "ServerlessConfig"),
         ({"Recipe": "probe"}, "ml.m5.xlarge", OWN_IMAGE, OWN_IMAGE, True, "ServerlessConfig"),
         (
             {"TrainerImage": "builtin"},
@@ -363,7 +365,7 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
     assert job["ResourceConfig"]["InstanceType"] == instance
     assert job["EnableNetworkIsolation"] is isolated
 
-    job["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{BUCKET}/training/model.tar.gz"}
+    job["ModelArtifacts"] = {"S3ModelArtifacts": model_data(run, BUCKET)}
     trained = of_run(events["training-completed"], run.run_id)
     assert [answer["endpoint"] for answer in told_twice("DeployEndpoint", trained)] == [name, None]
     assert deployed.sagemaker.endpoints == {name}
@@ -419,7 +421,7 @@ def test_a_person_has_an_earlier_model_back(
     for run in (older, newer):
         runs.open(run, {"version": "v"})
         endpoint = f"droplens--cars-{run.run_id}"
-        runs.note(run, endpoint=endpoint, image="image:1", model_data=f"s3://{BUCKET}/model")
+        runs.note(run, endpoint=endpoint, image=OWN_IMAGE, model_data=model_data(run, BUCKET))
         runs.end(run, Status.LIVE)
         go_live(app.CARDS, card(run.run_id))
     answer = app.handler({"classifier": "cars"}, Context("request"))
@@ -478,10 +480,10 @@ def test_an_endpoint_is_tried_again_by_its_own_function(
     run = RunKey("cars", RECORDED_RUN)
     runs = deployed.runs()
     runs.open(run, {"version": "v"})
-    runs.note(run, training_job="job", image="image:1", trainer="droplens")
+    runs.note(run, training_job="job", image=OWN_IMAGE, trainer="droplens")
     deployed.sagemaker.jobs["job"] = {
-        "AlgorithmSpecification": {"TrainingImage": "image:1"},
-        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/model"},
+        "AlgorithmSpecification": {"TrainingImage": OWN_IMAGE},
+        "ModelArtifacts": {"S3ModelArtifacts": model_data(run, BUCKET)},
     }
     deployed.failures(runs).fail(run, Stage.DEPLOY, "account.quota", "no room")
     app = load("ResumeRuns")

@@ -14,6 +14,7 @@ from droplens.events import tag_list
 from droplens.runs import RunKey, Status
 from droplens.telemetry import logger
 from droplens.tracing import tracer
+from tests.infrastructure.stack import BUCKET
 from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
     RECORDED_RUN,
     Context,
@@ -25,7 +26,7 @@ from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
 )
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.unit.layer.made import IMAGE, card, go_live, jpeg, model_data, pack, redness
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -76,7 +77,7 @@ def test_every_line_of_every_step_tells_its_run(
     deployed.runs().note(run, batch_job_id=events["batch-succeeded"]["detail"]["jobId"])
     handled("StartTraining", of_run(events["batch-succeeded"], run.run_id))
     [job] = deployed.sagemaker.jobs.values()
-    job["ModelArtifacts"] = {"S3ModelArtifacts": "s3://bucket/training/model.tar.gz"}
+    job["ModelArtifacts"] = {"S3ModelArtifacts": model_data(run, BUCKET)}
     handled("DeployEndpoint", of_run(events["training-completed"], run.run_id))
     deployed.runs().note(run, image_size=64)
     handled("PromoteEndpoint", of_run(events["endpoint-in-service"], run.run_id))
@@ -114,7 +115,9 @@ def test_a_rollback_tells_the_run_that_comes_back(
     app = load("Rollback")
     for run in (RUN, newer):
         deployed.runs().open(run, {"version": "v"})
-        deployed.runs().note(run, endpoint=f"e-{run.run_id}", image="i:1", model_data="s3://b/m")
+        deployed.runs().note(
+            run, endpoint=f"e-{run.run_id}", image=IMAGE, model_data=model_data(run, BUCKET)
+        )
         deployed.runs().end(run, Status.LIVE)
         go_live(app.CARDS, card(run.run_id))
     app.handler({"classifier": "cars"}, Context("request"))

@@ -20,7 +20,7 @@ from droplens.reportpage.publish import publish
 from droplens.runs import RunKey, Status
 from droplens.telemetry import metrics
 from tests.infrastructure.cloudwatch import goes_off, printed, watched
-from tests.infrastructure.stack import Stack, matches
+from tests.infrastructure.stack import BUCKET, Stack, matches
 from tests.infrastructure.test_alarms import ALARMS
 from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
     RECORDED_RUN,
@@ -32,7 +32,7 @@ from tests.infrastructure.test_functions import (  # noqa: F401  fixtures
 )
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import card, go_live, jpeg, pack, redness
+from tests.unit.layer.made import IMAGE, card, go_live, jpeg, model_data, pack, redness
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -409,8 +409,8 @@ def test_a_training_that_takes_long_or_is_stopped_for_it(
         detail["TrainingJobStatus"] = "Stopped"
     deployed.sagemaker.tags[event["resources"][0]] = tag_list(RUN)
     deployed.sagemaker.jobs[detail["TrainingJobName"]] = {
-        "AlgorithmSpecification": {"TrainingImage": "image:1"},
-        "ModelArtifacts": {"S3ModelArtifacts": "s3://bucket/model.tar.gz"},
+        "AlgorithmSpecification": {"TrainingImage": IMAGE},
+        "ModelArtifacts": {"S3ModelArtifacts": model_data(RUN, BUCKET)},
     }
     load(function).handler(event, Context("request"))
     alarm = stack.properties("TrainingTakesLong")

@@ -14,6 +14,7 @@ from droplens.domain import choices
 from droplens.errors import UserError
 from droplens.events import TrainingEnded, tag_list
 from droplens.failures import Failures
+from droplens.journey.origin import check_origin
 from droplens.journey.waiting import name_of_try, refused_by_quota
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import HostingSettings
@@ -91,6 +92,7 @@ def host(
             model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
             trainer=str(facts.get("trainer", DROPLENS)),
         )
+        check_origin(artefact.image, artefact.model_data, run, settings)
         runs.note(run, image=artefact.image, model_data=artefact.model_data)
         create_endpoint(sagemaker, name, artefact, run, settings)
         metrics = {

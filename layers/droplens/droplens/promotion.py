@@ -26,6 +26,7 @@ from droplens.events import (
     model_package_arn,
 )
 from droplens.failures import Failures
+from droplens.journey.origin import check_origin
 from droplens.measuring import OutOfTime, measure
 from droplens.packed import PackedDataset, read_packed
 from droplens.pictures import Preprocessing
@@ -115,6 +116,8 @@ class Promotion:
 
     def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
         endpoint = str(run.facts["endpoint"])
+        model_data = str(run.facts["model_data"])
+        check_origin(str(run.facts["image"]), model_data, run.key, self.settings)
         dataset = read_packed(self.bucket, run.key)
         trainer = str(run.facts["trainer"])
         preprocessing = sender_preprocessing(dataset, trainer, int(run.facts["image_size"]))
@@ -133,7 +136,7 @@ class Promotion:
         )
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
-        training = read_training(self.bucket, str(run.facts["model_data"]))
+        training = read_training(self.bucket, model_data)
         measured_at = datetime.now(UTC).isoformat(timespec="seconds")
         evaluation: dict[str, Any] = {
             **found,
@@ -227,6 +230,11 @@ class Promotion:
         manual = self.settings.approval == MANUAL
         package = run.facts.get("model_package")
         if package is None:
+            image, model_data = str(run.facts["image"]), str(run.facts["model_data"])
+            try:  # it may have been measured in another invocation, and its item changed since
+                check_origin(image, model_data, run.key, self.settings)
+            except UserError as error:
+                raise Refused(error.code, error.message) from error
             package = self.registry.register(
                 card,
                 run,

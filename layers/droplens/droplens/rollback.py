@@ -10,6 +10,7 @@ from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.hosting import Artefact, Serving
+from droplens.journey.origin import check_origin
 from droplens.journey.way_back import to_go_back_to
 from droplens.runs import MAY_RETURN, Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
@@ -130,6 +131,7 @@ def _make_again(
     mark = f"{run.key.run_id}-r{run.facts['restored_from_generation']}"
     name = naming.resource_name(settings.stack, run.key.classifier, mark)
     artefact = Artefact(str(run.facts["image"]), str(run.facts["model_data"]), card.trainer)
+    check_origin(artefact.image, artefact.model_data, run.key, settings)
     # Kept before the endpoint exists: its event may come before we are done.
     before = str(run.facts["endpoint"])
     runs.make_again(run, name)

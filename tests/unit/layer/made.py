@@ -22,12 +22,16 @@ from tests.unit.layer.account import BUCKET, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
 NAME = "droplens--cars-20261122-120000-1a2b3c"
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer"
+IMAGE = f"{REPOSITORY}:1a2b3c"
 HOSTING = HostingSettings(
     bucket=BUCKET,
     runs_table="runs",
     stack="droplens",
     failure_topic="topic",
     aws_region="us-east-1",
+    url_suffix="amazonaws.com",
+    trainer_repository=REPOSITORY,
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-ServingRole",
     kms_key_arn="",
     endpoint_mode="auto",
@@ -75,6 +79,13 @@ def go_live(cards: Cards, model: ModelCard) -> ModelCard:
     """Store the card as a promotion does, and make it live."""
     cards.keep(model)
     return cards.make_live(model)
+
+
+def model_data(run: RunKey = RUN, bucket: str = BUCKET) -> str:
+    """Where SageMaker leaves what the run's job has trained."""
+    name = f"droplens--{run.classifier}-{run.run_id}"
+    prefix = layout.training_prefix(run.classifier, run.run_id)
+    return f"s3://{bucket}/{prefix}{name}/output/model.tar.gz"
 
 
 def pack(

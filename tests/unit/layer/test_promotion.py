@@ -26,7 +26,19 @@ from droplens.settings import PromotionSettings
 from droplens.switching import Switching
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
-from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
+from tests.unit.layer.made import (
+    IMAGE,
+    NAME,
+    REPOSITORY,
+    RUN,
+    card,
+    crash_in,
+    go_live,
+    model_data,
+    nobody,
+    pack,
+    redness,
+)
 
 OLDER = RunKey("cars", "20261120-120000-aaaaaa")
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")
@@ -35,6 +47,9 @@ SETTINGS = PromotionSettings(
     runs_table="runs",
     stack="droplens",
     failure_topic="topic",
+    aws_region="us-east-1",
+    url_suffix="amazonaws.com",
+    trainer_repository=REPOSITORY,
     picture_queue_url="",
     minimum_accuracy=0.7,
     accuracy_confidence=0.95,
@@ -62,8 +77,8 @@ def in_service(cloud: Cloud, run: RunKey) -> None:
         image_size=224,
         endpoint=endpoint_of(run),
         training_job=endpoint_of(run),
-        image="image:1",
-        model_data=f"s3://{BUCKET}/training/{run.classifier}/{run.run_id}/output/model.tar.gz",
+        image=IMAGE,
+        model_data=model_data(run),
     )
     for kind in KINDS:
         cloud.sagemaker.made[kind][endpoint_of(run)] = {}
@@ -820,3 +835,34 @@ def test_who_waits_while_a_newer_model_goes_live_is_superseded(candidate: Cloud)
     assert promote(candidate, NEWER, "request-2") is Status.LIVE
     assert known(candidate).status is Status.SUPERSEDED
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("image", "999999999999.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1"),
+        ("model_data", f"s3://another-bucket/training/cars/{RUN.run_id}/model.tar.gz"),
+    ],
+)
+def test_a_model_that_a_stranger_made_is_neither_measured_nor_registered(
+    candidate: Cloud, cards: Cards, fact: str, value: str
+) -> None:
+    candidate.runs().note(RUN, **{fact: value})
+    assert promote(candidate) is Status.FAILED
+    assert known(candidate).facts["error"]["code"] == f"origin.{fact}"
+    assert cards.live("cars") is None
+    assert not candidate.sagemaker.packages
+    assert candidate.sagemaker.endpoints == set()
+
+
+def test_a_measured_model_whose_image_is_another_by_then_is_refused(
+    candidate: Cloud, cards: Cards
+) -> None:
+    with crash_in(candidate.sagemaker, "create_model_package_group"):
+        promote(candidate)
+    candidate.runs().note(RUN, image="docker.io/library/python:3.13")
+    assert promote(candidate) is Status.REFUSED
+    assert known(candidate).facts["error"]["code"] == "origin.image"
+    assert cards.live("cars") is None
+    assert not candidate.sagemaker.packages
+    assert candidate.sagemaker.endpoints == set()

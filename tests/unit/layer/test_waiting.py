@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from droplens import hosting, layout, training
+from droplens import hosting, training
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
@@ -19,7 +19,17 @@ from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.switching import Switching
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import ACCOUNT, REGION
-from tests.unit.layer.made import HOSTING, NAME, RUN, card, crash_in, go_live, nobody, pack
+from tests.unit.layer.made import (
+    HOSTING,
+    NAME,
+    RUN,
+    card,
+    crash_in,
+    go_live,
+    model_data,
+    nobody,
+    pack,
+)
 from tests.unit.layer.test_training import SETTINGS
 
 QUOTA = (
@@ -30,7 +40,7 @@ NO_CAPACITY = "CapacityError: Unable to provision requested ML compute capacity.
 NO_INSTANCE = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 )
-ARTEFACT = f"s3://bucket/{layout.training_prefix(RUN.classifier, RUN.run_id)}model.tar.gz"
+ARTEFACT = model_data()
 NEWER = RunKey("cars", "20261123-120000-1a2b3c")
 
 

@@ -175,7 +175,7 @@ def may_be_tried_again(stage: str, code: str) -> bool:
     """Whether a person may have a run taken up that failed at `stage` for the reason `code`."""
     if stage == Stage.TRAIN:
         return code in _TRIED_AGAIN_AT_TRAINING | _REFUSED_BEFORE_TRAINING | {"region.refused"}
-    return stage == Stage.DEPLOY
+    return stage == Stage.DEPLOY and not code.startswith("origin.")
 
 
 def notice(key: RunKey, wait: Wait) -> tuple[str, str]:
