@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from droplens import packing, settings
 from droplens.classification import CALL_SECONDS, READ_SECONDS
 from droplens.events import tag_list
 from droplens.registry import Registry
+from droplens.retrying import UNATTENDED_SECONDS
 from droplens.runs import RunKey, Stage, Status
 from droplens.storage import Bucket
 from droplens.switching import Invoker
@@ -28,7 +30,7 @@ from tests.infrastructure.stack import ACCOUNT, BUCKET, REGION, STACK, Stack
 from tests.unit.layer.account import Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import card, go_live, jpeg, model_data, pack, redness
-from tests.unit.layer.test_retrying import MAX_RECEIVES
+from tests.unit.layer.test_retrying import MAX_RECEIVES, VISIBILITY_TIMEOUT
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "BuildImages": ("build_images", settings.BuildingSettings),
@@ -156,6 +158,7 @@ def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_e
     stack: Stack,
 ) -> None:
     queue = stack.properties("PictureQueue")
+    assert queue["VisibilityTimeout"] == VISIBILITY_TIMEOUT == UNATTENDED_SECONDS
     assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
@@ -597,6 +600,114 @@ def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_f
     assert answer == {"batchItemFailures": [{"itemIdentifier": name}]}
     assert late == [([name], {name})]
     assert app.CLASSIFICATION.runtime.asked == []
+
+
+class EndedByForce(BaseException):
+    """Lambda ends the process: no handler of errors runs."""
+
+
+def suspects(
+    cloud: Cloud, events: dict[str, Any], *counts: tuple[str, int]
+) -> list[dict[str, Any]]:
+    """Messages as Lambda hands them over from the queue: of these pictures, so often received.
+
+    They were received first when the recorded event was made, an hour ago at the least."""
+    [recorded] = events["sqs-picture-batch"]["Records"]
+    for name, _ in counts:
+        event = stored_picture(cloud, events["s3-picture"], f"input/cars/{name}.jpg", jpeg())
+        cloud.sqs.send_message(QueueUrl=cloud.picture_queue, MessageBody=json.dumps(event))
+    found = cloud.sqs.receive_message(QueueUrl=cloud.picture_queue, MaxNumberOfMessages=10)
+    first = str(round(1000 * (time.time() - 3600)))
+    records = {}
+    for message in found["Messages"]:
+        key = json.loads(message["Body"])["detail"]["object"]["key"]
+        name = key.removeprefix("input/cars/").removesuffix(".jpg")
+        attributes = {
+            **recorded["attributes"],
+            "ApproximateReceiveCount": str(dict(counts)[name]),
+            "ApproximateFirstReceiveTimestamp": first,
+        }
+        records[name] = {
+            **recorded,
+            "messageId": name,
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": attributes,
+        }
+    return [records[name] for name, _ in counts]
+
+
+def left_on_the_queue(cloud: Cloud) -> int:
+    """Messages that are not deleted, hidden ones too."""
+    told = cloud.sqs.get_queue_attributes(QueueUrl=cloud.picture_queue, AttributeNames=["All"])
+    return sum(
+        int(told["Attributes"][f"ApproximateNumberOfMessages{kind}"]) for kind in ("", "NotVisible")
+    )
+
+
+def test_a_picture_that_ends_the_process_takes_no_other_with_it(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    real = app.CLASSIFICATION.classify
+    order = []
+
+    class Deadly:
+        def classify(self, dropped: Any, *arguments: Any, **keywords: Any) -> Any:
+            order.append(dropped.key)
+            if dropped.key == "input/cars/killer.jpg":
+                raise EndedByForce
+            return real(dropped, *arguments, **keywords)
+
+    monkeypatch.setattr(app, "CLASSIFICATION", Deadly())
+    sent: list[str] = []
+    real_announce = app.ANNOUNCER.announce
+
+    def announce(details: dict[str, Any]) -> set[str]:
+        sent.extend(details)
+        return set(real_announce(details))
+
+    monkeypatch.setattr(app.ANNOUNCER, "announce", announce)
+    batch = suspects(deployed, events, ("killer", 4), ("victim", 3), ("new", 1), ("another new", 2))
+    with pytest.raises(EndedByForce):
+        app.handler({"Records": batch}, Context("request"))
+    assert sorted(order[:2]) == ["input/cars/another new.jpg", "input/cars/new.jpg"]
+    assert order[2:] == ["input/cars/victim.jpg", "input/cars/killer.jpg"]
+    assert sorted(deployed.keys("results/")) == [
+        f"results/cars/{name}.jpg.json" for name in ("another new", "new", "victim")
+    ]
+    assert sorted(sent) == ["another new", "new", "victim"]
+    assert left_on_the_queue(deployed) == 1
+
+
+def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    late: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        app.POSTPONER,
+        "postpone",
+        lambda records, soon: late.extend(
+            (one["messageId"], one["messageId"] in soon) for one in records
+        ),
+    )
+    batch = suspects(deployed, events, ("first", 3), ("second", 4))
+    in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
+    answer = app.handler({"Records": batch}, in_a_hurry)
+    names = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+    assert names == ["first", "second"]
+    assert late == [("first", True), ("second", True)]
+    assert app.CLASSIFICATION.runtime.asked == []
+    assert left_on_the_queue(deployed) == 2
 
 
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
