@@ -17,7 +17,7 @@ from droplens.confidence import fewest, two_sided, wilson
 from droplens.domain.figures import asked_percent, counted, percent
 from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
-from droplens.evaluation import cross_validation, evaluate
+from droplens.evaluation import accuracy_on_test, cross_validation, evaluate
 from droplens.events import (
     MODEL_PACKAGE,
     continued,
@@ -121,7 +121,7 @@ class Promotion:
         dataset = read_packed(self.bucket, run.key)
         trainer = str(run.facts["trainer"])
         preprocessing = sender_preprocessing(dataset, trainer, int(run.facts["image_size"]))
-        answers = measure(
+        measured = measure(
             self.bucket,
             run.key,
             dataset,
@@ -132,8 +132,12 @@ class Promotion:
             may_go_on,
         )
         found = evaluate(
-            answers, dataset.classes, dataset.validation, self.settings.confident_precision
+            measured.validation,
+            dataset.classes,
+            dataset.validation,
+            self.settings.confident_precision,
         )
+        calibration = Calibration.from_dict(found["calibration"])
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
         training = read_training(self.bucket, model_data)
@@ -145,6 +149,8 @@ class Promotion:
             "trainer": trainer,
             "measured_at": measured_at,
             "cross_validation": cross_validation(training),
+            # Reported apart: gate, calibration, threshold and comparison rest on validation alone.
+            "test": accuracy_on_test(measured.test, calibration, dataset.test),
             "comparison": comparison,
         }
         card = ModelCard(
@@ -155,7 +161,7 @@ class Promotion:
             classes=dataset.classes,
             preprocessing=preprocessing,
             measured=measurement(found),
-            calibration=Calibration.from_dict(found["calibration"]),
+            calibration=calibration,
             ece_before=found["calibration"]["ece_before"],
             ece_after=found["calibration"]["ece_after"],
             confident_from=found["confident"]["threshold"],

@@ -95,15 +95,18 @@ def pack(
     validation: int = 12,
     wrong: int = 0,
     first_colour: int = 0,
+    test: int = 0,
 ) -> None:
     """Write a packed dataset of red and blue pictures, as batch_prep leaves one.
 
     wrong: so many of the validation records carry the label of the other colour.
-    first_colour: where the row of shades begins; another one gives other pictures.
+    first_colour: where the row of shades begins; another one gives other pictures. test: records
+    of a test split, every fourth of them with the label of the other colour.
     """
     prefix = layout.packed_prefix(run.classifier, run.run_id)
     records = {}
-    for channel, count in (("train", 20), ("validation", validation)):
+    counts = {"train": 20, "validation": validation, **({"test": test} if test else {})}
+    for channel, count in counts.items():
         rec, idx, lst = BytesIO(), BytesIO(), []
         with RecordWriter(rec, idx) as writer:
             for number in range(count):
@@ -111,7 +114,8 @@ def pack(
                 shade = 220 - (number + first_colour) % 150
                 colour = (shade, 10, 20) if truth else (20, 10, shade)
                 picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
-                label = 1 - truth if channel == "validation" and number < wrong else truth
+                is_wrong = {"validation": number < wrong, "test": number % 4 == 3}
+                label = 1 - truth if is_wrong.get(channel) else truth
                 writer.write(number, label, picture)
                 lst.append(f"{number}\t{label:f}\t{classes[truth]}/{number:04}.jpg\n")
         records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
@@ -121,7 +125,7 @@ def pack(
     manifest = {
         "schema": "droplens.dataset.v1",
         "classes": classes,
-        "counts": {"train": 20, "validation": validation, "skipped": 0},
+        "counts": {**counts, "skipped": 0},
         "preprocessing": {"shorter_side": SIDE, "crop": None, "quality": 95},
         "bytes": records,
         "digest": hashlib.sha256(repr((classes, validation)).encode()).hexdigest(),

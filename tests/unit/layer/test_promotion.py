@@ -837,6 +837,48 @@ def test_who_waits_while_a_newer_model_goes_live_is_superseded(candidate: Cloud)
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
 
 
+def evaluated(cloud: Cloud) -> dict[str, Any]:
+    return dict(cloud.json(f"reports/cars/{RUN.run_id}/evaluation.json"))
+
+
+def test_test_pictures_are_measured_and_reported_and_decide_nothing(cloud: Cloud) -> None:
+    """A quarter of them is labelled wrongly: 15 of 20 are correct, where validation has all."""
+    in_service(cloud, RUN)
+    pack(cloud, validation=60, test=20)
+    assert promote(cloud, minimum_accuracy=0.9) is Status.LIVE
+    found = evaluated(cloud)
+    assert (found["test"]["right"], found["test"]["pictures"]) == (15, 20)
+    assert (found["pictures"], found["accuracy"]["value"]) == (60, 1.0)
+    assert {answer["record"] for answer in found["answers"]} == set(range(60))
+    assert sum(one["pictures"] for one in found["classes"]) == 60
+    page = cloud.bucket.read(f"reports/cars/{RUN.run_id}/index.html")[0].decode()
+    assert "Test accuracy 75.0\N{NO-BREAK SPACE}% (15 of 20; 53.1 to 88.8)" in page
+    live = Cards(cloud.bucket).live("cars")
+    assert live is not None
+
+    # The same model, and the same dataset without a test split.
+    pack(cloud, NEWER, validation=60)
+    in_service(cloud, NEWER)
+    assert promote(cloud, NEWER, minimum_accuracy=0.9) is Status.LIVE
+    other = Cards(cloud.bucket).live("cars")
+    assert other is not None
+    assert (live.calibration, live.confident_from) == (other.calibration, other.confident_from)
+    assert live.measured.accuracy == other.measured.accuracy
+    newer = cloud.json(f"reports/cars/{NEWER.run_id}/evaluation.json")
+    assert newer["test"] is None
+    assert newer["confusion"] == found["confusion"]
+    assert newer["calibration"] == found["calibration"]
+
+
+def test_a_model_that_validation_refuses_is_not_saved_by_its_test_accuracy(cloud: Cloud) -> None:
+    in_service(cloud, RUN)
+    pack(cloud, validation=20, wrong=18, test=20)
+    assert promote(cloud) is Status.REFUSED
+    found = evaluated(cloud)
+    assert found["test"]["right"] == 15
+    assert found["decision"]["code"] == "accuracy.too_low"
+
+
 @pytest.mark.parametrize(
     ("fact", "value"),
     [
