@@ -71,7 +71,7 @@ def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dic
             dropped, seconds_left, isolated=received > RECEIVES_BESIDE_OTHERS
         )
     except Exception:
-        logger.warning("picture comes again later", exc_info=True, key=key, body=record.body)
+        logger.warning("picture will be retried", exc_info=True, key=key, body=record.body)
         raise
 
 

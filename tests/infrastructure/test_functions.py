@@ -752,7 +752,7 @@ def test_an_alarm_is_told(
     assert answer == {"run": None}
     [notice] = deployed.notices()
     assert notice["subject"] == "Droplens: droplens-PicturesGivenUp"
-    assert notice["message"].startswith("Pictures were tried for hours")
+    assert notice["message"].startswith("Pictures failed 50 times")
 
 
 @pytest.mark.parametrize("event", ["batch-failed", "endpoint-failed", "lambda-on-failure"])

@@ -154,7 +154,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
     assert said == {
         "good.jpg": "picture classified",
         "bad.jpg": "picture rejected",
-        "gone.jpg": "picture is gone",
+        "gone.jpg": "picture no longer exists",
     }
     assert told["input/cars/bad.jpg"]["code"] == "image.unreadable"
     for name in ("good", "bad"):
@@ -164,7 +164,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
     throttled = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness, error=error))
     monkeypatch.setattr(app, "CLASSIFICATION", throttled)
     [line] = handle(later=jpeg()).values()
-    assert (line["level"], line["message"]) == ("WARNING", "picture comes again later")
+    assert (line["level"], line["message"]) == ("WARNING", "picture will be retried")
     assert "ThrottlingException" in line["exception"]
 
 

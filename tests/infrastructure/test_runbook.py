@@ -10,7 +10,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.batch.exceptions import UnexpectedBatchTypeError
 
 from droplens import classification
 from droplens.events import UnexpectedEvent, tag_list
@@ -376,7 +375,7 @@ def test_an_invocation_that_breaks_off(
     stack: Stack, classify: ModuleType, told: Callable[[str], None]
 ) -> None:
     """Lambda counts whatever leaves the handler as an error of the function."""
-    with pytest.raises(UnexpectedBatchTypeError):
+    with pytest.raises(KeyError):
         classify.handler({}, Context("request"))
     alarm = stack.properties("ClassifyingBreaksOff")
     function = stack.properties("ClassifyImage")["FunctionName"]

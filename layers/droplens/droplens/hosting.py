@@ -78,7 +78,7 @@ def host(
         name = naming.resource_name(settings.stack, run.classifier, mark)
     # Kept before the endpoint exists, so that it is found and removed whatever fails here.
     if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
-        logger.info("run is past this stage, or another invocation has it")
+        logger.info("stage is done, or claimed by another invocation")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.DEPLOY):
@@ -273,7 +273,9 @@ def create_once(create: Any, describe: Any, **request: Any) -> None:
             create(**request)
         except ClientError as error:
             if pause is not None and _NOT_YET_READABLE.search(str(error)):
-                logger.info("what it needs is not readable yet", error=str(error), seconds=pause)
+                logger.info(
+                    "a required resource is not readable yet", error=str(error), seconds=pause
+                )
                 time.sleep(pause)
                 continue
             _judge(error, describe)

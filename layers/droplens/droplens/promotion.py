@@ -83,7 +83,7 @@ class Promotion:
         Returns where the run stands then, or None if there was nothing to do.
         """
         if not runs.claim(key, Stage.PROMOTE):
-            logger.info("run is past this stage, or another invocation has it")
+            logger.info("stage is done, or claimed by another invocation")
             failures.notify_once(key)
             return None
         run = runs.get(key)
@@ -312,7 +312,7 @@ class Promotion:
             accuracy=card.measured.accuracy,
             replaced_by=live.run_id,
         )
-        logger.info("a newer run is live, or was", live=live.run_id)
+        logger.info("run is superseded by a newer one", live=live.run_id)
         return Status.SUPERSEDED
 
 
@@ -406,7 +406,7 @@ def take_up(
     try:
         return key, promotion.promote(key, runs, failures, may_go_on, invoke)
     except OutOfTime:
-        logger.info("out of time: the next invocation goes on")
+        logger.info("out of time: continued in another invocation")
         invoke(continued(event))
         return key, Status.MEASURING
 

@@ -108,10 +108,14 @@ class Postponer:
                 Entries=entries,  # type: ignore[arg-type]
             )
         except (ClientError, BotoCoreError) as error:
-            logger.warning("failed pictures come again by the queue's own time", error=str(error))
+            logger.warning(
+                "failed pictures are retried after the queue's visibility timeout", error=str(error)
+            )
             return
         if refused := answer.get("Failed"):
-            logger.warning("failed pictures come again by the queue's own time", refused=refused)
+            logger.warning(
+                "failed pictures are retried after the queue's visibility timeout", refused=refused
+            )
 
     def delete(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Delete these messages, at most ten, which Lambda would do once the invocation is over.
@@ -130,10 +134,10 @@ class Postponer:
                 Entries=entries,  # type: ignore[arg-type]
             )
         except (ClientError, BotoCoreError) as error:
-            logger.warning("messages that are done are left to Lambda", error=str(error))
+            logger.warning("completed messages are left for Lambda to delete", error=str(error))
             return
         if refused := answer.get("Failed"):
-            logger.warning("messages that are done are left to Lambda", refused=refused)
+            logger.warning("completed messages are left for Lambda to delete", refused=refused)
 
 
 def _delay_of(record: Mapping[str, Any], not_begun: Collection[str]) -> int:

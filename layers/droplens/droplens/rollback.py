@@ -59,7 +59,7 @@ def roll_back(
         if serves is Serving.NOW:
             return run.key, complete(run, cards, runs, reclassify, invoke)
         if serves is Serving.SOON:
-            logger.info("endpoint is being made already", endpoint=run.facts["endpoint"])
+            logger.info("endpoint is being created already", endpoint=run.facts["endpoint"])
             return run.key, Status.RESTORING
     try:
         _make_again(run, card, runs, sagemaker, settings)
@@ -90,13 +90,13 @@ def complete(
     if live.run_id != run.key.run_id:
         runs.restored(run.key, Status.REPLACED)
         announce(live, reclassify, invoke)
-        logger.info("another model has gone live meanwhile, and stays", live=live.run_id)
+        logger.info("rollback abandoned: another model went live", live=live.run_id)
         return Status.REPLACED
     # Before the record says that it is done: who was cut off in between is asked again.
     announce(live, reclassify, invoke)
     runs.restored(run.key, Status.LIVE, generation=live.generation)
     announce_if_replaced(live, cards, reclassify, invoke)
-    logger.info("an earlier model is live again", left=live.replaces)
+    logger.info("rolled back to an earlier model", left=live.replaces)
     return Status.LIVE
 
 
@@ -136,7 +136,7 @@ def _make_again(
     before = str(run.facts["endpoint"])
     runs.make_again(run, name)
     hosting.create_endpoint(sagemaker, name, artefact, run.key, settings)
-    logger.info("endpoint is being made again", endpoint=name)
+    logger.info("endpoint is being re-created", endpoint=name)
     if before != name:
         # One that has failed or is out of service is there still.
         hosting.dispose(sagemaker, runs, run.key, before)

@@ -62,7 +62,7 @@ def start_training(
     None if only a shard is packed, or the run has had its job or has ended.
     """
     if packed.step == packing.SHARD:
-        logger.info("a part of the dataset is packed, not yet the whole")
+        logger.info("one shard is packed, not yet the whole dataset")
         return None
     return train(packed.run, bucket, runs, sagemaker, failures, settings)
 
@@ -88,7 +88,7 @@ def train(
         name = naming.resource_name(settings.stack, run.classifier, mark)
     # Its name is kept before the job exists: by it the events of earlier ones are told apart.
     if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
-        logger.info("run is past this stage, or another invocation has it")
+        logger.info("stage is done, or claimed by another invocation")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.TRAIN):

@@ -1,4 +1,4 @@
-"""A failed picture comes again later each time, and an hour of trouble costs few of its tries."""
+"""A failed picture is retried later each time, and an hour of trouble costs few of its tries."""
 
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_a_message_that_cannot_be_hidden_longer_is_noted_and_no_failure(
 ) -> None:
     queue: Any = Refusing(error)
     Postponer(queue, "queue").postpone(received(cloud, "a"))
-    assert "the queue's own time" in caplog.text
+    assert "visibility timeout" in caplog.text
 
 
 def test_what_was_not_begun_comes_again_soon_for_a_few_times(cloud: Cloud) -> None:
@@ -176,4 +176,4 @@ def test_a_message_that_cannot_be_deleted_is_noted_and_no_failure(
 ) -> None:
     queue: Any = NoDeletion(error)
     Postponer(queue, "queue").delete(received(cloud, "a"))
-    assert "left to Lambda" in caplog.text
+    assert "left for Lambda" in caplog.text
