@@ -150,7 +150,7 @@ tool = $(call bin,tools)/python -m tools.$(1)
 needs_classifier = [ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make $@ CLASSIFIER=cars'; exit 2; }
 
 .PHONY: status status-local
-status: venvs-tools ## what answers, how the newest runs do, what waits and why, in your AWS account
+status: venvs-tools ## classifiers, live models, newest runs, waiting pictures and queues, in your AWS account
 	@$(aimed)
 	$(call tool,status) "$${config[@]}"
 status-local: venvs-tools venvs-cloud ## as status, on the local cloud
@@ -164,7 +164,7 @@ define rollback
 		$${RECLASSIFY:+--reclassify "$$RECLASSIFY"} $${YES:+--yes}
 endef
 .PHONY: rollback rollback-local
-rollback: venvs-tools ## have an earlier model back, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
+rollback: venvs-tools ## roll back to an earlier model, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
 	$(rollback)
 rollback-local: venvs-tools venvs-cloud ## as rollback, on the local cloud
 	$(rollback)
@@ -175,13 +175,13 @@ define resume
 	$(call tool,resume) "$$CLASSIFIER" "$${config[@]}" $${RUN:+--run "$$RUN"}
 endef
 .PHONY: resume resume-local
-resume: venvs-tools ## have a run that waits for a quota or capacity tried again now, in your AWS account: CLASSIFIER=cars [RUN=...]
+resume: venvs-tools ## retry now a run that waits for a quota or capacity, in your AWS account: CLASSIFIER=cars [RUN=...]
 	$(resume)
 resume-local: venvs-tools venvs-cloud ## as resume, on the local cloud
 	$(resume)
 
 .PHONY: redrive redrive-local
-redrive: venvs-tools ## have the pictures that were given up tried again, in your AWS account
+redrive: venvs-tools ## return pictures from the dead-letter queue to their queue, in your AWS account
 	@$(aimed)
 	$(call tool,redrive) "$(ACCOUNT_CONFIG)"
 redrive-local: venvs-tools venvs-cloud ## as redrive, on the local cloud

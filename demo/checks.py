@@ -101,7 +101,7 @@ class Examination:
             "single pictures are answered": lambda: self._single(journey, folder, picture),
             "the endpoint's warm answers": lambda: self._calls(journey, picture),
             "classify_image's cold start": self._cold_function,
-            "nothing was given up": self._queues,
+            "dead-letter queues are empty": self._queues,
             "metrics and alarms": self._alarms,
             "the endpoint's cold start": lambda: self._cold_endpoint(journey),
         }
@@ -275,7 +275,7 @@ class Examination:
             )
             waiting[output] = int(told["Attributes"]["ApproximateNumberOfMessages"])
         said = ", ".join(f"{name.removesuffix('Url')}: {count}" for name, count in waiting.items())
-        self._record.check("nothing was given up", not any(waiting.values()), said)
+        self._record.check("dead-letter queues are empty", not any(waiting.values()), said)
 
     def _alarms(self) -> None:
         cloudwatch = self._clients.client("cloudwatch")

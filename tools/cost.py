@@ -27,7 +27,7 @@ EVENTS_A_PICTURE = 3
 REQUESTS_A_PICTURE = 3
 # What classify_image counts in every hour in which pictures come.
 METRICS_OF_PICTURES = 5
-# The most that promote_endpoint asks a candidate.
+# The most that promote_endpoint sends to a candidate; as many again where there is a test split.
 MEASURED_AT_MOST = 4000
 PART_BYTES = 8 * 2**20
 # What the demo takes in an account, by recipe; guesses until an account has measured it. Minutes of

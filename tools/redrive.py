@@ -1,4 +1,4 @@
-"""Have the pictures that were given up tried again: from the dead-letter queue back to their own.
+"""Return the pictures of the dead-letter queue to their queue, to be retried.
 
     python -m tools.redrive             # in the cloud that the environment names: the local one
     python -m tools.redrive CONFIG      # in the account and stack whose answers sam saved there

@@ -21,11 +21,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.run:
         request["run_id"] = options.run
     with in_words():
-        said = Stack(options.config).ask("ResumeFunctionName", "resume", request)
+        stack = Stack(options.config)
+        said = stack.ask("ResumeFunctionName", "resume", request)
     run = said["run"]
     print(
-        f"{run['classifier']}: run {run['run_id']} is tried again from stage {said['stage']}; "
-        "its item in the table Runs says what comes of it"
+        f"{run['classifier']}: run {run['run_id']} is retried from stage {said['stage']}; "
+        f"`{stack.command('status')}` shows its progress"
     )
 
 

@@ -1,4 +1,4 @@
-"""Have an earlier model back, and wait until it answers.
+"""Roll back to an earlier model, and wait until it is live.
 
     python -m tools.rollback cars                       # what was live before the live one
     python -m tools.rollback cars --run 20261122-120000-1a2b3c --reclassify all
@@ -36,7 +36,9 @@ def choose(stack: Stack, classifier: str) -> str:
     try:
         live = json.loads(bucket.read(layout.live_card_key(classifier))[0])
     except ObjectMissing:
-        raise SystemExit(f"{classifier} has no live model: `make status` lists what has") from None
+        raise SystemExit(
+            f"{classifier} has no live model: `{stack.command('status')}` lists what has"
+        ) from None
     runs = Runs(stack.runs_table, owner="tools.rollback").of(classifier)
     earlier = {
         run.key.run_id: run
@@ -44,8 +46,8 @@ def choose(stack: Stack, classifier: str) -> str:
         if run.status in MAY_RETURN and run.key.run_id != live["run_id"]
     }
     print(
-        f"{classifier}: run {live['run_id']} is live since {when(live['promoted_at'])}, "
-        f"accuracy {percent(live['measured']['accuracy'])}"
+        f"{classifier}: run {live['run_id']} is live since {when(live['promoted_at'])} UTC, "
+        f"validation accuracy {percent(live['measured']['accuracy'])}"
     )
     target = to_go_back_to(live["run_id"], live.get("way_back"), live.get("replaces"), earlier)
     if earlier:
@@ -55,22 +57,33 @@ def choose(stack: Stack, classifier: str) -> str:
     if target is None:
         raise SystemExit(
             "no model was live before it to go back to"
-            + ("; RUN=... names another" if earlier else "; a new dataset makes a new one")
+            + ("; RUN=... names another" if earlier else "; a new dataset trains a new one")
         )
     reason = "which was live before the live one"
     if _is_kept(earlier[target]):
-        print(f"Back to run {target}, {reason}. Its endpoint serves: it answers at once.")
+        print(
+            f"Roll back to run {target}, {reason}. Its endpoint is in service: the switch is "
+            "immediate."
+        )
     else:
         print(
-            f"Back to run {target}, {reason}. Its endpoint is made again, which takes SageMaker "
-            "some minutes; the live one answers until then."
+            f"Roll back to run {target}, {reason}. Its endpoint has to be re-created, which takes "
+            "SageMaker some minutes; the live model keeps serving until then."
         )
     return target
 
 
 def _listed(runs: Sequence[Run], target: str | None) -> str:
     return table(
-        ("", "run", "accuracy", "went live", "replaced", "by run", "endpoint"),
+        (
+            "",
+            "run",
+            "validation accuracy",
+            "live from (UTC)",
+            "replaced (UTC)",
+            "replaced by",
+            "endpoint",
+        ),
         [
             (
                 ">" if run.key.run_id == target else "",
@@ -79,7 +92,7 @@ def _listed(runs: Sequence[Run], target: str | None) -> str:
                 when(run.facts.get("ended_at")),
                 when(run.facts.get("replaced_at")),
                 str(run.facts.get("replaced_by", "")),
-                "kept" if _is_kept(run) else "to be made again",
+                "in service" if _is_kept(run) else "removed",
             )
             for run in reversed(runs)
         ],
@@ -95,7 +108,7 @@ def agreed() -> bool:
     if not sys.stdin.isatty():
         return True
     try:
-        return input("Go back? [y/N] ").strip().lower() in ("y", "yes")
+        return input("Roll back? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
@@ -105,7 +118,7 @@ def roll_back(stack: Stack, request: dict[str, str]) -> dict[str, Any]:
     until = time.monotonic() + PATIENCE_SECONDS
     said = stack.ask("RollbackFunctionName", "rollback", request)
     while said["status"] == "restoring" and time.monotonic() < until:
-        print("its endpoint is being made again", file=sys.stderr, flush=True)
+        print("the endpoint is being created", file=sys.stderr, flush=True)
         time.sleep(ASK_AGAIN_SECONDS)
         # From now on this very run, whatever has become live.
         request = {**request, "run_id": said["run"]["run_id"]}
@@ -118,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = parser(__doc__.splitlines()[0])
     command.add_argument("--run", help="the run to go back to; else what was live before")
     command.add_argument("--reclassify", choices=["all", "unsure", "none"])
-    command.add_argument("--yes", action="store_true", help="ask nobody")
+    command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     options = command.parse_args(arguments)
     with in_words():
         stack = Stack(options.config)

@@ -33,20 +33,25 @@ class Stack:
                 "For the local cloud, the same command ends in -local"
             )
         self.name: str = (saved and saved.stack) or LOCAL_STACK
-        self._status = "make status" if saved else "make status-local"
+        self._local = saved is None
         self.session = boto3.Session(**(saved.session_options if saved else {}))
         try:
             described = self.client("cloudformation").describe_stacks(StackName=self.name)
         except ClientError as error:
             if "does not exist" not in str(error):
                 raise
-            deploy = "make deploy" if saved else "make deploy-local"
-            raise SystemExit(f"there is no stack {self.name}: `{deploy}` makes it") from None
+            raise SystemExit(
+                f"there is no stack {self.name}: `{self.command('deploy')}` creates it"
+            ) from None
         [found] = described["Stacks"]
         self.status: str = found["StackStatus"]
         self.outputs: dict[str, str] = {
             output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])
         }
+
+    def command(self, name: str) -> str:
+        """The make command of that name that works on this stack's cloud."""
+        return f"make {name}{'-local' if self._local else ''}"
 
     def client(self, service: str) -> Any:
         """A client of the stack's account and region."""
@@ -78,7 +83,7 @@ class Stack:
         if "FunctionError" in answer:
             raise SystemExit(
                 f"{command}: {said.get('errorMessage', said)}\n"
-                f"`{self._status}` shows the classifiers and their runs"
+                f"`{self.command('status')}` shows the classifiers and their runs"
             )
         return said
 

@@ -1,4 +1,4 @@
-"""Say how a stack does: its classifiers, their live models and newest runs, what waits, and why.
+"""Print the status of a stack: classifiers, live models, newest runs, waiting pictures, queues.
 
     python -m tools.status                      # in the cloud that the environment names
     python -m tools.status --config CONFIG      # in the account whose answers sam saved there
@@ -27,10 +27,15 @@ from tools.table import percent, table, when
 MOST_COUNTED = 1000
 # Folders below input/ that are shown: a bucket may have one for every day.
 MOST_FOLDERS = 30
+PICTURES, DEAD_PICTURES, DEAD_EVENTS = (
+    "pictures",
+    "pictures, dead-letter queue",
+    "events, dead-letter queue",
+)
 QUEUES = (
-    ("pictures on their way", "PictureQueueUrl"),
-    ("pictures given up", "PictureDlqUrl"),
-    ("events given up", "EventDlqUrl"),
+    (PICTURES, "PictureQueueUrl"),
+    (DEAD_PICTURES, "PictureDlqUrl"),
+    (DEAD_EVENTS, "EventDlqUrl"),
 )
 
 
@@ -148,10 +153,10 @@ def _waiting(
 def _why(folder: str, classifier: Classifier | None, known: Mapping[str, Classifier]) -> str:
     if classifier is None:
         near = likely_classifier(folder, known)
-        return "no classifier is called so" + (f"; is it {near}?" if near else "")
+        return "no classifier has this name" + (f"; did you mean {near}?" if near else "")
     if classifier.run is not None and classifier.run["status"] in IN_PROGRESS:
         return "its first model"
-    return "a model: the newest run gave none"
+    return "a model: the newest run produced none"
 
 
 def progress(item: Mapping[str, Any], now: datetime) -> str:
@@ -165,7 +170,7 @@ def progress(item: Mapping[str, Any], now: datetime) -> str:
         total = "" if found.total is None else f" of {found.total:,}"
         parts.append(f"{found.done:,}{total} pictures")
     begun = datetime.fromisoformat(item["created_at"])
-    parts.append(f"begun {_ago(now - begun)} ago")
+    parts.append(f"started {_ago(now - begun)} ago")
     return ", ".join(parts)
 
 
@@ -182,19 +187,22 @@ def reason(item: Mapping[str, Any]) -> str:
     if status is Status.WAITING:
         waits = item["waits_for"]
         again = datetime.fromtimestamp(int(waits["next_try"]), UTC).isoformat()
-        return f"at {waits['stage']}, next try {when(again)}: {waits['code']}: {waits['message']}"
+        return (
+            f"at stage {waits['stage']}, next attempt {when(again)} UTC: {waits['code']}: "
+            f"{waits['message']}"
+        )
     if status in (Status.FAILED, Status.REFUSED):
         error = item.get("error") or {}
         return ": ".join(str(error[part]) for part in ("code", "message") if part in error)
     if status is Status.AWAITING:
-        return "a person's decision in SageMaker's Model Registry"
+        return "approval pending in SageMaker's Model Registry"
     if status is Status.SUPERSEDED:
         return f"run {item['replaced_by']} was newer" if "replaced_by" in item else ""
     return ""
 
 
-def shown(found: Found, now: datetime) -> str:
-    """The page, for people."""
+def shown(found: Found, now: datetime, redrive: str) -> str:
+    """The page, for people. redrive: the command that empties the dead-letter queue of pictures."""
     parts = []
     if found.classifiers:
         parts.append(table(*_models(found)))
@@ -207,8 +215,8 @@ def shown(found: Found, now: datetime) -> str:
         ]
     else:
         parts.append(
-            "No classifier yet: datasets/<classifier>/<class>/….jpg, then an empty "
-            "datasets/<classifier>/_READY makes one."
+            "No classifier yet: upload datasets/<classifier>/<class>/….jpg, then an empty "
+            "datasets/<classifier>/_READY, to train one."
         )
     if found.waiting:
         rows = [
@@ -219,15 +227,15 @@ def shown(found: Found, now: datetime) -> str:
             )
             for one in found.waiting
         ]
-        parts.append(table(("pictures wait in", "how many", "for"), rows))
+        parts.append(table(("pictures waiting in", "count", "for"), rows))
         if found.more_folders:
             parts.append(f"… and in more folders than these {MOST_FOLDERS}.")
     queued = [(label, *(f"{count:,}" for count in counts)) for label, *counts in found.queues]
-    parts.append(table(("queue", "waiting", "in work", "put off"), queued))
-    given_up = {label: visible for label, visible, _, _ in found.queues}
-    if given_up.get("pictures given up"):
-        parts.append("`make redrive` has the pictures that were given up tried again.")
-    if given_up.get("events given up"):
+    parts.append(table(("queue", "visible", "in flight", "delayed"), queued))
+    visible = {label: count for label, count, _, _ in found.queues}
+    if visible.get(DEAD_PICTURES):
+        parts.append(f"`{redrive}` returns the pictures of the dead-letter queue to their queue.")
+    if visible.get(DEAD_EVENTS):
         parts.append("docs/operations.md, EventsGivenUp, says what to do with the events.")
     return "\n\n".join(parts)
 
@@ -246,7 +254,14 @@ def _models(found: Found) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 str(one.runs),
             )
         )
-    return ("classifier", "live model", "accuracy", "since (UTC)", "classes", "runs"), rows
+    return (
+        "classifier",
+        "live model",
+        "validation accuracy",
+        "live since (UTC)",
+        "classes",
+        "runs",
+    ), rows
 
 
 def _newest(
@@ -269,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
         stack = Stack(options.config)
         found = look(stack)
     print(f"stack {stack.name}: {stack.status}\n")
-    print(shown(found, datetime.now(UTC)))
+    print(shown(found, datetime.now(UTC), stack.command("redrive")))
 
 
 if __name__ == "__main__":

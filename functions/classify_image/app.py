@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,11 +20,11 @@ from botocore.config import Config
 
 from droplens.announcing import Announcer
 from droplens.cards import CachedCards, Cards
-from droplens.classification import CONNECT_SECONDS, READ_SECONDS, Classification
+from droplens.classification import CALL_SECONDS, CONNECT_SECONDS, READ_SECONDS, Classification
 from droplens.errors import NotBegun
 from droplens.events import object_created
 from droplens.pictures import Limits
-from droplens.retrying import Postponer
+from droplens.retrying import RECEIVES_BESIDE_OTHERS, Postponer, grouped
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import Runs
@@ -32,9 +33,6 @@ from droplens.storage import Bucket
 from droplens.telemetry import count, logger, metrics
 
 BATCH = 10  # messages in one invocation, as the template says
-# A message that was received more often may be what ended an invocation, and the others in it: its
-# picture is decoded in a process of its own, which it cannot end but for itself.
-RECEIVES_BESIDE_OTHERS = 2
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
 ENDPOINT_CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
@@ -73,14 +71,17 @@ def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dic
             dropped, seconds_left, isolated=received > RECEIVES_BESIDE_OTHERS
         )
     except Exception:
-        logger.warning("picture comes again later", exc_info=True, key=key, body=record.body)
+        logger.warning("picture will be retried", exc_info=True, key=key, body=record.body)
         raise
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics
-def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    """Take a batch of messages; those that fail come again, later each time, the others do not."""
+def classify_together(
+    records: Sequence[Mapping[str, Any]], context: LambdaContext
+) -> tuple[set[str], set[str]]:
+    """Classify these messages side by side, and send their events.
+
+    Returns the ids of those that failed, and of those among them that were not begun.
+    """
     classified: dict[str, dict[str, Any]] = {}
     not_begun: set[str] = set()
 
@@ -99,12 +100,34 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
             classified[record.message_id] = detail
 
     response = async_process_partial_response(
-        event=event, record_handler=classify_beside_others, processor=PROCESSOR, context=context
+        event={"Records": list(records)},
+        record_handler=classify_beside_others,
+        processor=PROCESSOR,
+        context=context,
     )
-    untold = ANNOUNCER.announce(classified)
-    response["batchItemFailures"] += [{"itemIdentifier": message} for message in sorted(untold)]
-    failed = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
-    count("PicturePostponed", len(failed))
-    late = [record for record in event["Records"] if record["messageId"] in failed]
-    POSTPONER.postpone(late, not_begun)
-    return response
+    failed = {str(failure["itemIdentifier"]) for failure in response["batchItemFailures"]}
+    return failed | ANNOUNCER.announce(classified), not_begun
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+    """Take a batch of messages; those that fail come again, later each time, the others do not.
+
+    A message that may have ended an earlier invocation by force is handled alone, after the others
+    are stored, reported and deleted: if it does so again, none of them is lost or repeated.
+    """
+    failures: list[str] = []
+    groups = grouped(event["Records"], time.time())
+    for number, group in enumerate(groups):
+        ids = [record["messageId"] for record in group]
+        if number and context.get_remaining_time_in_millis() < 1000 * CALL_SECONDS:
+            failed = not_begun = set(ids)
+        else:
+            failed, not_begun = classify_together(group, context)
+        failures += [message for message in ids if message in failed]
+        POSTPONER.postpone([one for one in group if one["messageId"] in failed], not_begun)
+        if number + 1 < len(groups):
+            POSTPONER.delete([one for one in group if one["messageId"] not in failed])
+    count("PicturePostponed", len(failures))
+    return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}

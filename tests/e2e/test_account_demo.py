@@ -161,7 +161,7 @@ def test_the_journey_is_walked_measured_reported_and_removed(account: Cloud, sha
         "the template deploys",
         "each picture is answered once",
         "single pictures are answered",
-        "nothing was given up",
+        "dead-letter queues are empty",
         "after removal: buckets",
         "after removal: endpoints",
         "after removal: code in sam's bucket",

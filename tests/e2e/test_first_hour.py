@@ -122,7 +122,7 @@ def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     clone.put("input/a.jpg", drawing("rings", 1))
     clone.put("input/carz/a.jpg", drawing("rings", 2))
     shown = run("status-local")
-    assert any("input/carz/" in line and "no classifier is called so" in line for line in shown)
+    assert any("input/carz/" in line and "no classifier has this name" in line for line in shown)
     asked = "which classifier? make rollback-local CLASSIFIER=cars"
     assert asked in run("rollback-local", fails=True)[0]
     refused = run("rollback-local", "CLASSIFIER=cars", fails=True)

@@ -92,7 +92,7 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
 
     output = cloud.eventually(failing, "four pictures that are put off")
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    late = {line["key"] for line in lines if line.get("message") == "picture comes again later"}
+    late = {line["key"] for line in lines if line.get("message") == "picture will be retried"}
     assert late == {f"input/patterns/throttled {seed}.jpg" for seed in range(4)}
     assert {"EndpointErrors", "PicturesKeepFailing"} <= raised(cloud, output)
 

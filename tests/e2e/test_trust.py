@@ -73,7 +73,7 @@ def test_an_earlier_model_comes_back_by_one_command(
 ) -> None:
     first, second = two_runs
     said = cloud.make("rollback-local", "CLASSIFIER=guarded")
-    assert f"Back to run {first['run_id']}" in said
+    assert f"Roll back to run {first['run_id']}" in said
     assert f"run {first['run_id']} is live" in said
     card = live(cloud, "guarded")
     assert (card["run_id"], card["replaces"]) == (first["run_id"], second["run_id"])

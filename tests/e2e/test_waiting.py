@@ -67,7 +67,7 @@ def test_a_run_waits_for_quotas_and_goes_on_from_where_it_stood(account: Cloud) 
 
     account.localcloud("quotas", "--set", f"{TRAINING}=4")
     said = account.make("resume-local", "CLASSIFIER=patient")
-    assert f"run {run['run_id']} is tried again from stage train" in said
+    assert f"run {run['run_id']} is retried from stage train" in said
     run = waiting(account, "deploy")
     [trained] = jobs(account)
     assert trained == run["training_job"]

@@ -25,8 +25,8 @@ def test_they_wait_and_are_answered_by_their_own_classifier_when_it_goes_live(
     cloud.put(twin, json.dumps(rightful).encode())
 
     said = [" ".join(line.split()) for line in cloud.make("status-local").splitlines()]
-    assert "input/paterns/ 1 no classifier is called so; is it patterns?" in said
-    assert any(line.startswith("input/later/ 2 no classifier is called so") for line in said)
+    assert "input/paterns/ 1 no classifier has this name; did you mean patterns?" in said
+    assert any(line.startswith("input/later/ 2 no classifier has this name") for line in said)
 
     cloud.upload_dataset("later", seed=6)
     run = cloud.ended_run("later")

@@ -358,6 +358,16 @@ NOBODY_MAY: list[Call] = table(
         f"arn:${{AWS::Partition}}:ecr:{AT}:repository/image-classification",
     ),
     calls(
+        FETCH_IMAGE,
+        "arn:${AWS::Partition}:ecr:${AWS::Region}:999999999999:repository/${AWS::StackName}/trainer",
+    ),
+    # Nor is a model archive of another bucket within reach, however its key is called.
+    calls(
+        "s3:GetObject PutObject",
+        f"arn:${{AWS::Partition}}:s3:::another-bucket/training/cars/{RUN}/job/output/model.tar.gz",
+    ),
+    calls("s3:ListBucket", "arn:${AWS::Partition}:s3:::another-bucket"),
+    calls(
         "events:PutEvents",
         f"arn:${{AWS::Partition}}:events:{AT}:event-bus/default",
         events_source="aws.s3",

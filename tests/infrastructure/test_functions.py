@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ import pytest
 from droplens import packing
 from droplens.classification import CALL_SECONDS, READ_SECONDS
 from droplens.events import tag_list
+from droplens.retrying import UNATTENDED_SECONDS
 from droplens.runs import RunKey, Stage, Status
 from droplens.telemetry import logger
-from tests.support.aws_account import MAX_RECEIVES, Cloud
+from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
-from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.builders import card, go_live, jpeg, model_data, pack, redness
 from tests.support.deployed_functions import (
     FUNCTIONS,
     RECORDED_RUN,
@@ -139,6 +141,7 @@ def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_e
     stack: Stack,
 ) -> None:
     queue = stack.properties("PictureQueue")
+    assert queue["VisibilityTimeout"] == VISIBILITY_TIMEOUT == UNATTENDED_SECONDS
     assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
@@ -183,14 +186,16 @@ def stack(stack: Stack, request: pytest.FixtureRequest) -> Stack:
     return dataclasses.replace(stack, parameters=getattr(request, "param", {}))
 
 
-OWN_IMAGE = "droplens-TrainerOwnImage"
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer"
+OWN_IMAGE = f"{REPOSITORY}:trainer-1a2b3c"
+FINETUNE_IMAGE = f"{REPOSITORY}:finetune-1a2b3c"
 BUILTIN_IMAGE = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
 
 
 @pytest.mark.parametrize(
     ("stack", "instance", "trains", "serves", "isolated", "mode"),
     [
-        ({}, "ml.g5.xlarge", "droplens-FinetuneImage", OWN_IMAGE, True, "ServerlessConfig"),
+        ({}, "ml.g5.xlarge", FINETUNE_IMAGE, OWN_IMAGE, True, "ServerlessConfig"),
         ({"Recipe": "probe"}, "ml.m5.xlarge", OWN_IMAGE, OWN_IMAGE, True, "ServerlessConfig"),
         (
             {"TrainerImage": "builtin"},
@@ -242,7 +247,7 @@ def test_the_journey_by_its_recorded_events_each_told_twice(
     assert job["ResourceConfig"]["InstanceType"] == instance
     assert job["EnableNetworkIsolation"] is isolated
 
-    job["ModelArtifacts"] = {"S3ModelArtifacts": f"s3://{BUCKET}/training/model.tar.gz"}
+    job["ModelArtifacts"] = {"S3ModelArtifacts": model_data(run, BUCKET)}
     trained = of_run(events["training-completed"], run.run_id)
     assert [answer["endpoint"] for answer in told_twice("DeployEndpoint", trained)] == [name, None]
     assert deployed.sagemaker.endpoints == {name}
@@ -298,7 +303,7 @@ def test_a_person_has_an_earlier_model_back(
     for run in (older, newer):
         runs.open(run, {"version": "v"})
         endpoint = f"droplens--cars-{run.run_id}"
-        runs.note(run, endpoint=endpoint, image="image:1", model_data=f"s3://{BUCKET}/model")
+        runs.note(run, endpoint=endpoint, image=OWN_IMAGE, model_data=model_data(run, BUCKET))
         runs.end(run, Status.LIVE)
         go_live(app.CARDS, card(run.run_id))
     answer = app.handler({"classifier": "cars"}, Context("request"))
@@ -357,10 +362,10 @@ def test_an_endpoint_is_tried_again_by_its_own_function(
     run = RunKey("cars", RECORDED_RUN)
     runs = deployed.runs()
     runs.open(run, {"version": "v"})
-    runs.note(run, training_job="job", image="image:1", trainer="droplens")
+    runs.note(run, training_job="job", image=OWN_IMAGE, trainer="droplens")
     deployed.sagemaker.jobs["job"] = {
-        "AlgorithmSpecification": {"TrainingImage": "image:1"},
-        "ModelArtifacts": {"S3ModelArtifacts": f"s3://{BUCKET}/model"},
+        "AlgorithmSpecification": {"TrainingImage": OWN_IMAGE},
+        "ModelArtifacts": {"S3ModelArtifacts": model_data(run, BUCKET)},
     }
     deployed.failures(runs).fail(run, Stage.DEPLOY, "account.quota", "no room")
     app = load("ResumeRuns")
@@ -476,6 +481,114 @@ def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_f
     assert app.CLASSIFICATION.runtime.asked == []
 
 
+class EndedByForce(BaseException):
+    """Lambda ends the process: no handler of errors runs."""
+
+
+def suspects(
+    cloud: Cloud, events: dict[str, Any], *counts: tuple[str, int]
+) -> list[dict[str, Any]]:
+    """Messages as Lambda hands them over from the queue: of these pictures, so often received.
+
+    They were received first when the recorded event was made, an hour ago at the least."""
+    [recorded] = events["sqs-picture-batch"]["Records"]
+    for name, _ in counts:
+        event = stored_picture(cloud, events["s3-picture"], f"input/cars/{name}.jpg", jpeg())
+        cloud.sqs.send_message(QueueUrl=cloud.picture_queue, MessageBody=json.dumps(event))
+    found = cloud.sqs.receive_message(QueueUrl=cloud.picture_queue, MaxNumberOfMessages=10)
+    first = str(round(1000 * (time.time() - 3600)))
+    records = {}
+    for message in found["Messages"]:
+        key = json.loads(message["Body"])["detail"]["object"]["key"]
+        name = key.removeprefix("input/cars/").removesuffix(".jpg")
+        attributes = {
+            **recorded["attributes"],
+            "ApproximateReceiveCount": str(dict(counts)[name]),
+            "ApproximateFirstReceiveTimestamp": first,
+        }
+        records[name] = {
+            **recorded,
+            "messageId": name,
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": attributes,
+        }
+    return [records[name] for name, _ in counts]
+
+
+def left_on_the_queue(cloud: Cloud) -> int:
+    """Messages that are not deleted, hidden ones too."""
+    told = cloud.sqs.get_queue_attributes(QueueUrl=cloud.picture_queue, AttributeNames=["All"])
+    return sum(
+        int(told["Attributes"][f"ApproximateNumberOfMessages{kind}"]) for kind in ("", "NotVisible")
+    )
+
+
+def test_a_picture_that_ends_the_process_takes_no_other_with_it(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    real = app.CLASSIFICATION.classify
+    order = []
+
+    class Deadly:
+        def classify(self, dropped: Any, *arguments: Any, **keywords: Any) -> Any:
+            order.append(dropped.key)
+            if dropped.key == "input/cars/killer.jpg":
+                raise EndedByForce
+            return real(dropped, *arguments, **keywords)
+
+    monkeypatch.setattr(app, "CLASSIFICATION", Deadly())
+    sent: list[str] = []
+    real_announce = app.ANNOUNCER.announce
+
+    def announce(details: dict[str, Any]) -> set[str]:
+        sent.extend(details)
+        return set(real_announce(details))
+
+    monkeypatch.setattr(app.ANNOUNCER, "announce", announce)
+    batch = suspects(deployed, events, ("killer", 4), ("victim", 3), ("new", 1), ("another new", 2))
+    with pytest.raises(EndedByForce):
+        app.handler({"Records": batch}, Context("request"))
+    assert sorted(order[:2]) == ["input/cars/another new.jpg", "input/cars/new.jpg"]
+    assert order[2:] == ["input/cars/victim.jpg", "input/cars/killer.jpg"]
+    assert sorted(deployed.keys("results/")) == [
+        f"results/cars/{name}.jpg.json" for name in ("another new", "new", "victim")
+    ]
+    assert sorted(sent) == ["another new", "new", "victim"]
+    assert left_on_the_queue(deployed) == 1
+
+
+def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
+    deployed: Cloud,
+    load: Callable[[str], ModuleType],
+    events: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    late: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        app.POSTPONER,
+        "postpone",
+        lambda records, soon: late.extend(
+            (one["messageId"], one["messageId"] in soon) for one in records
+        ),
+    )
+    batch = suspects(deployed, events, ("first", 3), ("second", 4))
+    in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
+    answer = app.handler({"Records": batch}, in_a_hurry)
+    names = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+    assert names == ["first", "second"]
+    assert late == [("first", True), ("second", True)]
+    assert app.CLASSIFICATION.runtime.asked == []
+    assert left_on_the_queue(deployed) == 2
+
+
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
     deployed: Cloud,
     load: Callable[[str], ModuleType],
@@ -518,7 +631,7 @@ def test_an_alarm_is_told(
     assert answer == {"run": None}
     [notice] = deployed.notices()
     assert notice["subject"] == "Droplens: droplens-PicturesGivenUp"
-    assert notice["message"].startswith("Pictures were tried for hours")
+    assert notice["message"].startswith("Pictures failed 50 times")
 
 
 @pytest.mark.parametrize("event", ["batch-failed", "endpoint-failed", "lambda-on-failure"])

@@ -16,7 +16,7 @@ from droplens.telemetry import logger
 from droplens.tracing import tracer
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
-from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness
 from tests.support.deployed_functions import (
     RECORDED_RUN,
     Context,
@@ -24,6 +24,7 @@ from tests.support.deployed_functions import (
     of_run,
     stored_picture,
 )
+from tests.support.expanded_template import BUCKET
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -74,7 +75,7 @@ def test_every_line_of_every_step_tells_its_run(
     deployed.runs().note(run, batch_job_id=events["batch-succeeded"]["detail"]["jobId"])
     handled("StartTraining", of_run(events["batch-succeeded"], run.run_id))
     [job] = deployed.sagemaker.jobs.values()
-    job["ModelArtifacts"] = {"S3ModelArtifacts": "s3://bucket/training/model.tar.gz"}
+    job["ModelArtifacts"] = {"S3ModelArtifacts": model_data(run, BUCKET)}
     handled("DeployEndpoint", of_run(events["training-completed"], run.run_id))
     deployed.runs().note(run, image_size=64)
     handled("PromoteEndpoint", of_run(events["endpoint-in-service"], run.run_id))
@@ -112,7 +113,9 @@ def test_a_rollback_tells_the_run_that_comes_back(
     app = load("Rollback")
     for run in (RUN, newer):
         deployed.runs().open(run, {"version": "v"})
-        deployed.runs().note(run, endpoint=f"e-{run.run_id}", image="i:1", model_data="s3://b/m")
+        deployed.runs().note(
+            run, endpoint=f"e-{run.run_id}", image=IMAGE, model_data=model_data(run, BUCKET)
+        )
         deployed.runs().end(run, Status.LIVE)
         go_live(app.CARDS, card(run.run_id))
     app.handler({"classifier": "cars"}, Context("request"))
@@ -149,7 +152,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
     assert said == {
         "good.jpg": "picture classified",
         "bad.jpg": "picture rejected",
-        "gone.jpg": "picture is gone",
+        "gone.jpg": "picture no longer exists",
     }
     assert told["input/cars/bad.jpg"]["code"] == "image.unreadable"
     for name in ("good", "bad"):
@@ -159,7 +162,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
     throttled = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness, error=error))
     monkeypatch.setattr(app, "CLASSIFICATION", throttled)
     [line] = handle(later=jpeg()).values()
-    assert (line["level"], line["message"]) == ("WARNING", "picture comes again later")
+    assert (line["level"], line["message"]) == ("WARNING", "picture will be retried")
     assert "ThrottlingException" in line["exception"]
 
 

@@ -10,7 +10,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.batch.exceptions import UnexpectedBatchTypeError
 
 from droplens import classification
 from droplens.events import UnexpectedEvent, tag_list
@@ -22,7 +21,7 @@ from droplens.telemetry import metrics
 from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
-from tests.support.builders import card, go_live, jpeg, pack, redness
+from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness
 from tests.support.cloudwatch import goes_off, printed, watched
 from tests.support.deployed_functions import (
     RECORDED_RUN,
@@ -30,7 +29,7 @@ from tests.support.deployed_functions import (
     of_run,
     stored_picture,
 )
-from tests.support.expanded_template import Stack, matches
+from tests.support.expanded_template import BUCKET, Stack, matches
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -374,7 +373,7 @@ def test_an_invocation_that_breaks_off(
     stack: Stack, classify: ModuleType, told: Callable[[str], None]
 ) -> None:
     """Lambda counts whatever leaves the handler as an error of the function."""
-    with pytest.raises(UnexpectedBatchTypeError):
+    with pytest.raises(KeyError):
         classify.handler({}, Context("request"))
     alarm = stack.properties("ClassifyingBreaksOff")
     function = stack.properties("ClassifyImage")["FunctionName"]
@@ -407,8 +406,8 @@ def test_a_training_that_takes_long_or_is_stopped_for_it(
         detail["TrainingJobStatus"] = "Stopped"
     deployed.sagemaker.tags[event["resources"][0]] = tag_list(RUN)
     deployed.sagemaker.jobs[detail["TrainingJobName"]] = {
-        "AlgorithmSpecification": {"TrainingImage": "image:1"},
-        "ModelArtifacts": {"S3ModelArtifacts": "s3://bucket/model.tar.gz"},
+        "AlgorithmSpecification": {"TrainingImage": IMAGE},
+        "ModelArtifacts": {"S3ModelArtifacts": model_data(RUN, BUCKET)},
     }
     load(function).handler(event, Context("request"))
     alarm = stack.properties("TrainingTakesLong")

@@ -14,6 +14,7 @@ from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker
 
 BUCKET = "droplens-bucket"
 MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
+VISIBILITY_TIMEOUT = 720  # of the queue of images, in seconds; held to the template likewise
 
 
 @dataclass

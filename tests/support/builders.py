@@ -18,12 +18,16 @@ from tests.support.aws_account import BUCKET, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
 NAME = "droplens--cars-20261122-120000-1a2b3c"
+REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer"
+IMAGE = f"{REPOSITORY}:1a2b3c"
 HOSTING = HostingSettings(
     bucket=BUCKET,
     runs_table="runs",
     stack="droplens",
     failure_topic="topic",
     aws_region="us-east-1",
+    url_suffix="amazonaws.com",
+    trainer_repository=REPOSITORY,
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-ServingRole",
     kms_key_arn="",
     endpoint_mode="auto",
@@ -73,6 +77,13 @@ def go_live(cards: Cards, model: ModelCard) -> ModelCard:
     return cards.make_live(model)
 
 
+def model_data(run: RunKey = RUN, bucket: str = BUCKET) -> str:
+    """Where SageMaker leaves what the run's job has trained."""
+    name = f"droplens--{run.classifier}-{run.run_id}"
+    prefix = layout.training_prefix(run.classifier, run.run_id)
+    return f"s3://{bucket}/{prefix}{name}/output/model.tar.gz"
+
+
 def pack(
     cloud: Cloud,
     run: RunKey = RUN,
@@ -80,15 +91,18 @@ def pack(
     validation: int = 12,
     wrong: int = 0,
     first_colour: int = 0,
+    test: int = 0,
 ) -> None:
     """Write a packed dataset of red and blue pictures, as batch_prep leaves one.
 
     wrong: so many of the validation records carry the label of the other colour.
-    first_colour: where the row of shades begins; another one gives other pictures.
+    first_colour: where the row of shades begins; another one gives other pictures. test: records
+    of a test split, every fourth of them with the label of the other colour.
     """
     prefix = layout.packed_prefix(run.classifier, run.run_id)
     records = {}
-    for channel, count in (("train", 20), ("validation", validation)):
+    counts = {"train": 20, "validation": validation, **({"test": test} if test else {})}
+    for channel, count in counts.items():
         rec, idx, lst = BytesIO(), BytesIO(), []
         with RecordWriter(rec, idx) as writer:
             for number in range(count):
@@ -96,7 +110,8 @@ def pack(
                 shade = 220 - (number + first_colour) % 150
                 colour = (shade, 10, 20) if truth else (20, 10, shade)
                 picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
-                label = 1 - truth if channel == "validation" and number < wrong else truth
+                is_wrong = {"validation": number < wrong, "test": number % 4 == 3}
+                label = 1 - truth if is_wrong.get(channel) else truth
                 writer.write(number, label, picture)
                 lst.append(f"{number}\t{label:f}\t{classes[truth]}/{number:04}.jpg\n")
         records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
@@ -106,7 +121,7 @@ def pack(
     manifest = {
         "schema": "droplens.dataset.v1",
         "classes": classes,
-        "counts": {"train": 20, "validation": validation, "skipped": 0},
+        "counts": {**counts, "skipped": 0},
         "preprocessing": {"shorter_side": SIDE, "crop": None, "quality": 95},
         "bytes": records,
         "digest": hashlib.sha256(repr((classes, validation)).encode()).hexdigest(),

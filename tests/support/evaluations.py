@@ -55,6 +55,7 @@ def evaluation(
         "measured_at": "2026-11-22T12:30:00+00:00",
         "gate": {"minimum_accuracy": 0.5, "accuracy_confidence": 0.95, "lower_end": 0.653},
         "cross_validation": None,
+        "test": None,
         "decision": {"status": None, "code": None, "reason": None},
         "comparison": {
             "run_id": "20261101-080000-9f8e7d",

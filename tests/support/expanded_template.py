@@ -163,10 +163,15 @@ class Stack:
         if name in self.template["Parameters"]:
             return self.parameters.get(name, self.template["Parameters"][name]["Default"])
         kind = self.template["Resources"][name]["Type"]
+        if kind == "Custom::ContainerImage":
+            made = self.properties(name)
+            return f"{made['RepositoryUri']}:{made.get('Variant', made['Image'])}-1a2b3c"
         return self.filled(ARN_BY_REF.get(kind, "{name}"), name)
 
     def attribute(self, name: str, attribute: str) -> str:
         kind = self.template["Resources"][name]["Type"]
+        if attribute == "RepositoryUri":
+            return self.filled("{account}.dkr.ecr.{region}.{suffix}/{name}", name)
         if attribute != "Arn":
             return f"{name}.{attribute}"
         return self.filled(ARN[kind], name)

@@ -12,13 +12,16 @@ from droplens.settings import PromotionSettings
 from droplens.switching import Switching
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody
-from tests.support.builders import RUN, redness
+from tests.support.builders import IMAGE, REPOSITORY, RUN, model_data, redness
 
 SETTINGS = PromotionSettings(
     bucket=BUCKET,
     runs_table="runs",
     stack="droplens",
     failure_topic="topic",
+    aws_region="us-east-1",
+    url_suffix="amazonaws.com",
+    trainer_repository=REPOSITORY,
     picture_queue_url="",
     minimum_accuracy=0.7,
     accuracy_confidence=0.95,
@@ -46,8 +49,8 @@ def in_service(cloud: Cloud, run: RunKey) -> None:
         image_size=224,
         endpoint=endpoint_of(run),
         training_job=endpoint_of(run),
-        image="image:1",
-        model_data=f"s3://{BUCKET}/training/{run.classifier}/{run.run_id}/output/model.tar.gz",
+        image=IMAGE,
+        model_data=model_data(run),
     )
     for kind in KINDS:
         cloud.sagemaker.made[kind][endpoint_of(run)] = {}

@@ -22,7 +22,8 @@ def test_it_names_the_run_and_the_stage(
     asked = {"classifier": "cars"} | ({"run_id": run} if run else {})
     assert functions.asked == [(RESUME, asked)]
     said = capsys.readouterr().out
-    assert said.startswith("cars: run 20261122-120000-1a2b3c is tried again from stage deploy")
+    assert said.startswith("cars: run 20261122-120000-1a2b3c is retried from stage deploy")
+    assert "`make status-local` shows its progress" in said
 
 
 def test_a_refusal_is_its_words(deployed: Deployed) -> None:  # noqa: F811

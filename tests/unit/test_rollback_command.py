@@ -1,5 +1,6 @@
 """`make rollback` says what it goes back to, and asks the stack's function until that answers."""
 
+import re
 from typing import Any
 
 import pytest
@@ -56,13 +57,22 @@ def test_it_lists_what_there_is_and_goes_back_to_what_was_live_before(
     rollback.main(["cars"])
     assert functions.asked == [(ROLLBACK, {"classifier": "cars", "run_id": FIRST})]
     live, _, heads, second, first, _, plan, done = capsys.readouterr().out.splitlines()
-    assert live.startswith(f"cars: run {THIRD} is live since 2026-11-22 12:30, accuracy 90.0 %")
-    assert heads.split() == ["run", "accuracy", "went", "live", "replaced", "by", "run", "endpoint"]
+    assert live.startswith(
+        f"cars: run {THIRD} is live since 2026-11-22 12:30 UTC, validation accuracy 90.0 %"
+    )
+    assert re.split(" {2,}", heads.strip()) == [
+        "run",
+        "validation accuracy",
+        "live from (UTC)",
+        "replaced (UTC)",
+        "replaced by",
+        "endpoint",
+    ]
     assert second.split()[:3] == [SECOND, "90.0", "%"]
-    assert second.endswith("to be made again")
+    assert second.endswith("removed")
     assert first.split()[:2] == [">", FIRST]
-    assert first.endswith("kept")
-    assert f"Back to run {FIRST}" in plan
+    assert first.endswith("in service")
+    assert f"Roll back to run {FIRST}" in plan
     assert done == f"cars: run {FIRST} is live"
 
 
@@ -93,7 +103,7 @@ def test_at_a_terminal_it_asks(
 
 def test_where_nothing_was_live_before_it_says_so(deployed: Deployed) -> None:  # noqa: F811
     functions = deployed.answering()
-    with pytest.raises(SystemExit, match="cars has no live model"):
+    with pytest.raises(SystemExit, match="cars has no live model: `make status-local`"):
         rollback.main(["cars"])
     go_live(Cards(Bucket(deployed.s3, deployed.outputs["BucketName"])), card(FIRST))
     was_live(deployed, FIRST)

@@ -59,7 +59,7 @@ def test_it_names_the_live_model_the_newest_run_and_why_that_stands(
     assert ["cars", failed.run_id, "failed"] in cells
     [progress] = [line for line in cells if line[:2] == ["birds", packing.run_id]]
     assert progress[2] == "packing"
-    assert progress[3].startswith("1,200 of 5,000 pictures, begun ")
+    assert progress[3].startswith("1,200 of 5,000 pictures, started ")
     assert ["cars: failed: dataset.too_few: two classes are needed"] in cells
     assert "not for people" not in page(capsys)
 
@@ -75,13 +75,13 @@ def test_it_names_the_folders_whose_pictures_wait_and_the_likely_classifier(
     for key in ("a", "cars/a", "carz/a", "carz/b", "birds/a", "fish/a", "My\nDog/a", "empty/"):
         deployed.put(f"input/{key}")
     shown = page(capsys).splitlines()
-    begin = next(number for number, line in enumerate(shown) if line.startswith("pictures wait"))
+    begin = next(number for number, line in enumerate(shown) if line.startswith("pictures waiting"))
     waiting = [" ".join(line.split()) for line in shown[begin + 1 : shown.index("", begin)]]
     assert waiting == [
-        "input/My Dog/ 1 no classifier is called so",
+        "input/My Dog/ 1 no classifier has this name",
         "input/birds/ 1 its first model",
-        "input/carz/ 2 no classifier is called so; is it cars?",
-        "input/fish/ 1 a model: the newest run gave none",
+        "input/carz/ 2 no classifier has this name; did you mean cars?",
+        "input/fish/ 1 a model: the newest run produced none",
     ]
 
 
@@ -90,7 +90,7 @@ def test_files_without_a_folder_wait_for_the_first_model_of_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     deployed.put("input/a.jpg")
-    assert "input/ (without a folder)  1         the first model of all" in page(capsys)
+    assert "input/ (without a folder)  1      the first model of all" in page(capsys)
     live(deployed, "cars")
     assert "without a folder" not in page(capsys)
 
@@ -104,7 +104,7 @@ def test_of_many_folders_some_are_shown(
     assert f"in more folders than these {status.MOST_FOLDERS}" in page(capsys)
 
 
-def test_queues_are_counted_and_what_was_given_up_has_its_command(
+def test_queues_are_counted_and_the_dead_letter_queue_has_the_command_that_works_here(
     deployed: Deployed,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -115,9 +115,10 @@ def test_queues_are_counted_and_what_was_given_up_has_its_command(
     )
     shown = page(capsys)
     rows = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "pictures on their way 0 0 1" in rows
-    assert "pictures given up 1 0 0" in rows
-    assert "make redrive" in shown
+    assert "queue visible in flight delayed" in rows
+    assert "pictures 0 0 1" in rows
+    assert "pictures, dead-letter queue 1 0 0" in rows
+    assert "`make redrive-local`" in shown
     assert "secret" not in shown
 
 
@@ -134,9 +135,9 @@ def test_queues_are_counted_and_what_was_given_up_has_its_command(
                     "next_try": 1795000000,
                 },
             },
-            "at train, next try 2026-11-18 11:06: account.quota: 0 instances",
+            "at stage train, next attempt 2026-11-18 11:06 UTC: account.quota: 0 instances",
         ),
-        ({"status": "awaiting_approval"}, "a person's decision"),
+        ({"status": "awaiting_approval"}, "approval pending"),
         ({"status": "superseded", "replaced_by": RUN}, f"run {RUN} was newer"),
         ({"status": "live"}, ""),
     ],
@@ -150,7 +151,7 @@ def test_a_run_says_how_long_it_has_been_at_it() -> None:
     for hours, words in ((0.1, "6 min"), (5, "5 h"), (24 * 3, "3 days")):
         begun = (now - timedelta(hours=hours)).isoformat()
         assert status.progress({"status": "training", "created_at": begun}, now) == (
-            f"begun {words} ago"
+            f"started {words} ago"
         )
 
 

@@ -53,7 +53,7 @@ class Announcer:
         try:
             self.events.put_events(Entries=[entry])
         except (ClientError, BotoCoreError):
-            logger.warning("nobody was told of a missing endpoint", exc_info=True)
+            logger.warning("the event of a missing endpoint was not sent", exc_info=True)
 
     def _entry(self, kind: str, detail: dict[str, Any]) -> "PutEventsRequestEntryTypeDef":
         return {

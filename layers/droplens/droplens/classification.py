@@ -106,7 +106,7 @@ class Classification:
             # The picture as it is now, whatever version the event spoke of.
             data, picture = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
         except ObjectMissing:
-            logger.info("picture is gone", key=dropped.key)
+            logger.info("picture no longer exists", key=dropped.key)
             return None
         try:
             answer, card = self._answer(picture, data, card, seconds_left, isolated)
@@ -144,7 +144,7 @@ class Classification:
         folder = layout.first_folder(key)
         if classifier is None and folder is not None:
             logger.warning(
-                "picture waits in vain: its first folder names no classifier",
+                "picture cannot be classified: its first folder names no classifier",
                 key=key,
                 folder=folder,
                 likely=likely_classifier(folder, self.cards.classifiers()),
@@ -153,7 +153,7 @@ class Classification:
             return
         if classifier is not None and self.is_stranded(classifier):
             logger.warning(
-                "picture waits in vain: the newest run of its classifier gave no model",
+                "picture cannot be classified: the newest run of its classifier produced no model",
                 key=key,
                 classifier=classifier,
             )
@@ -301,7 +301,7 @@ class Classification:
         try:
             now = self.bucket.head(picture.key)
         except ObjectMissing:
-            return True  # the picture is gone: whatever stands may stay
+            return True  # the picture no longer exists: whatever stands may stay
         return (now.etag, now.version_id or "") != version
 
 

@@ -30,9 +30,9 @@ FEWEST_TO_FIT = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the endpoint said of one validation picture.
+    """What the endpoint said of one picture.
 
-    record: its id in validation.rec; name: of the file it was packed from; sha256: of the packed
+    record: its id in its channel; name: of the file it was packed from; sha256: of the packed
     JPEG; truth: its class; seconds: the one call; probabilities: as the endpoint gave them.
     """
 
@@ -150,6 +150,25 @@ def evaluate(
             }
             for answer, fits, shown in zip(answers, to_fit, tops, strict=True)
         ],
+    }
+
+
+def accuracy_on_test(
+    answers: Sequence[Answer], calibration: Calibration, available: int
+) -> dict[str, Any] | None:
+    """The test section of evaluation.json, or None where the dataset brought no test pictures.
+
+    answers: of test records; calibration: fitted on validation records alone; available: test
+    records that there are. Nothing else of an evaluation depends on it.
+    """
+    if not answers:
+        return None
+    right = sum(top(each.probabilities, calibration)[0][0] == each.truth for each in answers)
+    return {
+        "pictures": len(answers),
+        "available": available,
+        "right": right,
+        "accuracy": _share(right, len(answers)),
     }
 
 

@@ -93,8 +93,8 @@ class Failures:
             f"Droplens: {classifier} {run.status.value} at {error['stage']}",
             f"Run {key.run_id} of classifier {classifier} {run.status.value} "
             f"at stage {error['stage']}.\n\n{error['message']}\n\n"
-            f"Code: {error['code']}. A model that was live before goes on answering."
-            + (f" To go on from there: {waiting.command(key)}" if again else ""),
+            f"Code: {error['code']}. A model that was live before keeps serving."
+            + (f" To retry it from that stage: {waiting.command(key)}" if again else ""),
         )
         self.runs.note(key, notified=True)
 

@@ -14,6 +14,7 @@ from droplens.domain import choices
 from droplens.errors import UserError
 from droplens.events import TrainingEnded, tag_list
 from droplens.failures import Failures
+from droplens.journey.origin import check_origin
 from droplens.journey.waiting import name_of_try, refused_by_quota
 from droplens.runs import RunKey, Runs, Stage
 from droplens.settings import HostingSettings
@@ -77,7 +78,7 @@ def host(
         name = naming.resource_name(settings.stack, run.classifier, mark)
     # Kept before the endpoint exists, so that it is found and removed whatever fails here.
     if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
-        logger.info("run is past this stage, or another invocation has it")
+        logger.info("stage is done, or claimed by another invocation")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.DEPLOY):
@@ -91,6 +92,7 @@ def host(
             model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
             trainer=str(facts.get("trainer", DROPLENS)),
         )
+        check_origin(artefact.image, artefact.model_data, run, settings)
         runs.note(run, image=artefact.image, model_data=artefact.model_data)
         create_endpoint(sagemaker, name, artefact, run, settings)
         metrics = {
@@ -271,7 +273,9 @@ def create_once(create: Any, describe: Any, **request: Any) -> None:
             create(**request)
         except ClientError as error:
             if pause is not None and _NOT_YET_READABLE.search(str(error)):
-                logger.info("what it needs is not readable yet", error=str(error), seconds=pause)
+                logger.info(
+                    "a required resource is not readable yet", error=str(error), seconds=pause
+                )
                 time.sleep(pause)
                 continue
             _judge(error, describe)

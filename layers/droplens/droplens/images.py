@@ -246,7 +246,7 @@ class ImageBuilder:
             # The policy that lets this role use the user's key may be seconds old.
             order = self._once_known(True, lambda: self._order(variables["ASKED"]))
         except ObjectMissing:
-            logger.info("answered before", extra={"build": detail["build-id"]})
+            logger.info("response was sent before", extra={"build": detail["build-id"]})
             return
         if int(variables["BUILD"]) < order.builds:
             logger.info("built again since", extra={"build": detail["build-id"]})
@@ -335,7 +335,7 @@ class ImageBuilder:
                     raise ImageError(_no_room(message, "no build at all")) from error
                 if self.clock() + _SECONDS_BETWEEN_STARTS > deadline:
                     raise ImageError(_no_room(message, "no build for too long")) from error
-                logger.info("no room for a build yet", extra={"reason": message})
+                logger.info("the build quota is in use", extra={"reason": message})
                 self.sleep(_SECONDS_BETWEEN_STARTS)
                 if self._awaited(order) is None:
                     return
@@ -527,4 +527,4 @@ def _answer(request: Record, physical_id: str, failure: str | None = None) -> No
         method="PUT",
     )
     with urllib.request.urlopen(put, timeout=_ANSWER_SECONDS):  # noqa: S310
-        logger.info("answered", extra={"status": answer["Status"], "image": physical_id})
+        logger.info("response sent", extra={"status": answer["Status"], "image": physical_id})

@@ -183,9 +183,10 @@ def report_key(classifier: str, run_id: str) -> str:
     return f"{report_prefix(classifier, run_id)}index.html"
 
 
-def answers_key(classifier: str, run_id: str, part: int) -> str:
-    """One part of the endpoint's answers, a line of JSON for each picture."""
-    return f"{report_prefix(classifier, run_id)}answers/{part:04}.jsonl"
+def answers_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
+    """One part of the endpoint's answers, a line of JSON for each picture of `channel`."""
+    mark = "" if channel == "validation" else f"{channel}-"
+    return f"{report_prefix(classifier, run_id)}answers/{mark}{part:04}.jsonl"
 
 
 def first_folder(input_key: str) -> str | None:

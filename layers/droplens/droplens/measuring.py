@@ -1,7 +1,9 @@
-"""How good a candidate is: validation records sent through the endpoint that will serve.
+"""How good a candidate is: records sent through the endpoint that will serve.
 
-Answers are kept in the bucket by the hundred as they come. Whoever measures the same run again,
-because time ran out or a call failed, goes on from there.
+Those are the validation records and, where the dataset brought a test split of its own, the test
+records, which are kept apart: nothing is decided by them or fitted on them. Answers are kept in the
+bucket by the hundred as they come. Whoever measures the same run again, because time ran out or a
+call failed, goes on from there.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from droplens import layout
@@ -27,6 +30,7 @@ from droplens.storage import Bucket, ObjectMissing
 SAMPLE = 4000
 PART = 100
 CONCURRENCY = 4
+VALIDATION, TEST = "validation", "test"
 
 
 class OutOfTime(Exception):
@@ -34,8 +38,16 @@ class OutOfTime(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What the endpoint predicted of each channel's records; test: empty where there are none."""
+
+    validation: list[Answer]
+    test: list[Answer]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A validation record: its id, class, picture's name, and first byte and end in the file."""
+    """A record: its id, class, picture's name, and first byte and end in the file."""
 
     record: int
     label: int
@@ -51,8 +63,8 @@ def measure(
     preprocessing: Preprocessing,
     ask: Callable[[bytes], list[float]],
     may_go_on: Callable[[], bool],
-) -> list[Answer]:
-    """Send a sample of the validation records through `ask`, or all if they are not many.
+) -> Measured:
+    """Send a sample of each channel's records through `ask`, or all if they are not many.
 
     ask: one prepared JPEG to the candidate's probabilities, in class order.
     may_go_on: asked after each part of PART pictures, so that every attempt gets ahead.
@@ -62,10 +74,9 @@ def measure(
         raise UserError(
             "measure.no_validation", "the dataset has no validation pictures: nothing to measure"
         )
-    chosen = sample(entries(bucket, dataset), SAMPLE)
-    records = f"{dataset.prefix}validation/validation.rec"
 
-    def answer(entry: Entry) -> Answer:
+    def answer(channel: str, entry: Entry) -> Answer:
+        records = f"{dataset.prefix}{channel}/{channel}.rec"
         payload = parse_record(bucket.read_range(records, entry.start, entry.end)).payload
         body, _ = prepare(payload, preprocessing)
         began = time.perf_counter()
@@ -79,31 +90,34 @@ def measure(
             probabilities=probabilities,
         )
 
-    answers: list[Answer] = []
+    found: dict[str, list[Answer]] = {VALIDATION: [], TEST: []}
     has_asked = False
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        for number, part in enumerate(_parts(chosen)):
-            key = layout.answers_key(run.classifier, run.run_id, number)
-            body = _read(bucket, key)
-            if body is None:
-                if has_asked and not may_go_on():
-                    raise OutOfTime
-                has_asked = True
-                body = "\n".join(map(_line, pool.map(answer, part))).encode()
-                if not bucket.write_json(key, body):
-                    body = bucket.read(key)[0]  # another invocation was first: go on with its own
-            answers += map(_answer, body.splitlines())
-    return answers
+        for channel in (VALIDATION, TEST) if dataset.test else (VALIDATION,):
+            chosen = sample(entries(bucket, dataset, channel), SAMPLE)
+            for number, part in enumerate(_parts(chosen)):
+                key = layout.answers_key(run.classifier, run.run_id, number, channel)
+                body = _read(bucket, key)
+                if body is None:
+                    if has_asked and not may_go_on():
+                        raise OutOfTime
+                    has_asked = True
+                    answers = pool.map(partial(answer, channel), part)
+                    body = "\n".join(map(_line, answers)).encode()
+                    if not bucket.write_json(key, body):
+                        body = bucket.read(key)[0]  # another invocation was first: take its own
+                found[channel] += map(_answer, body.splitlines())
+    return Measured(found[VALIDATION], found[TEST])
 
 
-def entries(bucket: Bucket, dataset: PackedDataset) -> list[Entry]:
-    """The validation records, as the index and the list beside them tell."""
-    channel = f"{dataset.prefix}validation/validation"
-    index = read_index(bucket.read(f"{channel}.idx")[0].decode())
-    ends = [*(offset for _, offset in index[1:]), bucket.head(f"{channel}.rec").bytes]
+def entries(bucket: Bucket, dataset: PackedDataset, channel: str = VALIDATION) -> list[Entry]:
+    """The records of a channel, as the index and the list beside them tell."""
+    stem = f"{dataset.prefix}{channel}/{channel}"
+    index = read_index(bucket.read(f"{stem}.idx")[0].decode())
+    ends = [*(offset for _, offset in index[1:]), bucket.head(f"{stem}.rec").bytes]
     listed = {}
     # Not splitlines(), which would also cut at the odd separators that a name may hold.
-    for line in bucket.read(f"{channel}.lst")[0].decode().rstrip("\n").split("\n"):
+    for line in bucket.read(f"{stem}.lst")[0].decode().rstrip("\n").split("\n"):
         record, label, name = line.split("\t")
         listed[int(record)] = (int(float(label)), name)
     return [

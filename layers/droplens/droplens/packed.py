@@ -14,7 +14,7 @@ class PackedDataset:
     """The manifest of a run's records.
 
     classes: names, index = label; train, validation: records in each channel;
-    test: records that neither train nor validate, and that nothing measures yet;
+    test: records that neither train nor validate: the test accuracy is measured on them;
     shorter_side: of every packed picture, in pixels; bytes: of the .rec files that a training
     reads, together; digest: equal for datasets of equal classes and pictures; warnings: sentences
     on what looks like a mistake in it.

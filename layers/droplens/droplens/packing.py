@@ -57,7 +57,7 @@ def start_packing(
     try:
         info = bucket.head(completed.key, completed.version_id)
     except ObjectMissing:
-        logger.warning("dataset was withdrawn before it could be packed", key=completed.key)
+        logger.warning("dataset was deleted before it could be packed", key=completed.key)
         return None
     run = RunKey(
         source.classifier,

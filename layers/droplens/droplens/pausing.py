@@ -51,8 +51,8 @@ def pause_idle(
     # One that SageMaker is at work on is looked at again in an hour.
     paused = [endpoint for endpoint in idle if delete_endpoint(sagemaker, endpoint)]
     for endpoint in paused:
-        logger.info("endpoint is paused: nobody has asked it", endpoint=endpoint, hours=hours)
-    logger.info("looked for idle endpoints", paused=paused)
+        logger.info("endpoint is paused: it had no calls", endpoint=endpoint, hours=hours)
+    logger.info("idle endpoints checked", paused=paused)
     return paused
 
 
@@ -81,10 +81,10 @@ def resume(classifier: str, cards: Cards, sagemaker: "SageMakerClient") -> str |
             Tags=tag_list(RunKey(card.classifier, card.run_id)),
         )
     except UserError:
-        logger.exception("endpoint cannot be made again", endpoint=card.endpoint)
+        logger.exception("endpoint cannot be re-created", endpoint=card.endpoint)
         return None
     _remove_if_replaced(card, cards, sagemaker)
-    logger.info("endpoint is being made again", endpoint=card.endpoint)
+    logger.info("endpoint is being re-created", endpoint=card.endpoint)
     return card.endpoint
 
 

@@ -17,7 +17,7 @@ from droplens.confidence import fewest, two_sided, wilson
 from droplens.domain.figures import asked_percent, counted, percent
 from droplens.endpoint import patient_probabilities
 from droplens.errors import UserError
-from droplens.evaluation import cross_validation, evaluate
+from droplens.evaluation import accuracy_on_test, cross_validation, evaluate
 from droplens.events import (
     MODEL_PACKAGE,
     continued,
@@ -26,6 +26,7 @@ from droplens.events import (
     model_package_arn,
 )
 from droplens.failures import Failures
+from droplens.journey.origin import check_origin
 from droplens.measuring import OutOfTime, measure
 from droplens.packed import PackedDataset, read_packed
 from droplens.pictures import Preprocessing
@@ -82,7 +83,7 @@ class Promotion:
         Returns where the run stands then, or None if there was nothing to do.
         """
         if not runs.claim(key, Stage.PROMOTE):
-            logger.info("run is past this stage, or another invocation has it")
+            logger.info("stage is done, or claimed by another invocation")
             failures.notify_once(key)
             return None
         run = runs.get(key)
@@ -115,10 +116,12 @@ class Promotion:
 
     def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
         endpoint = str(run.facts["endpoint"])
+        model_data = str(run.facts["model_data"])
+        check_origin(str(run.facts["image"]), model_data, run.key, self.settings)
         dataset = read_packed(self.bucket, run.key)
         trainer = str(run.facts["trainer"])
         preprocessing = sender_preprocessing(dataset, trainer, int(run.facts["image_size"]))
-        answers = measure(
+        measured = measure(
             self.bucket,
             run.key,
             dataset,
@@ -129,11 +132,15 @@ class Promotion:
             may_go_on,
         )
         found = evaluate(
-            answers, dataset.classes, dataset.validation, self.settings.confident_precision
+            measured.validation,
+            dataset.classes,
+            dataset.validation,
+            self.settings.confident_precision,
         )
+        calibration = Calibration.from_dict(found["calibration"])
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
-        training = read_training(self.bucket, str(run.facts["model_data"]))
+        training = read_training(self.bucket, model_data)
         measured_at = datetime.now(UTC).isoformat(timespec="seconds")
         evaluation: dict[str, Any] = {
             **found,
@@ -143,6 +150,8 @@ class Promotion:
             "measured_at": measured_at,
             "droplens_version": __version__,
             "cross_validation": cross_validation(training),
+            # Reported apart: gate, calibration, threshold and comparison rest on validation alone.
+            "test": accuracy_on_test(measured.test, calibration, dataset.test),
             "comparison": comparison,
         }
         card = ModelCard(
@@ -153,7 +162,7 @@ class Promotion:
             classes=dataset.classes,
             preprocessing=preprocessing,
             measured=measurement(found),
-            calibration=Calibration.from_dict(found["calibration"]),
+            calibration=calibration,
             ece_before=found["calibration"]["ece_before"],
             ece_after=found["calibration"]["ece_after"],
             confident_from=found["confident"]["threshold"],
@@ -229,6 +238,11 @@ class Promotion:
         manual = self.settings.approval == MANUAL
         package = run.facts.get("model_package")
         if package is None:
+            image, model_data = str(run.facts["image"]), str(run.facts["model_data"])
+            try:  # it may have been measured in another invocation, and its item changed since
+                check_origin(image, model_data, run.key, self.settings)
+            except UserError as error:
+                raise Refused(error.code, error.message) from error
             package = self.registry.register(
                 card,
                 run,
@@ -300,7 +314,7 @@ class Promotion:
             accuracy=card.measured.accuracy,
             replaced_by=live.run_id,
         )
-        logger.info("a newer run is live, or was", live=live.run_id)
+        logger.info("run is superseded by a newer one", live=live.run_id)
         return Status.SUPERSEDED
 
 
@@ -394,7 +408,7 @@ def take_up(
     try:
         return key, promotion.promote(key, runs, failures, may_go_on, invoke)
     except OutOfTime:
-        logger.info("out of time: the next invocation goes on")
+        logger.info("out of time: continued in another invocation")
         invoke(continued(event))
         return key, Status.MEASURING
 

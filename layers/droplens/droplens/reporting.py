@@ -173,7 +173,7 @@ class Reporter:
         record = self.runs.get(run)
         own = record.facts.get("training_job") if record else None
         if own not in (None, trained.job_name) or self._waits(record):
-            logger.warning("a job of an earlier try failed", job=trained.job_name)
+            logger.warning("a job of an earlier attempt failed", job=trained.job_name)
             return run
         count_time(trained)
         job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
@@ -199,7 +199,7 @@ class Reporter:
         record = self.runs.get(run)
         own = record.facts.get("endpoint") if record else None
         if own not in (None, endpoint.name) or self._waits(record):
-            logger.warning("an endpoint of an earlier try failed", endpoint=endpoint.name)
+            logger.warning("an endpoint of an earlier attempt failed", endpoint=endpoint.name)
             hosting.dispose(self.sagemaker, self.runs, run, endpoint.name)
             return run
         if self.runs.restored(run, Status.REPLACED):
@@ -231,10 +231,12 @@ class Reporter:
         stage = _stage_of(event)
         record_of_run = self.runs.get(run)
         if record_of_run is not None and record_of_run.status is Status.RESTORING:
-            self._rollback_failed(run, f"{message}; make rollback goes on from there")
+            self._rollback_failed(
+                run, f"{message}; make rollback (rollback-local on the local cloud) retries it"
+            )
             return run
         if self._waits(record_of_run):
-            logger.warning("whatever failed, the run waits for its next try", reason=message)
+            logger.warning("run waits for its next attempt", reason=message)
             self.failures.notify_once(run)
             return run
         live = self.cards.live(run.classifier)
@@ -258,7 +260,7 @@ class Reporter:
             f"Droplens: rollback of {run.classifier} failed",
             f"Run {run.run_id} of classifier {run.classifier} could not be restored: "
             f"{one_line(reason)}.\n\n"
-            "The model that was live before goes on answering.",
+            "The model that was live before keeps serving.",
         )
 
     def _tell_of_live_run(self, run: RunKey, code: str, message: str) -> None:

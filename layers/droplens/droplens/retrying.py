@@ -7,6 +7,11 @@ left to chance, so that pictures that failed together do not come back together.
 before the last try add up to 5.4 hours at the very least, 8 on average, and 10.8 at most: so long
 an endpoint may be away before the first picture has to be moved back by hand (`make redrive`),
 and 14 tries are the most that one hour costs.
+
+A message whose invocation was ended by force (out of memory, out of time) comes back after the
+queue's visibility timeout, and so do the others of its batch. Which of them was the cause is not
+known, but which cannot have been is: for those that came back sooner, each failure was reported.
+`grouped` has the others handled one at a time, after all that can be handled together.
 """
 
 import random
@@ -26,19 +31,52 @@ LONGEST_DELAY = 900
 # endpoint to hang for long, it must not use up its tries meanwhile. The 49 delays lose two minutes
 # by it at most.
 SOON = 4
+# The queue's visibility timeout in seconds, as the template sets it.
+UNATTENDED_SECONDS = 720
+# A message that was received no more often is always handled beside others.
+RECEIVES_BESIDE_OTHERS = 2
 
 
-def delay(receives: int, chance: float) -> int:
-    """Seconds to hide a message that failed when it was received for the `receives`-th time.
+def delay(times: int, chance: float) -> int:
+    """Seconds to hide a message that failed when it was received for the `times`-th time.
 
     chance: from [0, 1).
     """
-    whole = min(FIRST_DELAY << min(receives - 1, 16), LONGEST_DELAY)
+    whole = min(FIRST_DELAY << min(times - 1, 16), LONGEST_DELAY)
     return round(whole / 2 + chance * whole / 2)
 
 
+def receives(record: Mapping[str, Any]) -> int:
+    """How often the message was received, this time included."""
+    return int(record["attributes"]["ApproximateReceiveCount"])
+
+
+def may_end_invocations(record: Mapping[str, Any], now: float) -> bool:
+    """Whether a message that came back several times may have ended an invocation by force.
+
+    now: seconds since 1970. It cannot have where the visibility timeout has not passed since it was
+    received first: only a reported failure shortens the time for which a message is hidden.
+    """
+    since = now - int(record["attributes"]["ApproximateFirstReceiveTimestamp"]) / 1000
+    return receives(record) > RECEIVES_BESIDE_OTHERS and since >= UNATTENDED_SECONDS
+
+
+def grouped(records: Iterable[Mapping[str, Any]], now: float) -> list[list[Mapping[str, Any]]]:
+    """A batch as it is handled, group after group: what is safe together, then the others alone.
+
+    now: as in `may_end_invocations`. Those that were received most often come last. What an
+    endpoint has failed for longer than the visibility timeout is handled alone too.
+    """
+    together: list[Mapping[str, Any]] = []
+    alone: list[Mapping[str, Any]] = []
+    for record in records:
+        (alone if may_end_invocations(record, now) else together).append(record)
+    alone.sort(key=receives)
+    return [*([together] if together else []), *([record] for record in alone)]
+
+
 class Postponer:
-    """Hides failed messages of one queue for their delay."""
+    """Hides failed messages of one queue for their delay, and deletes those that are done."""
 
     def __init__(self, sqs: "SQSClient", queue: str) -> None:
         self.sqs = sqs
@@ -70,14 +108,40 @@ class Postponer:
                 Entries=entries,  # type: ignore[arg-type]
             )
         except (ClientError, BotoCoreError) as error:
-            logger.warning("failed pictures come again by the queue's own time", error=str(error))
+            logger.warning(
+                "failed pictures are retried after the queue's visibility timeout", error=str(error)
+            )
             return
         if refused := answer.get("Failed"):
-            logger.warning("failed pictures come again by the queue's own time", refused=refused)
+            logger.warning(
+                "failed pictures are retried after the queue's visibility timeout", refused=refused
+            )
+
+    def delete(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Delete these messages, at most ten, which Lambda would do once the invocation is over.
+
+        What SQS does not take is left to Lambda, and no failure.
+        """
+        entries = [
+            {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
+            for number, record in enumerate(records)
+        ]
+        if not entries:
+            return
+        try:
+            answer = self.sqs.delete_message_batch(
+                QueueUrl=self.queue,
+                Entries=entries,  # type: ignore[arg-type]
+            )
+        except (ClientError, BotoCoreError) as error:
+            logger.warning("completed messages are left for Lambda to delete", error=str(error))
+            return
+        if refused := answer.get("Failed"):
+            logger.warning("completed messages are left for Lambda to delete", refused=refused)
 
 
 def _delay_of(record: Mapping[str, Any], not_begun: Collection[str]) -> int:
-    receives = int(record["attributes"]["ApproximateReceiveCount"])
-    if record.get("messageId") in not_begun and receives <= SOON:
-        receives = 1
-    return delay(receives, random.random())
+    times = receives(record)
+    if record.get("messageId") in not_begun and times <= SOON:
+        times = 1
+    return delay(times, random.random())

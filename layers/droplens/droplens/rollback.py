@@ -10,6 +10,7 @@ from droplens.card import ModelCard
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.hosting import Artefact, Serving
+from droplens.journey.origin import check_origin
 from droplens.journey.way_back import to_go_back_to
 from droplens.runs import MAY_RETURN, Run, RunKey, Runs, Status
 from droplens.settings import HostingSettings
@@ -58,7 +59,7 @@ def roll_back(
         if serves is Serving.NOW:
             return run.key, complete(run, cards, runs, reclassify, invoke)
         if serves is Serving.SOON:
-            logger.info("endpoint is being made already", endpoint=run.facts["endpoint"])
+            logger.info("endpoint is being created already", endpoint=run.facts["endpoint"])
             return run.key, Status.RESTORING
     try:
         _make_again(run, card, runs, sagemaker, settings)
@@ -89,13 +90,13 @@ def complete(
     if live.run_id != run.key.run_id:
         runs.restored(run.key, Status.REPLACED)
         announce(live, reclassify, invoke)
-        logger.info("another model has gone live meanwhile, and stays", live=live.run_id)
+        logger.info("rollback abandoned: another model went live", live=live.run_id)
         return Status.REPLACED
     # Before the record says that it is done: who was cut off in between is asked again.
     announce(live, reclassify, invoke)
     runs.restored(run.key, Status.LIVE, generation=live.generation)
     announce_if_replaced(live, cards, reclassify, invoke)
-    logger.info("an earlier model is live again", left=live.replaces)
+    logger.info("rolled back to an earlier model", left=live.replaces)
     return Status.LIVE
 
 
@@ -130,11 +131,12 @@ def _make_again(
     mark = f"{run.key.run_id}-r{run.facts['restored_from_generation']}"
     name = naming.resource_name(settings.stack, run.key.classifier, mark)
     artefact = Artefact(str(run.facts["image"]), str(run.facts["model_data"]), card.trainer)
+    check_origin(artefact.image, artefact.model_data, run.key, settings)
     # Kept before the endpoint exists: its event may come before we are done.
     before = str(run.facts["endpoint"])
     runs.make_again(run, name)
     hosting.create_endpoint(sagemaker, name, artefact, run.key, settings)
-    logger.info("endpoint is being made again", endpoint=name)
+    logger.info("endpoint is being re-created", endpoint=name)
     if before != name:
         # One that has failed or is out of service is there still.
         hosting.dispose(sagemaker, runs, run.key, before)

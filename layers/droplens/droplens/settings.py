@@ -114,14 +114,26 @@ class TrainingSettings(JourneySettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostingSettings(JourneySettings):
+class OriginSettings(JourneySettings):
+    """Whoever takes an image or a model archive from a run: where they may come from.
+
+    url_suffix: of the partition's domain names; trainer_repository: the stack's own repository of
+    trainer images, without a tag.
+    """
+
+    aws_region: str
+    url_suffix: str
+    trainer_repository: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostingSettings(OriginSettings):
     """deploy_endpoint: how a candidate is served.
 
     endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only;
     kms_key_arn: the user's key, or "".
     """
 
-    aws_region: str
     sagemaker_role: str
     kms_key_arn: str
     endpoint_mode: str
@@ -131,7 +143,7 @@ class HostingSettings(JourneySettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromotionSettings(JourneySettings):
+class PromotionSettings(OriginSettings):
     """promote_endpoint: what a candidate must reach, who decides, and what follows a switch.
 
     minimum_accuracy: at the lower end of the accuracy's two-sided interval of accuracy_confidence;

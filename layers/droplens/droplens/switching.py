@@ -84,7 +84,7 @@ class Switching:
         self.settle(switched.classifier, runs)
         live = self.cards.live(switched.classifier)
         if live is None or live.generation != switched.generation:
-            logger.info("another switch came after this one, and follows itself up")
+            logger.info("superseded by a later switch of the live model")
             return None
         if not switched.cursor:
             self._tell_of_unclaimed(switched.run, runs)

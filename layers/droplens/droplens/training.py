@@ -62,7 +62,7 @@ def start_training(
     None if only a shard is packed, or the run has had its job or has ended.
     """
     if packed.step == packing.SHARD:
-        logger.info("a part of the dataset is packed, not yet the whole")
+        logger.info("one shard is packed, not yet the whole dataset")
         return None
     return train(packed.run, bucket, runs, sagemaker, failures, settings)
 
@@ -88,7 +88,7 @@ def train(
         name = naming.resource_name(settings.stack, run.classifier, mark)
     # Its name is kept before the job exists: by it the events of earlier ones are told apart.
     if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
-        logger.info("run is past this stage, or another invocation has it")
+        logger.info("stage is done, or claimed by another invocation")
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.TRAIN):
@@ -205,7 +205,16 @@ def training_request(
 def serving_image(settings: TrainingSettings) -> str:
     """What answers with the model: the built-in algorithm's image, or our own without PyTorch."""
     builtin = settings.trainer_image == BUILTIN
-    return _builtin_image(settings) if builtin else settings.trainer_image_uri
+    if not builtin:
+        return settings.trainer_image_uri
+    image = builtin_image(settings.aws_region, settings.url_suffix)
+    if image is None:
+        raise UserError(
+            "training.region",
+            "SageMaker's built-in image classification is not offered in "
+            f"{settings.aws_region}: deploy with TrainerImage={DROPLENS}",
+        )
+    return image
 
 
 def builtin_accounts() -> dict[str, str]:
@@ -214,16 +223,10 @@ def builtin_accounts() -> dict[str, str]:
     return dict(json.loads(text))
 
 
-def _builtin_image(settings: TrainingSettings) -> str:
-    accounts = builtin_accounts()
-    region = settings.aws_region
-    if region not in accounts:
-        raise UserError(
-            "training.region",
-            f"SageMaker's built-in image classification is not offered in {region}: deploy with "
-            f"TrainerImage={DROPLENS}",
-        )
-    return f"{accounts[region]}.dkr.ecr.{region}.{settings.url_suffix}/image-classification:1"
+def builtin_image(region: str, url_suffix: str) -> str | None:
+    """The built-in algorithm's image in a region, or None where it is not offered."""
+    account = builtin_accounts().get(region)
+    return f"{account}.dkr.ecr.{region}.{url_suffix}/image-classification:1" if account else None
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.calibration import Calibration
+from droplens.calibration import IDENTITY, Calibration
 from droplens.confidence import Z95_ONE_SIDED, wilson
 from droplens.evaluation import (
     FEWEST_TO_FIT,
     Answer,
     Judged,
+    accuracy_on_test,
     calibrated,
     confident,
     confident_from,
@@ -322,3 +323,29 @@ def test_coverage_grows_to_all_answers(answers: list[Judged]) -> None:
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert steps[-1][2] == pytest.approx(sum(a.right for a in answers) / len(answers), abs=1e-6)
+
+
+def test_the_test_accuracy_has_its_counts_and_its_interval() -> None:
+    """By hand: Wilson's interval of 7 of 8 is (0.875 + 0.2401 -+ 0.3319) / 1.4802."""
+    answers = [
+        Answer(
+            record=record,
+            name=f"{record}.jpg",
+            sha256=f"{record:064x}",
+            truth=record % 2,
+            seconds=0.01,
+            probabilities=[0.9, 0.1] if record % 2 == 0 or record == 7 else [0.1, 0.9],
+        )
+        for record in range(8)
+    ]
+    found = accuracy_on_test(answers, IDENTITY, available=20)
+    assert found is not None
+    accuracy = found.pop("accuracy")
+    assert found == {"pictures": 8, "available": 20, "right": 7}
+    assert accuracy["value"] == 0.875
+    assert accuracy["low"] == pytest.approx(0.5291, abs=1e-4)
+    assert accuracy["high"] == pytest.approx(0.9776, abs=1e-4)
+
+
+def test_without_test_pictures_there_is_no_test_accuracy() -> None:
+    assert accuracy_on_test([], IDENTITY, available=0) is None

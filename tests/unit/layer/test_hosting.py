@@ -11,13 +11,13 @@ from droplens.events import TrainingEnded
 from droplens.runs import Run, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeSageMaker
-from tests.support.builders import HOSTING, NAME, RUN
+from tests.support.builders import HOSTING, IMAGE, NAME, REPOSITORY, RUN, model_data
 from tests.support.crashes import crash_in
 
 TRAINED = TrainingEnded(
     NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None
 )
-ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/{NAME}/output/model.tar.gz"
+ARTEFACT = model_data()
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def trained(cloud: Cloud) -> Cloud:
     cloud.runs().open(RUN, {"version": "v1"})
     cloud.runs().note(RUN, trainer="droplens")
     cloud.sagemaker.jobs[NAME] = {
-        "AlgorithmSpecification": {"TrainingImage": "image:1"},
+        "AlgorithmSpecification": {"TrainingImage": IMAGE},
         "ModelArtifacts": {"S3ModelArtifacts": ARTEFACT},
         "FinalMetricDataList": [{"MetricName": "validation:accuracy", "Value": 0.9136}],
     }
@@ -89,7 +89,7 @@ def test_serverless_in_china_ends_the_run_with_the_parameter(trained: Cloud) -> 
 def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> None:
     assert deploy(trained) == NAME
     made = trained.sagemaker.made
-    assert made["Model"][NAME]["PrimaryContainer"] == {"Image": "image:1", "ModelDataUrl": ARTEFACT}
+    assert made["Model"][NAME]["PrimaryContainer"] == {"Image": IMAGE, "ModelDataUrl": ARTEFACT}
     assert made["EndpointConfig"][NAME]["ProductionVariants"][0]["ModelName"] == NAME
     assert made["Endpoint"][NAME]["EndpointConfigName"] == NAME
     for kind in made:
@@ -102,10 +102,92 @@ def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> 
 
 
 def test_a_model_is_served_by_the_image_that_its_run_names(trained: Cloud) -> None:
-    trained.runs().note(RUN, image="serving:1")
+    trained.runs().note(RUN, image=f"{REPOSITORY}:serving")
     deploy(trained)
-    assert trained.sagemaker.made["Model"][NAME]["PrimaryContainer"]["Image"] == "serving:1"
-    assert known(trained).facts["image"] == "serving:1"
+    assert (
+        trained.sagemaker.made["Model"][NAME]["PrimaryContainer"]["Image"]
+        == f"{REPOSITORY}:serving"
+    )
+    assert known(trained).facts["image"] == f"{REPOSITORY}:serving"
+
+
+BUILTIN = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
+STRANGERS = [
+    "999999999999.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b3c",
+    "123456789012.dkr.ecr.us-east-1.amazonaws.com/other/trainer:1a2b3c",
+    "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer-other:1a2b3c",
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com/droplens/trainer:1a2b3c",
+    "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer",
+    "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:",
+    "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:a/b",
+    "999999999999.dkr.ecr.us-east-1.amazonaws.com/image-classification:1",
+    "811284229777.dkr.ecr.us-east-1.amazonaws.com/other:1",
+    # That of another region, which the serving role may not fetch either.
+    "685385470294.dkr.ecr.eu-west-1.amazonaws.com/image-classification:1",
+    "docker.io/library/python:3.13",
+]
+FOREIGN_ARTEFACTS = [
+    f"s3://another-bucket/training/cars/{RUN.run_id}/{NAME}/output/model.tar.gz",
+    f"s3://{BUCKET}-2/training/cars/{RUN.run_id}/{NAME}/output/model.tar.gz",
+    f"s3://{BUCKET}/training/birds/{RUN.run_id}/{NAME}/output/model.tar.gz",
+    f"s3://{BUCKET}/training/cars/20261121-120000-1a2b3c/{NAME}/output/model.tar.gz",
+    f"s3://{BUCKET}/training/cars/{RUN.run_id}-2/output/model.tar.gz",
+    f"s3://{BUCKET}/input/cars/model.tar.gz",
+    f"s3://{BUCKET}/training/cars/{RUN.run_id}/",
+    f"https://{BUCKET}.s3.amazonaws.com/training/cars/{RUN.run_id}/model.tar.gz",
+    "",
+]
+
+
+def refused(cloud: Cloud) -> str:
+    """The code of the run's end, of which its owner was told once, and which made nothing."""
+    run = known(cloud)
+    assert run.status is Status.FAILED
+    assert not any(cloud.sagemaker.made.values())
+    [notice] = cloud.notices()
+    assert "make resume" not in notice["message"]  # it would fail again
+    return str(run.facts["error"]["code"])
+
+
+@pytest.mark.parametrize("image", [IMAGE, f"{REPOSITORY}:finetune-0f", BUILTIN])
+def test_an_image_of_the_stack_or_of_the_region_s_built_in_algorithm_serves(
+    trained: Cloud, image: str
+) -> None:
+    trained.runs().note(RUN, image=image)
+    assert deploy(trained) == NAME
+
+
+@pytest.mark.parametrize("image", STRANGERS)
+@pytest.mark.parametrize("told_by", ["the run's item", "the training job"])
+def test_a_stranger_s_image_ends_the_run(trained: Cloud, image: str, told_by: str) -> None:
+    if told_by == "the run's item":
+        trained.runs().note(RUN, image=image)
+    else:
+        trained.sagemaker.jobs[NAME]["AlgorithmSpecification"]["TrainingImage"] = image
+    assert deploy(trained) is None
+    assert refused(trained) == "origin.image"
+    message = known(trained).facts["error"]["message"]
+    assert REPOSITORY in message
+    assert f"image {image}:" in message
+
+
+@pytest.mark.parametrize("uri", FOREIGN_ARTEFACTS)
+def test_a_model_archive_from_elsewhere_ends_the_run(trained: Cloud, uri: str) -> None:
+    trained.sagemaker.jobs[NAME]["ModelArtifacts"] = {"S3ModelArtifacts": uri}
+    assert deploy(trained) is None
+    assert refused(trained) == "origin.model_data"
+    assert f"below s3://{BUCKET}/training/cars/{RUN.run_id}/" in str(known(trained).facts["error"])
+    assert deploy(trained, "request-2") is None  # and is not tried again
+    assert len(trained.notices()) == 0
+
+
+@pytest.mark.parametrize("region", ["eu-atlantis-1", "cn-north-1"])
+def test_where_there_is_no_built_in_algorithm_its_image_is_a_stranger_s(
+    trained: Cloud, region: str
+) -> None:
+    trained.runs().note(RUN, image=BUILTIN)
+    assert deploy(trained, aws_region=region, endpoint_mode="realtime") is None
+    assert refused(trained) == "origin.image"
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,27 @@ from botocore.exceptions import ReadTimeoutError
 from droplens.endpoint import EndpointMissing, probabilities
 from droplens.errors import RetryLater, UserError
 from droplens.evaluation import Answer
-from droplens.measuring import Entry, OutOfTime, entries, measure, sample
+from droplens.measuring import Entry, Measured, OutOfTime, entries, measure, sample
 from droplens.packed import read_packed
 from droplens.pictures import Preprocessing
 from droplens.promotion import sender_preprocessing
 from droplens.result import UnexpectedAnswer
+from droplens.runs import RunKey
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import RUN, SIDE, pack, redness
 
 
-def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Answer]:
+def both(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> Measured:
     dataset = read_packed(cloud.bucket, RUN)
     return measure(cloud.bucket, RUN, dataset, Preprocessing(SIDE), ask, may_go_on)
+
+
+NEWER = RunKey("cars", "20261124-120000-bbbbbb")
+
+
+def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Answer]:
+    return both(cloud, ask, may_go_on).validation
 
 
 def parts(cloud: Cloud) -> list[str]:
@@ -72,6 +80,44 @@ def test_answers_are_kept_as_they_come_and_never_asked_for_again(
     answers = measured(cloud, ask, lambda: False)
     assert len(asked) == len(answers) == 12
     assert measured(cloud, pytest.fail) == answers
+
+
+def test_test_records_are_answered_apart_from_the_validation_records(cloud: Cloud) -> None:
+    pack(cloud, validation=6)
+    alone = both(cloud)
+    assert alone.test == []
+    pack(cloud, NEWER, validation=6, test=8)
+    dataset = read_packed(cloud.bucket, NEWER)
+    found = measure(cloud.bucket, NEWER, dataset, Preprocessing(SIDE), redness, lambda: True)
+    assert [answer.sha256 for answer in found.validation] == [a.sha256 for a in alone.validation]
+    assert [answer.record for answer in found.test] == list(range(8))
+    assert [answer.truth for answer in found.test] == [0, 1, 0, 0, 0, 1, 0, 0]
+    assert cloud.keys(f"reports/cars/{NEWER.run_id}/answers/") == [
+        f"reports/cars/{NEWER.run_id}/answers/0000.jsonl",
+        f"reports/cars/{NEWER.run_id}/answers/test-0000.jsonl",
+    ]
+
+
+def test_an_invocation_without_time_answers_one_part_of_both_channels_together(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three parts of validation records and two of test records: five invocations, and no more."""
+    monkeypatch.setattr("droplens.measuring.PART", 5)
+    pack(cloud, validation=12, test=8)
+    asked: list[bytes] = []
+
+    def ask(picture: bytes) -> list[float]:
+        asked.append(picture)
+        return redness(picture)
+
+    for attempt in range(1, 5):
+        with pytest.raises(OutOfTime):
+            both(cloud, ask, lambda: False)
+        assert len(parts(cloud)) == attempt
+    found = both(cloud, ask, lambda: False)
+    assert (len(found.validation), len(found.test)) == (12, 8)
+    assert len(asked) == 20
+    assert both(cloud, pytest.fail) == found
 
 
 def test_two_who_measure_at_once_go_on_with_the_same_answers(cloud: Cloud) -> None:

@@ -24,7 +24,14 @@ from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody, refusal
-from tests.support.builders import NAME, RUN, card, go_live, pack, redness
+from tests.support.builders import (
+    NAME,
+    RUN,
+    card,
+    go_live,
+    pack,
+    redness,
+)
 from tests.support.crashes import crash_in
 from tests.support.promotion import (
     KINDS,
@@ -751,3 +758,76 @@ def test_who_waits_while_a_newer_model_goes_live_is_superseded(candidate: Cloud)
     assert promote(candidate, NEWER, "request-2") is Status.LIVE
     assert known(candidate).status is Status.SUPERSEDED
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
+
+
+def evaluated(cloud: Cloud) -> dict[str, Any]:
+    return dict(cloud.json(f"reports/cars/{RUN.run_id}/evaluation.json"))
+
+
+def test_test_pictures_are_measured_and_reported_and_decide_nothing(cloud: Cloud) -> None:
+    """A quarter of them is labelled wrongly: 15 of 20 are correct, where validation has all."""
+    in_service(cloud, RUN)
+    pack(cloud, validation=60, test=20)
+    assert promote(cloud, minimum_accuracy=0.9) is Status.LIVE
+    found = evaluated(cloud)
+    assert (found["test"]["right"], found["test"]["pictures"]) == (15, 20)
+    assert (found["pictures"], found["accuracy"]["value"]) == (60, 1.0)
+    assert {answer["record"] for answer in found["answers"]} == set(range(60))
+    assert sum(one["pictures"] for one in found["classes"]) == 60
+    page = cloud.bucket.read(f"reports/cars/{RUN.run_id}/index.html")[0].decode()
+    assert "Test accuracy 75.0\N{NO-BREAK SPACE}% (15 of 20; 53.1 to 88.8)" in page
+    live = Cards(cloud.bucket).live("cars")
+    assert live is not None
+
+    # The same model, and the same dataset without a test split.
+    pack(cloud, NEWER, validation=60)
+    in_service(cloud, NEWER)
+    assert promote(cloud, NEWER, minimum_accuracy=0.9) is Status.LIVE
+    other = Cards(cloud.bucket).live("cars")
+    assert other is not None
+    assert (live.calibration, live.confident_from) == (other.calibration, other.confident_from)
+    assert live.measured.accuracy == other.measured.accuracy
+    newer = cloud.json(f"reports/cars/{NEWER.run_id}/evaluation.json")
+    assert newer["test"] is None
+    assert newer["confusion"] == found["confusion"]
+    assert newer["calibration"] == found["calibration"]
+
+
+def test_a_model_that_validation_refuses_is_not_saved_by_its_test_accuracy(cloud: Cloud) -> None:
+    in_service(cloud, RUN)
+    pack(cloud, validation=20, wrong=18, test=20)
+    assert promote(cloud) is Status.REFUSED
+    found = evaluated(cloud)
+    assert found["test"]["right"] == 15
+    assert found["decision"]["code"] == "accuracy.too_low"
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("image", "999999999999.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1"),
+        ("model_data", f"s3://another-bucket/training/cars/{RUN.run_id}/model.tar.gz"),
+    ],
+)
+def test_a_model_that_a_stranger_made_is_neither_measured_nor_registered(
+    candidate: Cloud, cards: Cards, fact: str, value: str
+) -> None:
+    candidate.runs().note(RUN, **{fact: value})
+    assert promote(candidate) is Status.FAILED
+    assert known(candidate).facts["error"]["code"] == f"origin.{fact}"
+    assert cards.live("cars") is None
+    assert not candidate.sagemaker.packages
+    assert candidate.sagemaker.endpoints == set()
+
+
+def test_a_measured_model_whose_image_is_another_by_then_is_refused(
+    candidate: Cloud, cards: Cards
+) -> None:
+    with crash_in(candidate.sagemaker, "create_model_package_group"):
+        promote(candidate)
+    candidate.runs().note(RUN, image="docker.io/library/python:3.13")
+    assert promote(candidate) is Status.REFUSED
+    assert known(candidate).facts["error"]["code"] == "origin.image"
+    assert cards.live("cars") is None
+    assert not candidate.sagemaker.packages
+    assert candidate.sagemaker.endpoints == set()

@@ -457,7 +457,7 @@ def test_a_rollback_that_was_given_up_is_told_and_can_be_gone_on_with(
     assert report(restoring, gave_up(recorded(repo_root, "endpoint-in-service"))) == RUN
     assert known(restoring).status is Status.RESTORING
     [notice] = restoring.notices()
-    assert "make rollback goes on from there" in notice["message"]
+    assert "make rollback (rollback-local on the local cloud) retries it" in notice["message"]
 
 
 def test_a_sweep_that_was_given_up_is_told_of_the_live_run(failing: Cloud) -> None:

@@ -99,6 +99,18 @@ def test_a_class_of_few_pictures_has_counts_in_place_of_shares() -> None:
     assert "Audi100 % 100 %100 %5" in table
 
 
+def test_the_test_accuracy_stands_apart_from_the_validation_accuracy() -> None:
+    found = counted_on(9, 9)
+    assert "Test accuracy" not in Page(render(found)).text
+    share = {"value": 0.75, "low": 0.5313, "high": 0.8881}
+    found["test"] = {"pictures": 20, "available": 400, "right": 15, "accuracy": share}
+    text = Page(render(found)).text
+    # Wilson by hand: (0.75 + 0.0960 -+ 0.2127) / 1.1921.
+    assert "Test accuracy 75.0 % (15 of 20; 53.1 to 88.8), measured on" in text
+    assert text.index("Validation accuracy") < text.index("Test accuracy")
+    assert "20: a stratified sample of the 400 test pictures" in text
+
+
 def test_the_cross_validated_accuracy_is_the_second_line_and_called_so() -> None:
     found = counted_on(9, 9)
     assert "Cross-validation" not in Page(render(found)).text

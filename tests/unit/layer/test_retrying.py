@@ -1,4 +1,4 @@
-"""A failed picture comes again later each time, and an hour of trouble costs few of its tries."""
+"""A failed picture is retried later each time, and an hour of trouble costs few of its tries."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.retrying import LONGEST_DELAY, Postponer, delay
-from tests.support.aws_account import MAX_RECEIVES, Cloud
+from droplens.retrying import LONGEST_DELAY, Postponer, delay, grouped
+from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import refusal
 
 HOUR = 3600
@@ -93,7 +93,7 @@ def test_a_message_that_cannot_be_hidden_longer_is_noted_and_no_failure(
 ) -> None:
     queue: Any = Refusing(error)
     Postponer(queue, "queue").postpone(received(cloud, "a"))
-    assert "the queue's own time" in caplog.text
+    assert "visibility timeout" in caplog.text
 
 
 def test_what_was_not_begun_comes_again_soon_for_a_few_times(cloud: Cloud) -> None:
@@ -115,3 +115,63 @@ class RecordingQueue:
     def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
         self.entries = request["Entries"]
         return {}
+
+
+NOW = 1_795_000_000.0
+
+
+def message(name: str, receives: int, first_received_ago: float) -> dict[str, Any]:
+    return {
+        "messageId": name,
+        "receiptHandle": f"handle-{name}",
+        "attributes": {
+            "ApproximateReceiveCount": str(receives),
+            "ApproximateFirstReceiveTimestamp": str(round(1000 * (NOW - first_received_ago))),
+        },
+    }
+
+
+def groups(*messages: dict[str, Any]) -> list[list[str]]:
+    return [[one["messageId"] for one in group] for group in grouped(messages, NOW)]
+
+
+def test_what_may_have_ended_an_invocation_is_handled_alone_and_last() -> None:
+    worst, bad = message("worst", 9, 7200), message("bad", 3, 1500)
+    assert groups(worst, message("new", 1, 0), bad, message("again", 2, 800)) == [
+        ["new", "again"],
+        ["bad"],
+        ["worst"],
+    ]
+    assert groups(worst, bad) == [["bad"], ["worst"]]
+    assert groups() == []
+
+
+def test_throttled_pictures_stay_together_until_the_visibility_timeout_has_passed() -> None:
+    """Five tries within five minutes: no invocation that had them can have been ended by force."""
+    throttled = [message(str(number), 6, VISIBILITY_TIMEOUT - 1) for number in range(10)]
+    assert len(groups(*throttled)) == 1
+    longer = [message(str(number), 6, VISIBILITY_TIMEOUT) for number in range(10)]
+    assert len(groups(*longer)) == 10
+
+
+def test_done_messages_are_deleted_at_once_and_the_others_stay(cloud: Cloud) -> None:
+    records = received(cloud, "a", "b", "c")
+    Postponer(cloud.sqs, cloud.picture_queue).delete(records[:2])
+    assert hidden(cloud) == 1
+    Postponer(object(), "queue").delete([])  # type: ignore[arg-type]
+
+
+class NoDeletion(Refusing):
+    """SQS, which deletes nothing."""
+
+    def delete_message_batch(self, **request: Any) -> dict[str, Any]:
+        return self.change_message_visibility_batch(**request)
+
+
+@pytest.mark.parametrize("error", [refusal("AccessDenied", "DeleteMessage"), None])
+def test_a_message_that_cannot_be_deleted_is_noted_and_no_failure(
+    cloud: Cloud, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue: Any = NoDeletion(error)
+    Postponer(queue, "queue").delete(received(cloud, "a"))
+    assert "left for Lambda" in caplog.text

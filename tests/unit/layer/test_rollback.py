@@ -22,7 +22,7 @@ from droplens.runs import Run, RunKey, Runs, Status
 from droplens.switching import Switching
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import nobody, refusal
-from tests.support.builders import HOSTING, card, go_live, jpeg
+from tests.support.builders import HOSTING, IMAGE, card, go_live, jpeg, model_data
 from tests.support.crashes import crash_in
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
@@ -37,7 +37,7 @@ def was_promoted(cloud: Cloud, run: RunKey) -> None:
     runs = cloud.runs()
     runs.open(run, {"version": run.run_id})
     cloud.sagemaker.made["Endpoint"][endpoint_of(run)] = {}
-    runs.note(run, endpoint=endpoint_of(run), image="image:1", model_data=f"s3://{BUCKET}/m")
+    runs.note(run, endpoint=endpoint_of(run), image=IMAGE, model_data=model_data(run))
     live = go_live(Cards(cloud.bucket), card(run.run_id))
     runs.end(run, Status.LIVE, generation=live.generation)
 
@@ -109,6 +109,29 @@ def test_it_goes_one_further_back_each_time_and_forward_by_name(promoted: Cloud)
         back(promoted)
     assert back(promoted, THIRD.run_id, keep_models=5) is Status.LIVE
     assert live(promoted).run_id == THIRD.run_id
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("image", "999999999999.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b3c"),
+        ("model_data", f"s3://another-bucket/training/cars/{SECOND.run_id}/model.tar.gz"),
+    ],
+)
+def test_no_endpoint_is_made_again_of_what_a_stranger_made(
+    promoted: Cloud, fact: str, value: str
+) -> None:
+    promoted.sagemaker.made["Endpoint"].pop(endpoint_of(SECOND))
+    promoted.runs().note(SECOND, **{fact: value})
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            back(promoted)
+        assert caught.value.code == f"origin.{fact}"
+        assert value in caught.value.message
+    assert live(promoted).run_id == THIRD.run_id
+    assert known(promoted, SECOND).status is Status.REPLACED
+    assert known(promoted, SECOND).facts["endpoint"] == endpoint_of(SECOND)
+    assert not promoted.sagemaker.made["Model"]
 
 
 FOURTH, FIFTH = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (4, 5))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from droplens import hosting, layout, training
+from droplens import hosting, training
 from droplens.cards import Cards
 from droplens.errors import UserError
 from droplens.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
@@ -19,7 +19,7 @@ from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.switching import Switching
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION, nobody
-from tests.support.builders import HOSTING, NAME, RUN, card, go_live, pack
+from tests.support.builders import HOSTING, NAME, RUN, card, go_live, model_data, pack
 from tests.support.crashes import crash_in
 from tests.support.training import SETTINGS
 
@@ -31,7 +31,7 @@ NO_CAPACITY = "CapacityError: Unable to provision requested ML compute capacity.
 NO_INSTANCE = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
 )
-ARTEFACT = f"s3://bucket/{layout.training_prefix(RUN.classifier, RUN.run_id)}model.tar.gz"
+ARTEFACT = model_data()
 NEWER = RunKey("cars", "20261123-120000-1a2b3c")
 
 

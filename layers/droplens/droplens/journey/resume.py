@@ -52,9 +52,9 @@ class Resumption:
                 if self._look_after(key):
                     tried.append(key)
             except (ClientError, BotoCoreError) as error:
-                logger.exception("run could not be looked after", run=key.as_key())
+                logger.exception("waiting run could not be checked", run=key.as_key())
                 trouble = error
-        logger.info("looked after the runs that wait", tried=[key.as_key() for key in tried])
+        logger.info("waiting runs checked", tried=[key.as_key() for key in tried])
         if trouble is not None:
             raise trouble
         return tried
@@ -97,7 +97,7 @@ class Resumption:
         stage = Stage(wait.stage)
         if newer := self._overtaken_by(run, stage):
             if self.runs.end(run.key, Status.SUPERSEDED, replaced_by=newer.key.run_id):
-                logger.info("run waits no longer: a newer one has overtaken it")
+                logger.info("run is superseded by a newer one")
             return False
         if now >= wait.until:
             message = f"{wait.message} (waited for {LONGEST_WAIT.days} days)"

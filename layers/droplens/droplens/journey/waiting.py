@@ -175,7 +175,7 @@ def may_be_tried_again(stage: str, code: str) -> bool:
     """Whether a person may have a run taken up that failed at `stage` for the reason `code`."""
     if stage == Stage.TRAIN:
         return code in _TRIED_AGAIN_AT_TRAINING | _REFUSED_BEFORE_TRAINING | {"region.refused"}
-    return stage == Stage.DEPLOY
+    return stage == Stage.DEPLOY and not code.startswith("origin.")
 
 
 def notice(key: RunKey, wait: Wait) -> tuple[str, str]:
@@ -184,24 +184,25 @@ def notice(key: RunKey, wait: Wait) -> tuple[str, str]:
     next_try = datetime.fromtimestamp(wait.next_try, UTC)
     begun = (
         f"Run {key.run_id} of classifier {key.classifier} waits at stage {wait.stage} for {what}; "
-        "nothing that it has done is lost."
+        "completed stages are kept."
     )
     again = (
-        f"Code: {wait.code}. It is tried again by itself, first at {next_try:%Y-%m-%d %H:%M} UTC "
-        f"and later each time, until {wait.until:%Y-%m-%d %H:%M} UTC. At once: {command(key)} "
-        "(resume-local on the local cloud)."
+        f"Code: {wait.code}. It is retried automatically, first at {next_try:%Y-%m-%d %H:%M} UTC, "
+        f"then with growing delays until {wait.until:%Y-%m-%d %H:%M} UTC. To retry it now: "
+        f"{command(key)}."
     )
     parts = [begun, wait.message, again]
     if wait.code == QUOTA:
         parts.append(_how_to_raise(wait.message))
     parts.append(f"To do without it, deploy with other parameters: {_avoided(wait)}")
-    parts.append("A model that was live before goes on answering.")
+    parts.append("A model that was live before keeps serving.")
     return f"Droplens: {key.classifier} waits at {wait.stage}", "\n\n".join(parts)
 
 
 def command(key: RunKey) -> str:
-    """What has a run taken up from where it stands."""
-    return f"make resume CLASSIFIER={key.classifier} RUN={key.run_id}"
+    """The command that retries a run from the stage that it has reached."""
+    arguments = f"CLASSIFIER={key.classifier} RUN={key.run_id}"
+    return f"make resume {arguments} (on the local cloud: make resume-local {arguments})"
 
 
 def _avoided(wait: Wait) -> str:

@@ -19,7 +19,7 @@ def health(dataset: Document | None) -> list[Child]:
     kinds = (
         ("train", "for training"),
         ("validation", "held out for testing"),
-        ("test", "held out for a test, not measured yet"),
+        ("test", "test pictures, measured apart"),
         ("duplicates", "duplicates, not used"),
         ("conflicts", "under two labels, not used"),
         ("skipped", "unusable files"),

@@ -124,10 +124,26 @@ def _header(evaluation: Document) -> Element:
             element("span", value, class_="figure"),
             element("span", f" ({interval}", class_="interval"),
         ),
+        *_tested(evaluation),
         *_cross_validated(evaluation),
         element("p", element("strong", sentence), class_=f"standing {kind}"),
         element("dl", *_key_figures(evaluation), class_="figures"),
     )
+
+
+def _tested(evaluation: Document) -> list[Child]:
+    found = evaluation["test"]
+    if found is None:
+        return []
+    return [
+        element(
+            "p",
+            f"Test accuracy {counted(found['right'], found['pictures'])}, measured on the test "
+            "pictures of the dataset through the same endpoint. It decides nothing: calibration, "
+            "threshold and minimum accuracy rest on the validation pictures alone.",
+            class_="second",
+        )
+    ]
 
 
 def _cross_validated(evaluation: Document) -> list[Child]:
@@ -299,12 +315,14 @@ def _about(evaluation: Document) -> list[Child]:
         else f"a stratified sample of the {evaluation['available']:,}"
     )
     latency = evaluation["latency_ms"]
+    test = evaluation["test"]
     facts = (
         ("Measured", evaluation["measured_at"]),
         ("Run", evaluation["run_id"]),
         ("Endpoint", evaluation["endpoint"]),
         ("Trainer", evaluation["trainer"]),
         ("Pictures", f"{evaluation['pictures']:,}: {sample} validation pictures"),
+        *([("Test pictures", _test_pictures(test))] if test else []),
         ("Macro F1 (mean over classes)", percent(evaluation["macro_f1"])),
         (
             "Latency of the endpoint",
@@ -323,6 +341,12 @@ def _about(evaluation: Document) -> list[Child]:
         ),
         element("dl", rows, class_="about"),
     ]
+
+
+def _test_pictures(test: Document) -> str:
+    if test["pictures"] == test["available"]:
+        return f"{test['pictures']:,}: all test pictures"
+    return f"{test['pictures']:,}: a stratified sample of the {test['available']:,} test pictures"
 
 
 def _footer(evaluation: Document) -> Element:

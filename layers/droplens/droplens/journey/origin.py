@@ -1,0 +1,46 @@
+"""Where the image and the model archive of an endpoint may come from: this stack, or SageMaker.
+
+Both are read from descriptions of training jobs and from a run's item, and not only this stack can
+name a job so or write there. Whoever chooses them chooses what code runs under the serving role, so
+they are checked before anything is created from them.
+"""
+
+import re
+
+from droplens import layout
+from droplens.errors import UserError
+from droplens.runs import RunKey
+from droplens.settings import OriginSettings
+from droplens.training import builtin_image
+
+# https://github.com/opencontainers/distribution-spec/blob/main/spec.md, "Pulling manifests"
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def check_origin(image: str, model_data: str, run: RunKey, settings: OriginSettings) -> None:
+    """Raise UserError unless both come from where this stack's own runs have them.
+
+    image: a tag of the stack's trainer repository, of which an earlier deployment's is as good, or
+    the region's built-in algorithm. model_data: an object below the run's own training prefix.
+    """
+    if not _is_ours(image, settings):
+        raise UserError(
+            "origin.image",
+            f"run {run.run_id} names the container image {image}: it must be one of "
+            f"{settings.trainer_repository} or SageMaker's built-in image classification of "
+            f"{settings.aws_region}. No endpoint is made of it",
+        )
+    prefix = f"s3://{settings.bucket}/{layout.training_prefix(run.classifier, run.run_id)}"
+    if not model_data.startswith(prefix) or model_data.endswith("/"):
+        raise UserError(
+            "origin.model_data",
+            f"run {run.run_id} names the model archive {model_data}: it must lie below {prefix}. "
+            "No endpoint is made of it",
+        )
+
+
+def _is_ours(image: str, settings: OriginSettings) -> bool:
+    repository, colon, tag = image.rpartition(":")
+    if colon and repository == settings.trainer_repository and _TAG.fullmatch(tag):
+        return True
+    return image == builtin_image(settings.aws_region, settings.url_suffix)
