@@ -84,9 +84,8 @@ def cars24() -> Path:
 
     Read from the folder named by DROPLENS_CARS24, else from shared/ beside the repository.
     """
-    folder = Path(
-        os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
-    )
+    named = os.environ.get("DROPLENS_CARS24")
+    folder = Path(named or ROOT.parent / "shared" / "data" / "cars" / "cars24")
     if not folder.is_dir():
         needs.skip("cars24", f"there is no folder {folder.name}")
     return folder

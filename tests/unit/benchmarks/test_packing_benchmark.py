@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,23 +45,27 @@ def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path) -> Non
 
 def test_the_relay_delays_and_loses_nothing(repo_root: Path) -> None:
     sent = os.urandom(3_000_000)
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         command = [sys.executable, "-m", "benchmarks.packing.latency"]
         command += [str(server.getsockname()[1]), "50"]
         with subprocess.Popen(command, cwd=repo_root, stdout=subprocess.PIPE, text=True) as relay:
-            assert relay.stdout is not None
-            port = int(relay.stdout.readline())
-            started = time.monotonic()
-            with socket.create_connection(("127.0.0.1", port)) as client:
-                there, _ = server.accept()
-                client.sendall(sent[:1])
-                assert there.recv(1) == sent[:1]
-                assert time.monotonic() - started >= 0.05
-                client.sendall(sent[1:])
-                client.shutdown(socket.SHUT_WR)
-                with there, there.makefile("rb") as arrived:
-                    assert arrived.read() == sent[1:]
-            relay.kill()
+            try:
+                assert relay.stdout is not None
+                port = int(relay.stdout.readline())
+                started = time.monotonic()
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    there, _ = server.accept()
+                    client.sendall(sent[:1])
+                    assert there.recv(1) == sent[:1]
+                    assert time.monotonic() - started >= 0.05
+                    # Read meanwhile: the buffers on the way need not hold all that is sent.
+                    with there, there.makefile("rb") as arrived:
+                        received = pool.submit(arrived.read)
+                        client.sendall(sent[1:])
+                        client.shutdown(socket.SHUT_WR)
+                        assert received.result(30) == sent[1:]
+            finally:
+                relay.kill()
 
 
 @pytest.mark.parametrize("real", [True, False])
