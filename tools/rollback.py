@@ -20,7 +20,7 @@ from droplens.journey.way_back import to_go_back_to
 from droplens.runs import MAY_RETURN, Run, Runs
 from droplens.storage import Bucket, ObjectMissing
 from tools.stack import Stack, in_words, parser
-from tools.table import percent, table, when
+from tools.table import measured, percent, table, when
 
 # An endpoint that is made again takes seconds here, and minutes on SageMaker.
 ASK_AGAIN_SECONDS = 5
@@ -47,7 +47,7 @@ def choose(stack: Stack, classifier: str) -> str:
     }
     print(
         f"{classifier}: run {live['run_id']} is live since {when(live['promoted_at'])} UTC, "
-        f"validation accuracy {percent(live['measured']['accuracy'])}"
+        f"validation accuracy {measured(live)}"
     )
     target = to_go_back_to(live["run_id"], live.get("way_back"), live.get("replaces"), earlier)
     if earlier:

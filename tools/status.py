@@ -21,7 +21,7 @@ from droplens.routing import likely_classifier
 from droplens.runs import IN_PROGRESS, Status, packing_progress
 from droplens.storage import Bucket, ListedObject, ObjectMissing
 from tools.stack import Stack, in_words
-from tools.table import percent, table, when
+from tools.table import measured, table, when
 
 # Of a folder whose pictures wait, so many are counted: one call of S3 lists no more.
 MOST_COUNTED = 1000
@@ -248,7 +248,7 @@ def _models(found: Found) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             (
                 one.name + (" (default)" if one.name == found.default else ""),
                 live["run_id"] if live else "none yet",
-                percent(live["measured"]["accuracy"]) if live else "",
+                measured(live) if live else "",
                 when(live["promoted_at"]) if live else "",
                 str(len(live["classes"])) if live else "",
                 str(one.runs),

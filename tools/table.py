@@ -1,9 +1,10 @@
 """What commands print for people: plain tables, dates, shares."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from droplens.domain.figures import counted
 from droplens.domain.text import one_line
 
 LONGEST_CELL = 200
@@ -29,6 +30,12 @@ def when(told: Any) -> str:
     if not told:
         return ""
     return f"{datetime.fromisoformat(str(told)).astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def measured(card: Mapping[str, Any]) -> str:
+    """A model card's validation accuracy with its counts and its 95 % interval."""
+    found = card["measured"]
+    return counted(round(found["accuracy"] * found["pictures"]), found["pictures"])
 
 
 def percent(share: Any) -> str:

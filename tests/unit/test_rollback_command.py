@@ -58,7 +58,8 @@ def test_it_lists_what_there_is_and_goes_back_to_what_was_live_before(
     assert functions.asked == [(ROLLBACK, {"classifier": "cars", "run_id": FIRST})]
     live, _, heads, second, first, _, plan, done = capsys.readouterr().out.splitlines()
     assert live.startswith(
-        f"cars: run {THIRD} is live since 2026-11-22 12:30 UTC, validation accuracy 90.0 %"
+        f"cars: run {THIRD} is live since 2026-11-22 12:30 UTC, "
+        "validation accuracy 90.0 % (9 of 10; 59.6 to 98.2)"
     )
     assert re.split(" {2,}", heads.strip()) == [
         "run",

@@ -54,7 +54,14 @@ def test_it_names_the_live_model_the_newest_run_and_why_that_stands(
     deployed.runs.note(packing, progress={"stage": "packing", "done": 1200, "total": 5000})
     lines = [line.split("  ") for line in page(capsys).splitlines()]
     cells = [[cell.strip() for cell in line if cell] for line in lines]
-    assert ["cars (default)", RUN, "90.0 %", "2026-11-22 12:30", "2", "2"] in cells
+    assert [
+        "cars (default)",
+        RUN,
+        "90.0 % (9 of 10; 59.6 to 98.2)",
+        "2026-11-22 12:30",
+        "2",
+        "2",
+    ] in cells
     assert ["birds", "none yet", "1"] in cells
     assert ["cars", failed.run_id, "failed"] in cells
     [progress] = [line for line in cells if line[:2] == ["birds", packing.run_id]]

@@ -26,16 +26,16 @@ def check_origin(image: str, model_data: str, run: RunKey, settings: OriginSetti
     if not _is_ours(image, settings):
         raise UserError(
             "origin.image",
-            f"run {run.run_id} names the container image {image}: it must be one of "
-            f"{settings.trainer_repository} or SageMaker's built-in image classification of "
-            f"{settings.aws_region}. No endpoint is made of it",
+            f"run {run.run_id} names the container image {image}: it must be a tag of "
+            f"{settings.trainer_repository}, or SageMaker's built-in image classification of "
+            f"{settings.aws_region}. No endpoint is created from it",
         )
     prefix = f"s3://{settings.bucket}/{layout.training_prefix(run.classifier, run.run_id)}"
     if not model_data.startswith(prefix) or model_data.endswith("/"):
         raise UserError(
             "origin.model_data",
             f"run {run.run_id} names the model archive {model_data}: it must lie below {prefix}. "
-            "No endpoint is made of it",
+            "No endpoint is created from it",
         )
 
 
