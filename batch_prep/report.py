@@ -113,7 +113,6 @@ def manifest(
             for group in dataset.near_conflicts
         ],
         "preprocessing": options.preprocessing.to_dict(),
-        "speed": options.speed.value,
         "split": {"validation": options.validation, "seed": options.seed}
         | ({"given": reading.given} if reading.given else {}),
         "shards": shards,
