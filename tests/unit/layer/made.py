@@ -93,19 +93,19 @@ def pack(
     prefix = layout.packed_prefix(run.classifier, run.run_id)
     records = {}
     for channel, count in (("train", 20), ("validation", validation)):
-        rec, idx, lst = BytesIO(), BytesIO(), []
-        with RecordWriter(rec, idx) as writer:
+        rec, idx, lst = BytesIO(), [], []
+        with RecordWriter(rec) as writer:
             for number in range(count):
                 truth = number % 2
                 shade = 220 - (number + first_colour) % 150
                 colour = (shade, 10, 20) if truth else (20, 10, shade)
                 picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
                 label = 1 - truth if channel == "validation" and number < wrong else truth
-                writer.write(number, label, picture)
+                idx.append(f"{number}\t{writer.write(number, label, picture)}\n")
                 lst.append(f"{number}\t{label:f}\t{classes[truth]}/{number:04}.jpg\n")
         records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
         cloud.put(f"{prefix}{channel}/{channel}.rec", rec.getvalue())
-        cloud.put(f"{prefix}{channel}/{channel}.idx", idx.getvalue())
+        cloud.put(f"{prefix}{channel}/{channel}.idx", "".join(idx).encode())
         cloud.put(f"{prefix}{channel}/{channel}.lst", "".join(lst).encode())
     manifest = {
         "schema": "droplens.dataset.v1",
