@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from batch_prep.dataset import Dataset, Table, assemble, check_classes
+from batch_prep.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.errors import JobError
 from batch_prep.fingerprint import FINGERPRINT_BYTES
 from batch_prep.pieces import PackedPicture, Skipped
@@ -19,8 +19,8 @@ def looks(number: int) -> bytes:
     return np.rint(waves * 127 / np.linalg.norm(waves)).astype(np.int8).tobytes()
 
 
-def table(*pictures: tuple[str, str, str], same_looks: str = "") -> np.ndarray:
-    """Rows of (file content, class, channel); those whose content is in `same_looks` look alike."""
+def table(*pictures: tuple[str, str, str], same_looks: str = "") -> Table:
+    """Pictures of (file content, class, channel); those with content in `same_looks` look alike."""
     rows = Table()
     for number, (content, label, channel) in enumerate(pictures):
         fingerprint = looks(999) if content in same_looks.split() else looks(number)
@@ -42,12 +42,20 @@ def table(*pictures: tuple[str, str, str], same_looks: str = "") -> np.ndarray:
                 upscaled=False,
             ),
         )
-    return rows.rows()
+    return rows
 
 
-def dataset_of(rows: np.ndarray, *skipped: Skipped, classes: str = "ab") -> Dataset:
-    dataset = assemble(list(classes), rows, list(skipped), max_bad=0.5)
-    names = {row: f"{classes[rows['label'][row]]}/{row}.jpg" for row in range(len(rows))}
+def skipped_files(*skipped: Skipped, most: int = 100) -> SkippedFiles:
+    files = SkippedFiles(most)
+    for one in skipped:
+        files.add(one)
+    return files
+
+
+def dataset_of(rows: Table, *skipped: Skipped, classes: str = "ab") -> Dataset:
+    dataset = assemble(list(classes), rows, skipped_files(*skipped), max_bad=0.5)
+    labels = dataset.rows["label"]
+    names = {row: f"{classes[label]}/{row}.jpg" for row, label in enumerate(labels)}
     check_classes(dataset, lambda: names)
     return dataset
 
