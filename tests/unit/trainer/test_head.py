@@ -183,7 +183,7 @@ def test_a_head_is_the_softmax_of_its_logits_over_the_temperature() -> None:
 def test_softmax_of_known_odds_and_of_large_logits() -> None:
     np.testing.assert_allclose(softmax(np.log(np.array([1, 3], np.float32))), [0.25, 0.75])
     large = np.array([[1000, 0, 1000], [-1000, 0, -1000]], np.float32)
-    np.testing.assert_allclose(softmax(large), [[0.5, 0, 0.5], [0, 1, 0]])
+    np.testing.assert_allclose(softmax(large), np.array([[0.5, 0, 0.5], [0, 1, 0]]))
 
 
 def test_the_penalties_tried_go_from_ten_to_a_thousandth_in_equal_steps() -> None:

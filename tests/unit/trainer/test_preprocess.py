@@ -49,7 +49,7 @@ def test_a_large_jpeg_is_decoded_in_enough_pixels_for_the_longer_side(
 
 def test_width_and_height_are_given_by_name() -> None:
     with pytest.raises(TypeError):
-        Squash(64, 48)  # type: ignore[misc]
+        Squash(64, 48)  # type: ignore[call-arg]
 
 
 def test_preprocessing_is_kept_beside_the_model_and_read_again(tmp_path: Path) -> None:
