@@ -104,7 +104,7 @@ class SkippedFiles:
             self.bad += 1
             self.first_bad = min(self.first_bad or skipped, skipped, key=_by_class_and_name)
         self._kept.append(skipped)
-        if len(self._kept) > 2 * self.most + 1:
+        if len(self._kept) > 2 * self.most:
             self._kept = self.first
 
     @property
