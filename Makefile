@@ -297,6 +297,11 @@ bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUN
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
+.PHONY: bench-join
+bench-join: venvs-dev ## memory that the join of packed shards takes for each picture: PICTURES=300000,900000
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.packing.join_memory \
+		$${PICTURES:+--pictures "$$PICTURES"}
+
 .PHONY: mutants
 mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs" KEEP=1
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.mutants \

@@ -33,7 +33,7 @@ from typing import Any
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
-from benchmarks.packing import corpus, quality
+from benchmarks.packing import corpus, join_memory, quality
 from benchmarks.packing.corpus import Corpus
 from benchmarks.packing.measure import Cost, run
 from benchmarks.packing.price import ten_million
@@ -401,7 +401,8 @@ def memory_table(sizes: list[dict[str, Any]]) -> str:
 
 def _arithmetic(results: dict[str, Any]) -> str:
     speed, cores = results["pictures_per_second"], results["machine"]["cores"]
-    return ten_million(speed, cores, results["record_bytes"])
+    join_ms = json.loads(join_memory.RESULTS.read_text())["ms_a_picture"]
+    return ten_million(speed, cores, results["record_bytes"], join_ms)
 
 
 def quote(text: str, results: dict[str, Any]) -> str:
@@ -410,6 +411,7 @@ def quote(text: str, results: dict[str, Any]) -> str:
         "table": table(results),
         "arithmetic": _arithmetic(results),
         "memory": memory_table(results.get("memory", [])),
+        "growth": join_memory.table(json.loads(join_memory.RESULTS.read_text())),
     }
     for mark, made in tables.items():
         marks = rf"(<!-- bench-packing: {mark} -->\n).*?(<!-- end -->)"

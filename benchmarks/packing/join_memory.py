@@ -1,10 +1,10 @@
 """What the join of a dataset holds in memory for each picture, on reports that are made up.
 
-    python -m benchmarks.packing.join_memory --pictures 250000,1000000 --skipped 250000
+    make bench-join         PICTURES=300000,900000 for other sizes
 
-Reports as batch_prep writes them, with small records, are joined by `python -m batch_prep --step
-join` in a process of its own. Two sizes give the bytes that each further picture takes; the last
-one is joined with so many skipped files as well.
+Reports as batch_prep writes them, with small records on the local disk, are joined by `python -m
+batch_prep --step join` in a process of its own. Two sizes give the bytes that each further picture
+takes; the last one is joined with so many skipped files as well.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -116,11 +118,30 @@ def bytes_each(less: Joined, more: Joined) -> float:
     return (more.peak_mib - less.peak_mib) * 2**20 / (more.pictures - less.pictures)
 
 
+def table(results: dict[str, Any]) -> str:
+    """What grows with a dataset, as a Markdown table. results: of the results file."""
+    at_ten_million = f"{results['gib_at_ten_million']:.1f} GiB"
+    rows = [
+        ("what grows with the dataset", "bytes a picture", "at ten million"),
+        ("---", "---", "---"),
+        ("planning a shard: class and place of every picture", "12", "120 MB"),
+        ("the shard's own pictures, at most 250,000 by default", "about 400", "100 MB"),
+        (
+            "joining: a row (42), a fingerprint (90), and the search for near-duplicates",
+            f"{results['bytes_a_picture']}",
+            f"{at_ten_million}, with {results['fixed_mib']} MiB that any join takes",
+        ),
+    ]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines[1] = "|---|---|---|"
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packing.join_memory")
-    parser.add_argument("--pictures", default="250000,1000000", help="two sizes (%(default)s)")
-    parser.add_argument("--skipped", type=int, default=250_000, help="files (%(default)s)")
+    parser.add_argument("--pictures", default="300000,900000", help="two sizes (%(default)s)")
+    parser.add_argument("--skipped", type=int, default=400_000, help="files (%(default)s)")
     given = parser.parse_args(arguments)
     less, more = sorted(int(size) for size in given.pictures.split(","))
     joins = []
@@ -130,11 +151,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     each = bytes_each(joins[0], joins[1])
     fixed = joins[0].peak_mib - each * less / 2**20
     of_skipped = (joins[2].peak_mib - joins[1].peak_mib) * 2**20 / max(given.skipped, 1)
+    described = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     results = {
+        "commit": commit.strip(),
+        "command": f"make bench-join PICTURES={given.pictures}",
+        "machine": {"cores": os.cpu_count(), "system": platform.platform()},
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "bytes_a_picture": round(each),
         "bytes_a_skipped_file": round(of_skipped),
         "fixed_mib": round(fixed),
+        "ms_a_picture": round(1000 * (joins[1].seconds - joins[0].seconds) / (more - less), 3),
         "gib_at_ten_million": round((fixed + each * 1e7 / 2**20) / 1024, 2),
         "joins": [asdict(one) for one in joins],
     }
