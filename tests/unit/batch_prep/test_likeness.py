@@ -232,3 +232,15 @@ def test_in_blocks_of_any_size_the_groups_are_the_same(monkeypatch: pytest.Monke
         monkeypatch.setattr(likeness, "_AT_ONCE", rows_at_once)
         monkeypatch.setattr(likeness, "_REACHED_AT_ONCE", rows_at_once)
         assert near_groups(found) == expected
+
+
+def test_rows_that_are_left_out_are_in_no_group_and_the_others_as_without_them() -> None:
+    originals, copies = pairs_at(0.001, 0.004, 60)
+    found = np.concatenate([originals, np.zeros((1, FINGERPRINT_BYTES), np.int8), copies])
+    among = np.ones(len(found), np.bool_)
+    among[[0, 3, 64, 80]] = False  # two first ones, and two copies
+    kept = np.flatnonzero(among)
+    expected = [kept[group].tolist() for group in near_groups(found[among])]
+    assert near_groups(found, among) == expected
+    assert len(expected) == 56
+    assert near_groups(found, np.zeros(len(found), np.bool_)) == []
