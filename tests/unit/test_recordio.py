@@ -178,11 +178,12 @@ def test_no_bytes_are_no_record() -> None:
 
 
 def test_offsets_in_messages_count_from_the_file_s_beginning() -> None:
-    good, _ = written([Record(0.0, 0, b"good")])
+    good, _ = written([Record(0.0, 0, b"good"), Record(0.0, 1, b"good")])
     short = MAGIC_BYTES + struct.pack("<I", 4) + b"abcd"
     reader = read_records(BytesIO(good + short))
     next(reader)
-    with pytest.raises(RecordIOError, match="record at byte 36 is too short for an image header"):
+    next(reader)
+    with pytest.raises(RecordIOError, match="record at byte 72 is too short for an image header"):
         next(reader)
 
 

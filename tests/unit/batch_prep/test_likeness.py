@@ -242,5 +242,5 @@ def test_rows_that_are_left_out_are_in_no_group_and_the_others_as_without_them()
     kept = np.flatnonzero(among)
     expected = [kept[group].tolist() for group in near_groups(found[among])]
     assert near_groups(found, among) == expected
-    assert len(expected) == 56
+    assert len(expected) == 57
     assert near_groups(found, np.zeros(len(found), np.bool_)) == []
