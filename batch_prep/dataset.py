@@ -67,11 +67,9 @@ class Table:
         self._used += 1
 
     def taken(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows, and int8 [pictures, FINGERPRINT_BYTES]; the table is empty afterwards."""
+        """All rows, and int8 [pictures, FINGERPRINT_BYTES]; nothing can be added afterwards."""
         self._resize(self._used)
-        rows, fingerprints = self._rows, self._fingerprints
-        self._rows, self._fingerprints, self._used = rows[:0].copy(), fingerprints[:0].copy(), 0
-        return rows, fingerprints
+        return self._rows, self._fingerprints
 
     def _resize(self, rows: int) -> None:
         self._rows.resize(rows, refcheck=False)
@@ -133,7 +131,7 @@ class Dataset:
     classes: list[str]
     rows: np.ndarray
     skipped: SkippedFiles
-    is_split: bool = False
+    is_split: bool
     kept: np.ndarray = field(init=False)
     duplicates: list[list[int]] = field(default_factory=list)
     conflicts: list[list[int]] = field(default_factory=list)
@@ -164,9 +162,9 @@ def assemble(
     skipped: SkippedFiles,
     max_bad: float,
     *,
-    is_split: bool = False,
+    is_split: bool,
 ) -> Dataset:
-    """Leave out what must not be trained on or measured with; the table is empty afterwards.
+    """Leave out what must not be trained on or measured with. Nothing can be added to the table then.
 
     Raises JobError where too much is unusable.
     """

@@ -75,12 +75,12 @@ def _reach(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
     size = min(_SAMPLE, len(kept))
     sample = _unit(rows[kept[generator.choice(len(kept), size, replace=False)]])
     # A row that is in the sample finds itself there.
-    place = min(_COPIES_IN_SAMPLE + 1, size - 1)
+    place = size - 1 - min(_COPIES_IN_SAMPLE + 1, size - 1)
     reach = np.empty(len(kept), np.float32)
     for start in range(0, len(kept), _REACHED_AT_ONCE):
         likeness = _unit(rows[kept[start : start + _REACHED_AT_ONCE]]) @ sample.T
-        likeness.partition(size - 1 - place, axis=1)
-        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, size - 1 - place]) / _APART
+        likeness.partition(place, axis=1)
+        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, place]) / _APART
     return reach.clip(_SAME, _NEAR)
 
 

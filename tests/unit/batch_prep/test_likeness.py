@@ -178,11 +178,12 @@ def test_of_copies_at_the_limit_98_in_100_are_found_and_of_nearer_ones_all_but_a
 
 
 def alike_by_definition(rows: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs that are 14 times nearer than the 16th nearest other picture of either, compared with
-    all others; always within 0.002 and never beyond 0.025."""
+    """Pairs that are 14 times nearer than the 16th nearest other picture of either, or the farthest
+    where there are fewer; always within 0.002 and never beyond 0.025. All are compared with all."""
     unit = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     apart = 1 - unit @ unit.T
-    reach = (np.sort(apart, axis=1)[:, 16] / 14).clip(0.002, 0.025)
+    rank = min(16, len(rows) - 1)
+    reach = (np.sort(apart, axis=1)[:, rank] / 14).clip(0.002, 0.025)
     near = apart <= np.minimum.outer(reach, reach)
     return {(one, other) for one, other in np.argwhere(near).tolist() if one < other}
 
@@ -244,3 +245,12 @@ def test_rows_that_are_left_out_are_in_no_group_and_the_others_as_without_them()
     assert near_groups(found, among) == expected
     assert len(expected) == 57
     assert near_groups(found, np.zeros(len(found), np.bool_)) == []
+
+
+@pytest.mark.parametrize("others", [1, 2, 14, 15, 16, 20])
+def test_among_few_pictures_a_copy_is_one_by_the_farthest_or_sixteenth_other(others: int) -> None:
+    originals, copies = pairs_at(0.010, 0.011, others)
+    found = np.concatenate([originals, copies[:1]])
+    # Random directions are 1 apart: a copy may be as far away as any.
+    assert near_groups(found) == ([[0, others]] if others > 1 else [])
+    assert alike_by_definition(found) == ({(0, others)} if others > 1 else set())

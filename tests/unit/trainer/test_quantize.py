@@ -24,6 +24,7 @@ from trainer.quantize import (
     Variant,
     _correct_biases,
     _objection,
+    _without_details,
     convolutions,
     evenly,
     int8_variant,
@@ -335,12 +336,34 @@ def test_both_graphs_answer_every_picture_in_turns(int8: onnx.ModelProto) -> Non
         assert all(0 < one < 60 for one in seconds)
 
 
+def test_each_graph_s_seconds_are_its_own(
+    int8: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The clock, read before and after each answer: one second for the first graph, two for other.
+    clock = iter([0, 1, 10, 12, 20, 21, 30, 32])
+    monkeypatch.setattr("trainer.quantize.perf_counter", lambda: next(clock))
+    told = try_both(net(), int8, noise(2), np.array([0, 1]))
+    assert (told.fp32_seconds, told.int8_seconds) == ([1, 1], [2, 2])
+
+
+def test_a_bias_that_stayed_exact_is_let_be() -> None:
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["z"], name="only", group=1)
+    arrays = {"b": np.ones(1, np.float32), "w": np.ones((1, 1, 1, 1), np.float32)}
+    model = graph([conv], **arrays)
+    weight = helper.make_node("DequantizeLinear", ["wq", "ws"], ["w"], axis=0)
+    int8 = graph([weight, conv], b=arrays["b"], wq=np.ones((1, 1, 1, 1), np.int8), ws=arrays["b"])
+    before = int8.SerializeToString()
+    _correct_biases(int8, model, {"x": np.ones(1, np.float32)})
+    assert int8.SerializeToString() == before
+
+
 def test_the_library_s_details_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    quantize(net(), noise(2))
-    assert caplog.records == []
+    with _without_details():
+        logging.getLogger().info("the scale of channel 3 was adjusted")
+        logging.getLogger().warning("that is a detail which somebody should know")
     logging.getLogger("after").info("heard again")
-    assert caplog.messages == ["heard again"]
+    assert caplog.messages == ["that is a detail which somebody should know", "heard again"]
 
 
 REQUIRED = {"num_classes": "2", "num_training_samples": "70"}
