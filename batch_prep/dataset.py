@@ -164,9 +164,9 @@ def assemble(
     *,
     is_split: bool,
 ) -> Dataset:
-    """Leave out what must not be trained on or measured with. Nothing can be added to the table then.
+    """Leave out what must not be trained on or measured with.
 
-    Raises JobError where too much is unusable.
+    Nothing can be added to the table afterwards. Raises JobError where too much is unusable.
     """
     rows, fingerprints = table.taken()
     dataset = Dataset(classes, rows, skipped, is_split)
