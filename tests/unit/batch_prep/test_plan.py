@@ -302,3 +302,11 @@ def test_a_class_of_folders_is_warned_of_from_two_on(folders: int, said: str) ->
     warnings = planned([*nested, *files("birds", 2)]).reading.warnings
     assert len(warnings) == bool(said)
     assert f"but in {said}" in "".join(warnings) or not said
+
+
+@pytest.mark.parametrize("pictures_first", [False, True])
+def test_a_class_with_pictures_of_its_own_may_have_folders(pictures_first: bool) -> None:
+    nested: list[Entry] = [file(f"cars/{number}/0.jpg") for number in range(3)]
+    own = files("cars", 1)
+    entries = [*own, *nested] if pictures_first else [*nested, *own]
+    assert planned([*entries, *files("birds", 2)]).reading.warnings == []
