@@ -31,9 +31,9 @@ def turned(directions: np.ndarray, distance: np.ndarray, random: np.random.Gener
     return cosine * unit + np.sqrt(1 - cosine**2) * aside
 
 
-def pairs_at(least: float, most: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs_at(least: float, most: float, count: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints of `count` pictures that are like no other, and of one copy of each."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     originals = random.normal(size=(count, FINGERPRINT_BYTES))
     copies = turned(originals, random.uniform(least, most, count), random)
     return stored(originals), stored(copies)
@@ -51,7 +51,7 @@ def test_copies_are_within_a_distance_of_0_025() -> None:
 def test_of_copies_at_the_limit_98_in_100_are_found_and_of_nearer_ones_all_but_a_few() -> None:
     """16 tables of 20 signs: two directions have one sign in 1 - angle / pi of all projections."""
     count = 5000
-    originals, copies = pairs_at(0.0222, 0.0232, count)
+    originals, copies = pairs_at(0.0222, 0.0232, count, seed=4)
     apart = distances(originals, copies)
     assert apart.max() < 0.025
     same_sign = 1 - np.arccos(1 - apart) / np.pi
@@ -59,7 +59,7 @@ def test_of_copies_at_the_limit_98_in_100_are_found_and_of_nearer_ones_all_but_a
     assert expected == pytest.approx(0.989, abs=0.002)
     groups = near_groups(np.concatenate([originals, copies]))
     # Of 5,000 draws the standard deviation is 0.0015.
-    assert len(groups) / count == pytest.approx(expected, abs=0.0022)
+    assert len(groups) / count == pytest.approx(expected, abs=0.002)
     nearer = near_groups(np.concatenate(pairs_at(0.009, 0.010, 1000)))
     assert len(nearer) >= 999
 
