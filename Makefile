@@ -313,10 +313,16 @@ bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUN
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
+.PHONY: bench-join
+bench-join: venvs-dev ## memory that the join of packed shards takes for each picture: PICTURES=300000,900000
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.packing.join_memory \
+		$${PICTURES:+--pictures "$$PICTURES"}
+
 .PHONY: mutants
-mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs"
+mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs" KEEP=1 SEED=1
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.mutants \
-		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES}
+		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES} \
+		$${SEED:+--seed "$$SEED"} $${KEEP:+--keep}
 
 # --- Locks and data made from elsewhere ---
 

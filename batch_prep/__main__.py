@@ -59,7 +59,7 @@ def main(arguments: Sequence[str], *, forked: bool = False) -> int:
         destination = folder(options.destination)
     except JobError as error:
         return _failed(error)
-    packer = Packer(options.preprocessing, Limits(), options.speed, options.workers)
+    packer = Packer(options.preprocessing, Limits(), options.workers)
     with packer.crew(forked=forked) as crew:
         if forked and options.step is not Step.JOIN:
             gc.freeze()  # what is imported stays: nobody need look at it again

@@ -1,5 +1,6 @@
 """What was packed becomes a labelled dataset, or the sentence that says why it is none."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,61 +16,103 @@ from batch_prep.splits import CHANNELS, TRAIN, VALIDATION
 _BAD_PICTURE = ("image.", "row.")
 _DIGEST_BYTES = 16
 
+# 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by its limits of
+# pixels and aspect a picture has 44,721 of them at most.
 _ROW = np.dtype(
     [
-        ("id", np.int64),
         ("sha256", f"S{_DIGEST_BYTES}"),
-        ("fingerprint", np.int8, FINGERPRINT_BYTES),
-        ("shard", np.int32),
         ("start", np.int64),
-        ("end", np.int64),
-        ("label", np.int32),
+        ("length", np.int32),
+        ("size", np.int32),
+        ("shard", np.uint16),
+        ("label", np.uint16),
+        ("width", np.uint16),
+        ("height", np.uint16),
         ("channel", np.int8),
         ("upscaled", np.bool_),
-        ("size", np.int32),
-        ("width", np.int32),
-        ("height", np.int32),
     ]
 )
 _ROWS_AT_ONCE = 65536
 
 
 class Table:
-    """Every packed picture as a row of numbers, 135 bytes each, in the order of the records."""
+    """Every packed picture as a row of numbers and a fingerprint, in the order of the records.
+
+    Both grow in place (the C library moves pages, not bytes), since twice their size would not fit
+    into the memory of a join.
+    """
 
     def __init__(self) -> None:
-        self._blocks: list[np.ndarray] = []
-        self._used = _ROWS_AT_ONCE
+        self._rows: np.ndarray = np.zeros(0, _ROW)
+        self._fingerprints: np.ndarray = np.zeros((0, FINGERPRINT_BYTES), np.int8)
+        self._used = 0
 
     def add(self, shard: int, picture: PackedPicture) -> None:
         """Append a picture that lies in the piece of this shard."""
-        if self._used == _ROWS_AT_ONCE:
-            self._blocks.append(np.zeros(_ROWS_AT_ONCE, _ROW))
-            self._used = 0
-        self._blocks[-1][self._used] = (
-            picture.id,
+        if self._used == len(self._rows):
+            self._resize(self._used + _ROWS_AT_ONCE)
+        self._fingerprints[self._used] = np.frombuffer(picture.fingerprint, np.int8)
+        self._rows[self._used] = (
             bytes.fromhex(picture.sha256[: 2 * _DIGEST_BYTES]),
-            np.frombuffer(picture.fingerprint, np.int8),
-            shard,
             picture.start,
-            picture.end,
-            picture.label,
-            CHANNELS.index(picture.channel),
-            picture.upscaled,
+            picture.end - picture.start,
             picture.size,
+            shard,
+            picture.label,
             picture.width,
             picture.height,
+            CHANNELS.index(picture.channel),
+            picture.upscaled,
         )
         self._used += 1
 
-    def rows(self) -> np.ndarray:
-        """All rows; nothing can be added afterwards."""
-        if not self._blocks:
-            return np.zeros(0, _ROW)
-        self._blocks[-1] = self._blocks[-1][: self._used]
-        rows = np.concatenate(self._blocks)
-        self._blocks.clear()
-        return rows
+    def taken(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, and int8 [pictures, FINGERPRINT_BYTES]; nothing can be added afterwards."""
+        self._resize(self._used)
+        return self._rows, self._fingerprints
+
+    def _resize(self, rows: int) -> None:
+        self._rows.resize(rows, refcheck=False)
+        self._fingerprints.resize((rows, FINGERPRINT_BYTES), refcheck=False)
+
+
+@dataclass(slots=True)
+class SkippedFiles:
+    """What was not packed: all of it counted, and the first `most` of it kept, by class and name.
+
+    total: files; by_class: files by the name of their class, "" for none; bad: those that their
+    owner meant to be pictures of the dataset; first_bad, first_of_class: the first of these.
+    """
+
+    most: int
+    total: int = 0
+    bad: int = 0
+    by_class: Counter[str] = field(default_factory=Counter)
+    first_bad: Skipped | None = None
+    first_of_class: dict[str, Skipped] = field(default_factory=dict)
+    _kept: list[Skipped] = field(default_factory=list)
+
+    def add(self, skipped: Skipped) -> None:
+        """Count one more, in any order."""
+        self.total += 1
+        self.by_class[skipped.label] += 1
+        first = self.first_of_class.get(skipped.label, skipped)
+        self.first_of_class[skipped.label] = min(first, skipped, key=_by_class_and_name)
+        if is_bad(skipped):
+            self.bad += 1
+            self.first_bad = min(self.first_bad or skipped, skipped, key=_by_class_and_name)
+        self._kept.append(skipped)
+        if len(self._kept) > 2 * self.most:
+            self._kept = self.first
+
+    @property
+    def first(self) -> list[Skipped]:
+        """The first `most`."""
+        return sorted(self._kept, key=_by_class_and_name)[: self.most]
+
+
+def _by_class_and_name(skipped: Skipped) -> tuple[str, str]:
+    return skipped.label, skipped.name
 
 
 @dataclass(slots=True)
@@ -87,8 +130,8 @@ class Dataset:
 
     classes: list[str]
     rows: np.ndarray
-    skipped: list[Skipped]
-    is_split: bool = False
+    skipped: SkippedFiles
+    is_split: bool
     kept: np.ndarray = field(init=False)
     duplicates: list[list[int]] = field(default_factory=list)
     conflicts: list[list[int]] = field(default_factory=list)
@@ -115,20 +158,21 @@ class Dataset:
 
 def assemble(
     classes: list[str],
-    rows: np.ndarray,
-    skipped: list[Skipped],
+    table: Table,
+    skipped: SkippedFiles,
     max_bad: float,
     *,
-    is_split: bool = False,
+    is_split: bool,
 ) -> Dataset:
     """Leave out what must not be trained on or measured with.
 
-    Raises JobError where too much is unusable.
+    Nothing can be added to the table afterwards. Raises JobError where too much is unusable.
     """
+    rows, fingerprints = table.taken()
     dataset = Dataset(classes, rows, skipped, is_split)
     _check_usable(dataset, max_bad)
     _leave_out_copies(dataset)
-    _leave_out_leaks(dataset)
+    _leave_out_leaks(dataset, fingerprints)
     return dataset
 
 
@@ -162,11 +206,9 @@ def _equal(digests: np.ndarray) -> list[list[int]]:
     ]
 
 
-def _leave_out_leaks(dataset: Dataset) -> None:
+def _leave_out_leaks(dataset: Dataset, fingerprints: np.ndarray) -> None:
     """Keep pictures that look the same in one channel: the one that trains, else validation."""
-    kept = np.flatnonzero(dataset.kept)
-    for members in near_groups(dataset.rows["fingerprint"][kept].view(np.uint8)):
-        group = [int(kept[member]) for member in members]
+    for group in near_groups(fingerprints, dataset.kept):
         same_label = len({int(label) for label in dataset.rows["label"][group]}) == 1
         (dataset.near if same_label else dataset.near_conflicts).append(group)
         channels = dataset.rows["channel"][group]
@@ -174,15 +216,16 @@ def _leave_out_leaks(dataset: Dataset) -> None:
 
 
 def _check_usable(dataset: Dataset, max_bad: float) -> None:
-    bad = [entry for entry in dataset.skipped if is_bad(entry)]
-    pictures = len(dataset.rows)
+    skipped, pictures = dataset.skipped, len(dataset.rows)
     if not pictures:
-        raise JobError(f"The dataset has no readable picture{_first_of(dataset.skipped)}.")
-    share = len(bad) / (len(bad) + pictures)
+        first = next(iter(skipped.first), None)
+        raise JobError(f"The dataset has no readable picture{_first_of(skipped.total, first)}.")
+    share = skipped.bad / (skipped.bad + pictures)
     if share > max_bad:
         raise JobError(
-            f"{len(bad)} of {len(bad) + pictures} pictures ({share:.0%}) cannot be used, more "
-            f"than the {max_bad:.0%} that are allowed{_first_of(bad)}."
+            f"{skipped.bad} of {skipped.bad + pictures} pictures ({share:.0%}) cannot be used, "
+            f"more than the {max_bad:.0%} that are allowed"
+            f"{_first_of(skipped.bad, skipped.first_bad)}."
         )
 
 
@@ -191,11 +234,6 @@ def check_classes(dataset: Dataset, names: Callable[[], Mapping[int, str]]) -> N
 
     names: gives those of the pictures in conflicts, by row, for the sentence.
     """
-    if len(dataset.classes) < 2:
-        raise JobError(
-            f"The dataset has one class ('{dataset.classes[0]}'), but a classifier needs at least "
-            "two, each with its pictures in a folder or under a label of its own."
-        )
     train, validation = (
         dataset.count(dataset.in_channel(channel)) for channel in (TRAIN, VALIDATION)
     )
@@ -221,15 +259,15 @@ def _why_empty(dataset: Dataset, names: Mapping[int, str], empty: Sequence[int])
             f"same file as {names[conflict[0]]}, and pictures found in several classes are left "
             "out."
         )
-    skipped = [entry for entry in dataset.skipped if entry.label == name]
+    skipped = dataset.skipped
     has_pictures = (dataset.rows["label"] == empty[0]).any()
     left = " to train on" if has_pictures else ""
     nothing = "the dataset's split holds all of them out" if has_pictures else "its folder is empty"
-    why = _first_of(skipped) or f": {nothing}"
+    why = _first_of(skipped.by_class[name], skipped.first_of_class.get(name)) or f": {nothing}"
     return f"The class '{name}'{others} has no readable picture{left}{why}."
 
 
-def _first_of(skipped: Sequence[Skipped]) -> str:
-    if not skipped:
+def _first_of(count: int, first: Skipped | None) -> str:
+    if first is None:
         return ""
-    return f"; the first of {len(skipped)} skipped is {skipped[0].name}: {skipped[0].reason}"
+    return f"; the first of {count} skipped is {first.name}: {first.reason}"

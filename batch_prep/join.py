@@ -6,18 +6,18 @@ The manifest dataset.json is written last: it makes the dataset complete.
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
 
-from batch_prep.dataset import Dataset, Table, assemble, check_classes
+from batch_prep import report as reports
+from batch_prep.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.options import Options
 from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
 from batch_prep.plan import Reading
 from batch_prep.records import ChannelLists, Written, write_small
-from batch_prep.report import manifest, split
 from batch_prep.storage import Folder, Span, together
 
 MANIFEST = "dataset.json"
@@ -43,12 +43,12 @@ def join(options: Options, destination: Folder, shards: int) -> None:
         names, written = _write_channels(destination, packed, dataset, reading.channels, told)
         written[CLASSES] = listed.result()
     seconds = time.monotonic() - started
-    report = manifest(options, dataset, reading, names, written, shards, seconds)
-    report, lists = split(report)
+    report = reports.manifest(options, dataset, reading, names, written, shards, seconds)
+    report, lists = reports.split(report)
     for path, entries in lists.items():
         with destination.writer(path) as lines:
             for entry in entries:
-                lines.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+                lines.write(_json_line(entry))
     destination.write(MANIFEST, to_json(report))
     tidy(destination, packed)
     counts = " ".join(f"{name}={count}" for name, count in report["counts"].items())
@@ -68,29 +68,37 @@ def to_json(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
+def _json_line(entry: object) -> bytes:
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
 def _read(
     destination: Folder,
     shards: Iterable[Shard],
     reading: Reading,
     max_bad: float,
 ) -> Dataset:
-    table, skipped = Table(), []
+    table, skipped = Table(), SkippedFiles(reports.MOST_NAMES)
     for shard in shards:
         for row in shard.report(destination):
             if isinstance(row, Skipped):
-                skipped.append(row)
+                skipped.add(row)
             else:
                 table.add(shard.number, row)
-    skipped.sort(key=lambda one: (one.label, one.name))
     is_split = reading.given is not None
-    return assemble(reading.classes, table.rows(), skipped, max_bad, is_split=is_split)
+    return assemble(reading.classes, table, skipped, max_bad, is_split=is_split)
 
 
-def _pictures(destination: Folder, shards: Iterable[Shard]) -> Iterator[PackedPicture]:
+def _pictures(
+    destination: Folder, shards: Iterable[Shard], skip: Callable[[Skipped], None] = lambda _: None
+) -> Iterator[PackedPicture]:
+    """Every packed picture, in the order of the rows; skip: is called with what was not packed."""
     for shard in shards:
         for row in shard.report(destination):
             if isinstance(row, PackedPicture):
                 yield row
+            else:
+                skip(row)
 
 
 def _told(dataset: Dataset) -> set[int]:
@@ -111,15 +119,17 @@ def _write_channels(
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
     ]
+    lists_skipped = dataset.skipped.total > len(dataset.skipped.first)
+    if lists_skipped:
+        files.append(destination.writer(reports.SKIPPED))
     names: dict[int, str] = {}
     written: dict[str, Written] = {}
     with ThreadPoolExecutor(len(channels)) as pool:
         joined = []
         for channel, path in paths.items():
-            rows = dataset.rows[dataset.in_channel(channel)]
             spans = [
                 Span(shards[shard].path(f"{channel}.rec"), start, end)
-                for shard, start, end in _runs(rows)
+                for shard, start, end in _runs(dataset.rows, dataset.in_channel(channel))
             ]
             joined.append(pool.submit(destination.join, f"{path}.rec", spans))
             written[f"{path}.rec"] = Written(sum(span.length for span in spans), None)
@@ -128,7 +138,12 @@ def _write_channels(
                 channel: ChannelLists(*opened[2 * place : 2 * place + 2])
                 for place, channel in enumerate(channels)
             }
-            for row, picture in enumerate(_pictures(destination, shards)):
+
+            def skip(skipped: Skipped) -> None:
+                if lists_skipped:
+                    opened[-1].write(_json_line(reports.skipped_entry(skipped)))
+
+            for row, picture in enumerate(_pictures(destination, shards, skip)):
                 if row in told:
                     names[row] = picture.name
                 if dataset.kept[row]:
@@ -140,12 +155,13 @@ def _write_channels(
     return names, written
 
 
-def _runs(rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Shard, start and end of the stretches in which these records follow each other."""
-    if not len(rows):
+def _runs(rows: np.ndarray, where: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """Shard, start and end of the stretches in which these rows' records follow each other."""
+    shards, starts = rows["shard"][where], rows["start"][where]
+    if not len(shards):
         return
-    broken = (rows["shard"][1:] != rows["shard"][:-1]) | (rows["start"][1:] != rows["end"][:-1])
-    firsts = np.flatnonzero(np.r_[True, broken])
-    lasts = np.r_[firsts[1:] - 1, len(rows) - 1]
+    ends = starts + rows["length"][where]
+    firsts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]) | (starts[1:] != ends[:-1])])
+    lasts = np.r_[firsts[1:] - 1, len(shards) - 1]
     for first, last in zip(firsts, lasts, strict=True):
-        yield int(rows["shard"][first]), int(rows["start"][first]), int(rows["end"][last])
+        yield int(shards[first]), int(starts[first]), int(ends[last])

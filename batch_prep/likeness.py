@@ -29,11 +29,13 @@ _AT_ONCE = 1 << 18
 _REACHED_AT_ONCE = 128
 
 
-def near_groups(fingerprints: np.ndarray) -> list[list[int]]:
+def near_groups(fingerprints: np.ndarray, among: np.ndarray | None = None) -> list[list[int]]:
     """Groups of rows that show one picture, each sorted, in the order of their first rows.
 
     fingerprints: int8 or uint8 of shape (pictures, FINGERPRINT_BYTES), as `fingerprint` gives
         them. A flat picture, all zero, is in no group.
+    among: bool of shape (pictures,), the rows that may be in a group; all by default. The others
+        are not copied out of the array, which may be most of a machine's memory.
 
     Precision comes first: in a dataset whose pictures are all alike (scanned digits), a pair has to
     be several times nearer than such pictures usually are. Measured:
@@ -48,14 +50,14 @@ def near_groups(fingerprints: np.ndarray) -> list[list[int]]:
     both grow with the number of rows.
     """
     rows = fingerprints.view(np.int8)
-    kept = np.flatnonzero(rows.any(axis=1))
+    has_detail = rows.any(axis=1)
+    kept = np.flatnonzero(has_detail if among is None else has_detail & among)
     if len(kept) < 2:
         return []
-    rows = rows if len(kept) == len(rows) else rows[kept]
-    reach = _reach(rows)
-    parent = np.arange(len(rows))
-    for first, second in _candidates(rows):
-        distance = _distances(rows, first, second)
+    reach = _reach(rows, kept)
+    parent = np.arange(len(kept))
+    for first, second in _candidates(rows, kept):
+        distance = _distances(rows, kept[first], kept[second])
         near = distance <= np.minimum(reach[first], reach[second])
         _join(parent, first[near], second[near])
     return [[int(kept[row]) for row in group] for group in _groups(parent)]
@@ -67,34 +69,34 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return levels
 
 
-def _reach(rows: np.ndarray) -> np.ndarray:
-    """Up to which distance a row's neighbours are taken for its copies, float32."""
+def _reach(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Up to which distance the neighbours of these rows are taken for copies, float32 [kept]."""
     generator = np.random.default_rng(0)
-    size = min(_SAMPLE, len(rows))
-    sample = _unit(rows[generator.choice(len(rows), size, replace=False)])
+    size = min(_SAMPLE, len(kept))
+    sample = _unit(rows[kept[generator.choice(len(kept), size, replace=False)]])
     # A row that is in the sample finds itself there.
-    place = min(_COPIES_IN_SAMPLE + 1, size - 1)
-    reach = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _REACHED_AT_ONCE):
-        likeness = _unit(rows[start : start + _REACHED_AT_ONCE]) @ sample.T
-        likeness.partition(size - 1 - place, axis=1)
-        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, size - 1 - place]) / _APART
+    place = size - 1 - min(_COPIES_IN_SAMPLE + 1, size - 1)
+    reach = np.empty(len(kept), np.float32)
+    for start in range(0, len(kept), _REACHED_AT_ONCE):
+        likeness = _unit(rows[kept[start : start + _REACHED_AT_ONCE]]) @ sample.T
+        likeness.partition(place, axis=1)
+        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, place]) / _APART
     return reach.clip(_SAME, _NEAR)
 
 
-def _candidates(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of rows that are worth comparing; some come more than once."""
+def _candidates(rows: np.ndarray, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs that are worth comparing, as places in `kept`; some come more than once."""
     generator = np.random.default_rng(1)
     for _ in range(_TABLES):
         projections = generator.standard_normal((rows.shape[1], _KEY_BITS), np.float32)
-        keys = np.empty(len(rows), np.uint64)
-        for start in range(0, len(rows), _AT_ONCE):
-            signs = rows[start : start + _AT_ONCE].astype(np.float32) @ projections > 0
+        keys = np.empty(len(kept), np.uint64)
+        for start in range(0, len(kept), _AT_ONCE):
+            signs = rows[kept[start : start + _AT_ONCE]].astype(np.float32) @ projections > 0
             keys[start : start + _AT_ONCE] = np.packbits(signs, axis=1).view(">u8").ravel()
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         prefixes = ordered >> np.uint64(_KEY_BITS - _PREFIX_BITS)
-        for offset in range(1, min(_NEIGHBOURS + 1, len(rows))):
+        for offset in range(1, min(_NEIGHBOURS + 1, len(kept))):
             together = np.flatnonzero(prefixes[offset:] == prefixes[:-offset])
             if not len(together):
                 break

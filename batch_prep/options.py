@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from batch_prep.errors import JobError
 from batch_prep.guard import Guard
-from batch_prep.prepare import Speed
 from droplens.pictures import Preprocessing
 
 # A Batch job definition cannot leave an option out.
@@ -37,7 +36,6 @@ class Options:
         list itself; or one archive. s3://bucket/key or a local path.
     destination: the folder to fill, s3://bucket/prefix/ or a local path.
     preprocessing: how each picture is stored.
-    speed: which resize.
     validation: share of every class that is kept for validation, above 0 and at most 0.5.
     seed: another seed gives another split and another order.
     max_bad: share of the pictures that may be unusable before the job fails, 0 to 1.
@@ -53,7 +51,6 @@ class Options:
     source: str
     destination: str
     preprocessing: Preprocessing
-    speed: Speed
     validation: float
     seed: int
     max_bad: float
@@ -108,14 +105,6 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--run-id", required=True, help="id of the run")
     parser.add_argument("--shorter-side", type=int, default=256, help="pixels (%(default)s)")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs (%(default)s)")
-    parser.add_argument(
-        "--speed",
-        type=Speed,
-        choices=list(Speed),
-        default=Speed.BEST,
-        help="of the resize: best (the default); fast saves some of the core's time, and is "
-        "3 dB further from an ideal resize",
-    )
     parser.add_argument("--validation", type=float, default=0.2, help="share (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of split and order (%(default)s)")
     parser.add_argument("--max-bad", type=float, default=0.2, help="share (%(default)s)")
@@ -137,7 +126,6 @@ def parse(arguments: Sequence[str]) -> Options:
         source=given.source,
         destination=given.destination,
         preprocessing=preprocessing,
-        speed=given.speed,
         validation=given.validation,
         seed=given.seed,
         max_bad=given.max_bad,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from batch_prep.entries import Entry, File, Refused, Unreadable
 from batch_prep.pieces import ShardWriter
 from batch_prep.plan import Plan
-from batch_prep.prepare import Prepared, Speed, prepare
+from batch_prep.prepare import Prepared, prepare
 from batch_prep.processes import Crew
 from batch_prep.progress import Progress
 from batch_prep.staging import Staged, Staging
@@ -46,7 +46,6 @@ class Packer:
 
     preprocessing: Preprocessing
     limits: Limits
-    speed: Speed
     workers: int
     sharing: int = 1
 
@@ -115,7 +114,7 @@ class Packer:
 
     def _prepared(self, file: File, data: bytes) -> Outcome:
         try:
-            prepared = prepare(data, self.preprocessing, self.limits, self.speed)
+            prepared = prepare(data, self.preprocessing, self.limits)
         except PictureError as error:
             return Refused(file.name, file.parts, error.code, error.message)
         return prepared, hashlib.sha256(data).hexdigest()

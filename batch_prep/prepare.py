@@ -5,15 +5,13 @@ exactly the same pictures are refused and an endpoint is asked with what its mod
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 
 from cykooz_resizer import FilterType
-from PIL import Image
 
 from batch_prep import plain_jpeg
 from batch_prep.fingerprint import fingerprint
 from droplens.imaging.decode import trouble_is_the_pictures
-from droplens.imaging.preprocess import Resize
 from droplens.imaging.vector_resize import resized
 from droplens.pictures import (
     Limits,
@@ -24,17 +22,8 @@ from droplens.pictures import (
     prepare_with,
 )
 
-
-class Speed(StrEnum):
-    """Which resize: its quality has a price.
-
-    BEST is Lanczos, as an endpoint's pictures are resized. FAST is Catmull-Rom: on photographs of
-    cars 3 dB further from an ideal resize, and since the rest of the work became faster it saves
-    no more than bench-packing's noise. Shrinking more while decoding would cost 5 dB.
-    """
-
-    BEST = "best"
-    FAST = "fast"
+# As an endpoint's pictures are resized, but for rounding.
+_LANCZOS = partial(resized, kind=FilterType.lanczos3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +43,7 @@ class Prepared:
     fingerprint: bytes
 
 
-_FILTERS = {Speed.BEST: FilterType.lanczos3, Speed.FAST: FilterType.catmull_rom}
-
-
-def prepare(
-    data: bytes,
-    preprocessing: Preprocessing,
-    limits: Limits,
-    speed: Speed,
-) -> Prepared:
+def prepare(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prepared:
     """`data` as `droplens.pictures.prepare` makes it, but for how the resize rounds.
 
     Of the pixels before they are encoded, 99.7 % are within 1 level of that function's (measured
@@ -72,26 +53,20 @@ def prepare(
 
     Raises droplens.pictures.PictureError exactly where that function does.
     """
-
-    def resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-        return resized(picture, size, _FILTERS[speed])
-
     with trouble_is_the_pictures():
-        return _prepared(data, preprocessing, limits, resize)
+        return _prepared(data, preprocessing, limits)
 
 
-def _prepared(
-    data: bytes, preprocessing: Preprocessing, limits: Limits, resize: Resize
-) -> Prepared:
+def _prepared(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prepared:
     decoded = None
     size = plain_jpeg.size_of(data) if len(data) <= limits.max_bytes else None
     if size is not None and is_only_resized(size, preprocessing, limits):
         decoded = plain_jpeg.decode(data)
     if decoded is not None:
-        jpeg, picture = encode(decoded, preprocessing, resize)
+        jpeg, picture = encode(decoded, preprocessing, _LANCZOS)
         info = PictureInfo("JPEG", *decoded.size)
     else:
-        jpeg, info, picture = prepare_with(data, preprocessing, limits, resize)
+        jpeg, info, picture = prepare_with(data, preprocessing, limits, _LANCZOS)
     return Prepared(
         jpeg,
         info.width,

@@ -1,11 +1,9 @@
-"""How far a stage has come: a bar on a terminal, else lines in the log; and the run's item."""
+"""How far a stage has come: lines in the log, and the run's item."""
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from threading import Event, Thread
 from types import TracebackType
@@ -20,12 +18,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
-_SECONDS_BETWEEN_BARS = 0.2
 _SECONDS_BETWEEN_UPDATES = 2.0
 # All children of an array write one item, of which DynamoDB takes 1,000 KB a second and which is
 # written as a whole each time: 200 children make it some 20 KB.
 _UPDATES_A_SECOND = 4
-_BAR_WIDTH = 30
 
 Report = Callable[[str, int, int | None], None]
 
@@ -50,10 +46,7 @@ class Progress:
         self._done = 0
         self._started = time.monotonic()
         self._ended = Event()
-        if sys.stderr.isatty():
-            self._says = [(_SECONDS_BETWEEN_BARS, self._draw)]
-        else:
-            self._says = [(_SECONDS_BETWEEN_LINES, self._line)]
+        self._says = [(_SECONDS_BETWEEN_LINES, self._line)]
         if report is not None:
             self._says.append(
                 (seconds_between_reports, lambda: report(stage, self._done, self._total))
@@ -76,8 +69,6 @@ class Progress:
             self._total = self._done
             for _, say in self._says:
                 say()
-        if sys.stderr.isatty():
-            sys.stderr.write("\n")
 
     def step(self, count: int = 1) -> None:
         """So many more are done."""
@@ -104,21 +95,6 @@ class Progress:
             self._rate(),
             eta,
         )
-
-    def _draw(self) -> None:
-        words = f"{self._done:,}"
-        if self._total is not None:
-            full = _BAR_WIDTH * self._done // max(self._total, 1)
-            bar = "━" * full + "─" * (_BAR_WIDTH - full)
-            words = f"{bar}  {words} of {self._total:,}"
-        words = f"{self._stage}  {words}  {self._rate():.0f}/s"
-        left = self._seconds_left()
-        if left:
-            words += f"  {timedelta(seconds=round(left))} left"
-        # A line that wrapped could not be drawn over.
-        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
-        sys.stderr.write(f"\r\033[K{words[:width]}")
-        sys.stderr.flush()
 
     def _rate(self) -> float:
         return self._done / max(time.monotonic() - self._started, 0.001)

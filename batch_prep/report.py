@@ -11,6 +11,7 @@ import numpy as np
 
 from batch_prep.dataset import Dataset
 from batch_prep.options import Options
+from batch_prep.pieces import Skipped
 from batch_prep.plan import Reading
 from batch_prep.records import Written
 from batch_prep.splits import TEST, TRAIN, VALIDATION, quoted
@@ -21,9 +22,10 @@ SCHEMA = "droplens.dataset.v1"
 _IMBALANCE = 10
 _PERCENTILES = (0, 5, 50, 95, 100)
 # Functions of 512 MB parse it, to start the training and to show the report.
-_MOST_NAMES = 10_000
+MOST_NAMES = 10_000
 _MOST_WARNINGS = 1000
-_LISTS = ("skipped", "duplicates", "conflicts", "near_duplicates", "near_conflicts")
+_LISTS = ("duplicates", "conflicts", "near_duplicates", "near_conflicts")
+SKIPPED = "skipped.jsonl"
 
 
 def manifest(
@@ -44,7 +46,7 @@ def manifest(
     measured = dataset.count(dataset.in_channel(VALIDATION))
     tested = dataset.count(dataset.in_channel(TEST)) if TEST in reading.channels else None
     packed = dataset.count(np.ones(len(rows), np.bool_))
-    skipped = Counter(entry.label for entry in dataset.skipped)
+    skipped = dataset.skipped.by_class
     duplicates = Counter(
         dataset.labels(group)[0] for group in dataset.duplicates for _ in group[1:]
     )
@@ -60,7 +62,7 @@ def manifest(
             "train": sum(trained),
             "validation": sum(measured),
             **({"test": sum(tested)} if tested else {}),
-            "skipped": len(dataset.skipped),
+            "skipped": dataset.skipped.total,
             "duplicates": duplicates.total(),
             "conflicts": sum(len(group) for group in dataset.conflicts),
             "near_duplicates": sum(len(group) - 1 for group in dataset.near),
@@ -89,10 +91,7 @@ def manifest(
             *_similar_names(dataset.classes),
             *_leaks(dataset),
         ],
-        "skipped": [
-            {"name": entry.name, "code": entry.code, "reason": entry.reason}
-            for entry in dataset.skipped
-        ],
+        "skipped": [skipped_entry(entry) for entry in dataset.skipped.first],
         "duplicates": [
             {"name": names[row], "same_as": names[group[0]]}
             for group in dataset.duplicates
@@ -113,7 +112,6 @@ def manifest(
             for group in dataset.near_conflicts
         ],
         "preprocessing": options.preprocessing.to_dict(),
-        "speed": options.speed.value,
         "split": {"validation": options.validation, "seed": options.seed}
         | ({"given": reading.given} if reading.given else {}),
         "shards": shards,
@@ -127,16 +125,19 @@ def manifest(
 def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """The manifest with lists of bounded length, and the whole lists by the file they go to.
 
-    `continued` in the manifest names the file of each list that it has the beginning of only.
+    `continued` in the manifest names the file of each list that it has the beginning of only. What
+    was skipped is in the manifest's beginning only, and goes to its file from the shards' reports.
     """
     continued = {}
+    if report["counts"]["skipped"] > len(report["skipped"]):
+        continued["skipped"] = SKIPPED
     files = {}
     shown = dict(report)
     for key in _LISTS:
         names = 0
         for place, entry in enumerate(report[key]):
             names += len(entry.get("names", ())) or 1
-            if names > _MOST_NAMES:
+            if names > MOST_NAMES:
                 shown[key] = report[key][:place]
                 continued[key] = f"{key}.jsonl"
                 files[f"{key}.jsonl"] = report[key]
@@ -146,6 +147,11 @@ def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[s
         more = f"There are {len(warnings) - _MOST_WARNINGS:,} more warnings."
         shown["warnings"] = [*warnings[:_MOST_WARNINGS], more]
     return shown | {"continued": continued}, files
+
+
+def skipped_entry(skipped: Skipped) -> dict[str, str]:
+    """What the list of skipped files says of one."""
+    return {"name": skipped.name, "code": skipped.code, "reason": skipped.reason}
 
 
 def _alike(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict[str, Any]:
@@ -220,8 +226,7 @@ def _leaks(dataset: Dataset) -> list[str]:
 def _digest(dataset: Dataset) -> str:
     """SHA-256 over the class list and every class's pictures: equal for equal datasets."""
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
-    kept = dataset.rows[dataset.kept]
-    order = np.lexsort((kept["sha256"], kept["label"]))
-    digest.update(np.bincount(kept["label"], minlength=len(dataset.classes)).tobytes())
-    digest.update(kept["sha256"][order].tobytes())
+    labels, files = (dataset.rows[column][dataset.kept] for column in ("label", "sha256"))
+    digest.update(np.bincount(labels, minlength=len(dataset.classes)).tobytes())
+    digest.update(files[np.lexsort((files, labels))].tobytes())
     return digest.hexdigest()

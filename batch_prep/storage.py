@@ -331,10 +331,6 @@ class Bucket:
         return type(self), (self._bucket, self._prefix)
 
     @property
-    def _session(self) -> boto3.Session:
-        return _session_for(_settings())
-
-    @property
     def _client(self) -> "S3Client":
         return _client_for(_settings())
 

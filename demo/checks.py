@@ -25,7 +25,6 @@ METRICS_POLL = 10.0  # seconds
 LEFT_WITHIN = 90.0  # seconds: SQS lists a deleted queue for up to a minute
 LEFT_POLL = 5.0
 CALL_SIDE = 224  # pixels; our own container resizes what it is sent
-SETTLED = ("ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED")
 SAM_STACK = "aws-sam-cli-managed-default"  # sam's own: its bucket holds all stacks' code
 _INIT = re.compile(r'Init Duration: ([0-9.]+) ms|"initDurationMs": ?([0-9.]+)')
 

@@ -18,54 +18,22 @@ RECIPES = (PROBE, FINETUNE)
 # The backbone that comes with the image. Any other is a name of the package timm.
 PACKAGED_BACKBONE = "efficientnet-lite0"
 
-# `probe` fits a linear head in closed rounds: what steers a gradient descent, picks a network or
-# changes the pictures has nothing to act on.
-WITHOUT_EFFECT_ON_PROBE = frozenset(
+# Names of the built-in algorithm that are taken and change nothing: `finetune` always takes AdamW
+# steps along a cosine, in the precision that suits the device.
+BUILTIN_ONLY = frozenset(
     {
-        "augmentation_type",
-        "backbone",
-        "beta_1",
-        "beta_2",
-        "checkpoint_frequency",
-        "compile",
-        "device",
-        "early_stopping",
-        "early_stopping_min_epochs",
-        "early_stopping_patience",
-        "early_stopping_tolerance",
-        "epochs",
-        "eps",
-        "gamma",
-        "kv_store",
-        "learning_rate",
-        "lr_scheduler_factor",
-        "lr_scheduler_step",
-        "momentum",
-        "num_layers",
-        "optimizer",
-        "precision_dtype",
-        "resize",
-        "top_k",
-        "use_pretrained_model",
-        "use_weighted_loss",
-        "weight_decay",
+        *("gamma", "kv_store", "lr_scheduler_factor", "lr_scheduler_step", "momentum"),
+        *("num_layers", "optimizer", "precision_dtype", "resize"),
     }
 )
-# `finetune` always takes AdamW steps along a cosine, in the precision that suits the device.
-WITHOUT_EFFECT_ON_FINETUNE = frozenset(
+# All that changes what `probe` does: it fits a linear head in closed form, so that nothing steers a
+# gradient descent, picks a network or changes the images.
+OF_PROBE = frozenset(
     {
-        "gamma",
-        "kv_store",
-        "lr_scheduler_factor",
-        "lr_scheduler_step",
-        "momentum",
-        "num_layers",
-        "optimizer",
-        "precision_dtype",
-        "resize",
+        *("num_classes", "num_training_samples", "recipe", "seed", "serving_precision"),
+        *("image_shape", "mini_batch_size", "multi_label"),
     }
 )
-WITHOUT_EFFECT = {PROBE: WITHOUT_EFFECT_ON_PROBE, FINETUNE: WITHOUT_EFFECT_ON_FINETUNE}
 # Where the built-in algorithm's default, made for SGD, does not suit the recipe.
 DEFAULTS: dict[str, dict[str, Any]] = {
     PROBE: {},
@@ -152,10 +120,6 @@ def _parse_shape(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _parse_steps(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameters:
     """The validated hyperparameters of a training job.
@@ -201,18 +165,7 @@ class Hyperparameters:
     early_stopping_tolerance: float = _number(0, 1, default=0.0)
     epochs: int = _integer(1, default=30)
     eps: float = _number(0, 1, default=1e-8)
-    gamma: float = _number(0, 1, default=0.9)
-    kv_store: str = _choice("dist_sync", "dist_async", default="dist_sync")
     learning_rate: float = _number(0, 1, default=0.1)
-    lr_scheduler_factor: float = _number(0, 1, default=0.1)
-    lr_scheduler_step: tuple[int, ...] = field(
-        default=(), metadata={"parse": _parse_steps, "kind": "whole numbers joined by commas"}
-    )
-    momentum: float = _number(0, 1, default=0.9)
-    num_layers: int = _integer(1, default=152)
-    optimizer: str = _choice("sgd", "adam", "rmsprop", "nag", default="sgd")
-    precision_dtype: str = _choice("float32", "float16", default="float32")
-    resize: int = _integer(1, default=1)
     top_k: int = _integer(2, default=2)
     use_pretrained_model: bool = _flag(default=True)
     use_weighted_loss: bool = _flag(default=False)
@@ -230,13 +183,17 @@ class Hyperparameters:
     def from_strings(cls, values: Mapping[str, str]) -> Self:
         """Parse what SageMaker passes. Raises SettingsError, naming the hyperparameter."""
         known = {f.name: f for f in fields(cls) if f.metadata}
-        unknown = sorted(set(values) - set(known))
+        unknown = sorted(set(values) - set(known) - BUILTIN_ONLY)
         if unknown:
             raise SettingsError(f"Unknown hyperparameter: {', '.join(unknown)}.")
         for name, f in known.items():
             if f.default is MISSING and name not in values:
                 raise SettingsError(f"Hyperparameter {name} is required.")
-        parsed = {name: _parse(name, str(text), known[name]) for name, text in values.items()}
+        parsed = {
+            name: _parse(name, str(text), known[name])
+            for name, text in values.items()
+            if name not in BUILTIN_ONLY
+        }
         defaults = DEFAULTS[parsed.get("recipe", PROBE)]
         return cls(**(defaults | parsed), given=tuple(sorted(values)))
 
@@ -254,12 +211,16 @@ class Hyperparameters:
         return cls.from_strings(values)
 
     def without_effect(self) -> tuple[str, ...]:
-        """The given hyperparameters that the recipe has no use for."""
-        return tuple(name for name in self.given if name in WITHOUT_EFFECT[self.recipe])
+        """The given hyperparameters that the recipe has no use for, in alphabetical order."""
+        return tuple(
+            name
+            for name in self.given
+            if name in BUILTIN_ONLY or (self.recipe == PROBE and name not in OF_PROBE)
+        )
 
     def as_given(self) -> dict[str, Any]:
-        """Name and validated value of everything that was given."""
-        return {name: getattr(self, name) for name in self.given}
+        """Name and validated value of everything that was given, but for BUILTIN_ONLY."""
+        return {name: getattr(self, name) for name in self.given if name not in BUILTIN_ONLY}
 
 
 def _parse(name: str, text: str, f: Any) -> Any:

@@ -32,7 +32,7 @@ import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
 from benchmarks.harness import CARS24, ROOT, cpu, extremes, keep, provenance, stored, versions
-from benchmarks.packing import corpus, quality
+from benchmarks.packing import corpus, join_memory, quality
 from benchmarks.packing.corpus import Corpus
 from benchmarks.packing.measure import Cost, run
 from benchmarks.packing.price import ten_million
@@ -43,7 +43,6 @@ WORK = ROOT / ".local" / "bench"
 IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
 BUCKET = "pictures"
 SOURCE = "datasets/cars/"
-FAST = "droplens fast"
 WHOLE = "seaweedfs"
 OURS = ("boto3", "cykooz-resizer", "numpy", "obstore", "pillow", "simplejpeg")
 THEIRS = ("boto3", "mxnet", "numpy", "opencv-python-headless")
@@ -62,8 +61,7 @@ PACKERS, SERVERS = (
 class Run:
     """One measured packing.
 
-    way: "notebook", "im2rec", "droplens" or FAST; place: "s3", "local" or WHOLE; folder: its
-    output's.
+    way: "notebook", "im2rec" or "droplens"; place: "s3", "local" or WHOLE; folder: its output's.
     """
 
     way: str
@@ -94,16 +92,15 @@ class Bench:
             "AWS_ENDPOINT_URL": endpoint,
         }
 
-    def droplens(self, place: str, speed: str = "best") -> Run:
+    def droplens(self, place: str) -> Run:
         """Pack by batch_prep, into the bucket or into a new folder."""
-        way = "droplens" if speed == "best" else f"droplens {speed}"
-        folder = self._folder(way)
+        folder = self._folder("droplens")
         s3 = place == "s3"
         source = f"s3://{BUCKET}/{SOURCE}" if s3 else str(self.pictures.folder)
         destination = f"s3://{BUCKET}/packed/{folder.name}/" if s3 else str(folder / "records")
         command = [sys.executable, "-m", "batch_prep", f"--source={source}"]
         command += [f"--destination={destination}", "--classifier=cars", "--run-id=bench"]
-        return Run(way, place, self._run([*command, f"--speed={speed}"], folder), folder)
+        return Run("droplens", place, self._run(command, folder), folder)
 
     def notebook(self) -> Run:
         """Download, list, pack and upload as a notebook does."""
@@ -203,9 +200,9 @@ def compare(pictures: Corpus, latency_ms: float, repeats: int) -> dict[str, Any]
     with bench(pictures, latency_ms, light_s3) as at:
         theirs = IM2REC_PYTHON.is_file()
         s3, local = partial(at.droplens, "s3"), partial(at.droplens, "local")
-        turns: list[Callable[[], Run]] = [s3, local, partial(at.droplens, "local", "fast")]
+        turns: list[Callable[[], Run]] = [s3, local]
         if theirs:
-            turns = [at.notebook, s3, at.im2rec, *turns[1:]]
+            turns = [at.notebook, s3, at.im2rec, local]
         runs: list[Run] = []
         for number in range(repeats):
             for turn in turns:
@@ -302,7 +299,6 @@ def table(results: dict[str, Any]) -> str:
         "droplens, s3": "**Droplens**",
         "im2rec, local": "im2rec.py, local files",
         "droplens, local": "**Droplens**, local files",
-        f"{FAST}, local": "**Droplens** `--speed fast`, local files",
         f"notebook, {WHOLE}": "boto3, im2rec.py, boto3, SeaweedFS on the same cores",
         f"droplens, {WHOLE}": "**Droplens**, SeaweedFS on the same cores",
     }
@@ -379,7 +375,8 @@ def memory_table(sizes: list[dict[str, Any]]) -> str:
 
 def _arithmetic(results: dict[str, Any]) -> str:
     speed, cores = results["pictures_per_second"], results["machine"]["cores"]
-    return ten_million(speed, cores, results["record_bytes"])
+    join_ms = json.loads(join_memory.RESULTS.read_text())["ms_a_picture"]
+    return ten_million(speed, cores, results["record_bytes"], join_ms)
 
 
 def quote(text: str, results: dict[str, Any]) -> str:
@@ -388,6 +385,7 @@ def quote(text: str, results: dict[str, Any]) -> str:
         "table": table(results),
         "arithmetic": _arithmetic(results),
         "memory": memory_table(results.get("memory", [])),
+        "growth": join_memory.table(json.loads(join_memory.RESULTS.read_text())),
     }
     for mark, made in tables.items():
         marks = rf"(<!-- bench-packing: {mark} -->\n).*?(<!-- end -->)"

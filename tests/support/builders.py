@@ -103,8 +103,8 @@ def pack(
     records = {}
     counts = {"train": 20, "validation": validation, **({"test": test} if test else {})}
     for channel, count in counts.items():
-        rec, idx, lst = BytesIO(), BytesIO(), []
-        with RecordWriter(rec, idx) as writer:
+        rec, idx, lst = BytesIO(), [], []
+        with RecordWriter(rec) as writer:
             for number in range(count):
                 truth = number % 2
                 shade = 220 - (number + first_colour) % 150
@@ -112,11 +112,11 @@ def pack(
                 picture, _ = prepare(jpeg(colour), Preprocessing(SIDE))
                 is_wrong = {"validation": number < wrong, "test": number % 4 == 3}
                 label = 1 - truth if is_wrong.get(channel) else truth
-                writer.write(number, label, picture)
+                idx.append(f"{number}\t{writer.write(number, label, picture)}\n")
                 lst.append(f"{number}\t{label:f}\t{classes[truth]}/{number:04}.jpg\n")
         records[f"{channel}/{channel}.rec"] = len(rec.getvalue())
         cloud.put(f"{prefix}{channel}/{channel}.rec", rec.getvalue())
-        cloud.put(f"{prefix}{channel}/{channel}.idx", idx.getvalue())
+        cloud.put(f"{prefix}{channel}/{channel}.idx", "".join(idx).encode())
         cloud.put(f"{prefix}{channel}/{channel}.lst", "".join(lst).encode())
     manifest = {
         "schema": "droplens.dataset.v1",

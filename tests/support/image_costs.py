@@ -18,7 +18,6 @@ from typing import Any
 
 from PIL import Image
 
-from batch_prep.prepare import Speed
 from batch_prep.prepare import prepare as pack
 from droplens.imaging import sandbox
 from droplens.pictures import Limits, PictureError, Preprocessing, decode, prepare
@@ -27,7 +26,7 @@ PREPROCESSING = Preprocessing(shorter_side=256)
 # As measuring and answering prepare a picture, as packing does, and as the server decodes it.
 PLACES: dict[str, Callable[[bytes], object]] = {
     "answering": lambda data: prepare(data, PREPROCESSING),
-    "packing": lambda data: pack(data, PREPROCESSING, Limits(), Speed.BEST),
+    "packing": lambda data: pack(data, PREPROCESSING, Limits()),
     "serving": lambda data: decode(data, shorter_side=224),
 }
 MIB = 2**20

@@ -652,3 +652,15 @@ def test_a_jpeg_of_50_megapixels_takes_less_than_250_megabytes(
     assert pixels > 50_000_000
     assert peak < 250_000  # kB
     assert grown < (160_000 if options else 20_000)
+
+
+@pytest.mark.parametrize(("size", "refused"), [(25 * 2**20, False), (25 * 2**20 + 1, True)])
+def test_a_file_of_25_mib_is_taken_and_a_larger_one_is_not(size: int, refused: bool) -> None:
+    data = encode(photo(64, 48), "JPEG")
+    data += bytes(size - len(data))
+    if refused:
+        with pytest.raises(PictureError) as told:
+            prepare(data, Preprocessing(shorter_side=32))
+        assert told.value.code == "image.too_large"
+    else:
+        assert prepare(data, Preprocessing(shorter_side=32))[1].width == 64

@@ -88,7 +88,6 @@ class PackingEnded:
 
     run: RunKey
     job_id: str
-    succeeded: bool
     reason: str
     exit_code: int | None
     step: str
@@ -200,7 +199,7 @@ def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
     if not (run.classifier and run.run_id):
         return None
     try:
-        job_id, status = detail["jobId"], detail["status"]
+        job_id = detail["jobId"]
     except KeyError as error:
         raise UnexpectedEvent(f"a Batch job's event without {error}") from error
     exit_code = (detail.get("container") or {}).get("exitCode")
@@ -211,7 +210,6 @@ def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
     return PackingEnded(
         run,
         job_id,
-        status == "SUCCEEDED",
         _batch_reason(detail),
         exit_code,
         step=parameters.get("step", ""),

@@ -51,15 +51,13 @@ class Record:
 
 
 class RecordWriter:
-    """Writes records to `rec` and their offsets to `idx`, both opened in binary by the caller.
+    """Writes records to `rec`, opened in binary by the caller.
 
-    Leaving the context flushes both; closing them stays with the caller.
+    bytes: written so far. Leaving the context flushes `rec`; closing it stays with the caller.
     """
 
-    def __init__(self, rec: BinaryIO, idx: BinaryIO | None = None) -> None:
+    def __init__(self, rec: BinaryIO) -> None:
         self._rec = rec
-        self._idx = idx
-        self.count = 0
         self.bytes = 0
 
     def __enter__(self) -> Self:
@@ -72,17 +70,12 @@ class RecordWriter:
         trace: TracebackType | None,
     ) -> None:
         self._rec.flush()
-        if self._idx is not None:
-            self._idx.flush()
 
     def write(self, id: int, label: float, payload: bytes) -> int:  # noqa: A002  the format's word
         """Append a record and return its byte offset in the record file."""
         framed = _frame(_IMAGE_HEADER.pack(0, label, id, 0) + payload)
         offset = self.bytes
         self._rec.write(framed)
-        if self._idx is not None:
-            self._idx.write(b"%d\t%d\n" % (id, offset))
-        self.count += 1
         self.bytes += len(framed)
         return offset
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from batch_prep.prepare import Speed
 from batch_prep.prepare import prepare as pack
 from droplens.imaging import decode as decoding
 from droplens.imaging.structure import structure_of
@@ -44,7 +43,7 @@ def seeds() -> Mapping[str, bytes]:
 
 
 def _prepared(data: bytes) -> None:
-    pack(data, PREPROCESSING, LIMITS, Speed.BEST)
+    pack(data, PREPROCESSING, LIMITS)
     prepare(data, PREPROCESSING, LIMITS)
 
 

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from batch_prep import labels as labels_module
 from batch_prep import lists
+from batch_prep.entries import File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
-from batch_prep.labels import Labels
+from batch_prep.labels import Labels, Row, from_archive, gather
 from batch_prep.lists import read_list
 from batch_prep.storage import LocalFolder
 
@@ -276,4 +278,41 @@ def test_a_picture_in_two_splits_is_in_none(tmp_path: Path) -> None:
                 "line 3, so it is left out"
             ),
         )
+    ]
+
+
+def test_of_an_archive_every_listed_picture_is_labelled_whatever_lies_between() -> None:
+    labels = gather("labels.csv", [Row(n, f"p/{n}.jpg", "ab"[n % 2]) for n in (1, 2, 3)], "row")
+
+    def picture(path: str) -> File:
+        return File(path, tuple(path.split("/")), lambda: b"", 1)
+
+    unsafe = Refused("../x.jpg", (), "file.unsafe_path", "?")
+    too_large = Refused("p/3.jpg", ("p", "3.jpg"), "image.too_large", "?")
+    archive: Any = SimpleNamespace(
+        entries=[
+            FolderSeen(("p",)),
+            picture("p/1.jpg"),
+            Ignored("Thumbs.db", by_system=True),
+            picture("p/1.jpg"),
+            unsafe,
+            picture("p/4.jpg"),
+            FolderSeen(("q",)),
+            too_large,
+        ]
+    )
+    first, *others = from_archive(labels, archive, "pictures.zip")
+    assert isinstance(first, File)
+    assert (first.parts, first.split) == (("b", "p", "1.jpg"), "")
+    assert others == [
+        Refused("p/1.jpg", (), "list.repeated", "pictures.zip holds it more than once"),
+        unsafe,
+        Refused("p/4.jpg", (), "list.unnamed", "labels.csv does not name it"),
+        Refused("p/3.jpg", ("b", "p", "3.jpg"), "image.too_large", "?"),
+        Refused(
+            "p/2.jpg",
+            ("a", "p/2.jpg"),
+            "row.missing",
+            "row 2 of labels.csv: pictures.zip holds no such file",
+        ),
     ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.prepare import Prepared, Speed, prepare
+from batch_prep.prepare import Prepared, prepare
 from droplens import pictures
 from droplens.pictures import Limits, PictureError, Preprocessing
 from tests.photographs import some
@@ -23,7 +23,7 @@ LIMITS = Limits()
 
 
 def fast(data: bytes, preprocessing: Preprocessing = TO_64, limits: Limits = LIMITS) -> Prepared:
-    return prepare(data, preprocessing, limits, Speed.BEST)
+    return prepare(data, preprocessing, limits)
 
 
 def pixels(jpeg: bytes) -> np.ndarray:
@@ -132,14 +132,6 @@ def test_the_middle_square_is_cropped() -> None:
     made = check_same(encode(photo()), Preprocessing(shorter_side=64, crop=48))
     assert isinstance(made, Prepared)
     assert pixels(made.jpeg).shape == (48, 48, 3)
-
-
-def test_fast_is_another_filter_at_the_same_size() -> None:
-    data = encode(photo(1600, 1199))
-    best, quick = (prepare(data, TO_64, Limits(), speed) for speed in Speed)
-    assert best.jpeg != quick.jpeg
-    assert pixels(best.jpeg).shape == pixels(quick.jpeg).shape
-    assert np.abs(pixels(best.jpeg) - pixels(quick.jpeg)).mean() < 4
 
 
 def test_threads_share_nothing() -> None:

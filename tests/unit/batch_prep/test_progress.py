@@ -1,15 +1,7 @@
 """Progress: lines in the log, and the run's item."""
 
-import fcntl
 import logging
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Iterator
-from pathlib import Path
 from queue import Queue
 
 import boto3
@@ -68,22 +60,6 @@ def test_a_stage_that_fails_is_not_reported_as_done() -> None:
     with pytest.raises(ValueError, match="x"), Progress(2, lambda *args: told.append(args)):
         raise ValueError("x")
     assert not told
-
-
-def test_a_terminal_sees_a_bar_that_fits_it(repo_root: Path) -> None:
-    code = "from batch_prep.progress import Progress\n"
-    code += "with Progress(2_000) as counted: counted.step(2_000)"
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
-    path = f"{repo_root}:{repo_root / 'layers' / 'droplens'}"
-    environment = os.environ | {"PYTHONPATH": path}
-    subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment, check=True)
-    os.close(theirs)
-    seen = os.read(ours, 10_000).decode()
-    os.close(ours)
-    last = seen.rpartition("\r\033[K")[2].rstrip()
-    assert last.startswith("packing  " + "━" * 30 + "  2,000 of 2,000")
-    assert len(last) == 59
 
 
 def test_the_runs_item_is_told(table: None) -> None:

@@ -204,3 +204,24 @@ def test_what_is_passed_over_is_warned_of_by_name() -> None:
             "and 'Thumbs.db'."
         ),
     ]
+
+
+def test_a_label_file_beside_pictures_in_an_archive_is_asked_to_be_unpacked() -> None:
+    labels = Refused("train/metadata.csv", ("train", "metadata.csv"), "file.not_a_picture", "?")
+    notes = Refused("train/notes.csv", ("train", "notes.csv"), "file.not_a_picture", "?")
+    with pytest.raises(JobError, match=r"^train/metadata\.csv seems to label the pictures beside"):
+        planned([notes, labels, *files("train", "test")])
+    assert planned([notes, *files("train", "test")]).classes == ["test", "train"]
+
+
+def test_ten_of_the_folders_of_a_split_are_named() -> None:
+    # Spelled in eleven ways, which a file system that knows cases holds side by side.
+    tops = [f"{head}{tail}" for head in ("t", "T") for tail in ("rain", "RAIN", "raIn")]
+    tops += ["training", "Training", "TRAINING", "traiNing", "traininG"]
+    done = planned(files(*(f"{top}/{c}" for top in (*tops, "val") for c in "ab"), each=1))
+    assert done.reading.given is not None
+    first = sorted(tops)
+    shown = ", ".join(f"'{top}/'" for top in first[:10])
+    assert done.reading.given["train"] == f"{shown} and 1 more"
+    labels = ", ".join(f"'{top}'" for top in first[:10])
+    assert f"class folders in the folders {labels} and 2 more;" in done.reading.read_as

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks import harness
 from benchmarks.packing import __main__ as benchmark
-from benchmarks.packing import corpus, measure, quality
+from benchmarks.packing import corpus, join_memory, measure, quality
 
 HOLD = """
 import subprocess, sys, time
@@ -95,6 +95,17 @@ def test_a_picture_as_it_was_has_no_noise_but_its_own(tmp_path: Path) -> None:
     )
     assert good > 35
     assert poor < good - 5
+
+
+def test_reports_that_are_made_up_are_joined_as_real_ones() -> None:
+    joined = join_memory.join(1200, 30, shards=3)
+    assert (joined.pictures, joined.skipped) == (1200, 30)
+    assert 30 < joined.peak_mib < 1000
+
+
+def test_two_joins_give_what_a_picture_takes() -> None:
+    less, more = join_memory.Joined(1000, 0, 100, 1), join_memory.Joined(3000, 0, 101, 2)
+    assert join_memory.bytes_each(less, more) == 524.288
 
 
 def test_the_documents_quote_the_last_results() -> None:

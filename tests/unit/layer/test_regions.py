@@ -113,8 +113,9 @@ def test_every_candidate_is_a_type_of_sagemaker_s_that_its_trainer_takes() -> No
     assert set(SAGEMAKER.shape_for("TrainingInstanceType").enum) >= CANDIDATES
     for trainer, recipe in (("droplens", "finetune"), ("droplens", "probe"), ("builtin", "")):
         for instance in choices.training_candidates(trainer, recipe):
-            assert choices.trains_on(instance, trainer, recipe)
-    assert not choices.trains_on("ml.m5.xlarge", "droplens", "finetune")
+            assert choices.training_instance(instance, trainer, recipe, "us-east-1") == instance
+    with pytest.raises(UserError, match=r"does not train on ml\.m5\.xlarge"):
+        choices.training_instance("ml.m5.xlarge", "droplens", "finetune", "us-east-1")
 
 
 def test_the_data_say_where_they_are_from_and_cover_every_candidate(data: dict[str, Any]) -> None:

@@ -362,7 +362,7 @@ def test_metrics_are_found_in_the_log_lines(line: str, name: str, value: str) ->
 
 def packed(cloud: Cloud) -> PackingEnded:
     cloud.runs().open(RUN, {"version": "v1"})
-    return PackingEnded(RUN, "job-0", True, "", 0, "all")
+    return PackingEnded(RUN, "job-0", "", 0, "all")
 
 
 def start(

@@ -55,7 +55,7 @@ def waits(cloud: Cloud) -> waiting.Wait:
 def start(cloud: Cloud, owner: str = "batch") -> str | None:
     """What the event of a packed dataset does."""
     runs = cloud.runs(owner)
-    ended = PackingEnded(RUN, "job", True, "", 0, "all")
+    ended = PackingEnded(RUN, "job", "", 0, "all")
     return training.start_training(
         ended, cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs), SETTINGS
     )

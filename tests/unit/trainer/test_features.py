@@ -78,36 +78,3 @@ def test_features_come_in_the_records_order_whatever_the_batch(
     np.testing.assert_allclose(one_by_one, in_fours, atol=1e-3)
     distances = np.linalg.norm(one_by_one[:, None] - in_fours[None], axis=2)
     assert distances.argmin(axis=1).tolist() == list(range(11))
-
-
-def test_squashing_keeps_the_whole_picture_at_the_networks_shape() -> None:
-    left_to_right = Image.new("RGB", (400, 100), "red")
-    left_to_right.paste("blue", (200, 0, 400, 100))
-    stored = BytesIO()
-    left_to_right.save(stored, "PNG")
-    pixels = Squash(width=64, height=48).pixels(stored.getvalue())
-    assert pixels.shape == (48, 64, 3)
-    assert pixels.dtype == np.uint8
-    assert pixels[20, 2].tolist() == [255, 0, 0]
-    assert pixels[20, 61].tolist() == [0, 0, 255]
-
-
-@pytest.mark.parametrize("size", [(581, 329), (329, 581), (96, 96), (40, 30)])
-def test_squashing_is_pillows_bilinear_resize_but_for_rounding(size: tuple[int, int]) -> None:
-    grain = Image.merge("RGB", [Image.effect_noise(size, sigma) for sigma in (20, 60, 120)])
-    stored = BytesIO()
-    grain.save(stored, "PNG")
-    pixels = Squash(width=96, height=64).pixels(stored.getvalue())
-    expected = np.asarray(grain.resize((96, 64), Image.Resampling.BILINEAR), np.int16)
-    assert np.abs(pixels - expected).max() <= 1
-
-
-def test_preprocessing_is_kept_beside_the_model_and_read_again(tmp_path: Path) -> None:
-    squash = Squash(width=64, height=48)
-    squash.write(tmp_path)
-    assert Squash.read(tmp_path) == squash
-
-
-def test_preprocessing_of_another_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown settings"):
-        Squash(width=64, height=64, resize="crop")

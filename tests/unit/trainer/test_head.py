@@ -170,3 +170,148 @@ def test_a_temperature_changes_the_probability_but_not_the_answer() -> None:
     sharp, soft = (Head(weight, bias, t).probabilities(x) for t in (1.0, 4.0))
     assert sharp.argmax(axis=1).tolist() == soft.argmax(axis=1).tolist()
     assert (sharp.max(axis=1) > soft.max(axis=1)).all()
+
+
+def test_a_head_is_the_softmax_of_its_logits_over_the_temperature() -> None:
+    weight = np.array([[1, 0], [0, 1]], np.float32)
+    head = Head(weight, np.array([0.5, -0.5], np.float32), 2.0)
+    # Logits 1.5 and 1.5; 4.5 and 0.5, whose difference of 4 the temperature halves.
+    answers = head.probabilities(np.array([[1, 2], [4, 1]], np.float32))
+    np.testing.assert_allclose(answers, [[0.5, 0.5], [0.880797, 0.119203]], atol=1e-6)
+
+
+def test_softmax_of_known_odds_and_of_large_logits() -> None:
+    np.testing.assert_allclose(softmax(np.log(np.array([1, 3], np.float32))), [0.25, 0.75])
+    large = np.array([[1000, 0, 1000], [-1000, 0, -1000]], np.float32)
+    np.testing.assert_allclose(softmax(large), np.array([[0.5, 0, 0.5], [0, 1, 0]]))
+
+
+def test_the_penalties_tried_go_from_ten_to_a_thousandth_in_equal_steps() -> None:
+    x, labels = blobs(12)
+    fit = fit_head(x.copy(), labels, 4, seed=0)
+    np.testing.assert_allclose([step[0] for step in fit.path], np.logspace(1, -3, 17))
+    assert {len(step) for step in fit.path} == {3}
+
+
+def test_the_chosen_penalty_has_the_smallest_loss_and_its_accuracy_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    x, labels = blobs(12, spread=4.0)
+    fit = fit_head(x.copy(), labels, 4, seed=0)
+    l2, loss, accuracy = min(fit.path, key=lambda step: step[1])
+    assert len({step[2] for step in fit.path}) > 1
+    assert (fit.l2, fit.held_out_accuracy) == (l2, accuracy)
+    answers = fit.head.probabilities(x).argmax(axis=1)
+    assert fit.training_accuracy == pytest.approx((answers == labels).mean())
+    assert f"left-out loss={loss:.4f} accuracy={accuracy:.4f}" in caplog.text
+
+
+def likeliest(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """The smallest loss over a fine grid of temperatures, and its temperature."""
+    losses = []
+    for temperature in np.geomspace(1e-3, 20, 4000):
+        logits = scores / temperature
+        logits -= logits.max(axis=1, keepdims=True)
+        truth = logits[np.arange(len(labels)), labels]
+        losses.append((float((np.log(np.exp(logits).sum(axis=1)) - truth).mean()), temperature))
+    return min(losses)
+
+
+def test_penalty_and_temperature_are_judged_by_heads_fitted_without_each_record() -> None:
+    x, labels = blobs(6, classes=3, features=8, spread=2.0)
+    fit = fit_head(x.copy(), labels, 3, seed=0)
+    wide = x.astype(np.float64)
+    size = ((wide - wide.mean(axis=0)) ** 2).sum(axis=1).mean()
+    targets = np.eye(3)[labels] - np.eye(3)[labels].mean(axis=0)
+    for l2, loss, accuracy in (fit.path[0], fit.path[8], fit.path[-1]):
+        scores = np.empty((18, 3))
+        for number in range(18):
+            others = np.delete(wide, number, axis=0)
+            truths = np.delete(targets, number, axis=0)
+            middle = others.mean(axis=0)
+            weight = np.linalg.solve(
+                (others - middle).T @ (others - middle) + l2 * size * np.eye(8),
+                (others - middle).T @ (truths - truths.mean(axis=0)),
+            )
+            scores[number] = (wide[number] - middle) @ weight + truths.mean(axis=0)
+        expected, temperature = likeliest(scores, labels)
+        assert loss == pytest.approx(expected, rel=1e-3)
+        assert accuracy == pytest.approx((scores.argmax(axis=1) == labels).mean())
+        if l2 == fit.l2:
+            assert fit.head.temperature == pytest.approx(temperature, rel=0.02)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_the_head_is_the_ridge_regression_of_the_chosen_penalty(spread: float) -> None:
+    x, labels = blobs(9, features=20, spread=spread)
+    fit = fit_head(x.copy(), labels, 4, seed=0)
+    wide = x.astype(np.float64)
+    mean = wide.mean(axis=0)
+    size = ((wide - mean) ** 2).sum(axis=1).mean()
+    weight = np.linalg.solve(
+        (wide - mean).T @ (wide - mean) + fit.l2 * size * np.eye(20),
+        (wide - mean).T @ np.eye(4)[labels],
+    )
+    np.testing.assert_allclose(fit.head.weight, weight, atol=2e-4)
+    # The bias is that of the mean record, without how frequent the classes are.
+    np.testing.assert_allclose(fit.head.bias, -mean @ weight, atol=2e-4)
+
+
+def test_where_nothing_can_be_left_out_penalty_and_temperature_are_a_tenth() -> None:
+    x, labels = blobs(1, classes=5)
+    fit = fit_head(x.copy(), labels, 5, seed=0)
+    assert (fit.l2, fit.head.temperature) == (0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "left_out"),
+    [((9, 4, 1), 13), ((2, 2), 4), ((9, 1, 1), 0), ((1, 1), 0), ((3, 2, 2, 1), 7)],
+)
+def test_records_are_left_out_where_two_classes_keep_another(
+    counts: tuple[int, ...], left_out: int
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert int(leavable(labels).sum()) == left_out
+
+
+def test_the_exact_solution_ends_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "MAX_RECORDS", 40)
+    monkeypatch.setattr(head, "MAX_RANK", 5)
+    x, _ = blobs(41, classes=1, features=30)
+    ranks = [
+        len(decompose(x[:count], np.random.default_rng(0)).variances) for count in (39, 40, 41)
+    ]
+    assert ranks == [30, 30, 5]
+    monkeypatch.setattr(head, "MAX_RANK", 31)
+    assert len(decompose(x, np.random.default_rng(0)).variances) == 30
+
+
+def test_a_sketch_holds_nearly_all_of_the_variance_of_as_many_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(4)
+    # Variances that fall slowly, by the square of 0.93 from one direction to the next.
+    x = rng.standard_normal((400, 120), np.float32) * np.float32(0.93) ** np.arange(120)
+    exact = decompose(x, np.random.default_rng(0)).variances[-20:].sum()
+    monkeypatch.setattr(head, "MAX_RECORDS", 100)
+    monkeypatch.setattr(head, "MAX_RANK", 20)
+    sketched = decompose(x, np.random.default_rng(0))
+    assert len(sketched.variances) == 20
+    assert 0.995 < sketched.variances.sum() / exact <= 1.000001
+    products = sketched.directions.T @ sketched.directions
+    np.testing.assert_allclose(products, np.eye(20), atol=1e-4)
+
+
+def test_directions_of_less_than_a_millionth_of_the_variance_are_dropped() -> None:
+    sides = np.sqrt(np.array([1, 1.1e-6, 0.9e-6])).astype(np.float32)
+    spectrum = decompose(np.diag(sides), np.random.default_rng(0))
+    np.testing.assert_allclose(spectrum.variances, [1.1e-6, 1], rtol=1e-3)
+    np.testing.assert_allclose(np.abs(spectrum.directions), [[0, 1], [1, 0], [0, 0]], atol=1e-3)
+
+
+def test_temperatures_end_at_a_thousandth_and_at_twenty() -> None:
+    labels = np.arange(6) % 3
+    right = np.eye(3, dtype=np.float32)[labels]
+    assert fit_temperature(0.005 * right, labels) == pytest.approx(1e-3, rel=0.01)
+    assert fit_temperature(-500 * right, labels) == pytest.approx(20, rel=0.01)

@@ -72,15 +72,6 @@ def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
     return FINETUNE_CANDIDATES if recipe == FINETUNE else CPU_CANDIDATES
 
 
-def trains_on(instance: str, trainer: str, recipe: str) -> bool:
-    """Whether the trainer can use the instance type."""
-    try:
-        training_instance(instance, trainer, recipe, "")
-    except UserError:
-        return False
-    return True
-
-
 def endpoint_mode(setting: str, trainer: str, region: str) -> str:
     """serverless or realtime. setting: EndpointMode, trainer: TrainerImage.
 
