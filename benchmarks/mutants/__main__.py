@@ -1,14 +1,21 @@
 """How many small faults in the modules that decide things the tests notice.
 
-    make mutants            MINUTES=10 for a sample, MODULES="plan runs" for some of them
+    make mutants            MINUTES=10 for a sample, MODULES="plan runs" for some of them,
+                            KEEP=1 to go on from results/mutants.json and to write into it
 
-Each mutant is written into a copy of the repository, where the module's own tests run in a process
-of their own. A module's tests that fail, or take far longer than without it, have killed it. What
-survives is printed; a mutant that no test can tell from the original stands in equivalent.toml,
-with the reason.
+A module's tests are collected once, and each mutant of a function is put into a fork of that
+process (session.py). A mutant of what runs at import is written into a copy of the repository,
+where the tests run in a process of their own. Tests that fail, or take far longer than without the
+mutant, have killed it. What survives is printed; a mutant that no test can tell from the original
+stands in equivalent.toml, with the reason.
+
+What results/mutants.json says was killed stays so with KEEP=1 until the module's source changes,
+also where its tests have changed: without its entry there, all are tried anew.
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import platform
@@ -19,7 +26,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +34,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.mutants.operators import Mutant, mutants
+from benchmarks.mutants.session import (
+    Broken,
+    QuickestFirst,
+    Tests,
+    clock_limit,
+    limit,
+    prepare,
+    run_pytest,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 # Of the mutants that are not equivalent, in each module.
 FLOOR = 0.95
-# A mutant may loop for ever.
-SLOWER, GRACE_SECONDS = 4.0, 20.0
 PROCESSES = 2
 # Imported once, before the processes of the mutants are forked; none of it is the project's own.
 PRELOADED = ("boto3", "hypothesis", "moto", "numpy", "PIL.Image", "pytest", "aws_lambda_powertools")
@@ -48,15 +62,23 @@ class Module:
     file: str
     tests: tuple[str, ...]
 
+    @property
+    def starts_processes(self) -> bool:
+        """Whether its tests may start processes, which read its source."""
+        return not all(test.startswith("tests/unit/") for test in self.tests)
+
 
 @dataclass(slots=True)
 class Score:
-    """What became of one module's mutants."""
+    """What became of one module's mutants. not_killed: their places in the order of the seed."""
 
+    possible: int = 0
     tried: int = 0
     killed: int = 0
     equivalent: int = 0
+    seconds: int = 0
     survivors: list[dict[str, Any]] = field(default_factory=list)
+    not_killed: list[int] = field(default_factory=list)
 
     @property
     def killed_share(self) -> float | None:
@@ -65,12 +87,11 @@ class Score:
         return round(self.killed / told_apart, 4) if told_apart else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """A mutant under test: the process, and until when it may run (time.monotonic)."""
+    """A mutant in a copy of its own. until: when its process is ended (time.monotonic)."""
 
-    module: Module
-    mutant: Mutant
+    number: int
     copy: Path
     until: float
 
@@ -81,6 +102,7 @@ def modules() -> list[Module]:
     return [Module(name, entry["file"], tuple(entry["tests"])) for name, entry in table.items()]
 
 
+@functools.cache
 def equivalents() -> dict[tuple[str, str, str, str], str]:
     """(module, line of source, before, after) of each mutant that changes nothing, and why."""
     file = HERE / "equivalent.toml"
@@ -92,11 +114,16 @@ def equivalents() -> dict[tuple[str, str, str, str], str]:
 
 
 def main() -> None:
-    """Try, print and write."""
+    """Try, print and, where asked, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1e9, help="how long to try")
     parser.add_argument("--modules", nargs="*", help="names in modules.toml; all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which they are tried")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="go on from what the results file holds of the same source, and write into it",
+    )
     arguments = parser.parse_args()
     chosen = [
         module for module in modules() if not arguments.modules or module.name in arguments.modules
@@ -104,35 +131,24 @@ def main() -> None:
     unknown = set(arguments.modules or []) - {module.name for module in chosen}
     if unknown:
         sys.exit(f"No such module: {', '.join(sorted(unknown))}. modules.toml has them all.")
-    begun = time.monotonic()
+    until = time.monotonic() + 60 * arguments.minutes
+    scores: dict[str, Score] = {}
     with TemporaryDirectory() as work:
         copies = [_copy(Path(work) / str(number)) for number in range(PROCESSES)]
         for name in PRELOADED:
             __import__(name)
-        scores, possible = _try(chosen, copies, arguments.seed, begun + 60 * arguments.minutes)
-    _print(scores, possible)
-    result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "command": " ".join(["make mutants", *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
-        "seconds": round(time.monotonic() - begun),
-        "seed": arguments.seed,
-        "modules": {
-            name: {
-                "possible": possible[name],
-                "tried": score.tried,
-                "killed": score.killed,
-                "equivalent": score.equivalent,
-                "killed_share": score.killed_share,
-                "survivors": score.survivors,
-            }
-            for name, score in scores.items()
-        },
-    }
-    if not arguments.modules:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        print(f"Written to {RESULTS.relative_to(ROOT)}")
+        for number, module in enumerate(chosen):
+            # What a module leaves of its share of the time is the others'.
+            share = (until - time.monotonic()) / (len(chosen) - number)
+            begun = time.monotonic()
+            held = _held(module, arguments.seed) if arguments.keep else Score()
+            score = _tried(module, copies, arguments.seed, held, begun + share)
+            scores[module.name] = score
+            score.seconds += round(time.monotonic() - begun)
+            print(_row(module.name, score), flush=True)
+            if arguments.keep:
+                _keep(module, score, arguments.seed)
+    print(f"\n{_HEADINGS}", *(_row(name, score) for name, score in scores.items()), sep="\n")
     below = [
         name
         for name, score in scores.items()
@@ -140,6 +156,55 @@ def main() -> None:
     ]
     if below:
         sys.exit(f"Fewer than {FLOOR:.0%} killed in: {', '.join(below)}")
+
+
+def _results() -> dict[str, Any]:
+    return dict(json.loads(RESULTS.read_text("utf-8"))) if RESULTS.is_file() else {"modules": {}}
+
+
+def _digest(module: Module) -> str:
+    both = (ROOT / module.file).read_bytes() + (HERE / "operators.py").read_bytes()
+    return hashlib.sha256(both).hexdigest()
+
+
+def _held(module: Module, seed: int) -> Score:
+    """What the results file holds of a module's source: it stays killed what was."""
+    entry = _results()["modules"].get(module.name)
+    if entry is None or (entry["source"], entry["seed"]) != (_digest(module), seed):
+        return Score()
+    return Score(
+        tried=entry["tried"],
+        killed=entry["killed"],
+        seconds=entry["seconds"],
+        not_killed=entry["not_killed"],
+    )
+
+
+def _keep(module: Module, score: Score, seed: int) -> None:
+    """Write what became of a module's mutants beside what is held of the others."""
+    result = _results()
+    made = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "command": " ".join(["python -m benchmarks.mutants", *sys.argv[1:]]),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+    }
+    result |= made
+    result["modules"][module.name] = {
+        "possible": score.possible,
+        "tried": score.tried,
+        "killed": score.killed,
+        "equivalent": score.equivalent,
+        "killed_share": score.killed_share,
+        "survivors": score.survivors,
+        "not_killed": sorted(score.not_killed),
+        "seconds": score.seconds,
+        "seed": seed,
+        "source": _digest(module),
+        **made,
+    }
+    result["modules"] = dict(sorted(result["modules"].items()))
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def _commit() -> str:
@@ -173,132 +238,131 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _try(
-    chosen: Sequence[Module], copies: list[Path], seed: int, until: float
-) -> tuple[dict[str, Score], dict[str, int]]:
-    """The modules take turns, so that a sample holds something of each."""
-    scores = {module.name: Score() for module in chosen}
-    known = equivalents()
-    queues: list[tuple[Module, float, Iterator[Mutant]]] = []
-    possible = {}
-    for module in chosen:
-        before = time.monotonic()
-        pid = _start(module, copies[0])
-        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0:
-            sys.exit(f"{module.name}: its tests fail without any mutant: {' '.join(module.tests)}")
-        seconds = time.monotonic() - before
-        found = mutants((ROOT / module.file).read_text("utf-8"))
-        possible[module.name] = len(found)
-        print(f"{module.name}: {len(found)} mutants, {seconds:.1f} s each", flush=True)
-        random.Random(seed).shuffle(found)
-        queues.append((module, SLOWER * seconds + GRACE_SECONDS, iter(found)))
-    running: dict[int, Trial] = {}
+def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: float) -> Score:
+    """What became of a module's mutants, in the order of the seed. Exits where its tests fail."""
+    order = mutants((ROOT / module.file).read_text("utf-8"))
+    random.Random(seed).shuffle(order)
+    # What was not killed before may be now.
+    again = held.not_killed
+    score = Score(
+        possible=len(order),
+        tried=held.tried - len(again),
+        killed=held.killed,
+        seconds=held.seconds,
+    )
+    waiting = iter([*again, *range(held.tried, len(order))])
+    try:
+        tests = Tests.collected(ROOT, copies[0], module.file, module.tests, order)
+    except Broken as error:
+        sys.exit(f"{module.name}: {error}")
+    seconds = sum(tests.seconds.values())
+    print(
+        f"{module.name}: {len(order)} mutants, {len(tests.try_here)} of them in the tests' "
+        f"process; {len(tests.seconds)} tests of {seconds:.1f} s",
+        flush=True,
+    )
+    left = set(again)
+    here: set[int] = set()
+    apart: dict[int, Trial] = {}
     free = list(copies)
-    while queues or running:
-        while queues and free:
-            module, limit, waiting = queues.pop(0)
-            mutant = next(waiting, None)
-            if mutant is None or time.monotonic() > until:
-                continue
-            queues.append((module, limit, waiting))
+    not_killed_here: list[int] = []
+    while True:
+        while len(here) + len(apart) < PROCESSES:
+            number = not_killed_here.pop() if not_killed_here else -1
+            if number < 0 and time.monotonic() < until:
+                number = next(waiting, -1)
+                if number in tests.try_here:
+                    here.add(number)
+                    tests.try_mutant(number)
+                    continue
+            if number < 0:
+                break
             copy = free.pop()
-            (copy / module.file).write_text(mutant.source, "utf-8")
-            pid = _start(module, copy)
-            running[pid] = Trial(module, mutant, copy, time.monotonic() + limit)
-        for pid, killed in _ended(running):
-            trial = running.pop(pid)
-            shutil.copy2(ROOT / trial.module.file, trial.copy / trial.module.file)
+            (copy / module.file).write_text(order[number].source, "utf-8")
+            pid = _start(module, copy, tests.seconds)
+            apart[pid] = Trial(number, copy, clock_limit(seconds))
+        if not here and not apart:
+            break
+        ended = []
+        for number, killed in tests.outcomes():
+            here.remove(number)
+            if killed or not module.starts_processes:
+                ended.append((number, killed))
+            else:
+                # What a test starts has read the source, where the mutant was not.
+                not_killed_here.append(number)
+        for pid, killed in _ended(apart):
+            trial = apart.pop(pid)
+            shutil.copy2(ROOT / module.file, trial.copy / module.file)
             free.append(trial.copy)
-            _count(scores[trial.module.name], trial, killed, known)
-    return scores, possible
+            ended.append((trial.number, killed))
+        for number, killed in ended:
+            left.discard(number)
+            _count(score, module, number, order[number], killed)
+        time.sleep(0.01)
+    for number in sorted(left):  # there was no time to try them again
+        _count(score, module, number, order[number], killed=False)
+    tests.close()
+    return score
 
 
-def _count(
-    score: Score, trial: Trial, killed: bool, known: dict[tuple[str, str, str, str], str]
-) -> None:
+def _count(score: Score, module: Module, number: int, mutant: Mutant, killed: bool) -> None:
     score.tried += 1
-    mutant = trial.mutant
-    lines = (ROOT / trial.module.file).read_text("utf-8").splitlines()
-    line = lines[mutant.line - 1].strip()
     if killed:
         score.killed += 1
-    elif (trial.module.name, line, mutant.before, mutant.after) in known:
+        return
+    score.not_killed.append(number)
+    lines = (ROOT / module.file).read_text("utf-8").splitlines()
+    line = lines[mutant.line - 1].strip()
+    if (module.name, line, mutant.before, mutant.after) in equivalents():
         score.equivalent += 1
     else:
         score.survivors.append({"line": line, "before": mutant.before, "after": mutant.after})
-        place = f"{trial.module.file}:{mutant.line}"
+        place = f"{module.file}:{mutant.line}"
         print(f"survived: {place}: {mutant.before}  ->  {mutant.after}", flush=True)
 
 
-def _start(module: Module, copy: Path) -> int:
-    """A process that ends with 0 where the module's tests pass in `copy`."""
+def _start(module: Module, copy: Path, seconds: Mapping[str, float]) -> int:
+    """A process that ends with 0 where the module's tests pass in `copy`.
+
+    seconds: how long each test takes.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         return pid
     code = 3
     try:
-        os.setsid()
-        os.chdir(copy)
-        sys.dont_write_bytecode = True
-        sys.path[:] = (
-            [str(copy)]
-            + [
-                entry
-                for entry in sys.path
-                if entry and not Path(entry).is_relative_to(ROOT / "layers") and Path(entry) != ROOT
-            ]
-            + [str(copy / "layers" / "droplens")]
-        )
-        for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
-            del sys.modules[name]
-        quiet = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(quiet, stream)
-        import pytest
-
-        code = int(
-            pytest.main(
-                [
-                    "-x",
-                    "-q",
-                    "-o",
-                    f"cache_dir={copy / '.pytest'}",
-                    "--hypothesis-seed=0",
-                    *module.tests,
-                ]
-            )
-        )
+        prepare(ROOT, copy)
+        limit(sum(seconds.values()))
+        code = run_pytest(copy, module.tests, [QuickestFirst(seconds)])
     finally:
         os._exit(code)
 
 
-def _ended(running: dict[int, Trial]) -> Iterator[tuple[int, bool]]:
-    """The processes that have ended, each with whether a test failed; waits for the first."""
-    while running:
-        ended = []
-        for pid, trial in running.items():
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                ended.append((pid, os.waitstatus_to_exitcode(status) != 0))
-            elif time.monotonic() > trial.until:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                ended.append((pid, True))
-        if ended:
-            yield from ended
-            return
-        time.sleep(0.02)
+def _ended(running: Mapping[int, Trial]) -> list[tuple[int, bool]]:
+    """The processes that have ended, each with whether a test failed."""
+    ended = []
+    for pid, trial in running.items():
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            ended.append((pid, os.waitstatus_to_exitcode(status) != 0))
+        elif time.monotonic() > trial.until:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            ended.append((pid, True))
+    return ended
 
 
-def _print(scores: dict[str, Score], possible: dict[str, int]) -> None:
-    print(f"\n{'module':<18}{'mutants':>8}{'tried':>8}{'killed':>8}{'equivalent':>12}{'share':>8}")
-    for name, score in scores.items():
-        share = "" if score.killed_share is None else f"{score.killed_share:.1%}"
-        print(
-            f"{name:<18}{possible[name]:>8}{score.tried:>8}{score.killed:>8}"
-            f"{score.equivalent:>12}{share:>8}"
-        )
+_HEADINGS = f"{'module':<18}{'mutants':>8}{'tried':>8}{'killed':>8}{'equivalent':>12}{'share':>8}"
+
+
+def _row(name: str, score: Score) -> str:
+    share = "" if score.killed_share is None else f"{score.killed_share:.1%}"
+    return (
+        f"{name:<18}{score.possible:>8}{score.tried:>8}{score.killed:>8}"
+        f"{score.equivalent:>12}{share:>8}"
+    )
 
 
 if __name__ == "__main__":

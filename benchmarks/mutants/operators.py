@@ -40,12 +40,17 @@ _CALLS = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One fault. line: its first line, from 1; before, after: the expression or statement."""
+    """One fault. line: its first line, from 1; before, after: the expression or statement.
+
+    function: the first line of the function in whose body it is, decorators included, and of the
+    outermost one where they are nested; None for what runs at import.
+    """
 
     line: int
     before: str
     after: str
     source: str
+    function: int | None = None
 
 
 def mutants(source: str) -> list[Mutant]:
@@ -56,7 +61,9 @@ def mutants(source: str) -> list[Mutant]:
     for line in lines:
         starts.append(starts[-1] + len(line))
     body = source.encode()
-    for node, after in _faults(ast.parse(source)):
+    tree = ast.parse(source)
+    bodies = list(_bodies(tree))
+    for node, after in _faults(tree):
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         begin = starts[node.lineno - 1] + node.col_offset
@@ -65,7 +72,8 @@ def mutants(source: str) -> list[Mutant]:
         changed = (body[:begin] + after.encode() + body[end:]).decode()
         if after == before or not _compiles(changed):
             continue
-        found.append(Mutant(node.lineno, " ".join(before.split()), after, changed))
+        place = next((place for place, lines in bodies if node.lineno in lines), None)
+        found.append(Mutant(node.lineno, " ".join(before.split()), after, changed, place))
     return sorted(set(found), key=lambda mutant: (mutant.line, mutant.before, mutant.after))
 
 
@@ -75,6 +83,19 @@ def _compiles(source: str) -> bool:
     except SyntaxError:
         return False
     return True
+
+
+def _bodies(node: ast.AST) -> Iterator[tuple[int, range]]:
+    """The outermost functions: first line, and the lines of the body, if none is shared."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert child.end_lineno is not None
+            first = min([child.lineno, *(one.lineno for one in child.decorator_list)])
+            begin = child.body[0].lineno
+            if begin > child.lineno:
+                yield first, range(begin, child.end_lineno + 1)
+        else:
+            yield from _bodies(child)
 
 
 Located = ast.expr | ast.stmt

@@ -1,5 +1,7 @@
 """The faults that are tried are real ones, and what is called equivalent is still there."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,139 @@ def test_each_operator_makes_its_fault(source: str, changes: set[tuple[str, str]
 def test_a_fault_stands_at_its_place_also_behind_letters_of_several_bytes() -> None:
     (mutant,) = (found for found in mutants("ä = 'é'; x = a < b") if "<" in found.before)
     assert mutant.source == "ä = 'é'; x = (a <= b)"
+
+
+@pytest.mark.parametrize(
+    ("source", "functions"),
+    [
+        ("x = 1", {None}),
+        ("def f(x=1):\n    return x + 2", {None, 1}),
+        ("def f(x): return x + 2", {None}),
+        ("class A:\n    b = 1\n\n    @property\n    def c(self):\n        return 2", {None, 4}),
+        ("def f():\n    def g():\n        return 1\n    return g", {1}),
+    ],
+)
+def test_a_fault_belongs_to_the_outermost_function_whose_body_has_it(
+    source: str, functions: set[int | None]
+) -> None:
+    assert {mutant.function for mutant in mutants(source)} == functions
+
+
+SOURCE = """\
+import functools
+
+FIRST = 5
+
+
+def half(x):
+    return x / 2
+
+
+@functools.cache
+def cached(x):
+    return x - 1
+
+
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        self.count += 1
+
+
+def at_import():
+    return 7
+
+
+SEVEN = at_import()
+"""
+TESTS = """\
+import module
+from module import Counter, cached, half
+
+
+def test_other():
+    assert module.FIRST == 5
+
+
+def test_half():
+    assert half(4) == 2
+
+
+def test_cached():
+    assert cached(3) == 2
+
+
+def test_counter():
+    counter = Counter()
+    counter.add()
+    assert counter.count > 0
+"""
+SCRIPT = """\
+import sys, time
+from pathlib import Path
+from benchmarks.mutants.operators import mutants
+from benchmarks.mutants.session import Tests
+
+folder = Path(sys.argv[1])
+found = mutants((folder / "module.py").read_text())
+tests = Tests.collected(Path.cwd(), folder, "module.py", ["test_module.py"], found)
+for number in tests.try_here:
+    tests.try_mutant(number)
+left = set(tests.try_here)
+while left:
+    for number, killed in tests.outcomes():
+        left.remove(number)
+        print(found[number].line, found[number].after, killed, sep="|")
+    time.sleep(0.01)
+tests.close()
+"""
+
+
+def test_faults_are_tried_in_forks_of_the_process_that_holds_the_tests(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    (tmp_path / "module.py").write_text(SOURCE, "utf-8")
+    (tmp_path / "test_module.py").write_text(TESTS, "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Neither FIRST nor the body of at_import is tried here: both run while tests are imported.
+    assert set(done.stdout.splitlines()) == {
+        "7|(x * 2)|True",
+        "7|3|True",
+        "7|1|True",
+        "12|(x + 1)|True",
+        "12|2|True",
+        "12|0|True",
+        "17|1|False",
+        "20|self.count -= 1|True",
+        "20|2|False",
+        "20|0|True",
+    }
+
+
+def test_a_module_whose_tests_fail_without_a_fault_is_not_tried(
+    tmp_path: Path, repo_root: Path
+) -> None:
+    (tmp_path / "module.py").write_text(SOURCE, "utf-8")
+    (tmp_path / "test_module.py").write_text("def test(): assert False", "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "tests fail without any mutant: test_module.py" in done.stderr
 
 
 def test_the_share_leaves_out_what_no_test_could_tell() -> None:
