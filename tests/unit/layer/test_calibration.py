@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,37 @@ def test_a_few_lucky_pictures_move_it_little_and_many_move_it_far() -> None:
     answers, truths = drawn(3.0)
     few, many = fit(answers[:50], truths[:50]), fit(answers, truths)
     assert 1 < few.temperature < many.temperature
+
+
+def test_the_prior_weighs_as_much_as_its_deviation_says() -> None:
+    # Ten answers [0.6, 0.4], all right. At the least loss its slopes are level: with h the
+    # temperature's logarithm, l = ln 1.5 and p = 1 / (1 + exp(-l / T)), 10 (1 - p) l / T = -4 h,
+    # of which T = 0.551 is the solution: 2.38 = 2.38.
+    found = fit([[0.6, 0.4]] * 10, [0] * 10)
+    assert found.temperature == pytest.approx(0.551, abs=0.004)
+    assert found.uniform == pytest.approx(0, abs=0.004)
+
+
+def test_a_temperature_is_looked_for_between_a_fifth_and_ten() -> None:
+    timid = fit([[0.55, 0.45]] * 2000, [0] * 2000)
+    assert timid.temperature == pytest.approx(0.2, abs=0.001)
+    wrong = fit([[0.99, 0.01]] * 2000, [1] * 2000)
+    assert wrong.temperature == pytest.approx(10, abs=0.05)
+    # And at most half of it is a guess.
+    assert wrong.uniform == pytest.approx(0.5, abs=0.005)
+
+
+def test_a_map_is_told_by_four_decimals() -> None:
+    answers, truths = drawn(2.0, 300, guessed=0.1)
+    found = fit(answers, truths)
+    for value in (found.temperature, found.uniform):
+        assert value == round(value, 4) != round(value, 3)
+
+
+@pytest.mark.parametrize("function", [fit, log_loss])
+def test_every_answer_needs_its_truth(function: Any) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        function([[0.6, 0.4], [0.7, 0.3]], [0])
 
 
 def test_answers_that_are_all_right_do_not_become_certain() -> None:
