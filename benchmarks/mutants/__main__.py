@@ -14,8 +14,10 @@ also where its tests have changed: without its entry there, all are tried anew.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -50,8 +52,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 # Of the mutants that are not equivalent, in each module.
 FLOOR = 0.95
 PROCESSES = 2
-# Imported once, before the processes of the mutants are forked; none of it is the project's own.
-PRELOADED = ("boto3", "hypothesis", "moto", "numpy", "PIL.Image", "pytest", "aws_lambda_powertools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,6 @@ def main() -> None:
     scores: dict[str, Score] = {}
     with TemporaryDirectory() as work:
         copies = [_copy(Path(work) / str(number)) for number in range(PROCESSES)]
-        for name in PRELOADED:
-            __import__(name)
         for number, module in enumerate(chosen):
             # What a module leaves of its share of the time is the others'.
             share = (until - time.monotonic()) / (len(chosen) - number)
@@ -255,6 +253,10 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
         tests = Tests.collected(ROOT, copies[0], module.file, module.tests, order)
     except Broken as error:
         sys.exit(f"{module.name}: {error}")
+    for name in tests.libraries:
+        # What cannot be imported out of its turn is imported in each process.
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
     seconds = sum(tests.seconds.values())
     print(
         f"{module.name}: {len(order)} mutants, {len(tests.try_here)} of them in the tests' "
@@ -278,7 +280,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
             if number < 0:
                 break
             copy = free.pop()
-            (copy / module.file).write_text(order[number].source, "utf-8")
+            _write(copy / module.file, order[number].source, number)
             pid = _start(module, copy, tests.seconds)
             apart[pid] = Trial(number, copy, clock_limit(seconds))
         if not here and not apart:
@@ -304,6 +306,12 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
         _count(score, module, number, order[number], killed=False)
     tests.close()
     return score
+
+
+def _write(file: Path, source: str, number: int) -> None:
+    """Write a mutant, with a time of its own: by that and the size Python knows stale bytecode."""
+    file.write_text(source, "utf-8")
+    os.utime(file, (number, number))
 
 
 def _count(score: Score, module: Module, number: int, mutant: Mutant, killed: bool) -> None:

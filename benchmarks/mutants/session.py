@@ -64,7 +64,6 @@ def prepare(root: Path, copy: Path) -> None:
     """Have this process test the sources in `copy`, in a group of its own, without a word."""
     os.setsid()
     os.chdir(copy)
-    sys.dont_write_bytecode = True
     layer = root / "layers"
     kept = [one for one in sys.path if one and Path(one) != root]
     kept = [one for one in kept if not Path(one).is_relative_to(layer)]
@@ -107,6 +106,7 @@ class Tests:
     """The process that holds a module's collected tests.
 
     seconds: how long each test takes, by node id. try_here: which mutants can be tried in it.
+    libraries: the modules that the tests import and that are not the project's.
     """
 
     pid: int
@@ -114,6 +114,7 @@ class Tests:
     replies: int
     seconds: dict[str, float] = field(default_factory=dict)
     try_here: set[int] = field(default_factory=set)
+    libraries: list[str] = field(default_factory=list)
     waiting: str = ""
 
     @classmethod
@@ -143,6 +144,7 @@ class Tests:
             raise Broken(f"tests fail without any mutant: {' '.join(tests)}")
         told = json.loads(first)
         found.seconds, found.try_here = told["seconds"], set(told["try_here"])
+        found.libraries = told["libraries"]
         return found
 
     def try_mutant(self, number: int) -> None:
@@ -219,7 +221,16 @@ class _Server:
             and place in in_use
             and (code := self._changed(mutant, ours)) is not None
         }
-        self._reply(json.dumps({"seconds": self.seconds, "try_here": sorted(changed)}))
+        about = {
+            "seconds": self.seconds,
+            "try_here": sorted(changed),
+            "libraries": [
+                name
+                for name, module in sys.modules.items()
+                if Path(getattr(module, "__file__", None) or "").is_relative_to(sys.prefix)
+            ],
+        }
+        self._reply(json.dumps(about))
         gc.collect()
         gc.freeze()
         self._serve(session.items, changed)
