@@ -435,7 +435,10 @@ def test_an_answer_deleted_by_its_owner_is_written_again(live: Cloud) -> None:
 class ChangingBucket(Bucket):
     """A bucket in which somebody else always writes an older answer first."""
 
+    tries = 0
+
     def write_json(self, *_: Any, **__: Any) -> bool:
+        self.tries += 1
         return False
 
     def head(self, key: str, _version: str | None = None) -> Any:
@@ -444,8 +447,9 @@ class ChangingBucket(Bucket):
 
 def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None:
     event = dropped(live)
+    bucket = ChangingBucket(live.s3, BUCKET)
     tools = Classification(
-        bucket=ChangingBucket(live.s3, BUCKET),
+        bucket=bucket,
         cards=classification(live).cards,
         router=Router(lambda _: True, lambda: None),
         is_stranded=lambda _: False,
@@ -453,8 +457,10 @@ def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None
         decoding=Room(10**8),
         asking=Room(10),
     )
-    with pytest.raises(RetryLater, match="keeps changing"):
+    with pytest.raises(RetryLater, match="keeps changing") as left:
         tools.classify(event)
+    assert left.value.code == "result.contended"
+    assert bucket.tries == 5
 
 
 def test_the_same_bytes_dropped_again_are_answered_anew_under_another_id(live: Cloud) -> None:
@@ -522,6 +528,103 @@ def test_an_answer_that_took_long_does_not_replace_a_newer_version_s(
 )
 def test_sequencers_order_the_versions_of_a_key(one: str, other: str, later: bool) -> None:
     assert is_later(one, other) is later
+
+
+def test_a_swept_picture_that_was_overwritten_is_answered_anew(live: Cloud) -> None:
+    """The sweep's message tells no sequencer: which version is newer, the bucket says."""
+    tools = classification(live)
+    tools.classify(dropped(live, RED))
+    swept = dataclasses.replace(dropped(live, BLUE), sequencer=None)
+    sent = tools.classify(swept)
+    assert sent is not None
+    assert sent["image"]["version_id"] == swept.version_id
+    assert live.json(RESULT)["prediction"]["label"] == "blue"
+
+
+def test_a_swept_picture_that_goes_before_its_answer_is_written_leaves_the_standing_one(
+    live: Cloud,
+) -> None:
+    class Deleting(Bucket):
+        """The picture is deleted right after it was read."""
+
+        def read_at_most(self, key: str, limit: int) -> Any:
+            found = super().read_at_most(key, limit)
+            live.s3.delete_object(Bucket=BUCKET, Key=key)
+            return found
+
+    classification(live).classify(dropped(live, RED))
+    swept = dataclasses.replace(dropped(live, BLUE), sequencer=None)
+    tools = dataclasses.replace(classification(live), bucket=Deleting(live.s3, BUCKET))
+    assert tools.classify(swept) is None
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+# --- what is counted
+
+
+def counted() -> dict[str, list[float]]:
+    """The metrics since the fixture `fresh_metrics`, by name."""
+    return {name: metric["Value"] for name, metric in metrics.metric_set.items()}
+
+
+@pytest.fixture
+def fresh_metrics() -> None:
+    metrics.clear_metrics()
+
+
+class Clock:
+    """Seconds that pass only as it is told; for `time` in a module."""
+
+    def __init__(self, *readings: float) -> None:
+        self.readings = list(readings)
+
+    def monotonic(self) -> float:
+        return self.readings.pop(0)
+
+
+def test_an_answered_picture_is_counted_with_the_time_that_the_endpoint_took(
+    live: Cloud, fresh_metrics: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.classification.time", Clock(5.0, 5.25))
+    classification(live).classify(dropped(live))
+    assert counted() == {
+        "PictureClassified": [1],
+        "PictureRejected": [0],
+        "EndpointError": [0],
+        "EndpointLatency": [250],
+    }
+    assert metrics.metric_set["EndpointLatency"]["Unit"] == "Milliseconds"
+
+
+def test_a_rejected_picture_is_counted_as_such(live: Cloud, fresh_metrics: None) -> None:
+    classification(live).classify(dropped(live, b"no picture"))
+    assert counted() == {"PictureClassified": [0], "PictureRejected": [1]}
+
+
+@pytest.mark.parametrize("answer", [[0.1, 0.2, 0.7], refusal("ModelError", "InvokeEndpoint")])
+def test_a_call_that_gave_no_answer_is_counted_as_an_error_of_the_endpoint(
+    live: Cloud, fresh_metrics: None, answer: Any
+) -> None:
+    runtime = FakeRuntime(lambda _: answer)
+    if isinstance(answer, Exception):
+        runtime = FakeRuntime(redness, error=answer)
+    with pytest.raises(Exception, match=card().endpoint):
+        classification(live, runtime).classify(dropped(live))
+    assert counted() == {"EndpointError": [1]}
+
+
+def test_a_log_line_tells_what_became_of_a_picture(
+    live: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tools = classification(live)
+    tools.classify(dropped(live))
+    tools.classify(dropped(live, b"no picture", "input/cars/b.jpg"))
+    told = [vars(record) for record in caplog.records]
+    assert [(one["msg"], one["key"], one["code"]) for one in told] == [
+        ("picture classified", KEY, None),
+        ("picture rejected", "input/cars/b.jpg", "image.unreadable"),
+    ]
 
 
 def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud, valid: Any) -> None:
@@ -800,6 +903,30 @@ def test_no_call_begins_that_may_not_end_in_time(live: Cloud, pauses: list[float
             dropped(live, key="input/cars/c.jpg"), lambda: CALL_SECONDS
         )
     assert pauses == []
+
+
+@pytest.mark.parametrize(("longest", "pause"), [(True, 2.0), (False, 0.2)])
+def test_a_busy_endpoint_is_asked_again_after_a_fifth_of_a_second_to_two_if_time_allows(
+    live: Cloud, pauses: list[float], monkeypatch: pytest.MonkeyPatch, longest: bool, pause: float
+) -> None:
+    monkeypatch.setattr(
+        "droplens.classification.random.uniform", lambda low, high: high if longest else low
+    )
+    # One call may take 65 seconds: 5 to connect, 50 for the answer, 10 for what follows.
+    event, busy = dropped(live), Moody("ModelNotReadyException")
+    with pytest.raises(RetryLater, match="ModelNotReady"):
+        classification(live, busy).classify(event, lambda: 64.99 + pause)
+    assert (len(busy.asked), pauses) == (1, [])
+    busy = Moody("ModelNotReadyException")
+    assert classification(live, busy).classify(event, lambda: 65 + pause) is not None
+    assert (len(busy.asked), pauses) == (2, [pause])
+
+
+def test_a_call_is_not_begun_with_less_than_65_seconds(live: Cloud) -> None:
+    runtime = FakeRuntime(redness)
+    with pytest.raises(NotBegun, match="64 s are left") as left:
+        classification(live, runtime).classify(dropped(live), lambda: 64.4)
+    assert (left.value.code, runtime.asked) == ("endpoint.no_time", [])
 
 
 def noise(width: int, height: int, quality: int = 95) -> bytes:
