@@ -128,9 +128,9 @@ def test_latencies_are_in_milliseconds() -> None:
 
 def test_figures_have_six_decimals_and_milliseconds_two() -> None:
     row = [0.6789123, 0.2, 0.1210877]
-    found = evaluate([answer(n, 0, row, 1.23456) for n in range(3)], CLASSES, 3, 0.95)
+    found = evaluate([answer(n, 0, row, 1.2345678) for n in range(3)], CLASSES, 3, 0.95)
     [shown, *_] = found["answers"]
-    assert (shown["raw"], shown["ms"]) == (0.678912, 1234.56)
+    assert (shown["raw"], shown["ms"]) == (0.678912, 1234.57)
     # One of the three is judged, in the eleventh of 15 bins.
     assert found["calibration"]["bins_before"] == [
         {"low": 0.666667, "high": 0.733333, "count": 1, "probability": 0.678912, "accuracy": 1.0}

@@ -1,5 +1,6 @@
 """Keys, names, cards, answers and settings: the parts that know no AWS client."""
 
+import dataclasses
 import json
 import math
 import re
@@ -296,12 +297,17 @@ def test_a_folder_that_names_no_classifier_is_nobody_s(folder: str) -> None:
         ("invoices", None),
         ("", None),
         ("x" * 1000, None),
+        # Of the name only 64 letters count, and difflib's ratio must be 0.6 or more:
+        # 2 * 27 / (64 + 27) = 0.593 is too few, 2 * 28 / (64 + 29) = 0.602 is not.
+        ("a" * 27 + "x" * 100, None),
+        ("b" * 28 + "x" * 100, "b" * 28 + "-"),
     ],
 )
 def test_the_likely_classifier_is_the_one_whose_name_is_near(
     folder: str, likely: str | None
 ) -> None:
-    assert likely_classifier(folder, {"zh-cars", "birds", "digits"}) == likely
+    names = {"zh-cars", "birds", "digits", "a" * 27, "b" * 28 + "-"}
+    assert likely_classifier(folder, names) == likely
 
 
 def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
@@ -326,6 +332,19 @@ def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
     model = card(classes=("Škoda", "Citroën C4", "比亚迪"), **changes)
     assert ModelCard.from_json(model.to_json()) == model
+
+
+def test_a_card_can_be_read_by_people() -> None:
+    lines = card(classes=("Škoda", "比亚迪")).to_json().decode().splitlines()
+    assert ' "classifier": "cars",' in lines
+    assert '  "Škoda",' in lines
+
+
+def test_a_card_tells_how_many_pictures_were_correct() -> None:
+    measured = dataclasses.replace(card().measured, pictures=12, accuracy=0.75)
+    assert measured.right == 9
+    # A share that no float holds.
+    assert dataclasses.replace(measured, pictures=29, accuracy=28 / 29).right == 28
 
 
 def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
