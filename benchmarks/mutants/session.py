@@ -206,9 +206,13 @@ class _Server:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Called by pytest, in place of its own loop."""
-        self.seconds = dict(_run_in_turn(session, session.items))
+        # The tests of a session share what takes long to make, such as clients: it stays, unless
+        # the module takes part in it, or a thread, which no fork would have.
+        self.seconds = dict(_run_in_turn(session, session.items, session.items[0]))
         if session.testsfailed:
             return True
+        if self.called[_SHARED] or threading.active_count() > 1:
+            session._setupstate.teardown_exact(None)
         sys.settrace(None)
         threading.settrace(None)
         _forget_results(self.folder)
@@ -319,16 +323,22 @@ def _try(
         limit(seconds)
         status = 1
         session = items[0].session
-        for _ in _run_in_turn(session, items):
+        session._setupstate.teardown_exact(items[0])
+        for _ in _run_in_turn(session, items, None):
             pass
         status = 1 if session.testsfailed else 0
     finally:
         os._exit(status)
 
 
-def _run_in_turn(session: Any, items: Sequence[Any]) -> Iterator[tuple[str, float]]:
-    """Run tests up to the first that fails: each one's node id and processor time."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
+def _run_in_turn(
+    session: Any, items: Sequence[Any], last: Any | None
+) -> Iterator[tuple[str, float]]:
+    """Run tests up to the first that fails: each one's node id and processor time.
+
+    last: what follows them, and for which fixtures stay that it shares with them.
+    """
+    for item, following in zip(items, [*items[1:], last], strict=True):
         begun = time.process_time()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         yield item.nodeid, time.process_time() - begun
