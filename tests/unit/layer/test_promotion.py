@@ -24,6 +24,7 @@ from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
 from droplens.settings import PromotionSettings
 from droplens.switching import Switching
+from droplens.telemetry import metrics
 from tests.unit.layer.account import BUCKET, Cloud
 from tests.unit.layer.fakes import FakeRuntime, refusal
 from tests.unit.layer.made import NAME, RUN, card, crash_in, go_live, nobody, pack, redness
@@ -140,6 +141,15 @@ def test_a_first_good_candidate_goes_live(candidate: Cloud, cards: Cards) -> Non
     assert (run.facts["accuracy"], run.facts["waiting"]) == (1, 2)
     assert candidate.sagemaker.endpoints == {NAME}
     assert candidate.notices() == []
+
+
+def test_the_accuracy_and_the_model_that_went_live_are_counted(candidate: Cloud) -> None:
+    metrics.clear_metrics()
+    pack(candidate, wrong=3)
+    assert promote(candidate, minimum_accuracy=0.4) is Status.LIVE
+    measured, live = metrics.metric_set["MeasuredAccuracy"], metrics.metric_set["RunLive"]
+    assert (measured["Value"], measured["Unit"]) == ([75], "Percent")
+    assert live["Value"] == [1]
 
 
 def test_a_repeated_event_does_nothing(candidate: Cloud) -> None:
@@ -711,6 +721,74 @@ def test_a_comparison_of_other_classes_by_an_earlier_version_decides_nothing() -
         "worse than the live model r: its accuracy differs by -20.0 points (-30.0 to -10.0), each "
         "model measured on validation pictures of its own"
     )
+
+
+PAIRED = {
+    "run_id": "r",
+    "same_task": True,
+    "worse": True,
+    "method": "paired",
+    "pictures": 1234,
+    "right_after": 1100,
+    "right_before": 1200,
+    "p_value": 0.02,
+}
+
+
+def test_a_worse_candidate_is_told_by_how_much_and_how_rarely_by_chance() -> None:
+    told = (
+        "worse than the live model r{}: of 1,234 validation pictures that both were measured on, "
+        "1,100 of its predictions are correct and 1,200 of the live model's; a model as good would "
+        "do so badly once in {} times"
+    )
+    assert worse_than_live(PAIRED) == told.format("", "50")
+    assert worse_than_live({**PAIRED, "p_value": 0.0}) == told.format("", "1,000,000")
+    for classes, common in ((1, "one class"), (2, "2 classes"), (1500, "1,500 classes")):
+        of_others = {**PAIRED, "same_task": False, "classes": classes}
+        assert worse_than_live(of_others) == told.format(f" on the {common} that both know", "50")
+
+
+def test_a_candidate_that_is_not_worse_is_not_refused() -> None:
+    assert worse_than_live(None) is None
+    assert worse_than_live({**PAIRED, "worse": False}) is None
+    assert worse_than_live({**PAIRED, "same_task": False, "classes": 0}) is None
+
+
+def test_unpaired_evidence_names_both_numbers_of_pictures() -> None:
+    found = {
+        **PAIRED,
+        "method": "unpaired",
+        "difference": {"value": -0.123, "low": -0.2, "high": -0.05},
+        "pictures_before": 2000,
+        "pictures_after": 1000,
+    }
+    assert worse_than_live(found) == (
+        "worse than the live model r: its accuracy differs by -12.3 points (-20.0 to -5.0), each "
+        "model measured on validation pictures of its own, 1,000 and the live one 2,000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "minimum", "confidence", "words"),
+    [
+        (0.9, 0.95, 0.95, "MinimumAccuracy asks for 95 %"),
+        (0.9, 0.95, 0.0, "MinimumAccuracy asks for 95 %"),
+        # 9 of 10 have 59.6 % as their lower end; all of 15 would have 15 / 18.84 = 79.6 %.
+        (0.9, 0.8, 0.95, "lower end of the 95 % interval, which is 59.6 %"),
+        (0.9, 0.8, 0.95, "validation pictures to show that, 16 or more"),
+        (0.9, 0.9, 0.95, "validation pictures to show that, 35 or more"),
+    ],
+)
+def test_a_candidate_that_is_too_inaccurate_is_told_what_it_takes(
+    accuracy: float, minimum: float, confidence: float, words: str
+) -> None:
+    problem = too_inaccurate(
+        dataclasses.replace(card().measured, accuracy=accuracy), minimum, confidence
+    )
+    assert problem is not None
+    assert problem.startswith("validation accuracy 90.0 % (9 of 10; 59.6 to 98.2)")
+    assert words in problem
+    assert ("It takes more" in problem) is (accuracy >= minimum)
 
 
 def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud) -> None:

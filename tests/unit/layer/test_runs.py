@@ -221,6 +221,39 @@ def test_of_two_runs_of_one_dataset_version_the_newer_one_is_found(runs: Runs) -
     assert found.key == newer
 
 
+class RecordingTable:
+    """A table that keeps what it was asked for."""
+
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.requests: list[dict[str, Any]] = []
+
+    def _asked(self, call: Any, request: dict[str, Any]) -> Any:
+        self.requests.append(request)
+        return call(**request)
+
+    def get_item(self, **request: Any) -> Any:
+        return self._asked(self.table.get_item, request)
+
+    def query(self, **request: Any) -> Any:
+        return self._asked(self.table.query, request)
+
+
+def test_what_was_just_written_is_seen_by_whoever_decides_by_it(runs: Runs) -> None:
+    """An eventually consistent read might miss it, which moto's table never does."""
+    table: Any = RecordingTable(runs.table)
+    reading = Runs(table, owner="request-1")
+    assert reading.get(RUN) == reading.find_by_dataset("cars", "v1") == reading.of("cars")[0]
+    assert [request["ConsistentRead"] for request in table.requests] == [True] * 3
+
+
+def test_no_more_than_the_newest_run_is_read(runs: Runs) -> None:
+    table: Any = RecordingTable(runs.table)
+    Runs(table, owner="request-1").newest("cars")
+    [request] = table.requests
+    assert request["Limit"] == 1
+
+
 def test_the_newest_run_is_the_one_that_was_opened_last(runs: Runs) -> None:
     for name in ("20261123-000000-ffffff", "20261101-000000-ffffff"):
         runs.open(RunKey("cars", name), {**DATASET, "version": name})
