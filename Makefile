@@ -298,9 +298,10 @@ bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUN
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
 .PHONY: mutants
-mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs" KEEP=1
+mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs" KEEP=1 SEED=1
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.mutants \
-		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES} $${KEEP:+--keep}
+		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES} \
+		$${SEED:+--seed "$$SEED"} $${KEEP:+--keep}
 
 # --- Locks and data made from elsewhere ---
 

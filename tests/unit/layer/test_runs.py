@@ -172,7 +172,9 @@ def test_the_endpoint_of_a_restored_run_is_not_retired(runs: Runs) -> None:
     runs.note(RUN, endpoint="second")
     runs.restored(RUN, Status.REPLACED)
     assert not runs.retire(seen)
+    assert "retired" not in known(runs).facts
     assert runs.retire(known(runs))
+    assert known(runs).facts["retired"] is True
 
 
 def test_a_run_is_restored_once_at_a_time_and_only_if_it_was_live(runs: Runs) -> None:
@@ -273,19 +275,29 @@ def test_a_classifier_is_stranded_whose_newest_run_gave_no_model(
 
 
 class Invocation:
-    """Lambda's context, with a minute and 1.9 seconds left."""
+    """Lambda's context."""
 
     aws_request_id = "request-7"
 
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+
     def get_remaining_time_in_millis(self) -> int:
-        return 61_900
+        return self.milliseconds
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(61_999, 62), (62_000, 63), (0, 1)])
+def test_a_lease_does_not_end_before_its_invocation(
+    cloud: Cloud, milliseconds: int, seconds: int
+) -> None:
+    context: Any = Invocation(milliseconds)
+    assert Runs.of_invocation(cloud.table, context).lease_seconds == seconds
 
 
 def test_an_invocation_holds_its_claims_as_long_as_it_may_run(cloud: Cloud) -> None:
-    """In whole seconds, so that the lease does not end before it."""
-    context: Any = Invocation()
+    context: Any = Invocation(61_900)
     runs = Runs.of_invocation(cloud.table, context)
-    assert (runs.owner, runs.lease_seconds) == ("request-7", 62)
+    assert runs.owner == "request-7"
     begun = int(datetime.now(UTC).timestamp())
     runs.open(RUN, DATASET)
     runs.claim(RUN, Stage.PACK)
