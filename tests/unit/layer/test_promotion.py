@@ -15,7 +15,7 @@ from droplens import hosting
 from droplens.card import Measurement
 from droplens.cards import Cards
 from droplens.errors import RetryLater
-from droplens.events import ENDPOINT, model_switched, tag_list
+from droplens.events import ENDPOINT, MODEL_PACKAGE, model_switched, tag_list
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime
 from droplens.promotion import Promotion, take_up, too_inaccurate, worse_than_live
@@ -451,6 +451,96 @@ def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
         take_up(event, tools, runs, failures, lambda: False, asked.append)
         [event] = asked
         assert (event["detail"], event["turn"]) == (detail, turn)
+
+
+def in_service_event(run: RunKey = RUN, name: str = NAME) -> dict[str, Any]:
+    """What SageMaker tells of an endpoint that serves."""
+    detail = {
+        "EndpointName": name,
+        "EndpointArn": "arn",
+        "EndpointStatus": "IN_SERVICE",
+        "Tags": {tag["Key"]: tag["Value"] for tag in tag_list(run)},
+    }
+    return {"source": "aws.sagemaker", "detail-type": ENDPOINT, "detail": detail}
+
+
+def taken_up(cloud: Cloud, event: Any) -> tuple[RunKey | None, Status | None]:
+    runs, asked = cloud.runs(), list[Any]()
+    tools = promotion(cloud)
+    return take_up(event, tools, runs, cloud.failures(runs), lambda: True, asked.append)
+
+
+def test_an_event_s_run_is_promoted(candidate: Cloud) -> None:
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.LIVE)
+
+
+def test_an_event_of_nobody_s_endpoint_is_let_be(cloud: Cloud) -> None:
+    event = in_service_event()
+    event["detail"]["Tags"] = {}
+    assert taken_up(cloud, event) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "facts"),
+    [
+        (Status.FAILED, {}),
+        (Status.REFUSED, {}),
+        (Status.SUPERSEDED, {}),
+        (Status.REPLACED, {"retired": True}),
+    ],
+)
+def test_an_endpoint_that_serves_after_its_run_has_ended_is_removed(
+    candidate: Cloud, status: Status, facts: dict[str, Any]
+) -> None:
+    """It was in the making when nobody needed it any more, and could not be stopped."""
+    candidate.runs().end(RUN, status, **facts)
+    assert taken_up(candidate, in_service_event()) == (RUN, status)
+    assert candidate.sagemaker.endpoints == set()
+    assert "to_remove" not in known(candidate).facts
+
+
+@pytest.mark.parametrize(
+    ("status", "facts"),
+    [(Status.LIVE, {}), (Status.REPLACED, {}), (Status.REPLACED, {"retired": False})],
+)
+def test_an_endpoint_that_may_still_be_needed_stays(
+    candidate: Cloud, status: Status, facts: dict[str, Any]
+) -> None:
+    candidate.runs().end(RUN, status, **facts)
+    taken_up(candidate, in_service_event())
+    assert candidate.sagemaker.endpoints == {NAME}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_endpoint_of_an_earlier_try_is_removed_and_the_run_goes_on(
+    candidate: Cloud, listed: bool
+) -> None:
+    other = NAME + "-1"
+    for kind in KINDS:
+        candidate.sagemaker.made[kind][other] = {}
+    if listed:
+        candidate.runs().to_be_removed(RUN, other)
+    assert taken_up(candidate, in_service_event(name=other)) == (RUN, Status.PACKING)
+    assert candidate.sagemaker.endpoints == {NAME}
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.LIVE)
+
+
+def test_the_run_s_own_endpoint_goes_too_once_it_is_on_the_list(candidate: Cloud) -> None:
+    candidate.runs().to_be_removed(RUN, NAME)
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.PACKING)
+    assert candidate.sagemaker.endpoints == set()
+
+
+def test_a_decision_on_a_model_package_takes_up_the_run_that_waits(candidate: Cloud) -> None:
+    promote(candidate, approval="manual")
+    decide(candidate, "Approved")
+    [arn] = candidate.sagemaker.packages
+    event = {
+        "source": "aws.sagemaker",
+        "detail-type": MODEL_PACKAGE,
+        "detail": {"ModelPackageArn": arn, "ModelApprovalStatus": "Approved"},
+    }
+    assert taken_up(candidate, event) == (RUN, Status.LIVE)
 
 
 def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards: Cards) -> None:
