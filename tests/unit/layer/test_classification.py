@@ -189,11 +189,12 @@ class OldRouter(Router):
 
 
 def test_its_answer_goes_when_the_picture_s_own_classifier_has_answered(
-    live: Cloud, answered_formerly: ObjectCreated
+    live: Cloud, answered_formerly: ObjectCreated, caplog: pytest.LogCaptureFixture
 ) -> None:
     tools = classification(live)
     sent = tools.classify(answered_formerly)
     assert live.keys("results/") == ["results/birds/a.jpg.json"]
+    assert "result of the default classifier is removed" in caplog.messages
     assert tools.classify(answered_formerly) == sent
     # It can be had back: the bucket keeps versions.
     assert live.versions("results/cars/birds/a.jpg.json") == 1
@@ -227,11 +228,15 @@ def test_nothing_is_removed_of_a_picture_of_the_default_s_own(live: Cloud) -> No
     assert len(live.keys("results/")) == 2
 
 
-def test_a_picture_that_vanished_has_no_answer(live: Cloud) -> None:
+def test_a_picture_that_vanished_has_no_answer(
+    live: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
     event = dropped(live)
     live.s3.delete_object(Bucket=BUCKET, Key=KEY)
     assert classification(live).classify(event) is None
     assert live.keys("results/") == []
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["key"]) == ("picture is gone", KEY)
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (80, 70), **more: Any) -> bytes:
@@ -530,6 +535,18 @@ def test_sequencers_order_the_versions_of_a_key(one: str, other: str, later: boo
     assert is_later(one, other) is later
 
 
+def test_an_answer_from_before_switches_were_counted_is_written_anew(
+    cloud: Cloud, cards: Cards
+) -> None:
+    cloud.put(layout.live_card_key("cars"), card().to_json())
+    event, tools = dropped(cloud), classification(cloud)
+    first = tools.classify(event)
+    told = {name: value for name, value in metadata(cloud).items() if name != "live-generation"}
+    cloud.put(RESULT, cloud.bucket.read(RESULT)[0], Metadata=told)
+    assert tools.classify(event) == first
+    assert metadata(cloud)["live-generation"] == "0"
+
+
 def test_a_swept_picture_that_was_overwritten_is_answered_anew(live: Cloud) -> None:
     """The sweep's message tells no sequencer: which version is newer, the bucket says."""
     tools = classification(live)
@@ -733,6 +750,23 @@ def test_a_live_endpoint_that_is_away_is_tried_again_later(live: Cloud) -> None:
     with pytest.raises(RetryLater):
         classification(live, runtime).classify(dropped(live))
     assert live.keys("results/") == []
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_an_endpoint_that_is_away_is_asked_for_once(live: Cloud, withdrawn: bool) -> None:
+    """Also where there is no live card any more when it is looked at again."""
+    asked: list[tuple[str, str]] = []
+    runtime = FakeRuntime(redness, gone={card().endpoint})
+    tools = classification(
+        live, runtime, ask_for_endpoint=lambda bucket, name: asked.append((bucket, name))
+    )
+    assert tools.cards.live("cars") is not None
+    if withdrawn:
+        live.s3.delete_object(Bucket=BUCKET, Key=layout.live_card_key("cars"))
+    with pytest.raises(RetryLater, match=card().endpoint):
+        tools.classify(dropped(live))
+    assert asked == [(BUCKET, "cars")]
+    assert len(runtime.asked) == 1
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "ModelError", "ServiceUnavailable"])

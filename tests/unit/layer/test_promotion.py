@@ -162,6 +162,18 @@ def test_a_repeated_event_does_nothing(candidate: Cloud) -> None:
     assert candidate.versions("models/cars/live.json") == 1
 
 
+def test_the_log_tells_what_became_of_a_run(
+    candidate: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(candidate, approval="manual")
+    assert "model waits for approval" in caplog.messages
+    decide(candidate, "Approved")
+    promote(candidate, owner="request-2", approval="manual")
+    assert "model is live" in caplog.messages
+    promote(candidate, owner="request-3")
+    assert "run is past this stage, or another invocation has it" in caplog.messages
+
+
 def test_a_candidate_that_is_not_good_enough_is_refused_and_removed(
     candidate: Cloud, cards: Cards
 ) -> None:
@@ -280,7 +292,9 @@ def test_a_refused_newer_model_leaves_the_live_one_alone(candidate: Cloud, cards
     assert known(candidate).status is Status.LIVE
 
 
-def test_a_run_that_a_newer_one_overtook_is_superseded(candidate: Cloud, cards: Cards) -> None:
+def test_a_run_that_a_newer_one_overtook_is_superseded(
+    candidate: Cloud, cards: Cards, caplog: pytest.LogCaptureFixture
+) -> None:
     newer = go_live(cards, card(NEWER.run_id))
     assert promote(candidate) is Status.SUPERSEDED
     assert cards.live("cars") == newer
@@ -288,6 +302,8 @@ def test_a_run_that_a_newer_one_overtook_is_superseded(candidate: Cloud, cards: 
     run = known(candidate)
     assert run.status is Status.SUPERSEDED
     assert run.facts["replaced_by"] == NEWER.run_id
+    assert run.facts["accuracy"] == 1
+    assert "a newer run is live, or was" in caplog.messages
     assert candidate.notices() == []
 
 
@@ -432,7 +448,7 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
 
 
 def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
-    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("droplens.measuring.PART", 5)
     tools = promotion(candidate, FakeRuntime(redness))
@@ -448,7 +464,9 @@ def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
         asked: list[Any] = []
         runs = candidate.runs(f"request-{turn}")
         failures = candidate.failures(runs)
-        take_up(event, tools, runs, failures, lambda: False, asked.append)
+        told = take_up(event, tools, runs, failures, lambda: False, asked.append)
+        assert told == (RUN, Status.MEASURING)
+        assert caplog.messages[-1] == "out of time: the next invocation goes on"
         [event] = asked
         assert (event["detail"], event["turn"]) == (detail, turn)
 
