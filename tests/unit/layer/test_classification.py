@@ -26,7 +26,7 @@ from droplens.classification import CALL_SECONDS, Classification, classified_eve
 from droplens.classify.request_body import fitting
 from droplens.errors import NotBegun, RetryLater
 from droplens.events import ObjectCreated, is_later
-from droplens.pictures import CODES, Limits, PictureError, Preprocessing
+from droplens.pictures import CODES, Limits, PictureError, Preprocessing, prepare
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import RunKey, Status
@@ -445,6 +445,37 @@ def test_an_answer_deleted_by_its_owner_is_written_again(live: Cloud) -> None:
     live.s3.delete_object(Bucket=BUCKET, Key=RESULT)
     assert tools.classify(event) is not None
     assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+def test_an_answer_deleted_while_it_was_looked_at_is_written_again(live: Cloud) -> None:
+    class Vanishing(Bucket):
+        """The result is deleted between the look at its metadata and the reading of it."""
+
+        def read(self, key: str) -> Any:
+            if key == RESULT:
+                live.s3.delete_object(Bucket=BUCKET, Key=key)
+            return super().read(key)
+
+    event = dropped(live)
+    first = classification(live).classify(event)
+    tools = dataclasses.replace(classification(live), bucket=Vanishing(live.s3, BUCKET))
+    assert tools.classify(event) == first
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+def test_a_picture_is_decoded_in_a_process_of_its_own_only_where_that_is_asked_for(
+    live: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated: list[bool] = []
+
+    def prepared(*args: Any, **options: Any) -> Any:
+        isolated.append(options["isolated"])
+        return prepare(*args, **options)
+
+    monkeypatch.setattr("droplens.classification.prepare", prepared)
+    classification(live).classify(dropped(live))
+    classification(live).classify(dropped(live, key="input/cars/b.jpg"), isolated=True)
+    assert isolated == [False, True]
 
 
 class ChangingBucket(Bucket):
