@@ -26,6 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Mapping
@@ -52,6 +53,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 # Of the mutants that are not equivalent, in each module.
 FLOOR = 0.95
 PROCESSES = 2
+_ended_early = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,14 @@ def main() -> None:
     if unknown:
         sys.exit(f"No such module: {', '.join(sorted(unknown))}. modules.toml has them all.")
     until = time.monotonic() + 60 * arguments.minutes
+    # What is being tried then is still brought to its end, and kept.
+    signal.signal(signal.SIGTERM, lambda *_: _ended_early.set())
     scores: dict[str, Score] = {}
     with TemporaryDirectory() as work:
         copies = [_copy(Path(work) / str(number)) for number in range(PROCESSES)]
         for number, module in enumerate(chosen):
+            if _ended_early.is_set():
+                break
             # What a module leaves of its share of the time is the others'.
             share = (until - time.monotonic()) / (len(chosen) - number)
             begun = time.monotonic()
@@ -271,7 +277,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     while True:
         while len(here) + len(apart) < PROCESSES:
             number = not_killed_here.pop() if not_killed_here else -1
-            if number < 0 and time.monotonic() < until:
+            if number < 0 and time.monotonic() < until and not _ended_early.is_set():
                 number = next(waiting, -1)
                 if number in tests.try_here:
                     here.add(number)

@@ -64,6 +64,7 @@ def prepare(root: Path, copy: Path) -> None:
     """Have this process test the sources in `copy`, in a group of its own, without a word."""
     os.setsid()
     os.chdir(copy)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     layer = root / "layers"
     kept = [one for one in sys.path if one and Path(one) != root]
     kept = [one for one in kept if not Path(one).is_relative_to(layer)]
