@@ -232,6 +232,12 @@ def test_nothing_is_removed_of_a_picture_of_the_default_s_own(live: Cloud) -> No
     assert len(live.keys("results/")) == 2
 
 
+def test_without_a_default_classifier_nothing_of_it_is_looked_for(live: Cloud) -> None:
+    live.s3.delete_object(Bucket=BUCKET, Key=layout.DEFAULT_CLASSIFIER_KEY)
+    event = dataclasses.replace(dropped(live), answered_by_default=True)
+    assert classification(live).classify(event) is not None
+
+
 def test_a_picture_that_vanished_has_no_answer(
     live: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
