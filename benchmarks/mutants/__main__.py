@@ -58,11 +58,18 @@ _ended_early = threading.Event()
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module under test. file, tests: paths in the repository."""
+    """A module under test. file, tests: paths in the repository. slow: tests of these that are
+    not run, as they take long and tell no mutant that the others do not."""
 
     name: str
     file: str
     tests: tuple[str, ...]
+    slow: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """What pytest is to run."""
+        return [*self.tests, *(f"--deselect={test}" for test in self.slow)]
 
     @property
     def starts_processes(self) -> bool:
@@ -101,7 +108,10 @@ class Trial:
 def modules() -> list[Module]:
     """Those in modules.toml."""
     table = tomllib.loads((HERE / "modules.toml").read_text("utf-8"))
-    return [Module(name, entry["file"], tuple(entry["tests"])) for name, entry in table.items()]
+    return [
+        Module(name, entry["file"], tuple(entry["tests"]), tuple(entry.get("slow", ())))
+        for name, entry in table.items()
+    ]
 
 
 @functools.cache
@@ -256,7 +266,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     )
     waiting = iter([*again, *range(held.tried, len(order))])
     try:
-        tests = Tests.collected(ROOT, copies[0], module.file, module.tests, order)
+        tests = Tests.collected(ROOT, copies[0], module.file, module.arguments, order)
     except Broken as error:
         sys.exit(f"{module.name}: {error}")
     for name in tests.libraries:
@@ -349,7 +359,7 @@ def _start(module: Module, copy: Path, seconds: Mapping[str, float]) -> int:
     try:
         prepare(ROOT, copy)
         limit(sum(seconds.values()))
-        code = run_pytest(copy, module.tests, [QuickestFirst(seconds)])
+        code = run_pytest(copy, module.arguments, [QuickestFirst(seconds)])
     finally:
         os._exit(code)
 
