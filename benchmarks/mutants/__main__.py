@@ -222,14 +222,14 @@ def _keep(module: Module, score: Score, seed: int) -> None:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
+    """The commit, and whether files have been changed since, other than results."""
+    command = ["git", "describe", "--always", "--exclude=*"]
+    changes = ["git", "status", "--porcelain", "--", ".", ":!benchmarks/results"]
+    commit, changed = (
+        subprocess.run(one, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        for one in (command, changes)
     )
-    return done.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
 
 
 def _copy(folder: Path) -> Path:
