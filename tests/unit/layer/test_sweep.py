@@ -389,6 +389,18 @@ def test_a_new_model_answers_again_what_it_is_asked_to(
     assert found == sorted(f"input/{name}" for name in again)
 
 
+def test_a_picture_that_has_no_result_is_not_asked_for_one_again(cloud: Cloud) -> None:
+    class Unread(Bucket):
+        """A bucket whose listings tell all that is needed."""
+
+        def read_at_most(self, key: str, _: int) -> Any:
+            pytest.fail(f"{key} is known to be missing")
+
+    cloud.put("input/cars/a.jpg")
+    unread = replace(sweep(cloud, reclassify="unsure"), bucket=Unread(cloud.s3, BUCKET))
+    assert unread.run(Progress(), lambda: True).found == 1
+
+
 class RefusingQueue:
     """A queue that takes only the first of each batch."""
 
