@@ -18,23 +18,22 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import json
 import os
-import platform
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.harness import ROOT, keep, provenance, stored
 from benchmarks.mutants.operators import Mutant, mutants
 from benchmarks.mutants.session import (
     Broken,
@@ -46,21 +45,27 @@ from benchmarks.mutants.session import (
     run_pytest,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
 # Of the mutants that are not equivalent, in each module.
 FLOOR = 0.95
 PROCESSES = 2
+_ended_early = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module under test. file, tests: paths in the repository."""
+    """A module under test. file, tests: paths in the repository. slow: tests of these that are
+    not run, as they take long and tell no mutant that the others do not."""
 
     name: str
     file: str
     tests: tuple[str, ...]
+    slow: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """What pytest is to run."""
+        return [*self.tests, *(f"--deselect={test}" for test in self.slow)]
 
     @property
     def starts_processes(self) -> bool:
@@ -99,7 +104,10 @@ class Trial:
 def modules() -> list[Module]:
     """Those in modules.toml."""
     table = tomllib.loads((HERE / "modules.toml").read_text("utf-8"))
-    return [Module(name, entry["file"], tuple(entry["tests"])) for name, entry in table.items()]
+    return [
+        Module(name, entry["file"], tuple(entry["tests"]), tuple(entry.get("slow", ())))
+        for name, entry in table.items()
+    ]
 
 
 @functools.cache
@@ -132,10 +140,14 @@ def main() -> None:
     if unknown:
         sys.exit(f"No such module: {', '.join(sorted(unknown))}. modules.toml has them all.")
     until = time.monotonic() + 60 * arguments.minutes
+    # What is being tried then is still brought to its end, and kept.
+    signal.signal(signal.SIGTERM, lambda *_: _ended_early.set())
     scores: dict[str, Score] = {}
     with TemporaryDirectory() as work:
         copies = [_copy(Path(work) / str(number)) for number in range(PROCESSES)]
         for number, module in enumerate(chosen):
+            if _ended_early.is_set():
+                break
             # What a module leaves of its share of the time is the others'.
             share = (until - time.monotonic()) / (len(chosen) - number)
             begun = time.monotonic()
@@ -156,10 +168,6 @@ def main() -> None:
         sys.exit(f"Fewer than {FLOOR:.0%} killed in: {', '.join(below)}")
 
 
-def _results() -> dict[str, Any]:
-    return dict(json.loads(RESULTS.read_text("utf-8"))) if RESULTS.is_file() else {"modules": {}}
-
-
 def _digest(module: Module) -> str:
     both = (ROOT / module.file).read_bytes() + (HERE / "operators.py").read_bytes()
     return hashlib.sha256(both).hexdigest()
@@ -167,7 +175,7 @@ def _digest(module: Module) -> str:
 
 def _held(module: Module, seed: int) -> Score:
     """What the results file holds of a module's source: it stays killed what was."""
-    entry = _results()["modules"].get(module.name)
+    entry = stored("mutants").get("modules", {}).get(module.name)
     if entry is None or (entry["source"], entry["seed"]) != (_digest(module), seed):
         return Score()
     return Score(
@@ -180,14 +188,9 @@ def _held(module: Module, seed: int) -> Score:
 
 def _keep(module: Module, score: Score, seed: int) -> None:
     """Write what became of a module's mutants beside what is held of the others."""
-    result = _results()
-    made = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "command": " ".join(["python -m benchmarks.mutants", *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
-    }
-    result |= made
+    made = provenance()
+    result = stored("mutants") | made
+    result.setdefault("modules", {})
     result["modules"][module.name] = {
         "possible": score.possible,
         "tried": score.tried,
@@ -202,18 +205,7 @@ def _keep(module: Module, score: Score, seed: int) -> None:
         **made,
     }
     result["modules"] = dict(sorted(result["modules"].items()))
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    keep("mutants", result)
 
 
 def _copy(folder: Path) -> Path:
@@ -250,7 +242,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     )
     waiting = iter([*again, *range(held.tried, len(order))])
     try:
-        tests = Tests.collected(ROOT, copies[0], module.file, module.tests, order)
+        tests = Tests.collected(ROOT, copies[0], module.file, module.arguments, order)
     except Broken as error:
         sys.exit(f"{module.name}: {error}")
     for name in tests.libraries:
@@ -271,7 +263,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     while True:
         while len(here) + len(apart) < PROCESSES:
             number = not_killed_here.pop() if not_killed_here else -1
-            if number < 0 and time.monotonic() < until:
+            if number < 0 and time.monotonic() < until and not _ended_early.is_set():
                 number = next(waiting, -1)
                 if number in tests.try_here:
                     here.add(number)
@@ -343,7 +335,7 @@ def _start(module: Module, copy: Path, seconds: Mapping[str, float]) -> int:
     try:
         prepare(ROOT, copy)
         limit(sum(seconds.values()))
-        code = run_pytest(copy, module.tests, [QuickestFirst(seconds)])
+        code = run_pytest(copy, module.arguments, [QuickestFirst(seconds)])
     finally:
         os._exit(code)
 

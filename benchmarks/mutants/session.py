@@ -49,9 +49,11 @@ def limit_seconds(seconds: float) -> float:
 
 
 def limit(seconds: float) -> None:
-    """End this process where its tests take far more than `seconds`, or far too much memory."""
-    most = math.ceil(limit_seconds(seconds))
-    resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
+    """End this process where what comes takes far more than `seconds`, or far too much memory."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (math.ceil(time.process_time() + limit_seconds(seconds)), most)
+    )
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
 
 
@@ -64,6 +66,7 @@ def prepare(root: Path, copy: Path) -> None:
     """Have this process test the sources in `copy`, in a group of its own, without a word."""
     os.setsid()
     os.chdir(copy)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     layer = root / "layers"
     kept = [one for one in sys.path if one and Path(one) != root]
     kept = [one for one in kept if not Path(one).is_relative_to(layer)]
@@ -87,7 +90,10 @@ def run_pytest(copy: Path, tests: Sequence[str], plugins: Sequence[object]) -> i
 
 
 class QuickestFirst:
-    """A plugin of pytest: run the tests in order of how long they take. seconds: by node id."""
+    """A plugin of pytest: run the tests in order of how long they take, each within its limit.
+
+    seconds: how long each test takes, by node id.
+    """
 
     def __init__(self, seconds: Mapping[str, float]) -> None:
         self.seconds = seconds
@@ -95,6 +101,10 @@ class QuickestFirst:
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Called by pytest."""
         items.sort(key=lambda item: self.seconds.get(item.nodeid, math.inf))
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        """Called by pytest."""
+        limit(self.seconds.get(item.nodeid, 0))
 
 
 class Broken(Exception):
@@ -206,9 +216,13 @@ class _Server:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """Called by pytest, in place of its own loop."""
-        self.seconds = dict(_run_in_turn(session, session.items))
+        # The tests of a session share what takes long to make, such as clients: it stays, unless
+        # the module takes part in it, or a thread, which no fork would have.
+        self.seconds = dict(_run_in_turn(session, session.items, session.items[0]))
         if session.testsfailed:
             return True
+        if self.called[_SHARED] or threading.active_count() > 1:
+            session._setupstate.teardown_exact(None)
         sys.settrace(None)
         threading.settrace(None)
         _forget_results(self.folder)
@@ -283,7 +297,7 @@ class _Server:
                     seconds = sum(self.seconds[item.nodeid] for item in chosen)
                     pid = os.fork()
                     if not pid:
-                        _try(chosen, *changed[number], seconds)
+                        _try(chosen, *changed[number], self.seconds)
                     running[pid] = number, clock_limit(seconds)
             for pid, (number, until) in list(running.items()):
                 done, status = os.waitpid(pid, os.WNOHANG)
@@ -308,27 +322,39 @@ class _Server:
 
 
 def _try(
-    items: Sequence[Any], functions: Sequence[FunctionType], code: CodeType, seconds: float
+    items: Sequence[Any],
+    functions: Sequence[FunctionType],
+    code: CodeType,
+    seconds: Mapping[str, float],
 ) -> None:
-    """Run tests with a mutant in place, and end this process: 0 where they pass."""
+    """Run tests with a mutant in place, and end this process: 0 where they pass.
+
+    seconds: how long each takes, by node id.
+    """
     status = _BROKEN
     try:
         os.setpgid(0, 0)
         for function in functions:
             function.__code__ = code
-        limit(seconds)
         status = 1
         session = items[0].session
-        for _ in _run_in_turn(session, items):
+        session.config.pluginmanager.register(QuickestFirst(seconds))
+        session._setupstate.teardown_exact(items[0])
+        for _ in _run_in_turn(session, items, None):
             pass
         status = 1 if session.testsfailed else 0
     finally:
         os._exit(status)
 
 
-def _run_in_turn(session: Any, items: Sequence[Any]) -> Iterator[tuple[str, float]]:
-    """Run tests up to the first that fails: each one's node id and processor time."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
+def _run_in_turn(
+    session: Any, items: Sequence[Any], last: Any | None
+) -> Iterator[tuple[str, float]]:
+    """Run tests up to the first that fails: each one's node id and processor time.
+
+    last: what follows them, and for which fixtures stay that it shares with them.
+    """
+    for item, following in zip(items, [*items[1:], last], strict=True):
         begun = time.process_time()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         yield item.nodeid, time.process_time() - begun

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from tests.support.deployed_stack import Deployed
+from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tools import redrive
 from tools.stack import Stack
 

@@ -189,6 +189,10 @@ def test_every_module_and_its_tests_are_there(repo_root: Path) -> None:
         assert module.tests
         for test in module.tests:
             assert (repo_root / test).is_file(), module
+        for test in module.slow:
+            file, name = test.split("::")
+            assert file in module.tests
+            assert f"def {name}(" in (repo_root / file).read_text("utf-8")
 
 
 def test_what_is_called_equivalent_is_a_mutant_of_today(repo_root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from droplens.calibration import (
     IDENTITY,
     Calibration,
+    _least,
     expected_error,
     fit,
     halves,
@@ -51,6 +53,17 @@ def test_the_order_of_classes_stays(
 def test_nothing_is_changed_where_nothing_was_fitted() -> None:
     assert IDENTITY.apply([0.2, 0.7]) == [0.2, 0.7]
     assert IDENTITY.to_dict() == {"method": "none", "parameters": {}}
+
+
+def test_the_map_that_changes_nothing_is_of_temperature_one_and_mixes_nothing_in() -> None:
+    assert Calibration() == Calibration(1.0, 0.0) == IDENTITY
+    assert Calibration(1.0, 0.1).apply([0.6, 0.4]) == pytest.approx([0.59, 0.41])
+    assert Calibration(1.25).to_dict()["method"] == "temperature and uniform"
+
+
+def test_small_probabilities_of_many_classes_do_not_vanish() -> None:
+    # A thousandth to the power of 200 is 0 as a float, for each of the thousand.
+    assert Calibration(0.005).apply([0.001] * 1000) == pytest.approx([0.001] * 1000)
 
 
 def test_certainty_and_impossibility_stay_what_they_are_unless_a_guess_is_mixed_in() -> None:
@@ -109,6 +122,49 @@ def test_a_few_lucky_pictures_move_it_little_and_many_move_it_far() -> None:
     answers, truths = drawn(3.0)
     few, many = fit(answers[:50], truths[:50]), fit(answers, truths)
     assert 1 < few.temperature < many.temperature
+
+
+@pytest.mark.parametrize(
+    ("pictures", "temperature"), [(1, 0.959), (5, 0.7858), (10, 0.5511), (20, 0.2586)]
+)
+def test_the_prior_weighs_as_much_as_its_deviation_says(pictures: int, temperature: float) -> None:
+    # Answers [0.6, 0.4], all right. At the least loss its slopes are level: with h the logarithm of
+    # the temperature T, l = ln 1.5 and p = 1 / (1 + exp(-l / T)), n (1 - p) l / T = -4 h, which
+    # these solve. A thirteenth of the search's range is searched to an 800th.
+    found = fit([[0.6, 0.4]] * pictures, [0] * pictures)
+    assert found.temperature == pytest.approx(temperature, rel=0.001)
+    assert found.uniform == pytest.approx(0, abs=0.004)
+
+
+def test_a_temperature_is_looked_for_between_a_fifth_and_ten() -> None:
+    timid = fit([[0.55, 0.45]] * 2000, [0] * 2000)
+    assert timid.temperature == pytest.approx(0.2, abs=0.001)
+    wrong = fit([[0.99, 0.01]] * 2000, [1] * 2000)
+    assert wrong.temperature == pytest.approx(10, abs=0.05)
+    # And at most half of it is a guess.
+    assert wrong.uniform == pytest.approx(0.5, abs=0.005)
+
+
+@pytest.mark.parametrize("place", range(301))
+def test_the_least_of_a_parabola_is_found_to_an_800th_of_the_interval(place: int) -> None:
+    # Twelve steps leave 0.618^12 = 1/322 of it, of which both points are 0.382 from an end.
+    least = 2 + 3 * place / 300
+    found, value = _least(lambda x: (x - least) ** 2, 2, 5)
+    assert abs(found - least) <= 3 / 800
+    assert value == pytest.approx((found - least) ** 2)
+
+
+def test_a_map_is_told_by_four_decimals() -> None:
+    answers, truths = drawn(2.0, 300, guessed=0.1)
+    found = fit(answers, truths)
+    for value in (found.temperature, found.uniform):
+        assert value == round(value, 4) != round(value, 3)
+
+
+@pytest.mark.parametrize("function", [fit, log_loss])
+def test_every_answer_needs_its_truth(function: Any) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        function([[0.6, 0.4], [0.7, 0.3]], [0])
 
 
 def test_answers_that_are_all_right_do_not_become_certain() -> None:

@@ -1,5 +1,6 @@
 """A model card is read as it was written, or refused."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -25,6 +26,19 @@ from tests.support.builders import card
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
     model = card(classes=("Škoda", "Citroën C4", "比亚迪"), **changes)
     assert ModelCard.from_json(model.to_json()) == model
+
+
+def test_a_card_can_be_read_by_people() -> None:
+    lines = card(classes=("Škoda", "比亚迪")).to_json().decode().splitlines()
+    assert ' "classifier": "cars",' in lines
+    assert '  "Škoda",' in lines
+
+
+def test_a_card_tells_how_many_pictures_were_correct() -> None:
+    measured = dataclasses.replace(card().measured, pictures=12, accuracy=0.75)
+    assert measured.right == 9
+    # A share that no float holds.
+    assert dataclasses.replace(measured, pictures=29, accuracy=28 / 29).right == 28
 
 
 def test_a_card_of_another_schema_is_refused_by_its_name() -> None:

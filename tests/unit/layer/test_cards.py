@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from droplens import layout
 from droplens.card import CardError
-from droplens.cards import CachedCards, Cards
+from droplens.cards import CachedCards, Cards, is_past
 from droplens.errors import RetryLater
 from droplens.journey.way_back import to_go_back_to, way_back_after
 from tests.support.aws_account import Cloud
@@ -65,15 +65,143 @@ class ChangingBucket:
 
     def __init__(self, cards: Cards) -> None:
         self.read = cards.bucket.read
+        self.tries = 0
 
     def write_json(self, *_: Any, **__: Any) -> bool:
+        self.tries += 1
         return False
 
 
 def test_a_card_that_keeps_changing_is_left_to_a_retry(cards: Cards) -> None:
     bucket: Any = ChangingBucket(cards)
-    with pytest.raises(RetryLater, match="keeps changing"):
+    with pytest.raises(RetryLater, match="keeps changing") as left:
         Cards(bucket).make_live(card(RUNS[0]))
+    assert (left.value.code, bucket.tries) == ("promotion.contended", 5)
+
+
+def test_the_live_card_counts_the_switches_and_keeps_the_newest_run(cards: Cards) -> None:
+    made = [cards.make_live(card(run)) for run in RUNS[:3]]
+    made.append(cards.roll_back(card(RUNS[0]), leaving=RUNS[2]))
+    assert [live.generation for live in made] == [1, 2, 3, 4]
+    assert [live.newest for live in made] == [RUNS[0], RUNS[1], RUNS[2], RUNS[2]]
+    assert [live.replaces for live in made] == [None, RUNS[0], RUNS[1], RUNS[2]]
+    # Neither the one that was left nor one between comes back by a repeated event.
+    assert cards.make_live(card(RUNS[2])) == cards.make_live(card(RUNS[1])) == made[3]
+    assert cards.make_live(card(RUNS[3])).generation == 5
+
+
+def test_the_newest_run_is_also_known_where_an_earlier_version_wrote_the_live_card(
+    cloud: Cloud, cards: Cards
+) -> None:
+    cloud.put(layout.live_card_key("cars"), card(RUNS[1]).to_json())
+    assert cards.make_live(card(RUNS[2])).newest == RUNS[2]
+    cloud.put(layout.live_card_key("cars"), card(RUNS[3]).to_json())
+    assert cards.roll_back(card(RUNS[1]), leaving=RUNS[3]).newest == RUNS[3]
+
+
+def test_a_rollback_that_another_switch_has_overtaken_changes_nothing(cards: Cards) -> None:
+    cards.make_live(card(RUNS[0]))
+    newer = cards.make_live(card(RUNS[2]))
+    assert cards.roll_back(card(RUNS[0]), leaving=RUNS[1]) == newer
+    assert cards.live("cars") == newer
+
+
+@pytest.mark.parametrize(
+    ("run", "live", "newest", "past"),
+    [
+        (RUNS[1], RUNS[0], "", False),
+        (RUNS[1], RUNS[1], "", True),
+        (RUNS[0], RUNS[1], "", True),
+        (RUNS[1], RUNS[0], RUNS[0], False),
+        (RUNS[1], RUNS[0], RUNS[1], True),
+        (RUNS[1], RUNS[0], RUNS[2], True),
+    ],
+)
+def test_a_run_has_had_its_turn_once_it_or_a_newer_one_was_live(
+    run: str, live: str, newest: str, past: bool
+) -> None:
+    assert is_past(card(run), card(live, newest=newest)) is past
+    assert not is_past(card(run), None)
+
+
+def test_every_live_card_is_found_and_no_other_object(cloud: Cloud, cards: Cards) -> None:
+    go_live(cards, card(RUNS[0], "birds"))
+    go_live(cards, card(RUNS[1], "cars"))
+    cards.keep(card(RUNS[2], "fish"))
+    cards.make_default_if_first("cars")
+    assert [live.classifier for live in cards.all_live()] == ["birds", "cars"]
+
+
+def test_classifiers_are_known_by_what_was_packed_or_measured(cloud: Cloud, cards: Cards) -> None:
+    for key in ("packed/birds/r/dataset.json", "models/cars/r/card.json", "models/default.json"):
+        cloud.put(key)
+    cloud.put("packed/My Photos/r/dataset.json")
+    cloud.put("input/fish/a.jpg")
+    assert cards.classifiers() == {"birds", "cars"}
+
+
+class Clock:
+    """Seconds that pass only as it is told."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("droplens.cards.time", clock)
+    return clock
+
+
+def test_a_card_is_believed_for_five_seconds_and_five_more_each_time_that_it_is_the_same(
+    cards: Cards, clock: Clock
+) -> None:
+    cached = CachedCards(cards)
+    first = go_live(cards, card(RUNS[0]))
+    assert cached.live("cars") == first
+    clock.now = 105.0
+    assert cached.live("cars") == first  # asked again, and still the same
+    second = go_live(cards, card(RUNS[1]))
+    clock.now = 109.9
+    assert cached.live("cars") == first
+    clock.now = 110.0
+    assert cached.live("cars") == second
+
+
+def test_a_card_that_is_asked_for_afresh_is_believed_from_then_on(
+    cards: Cards, clock: Clock
+) -> None:
+    cached = CachedCards(cards, seconds=5)
+    go_live(cards, card(RUNS[0]))
+    cached.live("cars")
+    clock.now = 104.0
+    second = go_live(cards, card(RUNS[1]))
+    assert cached.live("cars", fresh=True) == second
+    go_live(cards, card(RUNS[2]))
+    clock.now = 108.9
+    assert cached.live("cars") == second
+
+
+def test_the_default_is_believed_for_five_seconds_and_the_names_for_a_minute(
+    cloud: Cloud, cards: Cards, clock: Clock
+) -> None:
+    cached = CachedCards(cards)
+    cards.make_default_if_first("cars")
+    cloud.put("packed/cars/r/dataset.json")
+    assert (cached.default_classifier(), cached.classifiers()) == ("cars", {"cars"})
+    cloud.put(layout.DEFAULT_CLASSIFIER_KEY, b'{"classifier": "birds"}')
+    cloud.put("packed/birds/r/dataset.json")
+    clock.now = 104.9
+    assert cached.default_classifier() == "cars"
+    clock.now = 105.0
+    assert cached.default_classifier() == "birds"
+    clock.now = 159.9
+    assert cached.classifiers() == {"cars"}
+    clock.now = 160.0
+    assert cached.classifiers() == {"birds", "cars"}
 
 
 def test_a_run_s_own_card_is_kept_as_it_was_first_measured(cards: Cards) -> None:

@@ -25,7 +25,7 @@ from droplens.classification import CALL_SECONDS, Classification, classified_eve
 from droplens.classify.request_body import fitting
 from droplens.errors import NotBegun, RetryLater
 from droplens.events import ObjectCreated, is_later
-from droplens.pictures import CODES, Limits, PictureError, Preprocessing
+from droplens.pictures import CODES, Limits, PictureError, Preprocessing, prepare
 from droplens.room import Room
 from droplens.routing import Router
 from droplens.runs import RunKey, Status
@@ -125,7 +125,11 @@ def test_a_picture_without_a_folder_is_the_default_s(live: Cloud, valid: Any) ->
     [("carz", "cars"), ("Cars", "cars"), ("plants", None), ("My Photos", None), ("", None)],
 )
 def test_a_picture_in_a_folder_of_no_classifier_waits_and_that_is_said(
-    live: Cloud, caplog: pytest.LogCaptureFixture, folder: str, likely: str | None
+    live: Cloud,
+    caplog: pytest.LogCaptureFixture,
+    fresh_metrics: None,
+    folder: str,
+    likely: str | None,
 ) -> None:
     runtime = FakeRuntime(redness)
     event = dropped(live, key=f"input/{folder}/a.jpg")
@@ -134,7 +138,7 @@ def test_a_picture_in_a_folder_of_no_classifier_waits_and_that_is_said(
     told = vars(record)
     assert record.levelname == "WARNING"
     assert (told["key"], told["folder"], told["likely"]) == (event.key, folder, likely)
-    assert "PictureStranded" in metrics.metric_set
+    assert counted() == {"PictureStranded": [1]}
     assert (live.keys("results/"), runtime.asked) == ([], [])
 
 
@@ -164,11 +168,12 @@ class OldRouter(Router):
 
 
 def test_its_answer_goes_when_the_picture_s_own_classifier_has_answered(
-    live: Cloud, answered_formerly: ObjectCreated
+    live: Cloud, answered_formerly: ObjectCreated, caplog: pytest.LogCaptureFixture
 ) -> None:
     tools = classification(live)
     sent = tools.classify(answered_formerly)
     assert live.keys("results/") == ["results/birds/a.jpg.json"]
+    assert "result of the default classifier is removed" in caplog.messages
     assert tools.classify(answered_formerly) == sent
     # It can be had back: the bucket keeps versions.
     assert live.versions("results/cars/birds/a.jpg.json") == 1
@@ -202,11 +207,21 @@ def test_nothing_is_removed_of_a_picture_of_the_default_s_own(live: Cloud) -> No
     assert len(live.keys("results/")) == 2
 
 
-def test_a_picture_that_vanished_has_no_answer(live: Cloud) -> None:
+def test_without_a_default_classifier_nothing_of_it_is_looked_for(live: Cloud) -> None:
+    live.s3.delete_object(Bucket=BUCKET, Key=layout.DEFAULT_CLASSIFIER_KEY)
+    event = dataclasses.replace(dropped(live), answered_by_default=True)
+    assert classification(live).classify(event) is not None
+
+
+def test_a_picture_that_vanished_has_no_answer(
+    live: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
     event = dropped(live)
     live.s3.delete_object(Bucket=BUCKET, Key=KEY)
     assert classification(live).classify(event) is None
     assert live.keys("results/") == []
+    [record] = caplog.records
+    assert (record.getMessage(), vars(record)["key"]) == ("picture is gone", KEY)
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (80, 70), **more: Any) -> bytes:
@@ -269,6 +284,12 @@ def test_a_repeated_event_finds_its_answer_and_has_the_same_id(live: Cloud) -> N
     sent = [tools.classify(event) for _ in range(3)]
     assert live.versions(RESULT) == 1
     assert sent[0] == sent[1] == sent[2]
+
+
+def test_a_repeated_message_of_the_sweep_finds_its_answer_too(live: Cloud) -> None:
+    swept, tools = dataclasses.replace(dropped(live), sequencer=None), classification(live)
+    assert tools.classify(swept) == tools.classify(swept)
+    assert live.versions(RESULT) == 1
 
 
 def test_an_overwritten_picture_is_answered_anew(live: Cloud) -> None:
@@ -407,10 +428,44 @@ def test_an_answer_deleted_by_its_owner_is_written_again(live: Cloud) -> None:
     assert live.json(RESULT)["prediction"]["label"] == "red"
 
 
+def test_an_answer_deleted_while_it_was_looked_at_is_written_again(live: Cloud) -> None:
+    class Vanishing(Bucket):
+        """The result is deleted between the look at its metadata and the reading of it."""
+
+        def read(self, key: str) -> Any:
+            if key == RESULT:
+                live.s3.delete_object(Bucket=BUCKET, Key=key)
+            return super().read(key)
+
+    event = dropped(live)
+    first = classification(live).classify(event)
+    tools = dataclasses.replace(classification(live), bucket=Vanishing(live.s3, BUCKET))
+    assert tools.classify(event) == first
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+def test_a_picture_is_decoded_in_a_process_of_its_own_only_where_that_is_asked_for(
+    live: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated: list[bool] = []
+
+    def prepared(*args: Any, **options: Any) -> Any:
+        isolated.append(options["isolated"])
+        return prepare(*args, **options)
+
+    monkeypatch.setattr("droplens.classification.prepare", prepared)
+    classification(live).classify(dropped(live))
+    classification(live).classify(dropped(live, key="input/cars/b.jpg"), isolated=True)
+    assert isolated == [False, True]
+
+
 class ChangingBucket(Bucket):
     """A bucket in which somebody else always writes an older answer first."""
 
+    tries = 0
+
     def write_json(self, *_: Any, **__: Any) -> bool:
+        self.tries += 1
         return False
 
     def head(self, key: str, _version: str | None = None) -> Any:
@@ -419,8 +474,9 @@ class ChangingBucket(Bucket):
 
 def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None:
     event = dropped(live)
+    bucket = ChangingBucket(live.s3, BUCKET)
     tools = Classification(
-        bucket=ChangingBucket(live.s3, BUCKET),
+        bucket=bucket,
         cards=classification(live).cards,
         router=Router(lambda _: True, lambda: None),
         is_stranded=lambda _: False,
@@ -428,8 +484,10 @@ def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None
         decoding=Room(10**8),
         asking=Room(10),
     )
-    with pytest.raises(RetryLater, match="keeps changing"):
+    with pytest.raises(RetryLater, match="keeps changing") as left:
         tools.classify(event)
+    assert left.value.code == "result.contended"
+    assert bucket.tries == 5
 
 
 def test_the_same_bytes_dropped_again_are_answered_anew_under_another_id(live: Cloud) -> None:
@@ -499,6 +557,115 @@ def test_sequencers_order_the_versions_of_a_key(one: str, other: str, later: boo
     assert is_later(one, other) is later
 
 
+def test_an_answer_from_before_switches_were_counted_is_written_anew(
+    cloud: Cloud, cards: Cards
+) -> None:
+    cloud.put(layout.live_card_key("cars"), card().to_json())
+    event, tools = dropped(cloud), classification(cloud)
+    first = tools.classify(event)
+    told = {name: value for name, value in metadata(cloud).items() if name != "live-generation"}
+    cloud.put(RESULT, cloud.bucket.read(RESULT)[0], Metadata=told)
+    assert tools.classify(event) == first
+    assert metadata(cloud)["live-generation"] == "0"
+
+
+def test_a_swept_picture_that_was_overwritten_is_answered_anew(live: Cloud) -> None:
+    """The sweep's message tells no sequencer: which version is newer, the bucket says."""
+    tools = classification(live)
+    tools.classify(dropped(live, RED))
+    swept = dataclasses.replace(dropped(live, BLUE), sequencer=None)
+    sent = tools.classify(swept)
+    assert sent is not None
+    assert sent["image"]["version_id"] == swept.version_id
+    assert live.json(RESULT)["prediction"]["label"] == "blue"
+
+
+def test_a_swept_picture_that_goes_before_its_answer_is_written_leaves_the_standing_one(
+    live: Cloud,
+) -> None:
+    class Deleting(Bucket):
+        """The picture is deleted right after it was read."""
+
+        def read_at_most(self, key: str, limit: int) -> Any:
+            found = super().read_at_most(key, limit)
+            live.s3.delete_object(Bucket=BUCKET, Key=key)
+            return found
+
+    classification(live).classify(dropped(live, RED))
+    swept = dataclasses.replace(dropped(live, BLUE), sequencer=None)
+    tools = dataclasses.replace(classification(live), bucket=Deleting(live.s3, BUCKET))
+    assert tools.classify(swept) is None
+    assert live.json(RESULT)["prediction"]["label"] == "red"
+
+
+# --- what is counted
+
+
+def counted() -> dict[str, list[float]]:
+    """The metrics since the fixture `fresh_metrics`, by name."""
+    return {name: metric["Value"] for name, metric in metrics.metric_set.items()}
+
+
+@pytest.fixture
+def fresh_metrics() -> None:
+    metrics.clear_metrics()
+
+
+class Clock:
+    """Seconds that pass only as it is told; for `time` in a module."""
+
+    def __init__(self, *readings: float) -> None:
+        self.readings = list(readings)
+
+    def monotonic(self) -> float:
+        return self.readings.pop(0)
+
+
+def test_an_answered_picture_is_counted_with_the_time_that_the_endpoint_took(
+    live: Cloud, fresh_metrics: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("droplens.classification.time", Clock(5.0, 5.25))
+    classification(live).classify(dropped(live))
+    assert counted() == {
+        "PictureClassified": [1],
+        "PictureRejected": [0],
+        "EndpointError": [0],
+        "EndpointLatency": [250],
+    }
+    assert metrics.metric_set["EndpointLatency"]["Unit"] == "Milliseconds"
+
+
+def test_a_rejected_picture_is_counted_as_such(live: Cloud, fresh_metrics: None) -> None:
+    classification(live).classify(dropped(live, b"no picture"))
+    assert counted() == {"PictureClassified": [0], "PictureRejected": [1]}
+
+
+@pytest.mark.parametrize("answer", [[0.1, 0.2, 0.7], refusal("ModelError", "InvokeEndpoint")])
+def test_a_call_that_gave_no_answer_is_counted_as_an_error_of_the_endpoint(
+    live: Cloud, fresh_metrics: None, answer: Any
+) -> None:
+    runtime = FakeRuntime(lambda _: answer)
+    if isinstance(answer, Exception):
+        runtime = FakeRuntime(redness, error=answer)
+    with pytest.raises(Exception, match=card().endpoint):
+        classification(live, runtime).classify(dropped(live))
+    assert counted() == {"EndpointError": [1]}
+
+
+def test_a_log_line_tells_what_became_of_a_picture(
+    live: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tools = classification(live)
+    tools.classify(dropped(live))
+    tools.classify(dropped(live, b"no picture", "input/cars/b.jpg"))
+    told = [vars(record) for record in caplog.records]
+    assert [(one["msg"], one["key"], one["code"]) for one in told] == [
+        ("picture classified", KEY, None),
+        ("picture rejected", "input/cars/b.jpg", "image.unreadable"),
+    ]
+
+
 def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud, valid: Any) -> None:
     tools = classification(live)
     keys = ["input/cars/" + "é" * 500 + name + ".jpg" for name in "abc"]
@@ -551,7 +718,7 @@ def test_pictures_are_asked_about_side_by_side_but_no_more_than_the_endpoint_tak
 
 
 def test_a_picture_that_waits_in_vain_is_made_known(
-    live: Cloud, caplog: pytest.LogCaptureFixture
+    live: Cloud, caplog: pytest.LogCaptureFixture, fresh_metrics: None
 ) -> None:
     birds = RunKey("birds", RUN.run_id)
     live.runs().open(birds, {"version": "v"})
@@ -562,7 +729,7 @@ def test_a_picture_that_waits_in_vain_is_made_known(
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
     assert vars(caplog.records[1])["classifier"] == "birds"
     assert vars(caplog.records[1])["key"] == event.key
-    assert "PictureStranded" in metrics.metric_set
+    assert counted() == {"PictureStranded": [1]}
     assert live.keys("results/") == []
 
 
@@ -605,6 +772,23 @@ def test_a_live_endpoint_that_is_away_is_tried_again_later(live: Cloud) -> None:
     with pytest.raises(RetryLater):
         classification(live, runtime).classify(dropped(live))
     assert live.keys("results/") == []
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_an_endpoint_that_is_away_is_asked_for_once(live: Cloud, withdrawn: bool) -> None:
+    """Also where there is no live card any more when it is looked at again."""
+    asked: list[tuple[str, str]] = []
+    runtime = FakeRuntime(redness, gone={card().endpoint})
+    tools = classification(
+        live, runtime, ask_for_endpoint=lambda bucket, name: asked.append((bucket, name))
+    )
+    assert tools.cards.live("cars") is not None
+    if withdrawn:
+        live.s3.delete_object(Bucket=BUCKET, Key=layout.live_card_key("cars"))
+    with pytest.raises(RetryLater, match=card().endpoint):
+        tools.classify(dropped(live))
+    assert asked == [(BUCKET, "cars")]
+    assert len(runtime.asked) == 1
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "ModelError", "ServiceUnavailable"])
@@ -775,6 +959,30 @@ def test_no_call_begins_that_may_not_end_in_time(live: Cloud, pauses: list[float
             dropped(live, key="input/cars/c.jpg"), lambda: CALL_SECONDS
         )
     assert pauses == []
+
+
+@pytest.mark.parametrize(("longest", "pause"), [(True, 2.0), (False, 0.2)])
+def test_a_busy_endpoint_is_asked_again_after_a_fifth_of_a_second_to_two_if_time_allows(
+    live: Cloud, pauses: list[float], monkeypatch: pytest.MonkeyPatch, longest: bool, pause: float
+) -> None:
+    monkeypatch.setattr(
+        "droplens.classification.random.uniform", lambda low, high: high if longest else low
+    )
+    # One call may take 65 seconds: 5 to connect, 50 for the answer, 10 for what follows.
+    event, busy = dropped(live), Moody("ModelNotReadyException")
+    with pytest.raises(RetryLater, match="ModelNotReady"):
+        classification(live, busy).classify(event, lambda: 64.99 + pause)
+    assert (len(busy.asked), pauses) == (1, [])
+    busy = Moody("ModelNotReadyException")
+    assert classification(live, busy).classify(event, lambda: 65 + pause) is not None
+    assert (len(busy.asked), pauses) == (2, [pause])
+
+
+def test_a_call_is_not_begun_with_less_than_65_seconds(live: Cloud) -> None:
+    runtime = FakeRuntime(redness)
+    with pytest.raises(NotBegun, match="64 s are left") as left:
+        classification(live, runtime).classify(dropped(live), lambda: 64.4)
+    assert (left.value.code, runtime.asked) == ("endpoint.no_time", [])
 
 
 def noise(width: int, height: int, quality: int = 95) -> bytes:

@@ -124,11 +124,11 @@ def test_pairs_are_counted_by_which_of_the_two_was_correct() -> None:
     # Of ten tosses more than six, and half of six: (176 + 210/2) / 1024.
     assert found.p_value == round(281 / 1024, 6)
     assert not found.worse
-    low, high = agresti_min(6, 4, 45)
+    # By hand: -2 / 47, and on either side 1.96 times the root of 11 - 4 / 47, over 47.
     assert found.difference == {
-        "value": round(-2 / 45, 6),
-        "low": round(low, 6),
-        "high": round(high, 6),
+        "value": -0.044444,
+        "low": pytest.approx(-0.180325, abs=2e-6),
+        "high": pytest.approx(0.095218, abs=2e-6),
     }
 
 
@@ -235,7 +235,44 @@ def test_where_there_is_nothing_to_compare_nothing_is_decided(
     assert found.to_dict()["difference"] is None
 
 
-def test_few_shared_pictures_do_not_decide() -> None:
+@pytest.mark.parametrize(("shared", "method"), [(9, "unpaired"), (10, "paired")])
+def test_pairs_decide_from_half_of_the_candidate_s_pictures_on(shared: int, method: str) -> None:
     candidate = evaluation(NAMES, [False] * 9 + [True] * 11)
-    live = evaluation(NAMES, [True] * 9)
-    assert compare(candidate, LIVE, live).method == "unpaired"
+    live = evaluation(NAMES, [True] * shared)
+    assert compare(candidate, LIVE, live).method == method
+
+
+def test_what_chance_does_once_in_nineteen_times_is_not_worse() -> None:
+    # Seven lost and two won, by hand: (10 + 36 / 2) / 512 = 0.0547.
+    kinds = [(True, False)] * 7 + [(False, True)] * 2 + [(True, True)] * 31
+    found = compare(
+        evaluation(NAMES, [candidate for _, candidate in kinds]),
+        LIVE,
+        evaluation(NAMES, [live for live, _ in kinds]),
+    )
+    assert (found.p_value, found.worse) == (round(28 / 512, 6), False)
+
+
+def test_unpaired_counts_have_newcombe_s_interval() -> None:
+    # Table II of the paper, as above: 56/70 - 48/80 by method 10.
+    candidate = evaluation(NAMES, [n < 56 for n in range(70)], pictures="q")
+    found = compare(candidate, LIVE, evaluation(NAMES, [n < 48 for n in range(80)]))
+    assert found.method == "unpaired"
+    assert (found.right_before, found.pictures_before) == (48, 80)
+    assert (found.right_after, found.pictures_after) == (56, 70)
+    assert found.difference == {
+        "value": 0.2,
+        "low": pytest.approx(0.0524, abs=5e-5),
+        "high": pytest.approx(0.3339, abs=5e-5),
+    }
+
+
+@pytest.mark.parametrize(("before", "after", "worse"), [(0, 50, False), (50, 0, True)])
+def test_a_model_that_is_never_correct_is_compared_too(
+    before: int, after: int, worse: bool
+) -> None:
+    candidate = of_classes("abx", {"a": (after, 50), "x": (0, 10)}, pictures="others")
+    found = compare(candidate, LIVE_ABC, of_classes("abc", {"a": (before, 50)}))
+    assert (found.method, found.worse) == ("unpaired", worse)
+    assert found.difference is not None
+    assert found.difference["value"] == (after - before) / 50

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from droplens.calibration import IDENTITY, Calibration
 from droplens.confidence import Z95_ONE_SIDED, wilson
 from droplens.evaluation import (
-    FEWEST_TO_FIT,
     Answer,
     Judged,
     accuracy_on_test,
@@ -124,6 +123,20 @@ def test_a_tie_is_judged_in_class_order_as_results_are() -> None:
 def test_latencies_are_in_milliseconds() -> None:
     assert latencies([n / 1000 for n in range(5)]) == {"p50": 2.0, "p95": 3.8, "p99": 3.96}
     assert latencies([0.012]) == {"p50": 12.0, "p95": 12.0, "p99": 12.0}
+    assert latencies([0.01, 0.02]) == {"p50": 15.0, "p95": 19.5, "p99": 19.9}
+    assert latencies([0.0123456])["p50"] == 12.35
+
+
+def test_figures_have_six_decimals_and_milliseconds_two() -> None:
+    row = [0.6789123, 0.2, 0.1210877]
+    found = evaluate([answer(n, 0, row, 1.2345678) for n in range(3)], CLASSES, 3, 0.95)
+    [shown, *_] = found["answers"]
+    assert (shown["raw"], shown["ms"]) == (0.678912, 1234.57)
+    # One of the three is judged, in the eleventh of 15 bins.
+    assert found["calibration"]["bins_before"] == [
+        {"low": 0.666667, "high": 0.733333, "count": 1, "probability": 0.678912, "accuracy": 1.0}
+    ]
+    assert coverage([Judged(True, 0.12345678)]) == [[0.123457, 1.0, 1.0]]
 
 
 # --- calibration
@@ -140,7 +153,7 @@ def test_a_model_that_is_too_sure_of_itself_is_cooled_down() -> None:
     assert sum(entry["count"] for entry in found["bins_after"]) == 200
 
 
-def test_what_is_fitted_is_not_what_is_judged() -> None:
+def test_what_is_judged_does_not_move_the_map() -> None:
     answers = overconfident(200)
     to_fit = [number < 100 for number in range(200)]
     first = calibrated(answers, to_fit)
@@ -163,14 +176,14 @@ def test_the_judgement_shows_only_pictures_that_nothing_was_fitted_on() -> None:
 
 def test_few_is_fewer_than_fifty() -> None:
     fitted = {
-        count: evaluate(overconfident(count), CLASSES, count, 0.95)["calibration"]["fitted_on"]
-        for count in (97, 102)
+        count: calibrated(overconfident(60), [n < count for n in range(60)]).fitted_on
+        for count in (49, 50)
     }
-    assert fitted == {97: 0, 102: 51}
+    assert fitted == {49: 0, 50: 50}
 
 
 def test_on_few_pictures_nothing_is_fitted() -> None:
-    few = overconfident(2 * FEWEST_TO_FIT - 2)
+    few = overconfident(98)
     found = evaluate(few, CLASSES, len(few), 0.95)["calibration"]
     assert (found["method"], found["parameters"], found["fitted_on"]) == ("none", {}, 0)
     assert found["ece_after"] == found["ece_before"]
@@ -245,6 +258,17 @@ def test_certain_predictions_that_are_not_confident_have_their_reason(
     assert found["reason"].startswith(reason)
 
 
+def test_with_the_fewest_pictures_that_would_do_an_error_is_the_reason() -> None:
+    # All of 52 correct show 95 %, as above; of 51 of 52 correct the lower bound is 91.5 %.
+    found = confident([Judged(n > 0, 1.0) for n in range(52)], 0.95)
+    assert found["reason"] == "at no probability are 95 % of the predictions shown to be correct"
+
+
+def test_a_precision_that_is_just_reached_is_reached() -> None:
+    # Of none correct, the lower bound is 0.
+    assert confident_from([Judged(False, 0.5)], 0.0) == 0.5
+
+
 def test_enough_pictures_and_too_many_errors_are_another_reason() -> None:
     found = confident([Judged(n % 2 == 0, 1.0) for n in range(60)], 0.95)
     assert found["threshold"] is None
@@ -271,6 +295,17 @@ def test_left_out_records_give_a_share_with_its_interval() -> None:
 
 
 @pytest.mark.parametrize(
+    ("left_out", "accuracy", "right"), [(1, 1.0, 1), (1, 0.0, 0), (3, 0.333333, 1)]
+)
+def test_one_record_that_was_left_out_is_enough_whatever_became_of_it(
+    left_out: int, accuracy: float, right: int
+) -> None:
+    found = cross_validation({"cross_validation": {"left_out": left_out, "accuracy": accuracy}})
+    assert found is not None
+    assert (found["pictures"], found["right"]) == (left_out, right)
+
+
+@pytest.mark.parametrize(
     "training",
     [
         None,
@@ -280,6 +315,7 @@ def test_left_out_records_give_a_share_with_its_interval() -> None:
         {"cross_validation": {"left_out": 0, "accuracy": None}},
         {"cross_validation": {"left_out": 0, "accuracy": 0.5}},
         {"cross_validation": {"left_out": 5, "accuracy": 1.5}},
+        {"cross_validation": {"left_out": 5, "accuracy": -0.5}},
         {"cross_validation": {"left_out": 5, "accuracy": "NaN"}},
         {"cross_validation": {"accuracy": 0.5}},
     ],

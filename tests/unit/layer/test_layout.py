@@ -1,5 +1,7 @@
 """Which S3 keys are datasets, images and results, and where the answer of each stands."""
 
+import re
+
 import pytest
 from hypothesis import given
 
@@ -143,6 +145,36 @@ def test_the_longest_names_have_results_that_s3_can_store(letter: str) -> None:
     assert len(keys) == 2
     assert all(len(key.encode()) <= 1024 for key in keys)
     assert all(key.startswith(f"results/cars/{letter}") for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("key", "folder"),
+    [
+        ("datasets/cars/", "datasets/cars/"),
+        ("datasets/cars/labels.csv", "datasets/cars/"),
+        ("datasets/cars.zip", None),
+        ("datasets/cars/photos.zip", None),
+    ],
+)
+def test_pictures_one_by_one_stand_below_a_folder(key: str, folder: str | None) -> None:
+    assert layout.DatasetSource("cars", key).folder == folder
+
+
+@pytest.mark.parametrize("name", ["a", "birds-of-2026", "x" * 31])
+@pytest.mark.parametrize("ending", [".ZIP", ".Tar.Gz"])
+def test_an_archive_in_capitals_names_its_classifier(name: str, ending: str) -> None:
+    missed = layout.near_miss(f"datasets/{name}{ending}")
+    assert missed is not None
+    assert missed.classifier == name
+
+
+def test_a_result_s_name_is_cut_where_it_would_be_longer_than_1024_bytes() -> None:
+    whole = "x" * (1024 - len("results/cars/") - len(".json"))
+    assert layout.result_key(f"input/cars/{whole}", "cars") == f"results/cars/{whole}.json"
+    longer = layout.result_key(f"input/cars/{whole}x", "cars")
+    # All of the 1024 are used: what stays of the name, "~", sixteen digits and ".json".
+    assert len(longer) == 1024
+    assert re.fullmatch(r"results/cars/x{989}~[0-9a-f]{16}\.json", longer)
 
 
 @given(classifier=CLASSIFIERS, path=PATHS, other=PATHS)

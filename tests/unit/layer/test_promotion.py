@@ -15,13 +15,14 @@ from droplens import hosting
 from droplens.card import Measurement
 from droplens.cards import Cards
 from droplens.errors import RetryLater
-from droplens.events import ENDPOINT, tag_list
+from droplens.events import ENDPOINT, MODEL_PACKAGE, tag_list
 from droplens.failures import Failures
 from droplens.measuring import OutOfTime
 from droplens.promotion import take_up, too_inaccurate, worse_than_live
 from droplens.registry import Registry
 from droplens.result import UnexpectedAnswer
 from droplens.runs import Run, RunKey, Runs, Stage, Status
+from droplens.telemetry import metrics
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody, refusal
 from tests.support.builders import (
@@ -80,6 +81,15 @@ def test_a_first_good_candidate_goes_live(candidate: Cloud, cards: Cards) -> Non
     assert candidate.notices() == []
 
 
+def test_the_accuracy_and_the_model_that_went_live_are_counted(candidate: Cloud) -> None:
+    metrics.clear_metrics()
+    pack(candidate, wrong=3)
+    assert promote(candidate, minimum_accuracy=0.4) is Status.LIVE
+    measured, live = metrics.metric_set["MeasuredAccuracy"], metrics.metric_set["RunLive"]
+    assert (measured["Value"], measured["Unit"]) == ([75], "Percent")
+    assert live["Value"] == [1]
+
+
 def test_a_repeated_event_does_nothing(candidate: Cloud) -> None:
     runtime = FakeRuntime(redness)
     assert promote(candidate, runtime=runtime) is Status.LIVE
@@ -88,6 +98,18 @@ def test_a_repeated_event_does_nothing(candidate: Cloud) -> None:
         assert promote(candidate, owner=f"request-{number}", runtime=runtime) is None
     assert len(runtime.asked) == asked
     assert candidate.versions("models/cars/live.json") == 1
+
+
+def test_the_log_tells_what_became_of_a_run(
+    candidate: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(candidate, approval="manual")
+    assert "model waits for approval" in caplog.messages
+    decide(candidate, "Approved")
+    promote(candidate, owner="request-2", approval="manual")
+    assert "model is live" in caplog.messages
+    promote(candidate, owner="request-3")
+    assert "run is past this stage, or another invocation has it" in caplog.messages
 
 
 def test_a_candidate_that_is_not_good_enough_is_refused_and_removed(
@@ -208,7 +230,9 @@ def test_a_refused_newer_model_leaves_the_live_one_alone(candidate: Cloud, cards
     assert known(candidate).status is Status.LIVE
 
 
-def test_a_run_that_a_newer_one_overtook_is_superseded(candidate: Cloud, cards: Cards) -> None:
+def test_a_run_that_a_newer_one_overtook_is_superseded(
+    candidate: Cloud, cards: Cards, caplog: pytest.LogCaptureFixture
+) -> None:
     newer = go_live(cards, card(NEWER.run_id))
     assert promote(candidate) is Status.SUPERSEDED
     assert cards.live("cars") == newer
@@ -216,6 +240,8 @@ def test_a_run_that_a_newer_one_overtook_is_superseded(candidate: Cloud, cards: 
     run = known(candidate)
     assert run.status is Status.SUPERSEDED
     assert run.facts["replaced_by"] == NEWER.run_id
+    assert run.facts["accuracy"] == 1
+    assert "a newer run is live, or was" in caplog.messages
     assert candidate.notices() == []
 
 
@@ -360,7 +386,7 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
 
 
 def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
-    candidate: Cloud, monkeypatch: pytest.MonkeyPatch
+    candidate: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("droplens.measuring.PART", 5)
     tools = promotion(candidate, FakeRuntime(redness))
@@ -376,9 +402,101 @@ def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
         asked: list[Any] = []
         runs = candidate.runs(f"request-{turn}")
         failures = candidate.failures(runs)
-        take_up(event, tools, runs, failures, lambda: False, asked.append)
+        told = take_up(event, tools, runs, failures, lambda: False, asked.append)
+        assert told == (RUN, Status.MEASURING)
+        assert caplog.messages[-1] == "out of time: the next invocation goes on"
         [event] = asked
         assert (event["detail"], event["turn"]) == (detail, turn)
+
+
+def in_service_event(run: RunKey = RUN, name: str = NAME) -> dict[str, Any]:
+    """What SageMaker tells of an endpoint that serves."""
+    detail = {
+        "EndpointName": name,
+        "EndpointArn": "arn",
+        "EndpointStatus": "IN_SERVICE",
+        "Tags": {tag["Key"]: tag["Value"] for tag in tag_list(run)},
+    }
+    return {"source": "aws.sagemaker", "detail-type": ENDPOINT, "detail": detail}
+
+
+def taken_up(cloud: Cloud, event: Any) -> tuple[RunKey | None, Status | None]:
+    runs, asked = cloud.runs(), list[Any]()
+    tools = promotion(cloud)
+    return take_up(event, tools, runs, cloud.failures(runs), lambda: True, asked.append)
+
+
+def test_an_event_s_run_is_promoted(candidate: Cloud) -> None:
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.LIVE)
+
+
+def test_an_event_of_nobody_s_endpoint_is_let_be(cloud: Cloud) -> None:
+    event = in_service_event()
+    event["detail"]["Tags"] = {}
+    assert taken_up(cloud, event) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "facts"),
+    [
+        (Status.FAILED, {}),
+        (Status.REFUSED, {}),
+        (Status.SUPERSEDED, {}),
+        (Status.REPLACED, {"retired": True}),
+    ],
+)
+def test_an_endpoint_that_serves_after_its_run_has_ended_is_removed(
+    candidate: Cloud, status: Status, facts: dict[str, Any]
+) -> None:
+    """It was in the making when nobody needed it any more, and could not be stopped."""
+    candidate.runs().end(RUN, status, **facts)
+    assert taken_up(candidate, in_service_event()) == (RUN, status)
+    assert candidate.sagemaker.endpoints == set()
+    assert "to_remove" not in known(candidate).facts
+
+
+@pytest.mark.parametrize(
+    ("status", "facts"),
+    [(Status.LIVE, {}), (Status.REPLACED, {}), (Status.REPLACED, {"retired": False})],
+)
+def test_an_endpoint_that_may_still_be_needed_stays(
+    candidate: Cloud, status: Status, facts: dict[str, Any]
+) -> None:
+    candidate.runs().end(RUN, status, **facts)
+    taken_up(candidate, in_service_event())
+    assert candidate.sagemaker.endpoints == {NAME}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_an_endpoint_of_an_earlier_try_is_removed_and_the_run_goes_on(
+    candidate: Cloud, listed: bool
+) -> None:
+    other = NAME + "-1"
+    for kind in KINDS:
+        candidate.sagemaker.made[kind][other] = {}
+    if listed:
+        candidate.runs().to_be_removed(RUN, other)
+    assert taken_up(candidate, in_service_event(name=other)) == (RUN, Status.PACKING)
+    assert candidate.sagemaker.endpoints == {NAME}
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.LIVE)
+
+
+def test_the_run_s_own_endpoint_goes_too_once_it_is_on_the_list(candidate: Cloud) -> None:
+    candidate.runs().to_be_removed(RUN, NAME)
+    assert taken_up(candidate, in_service_event()) == (RUN, Status.PACKING)
+    assert candidate.sagemaker.endpoints == set()
+
+
+def test_a_decision_on_a_model_package_takes_up_the_run_that_waits(candidate: Cloud) -> None:
+    promote(candidate, approval="manual")
+    decide(candidate, "Approved")
+    [arn] = candidate.sagemaker.packages
+    event = {
+        "source": "aws.sagemaker",
+        "detail-type": MODEL_PACKAGE,
+        "detail": {"ModelPackageArn": arn, "ModelApprovalStatus": "Approved"},
+    }
+    assert taken_up(candidate, event) == (RUN, Status.LIVE)
 
 
 def test_an_endpoint_in_trouble_is_measured_again_later(candidate: Cloud, cards: Cards) -> None:
@@ -649,6 +767,74 @@ def test_a_comparison_of_other_classes_by_an_earlier_version_decides_nothing() -
         "worse than the live model r: its accuracy differs by -20.0 points (-30.0 to -10.0), each "
         "model measured on validation pictures of its own"
     )
+
+
+PAIRED = {
+    "run_id": "r",
+    "same_task": True,
+    "worse": True,
+    "method": "paired",
+    "pictures": 1234,
+    "right_after": 1100,
+    "right_before": 1200,
+    "p_value": 0.02,
+}
+
+
+def test_a_worse_candidate_is_told_by_how_much_and_how_rarely_by_chance() -> None:
+    told = (
+        "worse than the live model r{}: of 1,234 validation pictures that both were measured on, "
+        "1,100 of its predictions are correct and 1,200 of the live model's; a model as good would "
+        "do so badly once in {} times"
+    )
+    assert worse_than_live(PAIRED) == told.format("", "50")
+    assert worse_than_live({**PAIRED, "p_value": 0.0}) == told.format("", "1,000,000")
+    for classes, common in ((1, "one class"), (2, "2 classes"), (1500, "1,500 classes")):
+        of_others = {**PAIRED, "same_task": False, "classes": classes}
+        assert worse_than_live(of_others) == told.format(f" on the {common} that both know", "50")
+
+
+def test_a_candidate_that_is_not_worse_is_not_refused() -> None:
+    assert worse_than_live(None) is None
+    assert worse_than_live({**PAIRED, "worse": False}) is None
+    assert worse_than_live({**PAIRED, "same_task": False, "classes": 0}) is None
+
+
+def test_unpaired_evidence_names_both_numbers_of_pictures() -> None:
+    found = {
+        **PAIRED,
+        "method": "unpaired",
+        "difference": {"value": -0.123, "low": -0.2, "high": -0.05},
+        "pictures_before": 2000,
+        "pictures_after": 1000,
+    }
+    assert worse_than_live(found) == (
+        "worse than the live model r: its accuracy differs by -12.3 points (-20.0 to -5.0), each "
+        "model measured on validation pictures of its own, 1,000 and the live one 2,000"
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "minimum", "confidence", "words"),
+    [
+        (0.9, 0.95, 0.95, "MinimumAccuracy asks for 95 %"),
+        (0.9, 0.95, 0.0, "MinimumAccuracy asks for 95 %"),
+        # 9 of 10 have 59.6 % as their lower end; all of 15 would have 15 / 18.84 = 79.6 %.
+        (0.9, 0.8, 0.95, "lower end of the 95 % interval, which is 59.6 %"),
+        (0.9, 0.8, 0.95, "validation pictures to show that, 16 or more"),
+        (0.9, 0.9, 0.95, "validation pictures to show that, 35 or more"),
+    ],
+)
+def test_a_candidate_that_is_too_inaccurate_is_told_what_it_takes(
+    accuracy: float, minimum: float, confidence: float, words: str
+) -> None:
+    problem = too_inaccurate(
+        dataclasses.replace(card().measured, accuracy=accuracy), minimum, confidence
+    )
+    assert problem is not None
+    assert problem.startswith("validation accuracy 90.0 % (9 of 10; 59.6 to 98.2)")
+    assert words in problem
+    assert ("It takes more" in problem) is (accuracy >= minimum)
 
 
 def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud) -> None:

@@ -27,12 +27,17 @@ def test_a_folder_that_names_no_classifier_is_nobody_s(folder: str) -> None:
         ("invoices", None),
         ("", None),
         ("x" * 1000, None),
+        # Of the name only 64 letters count, and difflib's ratio must be 0.6 or more:
+        # 2 * 27 / (64 + 27) = 0.593 is too few, 2 * 28 / (64 + 29) = 0.602 is not.
+        ("a" * 27 + "x" * 100, None),
+        ("b" * 28 + "x" * 100, "b" * 28 + "-"),
     ],
 )
 def test_the_likely_classifier_is_the_one_whose_name_is_near(
     folder: str, likely: str | None
 ) -> None:
-    assert likely_classifier(folder, {"zh-cars", "birds", "digits"}) == likely
+    names = {"zh-cars", "birds", "digits", "a" * 27, "b" * 28 + "-"}
+    assert likely_classifier(folder, names) == likely
 
 
 def test_without_a_default_a_picture_of_no_classifier_is_nobody_s() -> None:

@@ -314,6 +314,32 @@ def test_where_results_lie_between_by_the_thousand_a_key_is_asked_for() -> None:
     assert bucket.pages <= 15
 
 
+@pytest.mark.parametrize(("between", "asked"), [(10_999, 0), (11_000, 1)])
+def test_up_to_eleven_pages_are_read_before_a_key_is_asked_for(between: int, asked: int) -> None:
+    # With ten pages kept one more is read, and the picture's own result is the last on it.
+    others = [f"results/cars/a-{n:06}.json" for n in range(between)]
+    bucket = CountingBucket([*others, "results/cars/a.json", "results/cars/b.json"])
+    assert unanswered(bucket, ("a",)) == set()
+    assert bucket.asked == asked
+
+
+def test_sqs_is_sent_ten_messages_at_a_time(cloud: Cloud) -> None:
+    class Counting:
+        """A queue that takes all, and keeps how many came at once."""
+
+        calls: list[int] = []  # noqa: RUF012
+
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            self.calls.append(len(request["Entries"]))
+            return {}
+
+    for n in range(21):
+        cloud.put(f"input/cars/{n:02}.jpg")
+    queue: Any = Counting()
+    assert replace(sweep(cloud), sqs=queue).run(Progress(), lambda: True).found == 21
+    assert queue.calls == [10, 10, 1]
+
+
 def test_a_sweep_that_ran_out_of_time_is_gone_on_with(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +387,18 @@ def test_a_new_model_answers_again_what_it_is_asked_to(
     judged(cloud, "input/twin", confident=False)
     found = swept(cloud, default="cars", reclassify=reclassify)
     assert found == sorted(f"input/{name}" for name in again)
+
+
+def test_a_picture_that_has_no_result_is_not_asked_for_one_again(cloud: Cloud) -> None:
+    class Unread(Bucket):
+        """A bucket whose listings tell all that is needed."""
+
+        def read_at_most(self, key: str, _: int) -> Any:
+            pytest.fail(f"{key} is known to be missing")
+
+    cloud.put("input/cars/a.jpg")
+    unread = replace(sweep(cloud, reclassify="unsure"), bucket=Unread(cloud.s3, BUCKET))
+    assert unread.run(Progress(), lambda: True).found == 1
 
 
 class RefusingQueue:

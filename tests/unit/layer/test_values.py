@@ -1,0 +1,55 @@
+"""What threads share and tables are keyed by cannot be changed, and holds its fields only."""
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from droplens.calibration import Bin, Calibration
+from droplens.card import Measurement, ModelCard
+from droplens.cards import _Known
+from droplens.classification import Classification
+from droplens.comparison import Comparison
+from droplens.evaluation import Answer, Calibrated, Judged
+from droplens.layout import DatasetSource, NearMiss
+from droplens.promotion import Promotion
+from droplens.runs import Progress, Run, RunKey
+from droplens.sweep import Progress as SweepProgress
+from droplens.sweep import Sweep
+
+BY_NAME = [
+    Answer,
+    Calibrated,
+    Classification,
+    Comparison,
+    Measurement,
+    ModelCard,
+    Promotion,
+    Sweep,
+]
+BY_PLACE = [
+    Bin,
+    Calibration,
+    DatasetSource,
+    Judged,
+    NearMiss,
+    Progress,
+    Run,
+    RunKey,
+    SweepProgress,
+    _Known,
+]
+
+
+@pytest.mark.parametrize("kind", [*BY_NAME, *BY_PLACE])
+def test_a_value_cannot_be_changed_and_holds_nothing_else(kind: Any) -> None:
+    value = object.__new__(kind)
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, fields(kind)[0].name, None)
+    assert not hasattr(value, "__dict__")
+
+
+@pytest.mark.parametrize("kind", BY_NAME)
+def test_what_has_many_fields_is_made_by_their_names(kind: Any) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        kind(*fields(kind))
