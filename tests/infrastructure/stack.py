@@ -41,6 +41,7 @@ OWN_NAME = (
     "JobQueueName",
     "JobDefinitionName",
     "LayerName",
+    "AlarmName",
     "DashboardName",
     "Name",
 )
