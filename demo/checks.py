@@ -279,7 +279,7 @@ class Examination:
     def _alarms(self) -> None:
         cloudwatch = self._clients.client("cloudwatch")
         pages = cloudwatch.get_paginator("describe_alarms").paginate(
-            AlarmNamePrefix=f"{self._stack}-"
+            AlarmNamePrefix=f"{self._stack}--"
         )
         alarms = [alarm for page in pages for alarm in page["MetricAlarms"]]
         calls = [{"Name": "FunctionName", "Value": f"{self._stack}-classify-image"}]
@@ -304,7 +304,7 @@ class Examination:
             self._record.check(f"none of {len(alarms)} alarms was raised", None, said)
             return
         for alarm in alarms:
-            name = alarm["AlarmName"].removeprefix(f"{self._stack}-").rsplit("-", 1)[0]
+            name = alarm["AlarmName"].removeprefix(f"{self._stack}--")
             metric = f"{alarm['Namespace']} {alarm['MetricName']}"
             self._record.check(
                 f"CloudWatch has the metric of the alarm {name}",

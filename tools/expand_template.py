@@ -28,6 +28,8 @@ class NoManagedPolicies:
 
 def expand(template: dict[str, Any]) -> dict[str, Any]:
     """The CloudFormation template. Raises InvalidDocumentException with all that SAM refuses."""
+    # As sam sends it: no two resources share a map, which the translator would change for both.
+    template = json.loads(json.dumps(template))
     for resource in template["Resources"].values():
         if resource["Type"] in CODE:
             resource["Properties"][CODE[resource["Type"]]] = UPLOADED

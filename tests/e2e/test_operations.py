@@ -35,7 +35,7 @@ def alarms(cloud: Cloud) -> dict[str, dict[str, Any]]:
         name: alarm
         for alarm in found
         for name in ALARMS
-        if alarm["AlarmName"].startswith(f"droplens-{name}-")
+        if alarm["AlarmName"] == f"droplens--{name}"
     }
 
 

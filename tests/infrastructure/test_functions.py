@@ -630,7 +630,7 @@ def test_an_alarm_is_told(
     answer = load("ReportFailure").handler(events["alarm-raised"], Context("request"))
     assert answer == {"run": None}
     [notice] = deployed.notices()
-    assert notice["subject"] == "Droplens: droplens-PicturesGivenUp"
+    assert notice["subject"] == "Droplens: droplens--PicturesGivenUp"
     assert notice["message"].startswith("Pictures failed 50 times")
 
 

@@ -217,6 +217,7 @@ def test_another_bucket_s_objects_wake_nobody(
         ("endpoint-missing", {"bucket": "another-bucket"}),
         ("alarm-raised", {"state": {"value": "OK"}}),
         ("alarm-raised", {"alarmName": "another-alarm"}),
+        ("alarm-raised", {"alarmName": "droplens-dev--RunsFail"}),
     ],
 )
 def test_other_states_and_other_people_s_resources_wake_nobody(

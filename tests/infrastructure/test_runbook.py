@@ -46,10 +46,10 @@ def entries(repo_root: Path) -> dict[str, str]:
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
-def test_every_alarm_has_an_entry_in_the_template_s_order(
+def test_every_alarm_has_an_entry_and_every_entry_an_alarm(
     stack: Stack, entries: dict[str, str]
 ) -> None:
-    assert list(entries) == ALARMS == list(stack.of_type("AWS::CloudWatch::Alarm"))
+    assert sorted(entries) == sorted(stack.of_type("AWS::CloudWatch::Alarm"))
 
 
 @pytest.mark.parametrize("name", ALARMS)

@@ -42,6 +42,7 @@ OWN_NAME = (
     "JobQueueName",
     "JobDefinitionName",
     "LayerName",
+    "AlarmName",
     "DashboardName",
     "Name",
 )

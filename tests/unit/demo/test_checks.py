@@ -196,7 +196,7 @@ def test_a_stack_that_is_not_there_has_no_failure(clients: Clients) -> None:
 
 def alarm(cloudwatch: Any, name: str, namespace: str, metric: str) -> None:
     cloudwatch.put_metric_alarm(
-        AlarmName=f"{STACK}-{name}-1A2B",
+        AlarmName=f"{STACK}--{name}",
         Namespace=namespace,
         MetricName=metric,
         Dimensions=[{"Name": "service", "Value": STACK}],
@@ -244,7 +244,7 @@ def test_a_metric_that_every_journey_writes_must_be_there_and_others_may_be_abse
     assert found["CloudWatch has the metric of the alarm RunsFail"] is Outcome.UNKNOWN
     assert found["none of 3 alarms was raised"] is Outcome.PASSED
     cloudwatch.set_alarm_state(
-        AlarmName=f"{STACK}-RunsFail-1A2B", StateValue="ALARM", StateReason="a run failed"
+        AlarmName=f"{STACK}--RunsFail", StateValue="ALARM", StateReason="a run failed"
     )
     again = Record(record.began)
     Examination(clients, STACK, again, metrics_wait=0)._alarms()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from droplens.images import collect, dockerfile_of
 from localcloud.dockerfile import parse
 from localcloud.images import (
     KEPT_BUILDS,
@@ -248,6 +249,24 @@ def test_continued_lines_are_one_instruction(tmp_path: Path) -> None:
     path.write_text('FROM python:3.13\nRUN echo a \\\n  # why\n  && echo b\nCMD ["x"]\n')
     run = parse(path)[1]
     assert (run.text, run.line) == ("echo a && echo b", 2)
+
+
+@pytest.mark.parametrize("image", ["batch-prep", "trainer"])
+def test_the_stack_s_builder_reads_the_same_sources_from_our_dockerfiles(
+    image: str, repo_root: Path
+) -> None:
+    """The local cloud imports nothing of the product, so each has a reader of its own."""
+    dockerfile = dockerfile_of(image)
+    copies = [step for step in parse(repo_root / dockerfile) if step.keyword == "COPY"]
+    sources = [repo_root / source for step in copies for source in step.words[:-1]]
+    files = {
+        path.relative_to(repo_root).as_posix()
+        for source in sources
+        for path in ([source] if source.is_file() else source.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert len(files) > 10
+    assert collect(repo_root, image).files.keys() == files | {dockerfile}
 
 
 @pytest.mark.parametrize(
