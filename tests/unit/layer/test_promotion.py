@@ -109,7 +109,7 @@ def test_the_log_tells_what_became_of_a_run(
     promote(candidate, owner="request-2", approval="manual")
     assert "model is live" in caplog.messages
     promote(candidate, owner="request-3")
-    assert "run is past this stage, or another invocation has it" in caplog.messages
+    assert "stage is done, or claimed by another invocation" in caplog.messages
 
 
 def test_a_candidate_that_is_not_good_enough_is_refused_and_removed(
@@ -241,7 +241,7 @@ def test_a_run_that_a_newer_one_overtook_is_superseded(
     assert run.status is Status.SUPERSEDED
     assert run.facts["replaced_by"] == NEWER.run_id
     assert run.facts["accuracy"] == 1
-    assert "a newer run is live, or was" in caplog.messages
+    assert "run is superseded by a newer one" in caplog.messages
     assert candidate.notices() == []
 
 
@@ -404,7 +404,7 @@ def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
         failures = candidate.failures(runs)
         told = take_up(event, tools, runs, failures, lambda: False, asked.append)
         assert told == (RUN, Status.MEASURING)
-        assert caplog.messages[-1] == "out of time: the next invocation goes on"
+        assert caplog.messages[-1] == "out of time: continued in another invocation"
         [event] = asked
         assert (event["detail"], event["turn"]) == (detail, turn)
 
