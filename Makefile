@@ -22,7 +22,7 @@ LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
 # The end-to-end tests wait for most of their time, in a process of their own.
 TEST_PROCESSES ?= 2
-# RECORD=1 writes into docs/tried.json and the README's table that it was tried, and when.
+# RECORD=1 writes into docs/tried.json and the table of both READMEs that it was tried, and when.
 RECORD ?=
 JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
 export RECORD
@@ -301,6 +301,12 @@ bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUN
 mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs"
 	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m benchmarks.mutants \
 		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES}
+
+# --- Documents ---
+
+.PHONY: docs
+docs: venvs-dev ## render README*.md and docs/*.md from docs/source; CHECK=1 only compares
+	@PYTHONPATH=.:layers/droplens $(call bin,dev)/python -m tools.docs $${CHECK:+--check}
 
 # --- Locks and data made from elsewhere ---
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from benchmarks.classify.pictures import jpegs
 from benchmarks.serving.server import Client, Server, bare_start, serving
-from benchmarks.serving.table import markdown, put_into
+from benchmarks.serving.table import markdown
 from droplens.packing import packed_side
 from droplens.pictures import Preprocessing, prepare
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
@@ -47,7 +47,6 @@ from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
-PAGE = ROOT / "docs" / "serving.md"
 PHOTOGRAPHS = Path(
     os.environ.get("DROPLENS_CARS24", ROOT.parent / "shared" / "data" / "cars" / "cars24")
 )
@@ -121,7 +120,6 @@ def main() -> None:
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    put_into(PAGE, report)
     print(markdown(report), end="")
 
 

@@ -417,7 +417,7 @@ def test_a_class_name_forges_nothing(tmp_path: Path, failure: Failure, name: str
 def test_long_lists_go_on_in_files_beside_the_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_MOST_NAMES", 3)
+    monkeypatch.setattr(report, "_MOST_LISTED", 3)
     bad = {f"a/bad{number}.jpg": b"no picture %d" % number for number in range(5)}
     twice = {f"b/again{number}.jpg": jpeg(10 + number % 2) for number in range(4)}
     source = put(tmp_path / "in", good() | bad | twice)

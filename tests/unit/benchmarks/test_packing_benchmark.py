@@ -1,6 +1,5 @@
 """The benchmark measures what it says."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.packing import __main__ as benchmark
 from benchmarks.packing import corpus, measure, quality
 
 HOLD = """
@@ -90,12 +88,3 @@ def test_a_picture_as_it_was_has_no_noise_but_its_own(tmp_path: Path) -> None:
     )
     assert good > 35
     assert poor < good - 5
-
-
-def test_the_documents_quote_the_last_results() -> None:
-    results = json.loads(benchmark.RESULTS.read_text())
-    assert results["end_to_end_ratio"] == results["ratios"]["end_to_end"]["median"]
-    for document in benchmark.QUOTED:
-        text = document.read_text()
-        assert "<!-- bench-packing: table -->" in text
-        assert benchmark.quote(text, results) == text
