@@ -101,20 +101,33 @@ def coverage(results: Mapping[str, Any]) -> str:
 
 
 def measured_when() -> str:
-    """Whence each results file is."""
+    """Whence the figures of each results file are."""
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
-        told = json.loads(file.read_text("utf-8")).get("provenance")
-        if told:
+        told = json.loads(file.read_text("utf-8"))
+        parts = {"": told, "memory": told.get("memory_measured"), "probe": told.get("probe")}
+        for part, its in parts.items():
+            if not its:
+                continue
+            link = f"[{file.name}](../benchmarks/results/{file.name})"
+            machine = its["machine"]
             rows.append(
                 [
-                    f"[{file.name}](../benchmarks/results/{file.name})",
-                    f"`{told['command']}`",
-                    told["date"][:10],
-                    f"`{told['commit'][:7]}`" if told["commit"] != "unknown" else "unknown",
+                    f"{link}, `{part}`" if part else link,
+                    f"`{its['command']}`",
+                    its["measured_at"][:10],
+                    _commit(its),
+                    f"{machine['cores']} cores" if isinstance(machine, dict) else machine,
                 ]
             )
-    return markdown(["file", "command", "measured", "commit"], rows)
+    return markdown(["file", "command", "measured", "commit", "machine"], rows)
+
+
+def _commit(origin: Mapping[str, Any]) -> str:
+    commit, stored = str(origin["commit"]), origin.get("stored_in")
+    if commit != "unknown":
+        return f"`{commit[:7]}`" + (" and changes" if commit.endswith("-dirty") else "")
+    return f"unknown, stored in `{stored[:7]}`" if stored else "unknown"
 
 
 def parameters(template: Mapping[str, Any]) -> str:
