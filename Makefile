@@ -236,7 +236,7 @@ audit: venvs-audit venvs-dev ## name the libraries in the locked wheels; ask osv
 	$(call bin,audit)/python -m tools.audit
 
 .PHONY: unit integration infrastructure e2e containers
-unit: venvs-dev $(REFERENCE) ## tests of single modules, seconds
+unit: venvs-dev $(REFERENCE) ## tests of single modules, some minutes
 	@$(call bin,dev)/python -m pytest tests/unit
 integration: venvs-test ## tests of parts together, with real servers on this machine
 	@$(call bin,dev)/python -m pytest tests/integration

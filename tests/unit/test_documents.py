@@ -91,6 +91,9 @@ def test_each_figure_beside_an_expression_is_refused(page: str, source: str) -> 
         "packs 434 pictures/s",
         "packs `434` pictures/s",
         "packs `434 MB`",
+        "packs `434 pictures a second`",
+        "costs `$0.79`",
+        "```mermaid\nA -->|434 pictures/s| B\n```\n",
         "peaks at 247MB",
         "takes 1.5s",
         "82.2% of them",
@@ -100,6 +103,7 @@ def test_each_figure_beside_an_expression_is_refused(page: str, source: str) -> 
         "a quarter of an hour",
         "Fewer than 2000 pictures",
         "On 2019 pictures",
+        "Droplens packed 2019. Then it ended.",
         "| 30, 32 |",
         "ends with 0",
         "{{ 434 }} pictures/s",
@@ -139,6 +143,19 @@ def test_no_expression_stands_where_figures_are_not_looked_for(source: str) -> N
     for kind, pattern in KINDS.items():
         for match in pattern.finditer(source):
             assert not _EXPRESSION.search(match.group()), kind
+
+
+def test_the_architecture_names_every_event_and_function_of_the_template(repo_root: Path) -> None:
+    page = (repo_root / "docs/architecture.md").read_text("utf-8")
+    template = (repo_root / "template.yaml").read_text("utf-8")
+    sources = set(re.findall(r"^ +source: \[([a-z0-9.]+)\]", template, re.MULTILINE))
+    kinds = set(re.findall(r"^ +detail-type: \[([^\]]+)\]", template, re.MULTILINE))
+    assert {"aws.s3", "aws.batch", "aws.sagemaker", "droplens"} <= sources
+    for name in (*sources, *kinds):
+        assert name in page, name
+    for folder in (repo_root / "functions").iterdir():
+        if (folder / "app.py").is_file():
+            assert f"`{folder.name}`" in page, folder.name
 
 
 def test_every_cited_figure_says_where_it_is_published_and_is_used() -> None:

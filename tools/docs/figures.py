@@ -28,16 +28,16 @@ NAMES = (
 # Kinds of text that need no source: what stands in them is an example or an address, or its own
 # source. Each is taken out before figures are looked for.
 KINDS = {
-    # An example, a drawing or a command; tests hold commands, options and examples to the code.
+    # An example or a command; tests hold commands, options and examples to the code.
     "fenced code": re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL),
-    # A name, a setting or a command. One that is nothing but a figure is a figure.
-    "code": re.compile(r"`(?!\s*[.,]*\d[\d.,]*\s*(?:[a-zA-Z%]{1,3})?\s*`)(?:[^`\n]|\n(?!\s*\n))+`"),
+    # A name, a setting or a command. What begins with a number is a figure.
+    "code": re.compile(r"`(?!\s*[$.,]*\d)(?:[^`\n]|\n(?!\s*\n))+`"),
     "address of a link": re.compile(r"\]\([^)\s]+\)"),
     "number of an issue": re.compile(r"#\d+"),
     "preprint": re.compile(r"arXiv:\d+\.\d+"),
     # Of what is cited: an author or a title, then the year.
     "year of a source": re.compile(
-        r"(?:\b[A-Z][\w-]+|al\.|\*,)\s(?:19|20)\d\d(?=\s*(?:[,|·)*:.]|$|and\b|arXiv))", re.MULTILINE
+        r"(?:\b[A-Z][\w-]+|al\.|\*,)\s(?:19|20)\d\d(?=\s*(?:[,|·)*:]|$|and\b|arXiv))", re.MULTILINE
     ),
     "place in a list": re.compile(r"^ *\d\. ", re.MULTILINE),
     "name": re.compile("|".join(rf"(?<![\w.]){re.escape(name)}(?!\w)" for name in NAMES)),
@@ -55,6 +55,7 @@ _IN_WORDS = re.compile(rf"(?<![\w-])(?:{_WORDS})s?(?![\w])", re.IGNORECASE)
 _CHINESE = re.compile(r"[一二两三四五六七八九十百千万亿半]+(?=[个张次分秒小天年月倍类种核条台])")
 _CHINESE_GRAMMAR = re.compile(r"一[个张次种条台]|两[个种次]|每[一个]|半[个]?")
 
+_DRAWING = re.compile(r"^```mermaid\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LEXER = jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701
 
 
@@ -68,6 +69,8 @@ class Bare(NamedTuple):
 def bare(source: str) -> list[Bare]:
     """The figures in a page's source that are no expression's value."""
     found, text = _expressions(source)
+    # A drawing says as much as a sentence.
+    text = _DRAWING.sub(lambda match: f"   {' ' * 7}\n{match.group(1)}   ", text)
     for pattern in KINDS.values():
         text = pattern.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
     for pattern in (_DIGITS, _IN_WORDS):
