@@ -1,6 +1,6 @@
 """Render the documents: make docs
 
-python -m tools.docs            render docs/source/*.md.in into README*.md and docs/*.md
+python -m tools.docs            render docs/source/*.md.j2 into README*.md and docs/*.md
 python -m tools.docs --check    write nothing; exit 1 where a figure has no source, or a page
                                 is not what its source renders to
 """

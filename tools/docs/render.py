@@ -12,7 +12,7 @@ from tools.docs.figures import FEWEST_IN_WORDS
 from tools.docs.sources import ROOT, SOURCE, everything
 from tools.docs.tables import tables
 
-SUFFIX = ".md.in"
+SUFFIX = ".md.j2"
 _IN_ROOT = "README"
 
 _WORDS = ("five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
