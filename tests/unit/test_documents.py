@@ -158,6 +158,29 @@ def test_the_architecture_names_every_event_and_function_of_the_template(repo_ro
             assert f"`{folder.name}`" in page, folder.name
 
 
+def test_the_template_s_own_words_have_the_figures_of_the_code() -> None:
+    # docs/parameters.md repeats them.
+    said = {
+        name: " ".join(one["Description"].split()) for name, one in Template().parameter.items()
+    }
+    alarms = "{{ alarms.all | word }} alarms and a dashboard"
+    assert evaluate(alarms) in said["Monitoring"]
+    assert evaluate("essential - {{ alarms.essential | word }} alarms") in said["Monitoring"]
+    price = "pays {{ prices.prices.alarm.usd | dollars }} and"
+    assert evaluate(price) in said["Monitoring"]
+    assert evaluate("takes {{ shown.fewest_confident }} validation") in said["ConfidentPrecision"]
+    interval = "{{ shown.three.low | percent }} for 3 of 3 pictures and"
+    interval += " {{ shown.twenty.low | percent }} for 20 of 20"
+    assert evaluate(interval) in said["AccuracyConfidence"]
+    for name in ("four", "thirty_five"):
+        assert evaluate(f"{{{{ shown.{name}.of }}}} of") in said["MinimumAccuracy"]
+    assert evaluate("{{ budget.threshold }} % of what is spent") in said["MonthlyBudgetUsd"]
+    assert (
+        evaluate("{{ template.PicturesPerPackingJob }}").replace(",", "")
+        in (said["PicturesPerPackingJob"])
+    )
+
+
 def test_every_cited_figure_says_where_it_is_published_and_is_used() -> None:
     cited = tomllib.loads((SOURCE / "cited.toml").read_text("utf-8"))
     pages = "".join(path.read_text("utf-8") for path in PAGES.values())
