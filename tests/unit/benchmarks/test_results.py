@@ -31,14 +31,17 @@ def origins(document: Json) -> list[Json]:
 def test_a_file_says_when_from_what_by_which_command_and_where(name: str, repo_root: Path) -> None:
     for origin in origins(stored(name)):
         assert origin["machine"] == "unknown" or origin["machine"]["cores"] > 0
-        module = re.fullmatch(r"python -m ([\w.]+)(?: .*)?", origin["command"])
-        assert module
-        place = repo_root / module.group(1).replace(".", "/")
-        assert (place / "__main__.py").is_file() or place.with_suffix(".py").is_file()
+        command = re.fullmatch(r"(?:make ([a-z-]+)|python -m ([\w.]+))(?: .*)?", origin["command"])
+        assert command
+        if target := command.group(1):
+            assert f"\n{target}:" in (repo_root / "Makefile").read_text("utf-8")
+        else:
+            place = repo_root / command.group(2).replace(".", "/")
+            assert (place / "__main__.py").is_file() or place.with_suffix(".py").is_file()
         if origin["measured_at"] != "unknown":
             assert datetime.fromisoformat(origin["measured_at"]).tzinfo
         commit = origin["commit"]
-        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit) or (
+        assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", commit) or (
             commit == "unknown" and re.fullmatch(r"[0-9a-f]{40}", origin["stored_in"])
         )
 
