@@ -24,7 +24,7 @@ LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
 # One more than two cores: the end-to-end tests wait for most of their time, in two of these.
 TEST_PROCESSES ?= 3
-# RECORD=1 writes into docs/tried.json and the README's table that it was tried, and when.
+# RECORD=1 writes into docs/tried.json and the table of both READMEs that it was tried, and when.
 RECORD ?=
 JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
 export RECORD
@@ -324,6 +324,12 @@ mutants: venvs-dev ## small faults in the modules that decide things: which do t
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.mutants \
 		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES} \
 		$${SEED:+--seed "$$SEED"} $${KEEP:+--keep}
+
+# --- Documents ---
+
+.PHONY: docs
+docs: venvs-dev ## render README*.md and docs/*.md from docs/source; CHECK=1 only compares
+	@$(LAYER) $(call bin,dev)/python -m tools.docs $${CHECK:+--check}
 
 # --- Locks and data made from elsewhere ---
 

@@ -33,7 +33,7 @@ from droplens.domain.text import MAX_MESSAGE, one_line
 from droplens.pictures import Limits
 
 # Pictures whose names are in memory at the same time, some 400 bytes each.
-_MOST_NAMED = 250_000
+_MOST_NAMED_AT_ONCE = 250_000
 
 _LOG = logging.getLogger("batch_prep")
 
@@ -149,9 +149,11 @@ def _pack(
         return options.shards
     shards = options.shards or 1
     try:
-        part = planned(shards=shards, most=None if options.shards else _MOST_NAMED)
+        part = planned(shards=shards, most=None if options.shards else _MOST_NAMED_AT_ONCE)
     except Crowded as crowded:
-        shards = -(-2 * crowded.pictures // _MOST_NAMED)  # half full: they are not equally large
+        shards = -(
+            -2 * crowded.pictures // _MOST_NAMED_AT_ONCE
+        )  # half full: they are not equally large
         part = planned(shards=shards)
     for number in range(shards):
         if number:

@@ -78,7 +78,7 @@ def _read(
     reading: Reading,
     max_bad: float,
 ) -> Dataset:
-    table, skipped = Table(), SkippedFiles(reports.MOST_NAMES)
+    table, skipped = Table(), SkippedFiles(reports.MOST_LISTED)
     for shard in shards:
         for row in shard.report(destination):
             if isinstance(row, Skipped):

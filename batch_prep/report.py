@@ -22,7 +22,7 @@ SCHEMA = "droplens.dataset.v1"
 _IMBALANCE = 10
 _PERCENTILES = (0, 5, 50, 95, 100)
 # Functions of 512 MB parse it, to start the training and to show the report.
-MOST_NAMES = 10_000
+MOST_LISTED = 10_000
 _MOST_WARNINGS = 1000
 _LISTS = ("duplicates", "conflicts", "near_duplicates", "near_conflicts")
 SKIPPED = "skipped.jsonl"
@@ -137,7 +137,7 @@ def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[s
         names = 0
         for place, entry in enumerate(report[key]):
             names += len(entry.get("names", ())) or 1
-            if names > MOST_NAMES:
+            if names > MOST_LISTED:
                 shown[key] = report[key][:place]
                 continued[key] = f"{key}.jsonl"
                 files[f"{key}.jsonl"] = report[key]

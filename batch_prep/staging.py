@@ -13,7 +13,7 @@ from batch_prep.prepare import Prepared
 from batch_prep.storage import Folder, Span
 
 _PIECE_BYTES = 32 * 1024 * 1024
-_MOST_BYTES = 128 * 1024 * 1024
+_MOST_HELD_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Staged:
 class Staging:
     """Bytes in pieces, the latest in memory and the first, beyond the budget, in a folder."""
 
-    def __init__(self, place: Folder, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, place: Folder, most_bytes: int = _MOST_HELD_BYTES) -> None:
         self._place = place
         self._most = most_bytes
         self._pieces: list[bytearray | None] = []

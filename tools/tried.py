@@ -1,4 +1,4 @@
-"""What was tried where, and when: docs/tried.json, and the README's table made of it.
+"""What was tried where, and when: docs/tried.json, and the table of both READMEs made of it.
 
     python -m tools.tried KIND WORDS          # KIND was tried today, with this outcome
     python -m tools.tried KIND --junit FILE   # the outcome is what pytest wrote there
@@ -19,7 +19,8 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "docs" / "tried.json"
-README = ROOT / "README.md"
+# By language; `make docs` renders the same tables.
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 BEGIN, END = "<!-- tried: begin -->\n", "<!-- tried: end -->\n"
 # kind: where, and the command that tries it and fills in the row.
 ROWS = {
@@ -29,22 +30,35 @@ ROWS = {
     "account": ("an AWS account", "make demo ACCOUNT=1 RECORD=1"),
     "gpu": ("a GPU", "make bench-training RECORD=1"),
 }
+_HEAD = {
+    "en": ("where", "last tried", "outcome", "command"),
+    "zh": ("环境", "最近一次验证", "结果", "命令"),
+}
+_NEVER = {"en": "**never**", "zh": "**从未**"}
+_IN_CHINESE = {
+    "tests": "单机, 全部检查与测试",
+    "journey": "单机, 完整流程",
+    "containers": "真实容器 (Docker 或 Podman)",
+    "account": "AWS 账号",
+    "gpu": "GPU",
+}
 
 
-def table(records: dict[str, Any]) -> str:
-    """The README's table. A kind without a record was never recorded as tried."""
-    lines = ["| where | last tried | outcome | command |", "|---|---|---|---|"]
-    for kind, (where, command) in ROWS.items():
+def table(records: dict[str, Any], language: str = "en") -> str:
+    """A README's table. A kind without a record was never recorded as tried."""
+    lines = [f"| {' | '.join(_HEAD[language])} |", "|---|---|---|---|"]
+    for kind, (english, command) in ROWS.items():
+        where = english if language == "en" else _IN_CHINESE[kind]
         record = records.get(kind)
-        when = f"{record['date']}, commit {record['commit']}" if record else "**never**"
+        when = f"{record['date']}, commit {record['commit']}" if record else _NEVER[language]
         lines.append(f"| {where} | {when} | {record['outcome'] if record else ''} | `{command}` |")
     return "\n".join(lines) + "\n"
 
 
-def with_table(page: str, records: dict[str, Any]) -> str:
+def with_table(page: str, records: dict[str, Any], language: str = "en") -> str:
     """The page with the table in its place."""
     before, rest = page.split(BEGIN)
-    return before + BEGIN + table(records) + END + rest.split(END)[1]
+    return before + BEGIN + table(records, language) + END + rest.split(END)[1]
 
 
 def outcome_of(junit: Path) -> str:
@@ -68,7 +82,7 @@ def record(kind: str, outcome: str) -> None:
     changed = ["git", "status", "--porcelain", "--untracked-files=no"]
     names = subprocess.check_output(changed, cwd=ROOT, text=True).splitlines()
     # What an earlier record has changed is no change of the code.
-    if any(not re.search(r"(README\.md|docs/tried\.json)$", name) for name in names):
+    if any(not re.search(r"(README(\.zh-CN)?\.md|docs/tried\.json)$", name) for name in names):
         commit += " and changes"
     records = json.loads(RECORDS.read_text("utf-8")) if RECORDS.is_file() else {}
     records[kind] = {
@@ -77,8 +91,9 @@ def record(kind: str, outcome: str) -> None:
         "outcome": outcome,
     }
     RECORDS.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", "utf-8")
-    README.write_text(with_table(README.read_text("utf-8"), records), "utf-8")
-    print(f"recorded in {RECORDS.relative_to(ROOT)} and README.md: {kind}, {outcome}")
+    for language, page in READMES.items():
+        page.write_text(with_table(page.read_text("utf-8"), records, language), "utf-8")
+    print(f"recorded in {RECORDS.relative_to(ROOT)} and the READMEs: {kind}, {outcome}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

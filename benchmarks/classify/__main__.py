@@ -3,7 +3,7 @@
 In a local cloud of its own, with the real template deployed and endpoints whose answers can be
 foretold: our handler and a bare one in turns on the same pictures; what a cold start imports;
 pictures dropped at once, and swept, in growing numbers; and the run under trouble (chaos.py).
-Writes benchmarks/results/classify.json and the table in README.md.
+Writes benchmarks/results/classify.json, which `make docs` shows in docs/classifying.md.
 """
 
 import argparse
@@ -19,13 +19,12 @@ from benchmarks.classify import imports, pictures
 from benchmarks.classify.chaos import ROUGH, chaos
 from benchmarks.classify.cloud import SIDE, Cloud, deployed
 from benchmarks.classify.flood import await_answers, drop, find_faults
-from benchmarks.classify.table import markdown, put_into
+from benchmarks.classify.table import markdown
 from benchmarks.harness import ROOT, keep, provenance, quartiles
 from droplens.runs import RunKey
 from droplens.storage import Bucket
 from droplens.sweep import Progress, Sweep
 
-README = ROOT / "README.md"
 WORK = ROOT / ".local" / "bench" / "classify"
 CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"
 LAMBDA_PYTHON = ROOT / ".local" / "venv" / "lambda" / "bin" / "python"
@@ -220,7 +219,6 @@ def main() -> None:
         **report,
     }
     keep("classify", report)
-    put_into(README, report)
     print(markdown(report), end="")
 
 

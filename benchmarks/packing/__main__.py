@@ -7,13 +7,13 @@ packers' cores as S3 would not. Where the machine has enough cores, the packers 
 themselves. Prints a table and writes benchmarks/results/packing.json.
 
     python -m benchmarks.packing --scale 1,20    memory only: the corpus once and 20 times
-    python -m benchmarks.packing --quote         write the last results into README.md and docs/
+
+`make docs` then shows the results in the documents.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -38,7 +38,6 @@ from benchmarks.packing.measure import Cost, run
 from benchmarks.packing.price import ten_million
 from tools.s3_server import seaweedfs
 
-QUOTED = (ROOT / "README.md", ROOT / "docs" / "packing.md")
 WORK = ROOT / ".local" / "bench"
 IM2REC_PYTHON = ROOT / ".local" / "venv" / "im2rec" / "bin" / "python"
 BUCKET = "pictures"
@@ -373,24 +372,11 @@ def memory_table(sizes: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _arithmetic(results: dict[str, Any]) -> str:
+def arithmetic(results: dict[str, Any]) -> str:
+    """What ten million pictures take and cost at the measured rate, as a Markdown table."""
     speed, cores = results["pictures_per_second"], results["machine"]["cores"]
     join_ms = json.loads(join_memory.RESULTS.read_text())["ms_a_picture"]
     return ten_million(speed, cores, results["record_bytes"], join_ms)
-
-
-def quote(text: str, results: dict[str, Any]) -> str:
-    """The text with the tables between its marks replaced by the results'."""
-    tables = {
-        "table": table(results),
-        "arithmetic": _arithmetic(results),
-        "memory": memory_table(results.get("memory", [])),
-        "growth": join_memory.table(json.loads(join_memory.RESULTS.read_text())),
-    }
-    for mark, made in tables.items():
-        marks = rf"(<!-- bench-packing: {mark} -->\n).*?(<!-- end -->)"
-        text = re.sub(marks, rf"\g<1>{made}\n\g<2>", text, flags=re.DOTALL)
-    return text
 
 
 def _say(pictures: Corpus, run: Run, turn: str) -> None:
@@ -411,13 +397,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=20, help="ms a request (%(default)s)")
     parser.add_argument("--generated", action="store_true", help="pictures are made up")
     parser.add_argument("--scale", help="memory only, at these sizes of the corpus: 1,20")
-    parser.add_argument("--quote", action="store_true", help="the last results, in the documents")
     given = parser.parse_args()
-    if given.quote:
-        results = stored("packing")
-        for document in QUOTED:
-            document.write_text(quote(document.read_text(), results))
-        return
     # An ended benchmark takes its server with it.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: sys.exit("ended"))
@@ -441,7 +421,7 @@ def main() -> None:
             f"end to end {results['end_to_end_ratio']:.2f} times as fast, "
             f"{results['db_gain']:+.1f} dB"
         )
-    print(f"\n{_arithmetic(results)}\n")
+    print(f"\n{arithmetic(results)}\n")
     kept = {name: before[name] for name in ("memory", "memory_measured") if name in before}
     keep("packing", measured | results | {"memory": []} | kept)
 

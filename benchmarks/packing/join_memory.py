@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "commit": commit.strip(),
         "command": f"make bench-join PICTURES={given.pictures}",
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "bytes_a_picture": round(each),
         "bytes_a_skipped_file": round(of_skipped),
         "fixed_mib": round(fixed),

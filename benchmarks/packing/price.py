@@ -1,10 +1,19 @@
 """What ten million pictures take and cost, by the measured rate and the list prices."""
 
-# US East (N. Virginia), Linux on x86, on demand, November 2026; per hour and per 1,000 requests.
-VCPU_HOUR = 0.04048
-GB_HOUR = 0.004445
-THOUSAND_PUTS_OR_LISTS = 0.005
-THOUSAND_GETS = 0.0004
+import json
+from pathlib import Path
+
+_PRICES = json.loads((Path(__file__).parents[2] / "tools" / "prices.json").read_text("utf-8"))
+
+
+def _price(name: str) -> float:
+    """US dollars, as `make cost` has them."""
+    return float(_PRICES["prices"][name]["usd"])
+
+
+VCPU_HOUR, GB_HOUR = _price("fargate_vcpu_hour"), _price("fargate_gb_hour")
+THOUSAND_PUTS_OR_LISTS = round(1000 * _price("s3_put"), 9)
+THOUSAND_GETS = round(1000 * _price("s3_get"), 9)
 
 PICTURES = 10_000_000
 # A job as the template describes it.

@@ -28,9 +28,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.classify.pictures import jpegs
-from benchmarks.harness import CARS24, ROOT, keep, provenance, quartiles, versions
+from benchmarks.harness import CARS24, keep, provenance, quartiles, versions
 from benchmarks.serving.server import Client, Server, bare_start, serving
-from benchmarks.serving.table import markdown, put_into
+from benchmarks.serving.table import markdown
 from droplens.packing import packed_side
 from droplens.pictures import Preprocessing, prepare
 from tools.ports import free_port
@@ -42,7 +42,6 @@ from trainer.preprocess import Squash
 from trainer.quantize import quantize
 from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
 
-PAGE = ROOT / "docs" / "serving.md"
 SQUASH = Squash(width=288, height=288)
 CLASSES = 196
 PICTURES = 48
@@ -107,7 +106,6 @@ def main() -> None:
         **report,
     }
     keep("serving", report)
-    put_into(PAGE, report)
     print(markdown(report), end="")
 
 

@@ -1,9 +1,6 @@
-"""The figures for docs/serving.md: a report as a Markdown table, put into its place."""
+"""A report of `make bench-serving` as a Markdown table."""
 
-from pathlib import Path
 from typing import Any
-
-BEGIN, END = "<!-- bench-serving: begin -->\n", "<!-- bench-serving: end -->\n"
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -79,12 +76,3 @@ def markdown(report: dict[str, Any]) -> str:
         f"each; {machine['cores']} cores, ONNX Runtime {report['versions']['onnxruntime']}."
     )
     return "\n".join(["| measured | fp32 | int8 |", "|---|---|---|", *rows, "", under]) + "\n"
-
-
-def put_into(page: Path, report: dict[str, Any]) -> None:
-    """Replace what stands between the page's two marks."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no place for the table: {BEGIN.strip()} ... {END.strip()}")
-    page.write_text(before + begin + markdown(report) + end + after, "utf-8")

@@ -1,13 +1,7 @@
-"""Probe's figures as a Markdown table, put where docs/probe.md has its place."""
+"""The figures of recipe probe as a Markdown table."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from benchmarks.harness import ROOT
-
-PAGE = ROOT / "docs" / "probe.md"
-BEGIN, END = "<!-- bench-probe: begin -->\n", "<!-- bench-probe: end -->\n"
 
 
 def markdown(probe: Mapping[str, Any]) -> str:
@@ -40,12 +34,3 @@ def _row(name: str, way: Mapping[str, float], peak: float) -> str:
         f"| {name} | {way['top1']:.1%} | {way['top5']:.1%} | {way['ece']:.3f}, "
         f"{way['ece_calibrated']:.3f} calibrated | {way['seconds']:.0f} | {peak:,} MB |"
     )
-
-
-def put_into(page: Path, probe: Mapping[str, Any]) -> None:
-    """Replace what stands between the page's two marks."""
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no place for the table: {BEGIN.strip()} ... {END.strip()}")
-    page.write_text(before + begin + markdown(probe) + end + after, "utf-8")

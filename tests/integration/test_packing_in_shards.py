@@ -111,7 +111,7 @@ def test_more_names_than_memory_is_meant_to_hold_make_more_shards(
 ) -> None:
     source = put(tmp_path / "in", FILES)
     assert job(source, tmp_path / "one") == 0
-    monkeypatch.setattr(job_module, "_MOST_NAMED", 10)
+    monkeypatch.setattr(job_module, "_MOST_NAMED_AT_ONCE", 10)
     assert job(source, tmp_path / "many") == 0
     assert manifest(tmp_path / "many")["shards"] == 8
     assert digests(tmp_path / "many") == digests(tmp_path / "one")

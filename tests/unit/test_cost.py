@@ -1,8 +1,6 @@
 """What Droplens costs: sums of list prices that can be followed, and quoted as they are."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,6 @@ from tools.cost import Line, Prices, Usage
 def template(repo_root: Path) -> dict[str, Any]:
     """template.yaml."""
     return dict(yaml_parse((repo_root / "template.yaml").read_text("utf-8")))
-
-
-@pytest.fixture(scope="module")
-def printed(repo_root: Path) -> str:
-    """What the command prints by its defaults."""
-    command = [sys.executable, "-m", "tools.cost"]
-    return subprocess.run(command, cwd=repo_root, check=True, capture_output=True, text=True).stdout
-
-
-def between(text: str, mark: str) -> list[str]:
-    return text.split(f"<!-- cost: {mark} -->\n")[1].split("<!-- end -->")[0].splitlines()
-
-
-def test_the_documentation_quotes_the_command(repo_root: Path, printed: str) -> None:
-    page = (repo_root / "docs/costs.md").read_text("utf-8")
-    assert between(page, "table") == printed.splitlines()
-
-
-def test_the_documentation_quotes_what_the_demo_costs(
-    repo_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cost.main(["--demo"])
-    page = (repo_root / "docs/costs.md").read_text("utf-8")
-    assert between(page, "demo") == capsys.readouterr().out.splitlines()
 
 
 def test_the_demo_s_sum_grows_with_its_recipe_and_its_pictures() -> None:
@@ -65,17 +39,6 @@ def test_the_demo_takes_the_instances_that_the_functions_choose(template: dict[s
     assert cost.DEMO_INSTANCE["probe"] == choices.CPU_CANDIDATES[0]
     timeout = template["Resources"]["ImageBuilds"]["Properties"]["TimeoutInMinutes"]
     assert timeout == cost.BUILD_TIMEOUT_MINUTES
-
-
-def test_the_readme_quotes_its_sums(repo_root: Path, printed: str) -> None:
-    heads = [
-        line.split("|") for line in printed.splitlines() if line.startswith(("| |", "|--", "| **"))
-    ]
-    sums = ["|".join(cells[:2] + cells[3:]) for cells in heads]
-    readme = (repo_root / "README.md").read_text("utf-8")
-    assert between(readme, "sums") == sums
-    prices = Prices()
-    assert f"list\nprices of {prices.region}, {prices.as_of}" in readme
 
 
 def test_the_defaults_are_those_of_the_template(template: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from tools import tried
 def test_the_readme_says_what_is_recorded_and_no_more(repo_root: Path) -> None:
     records = json.loads((repo_root / "docs/tried.json").read_text("utf-8"))
     assert records.keys() <= tried.ROWS.keys()
-    page = (repo_root / "README.md").read_text("utf-8")
-    assert tried.with_table(page, records) == page
+    for language, name in (("en", "README.md"), ("zh", "README.zh-CN.md")):
+        page = (repo_root / name).read_text("utf-8")
+        assert tried.with_table(page, records, language) == page
     makefile = (repo_root / "Makefile").read_text("utf-8")
     for kind, (_, command) in tried.ROWS.items():
         target = command.split()[1]
@@ -33,14 +34,16 @@ def test_what_was_never_recorded_is_said_to_be_never() -> None:
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with nothing in it but a README with a place for the table."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n{tried.BEGIN}{tried.END}after\n")
+    pages = {"en": tmp_path / "README.md", "zh": tmp_path / "README.zh-CN.md"}
+    for page in pages.values():
+        page.write_text(f"before\n{tried.BEGIN}{tried.END}after\n")
     (tmp_path / "code.py").write_text("x = 1\n")
     person = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for command in (["init", "-q"], ["add", "."], [*person, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(tried, "ROOT", tmp_path)
     monkeypatch.setattr(tried, "RECORDS", tmp_path / "docs/tried.json")
-    monkeypatch.setattr(tried, "README", tmp_path / "README.md")
+    monkeypatch.setattr(tried, "READMES", pages)
     return tmp_path
 
 
@@ -48,10 +51,12 @@ def test_a_record_names_the_commit_and_whether_it_was_changed(clone: Path) -> No
     head = subprocess.check_output(["git", "rev-parse", "--short=7", "HEAD"], cwd=clone, text=True)
     tried.main(["gpu", "NVIDIA L4"])
     tried.main(["journey", "797 of 797 pictures answered"])
-    page = (clone / "README.md").read_text()
-    assert page.startswith("before\n")
-    assert page.endswith("after\n")
-    assert page.count(f", commit {head.strip()} |") == 2
+    for name, where in (("README.md", "| a GPU |"), ("README.zh-CN.md", "| GPU |")):
+        page = (clone / name).read_text()
+        assert page.startswith("before\n")
+        assert page.endswith("after\n")
+        assert page.count(f", commit {head.strip()} |") == 2
+        assert where in page
     (clone / "code.py").write_text("x = 2\n")
     tried.main(["gpu", "NVIDIA L4"])
     assert f"commit {head.strip()} and changes | NVIDIA L4 |" in (clone / "README.md").read_text()

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import harness
-from benchmarks.packing import __main__ as benchmark
 from benchmarks.packing import corpus, join_memory, measure, quality
 
 HOLD = """
@@ -106,12 +104,3 @@ def test_reports_that_are_made_up_are_joined_as_real_ones() -> None:
 def test_two_joins_give_what_a_picture_takes() -> None:
     less, more = join_memory.Joined(1000, 0, 100, 1), join_memory.Joined(3000, 0, 101, 2)
     assert join_memory.bytes_each(less, more) == 524.288
-
-
-def test_the_documents_quote_the_last_results() -> None:
-    results = harness.stored("packing")
-    assert results["end_to_end_ratio"] == results["ratios"]["end_to_end"]["median"]
-    for document in benchmark.QUOTED:
-        text = document.read_text()
-        assert "<!-- bench-packing: table -->" in text
-        assert benchmark.quote(text, results) == text

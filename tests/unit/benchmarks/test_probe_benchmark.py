@@ -1,14 +1,10 @@
-"""What bench-probe makes of answers, and that the page shows what was measured."""
-
-import json
-from pathlib import Path
+"""What bench-probe makes of answers."""
 
 import numpy as np
 import pytest
 
 from benchmarks.training.logistic import fit
 from benchmarks.training.probe import judge
-from benchmarks.training.table import BEGIN, END, markdown, put_into
 from trainer.head import softmax
 
 
@@ -37,14 +33,3 @@ def test_the_peer_finds_the_minimum_of_the_stated_loss() -> None:
     residual = softmax(x @ weight + bias) - np.eye(3)[labels]
     np.testing.assert_allclose(x.T @ residual + weight, 0, atol=0.05)
     np.testing.assert_allclose(residual.sum(axis=0), 0, atol=0.05)
-
-
-def test_the_page_shows_the_stored_figures(repo_root: Path, tmp_path: Path) -> None:
-    stored = json.loads((repo_root / "benchmarks/results/training.json").read_text("utf-8"))
-    shown = (repo_root / "docs" / "probe.md").read_text("utf-8")
-    assert f"{BEGIN}{markdown(stored['probe'])}{END}" in shown
-
-    page = tmp_path / "page.md"
-    page.write_text(f"above\n{BEGIN}old\n{END}below\n", "utf-8")
-    put_into(page, stored["probe"])
-    assert page.read_text("utf-8") == f"above\n{BEGIN}{markdown(stored['probe'])}{END}below\n"

@@ -1,4 +1,4 @@
-"""The page shows what was measured, and its example is one that SageMaker takes."""
+"""What bench-serving computes, and that docs/serving.md's example is one that SageMaker takes."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,12 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from benchmarks.harness import quartiles, stored
-from benchmarks.serving.__main__ import PAGE, corpus, milliseconds
-from benchmarks.serving.table import BEGIN, END, markdown, put_into
+from benchmarks.serving.__main__ import corpus, milliseconds
 
 
 @pytest.fixture
 def report() -> dict[str, Any]:
     return stored("serving")
-
-
-def test_the_page_shows_the_stored_report(report: dict[str, Any]) -> None:
-    shown = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
-    assert shown == markdown(report)
 
 
 def test_the_figures_in_front_are_those_of_the_report(report: dict[str, Any]) -> None:
@@ -30,22 +24,6 @@ def test_the_figures_in_front_are_those_of_the_report(report: dict[str, Any]) ->
     assert report["int8_speedup"] == report["int8"]["speedup"]["median"]
     assert report["int8_speedup_over_http"] == report["int8"]["speedup_over_http"]["median"]
     assert 0 < report["memory_mb"]["idle"] <= report["memory_mb"]["peak"]
-
-
-def test_the_table_takes_its_place_again_and_again(tmp_path: Path, report: dict[str, Any]) -> None:
-    page = tmp_path / "serving.md"
-    page.write_text(f"above\n{BEGIN}{END}below\n", "utf-8")
-    put_into(page, report)
-    put_into(page, report)
-    assert page.read_text("utf-8") == f"above\n{BEGIN}{markdown(report)}{END}below\n"
-
-
-def test_a_page_without_the_place_is_left_alone(tmp_path: Path, report: dict[str, Any]) -> None:
-    page = tmp_path / "serving.md"
-    page.write_text("above\n", "utf-8")
-    with pytest.raises(ValueError, match="no place for the table"):
-        put_into(page, report)
-    assert page.read_text("utf-8") == "above\n"
 
 
 def test_a_spread_is_the_median_between_its_quartiles() -> None:
@@ -60,9 +38,13 @@ def test_without_photographs_pictures_are_made_up(tmp_path: Path) -> None:
 
 
 def test_the_transform_example_is_a_call_that_sagemaker_knows(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, repo_root: Path
 ) -> None:
-    [code] = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    [code] = re.findall(
+        r"^```python\n(.*?)^```",
+        (repo_root / "docs/serving.md").read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     client = boto3.client("sagemaker")
     monkeypatch.setattr(boto3, "client", lambda _: client)
     asked = ("TransformJobName", "ModelName", "TransformInput", "TransformOutput")

@@ -1,15 +1,12 @@
 """The bench's own arithmetic, on answers of a model whose faults are known."""
 
-import json
 import random
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.trust.__main__ import RESULTS, Found, _repeat, debiased, split_by_class
+from benchmarks.trust.__main__ import Found, _repeat, debiased, split_by_class
 from benchmarks.trust.maps import MAPS
 from benchmarks.trust.pictures import Pictures
 from droplens.calibration import expected_error, reliability
@@ -66,18 +63,3 @@ def test_the_debiased_error_forgives_chance_and_nothing_else() -> None:
     shifted = [(p, chance.random() < p - 0.1) for p in probabilities]
     assert debiased(honest) < 0.02
     assert debiased(shifted) == pytest.approx(0.1, abs=0.02)
-
-
-def test_the_readme_quotes_the_last_measurement(repo_root: Path) -> None:
-    measured = json.loads(RESULTS.read_text("utf-8"))
-    hardest = measured["sets"][measured["hardest"]]
-    readme = " ".join((repo_root / "README.md").read_text("utf-8").split())
-    told = re.search(
-        r"pictures of (\d+) car models .*? calibration error from ([\d.]+) to ([\d.]+) ", readme
-    )
-    assert told
-    assert told.groups() == (
-        str(hardest["classes"]),
-        f"{measured['ece_before']:.3f}",
-        f"{measured['ece_after']:.3f}",
-    )

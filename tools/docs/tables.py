@@ -1,0 +1,159 @@
+"""The documents' tables, each made of a results file, the template or a command's own table."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.classify.table import markdown as classify_table
+from benchmarks.packing import join_memory
+from benchmarks.packing.__main__ import arithmetic, memory_table
+from benchmarks.packing.__main__ import table as packing_table
+from benchmarks.serving.table import markdown as serving_table
+from benchmarks.training.table import markdown as probe_table
+from tools import cost, tried
+from tools.docs.computed import by_split
+from tools.docs.sources import RESULTS, ROOT
+
+_MAPS = {
+    "none": "no map",
+    "ours": "**ours** (temperature and uniform share)",
+    "temperature": "temperature",
+    "beta": "beta",
+    "isotonic": "isotonic",
+}
+
+
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tables(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Every table by its name. facts: what `sources.everything` gives."""
+    results, template = facts["results"], facts["template"]
+    records = json.loads((ROOT / "docs" / "tried.json").read_text("utf-8"))
+    return {
+        "packing": packing_table(results.packing),
+        "packing_growth": join_memory.table(results.join_memory),
+        "packing_memory": memory_table(results.packing["memory"]),
+        "packing_arithmetic": arithmetic(results.packing),
+        "classify": classify_table(results.classify).strip(),
+        "serving": serving_table(results.serving).strip(),
+        "probe": probe_table(results.training["probe"]).strip(),
+        "cost": cost.table(cost.Usage(), cost.Prices()),
+        "cost_demo": cost.demo_table(cost.Prices()),
+        "cost_sums": cost_sums(),
+        "tried": tried.table(records).strip(),
+        "tried_zh": tried.table(records, "zh").strip(),
+        "maps": maps(results.trust),
+        "coverage": coverage(results.trust),
+        "measured_when": measured_when(),
+        "parameters": parameters(template.document),
+    }
+
+
+def cost_sums() -> str:
+    """The sums of `make cost`, without their lines."""
+    rows = cost.table(cost.Usage(), cost.Prices()).splitlines()
+    heads = [row.split("|") for row in rows if row.startswith(("| |", "|--", "| **"))]
+    return "\n".join("|".join(cells[:2] + cells[3:]) for cells in heads)
+
+
+def maps(results: Mapping[str, Any]) -> str:
+    """Calibration errors of ours and of its peers, on each set of pictures."""
+    rows = []
+    for key, label in _MAPS.items():
+        row = [label]
+        for found in results["sets"].values():
+            one = found["maps"][key]
+            row += [f"{one['ece']:.3f}", f"{one['rms_debiased']:.3f}", f"{one['brier']:.3f}"]
+        rows.append(row)
+    head = ["map"]
+    for found in results["sets"].values():
+        head += [f"{found['classes']} classes: ECE", "debiased RMS", "Brier"]
+    return markdown(head, rows)
+
+
+def coverage(results: Mapping[str, Any]) -> str:
+    """How many pictures are called confident, split by split where they are known."""
+    rows = []
+    for found in results["sets"].values():
+        for percent in (95, 90):
+            spread = found[f"coverage_at_{percent}_precision"]
+            splits = by_split(spread, found["repeats"])
+            values = (
+                ", ".join(f"{100 * value:.0f} %" for value in splits)
+                if splits
+                else f"{100 * spread['least']:.0f} to {100 * spread['most']:.0f} %"
+            )
+            rows.append(
+                [
+                    f"{found['classes']}",
+                    f"{found['pictures']:,}",
+                    f"{percent} %",
+                    f"{values} ({found['repeats']} splits)",
+                    f"{100 * spread['mean']:.0f} %",
+                    f"{100 * spread['reached']:.1f} %",
+                ]
+            )
+    head = ["classes", "pictures", "asked for", "called confident, by split", "mean"]
+    return markdown([*head, "of those, correct"], rows)
+
+
+def measured_when() -> str:
+    """Whence the figures of each results file are."""
+    rows = []
+    for file in sorted(RESULTS.glob("*.json")):
+        told = json.loads(file.read_text("utf-8"))
+        parts = {"": told, "memory": told.get("memory_measured"), "probe": told.get("probe")}
+        for part, its in parts.items():
+            if not its:
+                continue
+            link = f"[{file.name}](../benchmarks/results/{file.name})"
+            machine = its["machine"]
+            rows.append(
+                [
+                    f"{link}, `{part}`" if part else link,
+                    f"`{its['command']}`",
+                    its["measured_at"][:10],
+                    _commit(its),
+                    f"{machine['cores']} cores" if isinstance(machine, dict) else machine,
+                ]
+            )
+    return markdown(["file", "command", "measured", "commit", "machine"], rows)
+
+
+def _commit(origin: Mapping[str, Any]) -> str:
+    commit, stored = str(origin["commit"]), origin.get("stored_in")
+    if commit != "unknown":
+        return f"`{commit[:7]}`" + (" and changes" if commit.endswith("-dirty") else "")
+    return f"unknown, stored in `{stored[:7]}`" if stored else "unknown"
+
+
+def parameters(template: Mapping[str, Any]) -> str:
+    """Every parameter of the template, by its groups, with its default, bounds and words."""
+    described = template["Parameters"]
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    lines = []
+    for group in groups:
+        rows = []
+        for name in group["Parameters"]:
+            one = described[name]
+            default = one["Default"]
+            text = " ".join(one["Description"].split()).replace("|", "\\|")
+            rows.append(
+                [f"`{name}`", f"`{default}`" if default != "" else "empty", _allowed(one), text]
+            )
+        lines += [f"## {group['Label']['default']}", ""]
+        lines += [markdown(["parameter", "default", "allowed", "what it decides"], rows), ""]
+    return "\n".join(lines).strip()
+
+
+def _allowed(parameter: Mapping[str, Any]) -> str:
+    if "AllowedValues" in parameter:
+        return ", ".join(f"`{value}`" for value in parameter["AllowedValues"])
+    if "MinValue" in parameter:
+        return f"{parameter['MinValue']:,} to {parameter['MaxValue']:,}"
+    return str(parameter.get("ConstraintDescription", "any"))
