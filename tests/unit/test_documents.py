@@ -148,8 +148,8 @@ def test_no_expression_stands_where_figures_are_not_looked_for(source: str) -> N
 def test_the_architecture_names_every_event_and_function_of_the_template(repo_root: Path) -> None:
     page = (repo_root / "docs/architecture.md").read_text("utf-8")
     template = (repo_root / "template.yaml").read_text("utf-8")
-    sources = set(re.findall(r"^ +source: \[([a-z0-9.]+)\]", template, re.MULTILINE))
-    kinds = set(re.findall(r"^ +detail-type: \[([^\]]+)\]", template, re.MULTILINE))
+    sources = set(re.findall(r"\bsource: \[([a-z0-9.]+)\]", template))
+    kinds = set(re.findall(r"\bdetail-type: \[([^\]]+)\]", template))
     assert {"aws.s3", "aws.batch", "aws.sagemaker", "droplens"} <= sources
     for name in (*sources, *kinds):
         assert name in page, name
