@@ -30,7 +30,7 @@ from batch_prep.sources import Source, open_source
 from batch_prep.staging import Staged, Staging, staging
 from batch_prep.storage import Folder, folder
 from droplens.domain.text import MAX_MESSAGE, one_line
-from droplens.pictures import Limits
+from droplens.imaging.prepare import Limits
 
 # Pictures whose names are in memory at the same time, some 400 bytes each.
 _MOST_NAMED_AT_ONCE = 250_000

@@ -55,7 +55,7 @@ class FolderSeen:
 class Refused:
     """Something that is not packed.
 
-    code: a short stable word, of droplens.pictures where it is the picture that is at fault;
+    code: a short stable word, of droplens.imaging.prepare where it is the picture that is at fault;
     reason: words for its owner; parts: empty where the path itself was refused.
     """
 

@@ -21,8 +21,8 @@ from batch_prep.entries import (
 )
 from batch_prep.errors import JobError
 from batch_prep.splits import WORDS, named_split
+from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import class_name_problem, one_line
-from droplens.layout import MAX_KEY_BYTES
 
 # Of so many rows the reason is kept.
 MAX_REASON = 500

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from batch_prep.errors import JobError
 from batch_prep.guard import Guard
-from droplens.pictures import Preprocessing
+from droplens.imaging.prepare import Preprocessing
 
 # A Batch job definition cannot leave an option out.
 AS_NEEDED = "auto"

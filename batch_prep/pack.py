@@ -16,7 +16,7 @@ from batch_prep.prepare import Prepared, prepare
 from batch_prep.processes import Crew
 from batch_prep.progress import Progress
 from batch_prep.staging import Staged, Staging
-from droplens.pictures import Limits, PictureError, Preprocessing
+from droplens.imaging.prepare import Limits, PictureError, Preprocessing
 
 # Requests under way at once: enough to hide S3's latency from two to eight cores.
 _FETCHERS = 64

@@ -19,9 +19,9 @@ from batch_prep.plan import Plan, Planned, Reading
 from batch_prep.prepare import Prepared
 from batch_prep.splits import CHANNELS
 from batch_prep.storage import Folder, together
+from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import one_line
-from droplens.layout import MAX_KEY_BYTES
-from droplens.recordio import RecordWriter
+from droplens.records.recordio import RecordWriter
 
 
 @dataclass(frozen=True, slots=True)

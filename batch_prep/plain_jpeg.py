@@ -1,7 +1,7 @@
 """The fast path: an upright baseline JPEG, which most photographs of a dataset are, as pixels.
 
-Whatever is unusual about a file, or wrong with it, is left to droplens.pictures, which knows every
-format, every limit and what to say. Both decode by libjpeg-turbo and give the same pixels.
+Whatever is unusual about a file, or wrong with it, is left to droplens.imaging.prepare, which knows
+every format, every limit and what to say. Both decode by libjpeg-turbo and give the same pixels.
 """
 
 import struct

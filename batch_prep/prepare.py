@@ -1,7 +1,7 @@
 """A picture as the JPEG that a record stores, at more than twice the speed of Pillow alone.
 
-Limits and encoder are those of droplens.pictures, and the decoder gives the same pixels, so that
-exactly the same pictures are refused and an endpoint is asked with what its model was trained on.
+Limits and encoder are those of droplens.imaging.prepare, and the decoder gives the same pixels, so
+that exactly the same images are refused, and an endpoint receives what its model was trained on.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from cykooz_resizer import FilterType
 from batch_prep import plain_jpeg
 from batch_prep.fingerprint import fingerprint
 from droplens.imaging.decode import trouble_is_the_pictures
-from droplens.imaging.vector_resize import resized
-from droplens.pictures import (
+from droplens.imaging.prepare import (
     Limits,
     PictureInfo,
     Preprocessing,
@@ -21,6 +20,7 @@ from droplens.pictures import (
     is_only_resized,
     prepare_with,
 )
+from droplens.imaging.vector_resize import resized
 
 # As an endpoint's pictures are resized, but for rounding.
 _LANCZOS = partial(resized, kind=FilterType.lanczos3)
@@ -44,14 +44,14 @@ class Prepared:
 
 
 def prepare(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prepared:
-    """`data` as `droplens.pictures.prepare` makes it, but for how the resize rounds.
+    """`data` as `droplens.imaging.prepare.prepare` makes it, but for how the resize rounds.
 
     Of the pixels before they are encoded, 99.7 % are within 1 level of that function's (measured
     on photographs of cars); beside edges of black or white, where Lanczos overshoots and the two
     libraries clip at different times, a pixel may differ by 40. Every processor gives the same
     bytes. Threads may call this at the same time: all of the work is done without Python's lock.
 
-    Raises droplens.pictures.PictureError exactly where that function does.
+    Raises droplens.imaging.prepare.PictureError exactly where that function does.
     """
     with trouble_is_the_pictures():
         return _prepared(data, preprocessing, limits)

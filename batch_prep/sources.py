@@ -29,7 +29,7 @@ from batch_prep.errors import JobError
 from batch_prep.labels import Labels
 from batch_prep.lists import exported_lists, read_list
 from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
-from droplens.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
+from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
 # Empty lines, rows that repeat others and texts of several lines are no pictures.
 _LINES_PER_PICTURE = 2

@@ -19,9 +19,9 @@ from botocore.exceptions import ClientError
 
 from demo import DemoError
 from demo.dataset import Picture
-from droplens import layout
+from droplens.domain import layout
 from droplens.domain.figures import percent
-from droplens.runs import IN_PROGRESS, Status, packing_progress
+from droplens.state.runs import IN_PROGRESS, Status, packing_progress
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table

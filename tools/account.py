@@ -41,7 +41,7 @@ from botocore.exceptions import (
 
 DEFAULT_STACK = "droplens"
 DEFAULT_REGION = "us-east-1"
-# As droplens.naming has it: SageMaker's names are made of the stack's.
+# As droplens.domain.naming has it: SageMaker's names are made of the stack's.
 STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
 # As the template's NotificationEmail has it.
 EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")

@@ -24,7 +24,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError, WaiterError
 
-from droplens.naming import SEPARATOR, group_name, resource_name
+from droplens.domain.naming import SEPARATOR, group_name, resource_name
 from tools.account import Saved
 from tools.stack import LOCAL_STACK, in_words
 

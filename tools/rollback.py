@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from droplens import layout
-from droplens.journey.way_back import to_go_back_to
-from droplens.runs import MAY_RETURN, Run, Runs
-from droplens.storage import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.domain import layout
+from droplens.journey.rollback_target import to_go_back_to
+from droplens.state.runs import MAY_RETURN, Run, Runs
 from tools.stack import Stack, in_words, parser
 from tools.table import measured, percent, table, when
 

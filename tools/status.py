@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from droplens import layout
+from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.classify.routing import likely_classifier
+from droplens.domain import layout
 from droplens.domain.text import one_line
-from droplens.routing import likely_classifier
-from droplens.runs import IN_PROGRESS, Status, packing_progress
-from droplens.storage import Bucket, ListedObject, ObjectMissing
+from droplens.state.runs import IN_PROGRESS, Status, packing_progress
 from tools.stack import Stack, in_words
 from tools.table import measured, table, when
 

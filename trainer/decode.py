@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from droplens import pictures
-from droplens.recordio import Record
+from droplens.imaging import prepare
+from droplens.records.recordio import Record
 from trainer.cpu import cores
 from trainer.features import Channel, DatasetError, read_channel
 from trainer.preprocess import Squash
@@ -93,7 +93,7 @@ def _decode(
     for index, record in enumerate(records, start=first):
         try:
             pixels[index] = squash.pixels(record.payload)
-        except pictures.PictureError as error:
+        except prepare.PictureError as error:
             raise DatasetError(
                 f"{name}: record {record.id} cannot be read: {error.message}."
             ) from None

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from droplens import pictures
-from droplens.recordio import Record, RecordIOError, read_records
+from droplens.imaging import prepare
+from droplens.records.recordio import Record, RecordIOError, read_records
 from trainer.cpu import cores, open_session
 from trainer.preprocess import Squash
 
@@ -117,7 +117,7 @@ def extract(
 def _pixels(record: Record, channel: Channel, squash: Squash) -> NDArray[np.uint8]:
     try:
         return squash.pixels(record.payload)
-    except pictures.PictureError as error:
+    except prepare.PictureError as error:
         raise DatasetError(
             f"{channel.path.name}: record {record.id} cannot be read: {error.message}."
         ) from error

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from droplens import pictures
-from droplens.room import Room
+from droplens.imaging import prepare
+from droplens.imaging.weighted_semaphore import Room
 
 # What stays free of pictures: bodies as they come in, and what the allocator does not give back.
 _SPARE_BYTES = 128 * 2**20
@@ -101,7 +101,7 @@ class Decoding:
         if demand is None:
             demand = self.free
         elif demand > self.free:
-            raise pictures.PictureError(
+            raise prepare.PictureError(
                 "image.too_many_pixels",
                 f"decoding the picture takes {demand >> 20:,} MiB of memory, this server has "
                 f"{self.free >> 20:,} MiB for it: a larger EndpointMemoryMb gives more",

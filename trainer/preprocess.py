@@ -13,7 +13,7 @@ import numpy as np
 from cykooz_resizer import FilterType
 from numpy.typing import NDArray
 
-from droplens import pictures
+from droplens.imaging import prepare
 from droplens.imaging.vector_resize import resized
 from trainer.artefact import PREPROCESSING_FILE, write_json
 
@@ -43,7 +43,7 @@ class Squash:
         No pixel is further than 1 level from that of Pillow's bilinear resize, at a quarter of its
         time (measured on photographs of cars); every processor gives the same ones.
         """
-        picture, _ = pictures.decode(data, shorter_side=max(self.width, self.height))
+        picture, _ = prepare.decode(data, shorter_side=max(self.width, self.height))
         # Bilinear widens with the reduction, so it does not alias.
         squashed = resized(picture, (self.width, self.height), FilterType.bilinear)
         return np.asarray(squashed, np.uint8)

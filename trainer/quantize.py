@@ -34,7 +34,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from droplens.confidence import mcnemar
+from droplens.statistics.intervals import mcnemar
 from trainer.artefact import INT8_FILE, MODEL_FILE
 from trainer.cpu import cores, open_session
 from trainer.features import pixels_of

@@ -36,7 +36,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from droplens import pictures
+from droplens.imaging import prepare
 from trainer.answer import JSON, JSON_LINES, Answer, Refused, told
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
@@ -48,7 +48,7 @@ from trainer.settings import Folders
 log = logging.getLogger(__name__)
 
 PICTURE_TYPES = ("application/x-image", "image/jpeg", "image/png")
-MAX_BYTES = pictures.Limits().max_bytes
+MAX_BYTES = prepare.Limits().max_bytes
 # Of one request; at some 15 ms each, an answer comes well within InvokeEndpoint's 60 seconds.
 MAX_LINES = 1000
 # Of all requests that Batch Transform sends at once.
@@ -168,7 +168,7 @@ class Application:
         wanted = _negotiate(accept, JSON, JSON_LINES)
         try:
             probabilities = self.model.probabilities(_read(environ))
-        except pictures.PictureError as refused:
+        except prepare.PictureError as refused:
             raise Refused(HTTPStatus.BAD_REQUEST, refused.code, refused.message) from None
         value = {"prediction": probabilities} if wanted == JSON_LINES else probabilities
         return Answer(HTTPStatus.OK, json.dumps(value).encode(), wanted)
@@ -189,7 +189,7 @@ class Application:
             return {"prediction": self.model.probabilities(_picture_of(line))}
         except _MalformedLine as refused:
             return told("line.malformed", str(refused))
-        except pictures.PictureError as refused:
+        except prepare.PictureError as refused:
             return told(refused.code, refused.message)
 
 

@@ -21,9 +21,9 @@ from benchmarks.classify.cloud import SIDE, Cloud, deployed
 from benchmarks.classify.flood import await_answers, drop, find_faults
 from benchmarks.classify.table import markdown
 from benchmarks.harness import ROOT, keep, provenance, quartiles
-from droplens.runs import RunKey
-from droplens.storage import Bucket
-from droplens.sweep import Progress, Sweep
+from droplens.aws.s3 import Bucket
+from droplens.classify.sweep import Progress, Sweep
+from droplens.state.runs import RunKey
 
 WORK = ROOT / ".local" / "bench" / "classify"
 CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"

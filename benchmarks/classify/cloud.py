@@ -19,12 +19,12 @@ import boto3
 from botocore.config import Config
 
 from benchmarks.harness import ROOT
-from droplens.card import Measurement, ModelCard
-from droplens.cards import Cards
-from droplens.naming import resource_name
-from droplens.pictures import Preprocessing
-from droplens.runs import RunKey
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.domain.card import Measurement, ModelCard
+from droplens.domain.naming import resource_name
+from droplens.imaging.prepare import Preprocessing
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey
 from localcloud.credentials import AccessKey, operator_key
 from localcloud.settings import ACCOUNT, HOST, REGION, Settings
 from tools.ports import free_port

@@ -11,9 +11,9 @@ from typing import Any
 from benchmarks.classify.cloud import Cloud, eventually
 from benchmarks.classify.containers.oracle.program import foretold
 from benchmarks.classify.pictures import bare
-from droplens import layout
-from droplens.card import ModelCard
-from droplens.result import TOP
+from droplens.domain import layout
+from droplens.domain.card import ModelCard
+from droplens.domain.result import TOP
 from tools.contract import EVENT, RESULT, hold_to
 
 THREADS = 8

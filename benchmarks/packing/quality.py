@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from droplens.recordio import read_records
+from droplens.records.recordio import read_records
 
 _SAMPLE = 300
 

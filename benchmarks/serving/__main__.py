@@ -31,8 +31,8 @@ from benchmarks.classify.pictures import jpegs
 from benchmarks.harness import CARS24, keep, provenance, quartiles, versions
 from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown
-from droplens.packing import packed_side
-from droplens.pictures import Preprocessing, prepare
+from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.journey.pack import packed_side
 from tools.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session

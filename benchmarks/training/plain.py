@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from droplens.recordio import read_records
+from droplens.records.recordio import read_records
 from trainer.backbone import load_backbone
 from trainer.cpu import cores
 from trainer.finetune import Network

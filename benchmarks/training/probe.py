@@ -28,8 +28,8 @@ from benchmarks.harness import ROOT, provenance, versions
 from benchmarks.training.results import keep_probe
 from benchmarks.training.stanford import pack
 from benchmarks.training.table import markdown
-from droplens.calibration import expected_error, reliability
-from droplens.calibration import fit as fit_calibration
+from droplens.statistics.calibration import expected_error, reliability
+from droplens.statistics.calibration import fit as fit_calibration
 from trainer.artefact import MODEL_FILE, TRAINING_FILE
 from trainer.features import Channel, extract
 from trainer.preprocess import Squash

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import CARS
-from droplens.recordio import RecordWriter
+from droplens.records.recordio import RecordWriter
 
 ARCHIVE = "cars196-224px.tar"
 HELD_OUT = 5

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from benchmarks.harness import keep, mean_and_deviation, provenance, versions
 from benchmarks.trust.maps import MAPS, Labels, Rows
 from benchmarks.trust.pictures import Pictures, all_sets
-from droplens.calibration import expected_error, halves, noise_floor, reliability
-from droplens.evaluation import Answer, evaluate
+from droplens.evaluation.evaluation import Answer, evaluate
+from droplens.statistics.calibration import expected_error, halves, noise_floor, reliability
 from trainer.head import fit_head
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "trust.json"

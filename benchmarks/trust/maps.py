@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 
-from droplens import calibration
+from droplens.statistics import calibration
 from trainer.head import fit_temperature, softmax
 
 Rows = NDArray[np.float64]

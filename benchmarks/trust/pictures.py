@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import CARS, ROOT
-from droplens.pictures import Preprocessing, prepare
-from droplens.recordio import RecordWriter
+from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.records.recordio import RecordWriter
 from trainer.features import Channel, extract
 from trainer.preprocess import Squash
 from trainer.weights import BACKBONE_FILE, write_backbone

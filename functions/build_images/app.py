@@ -7,11 +7,11 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.images import ImageBuilder
-from droplens.settings import BuildingSettings
-from droplens.storage import Bucket
-from droplens.telemetry import logger
-from droplens.tracing import tracer
+from droplens.aws.s3 import Bucket
+from droplens.journey.container_images import ImageBuilder
+from droplens.runtime.settings import BuildingSettings
+from droplens.runtime.telemetry import logger
+from droplens.runtime.tracing import tracer
 
 SETTINGS = BuildingSettings.from_environment()
 BUILDER = ImageBuilder(

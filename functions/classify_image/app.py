@@ -18,19 +18,19 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from droplens.announcing import Announcer
-from droplens.cards import CachedCards, Cards
-from droplens.classification import CALL_SECONDS, CONNECT_SECONDS, READ_SECONDS, Classification
-from droplens.errors import NotBegun
-from droplens.events import object_created
-from droplens.pictures import Limits
-from droplens.retrying import RECEIVES_BESIDE_OTHERS, Postponer, grouped
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.runs import Runs
-from droplens.settings import ClassificationSettings
-from droplens.storage import Bucket
-from droplens.telemetry import count, logger, metrics
+from droplens.aws.eventbridge import Announcer
+from droplens.aws.events import object_created
+from droplens.aws.s3 import Bucket
+from droplens.aws.sqs import RECEIVES_BESIDE_OTHERS, Postponer, grouped
+from droplens.classify.classify import CALL_SECONDS, CONNECT_SECONDS, READ_SECONDS, Classification
+from droplens.classify.routing import Router
+from droplens.domain.errors import NotBegun
+from droplens.imaging.prepare import Limits
+from droplens.imaging.weighted_semaphore import Room
+from droplens.runtime.settings import ClassificationSettings
+from droplens.runtime.telemetry import count, logger, metrics
+from droplens.state.cards import CachedCards, Cards
+from droplens.state.runs import Runs
 
 BATCH = 10  # messages in one invocation, as the template says
 # One patient attempt: what fails comes again by the queue, whose other pictures need not wait.

@@ -5,14 +5,14 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.events import RUN_RESUMED, detail_type, run_resumed, training_ended
-from droplens.failures import Failures
-from droplens.hosting import deploy_endpoint, host
-from droplens.reporting import run_of_resource
-from droplens.runs import Runs
-from droplens.settings import HostingSettings
-from droplens.telemetry import follow, logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.events import RUN_RESUMED, detail_type, run_resumed, training_ended
+from droplens.journey.deploy import deploy_endpoint, host
+from droplens.journey.failure_reasons import run_of_resource
+from droplens.journey.failures import Failures
+from droplens.runtime.settings import HostingSettings
+from droplens.runtime.telemetry import follow, logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.runs import Runs
 
 SETTINGS = HostingSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)

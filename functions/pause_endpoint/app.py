@@ -6,13 +6,13 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.cards import Cards
-from droplens.events import ENDPOINT_MISSING, detail_type, missing_endpoint
-from droplens.pausing import pause_idle, resume
-from droplens.settings import PausingSettings
-from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.events import ENDPOINT_MISSING, detail_type, missing_endpoint
+from droplens.aws.s3 import Bucket
+from droplens.journey.idle import pause_idle, resume
+from droplens.runtime.settings import PausingSettings
+from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.cards import Cards
 
 SETTINGS = PausingSettings.from_environment()
 CARDS = Cards(Bucket(boto3.client("s3"), SETTINGS.bucket))

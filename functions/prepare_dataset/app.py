@@ -5,14 +5,14 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.events import object_created
-from droplens.failures import Failures
-from droplens.packing import start_packing
-from droplens.runs import Runs
-from droplens.settings import PackingSettings
-from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.events import object_created
+from droplens.aws.s3 import Bucket
+from droplens.journey.failures import Failures
+from droplens.journey.pack import start_packing
+from droplens.runtime.settings import PackingSettings
+from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.runs import Runs
 
 SETTINGS = PackingSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

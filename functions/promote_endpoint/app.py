@@ -6,17 +6,17 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from droplens.cards import Cards
-from droplens.events import MODEL_SWITCHED, detail_type, model_switched
-from droplens.failures import Failures
-from droplens.promotion import Promotion, take_up
-from droplens.registry import Registry
-from droplens.runs import Runs
-from droplens.settings import PromotionSettings
-from droplens.storage import Bucket
-from droplens.switching import Invoker, Switching
-from droplens.telemetry import follow, logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.events import MODEL_SWITCHED, detail_type, model_switched
+from droplens.aws.s3 import Bucket
+from droplens.journey.failures import Failures
+from droplens.journey.promote import Promotion, take_up
+from droplens.journey.retire import Invoker, Switching
+from droplens.runtime.settings import PromotionSettings
+from droplens.runtime.telemetry import follow, logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.cards import Cards
+from droplens.state.registry import Registry
+from droplens.state.runs import Runs
 
 SETTINGS = PromotionSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

@@ -5,13 +5,13 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.failures import Failures
-from droplens.reporting import Reporter
-from droplens.runs import Runs
-from droplens.settings import JourneySettings
-from droplens.storage import Bucket
-from droplens.telemetry import logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.s3 import Bucket
+from droplens.journey.failure_reasons import Reporter
+from droplens.journey.failures import Failures
+from droplens.runtime.settings import JourneySettings
+from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.runs import Runs
 
 SETTINGS = JourneySettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

@@ -5,13 +5,13 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.failures import Failures
+from droplens.journey.failures import Failures
 from droplens.journey.resume import Resumption
-from droplens.runs import Runs, Stage
-from droplens.settings import ResumptionSettings
-from droplens.switching import Invoker
-from droplens.telemetry import logger, metrics
-from droplens.tracing import tracer
+from droplens.journey.retire import Invoker
+from droplens.runtime.settings import ResumptionSettings
+from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.runs import Runs, Stage
 
 SETTINGS = ResumptionSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)

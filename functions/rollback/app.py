@@ -5,14 +5,14 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.cards import Cards
-from droplens.rollback import roll_back
-from droplens.runs import Runs
-from droplens.settings import RollbackSettings
-from droplens.storage import Bucket
-from droplens.switching import Invoker
-from droplens.telemetry import logger, metrics
-from droplens.tracing import tracer
+from droplens.aws.s3 import Bucket
+from droplens.journey.retire import Invoker
+from droplens.journey.rollback import roll_back
+from droplens.runtime.settings import RollbackSettings
+from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.cards import Cards
+from droplens.state.runs import Runs
 
 SETTINGS = RollbackSettings.from_environment()
 CARDS = Cards(Bucket(boto3.client("s3"), SETTINGS.bucket))

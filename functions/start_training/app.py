@@ -5,14 +5,14 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from droplens.events import RUN_RESUMED, detail_type, packing_ended, run_resumed
-from droplens.failures import Failures
-from droplens.runs import Runs
-from droplens.settings import TrainingSettings
-from droplens.storage import Bucket
-from droplens.telemetry import follow, logger, metrics
-from droplens.tracing import tracer
-from droplens.training import start_training, train
+from droplens.aws.events import RUN_RESUMED, detail_type, packing_ended, run_resumed
+from droplens.aws.s3 import Bucket
+from droplens.journey.failures import Failures
+from droplens.journey.train import start_training, train
+from droplens.runtime.settings import TrainingSettings
+from droplens.runtime.telemetry import follow, logger, metrics
+from droplens.runtime.tracing import tracer
+from droplens.state.runs import Runs
 
 SETTINGS = TrainingSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)

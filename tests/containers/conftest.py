@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from droplens.images import collect, dockerfile_of
+from droplens.journey.container_images import collect, dockerfile_of
 from tests import needs
 from tests.containers import standin
 from tests.containers.engine import Containers, Engine, find

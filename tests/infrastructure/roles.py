@@ -7,8 +7,8 @@ each of its resources, and every action and resource of every statement needs a 
 from dataclasses import dataclass, field
 from itertools import product
 
-from droplens.runs import ATTENTION
-from droplens.training import builtin_accounts
+from droplens.journey.train import builtin_accounts
+from droplens.state.runs import ATTENTION
 from tests.support.expanded_template import Stack, applies, listed
 
 RUN = "20261122-120000-1a2b3c"

@@ -12,20 +12,20 @@ from tests.support.expanded_template import REGION, Stack
 # Each costs a cold start tens to hundreds of milliseconds and answers no picture.
 HEAVY = {
     "aws_xray_sdk": "the X-Ray SDK",
-    "droplens.tracing": "the tracer, which brings the X-Ray SDK",
+    "droplens.runtime.tracing": "the tracer, which brings the X-Ray SDK",
     "jsonschema": "what is written is checked by the tests",
     "numpy": "the containers' arrays",
     "pydantic": "powertools' parser",
     "requests": "boto3 speaks HTTP by itself",
     "unittest": "for tests",
     "PIL.ImageFont": "nothing is written on a picture",
-    "droplens.hosting": "deploy_endpoint's",
-    "droplens.measuring": "promote_endpoint's",
-    "droplens.packing": "prepare_dataset's",
-    "droplens.promotion": "promote_endpoint's",
-    "droplens.recordio": "the containers' and promote_endpoint's",
-    "droplens.reporting": "report_failure's",
-    "droplens.training": "start_training's",
+    "droplens.journey.deploy": "deploy_endpoint's",
+    "droplens.evaluation.measure": "promote_endpoint's",
+    "droplens.journey.pack": "prepare_dataset's",
+    "droplens.journey.promote": "promote_endpoint's",
+    "droplens.records.recordio": "the containers' and promote_endpoint's",
+    "droplens.journey.failure_reasons": "report_failure's",
+    "droplens.journey.train": "start_training's",
 }
 
 
@@ -56,7 +56,7 @@ def imported(repo_root: Path, stack: Stack) -> set[str]:
 
 
 def test_the_function_s_own_modules_are_imported(imported: set[str]) -> None:
-    assert {"app", "boto3", "PIL.Image", "droplens.classification"} <= imported
+    assert {"app", "boto3", "PIL.Image", "droplens.classify.classify"} <= imported
 
 
 @pytest.mark.parametrize("module", HEAVY)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from droplens import packing
-from droplens.classification import CALL_SECONDS, READ_SECONDS
-from droplens.events import tag_list
-from droplens.retrying import UNATTENDED_SECONDS
-from droplens.runs import RunKey, Stage, Status
-from droplens.telemetry import logger
+from droplens.aws.events import tag_list
+from droplens.aws.sqs import UNATTENDED_SECONDS
+from droplens.classify.classify import CALL_SECONDS, READ_SECONDS
+from droplens.journey import pack as packing
+from droplens.runtime.telemetry import logger
+from droplens.state.runs import RunKey, Stage, Status
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, model_data, pack, redness
@@ -116,7 +116,7 @@ def test_whoever_gives_up_on_an_event_has_it_reported(stack: Stack) -> None:
 
 
 def test_who_invokes_itself_is_not_stopped_by_lambda(stack: Stack) -> None:
-    """Lambda ends the 17th invocation of a chain; ours are counted by droplens.events."""
+    """Lambda ends the 17th invocation of a chain; ours are counted by droplens.aws.events."""
     allowed = {
         name
         for name, function in stack.of_type("AWS::Lambda::Function").items()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens import layout
-from droplens.images import (
+from droplens.domain import layout
+from droplens.journey.container_images import (
     BUILD_ARGUMENTS,
     MOST_SECONDS_FOR_A_START,
     collect,

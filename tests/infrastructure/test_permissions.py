@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from droplens import layout
-from droplens.runs import ATTENTION
+from droplens.domain import layout
+from droplens.state.runs import ATTENTION
 from tests.infrastructure.roles import (
     KEY,
     MAY,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from droplens import layout
+from droplens.domain import layout
 from localcloud.emulator.event_patterns import pattern_complexity, refusal
 from tests.support.expanded_template import BUCKET, Stack, matches
 from tests.support.incomplete_datasets import NEAR_MISSES

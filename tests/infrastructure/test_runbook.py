@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from droplens import classification
-from droplens.events import UnexpectedEvent, tag_list
+from droplens.aws.events import UnexpectedEvent, tag_list
+from droplens.classify import classify as classification
 from droplens.imaging import sandbox
-from droplens.packed import read_packed
-from droplens.reportpage.publish import publish
-from droplens.runs import RunKey, Status
-from droplens.telemetry import metrics
+from droplens.records.manifest import read_packed
+from droplens.report.publish import publish
+from droplens.runtime.telemetry import metrics
+from droplens.state.runs import RunKey, Status
 from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal

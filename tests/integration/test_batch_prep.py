@@ -16,8 +16,8 @@ from PIL import Image
 from batch_prep import report, storage
 from batch_prep.join import to_json
 from batch_prep.storage import folder
-from droplens.pictures import CODES
-from droplens.recordio import read_index, read_records
+from droplens.imaging.prepare import CODES
+from droplens.records.recordio import read_index, read_records
 from tests.support import hostile_images
 from tests.support.packing import (
     BUCKET,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens.images import Sources
+from droplens.journey.container_images import Sources
 from tests.support.localcloud import ACCOUNT, DOCKERFILE, REGION, Cloud, eventually
 
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"

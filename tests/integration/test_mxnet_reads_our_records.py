@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from batch_prep.__main__ import main
-from droplens.recordio import MAGIC, Record, RecordWriter, read_index, read_records
+from droplens.records.recordio import MAGIC, Record, RecordWriter, read_index, read_records
 from tests import needs
 
 MAGIC_BYTES = struct.pack("<I", MAGIC)

@@ -12,12 +12,12 @@ from typing import Any
 import boto3
 import pytest
 
-from droplens import layout
-from droplens.card import ModelCard
-from droplens.cards import Cards
-from droplens.errors import RetryLater
-from droplens.runs import RunKey, Runs, Stage, Status
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.domain import layout
+from droplens.domain.card import ModelCard
+from droplens.domain.errors import RetryLater
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey, Runs, Stage, Status
 from tests.support.builders import card
 from tests.support.localcloud import Cloud
 

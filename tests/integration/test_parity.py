@@ -18,17 +18,17 @@ from PIL import Image
 
 from batch_prep.pieces import PackedPicture, Shard
 from batch_prep.storage import Span, folder
-from droplens import pictures
-from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
-from droplens.events import ObjectCreated
-from droplens.pictures import Preprocessing
-from droplens.promotion import sender_preprocessing
-from droplens.recordio import parse_record
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.storage import Bucket
-from droplens.training import BUILTIN, DROPLENS
+from droplens.aws.events import ObjectCreated
+from droplens.aws.s3 import Bucket
+from droplens.classify.classify import Classification
+from droplens.classify.routing import Router
+from droplens.imaging import prepare
+from droplens.imaging.prepare import Preprocessing
+from droplens.imaging.weighted_semaphore import Room
+from droplens.journey.promote import sender_preprocessing
+from droplens.journey.train import BUILTIN, DROPLENS
+from droplens.records.recordio import parse_record
+from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import card, go_live, redness
 from tests.support.packing import job, put
@@ -215,6 +215,6 @@ def test_a_client_that_sends_the_file_itself_gets_the_same_from_our_image(
     """It may be asked without classify_image, and decodes with the same function."""
     squash = Squash(width=NETWORK, height=NETWORK)
     assert apart(squash.pixels(files[name]), squash.pixels(records[name])) <= MEAN_LEVELS
-    assert pictures.decode(files[name])[1].format == name.rpartition(".")[2].upper().replace(
+    assert prepare.decode(files[name])[1].format == name.rpartition(".")[2].upper().replace(
         "JPG", "JPEG"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from droplens.pictures import Preprocessing, decode, prepare
+from droplens.imaging.prepare import Preprocessing, decode, prepare
 from tests import needs
 from tests.support import hostile_images
 from tests.support.image_costs import PLACES

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batch_prep.storage import folder
-from droplens.recordio import read_records
+from droplens.records.recordio import read_records
 from tests.support.packing import (
     BUCKET,
     Files,

@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from droplens.reportpage.gallery import thumbnail, wanted
-from droplens.reportpage.page import render
+from droplens.report.gallery import thumbnail, wanted
+from droplens.report.page import render
 from tests import needs
 from tests.support.drawn_images import drawing
 from tests.support.evaluations import PROBE, class_names, dataset, evaluation

@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from droplens.reportpage.curves import trained
-from droplens.reportpage.markup import Element
+from droplens.report.curves import trained
+from droplens.report.markup import Element
 from tests import needs
 from tests.support.repository import ROOT
 from tests.support.trainer import (

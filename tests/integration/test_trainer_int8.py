@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from droplens.pictures import Preprocessing, prepare
+from droplens.imaging.prepare import Preprocessing, prepare
 from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,

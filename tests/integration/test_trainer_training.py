@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from droplens.pictures import Preprocessing, prepare
+from droplens.imaging.prepare import Preprocessing, prepare
 from tests.support.trainer import (
     LABELS,
     SIDE,

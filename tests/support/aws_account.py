@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from droplens import layout
-from droplens.classification import META_PICTURE
-from droplens.failures import Failures
-from droplens.runs import Runs
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.classify.classify import META_PICTURE
+from droplens.domain import layout
+from droplens.journey.failures import Failures
+from droplens.state.runs import Runs
 from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker
 
 BUCKET = "droplens-bucket"

@@ -3,11 +3,11 @@
 import itertools
 from typing import Any
 
-from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
-from droplens.events import ObjectCreated
-from droplens.room import Room
-from droplens.routing import Router
+from droplens.aws.events import ObjectCreated
+from droplens.classify.classify import Classification
+from droplens.classify.routing import Router
+from droplens.imaging.weighted_semaphore import Room
+from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import jpeg, redness

@@ -14,10 +14,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from droplens import settings
-from droplens.registry import Registry
-from droplens.storage import Bucket
-from droplens.switching import Invoker
+from droplens.aws.s3 import Bucket
+from droplens.journey.retire import Invoker
+from droplens.runtime import settings
+from droplens.state.registry import Registry
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import redness

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from droplens.runs import Runs
+from droplens.state.runs import Runs
 from tools.stack import Stack
 
 ROLLBACK, RESUME = "droplens-rollback", "droplens-resume-runs"

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from droplens.evaluation import Answer, evaluate
+from droplens.evaluation.evaluation import Answer, evaluate
 
 SCRIPT = "<script>document.title='taken over'</script>"
 HOSTILE = (

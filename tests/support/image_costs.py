@@ -20,7 +20,7 @@ from PIL import Image
 
 from batch_prep.prepare import prepare as pack
 from droplens.imaging import sandbox
-from droplens.pictures import Limits, PictureError, Preprocessing, decode, prepare
+from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
 
 PREPROCESSING = Preprocessing(shorter_side=256)
 # As measuring and answering prepare a picture, as packing does, and as the server decodes it.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from batch_prep.__main__ import main
 from batch_prep.storage import folder
-from droplens.recordio import read_records
+from droplens.records.recordio import read_records
 
 BUCKET = "pictures"
 Files = dict[str, bytes]

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from droplens.pictures import Preprocessing, prepare
-from droplens.recordio import RecordWriter
-from droplens.training import METRICS
+from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.journey.train import METRICS
+from droplens.records.recordio import RecordWriter
 from tests.support.drawn_images import drawing
 from tests.support.repository import ROOT
 

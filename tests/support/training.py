@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from droplens.packed import PackedDataset
-from droplens.settings import TrainingSettings
+from droplens.records.manifest import PackedDataset
+from droplens.runtime.settings import TrainingSettings
 from tests.support.aws_account import BUCKET
 from tests.support.builders import RUN
 

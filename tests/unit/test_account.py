@@ -16,7 +16,7 @@ from botocore.exceptions import (
 )
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens import naming
+from droplens.domain import naming
 from tools import account
 
 ANSWERS = """

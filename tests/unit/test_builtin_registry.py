@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from droplens import training
+from droplens.journey import train
 from tests import needs
 
 REFERENCE = Path(".local/reference/image-classification.json")
@@ -24,7 +24,7 @@ def sdk_accounts(repo_root: Path) -> dict[str, str]:
 
 
 def test_regions_and_accounts_are_those_of_the_sdk(sdk_accounts: dict[str, str]) -> None:
-    assert training.builtin_accounts() == sdk_accounts
+    assert train.builtin_accounts() == sdk_accounts
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_regions_and_accounts_are_those_of_the_sdk(sdk_accounts: dict[str, str])
     ],
 )
 def test_accounts_that_the_documentation_gives(region: str, account: str) -> None:
-    assert training.builtin_accounts()[region] == account
+    assert train.builtin_accounts()[region] == account
 
 
 def test_every_entry_is_a_region_and_an_account() -> None:
-    for region, account in training.builtin_accounts().items():
+    for region, account in train.builtin_accounts().items():
         assert re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region)
         assert re.fullmatch(r"\d{12}", account)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens import measuring
 from droplens.domain import choices
+from droplens.evaluation import measure
 from tools import cost
 from tools.cost import Line, Prices, Usage
 
@@ -56,7 +56,7 @@ def test_the_defaults_are_those_of_the_template(template: dict[str, Any]) -> Non
     assert usage.endpoint_gb == default("EndpointMemoryMb") / 1024
     memory = template["Resources"]["ClassifyImage"]["Properties"]["MemorySize"]
     assert usage.lambda_gb == memory / 1024
-    assert measuring.SAMPLE == cost.MEASURED_AT_MOST
+    assert measure.SAMPLE == cost.MEASURED_AT_MOST
     assert usage.kms_keys == 0
 
 

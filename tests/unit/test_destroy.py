@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from droplens.naming import resource_name
+from droplens.domain.naming import resource_name
 from tools import destroy
 
 RUN = "20261122-120000-1a2b3c"

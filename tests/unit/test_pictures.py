@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageStat
 
-from droplens.pictures import (
+from droplens.imaging.prepare import (
     CODES,
     FORMATS,
     Limits,
@@ -621,7 +621,7 @@ def test_a_picture_waits_for_room_of_its_pixels() -> None:
 PEAK = """
 import re, sys
 from pathlib import Path
-from droplens.pictures import Preprocessing, prepare
+from droplens.imaging.prepare import Preprocessing, prepare
 
 def peak():  # of this process alone, unlike getrusage's
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

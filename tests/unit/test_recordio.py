@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import recordio
-from droplens.recordio import (
+from droplens.records import recordio
+from droplens.records.recordio import (
     MAGIC,
     Record,
     RecordIOError,

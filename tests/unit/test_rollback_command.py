@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from droplens.cards import Cards
-from droplens.runs import RunKey, Status
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey, Status
 from tests.support.builders import card, go_live
 from tests.support.deployed_stack import ROLLBACK, Deployed, deployed  # noqa: F401  a fixture
 from tools import rollback

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from droplens import layout
-from droplens.cards import Cards
-from droplens.runs import RunKey, Stage, Status
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.domain import layout
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey, Stage, Status
 from tests.support.builders import card, go_live
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tools import redrive, rollback, status

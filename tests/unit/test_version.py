@@ -9,7 +9,7 @@ from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse
 
 from droplens import __version__
-from droplens.runs import Runs
+from droplens.state.runs import Runs
 from tests.support.builders import RUN
 from tests.support.deployed_stack import Deployed
 

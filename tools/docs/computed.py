@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from droplens import layout
-from droplens.confidence import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
-from droplens.retrying import delay
+from droplens.aws.sqs import delay
+from droplens.domain import layout
+from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
 from localcloud.emulator import quotas
 from tools import cost
 from trainer.head import L2_GRID

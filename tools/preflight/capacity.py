@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from droplens.domain import choices, regions
-from droplens.errors import UserError
-from droplens.naming import SEPARATOR
+from droplens.domain.errors import UserError
+from droplens.domain.naming import SEPARATOR
 from tools.preflight.account import Account, NotAnsweredError
 from tools.preflight.chosen import Chosen
 from tools.preflight.findings import Finding, Increase, State

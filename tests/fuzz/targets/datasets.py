@@ -21,7 +21,7 @@ from batch_prep.errors import JobError
 from batch_prep.lists import read_list
 from batch_prep.matfile import MatError, read_mat
 from batch_prep.storage import LocalFolder
-from droplens.recordio import RecordIOError, RecordWriter, read_index, read_records
+from droplens.records.recordio import RecordIOError, RecordWriter, read_index, read_records
 from tests.fuzz.engine import Target
 
 _LIMITS = ArchiveLimits(max_members=10_000, max_bytes=2**28)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
-from droplens.pictures import PictureError
+from droplens.imaging.prepare import PictureError
 from tests.fuzz.engine import Target
 from trainer.listen import Server
 from trainer.serve import Application, Model

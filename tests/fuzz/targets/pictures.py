@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 
 from batch_prep.prepare import prepare as pack
 from droplens.imaging import decode as decoding
+from droplens.imaging.prepare import Limits, PictureError, Preprocessing, prepare
 from droplens.imaging.structure import structure_of
-from droplens.pictures import Limits, PictureError, Preprocessing, prepare
 from tests.fuzz.engine import Target
 from tests.support import hostile_images
 from tests.support.photos import HEIC, heic

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from PIL import Image, ImageCms
 
 from batch_prep.plain_jpeg import decode, size_of
-from droplens import pictures
+from droplens.imaging import prepare
 from tests.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 
@@ -141,6 +141,6 @@ def test_damage_is_never_decoded_to_other_pixels_than_pillow_s(file: bytes) -> N
     picture = decode(file)
     if picture is None:
         return
-    theirs, info = pictures.decode(file)
+    theirs, info = prepare.decode(file)
     assert (info.width, info.height) == size == picture.size
     assert np.array_equal(np.asarray(picture), np.asarray(theirs))

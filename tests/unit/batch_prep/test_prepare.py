@@ -1,4 +1,4 @@
-"""The fast resize: what it makes and what it refuses is what droplens.pictures does."""
+"""The fast resize: what it makes and what it refuses is what droplens.imaging.prepare does."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ from PIL import Image
 
 from batch_prep.fingerprint import FINGERPRINT_BYTES
 from batch_prep.prepare import Prepared, prepare
-from droplens import pictures
-from droplens.pictures import Limits, PictureError, Preprocessing
+from droplens.imaging import prepare as pictures
+from droplens.imaging.prepare import Limits, PictureError, Preprocessing
 from tests.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 

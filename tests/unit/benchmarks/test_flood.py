@@ -12,10 +12,10 @@ from moto import mock_aws
 from benchmarks.classify.cloud import Cloud
 from benchmarks.classify.containers.oracle.program import foretold
 from benchmarks.classify.flood import Dropped, drop, find_faults
-from droplens import layout, result
-from droplens.classification import classified_event
-from droplens.pictures import PictureInfo
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.classify.classify import classified_event
+from droplens.domain import layout, result
+from droplens.imaging.prepare import PictureInfo
 from tests.support.builders import card
 
 OLDER = replace(card("20261122-120000-00000a"), classes=("a", "b", "c"))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.trust.__main__ import Found, _repeat, debiased, split_by_class
 from benchmarks.trust.maps import MAPS
 from benchmarks.trust.pictures import Pictures
-from droplens.calibration import expected_error, reliability
+from droplens.statistics.calibration import expected_error, reliability
 from trainer.head import softmax
 
 

@@ -19,7 +19,7 @@ from demo import DemoError, account
 from demo.__main__ import _parser
 from demo.account import Interruptions
 from demo.account_report import Record
-from droplens.naming import resource_name
+from droplens.domain.naming import resource_name
 from tools.account import Saved
 from tools.destroy import stack_status
 

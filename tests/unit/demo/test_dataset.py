@@ -14,7 +14,7 @@ from demo.dataset import (
     hold_out,
     read_folder,
 )
-from droplens.layout import is_classifier_name
+from droplens.domain.layout import is_classifier_name
 
 
 def draw(path: Path, shade: int) -> Path:

@@ -19,7 +19,7 @@ from demo.report import (
     print_report,
     selection,
 )
-from droplens.confidence import wilson
+from droplens.statistics.intervals import wilson
 
 
 def console(*, colour: bool = False, width: int = 120) -> Console:

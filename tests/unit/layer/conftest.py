@@ -9,9 +9,9 @@ import pytest
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from droplens.cards import Cards
-from droplens.runs import ATTENTION
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.state.cards import Cards
+from droplens.state.runs import ATTENTION
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION
 from tools.contract import RESULT, hold_to

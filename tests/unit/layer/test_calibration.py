@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.calibration import (
+from droplens.statistics.calibration import (
     IDENTITY,
     Calibration,
     _least,

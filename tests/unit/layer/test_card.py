@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from droplens.calibration import IDENTITY, Calibration
-from droplens.card import CardError, ModelCard
+from droplens.domain.card import CardError, ModelCard
+from droplens.statistics.calibration import IDENTITY, Calibration
 from tests.support.builders import card
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import layout
-from droplens.card import CardError
-from droplens.cards import CachedCards, Cards, is_past
-from droplens.errors import RetryLater
-from droplens.journey.way_back import to_go_back_to, way_back_after
+from droplens.domain import layout
+from droplens.domain.card import CardError
+from droplens.domain.errors import RetryLater
+from droplens.journey.rollback_target import to_go_back_to, way_back_after
+from droplens.state.cards import CachedCards, Cards, is_past
 from tests.support.aws_account import Cloud
 from tests.support.builders import card, go_live
 
@@ -152,7 +152,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("droplens.cards.time", clock)
+    monkeypatch.setattr("droplens.state.cards.time", clock)
     return clock
 
 

@@ -18,19 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from droplens import layout
-from droplens.announcing import Announcer
-from droplens.cards import Cards
-from droplens.classification import CALL_SECONDS, Classification, classified_event
+from droplens.aws.eventbridge import Announcer
+from droplens.aws.events import ObjectCreated, is_later
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.classify.classify import CALL_SECONDS, Classification, classified_event
 from droplens.classify.request_body import fitting
-from droplens.errors import NotBegun, RetryLater
-from droplens.events import ObjectCreated, is_later
-from droplens.pictures import CODES, Limits, PictureError, Preprocessing, prepare
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.runs import RunKey, Status
-from droplens.storage import Bucket, ObjectMissing
-from droplens.telemetry import metrics
+from droplens.classify.routing import Router
+from droplens.domain import layout
+from droplens.domain.errors import NotBegun, RetryLater
+from droplens.imaging.prepare import CODES, Limits, PictureError, Preprocessing, prepare
+from droplens.imaging.weighted_semaphore import Room
+from droplens.runtime.telemetry import metrics
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, refusal
 from tests.support.builders import RUN, card, go_live, jpeg, redness
@@ -453,7 +453,7 @@ def test_a_picture_is_decoded_in_a_process_of_its_own_only_where_that_is_asked_f
         isolated.append(options["isolated"])
         return prepare(*args, **options)
 
-    monkeypatch.setattr("droplens.classification.prepare", prepared)
+    monkeypatch.setattr("droplens.classify.classify.prepare", prepared)
     classification(live).classify(dropped(live))
     classification(live).classify(dropped(live, key="input/cars/b.jpg"), isolated=True)
     assert isolated == [False, True]
@@ -624,7 +624,7 @@ class Clock:
 def test_an_answered_picture_is_counted_with_the_time_that_the_endpoint_took(
     live: Cloud, fresh_metrics: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("droplens.classification.time", Clock(5.0, 5.25))
+    monkeypatch.setattr("droplens.classify.classify.time", Clock(5.0, 5.25))
     classification(live).classify(dropped(live))
     assert counted() == {
         "PictureClassified": [1],
@@ -921,7 +921,7 @@ class Moody(FakeRuntime):
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited between two calls."""
     waited: list[float] = []
-    monkeypatch.setattr("droplens.classification.time.sleep", waited.append)
+    monkeypatch.setattr("droplens.classify.classify.time.sleep", waited.append)
     return waited
 
 
@@ -966,7 +966,7 @@ def test_a_busy_endpoint_is_asked_again_after_a_fifth_of_a_second_to_two_if_time
     live: Cloud, pauses: list[float], monkeypatch: pytest.MonkeyPatch, longest: bool, pause: float
 ) -> None:
     monkeypatch.setattr(
-        "droplens.classification.random.uniform", lambda low, high: high if longest else low
+        "droplens.classify.classify.random.uniform", lambda low, high: high if longest else low
     )
     # One call may take 65 seconds: 5 to connect, 50 for the answer, 10 for what follows.
     event, busy = dropped(live), Moody("ModelNotReadyException")

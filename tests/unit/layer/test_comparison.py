@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.comparison import agresti_min, compare, newcombe
-from droplens.confidence import Z95_TWO_SIDED, mcnemar, wilson
+from droplens.evaluation.comparison import agresti_min, compare, newcombe
+from droplens.statistics.intervals import Z95_TWO_SIDED, mcnemar, wilson
 from tests.support.builders import card
 
 

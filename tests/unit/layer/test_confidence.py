@@ -2,8 +2,15 @@
 
 import pytest
 
-from droplens.comparison import agresti_min
-from droplens.confidence import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, mcnemar, two_sided, wilson
+from droplens.evaluation.comparison import agresti_min
+from droplens.statistics.intervals import (
+    Z95_ONE_SIDED,
+    Z95_TWO_SIDED,
+    fewest,
+    mcnemar,
+    two_sided,
+    wilson,
+)
 
 
 def test_the_quantiles_are_those_of_the_normal_table() -> None:

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.calibration import IDENTITY, Calibration
-from droplens.confidence import Z95_ONE_SIDED, wilson
-from droplens.evaluation import (
+from droplens.evaluation.evaluation import (
     Answer,
     Judged,
     accuracy_on_test,
@@ -22,6 +20,8 @@ from droplens.evaluation import (
     evaluate,
     latencies,
 )
+from droplens.statistics.calibration import IDENTITY, Calibration
+from droplens.statistics.intervals import Z95_ONE_SIDED, wilson
 
 CLASSES = ("audi", "bmw", "fiat")
 JUDGED = st.lists(

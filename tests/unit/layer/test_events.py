@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import events
-from droplens.events import UnexpectedEvent
-from droplens.runs import RunKey
+from droplens.aws import events
+from droplens.aws.events import UnexpectedEvent
+from droplens.state.runs import RunKey
 from tests.support.recorded_events import recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from droplens.confidence import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, two_sided
 from droplens.domain.figures import asked_percent, counted, percent
+from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, two_sided
 
 
 def test_a_share_stands_with_its_counts_and_its_interval() -> None:

@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from droplens.cards import Cards
 from droplens.imaging import sandbox
-from droplens.pictures import CODES, PictureError, Preprocessing, prepare
+from droplens.imaging.prepare import CODES, PictureError, Preprocessing, prepare
+from droplens.state.cards import Cards
 from tests.support import hostile_images
 from tests.support.aws_account import Cloud
 from tests.support.builders import RUN, SIDE, card, go_live

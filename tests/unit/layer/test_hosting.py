@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens import hosting
-from droplens.events import TrainingEnded
-from droplens.runs import Run, Status
+from droplens.aws.events import TrainingEnded
+from droplens.journey import deploy as hosting
+from droplens.state.runs import Run, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeSageMaker
 from tests.support.builders import HOSTING, IMAGE, NAME, REPOSITORY, RUN, model_data

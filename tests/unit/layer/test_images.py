@@ -18,9 +18,9 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from droplens import images
-from droplens.images import ASKED, ImageBuilder, ImageError, Sources, collect
-from droplens.storage import Bucket
+from droplens.aws.s3 import Bucket
+from droplens.journey import container_images
+from droplens.journey.container_images import ASKED, ImageBuilder, ImageError, Sources, collect
 
 LAMBDA_SECONDS = 900.0
 REPOSITORY = "lens/batch-prep"
@@ -288,7 +288,7 @@ def test_the_tag_changes_with_the_recipe_and_with_the_build_arguments(
     registry = {"BASE_REGISTRY": "registry.example/mirror"}
     other = collect(context, "batch-prep", arguments=registry).tag
     index = collect(context, "batch-prep", arguments={**registry, "PIP_INDEX_URL": "https://a"}).tag
-    monkeypatch.setattr(images, "RECIPE", images.RECIPE + 1)
+    monkeypatch.setattr(container_images, "RECIPE", container_images.RECIPE + 1)
     assert len({before, other, index, collect(context, "batch-prep").tag}) == 4
 
 
@@ -523,7 +523,7 @@ def test_a_build_that_never_gets_room_is_told_in_time_with_what_to_do(
     assert asking.answer["Status"] == "FAILED"
     assert BUSY[1] in asking.answer["Reason"]
     assert "Concurrently running builds for Linux/Small" in asking.answer["Reason"]
-    assert 600 < clock.waited <= images.MOST_SECONDS_FOR_A_START
+    assert 600 < clock.waited <= container_images.MOST_SECONDS_FOR_A_START
     assert left_in(builder) == []
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 
-from droplens import layout
+from droplens.domain import layout
 from tests.support.incomplete_datasets import NEAR_MISSES
 from tests.support.strategies import CLASSIFIERS, PATHS
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from droplens.endpoint import EndpointMissing, probabilities
-from droplens.errors import RetryLater, UserError
-from droplens.evaluation import Answer
-from droplens.measuring import Entry, Measured, OutOfTime, entries, measure, sample
-from droplens.packed import read_packed
-from droplens.pictures import Preprocessing
-from droplens.promotion import sender_preprocessing
-from droplens.result import UnexpectedAnswer
-from droplens.runs import RunKey
+from droplens.aws.sagemaker_runtime import EndpointMissing, probabilities
+from droplens.domain.errors import RetryLater, UserError
+from droplens.domain.result import UnexpectedAnswer
+from droplens.evaluation.evaluation import Answer
+from droplens.evaluation.measure import Entry, Measured, OutOfTime, entries, measure, sample
+from droplens.imaging.prepare import Preprocessing
+from droplens.journey.promote import sender_preprocessing
+from droplens.records.manifest import read_packed
+from droplens.state.runs import RunKey
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import RUN, SIDE, pack, redness
@@ -65,7 +65,7 @@ def test_what_training_saw_is_what_the_endpoint_is_sent(cloud: Cloud) -> None:
 def test_answers_are_kept_as_they_come_and_never_asked_for_again(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("droplens.measuring.PART", 5)
+    monkeypatch.setattr("droplens.evaluation.measure.PART", 5)
     pack(cloud, validation=12)
     asked: list[bytes] = []
 
@@ -102,7 +102,7 @@ def test_an_invocation_without_time_answers_one_part_of_both_channels_together(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three parts of validation records and two of test records: five invocations, and no more."""
-    monkeypatch.setattr("droplens.measuring.PART", 5)
+    monkeypatch.setattr("droplens.evaluation.measure.PART", 5)
     pack(cloud, validation=12, test=8)
     asked: list[bytes] = []
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import naming
-from droplens.errors import UserError
+from droplens.domain import naming
+from droplens.domain.errors import UserError
 from tests.support.strategies import CLASSIFIERS, PATHS
 
 STACKS = st.from_regex(r"[a-z](-?[a-z0-9]){0,29}", fullmatch=True).filter(lambda it: len(it) <= 30)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from droplens import layout, packing
-from droplens.events import ObjectCreated
-from droplens.runs import RunKey, Runs, Status
-from droplens.settings import PackingSettings
-from droplens.storage import Bucket, ListedObject
+from droplens.aws.events import ObjectCreated
+from droplens.aws.s3 import Bucket, ListedObject
+from droplens.domain import layout
+from droplens.journey import pack
+from droplens.runtime.settings import PackingSettings
+from droplens.state.runs import RunKey, Runs, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.crashes import crash_in
 from tests.support.incomplete_datasets import NEAR_MISSES
@@ -45,7 +46,7 @@ def start(
     settings: PackingSettings = SETTINGS,
 ) -> RunKey | None:
     runs = runs or cloud.runs()
-    return packing.start_packing(
+    return pack.start_packing(
         event, cloud.bucket, runs, cloud.batch, cloud.failures(runs), settings
     )
 
@@ -233,7 +234,7 @@ def test_an_object_that_completes_no_dataset_opens_no_run(cloud: Cloud, key: str
 
 @pytest.mark.parametrize(("seen", "packed"), [(224, 256), (288, 329), (96, 110), (512, 585)])
 def test_pictures_are_packed_with_the_usual_margin(seen: int, packed: int) -> None:
-    assert packing.packed_side(seen) == packed
+    assert pack.packed_side(seen) == packed
 
 
 def test_a_large_dataset_is_packed_in_shards_and_joined(cloud: Cloud) -> None:
@@ -269,7 +270,7 @@ def test_each_job_s_worth_of_pictures_is_a_shard_up_to_what_can_run_at_once(
     upload(cloud, pictures)
     cloud.put("datasets/cars/_READY")
     source = layout.DatasetSource("cars", "datasets/cars/")
-    assert packing.count_shards(cloud.bucket, source, SETTINGS) == shards
+    assert pack.count_shards(cloud.bucket, source, SETTINGS) == shards
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ class Endless(Bucket):
 def test_counting_stops_at_what_fills_the_largest_array(cloud: Cloud) -> None:
     bucket = Endless(cloud.s3, BUCKET)
     source = layout.DatasetSource("cars", "datasets/cars/")
-    assert packing.count_shards(bucket, source, SETTINGS) == 4
+    assert pack.count_shards(bucket, source, SETTINGS) == 4
     assert bucket.listed == 16
 
 
@@ -305,8 +306,8 @@ def test_a_dataset_that_takes_too_long_to_count_fills_the_largest_array(cloud: C
     bucket, ticks = Endless(cloud.s3, BUCKET), count()
     source = layout.DatasetSource("cars", "datasets/cars/")
     settings = dataclasses.replace(SETTINGS, pictures_per_packing_job=10_000)
-    assert packing.count_shards(bucket, source, settings, lambda: float(next(ticks))) == 4
-    assert bucket.listed == packing.COUNTING_SECONDS + 1
+    assert pack.count_shards(bucket, source, settings, lambda: float(next(ticks))) == 4
+    assert bucket.listed == pack.COUNTING_SECONDS + 1
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

@@ -6,19 +6,20 @@ from typing import Any
 import boto3
 import pytest
 
-from droplens import hosting, naming
-from droplens.announcing import Announcer
-from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
-from droplens.endpoint import EndpointMissing
-from droplens.events import ENDPOINT as ENDPOINT_CHANGED
-from droplens.events import tag_list, tag_map
-from droplens.hosting import Artefact
-from droplens.pausing import pause_idle, resume
-from droplens.promotion import take_up
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.runs import Status
+from droplens.aws.eventbridge import Announcer
+from droplens.aws.events import ENDPOINT as ENDPOINT_CHANGED
+from droplens.aws.events import tag_list, tag_map
+from droplens.aws.sagemaker_runtime import EndpointMissing
+from droplens.classify.classify import Classification
+from droplens.classify.routing import Router
+from droplens.domain import naming
+from droplens.imaging.weighted_semaphore import Room
+from droplens.journey import deploy
+from droplens.journey.deploy import Artefact
+from droplens.journey.idle import pause_idle, resume
+from droplens.journey.promote import take_up
+from droplens.state.cards import CachedCards, Cards
+from droplens.state.runs import Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, nobody, refusal
 from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, redness
@@ -34,7 +35,7 @@ ENDPOINT = card().endpoint
 def host(cloud: Cloud, trainer: str = "builtin", hours_ago: float = 48) -> None:
     """The endpoint of RUN, in service for so long; the built-in algorithm's is realtime."""
     artefact = Artefact("image:1", f"s3://{BUCKET}/model.tar.gz", trainer)
-    hosting.create_endpoint(cloud.sagemaker, ENDPOINT, artefact, RUN, HOSTING)
+    deploy.create_endpoint(cloud.sagemaker, ENDPOINT, artefact, RUN, HOSTING)
     made = cloud.sagemaker.made["Endpoint"][ENDPOINT]
     made["LastModifiedTime"] = NOW - timedelta(hours=hours_ago)
 
@@ -103,7 +104,7 @@ def test_one_that_serves_since_short_stays(live: Cloud) -> None:
 
 
 def test_a_serverless_one_stays(live: Cloud) -> None:
-    hosting.remove_endpoint(live.sagemaker, ENDPOINT)
+    deploy.remove_endpoint(live.sagemaker, ENDPOINT)
     host(live, trainer="droplens")
     assert paused(live) == []
 
@@ -112,7 +113,7 @@ def test_one_that_is_not_live_stays(live: Cloud) -> None:
     """It waits for an approval, or is kept for a rollback."""
     other = naming.resource_name("droplens", "cars", NEWER)
     artefact = Artefact("image:1", f"s3://{BUCKET}/model.tar.gz", "builtin")
-    hosting.create_endpoint(live.sagemaker, other, artefact, RUN, HOSTING)
+    deploy.create_endpoint(live.sagemaker, other, artefact, RUN, HOSTING)
     assert paused(live) == [ENDPOINT]
     assert live.sagemaker.endpoints == {other}
 
@@ -165,7 +166,7 @@ def test_a_model_that_is_replaced_while_its_endpoint_is_made_leaves_none(live: C
 
     def and_another_goes_live(**request: Any) -> Any:
         go_live(Cards(live.bucket), card(NEWER))
-        hosting.remove_endpoint(live.sagemaker, ENDPOINT)
+        deploy.remove_endpoint(live.sagemaker, ENDPOINT)
         return create(**request)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from droplens import hosting
-from droplens.card import Measurement
-from droplens.cards import Cards
-from droplens.errors import RetryLater
-from droplens.events import ENDPOINT, MODEL_PACKAGE, tag_list
-from droplens.failures import Failures
-from droplens.measuring import OutOfTime
-from droplens.promotion import take_up, too_inaccurate, worse_than_live
-from droplens.registry import Registry
-from droplens.result import UnexpectedAnswer
-from droplens.runs import Run, RunKey, Runs, Stage, Status
-from droplens.telemetry import metrics
+from droplens.aws.events import ENDPOINT, MODEL_PACKAGE, tag_list
+from droplens.domain.card import Measurement
+from droplens.domain.errors import RetryLater
+from droplens.domain.result import UnexpectedAnswer
+from droplens.evaluation.measure import OutOfTime
+from droplens.journey import deploy
+from droplens.journey.failures import Failures
+from droplens.journey.promote import take_up, too_inaccurate, worse_than_live
+from droplens.runtime.telemetry import metrics
+from droplens.state.cards import Cards
+from droplens.state.registry import Registry
+from droplens.state.runs import Run, RunKey, Runs, Stage, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody, refusal
 from tests.support.builders import (
@@ -292,8 +292,8 @@ def test_a_retry_completes_what_a_crash_cut_off(
 @pytest.mark.parametrize(
     ("where", "step", "after"),
     [
-        (hosting, "remove_endpoint", False),
-        (hosting, "remove_endpoint", True),
+        (deploy, "remove_endpoint", False),
+        (deploy, "remove_endpoint", True),
         (Runs, "end", False),
         (Runs, "end", True),
         (Failures, "publish", False),
@@ -324,7 +324,7 @@ def test_a_retry_does_not_measure_a_second_time(candidate: Cloud) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("where", "step"), [(hosting, "remove_endpoint"), (Runs, "replace"), (Runs, "retire")]
+    ("where", "step"), [(deploy, "remove_endpoint"), (Runs, "replace"), (Runs, "retire")]
 )
 def test_what_follows_a_switch_is_completed_by_a_retry(
     candidate: Cloud, where: Any, step: str, after: bool
@@ -373,7 +373,7 @@ def test_a_model_that_is_kept_goes_on_serving(candidate: Cloud) -> None:
 def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
     candidate: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("droplens.measuring.PART", 5)
+    monkeypatch.setattr("droplens.evaluation.measure.PART", 5)
     runtime = FakeRuntime(redness)
     tools = promotion(candidate, runtime)
     for number in range(2):
@@ -388,7 +388,7 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
 def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
     candidate: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("droplens.measuring.PART", 5)
+    monkeypatch.setattr("droplens.evaluation.measure.PART", 5)
     tools = promotion(candidate, FakeRuntime(redness))
     tags = {tag["Key"]: tag["Value"] for tag in tag_list(RUN)}
     detail = {
@@ -511,7 +511,7 @@ def test_a_serverless_endpoint_that_is_not_ready_yet_is_waited_for(
     candidate: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("droplens.endpoint.time.sleep", waited.append)
+    monkeypatch.setattr("droplens.aws.sagemaker_runtime.time.sleep", waited.append)
     runtime = FakeRuntime(redness)
     not_ready = refusal("ModelNotReadyException", "InvokeEndpoint")
     real, calls = runtime.invoke_endpoint, itertools.count()

@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 
 from droplens.domain import choices, regions
-from droplens.errors import UserError
+from droplens.domain.errors import UserError
 from tools import regions as tools_regions
 
 SAGEMAKER: Any = botocore.session.get_session().get_service_model("sagemaker")

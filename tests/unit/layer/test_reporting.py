@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from droplens import events
-from droplens.cards import Cards
+from droplens.aws import events
+from droplens.aws.events import UnexpectedEvent
 from droplens.domain.text import MAX_SENTENCE
-from droplens.events import UnexpectedEvent
-from droplens.failures import Failures
-from droplens.reporting import Reporter
-from droplens.runs import Run, RunKey, Stage, Status
+from droplens.journey.failure_reasons import Reporter
+from droplens.journey.failures import Failures
+from droplens.state.cards import Cards
+from droplens.state.runs import Run, RunKey, Stage, Status
 from tests.support.aws_account import Cloud
 from tests.support.builders import card, go_live
 from tests.support.crashes import crash_in

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import result
-from droplens.result import UnexpectedAnswer, parse_probabilities, rank
+from droplens.domain import result
+from droplens.domain.result import UnexpectedAnswer, parse_probabilities, rank
 from tests.support.builders import card
 
 

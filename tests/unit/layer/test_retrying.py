@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.retrying import LONGEST_DELAY, Postponer, delay, grouped
+from droplens.aws.sqs import LONGEST_DELAY, Postponer, delay, grouped
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import refusal
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens import hosting
-from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
-from droplens.errors import DroplensError, RetryLater, UserError
-from droplens.events import ObjectCreated, model_switched
-from droplens.rollback import complete, roll_back
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.runs import Run, RunKey, Runs, Status
-from droplens.switching import Switching
+from droplens.aws.events import ObjectCreated, model_switched
+from droplens.classify.classify import Classification
+from droplens.classify.routing import Router
+from droplens.domain.errors import DroplensError, RetryLater, UserError
+from droplens.imaging.weighted_semaphore import Room
+from droplens.journey import deploy
+from droplens.journey.retire import Switching
+from droplens.journey.rollback import complete, roll_back
+from droplens.state.cards import CachedCards, Cards
+from droplens.state.runs import Run, RunKey, Runs, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import nobody, refusal
 from tests.support.builders import HOSTING, IMAGE, card, go_live, jpeg, model_data
@@ -248,7 +248,7 @@ def test_an_account_without_room_leaves_everything_as_it_was(promoted: Cloud) ->
     ("where", "step"),
     [
         (Runs, "restore"),
-        (hosting, "create_endpoint"),
+        (deploy, "create_endpoint"),
         (Cards, "roll_back"),
         (Runs, "restored"),
     ],
@@ -306,7 +306,7 @@ def test_an_endpoint_that_serves_no_more_is_made_again_and_removed(
 
 def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: Cloud) -> None:
     promoted.sagemaker.statuses[endpoint_of(SECOND)] = "Failed"
-    with crash_in(hosting, "dispose"):
+    with crash_in(deploy, "dispose"):
         back(promoted, SECOND.run_id, keep_models=5)
     assert known(promoted, SECOND).facts["to_remove"] == {endpoint_of(SECOND)}
     assert promoted.runs().needing_attention() == [SECOND]
@@ -314,16 +314,16 @@ def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: C
 
 def test_who_retires_an_endpoint_says_nothing_of_the_one_made_since(promoted: Cloud) -> None:
     """A rollback makes an endpoint while a slow settlement removes the one that was retired."""
-    remove = hosting.remove_endpoint
+    remove = deploy.remove_endpoint
 
     def rolled_back_meanwhile(sagemaker: Any, name: str) -> bool:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hosting, "remove_endpoint", remove)
+            patch.setattr(deploy, "remove_endpoint", remove)
             assert back(promoted, SECOND.run_id) is Status.RESTORING
         return remove(sagemaker, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hosting, "remove_endpoint", rolled_back_meanwhile)
+        patch.setattr(deploy, "remove_endpoint", rolled_back_meanwhile)
         switching(promoted, keep_models=1).settle("cars", promoted.runs())
     known_now = known(promoted, SECOND)
     assert known_now.status in (Status.RESTORING, Status.REPLACED)

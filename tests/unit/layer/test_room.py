@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from droplens.room import Room
+from droplens.imaging.weighted_semaphore import Room
 
 
 def test_no_more_is_taken_than_there_is() -> None:

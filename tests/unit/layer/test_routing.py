@@ -2,7 +2,7 @@
 
 import pytest
 
-from droplens.routing import Router, likely_classifier
+from droplens.classify.routing import Router, likely_classifier
 
 
 def test_a_picture_goes_to_the_classifier_of_its_folder_and_one_without_to_the_default() -> None:

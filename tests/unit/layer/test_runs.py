@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens.runs import (
+from droplens.state.runs import (
     IN_PROGRESS,
     Progress,
     Run,

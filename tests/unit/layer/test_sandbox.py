@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from droplens.imaging import sandbox
-from droplens.pictures import Limits, PictureError, Preprocessing, decode, prepare
+from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
 from tests import needs
 from tests.support import hostile_images
 
@@ -214,7 +214,7 @@ def test_a_copy_of_the_process_has_a_worker_of_its_own() -> None:
 def test_the_worker_ends_with_its_process(repo_root: Path) -> None:
     code = (
         "import os, sys;"
-        "from droplens.imaging import sandbox; from droplens.pictures import decode;"
+        "from droplens.imaging import sandbox; from droplens.imaging.prepare import decode;"
         "decode(sys.stdin.buffer.read()); print(sandbox.worker_pid(), flush=True);"
         "os.kill(os.getpid(), 9)"
     )

@@ -7,7 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from droplens import classification, pictures, result
+from droplens.classify import classify
+from droplens.domain import result
+from droplens.imaging import prepare
 from tests.support.results import BEST, CLASSIFIED, ERROR, MODEL, PICTURE, REJECTED
 
 NAMES = ("result.v1", "image-classified.v1")
@@ -46,19 +48,19 @@ def test_a_schema_is_valid_and_describes_every_field(repo_root: Path, name: str)
 
 def test_the_names_are_those_that_the_code_writes() -> None:
     assert result.SCHEMA == "droplens.result.v1"
-    assert classification.EVENT_SCHEMA == "droplens.image-classified.v1"
+    assert classify.EVENT_SCHEMA == "droplens.image-classified.v1"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_closed_list_of_reasons_is_the_code_s(repo_root: Path, name: str) -> None:
     codes = schema(repo_root, name)["$defs"]["error"]["properties"]["code"]["oneOf"]
-    assert sorted(code["const"] for code in codes) == sorted(pictures.CODES)
+    assert sorted(code["const"] for code in codes) == sorted(prepare.CODES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_formats_are_the_code_s(repo_root: Path, name: str) -> None:
     formats = schema(repo_root, name)["$defs"]["image"]["properties"]["format"]["enum"]
-    assert sorted(formats) == sorted(pictures.FORMATS)
+    assert sorted(formats) == sorted(prepare.FORMATS)
 
 
 def test_both_schemas_mean_the_same_by_the_same_words(repo_root: Path) -> None:

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from droplens.settings import ClassificationSettings, Settings, SettingsError, TrainingSettings
+from droplens.runtime.settings import (
+    ClassificationSettings,
+    Settings,
+    SettingsError,
+    TrainingSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens.storage import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket, ObjectMissing
 from tests.support.aws_account import BUCKET, Cloud
 
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.s3.models import s3_backends
 
-from droplens import layout
-from droplens.errors import RetryLater
-from droplens.events import object_created
-from droplens.storage import Bucket, ListedObject, ObjectMissing
-from droplens.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
+from droplens.aws.events import object_created
+from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.classify.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
+from droplens.domain import layout
+from droplens.domain.errors import RetryLater
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import ACCOUNT
 
@@ -343,7 +343,7 @@ def test_sqs_is_sent_ten_messages_at_a_time(cloud: Cloud) -> None:
 def test_a_sweep_that_ran_out_of_time_is_gone_on_with(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("droplens.sweep.PAGE", 3)
+    monkeypatch.setattr("droplens.classify.sweep.PAGE", 3)
     keys = [f"input/{name}" for name in ("a", "cars/a", "cars/b", "cars/c", "cars/d", "x", "y")]
     for key in keys:
         cloud.put(key, b"x")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from droplens.domain.errors import UserError
 from droplens.domain.text import (
     MAX_CLASS_NAME,
     MAX_SENTENCE,
@@ -11,7 +12,6 @@ from droplens.domain.text import (
     one_line,
     paragraphs,
 )
-from droplens.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens import training
-from droplens.errors import UserError
-from droplens.events import PackingEnded
-from droplens.failures import Failures
-from droplens.packed import PackedDataset, read_packed
-from droplens.runs import Run, Runs, Stage, Status
-from droplens.settings import TrainingSettings
+from droplens.aws.events import PackingEnded
+from droplens.domain.errors import UserError
+from droplens.journey import train as training
+from droplens.journey.failures import Failures
+from droplens.records.manifest import PackedDataset, read_packed
+from droplens.runtime.settings import TrainingSettings
+from droplens.state.runs import Run, Runs, Stage, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import check_request
 from tests.support.builders import NAME, RUN, pack

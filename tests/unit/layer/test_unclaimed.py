@@ -1,10 +1,10 @@
 """A run that goes live says which folders of pictures name no classifier."""
 
-from droplens.cards import Cards
+from droplens.aws.events import ModelSwitched
 from droplens.classify.unclaimed import Unclaimed, unclaimed_folders
-from droplens.events import ModelSwitched
-from droplens.runs import RunKey
-from droplens.switching import Switching
+from droplens.journey.retire import Switching
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import nobody
 from tests.support.builders import RUN, card, go_live

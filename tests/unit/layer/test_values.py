@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from droplens.calibration import Bin, Calibration
-from droplens.card import Measurement, ModelCard
-from droplens.cards import _Known
-from droplens.classification import Classification
-from droplens.comparison import Comparison
-from droplens.evaluation import Answer, Calibrated, Judged
-from droplens.layout import DatasetSource, NearMiss
-from droplens.promotion import Promotion
-from droplens.runs import Progress, Run, RunKey
-from droplens.sweep import Progress as SweepProgress
-from droplens.sweep import Sweep
+from droplens.classify.classify import Classification
+from droplens.classify.sweep import Progress as SweepProgress
+from droplens.classify.sweep import Sweep
+from droplens.domain.card import Measurement, ModelCard
+from droplens.domain.layout import DatasetSource, NearMiss
+from droplens.evaluation.comparison import Comparison
+from droplens.evaluation.evaluation import Answer, Calibrated, Judged
+from droplens.journey.promote import Promotion
+from droplens.state.cards import _Known
+from droplens.state.runs import Progress, Run, RunKey
+from droplens.statistics.calibration import Bin, Calibration
 
 BY_NAME = [
     Answer,

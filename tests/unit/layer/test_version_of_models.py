@@ -1,7 +1,8 @@
 """Whoever finds a model finds the version of Droplens that measured it."""
 
-from droplens import __version__, layout
-from droplens.cards import Cards
+from droplens import __version__
+from droplens.domain import layout
+from droplens.state.cards import Cards
 from tests.support.aws_account import Cloud
 from tests.support.builders import RUN, pack
 from tests.support.promotion import in_service, promote

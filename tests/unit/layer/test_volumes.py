@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from droplens import hosting, training
-from droplens.volumes import volume_key
+from droplens.aws.sagemaker import volume_key
+from droplens.journey import deploy, train
 from tests.support.aws_account import BUCKET
 from tests.support.aws_fakes import FakeSageMaker, check_request
 from tests.support.builders import HOSTING, NAME, RUN
@@ -55,7 +55,7 @@ def test_a_training_job_encrypts_its_artefact_and_its_volume(
     instance: str, key: str | None
 ) -> None:
     settings = dataclasses.replace(OURS, kms_key_arn=KEY, training_instance_type=instance)
-    made = training.training_request(RUN, DATASET, BUCKET, settings, NAME)
+    made = train.training_request(RUN, DATASET, BUCKET, settings, NAME)
     check_request("sagemaker", "CreateTrainingJob", made)
     assert made["OutputDataConfig"]["KmsKeyId"] == KEY
     assert made["ResourceConfig"].get("VolumeKmsKeyId") == key
@@ -76,6 +76,6 @@ def test_an_endpoint_on_an_instance_has_its_volume_encrypted(
         HOSTING, kms_key_arn=KEY, endpoint_mode=mode, endpoint_instance_type=instance
     )
     sagemaker = FakeSageMaker()
-    artefact = hosting.Artefact("image:1", "s3://bucket/model.tar.gz", "droplens")
-    hosting.create_endpoint(sagemaker, NAME, artefact, RUN, settings)  # type: ignore[arg-type]
+    artefact = deploy.Artefact("image:1", "s3://bucket/model.tar.gz", "droplens")
+    deploy.create_endpoint(sagemaker, NAME, artefact, RUN, settings)  # type: ignore[arg-type]
     assert sagemaker.made["EndpointConfig"][NAME].get("KmsKeyId") == key

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from droplens import hosting, training
-from droplens.cards import Cards
-from droplens.errors import UserError
-from droplens.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
-from droplens.journey import waiting
+from droplens.aws.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
+from droplens.domain.errors import UserError
+from droplens.journey import deploy as hosting
+from droplens.journey import train, waiting
+from droplens.journey.failure_reasons import Reporter
+from droplens.journey.promote import take_up
 from droplens.journey.resume import Resumption
-from droplens.promotion import take_up
-from droplens.reporting import Reporter
-from droplens.runs import Run, RunKey, Runs, Stage, Status
-from droplens.switching import Switching
+from droplens.journey.retire import Switching
+from droplens.state.cards import Cards
+from droplens.state.runs import Run, RunKey, Runs, Stage, Status
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION, nobody
 from tests.support.builders import HOSTING, NAME, RUN, card, go_live, model_data, pack
@@ -56,7 +56,7 @@ def start(cloud: Cloud, owner: str = "batch") -> str | None:
     """What the event of a packed dataset does."""
     runs = cloud.runs(owner)
     ended = PackingEnded(RUN, "job", "", 0, "all")
-    return training.start_training(
+    return train.start_training(
         ended, cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs), SETTINGS
     )
 
@@ -80,9 +80,7 @@ def resumption(cloud: Cloud, asked: list[Any] | None = None) -> Resumption:
         runs = cloud.runs(f"resumed-{cloud.clock.now.timestamp()}")
         failures = cloud.failures(runs)
         if stage is Stage.TRAIN:
-            training.train(
-                run, cloud.bucket, runs, cloud.sagemaker, failures, SETTINGS, resuming=True
-            )
+            train.train(run, cloud.bucket, runs, cloud.sagemaker, failures, SETTINGS, resuming=True)
         else:
             hosting.host(None, run, runs, cloud.sagemaker, failures, HOSTING, resuming=True)
 
@@ -516,7 +514,7 @@ def test_a_try_that_is_cut_off_is_taken_up_by_lambda_s_own_retry(
             resumption(packed).look_round()
         assert known(packed).status in (Status.WAITING, Status.TRAINING)
         runs = packed.runs(f"resumed-{packed.clock.now.timestamp()}")
-        training.train(
+        train.train(
             RUN,
             packed.bucket,
             runs,
@@ -633,7 +631,7 @@ def test_a_deleted_endpoint_that_is_still_going_is_no_hindrance(trained: Cloud) 
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited, each time."""
     waited: list[float] = []
-    monkeypatch.setattr("droplens.hosting.time.sleep", waited.append)
+    monkeypatch.setattr("droplens.journey.deploy.time.sleep", waited.append)
     return waited
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from droplens.images import collect, dockerfile_of
+from droplens.journey.container_images import collect, dockerfile_of
 from localcloud.dockerfile import parse
 from localcloud.images import (
     KEPT_BUILDS,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from droplens.recordio import RecordWriter
+from droplens.records.recordio import RecordWriter
 from trainer.features import Channel, DatasetError, extract
 from trainer.preprocess import Squash
 from trainer.weights import FEATURES, write_backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from droplens import pictures
+from droplens.imaging import prepare
 from trainer.memory import Decoding, limit, needed, used
 
 MIB = 2**20
@@ -110,7 +110,7 @@ def test_what_is_decoded_at_once_never_takes_more_than_there_is(tmp_path: Path) 
             with lock:
                 inside += 1
                 most = max(most, inside)
-            pictures.decode(data, shorter_side=224)
+            prepare.decode(data, shorter_side=224)
             with lock:
                 inside -= 1
 
@@ -124,8 +124,8 @@ def test_a_picture_that_would_take_more_than_all_is_refused_by_the_parameter_s_n
 ) -> None:
     decoding = Decoding(224, machine(tmp_path, 1024 * 1024, 200 * 1024))
     with (
-        pytest.raises(pictures.PictureError, match="EndpointMemoryMb") as refused,
+        pytest.raises(prepare.PictureError, match="EndpointMemoryMb") as refused,
         decoding.admitted(encoded((9000, 9000), "PNG")),
     ):
         raise AssertionError("let in")
-    assert refused.value.code in pictures.CODES
+    assert refused.value.code in prepare.CODES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from droplens import pictures
+from droplens.imaging import prepare
 from trainer.preprocess import Squash
 
 
@@ -41,7 +41,7 @@ def test_a_large_jpeg_is_decoded_in_enough_pixels_for_the_longer_side(
     stored = BytesIO()
     grain = Image.merge("RGB", [Image.effect_noise((800, 800), 90) for _ in range(3)])
     grain.save(stored, "JPEG", quality=95)
-    enough, _ = pictures.decode(stored.getvalue(), shorter_side=96)
+    enough, _ = prepare.decode(stored.getvalue(), shorter_side=96)
     expected = np.asarray(enough.resize((width, height), Image.Resampling.BILINEAR), np.int16)
     pixels = Squash(width=width, height=height).pixels(stored.getvalue())
     assert np.abs(pixels - expected).max() <= 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from droplens.recordio import RecordWriter
+from droplens.records.recordio import RecordWriter
 from trainer.features import Channel
 from trainer.preprocess import Squash
 from trainer.quantize import (

@@ -8,8 +8,8 @@ picture itself, that result is wrong and must not stand beside the right one.
 import json
 from collections.abc import Iterator
 
-from droplens import layout
-from droplens.storage import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.domain import layout
 
 # A larger object among the results is none: five classes' names and a key are a few kilobytes.
 MAX_RESULT_BYTES = 256 * 1024

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from droplens.pictures import PictureError
+from droplens.imaging.prepare import PictureError
 
 # A serverless endpoint takes 4 MB in a request (SageMaker Developer Guide, "Invoke a serverless
 # endpoint"), one on an instance 6 MiB (botocore's model of InvokeEndpoint): the smaller of both.

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from droplens import layout
-from droplens.cards import Cards
-from droplens.routing import likely_classifier
+from droplens.classify.routing import likely_classifier
+from droplens.domain import layout
+from droplens.state.cards import Cards
 
 # A bucket may have a folder for every day: some are enough to see what is wrong.
 MOST = 20

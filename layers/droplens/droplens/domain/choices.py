@@ -3,7 +3,7 @@
 import re
 
 from droplens.domain import regions
-from droplens.errors import UserError
+from droplens.domain.errors import UserError
 
 AUTO = "auto"
 # TrainerImage

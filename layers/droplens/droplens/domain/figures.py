@@ -1,6 +1,6 @@
 """How figures are written for people, everywhere alike: in reports, mails, records and the demo."""
 
-from droplens.confidence import wilson
+from droplens.statistics.intervals import wilson
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,1 +1,1 @@
-"""What `droplens.pictures` is made of: limits, structure, decoding, the sandbox, preprocessing."""
+"""Untrusted images: limits, structure scan, decoding, the sandbox, preprocessing."""

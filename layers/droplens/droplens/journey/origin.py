@@ -7,11 +7,11 @@ they are checked before anything is created from them.
 
 import re
 
-from droplens import layout
-from droplens.errors import UserError
-from droplens.runs import RunKey
-from droplens.settings import OriginSettings
-from droplens.training import builtin_image
+from droplens.domain import layout
+from droplens.domain.errors import UserError
+from droplens.journey.train import builtin_image
+from droplens.runtime.settings import OriginSettings
+from droplens.state.runs import RunKey
 
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md, "Pulling manifests"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

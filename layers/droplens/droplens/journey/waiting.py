@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from droplens.errors import CapacityMissing, LimitReached, QuotaReached, UserError
-from droplens.runs import Run, RunKey, Stage
+from droplens.domain.errors import CapacityMissing, LimitReached, QuotaReached, UserError
+from droplens.state.runs import Run, RunKey, Stage
 
 # From the first time that a stage could not be done; then the run fails.
 LONGEST_WAIT = timedelta(days=14)

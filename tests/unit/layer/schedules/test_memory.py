@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from droplens.runs import RunKey, Runs, Stage, Status
-from droplens.storage import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.state.runs import RunKey, Runs, Stage, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from droplens import layout
-from droplens.cards import Cards
-from droplens.runs import RunKey
-from droplens.storage import Bucket
-from droplens.telemetry import logger
+from droplens.aws.s3 import Bucket
+from droplens.domain import layout
+from droplens.runtime.telemetry import logger
+from droplens.state.cards import Cards
+from droplens.state.runs import RunKey
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import jpeg, pack

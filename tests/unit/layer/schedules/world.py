@@ -12,12 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from droplens import layout
-from droplens.card import ModelCard
-from droplens.cards import CachedCards, Cards
-from droplens.classification import Classification
-from droplens.errors import RetryLater, UserError
-from droplens.events import (
+from droplens.aws.events import (
     ENDPOINT,
     MODEL_SWITCHED,
     ObjectCreated,
@@ -25,17 +20,22 @@ from droplens.events import (
     model_switched,
     tag_list,
 )
-from droplens.failures import Failures
+from droplens.aws.s3 import Bucket
+from droplens.classify.classify import Classification
+from droplens.classify.routing import Router
+from droplens.domain import layout
+from droplens.domain.card import ModelCard
+from droplens.domain.errors import RetryLater, UserError
+from droplens.imaging.weighted_semaphore import Room
+from droplens.journey.failures import Failures
+from droplens.journey.promote import Promotion, take_up
 from droplens.journey.resume import Resumption
-from droplens.promotion import Promotion, take_up
-from droplens.registry import Registry
-from droplens.rollback import roll_back
-from droplens.room import Room
-from droplens.routing import Router
-from droplens.runs import RunKey, Runs, Status
-from droplens.storage import Bucket
-from droplens.switching import Switching
-from droplens.telemetry import metrics
+from droplens.journey.retire import Switching
+from droplens.journey.rollback import roll_back
+from droplens.runtime.telemetry import metrics
+from droplens.state.cards import CachedCards, Cards
+from droplens.state.registry import Registry
+from droplens.state.runs import RunKey, Runs, Status
 from tests.support.aws_account import BUCKET, Clock
 from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, nobody, refusal
 from tests.support.builders import HOSTING, redness

@@ -1,0 +1,334 @@
+"""From a dropped picture to its result: one right answer per picture version and model."""
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from droplens.aws.events import ObjectCreated, is_later
+from droplens.aws.s3 import Bucket, ObjectInfo, ObjectMissing
+from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, probabilities
+from droplens.classify.former_results import former_results
+from droplens.classify.request_body import fitting
+from droplens.classify.routing import Router, likely_classifier
+from droplens.domain import layout, result
+from droplens.domain.card import ModelCard
+from droplens.domain.errors import NotBegun, RetryLater
+from droplens.imaging.prepare import Limits, PictureError, PictureInfo, prepare
+from droplens.imaging.weighted_semaphore import Room
+from droplens.runtime.telemetry import count, logger
+from droplens.state.cards import CachedCards
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
+
+EVENT_SOURCE = "droplens"
+EVENT_TYPE = "Image Classified"
+EVENT_SCHEMA = "droplens.image-classified.v1"
+
+# What a result object says of itself without being read.
+META_PICTURE = "picture-etag"
+META_VERSION = "picture-version"
+META_SEQUENCER = "picture-sequencer"
+META_KEY = "picture-key-sha256"
+META_RUN = "run-id"
+META_GENERATION = "live-generation"
+
+ATTEMPTS = 5
+
+# The longest that one call of the endpoint may take: 60 s are SageMaker's own limit for an answer.
+CONNECT_SECONDS = 5
+READ_SECONDS = 50
+# And what comes after it: the result is written and told of.
+CALL_SECONDS = CONNECT_SECONDS + READ_SECONDS + 10
+# A call that was turned away at once is made once more, after up to so many seconds.
+PAUSE_SECONDS = 2.0
+
+
+def unlimited() -> float:
+    """The seconds that are left to somebody who is in no hurry."""
+    return math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """classify_image's tools, gathered once per process and shared by its threads.
+
+    is_stranded: whether a classifier's newest run ended without a model.
+    decoding: pixels that may be decoded at the same time, so that a batch of large pictures needs
+        no more memory than the largest one. asking: how many pictures the endpoint is asked at
+        the same time. ask_for_endpoint: where idle endpoints are paused, called with bucket and
+    classifier when the live one is missing.
+    """
+
+    bucket: Bucket
+    cards: CachedCards
+    router: Router
+    is_stranded: Callable[[str], bool]
+    runtime: "SageMakerRuntimeClient"
+    decoding: Room
+    asking: Room
+    limits: Limits = field(default_factory=Limits)
+    ask_for_endpoint: Callable[[str, str], None] | None = None
+
+    def classify(
+        self,
+        dropped: ObjectCreated,
+        seconds_left: Callable[[], float] = unlimited,
+        *,
+        isolated: bool = False,
+    ) -> dict[str, Any] | None:
+        """Answer one picture and store the result.
+
+        seconds_left: until the invocation is ended by force. A call of the endpoint for which there
+        may be too few is not begun, and NotBegun raised. isolated: decode the picture in a process
+        of its own, however plain it looks.
+
+        Returns the "Image Classified" event's detail, or None where there is nothing to answer:
+        not a picture's key, a picture that is gone, a folder that names no classifier, or no model
+        yet (the sweep of its promotion will find the picture). Raises RetryLater where the system
+        is at fault.
+        """
+        if not layout.is_picture_key(dropped.key):
+            return None
+        classifier, card = self._card_for(dropped.key)
+        if classifier is None or card is None:
+            self._wait(dropped.key, classifier)
+            return None
+        try:
+            # The picture as it is now, whatever version the event spoke of.
+            data, picture = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
+        except ObjectMissing:
+            logger.info("picture no longer exists", key=dropped.key)
+            return None
+        try:
+            answer, card = self._answer(picture, data, card, seconds_left, isolated)
+        except PictureError as problem:
+            answer = result.rejected(self.bucket.name, picture, problem, card)
+        rejected = answer["status"] == "rejected"
+        logger.info(
+            f"picture {answer['status']}",
+            key=dropped.key,
+            classifier=card.classifier,
+            run_id=card.run_id,
+            code=answer["error"]["code"] if rejected else None,
+        )
+        count("PictureClassified", int(not rejected))
+        count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
+        told = self._store(picture, dropped.sequencer_of(picture), answer, card)
+        if dropped.answered_by_default:
+            self._remove_former(picture.key, card)
+        return told
+
+    def _remove_former(self, key: str, card: ModelCard) -> None:
+        """Remove what the default classifier answered, now that the picture's own one has.
+
+        Whoever is cut off before finds it again with the message's next try.
+        """
+        default = self.router.default()
+        if default is None or layout.first_folder(key) != card.classifier:
+            return
+        for place, etag in former_results(self.bucket, key, default):
+            if self.bucket.delete(place, etag):
+                logger.info("result of the default classifier is removed", key=key, result=place)
+
+    def _wait(self, key: str, classifier: str | None) -> None:
+        """Say that a picture waits, and loudly if there is nothing for it to wait for."""
+        folder = layout.first_folder(key)
+        if classifier is None and folder is not None:
+            logger.warning(
+                "picture cannot be classified: its first folder names no classifier",
+                key=key,
+                folder=folder,
+                likely=likely_classifier(folder, self.cards.classifiers()),
+            )
+            count("PictureStranded")
+            return
+        if classifier is not None and self.is_stranded(classifier):
+            logger.warning(
+                "picture cannot be classified: the newest run of its classifier produced no model",
+                key=key,
+                classifier=classifier,
+            )
+            count("PictureStranded")
+            return
+        logger.info("picture waits for its first model", key=key, classifier=classifier)
+
+    def _card_for(self, key: str) -> tuple[str | None, ModelCard | None]:
+        """The classifier that answers, and its live card."""
+        named = layout.named_classifier(key)
+        if named is not None and (card := self.cards.live(named)):
+            return named, card
+        classifier = self.router.classifier_for(key)
+        return classifier, self.cards.live(classifier) if classifier else None
+
+    def _answer(
+        self,
+        picture: ObjectInfo,
+        data: bytes | None,
+        card: ModelCard,
+        seconds_left: Callable[[], float],
+        isolated: bool,
+    ) -> tuple[dict[str, Any], ModelCard]:
+        if data is None:
+            raise PictureError(
+                "image.too_large",
+                f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
+            )
+        prepared = partial(
+            prepare, data, limits=self.limits, room=self.decoding.taken, isolated=isolated
+        )
+        body, info = prepared(preprocessing=card.preprocessing)
+        try:
+            return self._asked(picture, body, info, card, seconds_left), card
+        except EndpointMissing:
+            # The endpoint was replaced after its card was read: ask the one that is live now.
+            fresh = self.cards.live(card.classifier, fresh=True)
+            if fresh is None or fresh.endpoint == card.endpoint:
+                if self.ask_for_endpoint:
+                    self.ask_for_endpoint(self.bucket.name, card.classifier)
+                raise
+            body, info = prepared(preprocessing=fresh.preprocessing)
+            return self._asked(picture, body, info, fresh, seconds_left), fresh
+
+    def _asked(
+        self,
+        picture: ObjectInfo,
+        body: bytes,
+        info: PictureInfo,
+        card: ModelCard,
+        seconds_left: Callable[[], float],
+    ) -> dict[str, Any]:
+        body = fitting(body)
+        with self.asking.taken(1):
+            answer = self._probabilities(card, body, seconds_left)
+        return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
+
+    def _probabilities(
+        self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
+    ) -> list[float]:
+        """The endpoint's answer; once more where it was busy and there is time for it."""
+        try:
+            return self._call(card, body, seconds_left)
+        except EndpointBusy:
+            pause = random.uniform(0.1, 1) * PAUSE_SECONDS
+            if seconds_left() < pause + CALL_SECONDS:
+                raise
+            time.sleep(pause)
+            return self._call(card, body, seconds_left)
+
+    def _call(self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]) -> list[float]:
+        """One call, counted: whether it failed, and if not, what it took."""
+        if (left := seconds_left()) < CALL_SECONDS:
+            raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
+        began = time.monotonic()
+        try:
+            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+        except (RetryLater, result.UnexpectedAnswer):
+            count("EndpointError", 1)
+            raise
+        count("EndpointError", 0)  # its average is the share, which has an alarm
+        count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
+        return answer
+
+    def _store(
+        self, picture: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
+    ) -> dict[str, Any] | None:
+        """Write the result unless the same or a newer answer stands; return its event."""
+        key = layout.result_key(picture.key, card.classifier)
+        ours = {
+            META_PICTURE: picture.etag,
+            META_VERSION: picture.version_id or "",
+            META_KEY: _key_digest(picture.key),
+            META_RUN: card.run_id,
+            META_GENERATION: str(card.generation),
+        }
+        metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
+        body = result.to_json(answer)
+        replacing: str | None = None
+        for _ in range(ATTEMPTS):
+            if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
+                return classified_event(answer, key, card.generation)
+            try:
+                standing = self.bucket.head(key)
+            except ObjectMissing:
+                replacing = None  # it was deleted meanwhile
+                continue
+            if ours.items() <= standing.metadata.items():
+                # A repeat. Its event may not have gone out: send it again, under the same id, of
+                # the answer that stands. Ours may differ: a decoder may have met its time limit.
+                if (first := self._unchanged(key, standing)) is not None:
+                    return classified_event(first, key, card.generation)
+                continue
+            if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
+                key, replacing = layout.other_result_key(picture.key, card.classifier), None
+                continue
+            if self._is_newer(standing.metadata, picture, sequencer, card):
+                return None
+            replacing = standing.etag
+        raise RetryLater("result.contended", f"{key} keeps changing")
+
+    def _unchanged(self, key: str, standing: ObjectInfo) -> dict[str, Any] | None:
+        """The answer that stands, or None if another has taken its place since it was looked at."""
+        try:
+            body, info = self.bucket.read(key)
+        except ObjectMissing:
+            return None
+        return dict(json.loads(body)) if info.etag == standing.etag else None
+
+    def _is_newer(
+        self,
+        standing: Mapping[str, str],
+        picture: ObjectInfo,
+        sequencer: str | None,
+        card: ModelCard,
+    ) -> bool:
+        """Whether the answer that stands, as its metadata tells it, is newer than ours."""
+        version = (picture.etag, picture.version_id or "")
+        if (standing.get(META_PICTURE), standing.get(META_VERSION)) == version:
+            # By whose turn it was: after a rollback the older run's answer is the newer one.
+            return int(standing.get(META_GENERATION, "0")) > card.generation
+        if sequencer and (theirs := standing.get(META_SEQUENCER)):
+            return is_later(theirs, sequencer)
+        # Only events of S3 tell a version's place in the order: else ask which one is there now.
+        try:
+            now = self.bucket.head(picture.key)
+        except ObjectMissing:
+            return True  # the picture no longer exists: whatever stands may stay
+        return (now.etag, now.version_id or "") != version
+
+
+def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
+    """The "Image Classified" event's detail. id: the same whenever it is sent again.
+
+    generation: of the card that answered. After a rollback the same model answers once more, and
+    whoever drops that as a repeat would keep the answer of the model that was rolled back from.
+    """
+    image, model = answer["image"], answer["model"]
+    version = image["version_id"] or image["etag"]
+    identity = "\n".join((key, version, model["run_id"], str(generation)))
+    detail = {
+        "schema": EVENT_SCHEMA,
+        "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "status": answer["status"],
+        "classifier": answer["classifier"],
+        "image": image,
+        "result": {"bucket": image["bucket"], "key": key},
+        "model": model,
+    }
+    for part in ("prediction", "error"):
+        if part in answer:
+            detail[part] = answer[part]
+    return detail
+
+
+def _key_digest(key: str) -> str:
+    """Metadata travels in headers: a digest stands for keys of any script."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,244 @@
+"""The sweep: find the pictures that are to be answered and put them on the queue.
+
+S3 is the state, and events only hurry it: pictures that came before their first model, and
+pictures whose events were lost, are found by walking input/ and results/ side by side. Both
+listings come sorted, so memory does not grow with their length, and a million answered pictures
+take some two thousand calls.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from droplens.aws.events import OBJECT_CREATED
+from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.classify.former_results import MAX_RESULT_BYTES, former_results
+from droplens.domain import layout
+from droplens.domain.errors import RetryLater
+
+if TYPE_CHECKING:
+    from types_boto3_sqs.client import SQSClient
+
+T = TypeVar("T")
+
+PAGE = 1000
+SEND_BATCH = 10  # SQS takes no more in one call
+READERS = 16
+# Results that are kept in memory because their pictures may still come.
+AHEAD = 10 * PAGE
+
+ALL, UNSURE, NONE = "all", "unsure", "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep has come: the last picture looked at, how many were enqueued, whether that
+    is all."""
+
+    cursor: str = ""
+    found: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One sweep of a classifier's pictures.
+
+    default: the classifier that answers pictures without a folder, or None. What it answered
+    formerly in this classifier's folder is swept too, so that it is replaced by a right answer.
+    reclassify: which answered pictures are to be answered again, "all", "unsure" or "none".
+    """
+
+    bucket: Bucket
+    classifier: str
+    default: str | None
+    sqs: "SQSClient"
+    queue: str
+    reclassify: str = NONE
+
+    def run(self, progress: Progress, may_go_on: Callable[[], bool]) -> Progress:
+        """Enqueue pictures from `progress` on, a page at a time.
+
+        may_go_on: asked after each page, so that every attempt gets ahead.
+        """
+        for pictures in self._walks(progress.cursor):
+            results, former = Results(self.bucket, self.classifier), self._former()
+            for page in _batched(pictures, PAGE):
+                listed = [entry for entry in page if layout.is_picture_key(entry.key)]
+                again = {entry.key for entry in listed if former and former.has(entry.key)}
+                again = self._answered_by_default(again)
+                wanted = {entry.key for entry in self._wanted(listed, results)} | again
+                found = self._enqueue((entry for entry in listed if entry.key in wanted), again)
+                progress = Progress(page[-1].key, progress.found + found)
+                if not may_go_on():
+                    return progress
+        return replace(progress, finished=True)
+
+    def _walks(self, cursor: str) -> Iterator[Iterator[ListedObject]]:
+        """The pictures after `cursor`: of the default classifier first those without a folder.
+
+        Each is a walk of its own. Pictures in the classifier's folder lose its name in their
+        results' keys: among the others they would be out of order.
+        """
+        own = f"{layout.INPUT}{self.classifier}/"
+        begun = cursor.startswith(own)
+        if self.default == self.classifier and not begun:
+            level = self.bucket.level(layout.INPUT, cursor)
+            yield (entry for entry in level if isinstance(entry, ListedObject))
+        yield self.bucket.entries(own, cursor if begun else "")
+
+    def _former(self) -> "Results | None":
+        """The default classifier's results, where they may be of pictures in this one's folder."""
+        if self.default in (None, self.classifier):
+            return None
+        return Results(self.bucket, str(self.default))
+
+    def _answered_by_default(self, keys: set[str]) -> set[str]:
+        """Those of the pictures that the default classifier has answered, as its results record."""
+
+        def has_former(key: str) -> bool:
+            return any(True for _ in former_results(self.bucket, key, str(self.default)))
+
+        if not keys:
+            return keys
+        in_order = sorted(keys)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(has_former, in_order)
+            return {key for key, has in zip(in_order, found, strict=True) if has}
+
+    def _wanted(
+        self, pictures: Iterable[ListedObject], results: "Results"
+    ) -> Iterable[ListedObject]:
+        if self.reclassify == ALL:
+            return pictures
+        asked = [(picture, results.has(picture.key)) for picture in pictures]
+        if self.reclassify == NONE:
+            return (picture for picture, answered in asked if not answered)
+        with ThreadPoolExecutor(READERS) as pool:
+            unsure = list(pool.map(lambda pair: not pair[1] or self._is_unsure(pair[0].key), asked))
+        return (picture for (picture, _), again in zip(asked, unsure, strict=True) if again)
+
+    def _is_unsure(self, key: str) -> bool:
+        """Whether the picture's result is an answer that was not confident, or none of ours."""
+        for place in (layout.result_key, layout.other_result_key):
+            try:
+                body, _ = self.bucket.read_at_most(place(key, self.classifier), MAX_RESULT_BYTES)
+            except ObjectMissing:
+                continue
+            if body is not None and (confident := _is_confident(body, key)) is not None:
+                return not confident
+        return True
+
+    def _enqueue(self, pictures: Iterable[ListedObject], again: set[str]) -> int:
+        """again: those whose results of the default classifier are to be removed."""
+        count = 0
+        for batch in _batched(pictures, SEND_BATCH):
+            messages = [
+                picture_message(self.bucket.name, picture, answered_by_default=picture.key in again)
+                for picture in batch
+            ]
+            _send(self.sqs, self.queue, messages)
+            count += len(batch)
+        return count
+
+
+def _is_confident(result: bytes, key: str) -> bool | None:
+    """Whether the result of the picture `key` need not be asked again: it is confident, or a
+    rejection. None for what is not this picture's result, whoever wrote it there."""
+    try:
+        found = json.loads(result)
+        if found["image"]["key"] != key:
+            return None
+        return found["status"] != "classified" or bool(found["prediction"]["confident"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+class Results:
+    """Which pictures of a classifier have a result, asked in the order of the pictures' keys.
+
+    The results' order is another one where a key begins like the next ("a-b.json" comes before
+    "a.json"), but the difference is local: results are read ahead, and forgotten once no picture
+    that is still to come can have them.
+    """
+
+    def __init__(self, bucket: Bucket, classifier: str) -> None:
+        self.bucket = bucket
+        self.classifier = classifier
+        self._ahead: OrderedDict[str, None] = OrderedDict()
+        self._read_to = ""
+        self._forgotten_to = ""
+        self._more = True
+
+    def has(self, picture: str) -> bool:
+        """Whether the picture has a result object."""
+        key = layout.result_key(picture, self.classifier)
+        bound = layout.result_bound(picture, self.classifier)
+        if not key.startswith(bound):
+            return self._exists(key)  # it stands out of the order
+        self._forget(bound)
+        while self._more and self._read_to < key:
+            if len(self._ahead) > AHEAD:
+                return self._exists(key)  # the results of many a picture lie in between
+            self._read()
+        return key in self._ahead
+
+    def _forget(self, bound: str) -> None:
+        self._forgotten_to = bound
+        while self._ahead and next(iter(self._ahead)) <= bound:
+            self._ahead.popitem(last=False)
+
+    def _read(self) -> None:
+        # Results that nobody will ask for are not even listed.
+        start = max(self._read_to, self._forgotten_to)
+        page, self._more = self.bucket.page(f"{layout.RESULTS}{self.classifier}/", start)
+        self._ahead.update((entry.key, None) for entry in page)
+        if page:
+            self._read_to = page[-1].key
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.bucket.head(key)
+        except ObjectMissing:
+            return False
+        return True
+
+
+def picture_message(
+    bucket: str, entry: ListedObject, *, answered_by_default: bool = False
+) -> dict[str, Any]:
+    """What S3's own event would say of the picture, as far as classify_image needs it.
+
+    answered_by_default: as `ObjectCreated` has it.
+    """
+    return {
+        "source": "droplens.sweep",
+        "detail-type": OBJECT_CREATED,
+        "detail": {
+            "bucket": {"name": bucket},
+            "object": {"key": entry.key, "size": entry.bytes, "etag": entry.etag},
+            **({"answered_by_default": True} if answered_by_default else {}),
+        },
+    }
+
+
+def _send(sqs: "SQSClient", queue: str, messages: list[dict[str, Any]]) -> None:
+    answer = sqs.send_message_batch(
+        QueueUrl=queue,
+        Entries=[
+            {"Id": str(index), "MessageBody": json.dumps(message)}
+            for index, message in enumerate(messages)
+        ],
+    )
+    if answer.get("Failed"):
+        raise RetryLater("sweep.send", f"SQS refused {len(answer['Failed'])} messages")
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,136 @@
+"""The result: what Droplens says of one picture (schemas/result.v1.json)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from droplens.aws.s3 import ObjectInfo
+from droplens.domain.card import ModelCard
+from droplens.imaging.prepare import PictureError, PictureInfo
+from droplens.statistics.calibration import Calibration
+
+SCHEMA = "droplens.result.v1"
+TOP = 5
+
+
+class UnexpectedAnswer(Exception):
+    """An endpoint's answer that does not fit its model's class list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One class with its probability in [0, 1]."""
+
+    label: str
+    probability: float
+
+
+def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
+    """The TOP most probable classes, best first, with calibrated probabilities."""
+    return [
+        Ranked(card.classes[index], probability)
+        for index, probability in top(probabilities, card.calibration)
+    ]
+
+
+def top(probabilities: Sequence[float], calibration: Calibration) -> list[tuple[int, float]]:
+    """The TOP most probable classes as a result shows them: index and calibrated probability."""
+    calibrated = calibration.apply(probabilities)
+    return [
+        (index, min(1.0, round(calibrated[index], 6))) for index in best_first(probabilities)[:TOP]
+    ]
+
+
+def best_first(probabilities: Sequence[float]) -> list[int]:
+    """The class indices from the most to the least probable; ties in class order."""
+    return sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
+
+
+def parse_probabilities(body: bytes, classes: int) -> list[float]:
+    """An endpoint's answer: a JSON list with one number in [0, 1] for each of `classes` classes.
+
+    Raises UnexpectedAnswer.
+    """
+    try:
+        answer = json.loads(body)
+        if not isinstance(answer, list):
+            raise TypeError(f"a {type(answer).__name__}")
+        probabilities = [float(value) for value in answer]
+    except (ValueError, TypeError) as error:
+        raise UnexpectedAnswer(f"the answer is not a list of numbers: {error}") from error
+    if len(probabilities) != classes:
+        raise UnexpectedAnswer(f"{len(probabilities)} probabilities for {classes} classes")
+    if not all(0.0 <= p <= 1.000001 for p in probabilities):
+        raise UnexpectedAnswer("numbers that are no probabilities")
+    return probabilities
+
+
+def classified(
+    bucket: str, picture: ObjectInfo, info: PictureInfo, ranked: list[Ranked], card: ModelCard
+) -> dict[str, Any]:
+    """The result of a picture that was answered."""
+    best = ranked[0]
+    confident = card.confident_from is not None and best.probability >= card.confident_from
+    return {
+        "schema": SCHEMA,
+        "status": "classified",
+        "image": {
+            **_image(bucket, picture),
+            "width": info.width,
+            "height": info.height,
+            "format": info.format,
+        },
+        "classifier": card.classifier,
+        "prediction": {
+            "label": best.label,
+            "probability": best.probability,
+            "confident": confident,
+        },
+        "top": [{"label": entry.label, "probability": entry.probability} for entry in ranked],
+        "model": _model(card),
+        "classified_at": _now(),
+    }
+
+
+def rejected(
+    bucket: str, picture: ObjectInfo, problem: PictureError, card: ModelCard
+) -> dict[str, Any]:
+    """The result of a picture that cannot be answered, with the reason."""
+    return {
+        "schema": SCHEMA,
+        "status": "rejected",
+        "image": _image(bucket, picture),
+        "classifier": card.classifier,
+        "error": {"code": problem.code, "message": problem.message},
+        "model": _model(card),
+        "classified_at": _now(),
+    }
+
+
+def to_json(result: dict[str, Any]) -> bytes:
+    """A result as it is stored: UTF-8, names of any script readable, on one line for Athena."""
+    return json.dumps(result, ensure_ascii=False).encode() + b"\n"
+
+
+def _image(bucket: str, picture: ObjectInfo) -> dict[str, Any]:
+    return {
+        "bucket": bucket,
+        "key": picture.key,
+        "etag": picture.etag,
+        "version_id": picture.version_id,
+        "bytes": picture.bytes,
+    }
+
+
+def _model(card: ModelCard) -> dict[str, Any]:
+    return {
+        "run_id": card.run_id,
+        "endpoint": card.endpoint,
+        "accuracy": round(card.measured.accuracy, 6),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

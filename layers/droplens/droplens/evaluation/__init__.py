@@ -1,0 +1,1 @@
+"""How good a candidate is: measured, evaluated, compared with the live model."""

@@ -1,0 +1,337 @@
+"""Why a run failed: AWS's events and Lambda's own failure records turned into the run's reason."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from droplens.aws import events
+from droplens.aws.events import UnexpectedEvent
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.domain import layout
+from droplens.domain.text import one_line
+from droplens.journey import deploy, waiting
+from droplens.journey.failures import Failures
+from droplens.journey.train import count_time
+from droplens.runtime.telemetry import follow, logger
+from droplens.state.cards import Cards
+from droplens.state.registry import run_of_package
+from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+
+if TYPE_CHECKING:
+    from types_boto3_batch.client import BatchClient
+    from types_boto3_sagemaker.client import SageMakerClient
+
+# batch_prep's exit codes: another attempt would end the same way, or might fare better.
+DATASET_REFUSED = 1
+STORAGE_FAILED = 75
+
+# How a process ends that the kernel kills for want of memory: 128 and the signal's number.
+_KILLED = 137
+# What ECS says of it (re:Post Knowledge Center, "How do I troubleshoot OutOfMemory errors in Amazon
+# ECS?"), and SageMaker, of a training or processing job.
+_ECS_OUT_OF_MEMORY = "OutOfMemoryError"
+_SAGEMAKER_OUT_OF_MEMORY = re.compile(
+    r"instance type with more memory|out of memory|exit code:? *137", re.IGNORECASE
+)
+
+_STAGE_OF_EVENT = {
+    events.OBJECT_CREATED: Stage.PACK,
+    events.BATCH_JOB: Stage.TRAIN,
+    events.TRAINING_JOB: Stage.DEPLOY,
+    events.ENDPOINT: Stage.PROMOTE,
+    events.MODEL_PACKAGE: Stage.PROMOTE,
+    events.MODEL_SWITCHED: Stage.PROMOTE,
+}
+
+
+class Reporter:
+    """report_failure's tools, gathered once per invocation."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        runs: Runs,
+        batch: "BatchClient",
+        sagemaker: "SageMakerClient",
+        failures: Failures,
+    ) -> None:
+        self.bucket = bucket
+        self.cards = Cards(bucket)
+        self.runs = runs
+        self.batch = batch
+        self.sagemaker = sagemaker
+        self.failures = failures
+
+    def report(self, event: Mapping[str, Any]) -> RunKey | None:
+        """Record or tell what `event` tells of; None if it belongs to no run."""
+        if "requestPayload" in event:
+            return self._function_failed(event)
+        kind = events.detail_type(event)
+        if kind == events.ALARM:
+            alarm = events.alarm_raised(event)
+            logger.warning("alarm", alarm=alarm.name, reason=alarm.reason)
+            self.failures.publish(
+                f"Droplens: {alarm.name}", f"{alarm.meaning}\n\n{one_line(alarm.reason)}"
+            )
+            return None
+        if kind == events.BATCH_JOB:
+            return self._packing_failed(events.packing_ended(event))
+        if kind == events.TRAINING_JOB:
+            return self._training_failed(events.training_ended(event))
+        if kind == events.ENDPOINT:
+            return self._endpoint_failed(events.endpoint_changed(event))
+        raise UnexpectedEvent(f"no failure is known of kind {kind!r}")
+
+    def run_of(self, arn: str, tags: Mapping[str, str]) -> RunKey | None:
+        """The run of a SageMaker resource, from its event's tags or its own."""
+        return run_of_resource(self.sagemaker, arn, tags)
+
+    def _packing_failed(self, packed: events.PackingEnded | None) -> RunKey | None:
+        run = self.runs.get(packed.run) if packed else None
+        if packed is None or run is None:
+            logger.warning("a job that belongs to no run failed")
+            return None
+        follow(packed.run)
+        ours = {run.facts.get("batch_job_id"), run.facts.get("batch_array_id")}
+        if "batch_job_id" in run.facts and packed.job_id.partition(":")[0] not in ours:
+            logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
+            return None
+        cause = self._first_cause(packed)
+        # A job that was killed says nothing; what an earlier attempt said is not its reason.
+        spoke = cause.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
+        message = self._words_of_the_job(packed.run) if spoke else None
+        refused = message is not None and cause.exit_code == DATASET_REFUSED
+        code = "packing.dataset" if refused else "packing.failed"
+        said = f"exit code {cause.exit_code}" if cause.exit_code is not None else "no exit code"
+        job = "Batch" if cause.child is None else f"Batch, child {cause.child}"
+        reason = f"{job}: {cause.reason or 'no reason given'}, {said}"
+        if cause.exit_code == _KILLED or _ECS_OUT_OF_MEMORY in cause.reason:
+            reason += "; more memory for packing is the stack's parameter PackingMemoryMiB"
+        self.failures.fail(
+            packed.run, Stage.PACK, code, f"{message} ({reason})" if message else reason
+        )
+        self._remove_shards(packed.run)
+        return packed.run
+
+    def _remove_shards(self, run: RunKey) -> None:
+        """Shards that nobody will join.
+
+        The children of an array go on writing when one has failed; the array's own event comes
+        after all of them.
+        """
+        if self._ended_badly(run):
+            deleted = self.bucket.delete_below(layout.shards_prefix(run.classifier, run.run_id))
+            logger.info("shards removed", objects=deleted)
+
+    def _first_cause(self, packed: events.PackingEnded) -> events.PackingEnded:
+        """The failure of an array's child where `packed` only failed because of it.
+
+        The events come in any order, and of the array as of the job after it Batch says no more
+        than that another job failed.
+        """
+        if packed.exit_code is not None or packed.waited_for is None:
+            return packed
+        answer = self.batch.list_jobs(arrayJobId=packed.waited_for, jobStatus="FAILED")
+        # A child that was ended from outside has no words of its own.
+        failed = sorted(
+            answer["jobSummaryList"], key=lambda job: "exitCode" not in job.get("container", {})
+        )
+        if not failed:
+            return packed
+        container = failed[0].get("container", {})
+        reasons = (failed[0].get("statusReason"), container.get("reason"))
+        return replace(
+            packed,
+            reason="; ".join(reason for reason in reasons if reason),
+            exit_code=container.get("exitCode"),
+            child=failed[0]["arrayProperties"]["index"],
+        )
+
+    def _words_of_the_job(self, run: RunKey) -> str | None:
+        """What batch_prep itself wrote of its failure: Batch's event has no room for it.
+
+        Whatever stands there in its place, the run must still come to its end.
+        """
+        key = f"{layout.packed_prefix(run.classifier, run.run_id)}failure.json"
+        try:
+            body, _ = self.bucket.read(key)
+        except ObjectMissing:
+            return None
+        try:
+            return one_line(str(json.loads(body)["message"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            logger.warning("failure.json is not what batch_prep writes", key=key)
+            return None
+
+    def _training_failed(self, trained: events.TrainingEnded) -> RunKey | None:
+        run = self.run_of(trained.job_arn, trained.tags)
+        if run is None:
+            return None
+        record = self.runs.get(run)
+        own = record.facts.get("training_job") if record else None
+        if own not in (None, trained.job_name) or self._waits(record):
+            logger.warning("a job of an earlier attempt failed", job=trained.job_name)
+            return run
+        count_time(trained)
+        job = self.sagemaker.describe_training_job(TrainingJobName=trained.job_name)
+        if limit := waiting.training_limit(job):
+            self.failures.hold(run, Stage.TRAIN, limit, trained.job_name)
+            return run
+        reason = job.get("FailureReason") or f"the training job ended as {trained.status}"
+        parameter = "TrainingInstanceType"
+        if _SAGEMAKER_OUT_OF_MEMORY.search(reason) and parameter not in reason:
+            reason += f"; an instance with more memory is the stack's parameter {parameter}"
+        self.failures.fail(run, Stage.TRAIN, f"training.{trained.status.lower()}", reason)
+        return run
+
+    def _endpoint_failed(self, endpoint: events.EndpointChanged) -> RunKey | None:
+        run = self.run_of(endpoint.arn, endpoint.tags)
+        if run is None:
+            return None
+        try:
+            found = self.sagemaker.describe_endpoint(EndpointName=endpoint.name)
+            reason = found.get("FailureReason") or "SageMaker gave no reason"
+        except ClientError:
+            reason = "the endpoint is gone"
+        record = self.runs.get(run)
+        own = record.facts.get("endpoint") if record else None
+        if own not in (None, endpoint.name) or self._waits(record):
+            logger.warning("an endpoint of an earlier attempt failed", endpoint=endpoint.name)
+            deploy.dispose(self.sagemaker, self.runs, run, endpoint.name)
+            return run
+        if self.runs.restored(run, Status.REPLACED):
+            deploy.dispose(self.sagemaker, self.runs, run, endpoint.name)
+            self._rollback_failed(run, reason)
+            return run
+        limit = waiting.endpoint_limit(reason)
+        if limit is None:
+            self.failures.fail(run, Stage.DEPLOY, "endpoint.failed", reason)
+        elif self.failures.hold(run, Stage.DEPLOY, limit, endpoint.name):
+            deploy.dispose(self.sagemaker, self.runs, run, endpoint.name)
+            return run
+        self._remove_if_over(run, endpoint.name)
+        return run
+
+    def _function_failed(self, record: Mapping[str, Any]) -> RunKey | None:
+        """A function of the journey gave up: the record that Lambda sends after its last try."""
+        event = record["requestPayload"]
+        answer = record.get("responsePayload") or {}
+        condition = (record.get("requestContext") or {}).get("condition", "unknown")
+        said = f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', 'no message')}"
+        message = f"{one_line(said)} ({condition})"
+        run = self._run_of_event(event)
+        if run is None:
+            self.failures.publish(
+                "Droplens: a function failed", f"{message}\n\n{one_line(str(event))}"
+            )
+            return None
+        stage = _stage_of(event)
+        record_of_run = self.runs.get(run)
+        if record_of_run is not None and record_of_run.status is Status.RESTORING:
+            self._rollback_failed(
+                run, f"{message}; make rollback (rollback-local on the local cloud) retries it"
+            )
+            return run
+        if self._waits(record_of_run):
+            logger.warning("run waits for its next attempt", reason=message)
+            self.failures.notify_once(run)
+            return run
+        live = self.cards.live(run.classifier)
+        if live is not None and live.run_id == run.run_id:
+            # The one write was done, and pictures are answered by this run's endpoint.
+            message = f"The model is live, but what follows its switch was not finished: {message}"
+            accuracy = live.measured.accuracy
+            code = "promotion.unfinished"
+            self.failures.fail(run, stage, code, message, Status.LIVE, accuracy=accuracy)
+            if events.detail_type(event) == events.MODEL_SWITCHED:
+                self._tell_of_live_run(run, code, message)
+            return run
+        self.failures.fail(run, stage, "function.failed", message)
+        record_of_run = self.runs.get(run)
+        if record_of_run and "endpoint" in record_of_run.facts:
+            self._remove_if_over(run, str(record_of_run.facts["endpoint"]))
+        return run
+
+    def _rollback_failed(self, run: RunKey, reason: str) -> None:
+        self.failures.publish(
+            f"Droplens: rollback of {run.classifier} failed",
+            f"Run {run.run_id} of classifier {run.classifier} could not be restored: "
+            f"{one_line(reason)}.\n\n"
+            "The model that was live before keeps serving.",
+        )
+
+    def _tell_of_live_run(self, run: RunKey, code: str, message: str) -> None:
+        """A run that is live has no end to come: what failed after it is noted beside that."""
+        self.runs.note(
+            run, error={"stage": Stage.PROMOTE.value, "code": code, "message": one_line(message)}
+        )
+        self.failures.notify_once(run)
+
+    def _run_of_event(self, event: Mapping[str, Any]) -> RunKey | None:
+        kind = events.detail_type(event)
+        if kind == events.BATCH_JOB:
+            packed = events.packing_ended(event)
+            return packed.run if packed else None
+        if kind == events.TRAINING_JOB:
+            trained = events.training_ended(event)
+            return self.run_of(trained.job_arn, trained.tags)
+        if kind == events.ENDPOINT:
+            endpoint = events.endpoint_changed(event)
+            return self.run_of(endpoint.arn, endpoint.tags)
+        if kind == events.MODEL_PACKAGE:
+            return run_of_package(self.sagemaker, events.model_package_arn(event))
+        if kind == events.MODEL_SWITCHED:
+            return events.model_switched(event).run
+        if kind == events.RUN_RESUMED:
+            return events.run_resumed(event)[0]
+        if kind == events.OBJECT_CREATED:
+            completed = events.object_created(event)
+            source = layout.dataset_source(completed.key)
+            run = source and self.runs.find_by_dataset(source.classifier, completed.version)
+            return run.key if run else None
+        return None
+
+    def _remove_if_over(self, run: RunKey, endpoint: str) -> None:
+        """An endpoint of a run without a model helps nobody and may be billed by the hour."""
+        record = self.runs.get(run)
+        if self._ended_badly(run) or (record and endpoint in record.facts.get("to_remove", ())):
+            deploy.dispose(self.sagemaker, self.runs, run, endpoint)
+
+    def _waits(self, record: Run | None) -> bool:
+        """Whether the try that an event tells of is over, and the run waits for the next."""
+        return record is not None and record.status is Status.WAITING
+
+    def _ended_badly(self, run: RunKey) -> bool:
+        record = self.runs.get(run)
+        return record is not None and record.status in (
+            Status.FAILED,
+            Status.REFUSED,
+            Status.SUPERSEDED,
+        )
+
+
+def _stage_of(event: Mapping[str, Any]) -> Stage:
+    """The stage that this event begins."""
+    kind = events.detail_type(event)
+    return events.run_resumed(event)[1] if kind == events.RUN_RESUMED else _STAGE_OF_EVENT[kind]
+
+
+def run_of_resource(
+    sagemaker: "SageMakerClient", arn: str, tags: Mapping[str, str]
+) -> RunKey | None:
+    """The run that a SageMaker resource is tagged with; its event may come without the tags."""
+    run = events.tagged_run(tags)
+    if run is None:
+        try:
+            answer = sagemaker.list_tags(ResourceArn=arn)
+        except ClientError as error:
+            logger.warning("tags cannot be read", arn=arn, error=str(error))
+            return None
+        run = events.tagged_run(events.tag_map(answer["Tags"]))
+    if run is None:
+        logger.warning("resource belongs to no run", arn=arn)
+    return run

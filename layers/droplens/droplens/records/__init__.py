@@ -1,0 +1,1 @@
+"""Packed datasets: the record format and the manifest."""

@@ -1,0 +1,89 @@
+"""Gather from the bucket what the report shows, and write it there."""
+
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import Any, cast
+
+from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.domain import layout
+from droplens.evaluation.measure import entries
+from droplens.records.manifest import PackedDataset
+from droplens.records.recordio import parse_record
+from droplens.report.gallery import thumbnail, wanted
+from droplens.report.page import render
+from droplens.runtime.telemetry import count, logger
+
+TRAINING_FILE = "training.json"
+# training.json of 10,000 classes has 1 MB; an artefact of ours has 4 files.
+MAX_TRAINING_BYTES = 16 * 1024 * 1024
+MAX_FILES = 100
+
+
+def publish(
+    bucket: Bucket,
+    dataset: PackedDataset,
+    evaluation: Mapping[str, Any],
+    training: Mapping[str, Any] | None,
+) -> str | None:
+    """Write the report on a measured candidate; returns its key.
+
+    training: as `read_training` found it. A report that cannot be made is logged and counted, and
+    None is returned: whether a model may answer is decided by figures, not by their picture.
+    """
+    key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
+    try:
+        page = render(
+            evaluation,
+            dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
+            training=training,
+            thumbnails=_thumbnails(bucket, dataset, wanted(evaluation)),
+        )
+        bucket.client.put_object(
+            Bucket=bucket.name, Key=key, Body=page, ContentType="text/html; charset=utf-8"
+        )
+    except Exception:  # noqa: BLE001  whatever goes wrong with a page, a good model goes live
+        logger.exception("the report could not be made", key=key)
+        count("ReportFailed")
+        return None
+    return key
+
+
+def read_training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
+    """training.json out of an artefact, which holds it if our image trained it; else None.
+
+    model_data: the artefact's s3:// address. One that cannot be read is logged, and None: what it
+    holds is shown beside what was measured, and decides nothing.
+    """
+    try:
+        return _training(bucket, model_data)
+    except ObjectMissing:
+        return None
+    except Exception:  # noqa: BLE001  an archive can be broken in many ways
+        logger.exception("training.json could not be read", model_data=model_data)
+        return None
+
+
+def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
+    """It is read as the artefact comes, without keeping that."""
+    body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
+    with body, tarfile.open(fileobj=cast(Any, body), mode="r|gz") as artefact:
+        for number, member in enumerate(artefact):
+            if number == MAX_FILES:
+                break
+            found = artefact.extractfile(member) if member.name.endswith(TRAINING_FILE) else None
+            if found is not None and member.size <= MAX_TRAINING_BYTES:
+                document = json.load(found)
+                return document if isinstance(document, dict) else None
+    return None
+
+
+def _thumbnails(bucket: Bucket, dataset: PackedDataset, records: list[int]) -> dict[int, bytes]:
+    spans = {entry.record: entry for entry in entries(bucket, dataset)}
+    key = f"{dataset.prefix}validation/validation.rec"
+    return {
+        record: thumbnail(
+            parse_record(bucket.read_range(key, spans[record].start, spans[record].end)).payload
+        )
+        for record in records
+    }

@@ -1,0 +1,1 @@
+"""What a function gets from its environment: settings, logger, metrics, tracer."""

@@ -1,0 +1,113 @@
+"""SageMaker's Model Registry: every model that may go live, with its evidence and its origin.
+
+A model's approval status there is the switch by which a person lets it go live.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from droplens.aws.events import TAG_CLASSIFIER, TAG_RUN, tagged_run
+from droplens.aws.sagemaker_runtime import CONTENT_TYPE
+from droplens.domain import layout, naming
+from droplens.domain.card import ModelCard
+from droplens.domain.figures import counted
+from droplens.journey.deploy import create_once
+from droplens.records.manifest import PackedDataset
+from droplens.state.runs import Run, RunKey
+
+if TYPE_CHECKING:
+    from types_boto3_sagemaker.client import SageMakerClient
+
+APPROVED = "Approved"
+REJECTED = "Rejected"
+PENDING = "PendingManualApproval"
+
+
+class Registry:
+    """The models of one stack, a group for each classifier.
+
+    stack: its name, with which every group's begins; code_version: what registered them.
+    """
+
+    def __init__(self, sagemaker: "SageMakerClient", stack: str, code_version: str) -> None:
+        self.sagemaker = sagemaker
+        self.stack = stack
+        self.code_version = code_version
+
+    def register(
+        self, card: ModelCard, run: Run, dataset: PackedDataset, bucket: str, status: str
+    ) -> str:
+        """Add a measured model under the approval `status`; returns its ARN.
+
+        Doing so again, within SageMaker's memory for its client tokens, adds nothing.
+        """
+        group = naming.group_name(self.stack, card.classifier)
+        create_once(
+            self.sagemaker.create_model_package_group,
+            lambda: self.sagemaker.describe_model_package_group(ModelPackageGroupName=group),
+            ModelPackageGroupName=group,
+            ModelPackageGroupDescription=f"Droplens: models of the classifier {card.classifier}",
+        )
+        evaluation = layout.evaluation_key(card.classifier, card.run_id)
+        answer = self.sagemaker.create_model_package(
+            ModelPackageGroupName=group,
+            ModelPackageDescription=f"Run {card.run_id}, validation accuracy "
+            + counted(card.measured.right, card.measured.pictures),
+            ModelApprovalStatus=status,  # type: ignore[arg-type]
+            InferenceSpecification={
+                "Containers": [
+                    {"Image": run.facts["image"], "ModelDataUrl": run.facts["model_data"]}
+                ],
+                "SupportedContentTypes": [CONTENT_TYPE],
+                "SupportedResponseMIMETypes": ["application/json"],
+            },
+            ModelMetrics={
+                "ModelQuality": {
+                    "Statistics": {
+                        "ContentType": "application/json",
+                        "S3Uri": f"s3://{bucket}/{evaluation}",
+                    }
+                }
+            },
+            MetadataProperties={
+                "CommitId": self.code_version,
+                "GeneratedBy": str(run.facts["training_job"]),
+            },
+            CustomerMetadataProperties=self._properties(card, run, dataset),
+            ClientToken=_token(self.stack, run.key),
+        )
+        return answer["ModelPackageArn"]
+
+    def approval(self, arn: str) -> tuple[str, str]:
+        """The approval status, and what the person who set it had to say."""
+        found = self.sagemaker.describe_model_package(ModelPackageName=arn)
+        return found["ModelApprovalStatus"], found.get("ApprovalDescription", "")
+
+    def _properties(self, card: ModelCard, run: Run, dataset: PackedDataset) -> dict[str, str]:
+        facts: dict[str, Any] = {
+            TAG_CLASSIFIER: card.classifier,
+            TAG_RUN: card.run_id,
+            "dataset-digest": dataset.digest,
+            "dataset-version": run.facts["dataset"]["version"],
+            "packing-job": run.facts.get("batch_job_id", "unknown"),
+            "training-job": run.facts["training_job"],
+            "trainer": card.trainer,
+            "pictures": card.measured.pictures,
+            "accuracy": round(card.measured.accuracy, 6),
+            "top5": round(card.measured.top5, 6),
+            "ece": card.ece_after,
+            "coverage": card.coverage,
+        }
+        return {name: str(value)[:256] for name, value in facts.items()}
+
+
+def run_of_package(sagemaker: "SageMakerClient", arn: str) -> RunKey | None:
+    """The run that trained a registered model; None for one that others registered."""
+    found = sagemaker.describe_model_package(ModelPackageName=arn)
+    return tagged_run(found.get("CustomerMetadataProperties", {}))
+
+
+def _token(stack: str, run: RunKey) -> str:
+    """The same for every attempt to register one run's model."""
+    identity = "\n".join((stack, run.classifier, run.run_id))
+    return hashlib.sha256(identity.encode()).hexdigest()[:36]

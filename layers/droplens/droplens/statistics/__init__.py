@@ -1,0 +1,1 @@
+"""Calibration and confidence intervals: pure functions of numbers."""
