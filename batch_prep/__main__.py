@@ -17,17 +17,17 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from batch_prep.archives import ArchiveLimits
-from batch_prep.entries import Entry
 from batch_prep.errors import JobError, out_of_memory
-from batch_prep.join import FAILURE, MANIFEST, join, tidy, to_json
 from batch_prep.options import Options, Step, parse
-from batch_prep.pack import WORTH_PROCESSES, Packer, PackingCrew
-from batch_prep.pieces import Shard, ShardWriter, mark_done
-from batch_prep.plan import Crowded, Plan, plan
 from batch_prep.progress import Progress, RunItem, seconds_between_reports
-from batch_prep.sources import Source, open_source
-from batch_prep.staging import Staged, Staging, staging
+from batch_prep.shards.files import Shard, ShardWriter, mark_done
+from batch_prep.shards.merge import FAILURE, MANIFEST, join, tidy, to_json
+from batch_prep.shards.split import Crowded, Plan, plan
+from batch_prep.shards.spool import Staged, Staging, staging
+from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingCrew
+from batch_prep.sources.archives import ArchiveLimits
+from batch_prep.sources.entries import Entry
+from batch_prep.sources.folders import Source, open_source
 from batch_prep.storage import Folder, folder
 from droplens.domain.text import MAX_MESSAGE, one_line
 from droplens.imaging.prepare import Limits

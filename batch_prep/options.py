@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_prep.errors import JobError
-from batch_prep.guard import Guard
+from batch_prep.sources.guard import Guard
 from droplens.imaging.prepare import Preprocessing
 
 # A Batch job definition cannot leave an option out.

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.pieces import Shard
-from batch_prep.plan import Reading
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.shards.files import Shard
+from batch_prep.shards.split import Reading
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "join_memory.json"

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batch_prep import report, storage
-from batch_prep.join import to_json
+from batch_prep import storage
+from batch_prep.manifest import write
+from batch_prep.shards.merge import to_json
 from batch_prep.storage import folder
 from droplens.imaging.prepare import CODES
 from droplens.records.recordio import read_index, read_records
@@ -423,7 +424,7 @@ def test_a_class_name_forges_nothing(tmp_path: Path, failure: Failure, name: str
 def test_long_lists_go_on_in_files_beside_the_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "MOST_LISTED", 3)
+    monkeypatch.setattr(write, "MOST_LISTED", 3)
     bad = {f"a/bad{number}.jpg": b"no picture %d" % number for number in range(5)}
     twice = {f"b/again{number}.jpg": jpeg(10 + number % 2) for number in range(4)}
     source = put(tmp_path / "in", good() | bad | twice)
@@ -445,12 +446,12 @@ def test_long_lists_go_on_in_files_beside_the_manifest(
 def test_a_manifest_of_many_bad_files_is_parsed_in_a_function(tmp_path: Path) -> None:
     """600,000 rows took 406 MB, of the 512 that start_training has."""
     row = {"name": "x" * 1024, "code": "file.not_a_picture", "reason": "y" * 500}
-    lists: dict[str, Any] = dict.fromkeys(report._LISTS, [row] * 600_000)
+    lists: dict[str, Any] = dict.fromkeys(write._LISTS, [row] * 600_000)
     lists |= {"warnings": ["w" * 400] * 50_000}
-    lists |= {"skipped": [row] * report.MOST_LISTED, "counts": {"skipped": 600_000}}
-    shown, files = report.split(lists)
+    lists |= {"skipped": [row] * write.MOST_LISTED, "counts": {"skipped": 600_000}}
+    shown, files = write.split(lists)
     assert {len(entries) for entries in files.values()} == {600_000}
-    assert shown["continued"].keys() == {*report._LISTS, "skipped"}
+    assert shown["continued"].keys() == {*write._LISTS, "skipped"}
     text = to_json(shown)
     tracemalloc.start()
     json.loads(text)

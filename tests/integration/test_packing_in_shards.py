@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from batch_prep import __main__ as job_module
-from batch_prep import staging, storage
-from batch_prep.pieces import Shard
+from batch_prep import storage
+from batch_prep.shards import spool
+from batch_prep.shards.files import Shard
 from batch_prep.storage import Span, folder
 from tests.support.packing import (
     BUCKET,
@@ -121,9 +122,9 @@ def test_more_names_than_memory_is_meant_to_hold_make_more_shards(
 def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(staging, "_PIECE_BYTES", 10_000)
-    monkeypatch.setattr(staging, "_MOST_BYTES", 20_000)
-    monkeypatch.setattr(staging.Staging.__init__, "__defaults__", (20_000,))
+    monkeypatch.setattr(spool, "_PIECE_BYTES", 10_000)
+    monkeypatch.setattr(spool, "_MOST_BYTES", 20_000)
+    monkeypatch.setattr(spool.Staging.__init__, "__defaults__", (20_000,))
     written = []
     write = storage.Bucket.write
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batch_prep.errors import JobError, StorageTrouble
-from batch_prep.processes import Crew
+from batch_prep.shards.pool import Crew
 from batch_prep.storage import Bucket
 from tests import needs
 from tests.integration.pool_work import (
@@ -31,7 +31,7 @@ from tests.support.repository import ROOT
 # Forks two processes, which have been started before there is a thread, as a job does.
 FORKING = """
 import json, sys, time
-from batch_prep.processes import Crew
+from batch_prep.shards.pool import Crew
 from tests.integration.pool_work import large, squares
 
 def pids():

@@ -16,7 +16,7 @@ from moto import mock_aws
 from numpy.typing import NDArray
 from PIL import Image
 
-from batch_prep.pieces import PackedPicture, Shard
+from batch_prep.shards.files import PackedPicture, Shard
 from batch_prep.storage import Span, folder
 from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from batch_prep.prepare import prepare as pack
+from batch_prep.image.prepare import prepare as pack
 from droplens.imaging import sandbox
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
 

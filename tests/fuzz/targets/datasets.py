@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from batch_prep.archives import ArchiveLimits, open_archive
-from batch_prep.entries import File
 from batch_prep.errors import JobError
-from batch_prep.lists import read_list
-from batch_prep.matfile import MatError, read_mat
+from batch_prep.sources.archives import ArchiveLimits, open_archive
+from batch_prep.sources.entries import File
+from batch_prep.sources.label_files import read_list
+from batch_prep.sources.matfile import MatError, read_mat
 from batch_prep.storage import LocalFolder
 from droplens.records.recordio import RecordIOError, RecordWriter, read_index, read_records
 from tests.fuzz.engine import Target

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from batch_prep.prepare import prepare as pack
+from batch_prep.image.prepare import prepare as pack
 from droplens.imaging import decode as decoding
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing, prepare
 from droplens.imaging.structure import structure_of

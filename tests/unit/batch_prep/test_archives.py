@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from batch_prep.archives import ArchiveLimits, open_archive
-from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
+from batch_prep.sources.archives import ArchiveLimits, open_archive
+from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
 
 LIMITS = ArchiveLimits()
 Member = tuple[str, bytes]

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from batch_prep.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.errors import JobError
-from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.pieces import PackedPicture, Skipped
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
+from batch_prep.shards.files import PackedPicture, Skipped
 
 BAD = "image.unreadable"
 
@@ -241,7 +241,7 @@ def test_a_table_grows_and_keeps_every_row(monkeypatch: pytest.MonkeyPatch) -> N
     # 132 bytes with the fingerprint: docs/packing.md counts with it.
     assert (whole.itemsize, looks.itemsize * looks.shape[1]) == (42, 90)
     for at_once in (1, 3, 7, 8):
-        monkeypatch.setattr("batch_prep.dataset._ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr("batch_prep.manifest.dataset._ROWS_AT_ONCE", at_once)
         rows = table(*pictures)
         parts, part_looks = rows.taken()
         assert parts.tobytes() == whole.tobytes()

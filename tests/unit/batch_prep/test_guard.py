@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from batch_prep.entries import Entry, File, FolderSeen, Refused
 from batch_prep.errors import JobError
-from batch_prep.guard import Guard
+from batch_prep.sources.entries import Entry, File, FolderSeen, Refused
+from batch_prep.sources.guard import Guard
 
 GIB = 2**30
 

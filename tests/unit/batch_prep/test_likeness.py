@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from batch_prep.fingerprint import FINGERPRINT_BYTES, fingerprint
-from batch_prep.likeness import near_groups
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES, fingerprint
+from batch_prep.image.near_duplicates import near_groups
 
 Change = Callable[[Image.Image], Image.Image]
 

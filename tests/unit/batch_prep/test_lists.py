@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_prep import labels as labels_module
-from batch_prep import lists
-from batch_prep.entries import File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
-from batch_prep.labels import Labels, Row, from_archive, gather
-from batch_prep.lists import read_list
+from batch_prep.sources import label_files
+from batch_prep.sources import labels as labels_module
+from batch_prep.sources.entries import File, FolderSeen, Ignored, Refused
+from batch_prep.sources.label_files import read_list
+from batch_prep.sources.labels import Labels, Row, from_archive, gather
 from batch_prep.storage import LocalFolder
 
 
@@ -159,7 +159,7 @@ def test_a_bad_line_of_an_lst_is_refused_with_its_number(
 def test_a_list_too_long_for_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lists, "_LONGEST_LIST", 10)
+    monkeypatch.setattr(label_files, "_LONGEST_LIST", 10)
     with pytest.raises(JobError, match=r"labels\.csv has more than 10 bytes"):
         read(tmp_path, "labels.csv", "x.jpg,cat\ny.jpg,dog\n")
 

@@ -12,8 +12,8 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_prep import matfile
-from batch_prep.matfile import MatError, read_mat
+from batch_prep.sources import matfile
+from batch_prep.sources.matfile import MatError, read_mat
 
 # Files that MATLAB itself wrote, on three kinds of machine.
 WRITTEN_BY_MATLAB = sorted(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from batch_prep import likeness
-from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.likeness import near_groups
+from batch_prep.image import near_duplicates
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.image.near_duplicates import near_groups
 
 
 def stored(directions: np.ndarray) -> np.ndarray:
@@ -98,14 +98,14 @@ def test_where_all_pictures_are_alike_a_copy_has_to_be_nearer(
 
 def test_the_work_is_bounded_where_all_pictures_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = 0
-    measure = likeness._distances
+    measure = near_duplicates._distances
 
     def counted(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         nonlocal compared
         compared += len(first)
         return measure(rows, first, second)
 
-    monkeypatch.setattr(likeness, "_distances", counted)
+    monkeypatch.setattr(near_duplicates, "_distances", counted)
     count = 500
     assert near_groups(np.ones((count, FINGERPRINT_BYTES), np.int8)) == [list(range(count))]
     # In each of 16 orders with the next 32 rows, as far as there are so many.
@@ -117,8 +117,8 @@ def test_in_blocks_of_any_size_the_groups_are_the_same(monkeypatch: pytest.Monke
     expected = [[row, 90 + row] for row in range(90)]
     assert near_groups(found) == expected
     for rows_at_once in (1, 7, 179, 180, 181):
-        monkeypatch.setattr(likeness, "_AT_ONCE", rows_at_once)
-        monkeypatch.setattr(likeness, "_REACHED_AT_ONCE", rows_at_once)
+        monkeypatch.setattr(near_duplicates, "_AT_ONCE", rows_at_once)
+        monkeypatch.setattr(near_duplicates, "_REACHED_AT_ONCE", rows_at_once)
         assert near_groups(found) == expected
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image, ImageCms
 
-from batch_prep.plain_jpeg import decode, size_of
+from batch_prep.image.plain_jpeg import decode, size_of
 from droplens.imaging import prepare
 from tests.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes

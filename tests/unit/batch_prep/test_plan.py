@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_prep.entries import Entry, File, FolderSeen, Refused
 from batch_prep.errors import JobError
-from batch_prep.plan import Crowded, Plan, plan
+from batch_prep.shards.split import Crowded, Plan, plan
+from batch_prep.sources.entries import Entry, File, FolderSeen, Refused
 
 
 def file(path: str, version: str = "") -> File:

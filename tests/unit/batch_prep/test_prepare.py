@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.prepare import Prepared, prepare
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.image.prepare import Prepared, prepare
 from droplens.imaging import prepare as pictures
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing
 from tests.photographs import some

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
-from batch_prep.plan import Plan, plan
+from batch_prep.shards.split import Plan, plan
+from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
 
 
 def file(path: str, split: str = "") -> File:

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
 from batch_prep.errors import JobError
-from batch_prep.labels import BadRow, Labels, Row, gather
-from batch_prep.splits import EXPORTS, named_split
+from batch_prep.sources.labels import BadRow, Labels, Row, gather
+from batch_prep.sources.ready_made_splits import EXPORTS, named_split
 from batch_prep.storage import Folder
 
 # A longer line is no row of a list: a bounding box and its metadata take a kilobyte.

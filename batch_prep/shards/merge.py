@@ -12,12 +12,12 @@ from itertools import chain
 
 import numpy as np
 
-from batch_prep import report as reports
-from batch_prep.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
+from batch_prep.manifest import write as reports
+from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.options import Options
-from batch_prep.pieces import PackedPicture, Shard, Skipped, packed_shards
-from batch_prep.plan import Reading
-from batch_prep.records import ChannelLists, Written, write_small
+from batch_prep.shards.files import PackedPicture, Shard, Skipped, packed_shards
+from batch_prep.shards.files_records import ChannelLists, Written, write_small
+from batch_prep.shards.split import Reading
 from batch_prep.storage import Folder, Span, together
 
 MANIFEST = "dataset.json"

@@ -9,8 +9,8 @@ from functools import partial
 
 from cykooz_resizer import FilterType
 
-from batch_prep import plain_jpeg
-from batch_prep.fingerprint import fingerprint
+from batch_prep.image import plain_jpeg
+from batch_prep.image.fingerprint import fingerprint
 from droplens.imaging.decode import trouble_is_the_pictures
 from droplens.imaging.prepare import (
     Limits,

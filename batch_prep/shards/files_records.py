@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch_prep.pieces import PackedPicture
+from batch_prep.shards.files import PackedPicture
 from batch_prep.storage import Folder
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from batch_prep.entries import Entry, File
 from batch_prep.errors import JobError
+from batch_prep.sources.entries import Entry, File
 
 _GIB = 2**30
 

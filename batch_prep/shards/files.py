@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from batch_prep.entries import Refused
 from batch_prep.errors import JobError
-from batch_prep.labels import MAX_REASON
-from batch_prep.plan import Plan, Planned, Reading
-from batch_prep.prepare import Prepared
-from batch_prep.splits import CHANNELS
+from batch_prep.image.prepare import Prepared
+from batch_prep.shards.split import Plan, Planned, Reading
+from batch_prep.sources.entries import Refused
+from batch_prep.sources.labels import MAX_REASON
+from batch_prep.sources.ready_made_splits import CHANNELS
 from batch_prep.storage import Folder, together
 from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import one_line

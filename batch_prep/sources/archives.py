@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from gzip import GzipFile
 from typing import IO, BinaryIO, cast
 
-from batch_prep.entries import (
+from batch_prep.errors import JobError
+from batch_prep.sources.entries import (
     Entry,
     File,
     FolderSeen,
@@ -29,7 +30,6 @@ from batch_prep.entries import (
     refusal,
     safe_parts,
 )
-from batch_prep.errors import JobError
 from droplens.domain.text import one_line
 
 # No member that is read is longer, and what tarfile and zipfile read in one piece besides (a zip's

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from batch_prep.entries import Refused
-from batch_prep.prepare import Prepared
+from batch_prep.image.prepare import Prepared
+from batch_prep.sources.entries import Refused
 from batch_prep.storage import Folder, Span
 
 _PIECE_BYTES = 32 * 1024 * 1024

@@ -17,10 +17,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from batch_prep.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.errors import JobError
-from batch_prep.splits import EXPORTS, TEST, TRAIN, VALIDATION, SplitFolders, Survey, quoted
-from batch_prep.staging import Staged
+from batch_prep.shards.spool import Staged
+from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
+from batch_prep.sources.ready_made_splits import (
+    EXPORTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    SplitFolders,
+    Survey,
+    quoted,
+)
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from batch_prep.archives import ArchiveLimits, open_archive
-from batch_prep.entries import Entry, File, Refused
 from batch_prep.errors import JobError
-from batch_prep.labels import BadRow, Labels, Row, from_archive, gather
-from batch_prep.matfile import MatError, Value, read_mat
+from batch_prep.sources.archives import ArchiveLimits, open_archive
+from batch_prep.sources.entries import Entry, File, Refused
+from batch_prep.sources.labels import BadRow, Labels, Row, from_archive, gather
+from batch_prep.sources.matfile import MatError, Value, read_mat
 from batch_prep.storage import Folder
 
 # What its labels are of, in dataset.json.

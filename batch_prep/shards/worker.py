@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from batch_prep.entries import Entry, File, Refused, Unreadable
-from batch_prep.pieces import ShardWriter
-from batch_prep.plan import Plan
-from batch_prep.prepare import Prepared, prepare
-from batch_prep.processes import Crew
+from batch_prep.image.prepare import Prepared, prepare
 from batch_prep.progress import Progress
-from batch_prep.staging import Staged, Staging
+from batch_prep.shards.files import ShardWriter
+from batch_prep.shards.pool import Crew
+from batch_prep.shards.split import Plan
+from batch_prep.shards.spool import Staged, Staging
+from batch_prep.sources.entries import Entry, File, Refused, Unreadable
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing
 
 # Requests under way at once: enough to hide S3's latency from two to eight cores.

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from batch_prep import stanford_cars
-from batch_prep.archives import ArchiveLimits, open_archive
-from batch_prep.entries import (
+from batch_prep.errors import JobError
+from batch_prep.sources import stanford_cars
+from batch_prep.sources.archives import ArchiveLimits, open_archive
+from batch_prep.sources.entries import (
     Entry,
     File,
     FolderSeen,
@@ -25,9 +26,8 @@ from batch_prep.entries import (
     refusal,
     safe_parts,
 )
-from batch_prep.errors import JobError
-from batch_prep.labels import Labels
-from batch_prep.lists import exported_lists, read_list
+from batch_prep.sources.label_files import exported_lists, read_list
+from batch_prep.sources.labels import Labels
 from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
 from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from batch_prep.errors import JobError
-from batch_prep.fingerprint import FINGERPRINT_BYTES
-from batch_prep.likeness import near_groups
-from batch_prep.pieces import PackedPicture, Skipped
-from batch_prep.splits import CHANNELS, TRAIN, VALIDATION
+from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.image.near_duplicates import near_groups
+from batch_prep.shards.files import PackedPicture, Skipped
+from batch_prep.sources.ready_made_splits import CHANNELS, TRAIN, VALIDATION
 
 # What begins so is a picture that its owner meant to be trained on.
 _BAD_PICTURE = ("image.", "row.")

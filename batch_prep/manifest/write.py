@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from batch_prep.dataset import Dataset
+from batch_prep.manifest.dataset import Dataset
 from batch_prep.options import Options
-from batch_prep.pieces import Skipped
-from batch_prep.plan import Reading
-from batch_prep.records import Written
-from batch_prep.splits import TEST, TRAIN, VALIDATION, quoted
+from batch_prep.shards.files import Skipped
+from batch_prep.shards.files_records import Written
+from batch_prep.shards.split import Reading
+from batch_prep.sources.ready_made_splits import TEST, TRAIN, VALIDATION, quoted
 
 SCHEMA = "droplens.dataset.v1"
 

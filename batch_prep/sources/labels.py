@@ -8,8 +8,9 @@ list leads out of its dataset.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from batch_prep.archives import Archive
-from batch_prep.entries import (
+from batch_prep.errors import JobError
+from batch_prep.sources.archives import Archive
+from batch_prep.sources.entries import (
     Entry,
     File,
     FolderSeen,
@@ -19,8 +20,7 @@ from batch_prep.entries import (
     readable,
     safe_parts,
 )
-from batch_prep.errors import JobError
-from batch_prep.splits import WORDS, named_split
+from batch_prep.sources.ready_made_splits import WORDS, named_split
 from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import class_name_problem, one_line
 

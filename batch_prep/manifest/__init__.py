@@ -1,0 +1,1 @@
+"""What was packed: checked for being a dataset, and written as dataset.json."""

@@ -1,0 +1,1 @@
+"""Work split over jobs and processes, and its files merged into one dataset."""
