@@ -8,10 +8,10 @@ import sys
 import time
 from dataclasses import fields
 
-from localcloud import lifecycle
+from localcloud.containers.images import ImageStore
 from localcloud.credentials import operator_key
+from localcloud.emulator import lifecycle
 from localcloud.emulator.quotas import QUOTAS, Quotas
-from localcloud.images import ImageStore
 from localcloud.settings import (
     REGION,
     LocalCloudError,

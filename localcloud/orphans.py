@@ -12,7 +12,7 @@ from pathlib import Path
 
 from localcloud.settings import LocalCloudError, Settings
 
-_MODULE = "localcloud.server"
+_MODULE = "localcloud.emulator.server"
 _LISTENS = "0A"  # the state of such a socket in /proc/net/tcp
 
 

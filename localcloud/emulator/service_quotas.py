@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from localcloud.authorization import Permission
+from localcloud.containers.runtime import Runtime
+from localcloud.emulator.authorization import Permission
 from localcloud.emulator.quotas import QUOTAS, Quota
-from localcloud.runtime import Runtime
-from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
+from localcloud.emulator.service import Parameters, Request, Response, ServiceError, ServiceFront
 from localcloud.settings import ACCOUNT, REGION
 
 _PAGE = 100

@@ -155,7 +155,7 @@ def test_another_version_of_ministack_is_refused() -> None:
 
         metadata.version = lambda name: "9.9.9"
         try:
-            import localcloud.ministack_seams
+            import localcloud.emulator.ministack_seams
         except ImportError as error:
             assert "9.9.9" in str(error)
         else:

@@ -1,6 +1,6 @@
 """Which permissions a request to Batch or SageMaker is checked for."""
 
-from localcloud.authorization import Permission, needed_for_batch, needed_for_sagemaker
+from localcloud.emulator.authorization import Permission, needed_for_batch, needed_for_sagemaker
 
 SAGEMAKER = "arn:aws:sagemaker:us-east-1:000000000000:"
 BATCH = "arn:aws:batch:us-east-1:000000000000:"

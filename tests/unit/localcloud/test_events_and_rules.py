@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from localcloud import events
-from localcloud.batch import _container
-from localcloud.batch_jobs import _retries
+from localcloud.batch.jobs import _retries
+from localcloud.batch.service import _container
+from localcloud.emulator import events
+from localcloud.emulator.service import ServiceError
+from localcloud.emulator.state import State
 from localcloud.logs import readable
-from localcloud.sagemaker_training import _failure_reason, _Metrics
-from localcloud.service import ServiceError
+from localcloud.sagemaker.training import _failure_reason, _Metrics
 from localcloud.settings import LocalCloudError, Settings, build_environment
-from localcloud.state import State
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from droplens.journey.container_images import collect, dockerfile_of
-from localcloud.dockerfile import parse
-from localcloud.images import (
+from localcloud.containers.dockerfile import parse
+from localcloud.containers.images import (
     KEPT_BUILDS,
     Image,
     ImageError,

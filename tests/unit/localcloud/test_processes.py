@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.processes import ContainerProcess, Exit
+from localcloud.containers.processes import ContainerProcess, Exit
 from tests import needs
 
 LINUX = needs.only_with("linux", sys.platform == "linux", "reads /proc")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from localcloud.service import (
+from localcloud.emulator.service import (
     Parameters,
     Request,
     ServiceError,

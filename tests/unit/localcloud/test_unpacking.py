@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.unpacking import extract
+from localcloud.sagemaker.unpacking import extract
 
 
 def archive(path: Path, *members: tarfile.TarInfo) -> Path:

@@ -18,14 +18,14 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-from localcloud.authorization import Permission
+from localcloud.containers.images import Image, ImageStore, check_runs_here, image_name
 from localcloud.credentials import operator_key
+from localcloud.emulator.authorization import Permission
+from localcloud.emulator.events import Event
 from localcloud.emulator.quotas import Quotas
-from localcloud.events import Event
-from localcloud.images import Image, ImageStore, check_runs_here, image_name
-from localcloud.service import Request, ServiceError
+from localcloud.emulator.service import Request, ServiceError
+from localcloud.emulator.state import State
 from localcloud.settings import REGION, LocalCloudError, Settings
-from localcloud.state import State
 from localcloud.trouble import Troublemaker
 
 log = logging.getLogger("localcloud")

@@ -4,8 +4,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from localcloud.batch import Batch
-from localcloud.service import Parameters, ServiceError, coerce
+from localcloud.batch.service import Batch
+from localcloud.emulator.service import Parameters, ServiceError, coerce
 
 # Properties by which CloudFormation only steers its own work.
 _STEERING = {"ReplaceComputeEnvironment", "UpdatePolicy", "SkipDeregisterOnUpdate"}

@@ -20,15 +20,15 @@ from urllib.parse import urlparse
 
 import botocore.exceptions
 
-from localcloud import events
-from localcloud.images import ImageError
+from localcloud.containers.images import ImageError
+from localcloud.containers.processes import ContainerProcess
+from localcloud.containers.runtime import GOING_DOWN_GRACE, RoleError, Runtime
+from localcloud.emulator import events
+from localcloud.emulator.service import Response, ServiceError
 from localcloud.probe import answers
-from localcloud.processes import ContainerProcess
-from localcloud.runtime import GOING_DOWN_GRACE, RoleError, Runtime
-from localcloud.service import Response, ServiceError
+from localcloud.sagemaker.unpacking import extract
 from localcloud.settings import ACCOUNT, HOST, REGION
 from localcloud.trouble import Answer
-from localcloud.unpacking import extract
 
 log = logging.getLogger("localcloud.hosting")
 

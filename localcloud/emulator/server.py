@@ -1,7 +1,7 @@
 """The processes of the local cloud: `guard` owns `server`, which is MiniStack with our services.
 
-    python -m localcloud.server guard        # what `up` starts
-    python -m localcloud.server serve        # what the guard starts
+    python -m localcloud.emulator.server guard        # what `up` starts
+    python -m localcloud.emulator.server serve        # what the guard starts
 
 The guard is the parent of last resort of everything that runs in the cloud. When the server ends,
 however it ends, the guard kills what it left behind; when the guard itself is killed, the kernel
@@ -26,15 +26,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from localcloud.admission import Admission
-from localcloud.batch import Batch
-from localcloud.batch_cloudformation import install as install_batch_types
-from localcloud.codebuild import TOKEN_SECONDS, CodeBuild
+from localcloud.batch.cloudformation import install as install_batch_types
+from localcloud.batch.service import Batch
+from localcloud.containers.codebuild import TOKEN_SECONDS, CodeBuild
+from localcloud.containers.processes import adopt_orphans, die_with_parent, kill_descendants
+from localcloud.containers.runtime import Runtime
 from localcloud.credentials import operator_key
+from localcloud.emulator.admission import Admission
 from localcloud.emulator.service_quotas import ServiceQuotas
-from localcloud.processes import adopt_orphans, die_with_parent, kill_descendants
-from localcloud.runtime import Runtime
-from localcloud.sagemaker import SageMaker
+from localcloud.sagemaker.service import SageMaker
 from localcloud.settings import (
     HOST,
     REGION,
@@ -94,7 +94,7 @@ def guard(settings: Settings) -> int:
         return 1
     adopt_orphans()
     server = subprocess.Popen(
-        [sys.executable, "-m", "localcloud.server", "serve"],
+        [sys.executable, "-m", "localcloud.emulator.server", "serve"],
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -119,8 +119,8 @@ def serve(settings: Settings) -> None:
     from hypercorn.asyncio import serve as serve_asgi
     from hypercorn.config import Config
 
-    from localcloud import ministack_seams as seams
     from localcloud.emulator import ministack_limits as limits
+    from localcloud.emulator import ministack_seams as seams
 
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
@@ -261,7 +261,9 @@ def main(arguments: list[str]) -> int:
     if arguments == ["serve"]:
         serve(settings)
         return 0
-    raise LocalCloudError(f"usage: python -m localcloud.server guard|serve, not {arguments}")
+    raise LocalCloudError(
+        f"usage: python -m localcloud.emulator.server guard|serve, not {arguments}"
+    )
 
 
 if __name__ == "__main__":

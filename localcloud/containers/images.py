@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from localcloud.dockerfile import (
+from localcloud.containers.dockerfile import (
     PROGRAM,
     Instruction,
     argument,

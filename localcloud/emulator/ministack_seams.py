@@ -43,11 +43,11 @@ from ministack.services.cloudformation import (
     stacks,
 )
 
-from localcloud.admission import Arrival, BodyNeeded
-from localcloud.authorization import Permission
 from localcloud.credentials import AccessKey
-from localcloud.events import Event
-from localcloud.service import Request, Response
+from localcloud.emulator.admission import Arrival, BodyNeeded
+from localcloud.emulator.authorization import Permission
+from localcloud.emulator.events import Event
+from localcloud.emulator.service import Request, Response
 from localcloud.settings import ACCOUNT, REGION
 
 log = logging.getLogger("localcloud")

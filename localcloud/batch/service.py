@@ -9,13 +9,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.authorization import needed_for_batch
-from localcloud.batch_jobs import Job, Jobs, is_child, name_of, now
+from localcloud.batch.jobs import Job, Jobs, is_child, name_of, now
+from localcloud.containers.runtime import Runtime
+from localcloud.emulator.authorization import needed_for_batch
 from localcloud.emulator.quotas import FARGATE_SPOT_VCPUS, FARGATE_VCPUS
-from localcloud.runtime import Runtime
-from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
+from localcloud.emulator.service import Parameters, Request, Response, ServiceError, ServiceFront
+from localcloud.emulator.state import Table
 from localcloud.settings import ACCOUNT, REGION
-from localcloud.state import Table
 
 MINIMUM_TIMEOUT = 60
 ARRAY_SIZES = range(2, 10_001)

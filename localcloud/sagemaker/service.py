@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from localcloud.authorization import needed_for_sagemaker
+from localcloud.containers.runtime import RoleError, Runtime
 from localcloud.emulator import quotas
-from localcloud.runtime import RoleError, Runtime
-from localcloud.sagemaker_hosting import IN_PROGRESS, Hosting
-from localcloud.sagemaker_registry import Registry
-from localcloud.sagemaker_training import Training
-from localcloud.service import Parameters, Request, Response, ServiceError, ServiceFront
+from localcloud.emulator.authorization import needed_for_sagemaker
+from localcloud.emulator.service import Parameters, Request, Response, ServiceError, ServiceFront
+from localcloud.sagemaker.hosting import IN_PROGRESS, Hosting
+from localcloud.sagemaker.registry import Registry
+from localcloud.sagemaker.training import Training
 from localcloud.settings import ACCOUNT, REGION
 
 Record = dict[str, Any]

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Mapping
 
+from localcloud.emulator.server import prepare_folders, server_environment
 from localcloud.orphans import holder, refuse_orphan
 from localcloud.probe import answers
-from localcloud.server import prepare_folders, server_environment
 from localcloud.settings import HOST, LocalCloudError, Settings
 
 START_SECONDS = 60.0
@@ -46,7 +46,7 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
     prepare_folders(settings)
     with settings.server_log.open("w") as log:
         guard = subprocess.Popen(
-            [sys.executable, "-m", "localcloud.server", "guard"],
+            [sys.executable, "-m", "localcloud.emulator.server", "guard"],
             cwd=settings.root,
             env=server_environment(settings, caller),
             stdin=subprocess.DEVNULL,

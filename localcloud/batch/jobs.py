@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from localcloud import events
-from localcloud.images import ImageError
-from localcloud.processes import ContainerProcess, Exit
-from localcloud.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.containers.images import ImageError
+from localcloud.containers.processes import ContainerProcess, Exit
+from localcloud.containers.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.emulator import events
 
 log = logging.getLogger("localcloud.batch")
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localcloud.service import Response
+from localcloud.emulator.service import Response
 
 log = logging.getLogger("localcloud.admission")
 

@@ -26,11 +26,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from localcloud.dockerfile import PROGRAM
+from localcloud.containers.dockerfile import PROGRAM
+from localcloud.containers.images import Image, image_name
+from localcloud.containers.runtime import Runtime
+from localcloud.emulator.events import build_changed
 from localcloud.emulator.quotas import SMALL_BUILDS
-from localcloud.events import build_changed
-from localcloud.images import Image, image_name
-from localcloud.runtime import Runtime
 from localcloud.settings import LocalCloudError
 
 log = logging.getLogger("localcloud.codebuild")

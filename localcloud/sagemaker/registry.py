@@ -4,9 +4,9 @@ import json
 import time
 from typing import Any
 
-from localcloud import events
-from localcloud.runtime import Runtime
-from localcloud.service import Parameters, ServiceError
+from localcloud.containers.runtime import Runtime
+from localcloud.emulator import events
+from localcloud.emulator.service import Parameters, ServiceError
 from localcloud.settings import ACCOUNT, REGION
 
 Record = dict[str, Any]

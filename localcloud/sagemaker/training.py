@@ -18,10 +18,10 @@ from typing import Any
 
 import botocore.exceptions
 
-from localcloud import events
-from localcloud.images import ImageError
-from localcloud.processes import ContainerProcess, Exit
-from localcloud.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.containers.images import ImageError
+from localcloud.containers.processes import ContainerProcess, Exit
+from localcloud.containers.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.emulator import events
 from localcloud.settings import REGION
 
 log = logging.getLogger("localcloud.training")

@@ -1,0 +1,1 @@
+"""SageMaker on this machine: training, endpoints, the Model Registry."""
