@@ -32,7 +32,7 @@ def main() -> int:
             arguments = [sys.executable, "-m", "trainer", command]
             os.execve(sys.executable, arguments, environment)  # noqa: S606
         return supervised(_train, _killed)
-    from trainer.serve import main as serve
+    from trainer.serving.app import main as serve
 
     return serve()
 

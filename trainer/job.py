@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 
-from trainer.features import Channel
-from trainer.preprocess import Squash
+from trainer.data.features import Channel
+from trainer.data.preprocess import Squash
 from trainer.settings import Folders, Hyperparameters
 
 

@@ -35,15 +35,15 @@ from trainer.artefact import (
     read_classes,
     write_json,
 )
-from trainer.features import Channel, DatasetError, extract
-from trainer.head import fit_head
+from trainer.data.features import Channel, DatasetError, extract
+from trainer.data.preprocess import Squash
 from trainer.job import Job, Outcome, Timings
-from trainer.model import assemble
-from trainer.preprocess import Squash
-from trainer.quantize import Variant, int8_variant
+from trainer.nets.assemble import assemble
+from trainer.nets.convert import BACKBONE_FILE
+from trainer.nets.int8 import Variant, int8_variant
+from trainer.recipes.ridge_head import fit_head
 from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
 from trainer.supervise import OUT_OF_MEMORY
-from trainer.weights import BACKBONE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
             f"Hyperparameter recipe={settings.recipe} needs PyTorch, which this image was built "
             "without."
         )
-    from trainer.finetune import finetune  # PyTorch takes seconds to import
+    from trainer.recipes.finetune import finetune  # PyTorch takes seconds to import
 
     return finetune
 

@@ -36,11 +36,11 @@ from droplens.journey.pack import packed_side
 from tools.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
-from trainer.head import Head
-from trainer.model import assemble
-from trainer.preprocess import Squash
-from trainer.quantize import quantize
-from trainer.weights import FEATURES, build_backbone, find_weights, read_weights
+from trainer.data.preprocess import Squash
+from trainer.nets.assemble import assemble
+from trainer.nets.convert import FEATURES, build_backbone, find_weights, read_weights
+from trainer.nets.int8 import quantize
+from trainer.recipes.ridge_head import Head
 
 SQUASH = Squash(width=288, height=288)
 CLASSES = 196

@@ -8,7 +8,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.finetune import Fitting, Network, Pixels, with_margin
+from trainer.recipes.finetune import Fitting, Network, Pixels, with_margin
 from trainer.settings import Folders
 from trainer.train import open_job
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from trainer.artefact import CLASSES_FILE, read_classes
-from trainer.features import Channel, extract
-from trainer.head import softmax
-from trainer.preprocess import Squash
-from trainer.weights import build_features, find_weights, read_weights
+from trainer.data.features import Channel, extract
+from trainer.data.preprocess import Squash
+from trainer.nets.convert import build_features, find_weights, read_weights
+from trainer.recipes.ridge_head import softmax
 
 MAX_ITERATIONS = 100
 BATCH = 32

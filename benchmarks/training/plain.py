@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from droplens.records.recordio import read_records
-from trainer.backbone import load_backbone
 from trainer.cpu import cores
-from trainer.finetune import Network
+from trainer.nets.backbone import load_backbone
+from trainer.recipes.finetune import Network
 from trainer.settings import PACKAGED_BACKBONE
 
 

@@ -31,9 +31,9 @@ from benchmarks.training.table import markdown
 from droplens.statistics.calibration import expected_error, reliability
 from droplens.statistics.calibration import fit as fit_calibration
 from trainer.artefact import MODEL_FILE, TRAINING_FILE
-from trainer.features import Channel, extract
-from trainer.preprocess import Squash
-from trainer.weights import write_backbone
+from trainer.data.features import Channel, extract
+from trainer.data.preprocess import Squash
+from trainer.nets.convert import write_backbone
 
 MXNET_PYTHON = ROOT / ".local" / "venv" / "mxnet" / "bin" / "python"
 PACKAGES = ("numpy", "onnxruntime", "pillow", "scipy")

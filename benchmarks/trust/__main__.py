@@ -26,7 +26,7 @@ from benchmarks.trust.maps import MAPS, Labels, Rows
 from benchmarks.trust.pictures import Pictures, all_sets
 from droplens.evaluation.evaluation import Answer, evaluate
 from droplens.statistics.calibration import expected_error, halves, noise_floor, reliability
-from trainer.head import fit_head
+from trainer.recipes.ridge_head import fit_head
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "trust.json"
 HELD_OUT = 0.2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 
 from droplens.statistics import calibration
-from trainer.head import fit_temperature, softmax
+from trainer.recipes.ridge_head import fit_temperature, softmax
 
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from benchmarks.harness import CARS, ROOT
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
-from trainer.features import Channel, extract
-from trainer.preprocess import Squash
-from trainer.weights import BACKBONE_FILE, write_backbone
+from trainer.data.features import Channel, extract
+from trainer.data.preprocess import Squash
+from trainer.nets.convert import BACKBONE_FILE, write_backbone
 
 DEMO_PYTHON = ROOT / ".local" / "venv" / "demo" / "bin" / "python"
 BATCH = 32

@@ -14,7 +14,7 @@ from tests.support.localcloud import JOB, MODEL, Cloud, write_container
 from tests.support.packing import BUCKET, Failure, job
 from tests.support.trainer import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
-from trainer.weights import write_backbone
+from trainer.nets.convert import write_backbone
 
 
 @pytest.fixture(scope="session")

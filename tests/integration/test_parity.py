@@ -33,7 +33,7 @@ from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import card, go_live, redness
 from tests.support.packing import job, put
 from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo
-from trainer.preprocess import Squash
+from trainer.data.preprocess import Squash
 
 # The one tolerance: how far the network's two views of a picture may be apart, in levels of 255.
 # A crop of a JPEG and the JPEG of a crop have other blocks, and packing may resize with other

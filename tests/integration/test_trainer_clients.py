@@ -20,7 +20,7 @@ from tests.support.trainer import (
     drawn_records,
     serving,
 )
-from trainer import listen
+from trainer.serving import server as listen
 
 JPEG = drawn_records(1, first_seed=100)[0][1]
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
@@ -107,7 +107,7 @@ def test_a_client_that_does_not_wait_for_its_answer_harms_nobody(server: Server)
 def test_slow_clients_hold_up_nobody_and_are_cut_off_in_the_end(
     probe_base: Path, probe_weights: Path
 ) -> None:
-    soon = "import trainer.listen; trainer.listen.REQUEST_SECONDS = 2"
+    soon = "import trainer.serving.server; trainer.serving.server.REQUEST_SECONDS = 2"
     with ExitStack() as stack:
         server = stack.enter_context(serving(probe_base, probe_weights, soon))
         # Far more of them than threads; some have sent a part of the head, some all but the end.
@@ -191,7 +191,7 @@ def test_a_fault_of_our_own_is_a_500_and_the_server_lives_on(
     probe_base: Path, probe_weights: Path
 ) -> None:
     faulty = """
-import trainer.serve as serve
+import trainer.serving.app as serve
 def fail(model, data, _sound=serve.Model.probabilities):
     return 1 / 0 if data == b"boom" else _sound(model, data)
 serve.Model.probabilities = fail

@@ -26,7 +26,7 @@ from tests.support.trainer import (
     metrics,
     run_training,
 )
-from trainer.serve import Model
+from trainer.serving.app import Model
 
 TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
 FINETUNE = {"recipe": "finetune", "epochs": "6", "seed": "3"}

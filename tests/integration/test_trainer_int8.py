@@ -25,10 +25,10 @@ from tests.support.trainer import (
     run_training,
     serving,
 )
-from trainer.head import Head
-from trainer.model import assemble
-from trainer.preprocess import Squash
-from trainer.quantize import (
+from trainer.data.preprocess import Squash
+from trainer.nets.assemble import assemble
+from trainer.nets.convert import BACKBONE_FILE, FEATURES
+from trainer.nets.int8 import (
     EXACT_CONVOLUTIONS,
     MAX_MOVED,
     MIN_JUDGED,
@@ -37,10 +37,10 @@ from trainer.quantize import (
     int8_variant,
     quantize,
 )
-from trainer.serve import Model
+from trainer.recipes.ridge_head import Head
+from trainer.serving.app import Model
 from trainer.settings import Folders
 from trainer.train import WEIGHTS_VARIABLE, open_job
-from trainer.weights import BACKBONE_FILE, FEATURES
 
 TRAIN = drawn_records(8)
 VALIDATION = drawn_records(17, first_seed=100)
@@ -198,7 +198,7 @@ def test_the_same_model_and_pictures_give_the_same_variant_byte_for_byte(
     np.save(tmp_path / "pictures.npy", np.stack(pixels(base, TRAIN)))
     program = """
 import hashlib, sys, numpy, onnx
-from trainer.quantize import (
+from trainer.nets.int8 import (
     EXACT_CONVOLUTIONS,
     MAX_MOVED,
     MIN_JUDGED,

@@ -13,7 +13,7 @@ from tests.support.trainer import (
     run_training,
     serving,
 )
-from trainer.weights import write_backbone
+from trainer.nets.convert import write_backbone
 
 # Every write of the interpreter elsewhere fails as on a read-only file system.
 READ_ONLY = """

@@ -22,7 +22,7 @@ from tests.support.trainer import (
     drawn_records,
     serving,
 )
-from trainer.serve import MAX_BYTES, MAX_LINES, Model
+from trainer.serving.app import MAX_BYTES, MAX_LINES, Model
 
 PICTURES = drawn_records(2, first_seed=100)
 JPEG = PICTURES[0][1]

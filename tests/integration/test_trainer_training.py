@@ -22,11 +22,11 @@ from tests.support.trainer import (
     metrics,
     run_training,
 )
-from trainer.features import Channel, extract
-from trainer.head import Head
-from trainer.preprocess import Squash
-from trainer.serve import Model
-from trainer.weights import write_backbone
+from trainer.data.features import Channel, extract
+from trainer.data.preprocess import Squash
+from trainer.nets.convert import write_backbone
+from trainer.recipes.ridge_head import Head
+from trainer.serving.app import Model
 
 TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
 

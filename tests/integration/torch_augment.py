@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.augment import Augmentation
+from trainer.recipes.augment import Augmentation
 
 COUNT, HEIGHT, WIDTH, CLASSES = 12, 20, 28, 4
 SMALLEST_CROP = 0.5

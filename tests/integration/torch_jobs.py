@@ -15,7 +15,7 @@ from typing import NoReturn
 def main() -> None:
     """Take orders until there are no more."""
     # No threads are started by this, which a fork would lose.
-    for name in ("torch._dynamo", "onnxruntime", "trainer.finetune", "trainer.train"):
+    for name in ("torch._dynamo", "onnxruntime", "trainer.recipes.finetune", "trainer.train"):
         importlib.import_module(name)
     for line in sys.stdin:
         order = json.loads(line)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.backbone import load_backbone
-from trainer.finetune import Network
+from trainer.nets.backbone import load_backbone
+from trainer.recipes.finetune import Network
 
 
 def main(folder: str, pixels: str, out: str) -> None:

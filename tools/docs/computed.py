@@ -11,8 +11,8 @@ from droplens.domain import layout
 from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
 from localcloud.emulator import quotas
 from tools import cost
-from trainer.head import L2_GRID
-from trainer.weights import FEATURES
+from trainer.nets.convert import FEATURES
+from trainer.recipes.ridge_head import L2_GRID
 
 # (right, of): what docs/trust.md shows of the interval that MinimumAccuracy is compared with.
 _COUNTS = ((3, 3), (4, 4), (8, 9), (20, 20), (35, 35), (119, 129))

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from droplens.imaging.prepare import PictureError
 from tests.fuzz.engine import Target
-from trainer.listen import Server
-from trainer.serve import Application, Model
+from trainer.serving.app import Application, Model
+from trainer.serving.server import Server
 
 
 class _NoModel:

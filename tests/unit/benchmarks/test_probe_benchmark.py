@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.training.logistic import fit
 from benchmarks.training.probe import judge
-from trainer.head import softmax
+from trainer.recipes.ridge_head import softmax
 
 
 def test_answers_are_judged() -> None:

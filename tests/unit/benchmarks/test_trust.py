@@ -10,7 +10,7 @@ from benchmarks.trust.__main__ import Found, _repeat, debiased, split_by_class
 from benchmarks.trust.maps import MAPS
 from benchmarks.trust.pictures import Pictures
 from droplens.statistics.calibration import expected_error, reliability
-from trainer.head import softmax
+from trainer.recipes.ridge_head import softmax
 
 
 def overconfident(pictures: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from droplens.records.recordio import RecordWriter
-from trainer.features import Channel, DatasetError, extract
-from trainer.preprocess import Squash
-from trainer.weights import FEATURES, write_backbone
+from trainer.data.features import Channel, DatasetError, extract
+from trainer.data.preprocess import Squash
+from trainer.nets.convert import FEATURES, write_backbone
 
 
 def jpeg(seed: int, size: tuple[int, int] = (80, 60)) -> bytes:

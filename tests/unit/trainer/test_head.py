@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainer import head
-from trainer.head import Head, decompose, fit_head, fit_temperature, leavable, softmax
+from trainer.recipes import ridge_head as head
+from trainer.recipes.ridge_head import Head, decompose, fit_head, fit_temperature, leavable, softmax
 
 
 def blobs(

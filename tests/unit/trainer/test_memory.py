@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from droplens.imaging import prepare
-from trainer.memory import Decoding, limit, needed, used
+from trainer.serving.memory import Decoding, limit, needed, used
 
 MIB = 2**20
 

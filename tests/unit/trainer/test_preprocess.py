@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from droplens.imaging import prepare
-from trainer.preprocess import Squash
+from trainer.data.preprocess import Squash
 
 
 def test_squashing_keeps_the_whole_picture_at_the_networks_shape() -> None:

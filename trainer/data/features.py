@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from droplens.records.recordio import Record, RecordIOError, read_records
 from trainer.cpu import cores, open_session
-from trainer.preprocess import Squash
+from trainer.data.preprocess import Squash
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import onnx
 import torch
 from torch import nn
 
-from trainer.lite0 import Lite0
+from trainer.nets.convert import IR_VERSION, OPSET, build_features, find_weights, read_weights
+from trainer.nets.efficientnet_lite0 import Lite0
 from trainer.settings import PACKAGED_BACKBONE, SettingsError
-from trainer.weights import IR_VERSION, OPSET, build_features, find_weights, read_weights
 
 
 class Timm(nn.Module):

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trainer.head import Head
-from trainer.preprocess import Squash
+from trainer.data.preprocess import Squash
+from trainer.recipes.ridge_head import Head
 
 
 def assemble(backbone: onnx.ModelProto, head: Head, squash: Squash) -> onnx.ModelProto:

@@ -37,7 +37,7 @@ from onnxruntime.quantization import (
 from droplens.statistics.intervals import mcnemar
 from trainer.artefact import INT8_FILE, MODEL_FILE
 from trainer.cpu import cores, open_session
-from trainer.features import pixels_of
+from trainer.data.features import pixels_of
 from trainer.job import Job
 from trainer.settings import PACKAGED_BACKBONE
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainer.nets.convert import Weights
 from trainer.nets.specification import (
     BATCH_NORM_EPSILON,
     BLOCKS,
@@ -21,7 +22,6 @@ from trainer.nets.specification import (
     STEM_STRIDE,
     Block,
 )
-from trainer.weights import Weights
 
 
 class Lite0(nn.Module):

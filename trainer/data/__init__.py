@@ -1,0 +1,1 @@
+"""Records in, pixels and features out."""
