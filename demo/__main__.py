@@ -29,7 +29,7 @@ from demo.machine import LocalCloud
 from demo.place import Place
 from demo.report import Answer, Outcome, measured_line, print_report
 from demo.screen import Screen
-from droplens.state.runs import Status
+from droplens.domain.run import Status
 from localcloud.settings import LocalCloudError
 from tools import tried
 

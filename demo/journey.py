@@ -21,7 +21,7 @@ from demo import DemoError
 from demo.dataset import Picture
 from droplens.domain import layout
 from droplens.domain.figures import percent
-from droplens.state.runs import IN_PROGRESS, Status, packing_progress
+from droplens.domain.run import IN_PROGRESS, Status, packing_progress
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table

@@ -15,10 +15,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
-from droplens.journey.rollback_target import to_go_back_to
-from droplens.state.runs import MAY_RETURN, Run, Runs
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.rollback_target import to_go_back_to
+from droplens.domain.run import MAY_RETURN, Run
+from droplens.state.runs import Runs
 from tools.stack import Stack, in_words, parser
 from tools.table import measured, percent, table, when
 

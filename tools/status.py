@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.classify.routing import likely_classifier
 from droplens.domain import layout
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.run import IN_PROGRESS, Status, packing_progress
+from droplens.domain.stored_object import ListedObject
 from droplens.domain.text import one_line
-from droplens.state.runs import IN_PROGRESS, Status, packing_progress
 from tools.stack import Stack, in_words
 from tools.table import measured, table, when
 

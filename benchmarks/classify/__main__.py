@@ -23,7 +23,7 @@ from benchmarks.classify.table import markdown
 from benchmarks.harness import ROOT, keep, provenance, quartiles
 from droplens.aws.s3 import Bucket
 from droplens.classify.sweep import Progress, Sweep
-from droplens.state.runs import RunKey
+from droplens.domain.run import RunKey
 
 WORK = ROOT / ".local" / "bench" / "classify"
 CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.classify import pictures
 from benchmarks.classify.cloud import SIDE, Cloud, eventually
 from benchmarks.classify.flood import answered, await_answers, drop, find_faults
-from droplens.state.runs import RunKey
+from droplens.domain.run import RunKey
 from localcloud.settings import ACCOUNT, REGION
 
 # What the local cloud has to be started with.

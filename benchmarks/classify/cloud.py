@@ -22,9 +22,9 @@ from benchmarks.harness import ROOT
 from droplens.aws.s3 import Bucket
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.naming import resource_name
+from droplens.domain.run import RunKey
 from droplens.imaging.prepare import Preprocessing
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey
 from localcloud.credentials import AccessKey, operator_key
 from localcloud.settings import ACCOUNT, HOST, REGION, Settings
 from tools.ports import free_port

@@ -6,8 +6,8 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.events import RUN_RESUMED, detail_type, run_resumed, training_ended
+from droplens.aws.sagemaker import run_of_resource
 from droplens.journey.deploy import deploy_endpoint, host
-from droplens.journey.failure_reasons import run_of_resource
 from droplens.journey.failures import Failures
 from droplens.runtime.settings import HostingSettings
 from droplens.runtime.telemetry import follow, logger, metrics

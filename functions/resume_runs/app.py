@@ -5,13 +5,14 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from droplens.domain.run import Stage
 from droplens.journey.failures import Failures
 from droplens.journey.resume import Resumption
 from droplens.journey.retire import Invoker
 from droplens.runtime.settings import ResumptionSettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import Runs, Stage
+from droplens.state.runs import Runs
 
 SETTINGS = ResumptionSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from droplens.state.runs import Status
+from droplens.domain.run import Status
 from tests.support.alarms import COUNTED
 from tests.support.expanded_template import REGION, STACK, Stack
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.events import tag_list
 from droplens.aws.sqs import UNATTENDED_SECONDS
+from droplens.aws.tags import tag_list
 from droplens.classify.classify import CALL_SECONDS, READ_SECONDS
+from droplens.domain.run import RunKey, Stage, Status
 from droplens.journey import pack as packing
 from droplens.runtime.telemetry import logger
-from droplens.state.runs import RunKey, Stage, Status
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, model_data, pack, redness

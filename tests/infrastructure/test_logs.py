@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.events import tag_list
+from droplens.aws.tags import tag_list
+from droplens.domain.run import RunKey, Status
 from droplens.runtime import telemetry
 from droplens.runtime.telemetry import logger
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import RunKey, Status
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness

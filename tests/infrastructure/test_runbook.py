@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.events import UnexpectedEvent, tag_list
+from droplens.aws.events import UnexpectedEvent
+from droplens.aws.tags import tag_list
 from droplens.classify import classify as classification
+from droplens.domain.run import RunKey, Status
 from droplens.imaging import sandbox
-from droplens.records.manifest import read_packed
 from droplens.report.publish import publish
 from droplens.runtime.telemetry import metrics
-from droplens.state.runs import RunKey, Status
+from droplens.state.packed import read_packed
 from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal

@@ -16,8 +16,9 @@ from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import RetryLater
+from droplens.domain.run import RunKey, Stage, Status
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 from tests.support.builders import card
 from tests.support.localcloud import Cloud
 

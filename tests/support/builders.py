@@ -9,11 +9,11 @@ from PIL import Image
 
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard
+from droplens.domain.run import RunKey
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
 from droplens.runtime.settings import HostingSettings
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey
 from tests.support.aws_account import BUCKET, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")

@@ -4,12 +4,12 @@ import dataclasses
 from typing import Any
 
 from droplens.aws.events import model_switched
+from droplens.domain.run import RunKey, Status
 from droplens.journey.promote import Promotion
 from droplens.journey.retire import Switching
 from droplens.runtime.settings import PromotionSettings
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
-from droplens.state.runs import RunKey, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody
 from tests.support.builders import IMAGE, REPOSITORY, RUN, model_data, redness

@@ -11,8 +11,8 @@ import pytest
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens.classify.classify import EVENT_SOURCE, EVENT_TYPE
 from droplens.domain import result
+from droplens.domain.result import EVENT_SOURCE, EVENT_TYPE
 from tests.support.expanded_template import matches
 from tests.support.results import CLASSIFIED, ERROR, REJECTED
 from tools.contract import RESULT, SCHEMAS, hold_to

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from droplens.aws.s3 import Bucket
+from droplens.domain.run import RunKey, Status
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey, Status
 from tests.support.builders import card, go_live
 from tests.support.deployed_stack import ROLLBACK, Deployed, deployed  # noqa: F401  a fixture
 from tools import rollback

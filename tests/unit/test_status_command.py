@@ -8,8 +8,8 @@ import pytest
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.run import RunKey, Stage, Status
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey, Stage, Status
 from tests.support.builders import card, go_live
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tools import redrive, rollback, status

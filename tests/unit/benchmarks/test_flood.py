@@ -13,8 +13,8 @@ from benchmarks.classify.cloud import Cloud
 from benchmarks.classify.containers.oracle.program import foretold
 from benchmarks.classify.flood import Dropped, drop, find_faults
 from droplens.aws.s3 import Bucket
-from droplens.classify.classify import classified_event
 from droplens.domain import layout, result
+from droplens.domain.result import classified_event
 from droplens.imaging.prepare import PictureInfo
 from tests.support.builders import card
 

@@ -14,7 +14,7 @@ from moto import mock_aws
 from demo import DemoError
 from demo.dataset import Picture
 from demo.journey import TRAINING_LOG, Journey, LogTail, News, Patience
-from droplens.state.runs import Status
+from droplens.domain.run import Status
 
 BUCKET = "droplens-bucket"
 

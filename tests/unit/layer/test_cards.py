@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from droplens.domain import layout
 from droplens.domain.card import CardError
 from droplens.domain.errors import RetryLater
-from droplens.journey.rollback_target import to_go_back_to, way_back_after
+from droplens.domain.rollback_target import to_go_back_to, way_back_after
 from droplens.state.cards import CachedCards, Cards, is_past
 from tests.support.aws_account import Cloud
 from tests.support.builders import card, go_live

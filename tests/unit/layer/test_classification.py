@@ -20,17 +20,18 @@ from PIL import Image
 
 from droplens.aws.eventbridge import Announcer
 from droplens.aws.events import ObjectCreated, is_later
-from droplens.aws.s3 import Bucket, ObjectMissing
-from droplens.classify.classify import CALL_SECONDS, Classification, classified_event
+from droplens.aws.s3 import Bucket
+from droplens.classify.classify import CALL_SECONDS, Classification
 from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router
 from droplens.domain import layout
-from droplens.domain.errors import NotBegun, RetryLater
+from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
+from droplens.domain.result import classified_event
+from droplens.domain.run import RunKey, Status
 from droplens.imaging.prepare import CODES, Limits, PictureError, Preprocessing, prepare
 from droplens.imaging.weighted_semaphore import Room
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, refusal
 from tests.support.builders import RUN, card, go_live, jpeg, redness

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from droplens.aws import events
 from droplens.aws.events import UnexpectedEvent
-from droplens.state.runs import RunKey
+from droplens.aws.tags import tag_list, tag_map, tagged_run
+from droplens.domain.run import RunKey
 from tests.support.recorded_events import recorded
 
 RUN = RunKey("cars", "20261122-120000-610e99")
@@ -118,13 +119,13 @@ def test_a_completed_training_s_event(repo_root: Path) -> None:
     trained = events.training_ended(recorded(repo_root, "training-completed"))
     assert (trained.job_name, trained.status) == (NAME, "Completed")
     assert trained.job_arn.endswith(f":training-job/{NAME}")
-    assert events.tagged_run(trained.tags) == RUN
+    assert tagged_run(trained.tags) == RUN
 
 
 def test_an_endpoint_s_event(repo_root: Path) -> None:
     changed = events.endpoint_changed(recorded(repo_root, "endpoint-in-service"))
     assert (changed.name, changed.status) == (NAME, "IN_SERVICE")
-    assert events.tagged_run(changed.tags) == RUN
+    assert tagged_run(changed.tags) == RUN
 
 
 @pytest.mark.parametrize(
@@ -139,16 +140,16 @@ def test_an_endpoint_s_event(repo_root: Path) -> None:
             {"key": "droplens:run", "value": RUN.run_id},
             {"key": "droplens:classifier", "value": "cars"},
         ],
-        events.tag_list(RUN),
+        tag_list(RUN),
     ],
 )
 def test_tags_are_read_in_all_of_their_forms(tags: Any) -> None:
-    assert events.tagged_run(events.tag_map(tags)) == RUN
+    assert tagged_run(tag_map(tags)) == RUN
 
 
 @pytest.mark.parametrize("tags", [None, {}, [], {"droplens:run": "x"}])
 def test_other_tags_name_no_run(tags: Any) -> None:
-    assert events.tagged_run(events.tag_map(tags)) is None
+    assert tagged_run(tag_map(tags)) is None
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -7,8 +7,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from droplens.aws.events import TrainingEnded
+from droplens.aws.sagemaker import remove_endpoint
+from droplens.domain.run import Run, Status
 from droplens.journey import deploy as hosting
-from droplens.state.runs import Run, Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeSageMaker
 from tests.support.builders import HOSTING, IMAGE, NAME, REPOSITORY, RUN, model_data
@@ -245,7 +246,7 @@ def test_trouble_in_telling_a_refusal_from_a_repeat_is_not_the_run_s_end(trained
 
 def test_a_removed_endpoint_leaves_nothing_behind(trained: Cloud) -> None:
     deploy(trained)
-    hosting.remove_endpoint(trained.sagemaker, NAME)
+    remove_endpoint(trained.sagemaker, NAME)
     assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
 
@@ -254,11 +255,11 @@ def test_what_is_gone_already_is_let_be(trained: Cloud, gone: str) -> None:
     deploy(trained)
     trained.sagemaker.made[gone].clear()
     for _ in range(2):
-        hosting.remove_endpoint(trained.sagemaker, NAME)
+        remove_endpoint(trained.sagemaker, NAME)
     assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
 
 def test_a_removal_that_is_forbidden_is_not_hidden() -> None:
     sagemaker: Any = FakeSageMaker(failing={"DeleteEndpoint": "AccessDeniedException"})
     with pytest.raises(ClientError, match="AccessDenied"):
-        hosting.remove_endpoint(sagemaker, NAME)
+        remove_endpoint(sagemaker, NAME)

@@ -10,12 +10,12 @@ from botocore.exceptions import ReadTimeoutError
 from droplens.aws.sagemaker_runtime import EndpointMissing, probabilities
 from droplens.domain.errors import RetryLater, UserError
 from droplens.domain.result import UnexpectedAnswer
+from droplens.domain.run import RunKey
 from droplens.evaluation.evaluation import Answer
 from droplens.evaluation.measure import Entry, Measured, OutOfTime, entries, measure, sample
 from droplens.imaging.prepare import Preprocessing
 from droplens.journey.promote import sender_preprocessing
-from droplens.records.manifest import read_packed
-from droplens.state.runs import RunKey
+from droplens.state.packed import read_packed
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import RUN, SIDE, pack, redness

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from droplens.aws.events import ObjectCreated
-from droplens.aws.s3 import Bucket, ListedObject
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.run import RunKey, Status
+from droplens.domain.stored_object import ListedObject
 from droplens.journey import pack
 from droplens.runtime.settings import PackingSettings
-from droplens.state.runs import RunKey, Runs, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.crashes import crash_in
 from tests.support.incomplete_datasets import NEAR_MISSES

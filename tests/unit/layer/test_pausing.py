@@ -8,18 +8,19 @@ import pytest
 
 from droplens.aws.eventbridge import Announcer
 from droplens.aws.events import ENDPOINT as ENDPOINT_CHANGED
-from droplens.aws.events import tag_list, tag_map
+from droplens.aws.sagemaker import remove_endpoint
 from droplens.aws.sagemaker_runtime import EndpointMissing
+from droplens.aws.tags import tag_list, tag_map
 from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.domain import naming
+from droplens.domain.run import Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey import deploy
 from droplens.journey.deploy import Artefact
 from droplens.journey.idle import pause_idle, resume
 from droplens.journey.promote import take_up
 from droplens.state.cards import CachedCards, Cards
-from droplens.state.runs import Status
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, nobody, refusal
 from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, redness
@@ -104,7 +105,7 @@ def test_one_that_serves_since_short_stays(live: Cloud) -> None:
 
 
 def test_a_serverless_one_stays(live: Cloud) -> None:
-    deploy.remove_endpoint(live.sagemaker, ENDPOINT)
+    remove_endpoint(live.sagemaker, ENDPOINT)
     host(live, trainer="droplens")
     assert paused(live) == []
 
@@ -166,7 +167,7 @@ def test_a_model_that_is_replaced_while_its_endpoint_is_made_leaves_none(live: C
 
     def and_another_goes_live(**request: Any) -> Any:
         go_live(Cards(live.bucket), card(NEWER))
-        deploy.remove_endpoint(live.sagemaker, ENDPOINT)
+        remove_endpoint(live.sagemaker, ENDPOINT)
         return create(**request)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from droplens.aws.events import ENDPOINT, MODEL_PACKAGE, tag_list
+from droplens.aws.events import ENDPOINT, MODEL_PACKAGE
+from droplens.aws.tags import tag_list
 from droplens.domain.card import Measurement
 from droplens.domain.errors import RetryLater
 from droplens.domain.result import UnexpectedAnswer
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.measure import OutOfTime
 from droplens.journey import deploy
 from droplens.journey.failures import Failures
@@ -22,7 +24,7 @@ from droplens.journey.promote import take_up, too_inaccurate, worse_than_live
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, nobody, refusal
 from tests.support.builders import (

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from droplens.aws import events
+from droplens.aws import events, tags
 from droplens.aws.events import UnexpectedEvent
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.domain.text import MAX_SENTENCE
 from droplens.journey.failure_reasons import Reporter
 from droplens.journey.failures import Failures
 from droplens.state.cards import Cards
-from droplens.state.runs import Run, RunKey, Stage, Status
 from tests.support.aws_account import Cloud
 from tests.support.builders import card, go_live
 from tests.support.crashes import crash_in
@@ -23,7 +23,7 @@ RUN = RunKey("cars", "20261122-120000-610e99")  # that of the recorded events
 NAME = f"droplens--cars-{RUN.run_id}"
 JOB = "9d1b6c52-7e4f-4a2c-8d5b-3f0e6a9c1b77"
 ARN = f"arn:aws:sagemaker:us-east-1:123456789012:{{kind}}/{NAME}"
-TAGS = events.tag_list(RUN)
+TAGS = tags.tag_list(RUN)
 
 
 @pytest.fixture
@@ -480,7 +480,7 @@ def test_an_approval_that_could_not_be_followed_is_told_of_its_run(
 ) -> None:
     event = recorded(repo_root, "model-approved")
     failing.sagemaker.packages[event["detail"]["ModelPackageArn"]] = {
-        "CustomerMetadataProperties": events.tag_map(TAGS)
+        "CustomerMetadataProperties": tags.tag_map(TAGS)
     }
     assert report(failing, gave_up(event)) == RUN
     assert known(failing).status is Status.FAILED

@@ -11,12 +11,12 @@ from PIL import Image
 
 from droplens.domain import layout
 from droplens.evaluation.evaluation import Answer, cross_validation, evaluate
-from droplens.records.manifest import read_packed
 from droplens.report.confusion import order, pairs
 from droplens.report.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.publish import publish, read_training
 from droplens.runtime.telemetry import metrics
+from droplens.state.packed import read_packed
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.builders import RUN, jpeg, pack
 from tests.support.evaluations import HOSTILE, PROBE, class_names, dataset, evaluation

@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from droplens.aws import sagemaker
 from droplens.aws.events import ObjectCreated, model_switched
 from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.domain.errors import DroplensError, RetryLater, UserError
+from droplens.domain.run import Run, RunKey, Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey import deploy
 from droplens.journey.retire import Switching
 from droplens.journey.rollback import complete, roll_back
 from droplens.state.cards import CachedCards, Cards
-from droplens.state.runs import Run, RunKey, Runs, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import nobody, refusal
 from tests.support.builders import HOSTING, IMAGE, card, go_live, jpeg, model_data
@@ -314,7 +316,7 @@ def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: C
 
 def test_who_retires_an_endpoint_says_nothing_of_the_one_made_since(promoted: Cloud) -> None:
     """A rollback makes an endpoint while a slow settlement removes the one that was retired."""
-    remove = deploy.remove_endpoint
+    remove = sagemaker.remove_endpoint
 
     def rolled_back_meanwhile(sagemaker: Any, name: str) -> bool:
         with pytest.MonkeyPatch.context() as patch:

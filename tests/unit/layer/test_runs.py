@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens.state.runs import (
-    IN_PROGRESS,
-    Progress,
-    Run,
-    RunKey,
-    Runs,
-    Stage,
-    Status,
-    packing_progress,
-)
+from droplens.domain.run import IN_PROGRESS, Progress, Run, RunKey, Stage, Status, packing_progress
+from droplens.state.runs import Runs
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import refusal
 from tests.support.builders import RUN

@@ -7,7 +7,6 @@ from typing import Any
 import jsonschema
 import pytest
 
-from droplens.classify import classify
 from droplens.domain import result
 from droplens.imaging import prepare
 from tests.support.results import BEST, CLASSIFIED, ERROR, MODEL, PICTURE, REJECTED
@@ -48,7 +47,7 @@ def test_a_schema_is_valid_and_describes_every_field(repo_root: Path, name: str)
 
 def test_the_names_are_those_that_the_code_writes() -> None:
     assert result.SCHEMA == "droplens.result.v1"
-    assert classify.EVENT_SCHEMA == "droplens.image-classified.v1"
+    assert result.EVENT_SCHEMA == "droplens.image-classified.v1"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,8 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
+from droplens.domain.errors import ObjectMissing
 from tests.support.aws_account import BUCKET, Cloud
 
 

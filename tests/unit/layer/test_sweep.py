@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from moto.s3.models import s3_backends
 
 from droplens.aws.events import object_created
-from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.classify.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
 from droplens.domain import layout
-from droplens.domain.errors import RetryLater
+from droplens.domain.errors import ObjectMissing, RetryLater
+from droplens.domain.stored_object import ListedObject
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import ACCOUNT
 

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from droplens.aws.events import PackingEnded
 from droplens.domain.errors import UserError
+from droplens.domain.run import Run, Stage, Status
 from droplens.journey import train as training
 from droplens.journey.failures import Failures
-from droplens.records.manifest import PackedDataset, read_packed
+from droplens.records.manifest import PackedDataset
 from droplens.runtime.settings import TrainingSettings
-from droplens.state.runs import Run, Runs, Stage, Status
+from droplens.state.packed import read_packed
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import check_request
 from tests.support.builders import NAME, RUN, pack

@@ -2,9 +2,9 @@
 
 from droplens.aws.events import ModelSwitched
 from droplens.classify.unclaimed import Unclaimed, unclaimed_folders
+from droplens.domain.run import RunKey
 from droplens.journey.retire import Switching
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import nobody
 from tests.support.builders import RUN, card, go_live

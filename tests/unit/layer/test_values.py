@@ -10,11 +10,11 @@ from droplens.classify.sweep import Progress as SweepProgress
 from droplens.classify.sweep import Sweep
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.layout import DatasetSource, NearMiss
+from droplens.domain.run import Progress, Run, RunKey
 from droplens.evaluation.comparison import Comparison
 from droplens.evaluation.evaluation import Answer, Calibrated, Judged
 from droplens.journey.promote import Promotion
 from droplens.state.cards import _Known
-from droplens.state.runs import Progress, Run, RunKey
 from droplens.statistics.calibration import Bin, Calibration
 
 BY_NAME = [

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from droplens.aws.sagemaker import volume_key
+from droplens.aws.sagemaker_volumes import volume_key
 from droplens.journey import deploy, train
 from tests.support.aws_account import BUCKET
 from tests.support.aws_fakes import FakeSageMaker, check_request

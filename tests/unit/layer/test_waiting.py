@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed, tag_list
+from droplens.aws import sagemaker
+from droplens.aws.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed
+from droplens.aws.tags import tag_list
 from droplens.domain.errors import UserError
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.journey import deploy as hosting
 from droplens.journey import train, waiting
 from droplens.journey.failure_reasons import Reporter
@@ -16,7 +19,7 @@ from droplens.journey.promote import take_up
 from droplens.journey.resume import Resumption
 from droplens.journey.retire import Switching
 from droplens.state.cards import Cards
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION, nobody
 from tests.support.builders import HOSTING, NAME, RUN, card, go_live, model_data, pack
@@ -631,7 +634,7 @@ def test_a_deleted_endpoint_that_is_still_going_is_no_hindrance(trained: Cloud) 
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited, each time."""
     waited: list[float] = []
-    monkeypatch.setattr("droplens.journey.deploy.time.sleep", waited.append)
+    monkeypatch.setattr("droplens.aws.sagemaker.time.sleep", waited.append)
     return waited
 
 
@@ -641,14 +644,14 @@ def test_what_is_not_readable_yet_is_waited_for(
 ) -> None:
     trained.sagemaker.late[kind] = 3
     assert deploy(trained) == NAME
-    assert pauses == list(hosting.PAUSES[:3])
+    assert pauses == list(sagemaker.PAUSES[:3])
     assert trained.sagemaker.endpoints == {NAME}
 
 
 def test_what_stays_unreadable_is_left_to_the_next_invocation(
     trained: Cloud, pauses: list[float]
 ) -> None:
-    trained.sagemaker.late["EndpointConfig"] = len(hosting.PAUSES) + 1
+    trained.sagemaker.late["EndpointConfig"] = len(sagemaker.PAUSES) + 1
     with pytest.raises(Exception, match="Could not find endpoint configuration"):
         deploy(trained)
     assert known(trained).status is Status.DEPLOYING

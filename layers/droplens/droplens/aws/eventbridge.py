@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.events import ENDPOINT_MISSING
-from droplens.classify.classify import EVENT_SOURCE, EVENT_TYPE
+from droplens.domain.result import EVENT_SOURCE, EVENT_TYPE
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import EventBridgeEvent
 
-from droplens.aws.s3 import ObjectInfo
+from droplens.aws.tags import tag_map
 from droplens.domain.errors import DroplensError
-from droplens.state.runs import RunKey, Stage
+from droplens.domain.run import RunKey, Stage
+from droplens.domain.stored_object import ObjectInfo
 
 BATCH_JOB = "Batch Job State Change"
 TRAINING_JOB = "SageMaker Training Job State Change"
@@ -24,9 +25,6 @@ MODEL_PACKAGE = "SageMaker Model Package State Change"
 MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
 RUN_RESUMED = "Run Resumed"  # our own, from resume_runs to the function of the stage
 ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
-
-TAG_CLASSIFIER = "droplens:classifier"
-TAG_RUN = "droplens:run"
 
 
 # Invocations that may follow one another from one event. Each gets ahead by a page of pictures or a
@@ -322,31 +320,6 @@ def missing_endpoint(event: Mapping[str, Any]) -> str:
         return str(_detail(event)["classifier"])
     except KeyError as error:
         raise UnexpectedEvent(f"a missing endpoint's event without {error}") from error
-
-
-def tag_map(tags: Any) -> dict[str, str]:
-    """Tags as a mapping; AWS writes them as a mapping in some events, as a list in others."""
-    if isinstance(tags, Mapping):
-        return {str(key): str(value) for key, value in tags.items()}
-    return {
-        str(tag.get("Key", tag.get("key"))): str(tag.get("Value", tag.get("value")))
-        for tag in tags or []
-    }
-
-
-def tag_list(run: RunKey) -> list[Any]:
-    """The tags that tie a SageMaker resource to its run."""
-    return [
-        {"Key": TAG_CLASSIFIER, "Value": run.classifier},
-        {"Key": TAG_RUN, "Value": run.run_id},
-    ]
-
-
-def tagged_run(tags: Mapping[str, str]) -> RunKey | None:
-    """The run that these tags name, or None."""
-    if TAG_CLASSIFIER in tags and TAG_RUN in tags:
-        return RunKey(tags[TAG_CLASSIFIER], tags[TAG_RUN])
-    return None
 
 
 def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:

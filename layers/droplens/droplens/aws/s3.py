@@ -1,14 +1,14 @@
 """The bucket as the functions use it: conditional writes, and errors with names."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from droplens.domain.errors import DroplensError
+from droplens.aws.errors import error_code
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.stored_object import ListedObject, ObjectInfo
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -23,39 +23,6 @@ _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a d
 _MOST_DELETED_AT_ONCE = 1000
 _NOT_MODIFIED = {"NotModified", "304"}
 _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-
-
-class ObjectMissing(DroplensError):
-    """The object, or the version of it that was asked for, is not there."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__("object.missing", f"{key} is not in the bucket")
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """What S3 says of an object without its body. etag: without quotes; bytes: its size."""
-
-    key: str
-    etag: str
-    version_id: str | None
-    bytes: int
-    stored_at: datetime
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    """An object as a listing tells it."""
-
-    key: str
-    etag: str
-    bytes: int
-
-
-def error_code(error: ClientError) -> str:
-    """The service's own code for a failed call."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 class Bucket:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from droplens.aws.s3 import error_code
+from droplens.aws.errors import error_code
 from droplens.domain.errors import RetryLater
 from droplens.domain.result import UnexpectedAnswer, parse_probabilities
 from droplens.runtime.telemetry import logger

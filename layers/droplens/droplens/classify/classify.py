@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens.aws.events import ObjectCreated, is_later
-from droplens.aws.s3 import Bucket, ObjectInfo, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, probabilities
 from droplens.classify.former_results import former_results
 from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router, likely_classifier
 from droplens.domain import layout, result
 from droplens.domain.card import ModelCard
-from droplens.domain.errors import NotBegun, RetryLater
+from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
+from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import Limits, PictureError, PictureInfo, prepare
 from droplens.imaging.weighted_semaphore import Room
 from droplens.runtime.telemetry import count, logger
@@ -29,9 +30,6 @@ from droplens.state.cards import CachedCards
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
 
-EVENT_SOURCE = "droplens"
-EVENT_TYPE = "Image Classified"
-EVENT_SCHEMA = "droplens.image-classified.v1"
 
 # What a result object says of itself without being read.
 META_PICTURE = "picture-etag"
@@ -255,7 +253,7 @@ class Classification:
         replacing: str | None = None
         for _ in range(ATTEMPTS):
             if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
-                return classified_event(answer, key, card.generation)
+                return result.classified_event(answer, key, card.generation)
             try:
                 standing = self.bucket.head(key)
             except ObjectMissing:
@@ -265,7 +263,7 @@ class Classification:
                 # A repeat. Its event may not have gone out: send it again, under the same id, of
                 # the answer that stands. Ours may differ: a decoder may have met its time limit.
                 if (first := self._unchanged(key, standing)) is not None:
-                    return classified_event(first, key, card.generation)
+                    return result.classified_event(first, key, card.generation)
                 continue
             if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
                 key, replacing = layout.other_result_key(picture.key, card.classifier), None
@@ -303,30 +301,6 @@ class Classification:
         except ObjectMissing:
             return True  # the picture no longer exists: whatever stands may stay
         return (now.etag, now.version_id or "") != version
-
-
-def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
-    """The "Image Classified" event's detail. id: the same whenever it is sent again.
-
-    generation: of the card that answered. After a rollback the same model answers once more, and
-    whoever drops that as a repeat would keep the answer of the model that was rolled back from.
-    """
-    image, model = answer["image"], answer["model"]
-    version = image["version_id"] or image["etag"]
-    identity = "\n".join((key, version, model["run_id"], str(generation)))
-    detail = {
-        "schema": EVENT_SCHEMA,
-        "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "status": answer["status"],
-        "classifier": answer["classifier"],
-        "image": image,
-        "result": {"bucket": image["bucket"], "key": key},
-        "model": model,
-    }
-    for part in ("prediction", "error"):
-        if part in answer:
-            detail[part] = answer[part]
-    return detail
 
 
 def _key_digest(key: str) -> str:

@@ -8,8 +8,9 @@ picture itself, that result is wrong and must not stand beside the right one.
 import json
 from collections.abc import Iterator
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.errors import ObjectMissing
 
 # A larger object among the results is none: five classes' names and a key are a few kilobytes.
 MAX_RESULT_BYTES = 256 * 1024

@@ -15,10 +15,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from droplens.aws.events import OBJECT_CREATED
-from droplens.aws.s3 import Bucket, ListedObject, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.classify.former_results import MAX_RESULT_BYTES, former_results
 from droplens.domain import layout
-from droplens.domain.errors import RetryLater
+from droplens.domain.errors import ObjectMissing, RetryLater
+from droplens.domain.stored_object import ListedObject
 
 if TYPE_CHECKING:
     from types_boto3_sqs.client import SQSClient

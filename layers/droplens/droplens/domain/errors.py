@@ -48,3 +48,10 @@ class RetryLater(DroplensError):
 
 class NotBegun(RetryLater):
     """There was no time left for it: nothing was tried, and it should come again soon."""
+
+
+class ObjectMissing(DroplensError):
+    """The object, or the version of it that was asked for, is not there."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("object.missing", f"{key} is not in the bucket")

@@ -1,17 +1,21 @@
 """The result: what Droplens says of one picture (schemas/result.v1.json)."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from droplens.aws.s3 import ObjectInfo
 from droplens.domain.card import ModelCard
+from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import PictureError, PictureInfo
 from droplens.statistics.calibration import Calibration
 
 SCHEMA = "droplens.result.v1"
+EVENT_SOURCE = "droplens"
+EVENT_TYPE = "Image Classified"
+EVENT_SCHEMA = "droplens.image-classified.v1"
 TOP = 5
 
 
@@ -134,3 +138,27 @@ def _model(card: ModelCard) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
+    """The "Image Classified" event's detail. id: the same whenever it is sent again.
+
+    generation: of the card that answered. After a rollback the same model answers once more, and
+    whoever drops that as a repeat would keep the answer of the model that was rolled back from.
+    """
+    image, model = answer["image"], answer["model"]
+    version = image["version_id"] or image["etag"]
+    identity = "\n".join((key, version, model["run_id"], str(generation)))
+    detail = {
+        "schema": EVENT_SCHEMA,
+        "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "status": answer["status"],
+        "classifier": answer["classifier"],
+        "image": image,
+        "result": {"bucket": image["bucket"], "key": key},
+        "model": model,
+    }
+    for part in ("prediction", "error"):
+        if part in answer:
+            detail[part] = answer[part]
+    return detail

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
-from droplens.domain.errors import UserError
+from droplens.domain.errors import ObjectMissing, UserError
+from droplens.domain.run import RunKey
 from droplens.evaluation.evaluation import Answer
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.manifest import PackedDataset
 from droplens.records.recordio import parse_record, read_index
-from droplens.state.runs import RunKey
 
 # Of so many independent answers a share of 90 % is known to within one point.
 SAMPLE = 4000

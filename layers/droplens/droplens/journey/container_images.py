@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from droplens.aws.s3 import Bucket, ObjectMissing, error_code
+from droplens.aws.errors import error_code
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
-from droplens.domain.errors import DroplensError
+from droplens.domain.errors import DroplensError, ObjectMissing
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:

@@ -10,8 +10,11 @@ from botocore.exceptions import ClientError
 
 from droplens.aws import events
 from droplens.aws.events import UnexpectedEvent
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
+from droplens.aws.sagemaker import run_of_resource
 from droplens.domain import layout
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.domain.text import one_line
 from droplens.journey import deploy, waiting
 from droplens.journey.failures import Failures
@@ -19,7 +22,7 @@ from droplens.journey.train import count_time
 from droplens.runtime.telemetry import follow, logger
 from droplens.state.cards import Cards
 from droplens.state.registry import run_of_package
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
@@ -318,20 +321,3 @@ def _stage_of(event: Mapping[str, Any]) -> Stage:
     """The stage that this event begins."""
     kind = events.detail_type(event)
     return events.run_resumed(event)[1] if kind == events.RUN_RESUMED else _STAGE_OF_EVENT[kind]
-
-
-def run_of_resource(
-    sagemaker: "SageMakerClient", arn: str, tags: Mapping[str, str]
-) -> RunKey | None:
-    """The run that a SageMaker resource is tagged with; its event may come without the tags."""
-    run = events.tagged_run(tags)
-    if run is None:
-        try:
-            answer = sagemaker.list_tags(ResourceArn=arn)
-        except ClientError as error:
-            logger.warning("tags cannot be read", arn=arn, error=str(error))
-            return None
-        run = events.tagged_run(events.tag_map(answer["Tags"]))
-    if run is None:
-        logger.warning("resource belongs to no run", arn=arn)
-    return run

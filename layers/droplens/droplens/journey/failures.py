@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from droplens.domain.errors import LimitReached, UserError
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.domain.text import one_line, paragraphs
 from droplens.journey import waiting
 from droplens.runtime.telemetry import count, follow, logger
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_sns.client import SNSClient

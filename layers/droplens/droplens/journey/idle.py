@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from droplens.aws.events import tag_list
-from droplens.aws.s3 import error_code
+from droplens.aws.errors import error_code
+from droplens.aws.sagemaker import create_once, delete_endpoint
+from droplens.aws.tags import tag_list
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import UserError
-from droplens.journey.deploy import create_once, delete_endpoint
+from droplens.domain.run import RunKey
 from droplens.runtime.telemetry import logger
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey
 
 if TYPE_CHECKING:
     from types_boto3_cloudwatch.client import CloudWatchClient

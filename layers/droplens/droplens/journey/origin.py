@@ -9,9 +9,9 @@ import re
 
 from droplens.domain import layout
 from droplens.domain.errors import UserError
+from droplens.domain.run import RunKey
 from droplens.journey.train import builtin_image
 from droplens.runtime.settings import OriginSettings
-from droplens.state.runs import RunKey
 
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md, "Pulling manifests"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

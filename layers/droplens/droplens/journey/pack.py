@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from droplens.aws.events import ObjectCreated
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout, naming
-from droplens.domain.errors import UserError
+from droplens.domain.errors import ObjectMissing, UserError
+from droplens.domain.run import RunKey, Stage
 from droplens.journey.failures import Failures
 from droplens.runtime.settings import PackingSettings
 from droplens.runtime.telemetry import follow, logger
-from droplens.state.runs import RunKey, Runs, Stage
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient

@@ -16,31 +16,33 @@ from droplens.aws.events import (
     endpoint_changed,
     model_package_arn,
 )
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
+from droplens.aws.sagemaker import run_of_resource
 from droplens.aws.sagemaker_runtime import patient_probabilities
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard
-from droplens.domain.errors import UserError
+from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.figures import asked_percent, counted, percent
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.comparison import compare
 from droplens.evaluation.evaluation import accuracy_on_test, cross_validation, evaluate
 from droplens.evaluation.measure import OutOfTime, measure
 from droplens.imaging.prepare import Preprocessing
 from droplens.journey import deploy
-from droplens.journey.failure_reasons import run_of_resource
 from droplens.journey.failures import Failures
 from droplens.journey.origin import check_origin
 from droplens.journey.retire import announce, announce_if_replaced
 from droplens.journey.rollback import complete
 from droplens.journey.train import BUILTIN
-from droplens.records.manifest import PackedDataset, read_packed
+from droplens.records.manifest import PackedDataset
 from droplens.report.publish import publish, read_training
 from droplens.runtime.settings import PromotionSettings
 from droplens.runtime.telemetry import count, follow, logger
 from droplens.state import registry
 from droplens.state.cards import Cards, is_past
+from droplens.state.packed import read_packed
 from droplens.state.registry import Registry
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 from droplens.statistics.calibration import Calibration
 from droplens.statistics.intervals import fewest, two_sided, wilson
 

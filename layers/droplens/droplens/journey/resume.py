@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.events import resumed_event
+from droplens.aws.sagemaker import remove_endpoint
 from droplens.domain.errors import UserError
-from droplens.journey import deploy
+from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.journey.failures import Failures
 from droplens.journey.waiting import LONGEST_WAIT, TRY_TAKES, Wait, may_be_tried_again
 from droplens.runtime.telemetry import follow, logger
-from droplens.state.runs import Run, RunKey, Runs, Stage, Status
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -84,7 +85,7 @@ class Resumption:
             return False
         follow(key)
         for endpoint in sorted(run.facts.get("to_remove", ())):
-            if deploy.remove_endpoint(self.sagemaker, endpoint):
+            if remove_endpoint(self.sagemaker, endpoint):
                 self.runs.is_removed(key, endpoint)
         tried = run.status is Status.WAITING and self._tried(run)
         self.runs.needs_none(key)

@@ -14,10 +14,11 @@ from droplens.aws.s3 import Bucket
 from droplens.classify.sweep import Progress, Sweep
 from droplens.classify.unclaimed import unclaimed_folders
 from droplens.domain.card import ModelCard
+from droplens.domain.run import Run, RunKey, Status
 from droplens.journey import deploy
 from droplens.runtime.telemetry import logger
 from droplens.state.cards import Cards
-from droplens.state.runs import Run, RunKey, Runs, Status
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_lambda.client import LambdaClient

@@ -5,18 +5,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from droplens.aws.sagemaker import Serving, serving
 from droplens.domain import naming
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import UserError
+from droplens.domain.rollback_target import to_go_back_to
+from droplens.domain.run import MAY_RETURN, Run, RunKey, Status
 from droplens.journey import deploy
-from droplens.journey.deploy import Artefact, Serving
+from droplens.journey.deploy import Artefact
 from droplens.journey.origin import check_origin
 from droplens.journey.retire import announce, announce_if_replaced
-from droplens.journey.rollback_target import to_go_back_to
 from droplens.runtime.settings import HostingSettings
 from droplens.runtime.telemetry import follow, logger
 from droplens.state.cards import Cards
-from droplens.state.runs import MAY_RETURN, Run, RunKey, Runs, Status
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -56,7 +58,7 @@ def roll_back(
     # The record says that it is being restored before the endpoint is looked at: the event of one
     # that comes into service from now on completes the rollback.
     if not run.facts.get("retired"):
-        serves = deploy.serving(sagemaker, str(run.facts["endpoint"]))
+        serves = serving(sagemaker, str(run.facts["endpoint"]))
         if serves is Serving.NOW:
             return run.key, complete(run, cards, runs, reclassify, invoke)
         if serves is Serving.SOON:

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
-from droplens.aws.events import PackingEnded, TrainingEnded, tag_list
-from droplens.aws.s3 import Bucket, error_code
-from droplens.aws.sagemaker import volume_gb, volume_key
+from droplens.aws.errors import error_code
+from droplens.aws.events import PackingEnded, TrainingEnded
+from droplens.aws.s3 import Bucket
+from droplens.aws.sagemaker import refused_by_quota
+from droplens.aws.sagemaker_volumes import volume_gb, volume_key
+from droplens.aws.tags import tag_list
 from droplens.domain import choices, layout, naming
 from droplens.domain.errors import UserError
+from droplens.domain.run import RunKey, Stage
 from droplens.domain.text import one_line
 from droplens.journey import pack
 from droplens.journey.failures import Failures
-from droplens.journey.waiting import name_of_try, refused_by_quota
-from droplens.records.manifest import PackedDataset, read_packed
+from droplens.journey.waiting import name_of_try
+from droplens.records.manifest import PackedDataset
 from droplens.runtime.settings import TrainingSettings
 from droplens.runtime.telemetry import count, logger
-from droplens.state.runs import RunKey, Runs, Stage
+from droplens.state.packed import read_packed
+from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient

@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from droplens.domain.errors import CapacityMissing, LimitReached, QuotaReached, UserError
-from droplens.state.runs import Run, RunKey, Stage
+from droplens.domain.errors import CapacityMissing, LimitReached
+from droplens.domain.run import Run, RunKey, Stage
 
 # From the first time that a stage could not be done; then the run fails.
 LONGEST_WAIT = timedelta(days=14)
@@ -48,7 +48,6 @@ _NO_INSTANCES = re.compile(
 )
 # The second form: a request that is larger than the whole quota (sagemaker-python-sdk, issue 4939).
 _QUOTA_NAME = re.compile(r"service limit '([^']+)'|delta of [^']+ for '([^']+)' is greater")
-_NOT_OFFERED = "not available in this region"
 
 # A person may have these tried again, once their cause is gone: what was refused before a training
 # began, what was stopped by time (spot trainings with checkpoints go on from the last one), and
@@ -73,14 +72,6 @@ _AVOIDED_BY = {
         "Another EndpointInstanceType may be had at once; EndpointMode=serverless needs none."
     ),
 }
-
-
-def refused_by_quota(error: Exception) -> UserError:
-    """What a `ResourceLimitExceeded` of SageMaker means: QuotaReached, or an end where waiting
-    cannot help."""
-    if _NOT_OFFERED in str(error):
-        return UserError("region.refused", f"SageMaker does not offer it here: {error}")
-    return QuotaReached(error)
 
 
 def training_limit(job: Mapping[str, Any]) -> LimitReached | None:

@@ -3,11 +3,6 @@
 import json
 from dataclasses import dataclass
 
-from droplens.aws.s3 import Bucket, ObjectMissing
-from droplens.domain import layout
-from droplens.domain.errors import UserError
-from droplens.state.runs import RunKey
-
 
 @dataclass(frozen=True, slots=True)
 class PackedDataset:
@@ -31,15 +26,8 @@ class PackedDataset:
     warnings: tuple[str, ...] = ()
 
 
-def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
-    """Read dataset.json, which is written last. Raises UserError if it is not there."""
-    prefix = layout.packed_prefix(run.classifier, run.run_id)
-    try:
-        body, _ = bucket.read(f"{prefix}dataset.json")
-    except ObjectMissing as error:
-        raise UserError(
-            "packed.incomplete", f"{prefix} holds no dataset.json: the packing did not finish"
-        ) from error
+def parse_manifest(prefix: str, body: bytes) -> PackedDataset:
+    """Read the dataset.json of the records below `prefix`."""
     manifest = json.loads(body)
     return PackedDataset(
         prefix=prefix,

@@ -5,8 +5,9 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any, cast
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.errors import ObjectMissing
 from droplens.evaluation.measure import entries
 from droplens.records.manifest import PackedDataset
 from droplens.records.recordio import parse_record

@@ -8,7 +8,7 @@ from threading import Lock
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from droplens.state.runs import RunKey
+from droplens.domain.run import RunKey
 
 # Most invocations have nothing to count, and a warning in each log would hide the real ones.
 warnings.filterwarnings("ignore", message="No application metrics to publish")

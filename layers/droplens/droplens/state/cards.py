@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from droplens.aws.s3 import Bucket, ObjectMissing
+from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.card import ModelCard
-from droplens.domain.errors import RetryLater
-from droplens.journey.rollback_target import way_back_after
+from droplens.domain.errors import ObjectMissing, RetryLater
+from droplens.domain.rollback_target import way_back_after
 
 ATTEMPTS = 5
 # How long a function that answers pictures remembers the names of all classifiers.

@@ -6,14 +6,14 @@ A model's approval status there is the switch by which a person lets it go live.
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from droplens.aws.events import TAG_CLASSIFIER, TAG_RUN, tagged_run
+from droplens.aws.sagemaker import create_once
 from droplens.aws.sagemaker_runtime import CONTENT_TYPE
+from droplens.aws.tags import TAG_CLASSIFIER, TAG_RUN, tagged_run
 from droplens.domain import layout, naming
 from droplens.domain.card import ModelCard
 from droplens.domain.figures import counted
-from droplens.journey.deploy import create_once
+from droplens.domain.run import Run, RunKey
 from droplens.records.manifest import PackedDataset
-from droplens.state.runs import Run, RunKey
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient

@@ -7,115 +7,25 @@ repeats an event under the same request id) or by anybody once the lease has run
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from botocore.exceptions import ClientError
 
 from droplens import __version__
-from droplens.aws.s3 import error_code
+from droplens.aws.errors import error_code
+from droplens.domain.run import CLAIMABLE, IN_PROGRESS, WORKING, Run, RunKey, Stage, Status
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from types_boto3_dynamodb.service_resource import Table
 
 
-class Stage(StrEnum):
-    """The steps of a run, each done by one function."""
-
-    PACK = "pack"
-    TRAIN = "train"
-    DEPLOY = "deploy"
-    PROMOTE = "promote"
-
-
-class Status(StrEnum):
-    """Where a run stands. The first six pass; the others are ends, but that a model which was
-    replaced may be restored to go live again, and a failed run taken up by a person."""
-
-    PACKING = "packing"
-    TRAINING = "training"
-    DEPLOYING = "deploying"
-    MEASURING = "measuring"
-    AWAITING = "awaiting_approval"
-    WAITING = "waiting"  # for a quota or for capacity: journey/waiting.py
-    LIVE = "live"
-    REPLACED = "replaced"
-    RESTORING = "restoring"
-    SUPERSEDED = "superseded"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-_WORKING = {
-    Stage.PACK: Status.PACKING,
-    Stage.TRAIN: Status.TRAINING,
-    Stage.DEPLOY: Status.DEPLOYING,
-    Stage.PROMOTE: Status.MEASURING,
-}
-_CLAIMABLE = frozenset({*_WORKING.values(), Status.AWAITING})
-IN_PROGRESS = _CLAIMABLE | {Status.WAITING}
-# Whose model is live, or was and can be so again.
-MAY_RETURN = frozenset({Status.LIVE, Status.REPLACED, Status.RESTORING})
 # The index of the runs that somebody must come back to, and the value that they all bear there.
 ATTENTION = "attention"
 _NEEDED = "needed"
-
-
-@dataclass(frozen=True, slots=True)
-class RunKey:
-    """Which run: the classifier it trains, and its own id."""
-
-    classifier: str
-    run_id: str
-
-    def as_key(self) -> dict[str, str]:
-        """The item's primary key."""
-        return {"classifier": self.classifier, "run_id": self.run_id}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run as its item tells it. facts: every other attribute of the item."""
-
-    key: RunKey
-    status: Status
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run's packing is: so many pictures of so many, None where not known."""
-
-    stage: str
-    done: int
-    total: int | None
-
-
-def packing_progress(item: Mapping[str, Any]) -> Progress | None:
-    """What batch_prep last told of its progress in a run's item, or None if it has told nothing.
-
-    One job writes `progress`, and so does the job that joins shards; before it, each child of an
-    array writes its own entry of `shards`. A child that has told nothing yet is taken to be as
-    large as the others.
-    """
-    told = item.get("progress")
-    if told:
-        total = told.get("total")
-        return Progress(told["stage"], int(told["done"]), None if total is None else int(total))
-    parts = list((item.get("shards") or {}).values())
-    if not parts:
-        return None
-    done = sum(int(part["done"]) for part in parts)
-    totals = [part["total"] for part in parts]
-    if None in totals:
-        return Progress(Status.PACKING.value, done, None)
-    share = len(parts) / int(item.get("packing_shards", len(parts)))
-    return Progress(Status.PACKING.value, done, round(sum(map(int, totals)) / share))
 
 
 def utc_now() -> datetime:
@@ -234,9 +144,7 @@ class Runs:
         )
         for later in list(Stage)[list(Stage).index(stage) + 1 :]:
             free &= Attr(f"claim_{later}").not_exists()  # a late event must not turn a run back
-        allowed: ConditionBase = free & Attr("status").is_in(
-            [status.value for status in _CLAIMABLE]
-        )
+        allowed: ConditionBase = free & Attr("status").is_in([status.value for status in CLAIMABLE])
         if resuming:
             waits = Attr("status").eq(Status.WAITING.value) & Attr("waits_for.stage").eq(
                 stage.value
@@ -251,7 +159,7 @@ class Runs:
                     "lease_until": int(now.timestamp()) + self.lease_seconds,
                     "done": False,
                 },
-                "status": _WORKING[stage].value,
+                "status": WORKING[stage].value,
                 **facts,
             },
         )
@@ -298,7 +206,7 @@ class Runs:
         of_try: the fact that names what this try made, and the name. surplus: an endpoint that is
         to be removed. False if the run is not at that stage any more, or at another try of it.
         """
-        at_it = Attr("status").eq(_WORKING[stage].value) & Attr(of_try[0]).eq(of_try[1])
+        at_it = Attr("status").eq(WORKING[stage].value) & Attr(of_try[0]).eq(of_try[1])
         free = {"owner": self.owner, "lease_until": 0, "done": False}
         values = {
             "status": Status.WAITING.value,

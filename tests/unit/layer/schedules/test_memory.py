@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.s3 import Bucket, ObjectMissing
-from droplens.state.runs import RunKey, Runs, Stage, Status
+from droplens.aws.s3 import Bucket
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.run import RunKey, Stage, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
 from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
 

@@ -11,9 +11,9 @@ import pytest
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.run import RunKey
 from droplens.runtime.telemetry import logger
 from droplens.state.cards import Cards
-from droplens.state.runs import RunKey
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import jpeg, pack

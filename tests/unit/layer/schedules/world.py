@@ -12,20 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from droplens.aws.events import (
-    ENDPOINT,
-    MODEL_SWITCHED,
-    ObjectCreated,
-    detail_type,
-    model_switched,
-    tag_list,
-)
+from droplens.aws.events import ENDPOINT, MODEL_SWITCHED, ObjectCreated, detail_type, model_switched
 from droplens.aws.s3 import Bucket
+from droplens.aws.tags import tag_list
 from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.domain import layout
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import RetryLater, UserError
+from droplens.domain.run import RunKey, Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey.failures import Failures
 from droplens.journey.promote import Promotion, take_up
@@ -35,7 +30,7 @@ from droplens.journey.rollback import roll_back
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.registry import Registry
-from droplens.state.runs import RunKey, Runs, Status
+from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Clock
 from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, nobody, refusal
 from tests.support.builders import HOSTING, redness
