@@ -8,8 +8,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.support")  # before any module of it is imported
-from tests import needs  # noqa: E402
-from tests.photographs import draw  # noqa: E402
+from tests.support import needs  # noqa: E402
+from tests.support.photographs import draw  # noqa: E402
 from tests.support.repository import ROOT  # noqa: E402
 
 _END_TO_END = "tests/e2e/"

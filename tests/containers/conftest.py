@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from droplens.journey.container_images import collect, dockerfile_of
-from tests import needs
-from tests.containers import standin
-from tests.containers.engine import Containers, Engine, find
+from tests.support import container_standin, needs
+from tests.support.container_engine import Containers, Engine, find
 
 IMAGES = ("batch-prep", "trainer")
 
@@ -71,11 +70,11 @@ def _base(engine: Engine, cache: Path, dockerfile: str) -> str | None:
         return None
     tarball = cache / "python-3.13.tar"
     if not tarball.is_file():
-        if reason := standin.why_not():
+        if reason := container_standin.why_not():
             needs.skip("containers", f"the base image cannot be pulled, and {reason}")
-        standin.make(tarball)
+        container_standin.make(tarball)
     name = "localhost/droplens-standin:latest"
-    settings = [word for line in standin.SETTINGS for word in ("--change", line)]
+    settings = [word for line in container_standin.SETTINGS for word in ("--change", line)]
     engine.call("import", *settings, str(tarball), name)
     return name
 

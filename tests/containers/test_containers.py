@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from tests.containers.engine import CONFINED, ULIMITS, Containers, Ended
+from tests.support.container_engine import CONFINED, ULIMITS, Containers, Ended
 from tests.support.drawn_images import drawing
 from tests.support.trainer import LABELS, drawn_records, lay_out
 

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests import needs
+from tests.support import needs
 from tests.support.localcloud import JOB, MODEL, Cloud, write_container
 from tests.support.packing import BUCKET, Failure, job
 from tests.support.trainer import drawn_records, lay_out, run_training

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
+from tests.support import needs
 
 LOCK = """\
 pillow==9.0.0 --hash=sha256:{0}

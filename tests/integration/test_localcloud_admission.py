@@ -26,7 +26,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from batch_prep.storage import Bucket, Span
-from tests import needs
+from tests.support import needs
 from tests.support.localcloud import REGION, Cloud
 from tests.support.repository import ROOT
 

@@ -7,7 +7,7 @@ silent change would cost seconds or safety and break nothing at once.
 import subprocess
 import textwrap
 
-from tests import needs
+from tests.support import needs
 from tests.support.repository import ROOT
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageStat
 
 from batch_prep.__main__ import main
 from droplens.records.recordio import MAGIC, Record, RecordWriter, read_index, read_records
-from tests import needs
+from tests.support import needs
 
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 SCRIPT = Path(__file__).with_name("mxnet_reference.py")

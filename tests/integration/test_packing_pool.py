@@ -15,8 +15,8 @@ import pytest
 from batch_prep.errors import JobError, StorageTrouble
 from batch_prep.shards.pool import Crew
 from batch_prep.storage import Bucket
-from tests import needs
-from tests.integration.pool_work import (
+from tests.support import needs
+from tests.support.pool_work import (
     endless,
     faulty,
     greedy,
@@ -32,7 +32,7 @@ from tests.support.repository import ROOT
 FORKING = """
 import json, sys, time
 from batch_prep.shards.pool import Crew
-from tests.integration.pool_work import large, squares
+from tests.support.pool_work import large, squares
 
 def pids():
     with open("/proc/thread-self/children") as children:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from benchmarks.packing import measure
-from tests import needs
+from tests.support import needs
 from tests.support.packing import good, put
 from tests.support.repository import ROOT
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from droplens.imaging.prepare import Preprocessing, decode, prepare
-from tests import needs
-from tests.support import hostile_images
+from tests.support import hostile_images, needs
 from tests.support.image_costs import PLACES
 
 pytestmark = needs.only_with("linux", sys.platform == "linux", "the sandbox's limits are Linux's")

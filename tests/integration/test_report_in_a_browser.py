@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from droplens.report.gallery import thumbnail, wanted
 from droplens.report.page import render
-from tests import needs
+from tests.support import needs
 from tests.support.drawn_images import drawing
 from tests.support.evaluations import PROBE, class_names, dataset, evaluation
 

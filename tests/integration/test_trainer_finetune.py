@@ -15,7 +15,7 @@ import pytest
 
 from droplens.report.curves import trained
 from droplens.report.markup import Element
-from tests import needs
+from tests.support import needs
 from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,

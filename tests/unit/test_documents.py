@@ -63,7 +63,8 @@ def test_each_wrong_figure_in_the_page_is_refused(
         assert problems_of(page, PAGES[page].name, source, text)
 
 
-# A number in a command is no figure; tests/unit/test_tried.py holds these tables to their commands.
+# A number in a command is no figure; tests/unit/tools/test_tried.py holds these tables to their
+# commands.
 WITHOUT_FIGURES = {"{{ table.tried }}", "{{ table.tried_zh }}"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CONFTEST = """
-from tests import needs
+from tests.support import needs
 
 def pytest_configure(config):
     for name, obstacle in (("linux", None), ("mxnet", "no such wheel")):
@@ -29,7 +29,7 @@ def run(
     """Exit code and output of pytest for these tests in one file; 0 processes: its own only."""
     (folder / "conftest.py").write_text(CONFTEST)
     file = folder / "test_some.py"
-    file.write_text("import pytest\nfrom tests import needs\n" + "".join(tests))
+    file.write_text("import pytest\nfrom tests.support import needs\n" + "".join(tests))
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
         [
@@ -69,7 +69,7 @@ def test_a_reason_that_names_no_need_fails_under_ci(
 ) -> None:
     code, output = run(tmp_path, repo_root, file, CI="true", DROPLENS_WITHOUT="linux,mxnet")
     assert code in (1, 2)
-    assert "no need of tests/needs.py" in output
+    assert "no need of tests/support/needs.py" in output
 
 
 def test_an_absence_can_be_allowed(tmp_path: Path, repo_root: Path) -> None:
@@ -91,4 +91,4 @@ def test_at_a_developer_s_machine_it_is_only_named(tmp_path: Path, repo_root: Pa
     assert code == 0, output
     assert "1 passed, 3 skipped" in output
     assert "1 test without linux: it is not here (this machine can have it: install it" in output
-    assert "1 test not today (no need of tests/needs.py)" in output
+    assert "1 test not today (no need of tests/support/needs.py)" in output

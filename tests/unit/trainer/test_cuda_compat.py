@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
+from tests.support import needs
 from trainer.cuda_compat import FOLDER, fetch, with_compatibility
 
 PROPRIETARY = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
+from tests.support import needs
 from tests.support.repository import ROOT
 
 pytestmark = needs.only_with("linux", sys.platform == "linux", "elsewhere nothing is supervised")

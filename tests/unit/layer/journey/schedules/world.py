@@ -35,8 +35,8 @@ from tests.support.aws_account import BUCKET, Clock
 from tests.support.aws_fakes import FakeRuntime, FakeSageMaker, nobody, refusal
 from tests.support.builders import HOSTING, redness
 from tests.support.promotion import SETTINGS, endpoint_of
-from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
-from tests.unit.layer.schedules.scheduler import Chooser, Pausing, Scheduler
+from tests.unit.layer.journey.schedules.memory import MemoryS3, MemoryTable
+from tests.unit.layer.journey.schedules.scheduler import Chooser, Pausing, Scheduler
 
 OLDER, MID, NEWER = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 # So many of a hundred pictures each model answers rightly, always the same ones.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from droplens.journey import train
-from tests import needs
+from tests.support import needs
 
 REFERENCE = Path(".local/reference/image-classification.json")
 

@@ -15,7 +15,7 @@ from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.image.prepare import Prepared, prepare
 from droplens.imaging import prepare as pictures
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing
-from tests.photographs import some
+from tests.support.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 
 TO_64 = Preprocessing(shorter_side=64)

@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.containers import engine, standin
+from tests.support import container_engine, container_standin
 from tools.venvs import ONLY_ON, absence
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _PREFIX = "without "
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -58,13 +58,13 @@ def _no_chromium() -> str | None:
 
 
 def _no_containers() -> str | None:
-    if engine.find(ROOT / ".local" / "containers" / "storage") is None:
+    if container_engine.find(ROOT / ".local" / "containers" / "storage") is None:
         if shutil.which("podman") is None:
             return _not_installable("podman", "runc", "debootstrap")
         return "neither `docker info` nor `podman info` succeeds"
     if os.geteuid() == 0 and shutil.which("debootstrap") is None:
         return _not_installable("debootstrap")
-    return standin.why_not()
+    return container_standin.why_not()
 
 
 def _no_environment(name: str) -> str | None:
@@ -149,7 +149,7 @@ def _judge(reason: str) -> tuple[bool, str]:
     """Whether a test may be skipped for this reason, and what to say of it."""
     need = reason.removeprefix(_PREFIX).partition(":")[0]
     if not reason.startswith(_PREFIX) or need not in NEEDS:
-        return False, "no need of tests/needs.py"
+        return False, "no need of tests/support/needs.py"
     if need in _allowed():
         return True, "allowed by DROPLENS_WITHOUT"
     if obstacle := NEEDS[need].obstacle():

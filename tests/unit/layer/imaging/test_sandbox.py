@@ -17,8 +17,7 @@ from PIL import Image, ImageChops
 
 from droplens.imaging import sandbox
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
-from tests import needs
-from tests.support import hostile_images
+from tests.support import hostile_images, needs
 
 pytestmark = needs.only_with("linux", sys.platform == "linux", "the sandbox's limits are Linux's")
 

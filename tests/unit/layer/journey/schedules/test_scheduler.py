@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.layer.schedules.scheduler import (
+from tests.unit.layer.journey.schedules.scheduler import (
     Chooser,
     Delays,
     Drawn,

@@ -19,8 +19,14 @@ from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import jpeg, pack
 from tests.support.crashes import crash_in
 from tests.support.promotion import endpoint_of, in_service, promote
-from tests.unit.layer.schedules.scheduler import Chooser, Delays, Drawn, Scheduler, enumerated
-from tests.unit.layer.schedules.world import MID, NEWER, OLDER, QUEUE, Kept, World, model
+from tests.unit.layer.journey.schedules.scheduler import (
+    Chooser,
+    Delays,
+    Drawn,
+    Scheduler,
+    enumerated,
+)
+from tests.unit.layer.journey.schedules.world import MID, NEWER, OLDER, QUEUE, Kept, World, model
 
 FIRST, SECOND = "input/cars/a.jpg", "input/cars/b.jpg"
 DRAWN = 60

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.containers.processes import ContainerProcess, Exit
-from tests import needs
+from tests.support import needs
 
 LINUX = needs.only_with("linux", sys.platform == "linux", "reads /proc")
 

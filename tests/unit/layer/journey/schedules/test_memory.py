@@ -11,7 +11,7 @@ from droplens.domain.errors import ObjectMissing
 from droplens.domain.run import RunKey, Stage, Status
 from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
-from tests.unit.layer.schedules.memory import MemoryS3, MemoryTable
+from tests.unit.layer.journey.schedules.memory import MemoryS3, MemoryTable
 
 KEYS = ["a/1", "a/1b", "a/2", "b/é", "b/z"]
 KNOWN = [RunKey(classifier, run_id) for classifier in ("cars", "birds") for run_id in ("1", "2")]

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from batch_prep.image.plain_jpeg import decode, size_of
 from droplens.imaging import prepare
-from tests.photographs import some
+from tests.support.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta tiff:Orientation='6'/>"

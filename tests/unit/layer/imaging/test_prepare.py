@@ -25,7 +25,7 @@ from droplens.imaging.prepare import (
     decode,
     prepare,
 )
-from tests import needs
+from tests.support import needs
 from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo, profile
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
