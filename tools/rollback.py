@@ -90,10 +90,10 @@ def _listed(runs: Sequence[Run], target: str | None) -> str:
             (
                 ">" if run.key.run_id == target else "",
                 run.key.run_id,
-                percent(run.facts.get("accuracy")),
-                when(run.facts.get("ended_at")),
-                when(run.facts.get("replaced_at")),
-                str(run.facts.get("replaced_by", "")),
+                percent(run.accuracy),
+                when(run.ended_at),
+                when(run.replaced_at),
+                run.replaced_by,
                 "in service" if _is_kept(run) else "removed",
             )
             for run in reversed(runs)
@@ -102,7 +102,7 @@ def _listed(runs: Sequence[Run], target: str | None) -> str:
 
 
 def _is_kept(run: Run) -> bool:
-    return bool(run.facts.get("endpoint")) and not run.facts.get("retired")
+    return bool(run.endpoint) and not run.retired
 
 
 def agreed() -> bool:

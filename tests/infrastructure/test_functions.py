@@ -353,7 +353,7 @@ def test_a_run_that_waits_is_tried_again_by_the_clock_or_for_a_person(
     assert load("ReportFailure").handler(failure, Context("report")) == {"run": run.as_key()}
     record = deployed.runs().get(run)
     assert record is not None
-    assert (record.status, record.facts["error"]["stage"]) == (Status.FAILED, "train")
+    assert (record.status, record.record["error"]["stage"]) == (Status.FAILED, "train")
 
 
 def test_an_endpoint_is_tried_again_by_its_own_function(

@@ -40,4 +40,4 @@ def test_a_run_says_which_version_began_it(monkeypatch: pytest.MonkeyPatch) -> N
         runs.open(RUN, {"version": "v"})
         run = runs.get(RUN)
     assert run is not None
-    assert run.facts["droplens_version"] == __version__
+    assert run.record["droplens_version"] == __version__

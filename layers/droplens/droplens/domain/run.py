@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 class Stage(StrEnum):
@@ -45,6 +45,25 @@ IN_PROGRESS = CLAIMABLE | {Status.WAITING}
 MAY_RETURN = frozenset({Status.LIVE, Status.REPLACED, Status.RESTORING})
 
 
+_TEXTS = (
+    "batch_job_id",
+    "batch_array_id",
+    "training_job",
+    "trainer",
+    "image",
+    "model_data",
+    "endpoint",
+    "model_package",
+    "leaving",
+    "wait_notified",
+    "ended_at",
+    "replaced_at",
+    "replaced_by",
+)
+_FLAGS = ("endpoint_removed", "retired", "approval_asked", "notified")
+_NUMBERS = ("image_size", "generation", "restored_from_generation")
+
+
 @dataclass(frozen=True, slots=True)
 class RunKey:
     """Which run: the classifier it trains, and its own id."""
@@ -59,11 +78,65 @@ class RunKey:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as its item tells it. facts: every other attribute of the item."""
+    """A run as its record holds it. A field that the run has not come to is empty.
+
+    dataset: "key", "version" and "etag" of the object that completed it; trainer, image, image_size
+    (pixels): what the model is trained with; model_data: the model archive's S3 URI; endpoint: its
+    name; to_remove: names of endpoints that are to be removed; retired: its endpoint is out of use
+    for good; generation: of its model card when it went live; leaving, restored_from_generation:
+    the live run that it is to replace again, and that one's generation; error: "stage", "code" and
+    "message"; waits_for: see journey/waiting.py; accuracy: on validation images, 0 to 1; times: ISO
+    8601 in UTC; record: every attribute as the table holds it.
+    """
 
     key: RunKey
     status: Status
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, str] = field(default_factory=dict)
+    batch_job_id: str = ""
+    batch_array_id: str = ""
+    training_job: str = ""
+    trainer: str = ""
+    image: str = ""
+    image_size: int = 0
+    model_data: str = ""
+    endpoint: str = ""
+    endpoint_removed: bool = False
+    retired: bool = False
+    to_remove: frozenset[str] = frozenset()
+    model_package: str = ""
+    approval_asked: bool = False
+    generation: int | None = None
+    leaving: str = ""
+    restored_from_generation: int | None = None
+    error: Mapping[str, str] = field(default_factory=dict)
+    notified: bool = False
+    waits_for: Mapping[str, Any] = field(default_factory=dict)
+    wait_notified: str = ""
+    accuracy: float | None = None
+    ended_at: str = ""
+    replaced_at: str = ""
+    replaced_by: str = ""
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """A run from its item in the Runs table."""
+        given = {name: value for name, value in record.items() if value is not None}
+        fields: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if name in given}
+        fields |= {name: bool(given[name]) for name in _FLAGS if name in given}
+        fields |= {name: int(given[name]) for name in _NUMBERS if name in given}
+        accuracy = record.get("accuracy")
+        return cls(
+            RunKey(str(record["classifier"]), str(record["run_id"])),
+            Status(str(record["status"])),
+            dataset=record.get("dataset") or {},
+            to_remove=frozenset(map(str, record.get("to_remove") or ())),
+            error=record.get("error") or {},
+            waits_for=record.get("waits_for") or {},
+            accuracy=None if accuracy is None else float(accuracy),
+            record=record,
+            **fields,
+        )
 
 
 @dataclass(frozen=True, slots=True)

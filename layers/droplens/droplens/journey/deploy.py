@@ -31,8 +31,8 @@ def deploy_endpoint(
 ) -> str | None:
     """Create model, configuration and endpoint of a trained run; None if there is nothing to do."""
     record = runs.get(run)
-    own = trained.job_name if record is None else record.facts.get("training_job")
-    if own not in (None, trained.job_name):
+    own = trained.job_name if record is None else record.training_job
+    if own not in ("", trained.job_name):
         logger.warning("a job that is not the run's own is complete", job=trained.job_name)
         return None
     count_time(trained)  # the alarm takes the maximum: a repeated event does no harm
@@ -65,15 +65,14 @@ def host(
         failures.notify_once(run)
         return None
     with failures.recorded(run, Stage.DEPLOY):
-        facts = record.facts if record else {}
         job = sagemaker.describe_training_job(
-            TrainingJobName=training_job or str(facts["training_job"])
+            TrainingJobName=training_job or (record.training_job if record else "")
         )
         artefact = Artefact(
             # A run that began before this was kept is served by what trained it.
-            image=str(facts.get("image", job["AlgorithmSpecification"]["TrainingImage"])),
+            image=(record and record.image) or job["AlgorithmSpecification"]["TrainingImage"],
             model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
-            trainer=str(facts.get("trainer", DROPLENS)),
+            trainer=(record and record.trainer) or DROPLENS,
         )
         check_origin(artefact.image, artefact.model_data, run, settings)
         runs.note(run, image=artefact.image, model_data=artefact.model_data)

@@ -99,8 +99,8 @@ class Reporter:
             logger.warning("a job that belongs to no run failed")
             return None
         follow(packed.run)
-        ours = {run.facts.get("batch_job_id"), run.facts.get("batch_array_id")}
-        if "batch_job_id" in run.facts and packed.job_id.partition(":")[0] not in ours:
+        ours = {run.batch_job_id, run.batch_array_id}
+        if run.batch_job_id and packed.job_id.partition(":")[0] not in ours:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
             return None
         cause = self._first_cause(packed)
@@ -175,8 +175,8 @@ class Reporter:
         if run is None:
             return None
         record = self.runs.get(run)
-        own = record.facts.get("training_job") if record else None
-        if own not in (None, trained.job_name) or self._waits(record):
+        own = record.training_job if record else ""
+        if own not in ("", trained.job_name) or self._waits(record):
             logger.warning("a job of an earlier attempt failed", job=trained.job_name)
             return run
         count_time(trained)
@@ -201,8 +201,8 @@ class Reporter:
         except ClientError:
             reason = "the endpoint is gone"
         record = self.runs.get(run)
-        own = record.facts.get("endpoint") if record else None
-        if own not in (None, endpoint.name) or self._waits(record):
+        own = record.endpoint if record else ""
+        if own not in ("", endpoint.name) or self._waits(record):
             logger.warning("an endpoint of an earlier attempt failed", endpoint=endpoint.name)
             deploy.dispose(self.sagemaker, self.runs, run, endpoint.name)
             return run
@@ -255,8 +255,8 @@ class Reporter:
             return run
         self.failures.fail(run, stage, "function.failed", message)
         record_of_run = self.runs.get(run)
-        if record_of_run and "endpoint" in record_of_run.facts:
-            self._remove_if_over(run, str(record_of_run.facts["endpoint"]))
+        if record_of_run and record_of_run.endpoint:
+            self._remove_if_over(run, record_of_run.endpoint)
         return run
 
     def _rollback_failed(self, run: RunKey, reason: str) -> None:
@@ -301,7 +301,7 @@ class Reporter:
     def _remove_if_over(self, run: RunKey, endpoint: str) -> None:
         """An endpoint of a run without a model helps nobody and may be billed by the hour."""
         record = self.runs.get(run)
-        if self._ended_badly(run) or (record and endpoint in record.facts.get("to_remove", ())):
+        if self._ended_badly(run) or (record and endpoint in record.to_remove):
             deploy.dispose(self.sagemaker, self.runs, run, endpoint)
 
     def _waits(self, record: Run | None) -> bool:

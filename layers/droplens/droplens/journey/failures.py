@@ -63,7 +63,7 @@ class Failures:
             self.fail(key, stage, limit.code, f"{limit.message} (waited for {days} days)")
             return False
         fact = waiting.NAME_OF_TRY[stage]
-        tried = name if name is not None else str(run.facts.get(fact, ""))
+        tried = name if name is not None else getattr(run, fact)
         surplus = tried if stage is Stage.DEPLOY else None
         held = self.runs.hold(key, stage, wait.to_fact(), (fact, tried), surplus)
         if held:
@@ -83,9 +83,9 @@ class Failures:
             return
         if run.status is Status.WAITING:
             self._tell_of_wait(run)
-        if "error" not in run.facts or run.facts.get("notified"):
+        if not run.error or run.notified:
             return
-        error = {name: one_line(str(text)) for name, text in run.facts["error"].items()}
+        error = {name: one_line(str(text)) for name, text in run.error.items()}
         again = run.status is Status.FAILED and waiting.may_be_tried_again(
             error["stage"], error["code"]
         )
@@ -104,7 +104,7 @@ class Failures:
         if wait is None:
             return
         told = f"{wait.stage} {wait.since}"
-        if run.facts.get("wait_notified") != told:
+        if run.wait_notified != told:
             self.publish(*waiting.notice(run.key, wait))
             self.runs.note(run.key, wait_notified=told)
 

@@ -116,16 +116,16 @@ class Promotion:
             return self._measured(run, runs, may_go_on)
         except UserError:
             # The run has failed: nobody needs its endpoint, which may be billed by the hour.
-            deploy.dispose(self.sagemaker, runs, run.key, str(run.facts["endpoint"]))
+            deploy.dispose(self.sagemaker, runs, run.key, run.endpoint)
             raise
 
     def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
-        endpoint = str(run.facts["endpoint"])
-        model_data = str(run.facts["model_data"])
-        check_origin(str(run.facts["image"]), model_data, run.key, self.settings)
+        endpoint = run.endpoint
+        model_data = run.model_data
+        check_origin(run.image, model_data, run.key, self.settings)
         dataset = read_packed(self.bucket, run.key)
-        trainer = str(run.facts["trainer"])
-        preprocessing = sender_preprocessing(dataset, trainer, int(run.facts["image_size"]))
+        trainer = run.trainer
+        preprocessing = sender_preprocessing(dataset, trainer, run.image_size)
         measured = measure(
             self.bucket,
             run.key,
@@ -241,9 +241,9 @@ class Promotion:
         Raises Refused where the person has rejected it.
         """
         manual = self.settings.approval == MANUAL
-        package = run.facts.get("model_package")
-        if package is None:
-            image, model_data = str(run.facts["image"]), str(run.facts["model_data"])
+        package = run.model_package
+        if not package:
+            image, model_data = run.image, run.model_data
             try:  # it may have been measured in another invocation, and its item changed since
                 check_origin(image, model_data, run.key, self.settings)
             except UserError as error:
@@ -258,7 +258,7 @@ class Promotion:
             runs.note(run.key, model_package=package, accuracy=card.measured.accuracy)
         if not manual or self._decided(package):
             return True
-        if not run.facts.get("approval_asked"):
+        if not run.approval_asked:
             failures.publish(
                 f"Droplens: {run.key.classifier} awaits approval",
                 f"Run {run.key.run_id} of classifier {run.key.classifier}: validation accuracy "
@@ -434,9 +434,9 @@ def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
         return None
     name = endpoint_changed(event).name
     over = run.status in (Status.FAILED, Status.REFUSED, Status.SUPERSEDED) or (
-        run.status is Status.REPLACED and run.facts.get("retired")
+        run.status is Status.REPLACED and run.retired
     )
-    unwanted = name in run.facts.get("to_remove", ()) or name != run.facts.get("endpoint", name)
+    unwanted = name in run.to_remove or name != (run.endpoint or name)
     return name if over or unwanted else None
 
 

@@ -84,7 +84,7 @@ class Resumption:
         if run is None:
             return False
         follow(key)
-        for endpoint in sorted(run.facts.get("to_remove", ())):
+        for endpoint in sorted(run.to_remove):
             if remove_endpoint(self.sagemaker, endpoint):
                 self.runs.is_removed(key, endpoint)
         tried = run.status is Status.WAITING and self._tried(run)
@@ -142,7 +142,7 @@ class Resumption:
     def _revived(self, run: Run) -> Wait:
         """Have a failed run wait, its turn being now. Raises UserError, which says why not."""
         name = f"run {run.key.run_id}"
-        error = run.facts.get("error")
+        error = run.error
         if run.status is not Status.FAILED or not error:
             raise UserError("resume.not_waiting", f"{name} does not wait: it is {run.status.value}")
         if not may_be_tried_again(error["stage"], error["code"]):

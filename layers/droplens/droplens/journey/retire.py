@@ -126,13 +126,9 @@ class Switching:
             ):
                 self._remove(run, runs)
         replaced = [run for run in runs.of(classifier) if run.status is Status.REPLACED]
-        replaced.sort(key=lambda run: str(run.facts.get("replaced_at", "")), reverse=True)
-        serving = [run for run in replaced if not run.facts.get("retired")]
-        unfinished = [
-            run
-            for run in replaced
-            if run.facts.get("retired") and not run.facts.get("endpoint_removed")
-        ]
+        replaced.sort(key=lambda run: run.replaced_at, reverse=True)
+        serving = [run for run in replaced if not run.retired]
+        unfinished = [run for run in replaced if run.retired and not run.endpoint_removed]
         for run in [*serving[self.keep_models :], *unfinished]:
             # A picture on its way to it asks the live one.
             if runs.retire(run) and self._remove(run, runs):
@@ -140,8 +136,8 @@ class Switching:
 
     def _remove(self, run: Run, runs: Runs) -> bool:
         """Whether the run has no endpoint any more."""
-        endpoint = run.facts.get("endpoint")
-        return not endpoint or deploy.dispose(self.sagemaker, runs, run.key, str(endpoint))
+        endpoint = run.endpoint
+        return not endpoint or deploy.dispose(self.sagemaker, runs, run.key, endpoint)
 
     def _tell_of_unclaimed(self, run: RunKey, runs: Runs) -> None:
         """Note in the run's item which folders of pictures name no classifier, a typo perhaps."""

@@ -57,12 +57,12 @@ def roll_back(
         run = runs.get(run.key) or run
     # The record says that it is being restored before the endpoint is looked at: the event of one
     # that comes into service from now on completes the rollback.
-    if not run.facts.get("retired"):
-        serves = serving(sagemaker, str(run.facts["endpoint"]))
+    if not run.retired:
+        serves = serving(sagemaker, run.endpoint)
         if serves is Serving.NOW:
             return run.key, complete(run, cards, runs, reclassify, invoke)
         if serves is Serving.SOON:
-            logger.info("endpoint is being created already", endpoint=run.facts["endpoint"])
+            logger.info("endpoint is being created already", endpoint=run.endpoint)
             return run.key, Status.RESTORING
     try:
         _make_again(run, card, runs, sagemaker, settings)
@@ -88,8 +88,8 @@ def complete(
     if card is None:
         raise UserError("rollback.no_card", f"the card of run {run.key.run_id} is gone")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    restored = replace(card, endpoint=str(run.facts["endpoint"]), promoted_at=now)
-    live = cards.roll_back(restored, str(run.facts["leaving"]))
+    restored = replace(card, endpoint=run.endpoint, promoted_at=now)
+    live = cards.roll_back(restored, run.leaving)
     if live.run_id != run.key.run_id:
         runs.restored(run.key, Status.REPLACED)
         announce(live, reclassify, invoke)
@@ -131,12 +131,12 @@ def _make_again(
 
     Whoever is about to remove the old one must not meet the new one by its name.
     """
-    mark = f"{run.key.run_id}-r{run.facts['restored_from_generation']}"
+    mark = f"{run.key.run_id}-r{run.restored_from_generation}"
     name = naming.resource_name(settings.stack, run.key.classifier, mark)
-    artefact = Artefact(str(run.facts["image"]), str(run.facts["model_data"]), card.trainer)
+    artefact = Artefact(run.image, run.model_data, card.trainer)
     check_origin(artefact.image, artefact.model_data, run.key, settings)
     # Kept before the endpoint exists: its event may come before we are done.
-    before = str(run.facts["endpoint"])
+    before = run.endpoint
     runs.make_again(run, name)
     deploy.create_endpoint(sagemaker, name, artefact, run.key, settings)
     logger.info("endpoint is being re-created", endpoint=name)

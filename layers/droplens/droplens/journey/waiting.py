@@ -108,7 +108,7 @@ class Wait:
     @classmethod
     def of(cls, run: Run) -> Self | None:
         """What the run waits for, or did before it went on."""
-        found = run.facts.get("waits_for")
+        found = run.waits_for
         if not found:
             return None
         numbers = {"tries": int(found["tries"]), "next_try": int(found["next_try"])}

@@ -55,9 +55,7 @@ class Registry:
             + counted(card.measured.right, card.measured.pictures),
             ModelApprovalStatus=status,  # type: ignore[arg-type]
             InferenceSpecification={
-                "Containers": [
-                    {"Image": run.facts["image"], "ModelDataUrl": run.facts["model_data"]}
-                ],
+                "Containers": [{"Image": run.image, "ModelDataUrl": run.model_data}],
                 "SupportedContentTypes": [CONTENT_TYPE],
                 "SupportedResponseMIMETypes": ["application/json"],
             },
@@ -71,7 +69,7 @@ class Registry:
             },
             MetadataProperties={
                 "CommitId": self.code_version,
-                "GeneratedBy": str(run.facts["training_job"]),
+                "GeneratedBy": run.training_job,
             },
             CustomerMetadataProperties=self._properties(card, run, dataset),
             ClientToken=_token(self.stack, run.key),
@@ -88,9 +86,9 @@ class Registry:
             TAG_CLASSIFIER: card.classifier,
             TAG_RUN: card.run_id,
             "dataset-digest": dataset.digest,
-            "dataset-version": run.facts["dataset"]["version"],
-            "packing-job": run.facts.get("batch_job_id", "unknown"),
-            "training-job": run.facts["training_job"],
+            "dataset-version": run.dataset["version"],
+            "packing-job": run.batch_job_id or "unknown",
+            "training-job": run.training_job,
             "trainer": card.trainer,
             "pictures": card.measured.pictures,
             "accuracy": round(card.measured.accuracy, 6),

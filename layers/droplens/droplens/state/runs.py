@@ -65,7 +65,7 @@ class Runs:
     def get(self, key: RunKey) -> Run | None:
         """The run, read consistently, or None."""
         item = self.table.get_item(Key=key.as_key(), ConsistentRead=True).get("Item")
-        return _run(item) if item else None
+        return Run.from_record(item) if item else None
 
     def find_by_dataset(self, classifier: str, version: str) -> Run | None:
         """The newest run of `classifier` that packs this version of its dataset, or None."""
@@ -75,7 +75,7 @@ class Runs:
             ScanIndexForward=False,
             ConsistentRead=True,
         )
-        return _run(answer["Items"][0]) if answer["Items"] else None
+        return Run.from_record(answer["Items"][0]) if answer["Items"] else None
 
     def newest(self, classifier: str) -> Run | None:
         """The last run that was opened for `classifier`, or None."""
@@ -85,7 +85,7 @@ class Runs:
             ScanIndexForward=False,
             Limit=1,
         )
-        return _run(answer["Items"][0]) if answer["Items"] else None
+        return Run.from_record(answer["Items"][0]) if answer["Items"] else None
 
     def any_of(self, classifier: str) -> bool:
         """Whether `classifier` has ever had a run."""
@@ -106,7 +106,7 @@ class Runs:
                 ConsistentRead=True,
                 **more,
             )
-            found += map(_run, answer["Items"])
+            found += map(Run.from_record, answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return found
             more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
@@ -222,8 +222,8 @@ class Runs:
         until: seconds since 1970. False if somebody has begun one since `run` was read.
         """
         waits = Attr("status").eq(Status.WAITING.value)
-        same = Attr("waits_for.next_try").eq(run.facts["waits_for"]["next_try"])
-        waits_for = {**run.facts["waits_for"], "next_try": until}
+        same = Attr("waits_for.next_try").eq(run.waits_for["next_try"])
+        waits_for = {**run.waits_for, "next_try": until}
         return self._update(run.key, waits & same, {"waits_for": waits_for})
 
     def revive(self, key: RunKey, waits_for: Mapping[str, Any]) -> bool:
@@ -304,7 +304,7 @@ class Runs:
 
     def make_again(self, run: Run, endpoint: str) -> None:
         """Give a run that is restored another endpoint; the one it had is to be removed."""
-        before = str(run.facts["endpoint"])
+        before = run.endpoint
         values: dict[str, Any] = {"endpoint": endpoint, "retired": False, "endpoint_removed": False}
         if before == endpoint:
             self.note(run.key, **values)
@@ -369,11 +369,11 @@ class Runs:
         return True
 
 
-def _same(run: Run, fact: str) -> ConditionBase:
-    """That a fact of the run is still what it was when the run was read."""
-    if fact in run.facts:
-        return Attr(fact).eq(run.facts[fact])
-    return Attr(fact).not_exists()
+def _same(run: Run, attribute: str) -> ConditionBase:
+    """That an attribute of the run is still what it was when the run was read."""
+    if attribute in run.record:
+        return Attr(attribute).eq(run.record[attribute])
+    return Attr(attribute).not_exists()
 
 
 def _to_item(value: Any) -> Any:
@@ -385,14 +385,3 @@ def _to_item(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_item(entry) for entry in value]
     return value
-
-
-def _run(item: Mapping[str, Any]) -> Run:
-    facts = {
-        name: value
-        for name, value in item.items()
-        if name not in ("classifier", "run_id", "status")
-    }
-    return Run(
-        RunKey(str(item["classifier"]), str(item["run_id"])), Status(str(item["status"])), facts
-    )

@@ -39,5 +39,5 @@ def test_the_item_of_the_run_that_goes_live_names_them(cloud: Cloud, cards: Card
     ).follow_up(switched, cloud.runs(), lambda: True, nobody)
     run = cloud.runs().get(RUN)
     assert run is not None
-    assert run.facts["unclaimed"] == [{"folder": "Cars", "likely": "cars"}]
+    assert run.record["unclaimed"] == [{"folder": "Cars", "likely": "cars"}]
     assert cloud.queued() == []

@@ -83,7 +83,7 @@ def test_serverless_in_china_ends_the_run_with_the_parameter(trained: Cloud) -> 
     assert deploy(trained, endpoint_mode="serverless", aws_region="cn-north-1") is None
     run = known(trained)
     assert run.status == Status.FAILED
-    assert "EndpointMode=realtime" in str(run.facts)
+    assert "EndpointMode=realtime" in str(run.record)
     assert not trained.sagemaker.made.get("Endpoint")
 
 
@@ -98,8 +98,8 @@ def test_a_trained_run_gets_model_configuration_and_endpoint(trained: Cloud) -> 
         assert tags == {"droplens:classifier": "cars", "droplens:run": RUN.run_id}
     run = known(trained)
     assert run.status is Status.DEPLOYING
-    assert run.facts["endpoint"] == NAME
-    assert float(run.facts["training_metrics"]["validation:accuracy"]) == 0.9136
+    assert run.record["endpoint"] == NAME
+    assert float(run.record["training_metrics"]["validation:accuracy"]) == 0.9136
 
 
 def test_a_model_is_served_by_the_image_that_its_run_names(trained: Cloud) -> None:
@@ -109,7 +109,7 @@ def test_a_model_is_served_by_the_image_that_its_run_names(trained: Cloud) -> No
         trained.sagemaker.made["Model"][NAME]["PrimaryContainer"]["Image"]
         == f"{REPOSITORY}:serving"
     )
-    assert known(trained).facts["image"] == f"{REPOSITORY}:serving"
+    assert known(trained).record["image"] == f"{REPOSITORY}:serving"
 
 
 BUILTIN = "811284229777.dkr.ecr.us-east-1.amazonaws.com/image-classification:1"
@@ -147,7 +147,7 @@ def refused(cloud: Cloud) -> str:
     assert not any(cloud.sagemaker.made.values())
     [notice] = cloud.notices()
     assert "make resume" not in notice["message"]  # it would fail again
-    return str(run.facts["error"]["code"])
+    return str(run.record["error"]["code"])
 
 
 @pytest.mark.parametrize("image", [IMAGE, f"{REPOSITORY}:finetune-0f", BUILTIN])
@@ -167,7 +167,7 @@ def test_a_stranger_s_image_ends_the_run(trained: Cloud, image: str, told_by: st
         trained.sagemaker.jobs[NAME]["AlgorithmSpecification"]["TrainingImage"] = image
     assert deploy(trained) is None
     assert refused(trained) == "origin.image"
-    message = known(trained).facts["error"]["message"]
+    message = known(trained).record["error"]["message"]
     assert REPOSITORY in message
     assert f"image {image}:" in message
 
@@ -177,7 +177,7 @@ def test_a_model_archive_from_elsewhere_ends_the_run(trained: Cloud, uri: str) -
     trained.sagemaker.jobs[NAME]["ModelArtifacts"] = {"S3ModelArtifacts": uri}
     assert deploy(trained) is None
     assert refused(trained) == "origin.model_data"
-    assert f"below s3://{BUCKET}/training/cars/{RUN.run_id}/" in str(known(trained).facts["error"])
+    assert f"below s3://{BUCKET}/training/cars/{RUN.run_id}/" in str(known(trained).record["error"])
     assert deploy(trained, "request-2") is None  # and is not tried again
     assert len(trained.notices()) == 0
 
@@ -217,7 +217,7 @@ def test_a_repeated_event_creates_nothing(trained: Cloud) -> None:
 def test_a_retry_goes_on_after_what_was_created(trained: Cloud, step: str) -> None:
     with crash_in(trained.sagemaker, step, after=True):
         deploy(trained)
-    assert known(trained).facts["endpoint"] == NAME
+    assert known(trained).record["endpoint"] == NAME
     assert deploy(trained) == NAME
     assert trained.sagemaker.endpoints == {NAME}
     assert trained.notices() == []
@@ -228,7 +228,7 @@ def test_what_sagemaker_refuses_ends_the_run(trained: Cloud, operation: str) -> 
     trained.sagemaker.failing[operation] = "ValidationException"
     assert deploy(trained) is None
     assert known(trained).status is Status.FAILED
-    assert known(trained).facts["error"]["code"] == "endpoint.refused"
+    assert known(trained).record["error"]["code"] == "endpoint.refused"
     assert len(trained.notices()) == 1
 
 

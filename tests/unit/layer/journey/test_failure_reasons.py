@@ -61,7 +61,7 @@ def gave_up(event: Any, condition: str = "RetriesExhausted") -> dict[str, Any]:
 
 def test_a_failed_packing_says_what_batch_says(failing: Cloud, repo_root: Path) -> None:
     assert report(failing, recorded(repo_root, "batch-failed")) == RUN
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert known(failing).status is Status.FAILED
     assert (error["stage"], error["code"]) == ("pack", "packing.failed")
     assert error["message"] == "Batch: Essential container in task exited, exit code 1"
@@ -71,7 +71,7 @@ def test_what_the_job_itself_said_comes_first(failing: Cloud, repo_root: Path) -
     said = b'{"message": "datasets/cars/ has one class, audi: a classifier needs two"}'
     failing.put(f"packed/cars/{RUN.run_id}/failure.json", said)
     report(failing, recorded(repo_root, "batch-failed"))
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert error["code"] == "packing.dataset"
     assert error["message"].startswith("datasets/cars/ has one class, audi")
     assert "exit code 1" in error["message"]
@@ -85,7 +85,7 @@ def test_a_job_that_never_started_has_no_exit_code(failing: Cloud, repo_root: Pa
     event = recorded(repo_root, "batch-failed")
     event["detail"].update(statusReason="CannotPullContainerError", attempts=[], container={})
     report(failing, event)
-    message = known(failing).facts["error"]["message"]
+    message = known(failing).record["error"]["message"]
     assert message == "Batch: CannotPullContainerError, no exit code"
 
 
@@ -102,7 +102,7 @@ def test_a_packing_that_was_killed_for_memory_names_the_parameter_that_gives_mor
     container = {"reason": said} if exit_code is None else {"exitCode": exit_code, "reason": said}
     event["detail"].update(attempts=[{"container": container}], container=container)
     report(failing, event)
-    message = known(failing).facts["error"]["message"]
+    message = known(failing).record["error"]["message"]
     assert message.endswith("the stack's parameter PackingMemoryMiB")
 
 
@@ -119,7 +119,7 @@ def test_a_training_that_was_killed_for_memory_names_the_parameter_that_gives_mo
 ) -> None:
     failing.sagemaker.jobs[NAME] = {"FailureReason": said}
     report(failing, recorded(repo_root, "training-failed"))
-    message = known(failing).facts["error"]["message"]
+    message = known(failing).record["error"]["message"]
     assert message.startswith(said)
     assert message.endswith("the stack's parameter TrainingInstanceType")
 
@@ -157,7 +157,7 @@ def test_a_failed_shard_is_one_failure_with_its_own_words_whatever_is_told_first
     in_shards.batch.failed_children = [ended, FAILED_CHILD]
     for name in order:
         assert report(in_shards, recorded(repo_root, name)) == RUN
-    error = known(in_shards).facts["error"]
+    error = known(in_shards).record["error"]
     assert (error["stage"], error["code"]) == ("pack", "packing.failed")
     assert error["message"] == (
         "Could not read s3://b/datasets/cars/audi/7.jpg: SlowDown "
@@ -177,7 +177,7 @@ def test_a_shard_whose_container_never_ran_is_named_with_batch_s_reason(
         }
     ]
     report(in_shards, recorded(repo_root, "batch-dependent-failed"))
-    assert known(in_shards).facts["error"]["message"] == (
+    assert known(in_shards).record["error"]["message"] == (
         "Batch, child 1: Task failed to start; CannotPullContainerError, no exit code"
     )
 
@@ -213,7 +213,7 @@ def test_an_array_that_was_ended_before_it_had_children_says_why(
     event = recorded(repo_root, "batch-array-failed")
     event["detail"]["statusReason"] = "stopped by hand"
     report(in_shards, event)
-    message = known(in_shards).facts["error"]["message"]
+    message = known(in_shards).record["error"]["message"]
     assert message == "Batch: stopped by hand, no exit code"
 
 
@@ -224,7 +224,7 @@ def test_a_failed_join_speaks_for_itself(in_shards: Cloud, repo_root: Path) -> N
     event["detail"]["container"]["exitCode"] = 1
     event["detail"]["statusReason"] = "Essential container in task exited"
     report(in_shards, event)
-    error = known(in_shards).facts["error"]
+    error = known(in_shards).record["error"]
     assert error["code"] == "packing.dataset"
     assert error["message"].startswith("30 % of the pictures cannot be used (Batch: Essential")
 
@@ -268,7 +268,7 @@ def test_a_failed_training_says_what_sagemaker_says(failing: Cloud, repo_root: P
     reason = "ClientError: mini_batch_size is larger than the dataset, exit code: 2"
     failing.sagemaker.jobs[NAME] = {"FailureReason": reason}
     assert report(failing, recorded(repo_root, "training-failed")) == RUN
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert (error["stage"], error["code"], error["message"]) == (
         "train",
         "training.failed",
@@ -282,7 +282,7 @@ def test_a_stopped_training_is_an_end_too(failing: Cloud, repo_root: Path) -> No
     event = recorded(repo_root, "training-failed")
     event["detail"]["TrainingJobStatus"] = "Stopped"
     report(failing, event)
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert error["code"] == "training.stopped"
     assert error["message"] == "the training job ended as Stopped"
 
@@ -290,7 +290,7 @@ def test_a_stopped_training_is_an_end_too(failing: Cloud, repo_root: Path) -> No
 def test_a_failed_endpoint_is_told_and_removed(failing: Cloud, repo_root: Path) -> None:
     failing.sagemaker.made["Endpoint"][NAME] = {"FailureReason": "The container did not answer"}
     assert report(failing, recorded(repo_root, "endpoint-failed")) == RUN
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert (error["stage"], error["code"]) == ("deploy", "endpoint.failed")
     assert error["message"] == "The container did not answer"
     assert failing.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
@@ -301,7 +301,7 @@ def test_a_failed_endpoint_that_is_gone_is_told_all_the_same(
 ) -> None:
     del failing.sagemaker.made["Endpoint"][NAME]
     report(failing, recorded(repo_root, "endpoint-failed"))
-    assert known(failing).facts["error"]["message"] == "the endpoint is gone"
+    assert known(failing).record["error"]["message"] == "the endpoint is gone"
 
 
 @pytest.mark.parametrize("name", ["training-failed", "endpoint-failed"])
@@ -328,7 +328,7 @@ def test_a_function_that_gave_up_ends_its_run(
     failing: Cloud, repo_root: Path, name: str, stage: str
 ) -> None:
     assert report(failing, gave_up(recorded(repo_root, name))) == RUN
-    error = known(failing).facts["error"]
+    error = known(failing).record["error"]
     assert (error["stage"], error["code"]) == (stage, "function.failed")
     assert error["message"] == "ClientError: AccessDenied (RetriesExhausted)"
     assert len(failing.notices()) == 1
@@ -337,7 +337,7 @@ def test_a_function_that_gave_up_ends_its_run(
 
 def test_the_recorded_failure_of_a_function(failing: Cloud, repo_root: Path) -> None:
     assert report(failing, recorded(repo_root, "lambda-on-failure")) == RUN
-    assert "ModelNotReadyException" in known(failing).facts["error"]["message"]
+    assert "ModelNotReadyException" in known(failing).record["error"]["message"]
 
 
 def test_an_event_that_never_reached_its_function_has_no_response(
@@ -346,7 +346,7 @@ def test_an_event_that_never_reached_its_function_has_no_response(
     record = {**gave_up(recorded(repo_root, "batch-succeeded"), "EventAgeExceeded")}
     record["responsePayload"] = None
     report(failing, record)
-    message = known(failing).facts["error"]["message"]
+    message = known(failing).record["error"]["message"]
     assert message == "error: no message (EventAgeExceeded)"
 
 
@@ -372,8 +372,8 @@ def test_a_promotion_that_gave_up_after_its_switch_leaves_the_live_model_alone(
     assert failing.sagemaker.endpoints == {live.endpoint} == {NAME}
     run = known(failing)
     assert run.status is Status.LIVE
-    assert float(run.facts["accuracy"]) == 0.9
-    assert run.facts["error"]["code"] == "promotion.unfinished"
+    assert float(run.record["accuracy"]) == 0.9
+    assert run.record["error"]["code"] == "promotion.unfinished"
     [notice] = failing.notices()
     assert "The model is live" in notice["message"]
 
@@ -396,11 +396,11 @@ def test_a_live_run_is_never_harmed_by_a_late_failure(
 def test_a_failure_told_twice_is_notified_once(failing: Cloud, repo_root: Path, name: str) -> None:
     failing.sagemaker.jobs[NAME] = {"FailureReason": "first"}
     report(failing, recorded(repo_root, name))
-    first = known(failing).facts["error"]
+    first = known(failing).record["error"]
     failing.sagemaker.jobs[NAME] = {"FailureReason": "second"}
     report(failing, recorded(repo_root, name))
     report(failing, gave_up(recorded(repo_root, "endpoint-in-service")))
-    assert known(failing).facts["error"] == first
+    assert known(failing).record["error"] == first
     assert len(failing.notices()) == 1
 
 
@@ -470,7 +470,7 @@ def test_a_sweep_that_was_given_up_is_told_of_the_live_run(failing: Cloud) -> No
     for _ in range(2):
         assert report(failing, event) == RUN
     assert known(failing).status is Status.LIVE
-    assert known(failing).facts["error"]["code"] == "promotion.unfinished"
+    assert known(failing).record["error"]["code"] == "promotion.unfinished"
     [notice] = failing.notices()
     assert "what follows its switch was not finished" in notice["message"]
 
@@ -484,7 +484,7 @@ def test_an_approval_that_could_not_be_followed_is_told_of_its_run(
     }
     assert report(failing, gave_up(event)) == RUN
     assert known(failing).status is Status.FAILED
-    assert known(failing).facts["error"]["stage"] == "promote"
+    assert known(failing).record["error"]["stage"] == "promote"
 
 
 # --- what strangers wrote, in what people read
@@ -499,7 +499,7 @@ def test_a_run_is_ended_whatever_its_job_said(failing: Cloud, repo_root: Path, s
     report(failing, recorded(repo_root, "batch-failed"))
     run = known(failing)
     assert run.status is Status.FAILED
-    message = run.facts["error"]["message"]
+    message = run.record["error"]["message"]
     assert message.startswith(said[:4])
     assert message.isprintable()
     assert len(message) <= MAX_SENTENCE

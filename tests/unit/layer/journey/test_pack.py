@@ -57,7 +57,7 @@ def facts_of(cloud: Cloud, run: RunKey | None) -> dict[str, object]:
     assert run is not None
     record = cloud.runs().get(run)
     assert record is not None
-    return dict(record.facts)
+    return dict(record.record)
 
 
 def upload(cloud: Cloud, pictures: int) -> None:
@@ -94,8 +94,8 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
     record = cloud.runs().get(run)
     assert record is not None
     assert record.status is Status.PACKING
-    assert record.facts["batch_job_id"] == "job-0"
-    assert record.facts["dataset"]["version"] == event.version_id
+    assert record.record["batch_job_id"] == "job-0"
+    assert record.record["dataset"]["version"] == event.version_id
     assert cloud.notices() == []
 
 
@@ -118,7 +118,7 @@ def test_a_retry_after_a_crash_finds_the_job_that_was_submitted(cloud: Cloud) ->
     assert len(cloud.batch.jobs) == 1
     record = runs.get(run)
     assert record is not None
-    assert record.facts["batch_job_id"] == "job-0"
+    assert record.record["batch_job_id"] == "job-0"
 
 
 def test_a_retry_after_a_crash_before_the_submission_submits(cloud: Cloud) -> None:
@@ -149,7 +149,7 @@ def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
     record = cloud.runs().get(runs[0])
     assert record is not None
     assert record.status is Status.FAILED
-    error = record.facts["error"]
+    error = record.record["error"]
     assert (error["stage"], error["code"]) == ("pack", "classifier.name")
     shown = key.replace("\n", " ")
     assert error["message"].startswith(f"{shown}: {named} cannot be a classifier's name")
@@ -184,7 +184,7 @@ def test_what_nearly_completes_a_dataset_is_told_once_and_stands_in_a_run(
     record = cloud.runs().get(runs[0])
     assert record is not None
     assert record.status is Status.FAILED
-    error = record.facts["error"]
+    error = record.record["error"]
     assert (error["stage"], error["code"]) == ("pack", "dataset.incomplete")
     assert error["message"].startswith(f"{key} completes no dataset, so nothing is packed: ")
     assert words in error["message"]
@@ -366,5 +366,5 @@ def test_a_dataset_larger_than_allowed_is_refused_before_a_job(cloud: Cloud, key
     record = cloud.runs().get(run)
     assert record is not None
     assert record.status is Status.FAILED
-    assert record.facts["error"]["code"] == "dataset.too_large"
-    assert "MaxDatasetGiB" in record.facts["error"]["message"]
+    assert record.record["error"]["code"] == "dataset.too_large"
+    assert "MaxDatasetGiB" in record.record["error"]["message"]

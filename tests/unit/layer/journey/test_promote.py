@@ -78,7 +78,7 @@ def test_a_first_good_candidate_goes_live(candidate: Cloud, cards: Cards) -> Non
     assert sorted(candidate.queued()) == ["input/b.jpg", "input/cars/a.jpg"]
     run = known(candidate)
     assert run.status is Status.LIVE
-    assert (run.facts["accuracy"], run.facts["waiting"]) == (1, 2)
+    assert (run.record["accuracy"], run.record["waiting"]) == (1, 2)
     assert candidate.sagemaker.endpoints == {NAME}
     assert candidate.notices() == []
 
@@ -125,8 +125,8 @@ def test_a_candidate_that_is_not_good_enough_is_refused_and_removed(
     assert candidate.queued() == []
     run = known(candidate)
     assert run.status is Status.REFUSED
-    assert float(run.facts["accuracy"]) == 0.5
-    assert run.facts["error"]["code"] == "accuracy.too_low"
+    assert float(run.record["accuracy"]) == 0.5
+    assert run.record["error"]["code"] == "accuracy.too_low"
     [notice] = candidate.notices()
     assert notice["subject"] == "Droplens: cars refused at promote"
     # Newcombe's table of Wilson's intervals has 25.4 to 74.6 for 6 of 12.
@@ -146,7 +146,7 @@ def test_three_of_three_pictures_are_no_evidence(candidate: Cloud, cards: Cards)
     pack(candidate, validation=3)
     assert promote(candidate, minimum_accuracy=0.5) is Status.REFUSED
     assert cards.live("cars") is None
-    error = known(candidate).facts["error"]
+    error = known(candidate).record["error"]
     assert error["code"] == "accuracy.too_low"
     assert "validation accuracy 100.0 % (3 of 3; 43.9 to 100.0)" in error["message"]
     assert "lower end of the 95 % interval, which is 43.9 %" in error["message"]
@@ -216,7 +216,7 @@ def test_a_newer_model_replaces_and_removes_the_older_one(candidate: Cloud, card
     for kind in KINDS:
         assert set(candidate.sagemaker.made[kind]) == {endpoint_of(NEWER)}
     assert known(candidate).status is Status.REPLACED
-    assert known(candidate).facts["replaced_by"] == NEWER.run_id
+    assert known(candidate).record["replaced_by"] == NEWER.run_id
     assert cards.of_run("cars", RUN.run_id) is not None
 
 
@@ -241,8 +241,8 @@ def test_a_run_that_a_newer_one_overtook_is_superseded(
     assert candidate.sagemaker.endpoints == set()
     run = known(candidate)
     assert run.status is Status.SUPERSEDED
-    assert run.facts["replaced_by"] == NEWER.run_id
-    assert run.facts["accuracy"] == 1
+    assert run.record["replaced_by"] == NEWER.run_id
+    assert run.record["accuracy"] == 1
     assert "run is superseded by a newer one" in caplog.messages
     assert candidate.notices() == []
 
@@ -285,7 +285,7 @@ def test_a_retry_completes_what_a_crash_cut_off(
     assert (live.run_id, live.replaces) == (NEWER.run_id, RUN.run_id)
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
     assert known(candidate, NEWER).status is Status.LIVE
-    assert float(known(candidate, NEWER).facts["accuracy"]) == 1.0
+    assert float(known(candidate, NEWER).record["accuracy"]) == 1.0
     assert known(candidate).status is Status.REPLACED
     assert set(candidate.queued()) == {"input/b.jpg", "input/cars/a.jpg"}
     assert candidate.notices() == []
@@ -343,7 +343,7 @@ def test_what_follows_a_switch_is_completed_by_a_retry(
     follow_up(candidate, event)
     assert candidate.sagemaker.endpoints == {endpoint_of(NEWER)}
     assert known(candidate).status is Status.REPLACED
-    assert known(candidate).facts["endpoint_removed"] is True
+    assert known(candidate).record["endpoint_removed"] is True
     assert known(candidate, NEWER).status is Status.LIVE
 
 
@@ -454,7 +454,7 @@ def test_an_endpoint_that_serves_after_its_run_has_ended_is_removed(
     candidate.runs().end(RUN, status, **facts)
     assert taken_up(candidate, in_service_event()) == (RUN, status)
     assert candidate.sagemaker.endpoints == set()
-    assert "to_remove" not in known(candidate).facts
+    assert "to_remove" not in known(candidate).record
 
 
 @pytest.mark.parametrize(
@@ -536,7 +536,7 @@ def test_an_endpoint_with_other_classes_never_goes_live(candidate: Cloud, cards:
 def test_without_validation_pictures_the_run_fails_and_its_endpoint_goes(candidate: Cloud) -> None:
     pack(candidate, validation=0)
     assert promote(candidate) is Status.FAILED
-    assert known(candidate).facts["error"]["code"] == "measure.no_validation"
+    assert known(candidate).record["error"]["code"] == "measure.no_validation"
     assert candidate.sagemaker.endpoints == set()
     assert len(candidate.notices()) == 1
 
@@ -607,7 +607,7 @@ def test_a_candidate_that_is_worse_on_the_same_pictures_is_refused(
     assert live.run_id == RUN.run_id
     assert candidate.sagemaker.endpoints == {NAME}
     run = known(candidate, NEWER)
-    assert run.facts["error"]["code"] == "accuracy.worse_than_live"
+    assert run.record["error"]["code"] == "accuracy.worse_than_live"
     [notice] = candidate.notices()
     assert "validation pictures that both were measured on" in notice["message"]
     evaluation = candidate.json(f"reports/cars/{NEWER.run_id}/evaluation.json")
@@ -661,8 +661,8 @@ def test_it_is_compared_with_the_model_that_it_would_replace(
     live = cards.live("cars")
     assert live is not None
     assert (live.run_id, live.measured.accuracy) == (RUN.run_id, 1.0)
-    assert known(candidate, NEWER).facts["error"]["code"] == "accuracy.worse_than_live"
-    assert f"the live model {RUN.run_id}" in known(candidate, NEWER).facts["error"]["message"]
+    assert known(candidate, NEWER).record["error"]["code"] == "accuracy.worse_than_live"
+    assert f"the live model {RUN.run_id}" in known(candidate, NEWER).record["error"]["message"]
     assert candidate.sagemaker.endpoints == {endpoint_of(RUN)}
 
 
@@ -678,7 +678,7 @@ def test_whoever_goes_live_between_judgement_and_switch_is_the_one_compared_with
     if approval == "manual":
         runtime = FakeRuntime(flawed(4))
         promote(candidate, NEWER, runtime=runtime, minimum_accuracy=0.0, approval=approval)
-        package = known(candidate, NEWER).facts["model_package"]
+        package = known(candidate, NEWER).record["model_package"]
         candidate.sagemaker.packages[package]["ModelApprovalStatus"] = "Approved"
     s3: Any = candidate.bucket.client
     write = s3.put_object
@@ -751,7 +751,7 @@ def test_of_a_changed_class_list_the_common_classes_decide(
         assert comparison["method"] == "paired"
         assert 20 < comparison["pictures"] <= 30
     if ended is Status.REFUSED:
-        error = known(candidate, NEWER).facts["error"]
+        error = known(candidate, NEWER).record["error"]
         assert error["code"] == "accuracy.worse_than_live"
         assert "on the one class that both know" in error["message"]
 
@@ -847,7 +847,7 @@ def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud
         member = tarfile.TarInfo("training.json")
         member.size = len(body)
         archive.addfile(member, BytesIO(body))
-    model = known(candidate).facts["model_data"].removeprefix(f"s3://{BUCKET}/")
+    model = known(candidate).record["model_data"].removeprefix(f"s3://{BUCKET}/")
     candidate.put(model, packed.getvalue())
     assert promote(candidate) is Status.LIVE
     evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
@@ -875,7 +875,7 @@ def test_every_promoted_model_is_registered_with_evidence_and_origin(candidate: 
     promote(candidate)
     [(arn, package)] = candidate.sagemaker.packages.items()
     assert arn.endswith(":model-package/droplens--cars/1")
-    assert known(candidate).facts["model_package"] == arn
+    assert known(candidate).record["model_package"] == arn
     assert package["ModelApprovalStatus"] == "Approved"
     assert package["MetadataProperties"] == {
         "CommitId": SETTINGS.code_version,
@@ -921,7 +921,7 @@ def test_a_rejected_candidate_is_refused_in_the_person_s_words(candidate: Cloud)
     candidate.notices()
     decide(candidate, "Rejected", "the vans look wrong")
     assert promote(candidate, owner="request-2", approval="manual") is Status.REFUSED
-    assert known(candidate).facts["error"]["message"] == "the vans look wrong"
+    assert known(candidate).record["error"]["message"] == "the vans look wrong"
     assert candidate.sagemaker.endpoints == set()
     [notice] = candidate.notices()
     assert "the vans look wrong" in notice["message"]
@@ -1002,7 +1002,7 @@ def test_a_model_that_a_stranger_made_is_neither_measured_nor_registered(
 ) -> None:
     candidate.runs().note(RUN, **{fact: value})
     assert promote(candidate) is Status.FAILED
-    assert known(candidate).facts["error"]["code"] == f"origin.{fact}"
+    assert known(candidate).record["error"]["code"] == f"origin.{fact}"
     assert cards.live("cars") is None
     assert not candidate.sagemaker.packages
     assert candidate.sagemaker.endpoints == set()
@@ -1015,7 +1015,7 @@ def test_a_measured_model_whose_image_is_another_by_then_is_refused(
         promote(candidate)
     candidate.runs().note(RUN, image="docker.io/library/python:3.13")
     assert promote(candidate) is Status.REFUSED
-    assert known(candidate).facts["error"]["code"] == "origin.image"
+    assert known(candidate).record["error"]["code"] == "origin.image"
     assert cards.live("cars") is None
     assert not candidate.sagemaker.packages
     assert candidate.sagemaker.endpoints == set()

@@ -132,7 +132,7 @@ def test_no_endpoint_is_made_again_of_what_a_stranger_made(
         assert value in caught.value.message
     assert live(promoted).run_id == THIRD.run_id
     assert known(promoted, SECOND).status is Status.REPLACED
-    assert known(promoted, SECOND).facts["endpoint"] == endpoint_of(SECOND)
+    assert known(promoted, SECOND).record["endpoint"] == endpoint_of(SECOND)
     assert not promoted.sagemaker.made["Model"]
 
 
@@ -180,7 +180,7 @@ def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: C
     again = f"{endpoint_of(SECOND)}-r3"
     assert promoted.sagemaker.endpoints == {endpoint_of(THIRD), again}
     run = known(promoted, SECOND)
-    assert run.facts["endpoint"] == again
+    assert run.record["endpoint"] == again
     asked: list[Any] = []
     assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", asked.append) is (
         Status.LIVE
@@ -286,7 +286,7 @@ def test_an_endpoint_that_is_being_made_is_waited_for(promoted: Cloud) -> None:
         assert back(promoted, SECOND.run_id, keep_models=5) is Status.RESTORING
     assert promoted.sagemaker.endpoints == set(map(endpoint_of, (FIRST, SECOND, THIRD)))
     run = known(promoted, SECOND)
-    assert run.facts["endpoint"] == endpoint_of(SECOND)
+    assert run.record["endpoint"] == endpoint_of(SECOND)
     assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", lambda _: None) is (
         Status.LIVE
     )
@@ -302,15 +302,15 @@ def test_an_endpoint_that_serves_no_more_is_made_again_and_removed(
     again = f"{endpoint_of(SECOND)}-r3"
     assert promoted.sagemaker.endpoints == {endpoint_of(FIRST), endpoint_of(THIRD), again}
     run = known(promoted, SECOND)
-    assert run.facts["endpoint"] == again
-    assert not run.facts.get("to_remove")
+    assert run.record["endpoint"] == again
+    assert not run.record.get("to_remove")
 
 
 def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: Cloud) -> None:
     promoted.sagemaker.statuses[endpoint_of(SECOND)] = "Failed"
     with crash_in(deploy, "dispose"):
         back(promoted, SECOND.run_id, keep_models=5)
-    assert known(promoted, SECOND).facts["to_remove"] == {endpoint_of(SECOND)}
+    assert known(promoted, SECOND).record["to_remove"] == {endpoint_of(SECOND)}
     assert promoted.runs().needing_attention() == [SECOND]
 
 
@@ -329,7 +329,7 @@ def test_who_retires_an_endpoint_says_nothing_of_the_one_made_since(promoted: Cl
         switching(promoted, keep_models=1).settle("cars", promoted.runs())
     known_now = known(promoted, SECOND)
     assert known_now.status in (Status.RESTORING, Status.REPLACED)
-    assert not known_now.facts["endpoint_removed"]
+    assert not known_now.record["endpoint_removed"]
 
 
 # --- all at once

@@ -391,11 +391,11 @@ def test_a_packed_dataset_is_trained_on_what_was_really_packed(cloud: Cloud) -> 
     assert sent["mini_batch_size"] == "20"
     run = known(cloud)
     assert run.status is Status.TRAINING
-    assert run.facts["training_job"] == NAME
-    assert run.facts["trainer"] == "droplens"
-    assert run.facts["image"] == OURS.trainer_image_uri
-    assert run.facts["counts"] == {"train": 20, "validation": 12}
-    assert "dataset_warnings" not in run.facts
+    assert run.record["training_job"] == NAME
+    assert run.record["trainer"] == "droplens"
+    assert run.record["image"] == OURS.trainer_image_uri
+    assert run.record["counts"] == {"train": 20, "validation": 12}
+    assert "dataset_warnings" not in run.record
 
 
 def test_test_pictures_are_counted_and_not_trained_on(cloud: Cloud) -> None:
@@ -415,8 +415,8 @@ def test_test_pictures_are_counted_and_not_trained_on(cloud: Cloud) -> None:
     assert "test/" not in json.dumps(job["InputDataConfig"])
     assert job["ResourceConfig"]["VolumeSizeInGB"] < 100
     run = known(cloud)
-    assert run.facts["counts"] == {"train": 20, "validation": 12, "test": 7}
-    told = run.facts["dataset_warnings"]
+    assert run.record["counts"] == {"train": 20, "validation": 12, "test": 7}
+    told = run.record["dataset_warnings"]
     assert [warning[0] for warning in told] == ["0", "1", "2", "3", "4"]
     assert all(len(warning) == 300 for warning in told)
 
@@ -443,10 +443,10 @@ def test_a_retry_that_meets_the_run_s_own_job_goes_on(cloud: Cloud) -> None:
     with crash_in(Runs, "finish"):
         start(cloud, event)
     # The job's events may come now: what the next steps need is there.
-    assert known(cloud).facts["trainer"] == "droplens"
-    assert known(cloud).facts["image_size"] == 288
+    assert known(cloud).record["trainer"] == "droplens"
+    assert known(cloud).record["image_size"] == 288
     assert start(cloud, event) == NAME
-    assert known(cloud).facts["training_job"] == NAME
+    assert known(cloud).record["training_job"] == NAME
     assert cloud.notices() == []
 
 
@@ -455,7 +455,7 @@ def test_what_sagemaker_refuses_ends_the_run_with_its_words(cloud: Cloud) -> Non
     cloud.sagemaker.failing["CreateTrainingJob"] = "ValidationException"
     assert start(cloud, packed(cloud)) is None
     assert known(cloud).status is Status.FAILED
-    assert known(cloud).facts["error"]["code"] == "training.refused"
+    assert known(cloud).record["error"]["code"] == "training.refused"
     assert "ValidationException" in cloud.notices()[0]["message"]
 
 
@@ -471,14 +471,14 @@ def test_a_throttle_is_left_to_lambda_s_retries_which_find_the_stage_free(cloud:
 def test_settings_that_cannot_work_end_the_run_before_any_job(cloud: Cloud) -> None:
     pack(cloud)
     assert start(cloud, packed(cloud), trainer_image="builtin") is None
-    assert known(cloud).facts["error"]["code"] == "training.image_size"
+    assert known(cloud).record["error"]["code"] == "training.image_size"
     assert cloud.sagemaker.jobs == {}
     assert len(cloud.notices()) == 1
 
 
 def test_an_unfinished_packing_is_told(cloud: Cloud) -> None:
     start(cloud, packed(cloud))
-    assert known(cloud).facts["error"]["code"] == "packed.incomplete"
+    assert known(cloud).record["error"]["code"] == "packed.incomplete"
 
 
 def test_an_end_that_went_untold_is_told_by_the_retry(cloud: Cloud) -> None:

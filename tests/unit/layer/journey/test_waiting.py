@@ -191,7 +191,7 @@ def test_a_run_is_tried_again_when_its_time_has_come(packed: Cloud) -> None:
     assert look(packed, timedelta(minutes=14)) == []
     assert look(packed, timedelta(minutes=1)) == [RUN]
     assert known(packed).status is Status.TRAINING
-    assert known(packed).facts["training_job"] == f"{NAME}-2"
+    assert known(packed).record["training_job"] == f"{NAME}-2"
     assert packed.sagemaker.jobs.keys() == {f"{NAME}-2"}
     assert look(packed, timedelta(hours=4)) == []
     assert packed.runs().needing_attention() == []
@@ -253,7 +253,7 @@ def test_what_a_region_does_not_offer_is_not_waited_for(packed: Cloud) -> None:
         "The requested resource training-job/ml.p2.xlarge is not available in this region"
     )
     start(packed)
-    assert known(packed).facts["error"]["code"] == "region.refused"
+    assert known(packed).record["error"]["code"] == "region.refused"
 
 
 def test_the_quota_s_name_is_read_from_either_form_of_aws_s_words() -> None:
@@ -284,7 +284,7 @@ def test_a_quota_at_deployment_keeps_what_was_trained(trained: Cloud, operation:
     room_again(trained)
     assert look(trained, timedelta(minutes=15)) == [RUN]
     assert known(trained).status is Status.DEPLOYING
-    assert known(trained).facts["endpoint"] == f"{NAME}-2"
+    assert known(trained).record["endpoint"] == f"{NAME}-2"
     assert made["Model"][f"{NAME}-2"]["PrimaryContainer"]["ModelDataUrl"] == ARTEFACT
     assert {kind: set(names) for kind, names in made.items()} == {
         kind: {f"{NAME}-2"} for kind in made
@@ -330,8 +330,8 @@ def test_after_two_weeks_it_fails_and_says_why_and_how_to_go_on(trained: Cloud) 
         look(trained, timedelta(days=1))
     run = known(trained)
     assert run.status is Status.FAILED
-    assert run.facts["error"]["code"] == "account.quota"
-    assert "waited for 14 days" in run.facts["error"]["message"]
+    assert run.record["error"]["code"] == "account.quota"
+    assert "waited for 14 days" in run.record["error"]["message"]
     [notice] = trained.notices()
     assert f"make resume CLASSIFIER=cars RUN={RUN.run_id}" in notice["message"]
 
@@ -345,8 +345,8 @@ def test_a_person_has_a_failed_run_go_on_from_where_it_stood(trained: Cloud) -> 
     assert resumption(trained).take_up("cars", RUN.run_id) == (RUN, Stage.DEPLOY)
     run = known(trained)
     assert run.status is Status.DEPLOYING
-    assert run.facts["endpoint"] == f"{NAME}-3"
-    assert not run.facts.keys() & {"error", "ended_at", "notified"}
+    assert run.record["endpoint"] == f"{NAME}-3"
+    assert not run.record.keys() & {"error", "ended_at", "notified"}
     # Should it fail once more, that is told again, and it may wait as long again.
     trained.sagemaker.made["Endpoint"][f"{NAME}-3"]["FailureReason"] = NO_INSTANCE
     reporter(trained).report(endpoint_event(f"{NAME}-3"))
@@ -436,7 +436,7 @@ def test_a_newer_run_supersedes_one_that_waits(
     assert known(packed).status is (at_training if stage == "train" else at_deployment)
     look(packed)
     if known(packed).status is Status.SUPERSEDED:
-        assert known(packed).facts["replaced_by"] == NEWER.run_id
+        assert known(packed).record["replaced_by"] == NEWER.run_id
         assert packed.runs().needing_attention() == []
         assert packed.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
@@ -564,13 +564,13 @@ def test_an_endpoint_in_progress_is_left_whole_and_removed_later(trained: Cloud,
     assert not hosting.dispose(trained.sagemaker, runs, RUN, NAME)
     made = trained.sagemaker.made
     assert all(NAME in names for names in made.values())
-    assert known(trained).facts["to_remove"] == {NAME}
+    assert known(trained).record["to_remove"] == {NAME}
     look(trained)
     assert all(NAME in names for names in made.values())
     trained.sagemaker.statuses.clear()
     look(trained)
     assert made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
-    assert "to_remove" not in known(trained).facts
+    assert "to_remove" not in known(trained).record
     assert trained.runs().needing_attention() == []
 
 
@@ -673,4 +673,4 @@ def test_a_refusal_is_not_retried(trained: Cloud, pauses: list[float]) -> None:
     trained.sagemaker.words["CreateModel"] = "Could not find model data at s3://bucket/model.tar.gz"
     assert deploy(trained) is None
     assert pauses == []
-    assert known(trained).facts["error"]["code"] == "endpoint.refused"
+    assert known(trained).record["error"]["code"] == "endpoint.refused"

@@ -34,13 +34,13 @@ def test_an_opened_run_is_being_packed(runs: Runs) -> None:
     run = known(runs)
     assert run.status is Status.PACKING
     assert run.status in IN_PROGRESS
-    assert run.facts["dataset"] == DATASET
-    assert run.facts["created_at"] == "2026-11-22T12:00:00+00:00"
+    assert run.record["dataset"] == DATASET
+    assert run.record["created_at"] == "2026-11-22T12:00:00+00:00"
 
 
 def test_a_run_is_opened_once(runs: Runs) -> None:
     assert not runs.open(RUN, {"key": "another"})
-    assert known(runs).facts["dataset"] == DATASET
+    assert known(runs).record["dataset"] == DATASET
 
 
 def test_there_is_no_run_that_nobody_opened(cloud: Cloud) -> None:
@@ -101,7 +101,7 @@ def test_a_finished_stage_is_claimed_by_nobody(cloud: Cloud, runs: Runs, stage: 
     cloud.clock.turn(10_000)
     assert not runs.claim(RUN, stage)
     assert not cloud.runs("request-2").claim(RUN, stage)
-    assert known(runs).facts["found"] == 7
+    assert known(runs).record["found"] == 7
 
 
 def test_a_dead_holder_is_succeeded_once_its_lease_has_run_out(cloud: Cloud, runs: Runs) -> None:
@@ -129,7 +129,7 @@ def test_an_end_is_reached_once_and_nothing_follows_it(runs: Runs, end: Status) 
     assert not runs.end(RUN, Status.FAILED, reason="second")
     assert not any(runs.claim(RUN, stage) for stage in Stage)
     run = known(runs)
-    assert (run.status, run.facts["reason"]) == (end, "first")
+    assert (run.status, run.record["reason"]) == (end, "first")
     assert run.status not in IN_PROGRESS
 
 
@@ -140,7 +140,7 @@ def test_only_a_live_run_is_replaced(runs: Runs) -> None:
     assert runs.replace(live, by="next")
     assert not runs.replace(live, by="another")
     assert known(runs).status is Status.REPLACED
-    assert known(runs).facts["replaced_by"] == "next"
+    assert known(runs).record["replaced_by"] == "next"
 
 
 def test_a_run_that_went_live_again_is_not_replaced_by_who_saw_it_before(runs: Runs) -> None:
@@ -164,9 +164,9 @@ def test_the_endpoint_of_a_restored_run_is_not_retired(runs: Runs) -> None:
     runs.note(RUN, endpoint="second")
     runs.restored(RUN, Status.REPLACED)
     assert not runs.retire(seen)
-    assert "retired" not in known(runs).facts
+    assert "retired" not in known(runs).record
     assert runs.retire(known(runs))
-    assert known(runs).facts["retired"] is True
+    assert known(runs).record["retired"] is True
 
 
 def test_a_run_is_restored_once_at_a_time_and_only_if_it_was_live(runs: Runs) -> None:
@@ -190,7 +190,7 @@ def test_who_waits_for_a_person_is_in_progress_and_in_nobody_s_hands(
 
 def test_facts_of_every_kind_are_kept(runs: Runs) -> None:
     runs.note(RUN, accuracy=0.1, sizes=[1, 2.5], nested={"share": 0.3, "words": ("a",)})
-    facts = known(runs).facts
+    facts = known(runs).record
     assert float(facts["accuracy"]) == 0.1
     assert [float(size) for size in facts["sizes"]] == [1, 2.5]
     assert float(facts["nested"]["share"]) == 0.3
@@ -293,7 +293,7 @@ def test_an_invocation_holds_its_claims_as_long_as_it_may_run(cloud: Cloud) -> N
     begun = int(datetime.now(UTC).timestamp())
     runs.open(RUN, DATASET)
     runs.claim(RUN, Stage.PACK)
-    claim = known(runs).facts["claim_pack"]
+    claim = known(runs).record["claim_pack"]
     assert claim["owner"] == "request-7"
     assert claim["done"] is False
     # The clock is the real one: it may have gone on since.
@@ -313,16 +313,20 @@ def test_without_a_lease_given_claims_are_held_for_fifteen_minutes(cloud: Cloud)
 
 def test_what_is_done_or_let_go_has_no_lease(runs: Runs) -> None:
     runs.claim(RUN, Stage.PACK)
-    assert known(runs).facts["claim_pack"]["done"] is False
+    assert known(runs).record["claim_pack"]["done"] is False
     runs.finish(RUN, Stage.PACK)
-    assert known(runs).facts["claim_pack"] == {"owner": "request-1", "lease_until": 0, "done": True}
+    assert known(runs).record["claim_pack"] == {
+        "owner": "request-1",
+        "lease_until": 0,
+        "done": True,
+    }
     runs.claim(RUN, Stage.TRAIN)
     runs.release(RUN, Stage.TRAIN)
     free = {"owner": "request-1", "lease_until": 0, "done": False}
-    assert known(runs).facts["claim_train"] == free
+    assert known(runs).record["claim_train"] == free
     runs.claim(RUN, Stage.PROMOTE)
     runs.wait(RUN)
-    assert known(runs).facts["claim_promote"] == free
+    assert known(runs).record["claim_promote"] == free
 
 
 # --- runs that wait for a quota or for capacity
@@ -341,10 +345,10 @@ def waiting(runs: Runs) -> Runs:
 def test_a_run_that_waits_is_on_the_list_with_what_it_waits_for(waiting: Runs) -> None:
     run = known(waiting)
     assert run.status is Status.WAITING
-    assert run.facts["waits_for"] == WAITS
-    assert run.facts["to_remove"] == {"endpoint-1"}
+    assert run.record["waits_for"] == WAITS
+    assert run.record["to_remove"] == {"endpoint-1"}
     free = {"owner": "request-1", "lease_until": 0, "done": False}
-    assert run.facts["claim_train"] == free
+    assert run.record["claim_train"] == free
     assert waiting.needing_attention() == [RUN]
 
 
@@ -370,7 +374,7 @@ def test_only_whoever_resumes_the_stage_takes_up_a_run_that_waits(
 def test_a_try_is_begun_by_one(waiting: Runs) -> None:
     seen = known(waiting)
     assert waiting.begin_try(seen, 2000)
-    assert known(waiting).facts["waits_for"] == {"stage": "train", "next_try": 2000}
+    assert known(waiting).record["waits_for"] == {"stage": "train", "next_try": 2000}
     assert not waiting.begin_try(seen, 3000)
     waiting.end(RUN, Status.FAILED)
     assert not waiting.begin_try(known(waiting), 3000)
@@ -382,9 +386,9 @@ def test_a_failed_run_that_is_revived_has_forgotten_its_failure(runs: Runs) -> N
     runs.note(RUN, notified=True, endpoint="kept")
     assert runs.revive(RUN, WAITS)
     run = known(runs)
-    assert (run.status, run.facts["waits_for"]) == (Status.WAITING, WAITS)
-    assert run.facts["endpoint"] == "kept"
-    assert not run.facts.keys() & {"error", "ended_at", "notified"}
+    assert (run.status, run.record["waits_for"]) == (Status.WAITING, WAITS)
+    assert run.record["endpoint"] == "kept"
+    assert not run.record.keys() & {"error", "ended_at", "notified"}
     assert runs.needing_attention() == [RUN]
 
 
@@ -393,7 +397,7 @@ def test_a_run_leaves_the_list_once_nothing_is_to_be_done(waiting: Runs) -> None
     waiting.end(RUN, Status.FAILED)
     assert not waiting.needs_none(RUN)  # its endpoint is still to be removed
     waiting.is_removed(RUN, "endpoint-1")
-    assert "to_remove" not in known(waiting).facts
+    assert "to_remove" not in known(waiting).record
     assert waiting.needs_none(RUN)
     assert waiting.needing_attention() == []
 
@@ -401,10 +405,10 @@ def test_a_run_leaves_the_list_once_nothing_is_to_be_done(waiting: Runs) -> None
 def test_endpoints_to_be_removed_are_kept_until_each_is(runs: Runs) -> None:
     for name in ("one", "two"):
         runs.to_be_removed(RUN, name)
-    assert known(runs).facts["to_remove"] == {"one", "two"}
+    assert known(runs).record["to_remove"] == {"one", "two"}
     assert runs.needing_attention() == [RUN]
     runs.is_removed(RUN, "one")
-    assert known(runs).facts["to_remove"] == {"two"}
+    assert known(runs).record["to_remove"] == {"two"}
 
 
 def test_the_list_is_read_to_its_end(runs: Runs) -> None:
@@ -435,7 +439,7 @@ def test_a_restored_run_s_other_endpoint_takes_the_place_of_the_one_to_be_remove
 ) -> None:
     runs.note(RUN, endpoint="first", retired=True, endpoint_removed=True)
     runs.make_again(known(runs), "first")
-    facts = known(runs).facts
+    facts = known(runs).record
     assert (facts["endpoint"], facts["retired"], facts["endpoint_removed"]) == (
         "first",
         False,
@@ -444,7 +448,7 @@ def test_a_restored_run_s_other_endpoint_takes_the_place_of_the_one_to_be_remove
     assert "to_remove" not in facts
     assert runs.needing_attention() == []
     runs.make_again(known(runs), "second")
-    facts = known(runs).facts
+    facts = known(runs).record
     assert (facts["endpoint"], facts["to_remove"]) == ("second", {"first"})
     assert (facts["retired"], facts["endpoint_removed"]) == (False, False)
     assert runs.needing_attention() == [RUN]
@@ -455,19 +459,19 @@ def test_an_endpoint_is_on_record_as_removed_only_if_it_is_still_the_run_s(runs:
     seen = known(runs)
     runs.note(RUN, endpoint="second")
     runs.endpoint_removed(seen)
-    assert "endpoint_removed" not in known(runs).facts
+    assert "endpoint_removed" not in known(runs).record
     runs.endpoint_removed(known(runs))
-    assert known(runs).facts["endpoint_removed"] is True
+    assert known(runs).record["endpoint_removed"] is True
 
 
 def test_a_change_is_on_record_with_its_time(cloud: Cloud, runs: Runs) -> None:
     cloud.clock.turn(60)
     runs.note(RUN, fact=1)
-    facts = known(runs).facts
+    facts = known(runs).record
     assert facts["updated_at"] == "2026-11-22T12:01:00+00:00"
     assert facts["created_at"] == "2026-11-22T12:00:00+00:00"
     runs.end(RUN, Status.LIVE)
-    assert known(runs).facts["ended_at"] == "2026-11-22T12:01:00+00:00"
+    assert known(runs).record["ended_at"] == "2026-11-22T12:01:00+00:00"
 
 
 def test_a_write_that_fails_for_another_reason_is_an_error() -> None:

@@ -75,7 +75,7 @@ def test_folders_in_memory_are_listed_as_moto_lists_them(cloud: Cloud) -> None:
 
 def remade(runs: Runs, key: RunKey) -> None:
     found = runs.get(key)
-    if found and "endpoint" in found.facts:
+    if found and "endpoint" in found.record:
         runs.make_again(found, "third")
 
 

@@ -318,16 +318,16 @@ class World:
             if on_record != [live.run_id]:
                 self.faults.append(f"{live.run_id} is live, on record are {on_record}")
         kept = [
-            str(run.facts["endpoint"])
+            str(run.record["endpoint"])
             for run in known
-            if run.status is Status.REPLACED and not run.facts.get("retired")
+            if run.status is Status.REPLACED and not run.record.get("retired")
         ]
         if len(kept) > self.keep_models:
             self.faults.append(f"{len(kept)} replaced models are kept: {kept}")
         owned: defaultdict[str, list[str]] = defaultdict(list)
         for run in known:
             if run.status in (Status.LIVE, Status.RESTORING, Status.MEASURING, Status.AWAITING):
-                owned[str(run.facts["endpoint"])].append(run.status.value)
+                owned[str(run.record["endpoint"])].append(run.status.value)
         for endpoint in self.kept.sagemaker.endpoints - {*owned, *kept}:
             self.faults.append(f"{endpoint} is nobody's, and billed")
 
