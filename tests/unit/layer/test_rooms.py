@@ -1,6 +1,7 @@
 """Which room may import which: from the functions towards what is pure, never back."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ ORDER = (
     {"journey"},
 )
 PURE = {"imaging", "statistics", "domain", "records"}
+VERSION = "droplens.__version__"
 # What an image or a pure test need not install.
 OF_AWS = {"boto3", "botocore", "aws_lambda_powertools", "aws_xray_sdk"}
 
@@ -60,7 +62,8 @@ def test_a_room_imports_only_from_the_rows_before_it(row: int) -> None:
         for room in ORDER[row]
         for file in rooms()[room]
         for name in imports(file)
-        if name.startswith("droplens.") and name.split(".")[1] not in before | {room}
+        if name.startswith("droplens.") and name != VERSION
+        if name.split(".")[1] not in before | {room}
     ]
     assert not against
 
@@ -96,3 +99,11 @@ def test_nothing_but_the_handlers_is_above_the_layer() -> None:
         if name.split(".")[0] in others
     ]
     assert not against
+
+
+def test_the_answers_to_a_newcomer_s_questions_are_files() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = text[text.index("## Where is it decided?") :].split("\n\n", 2)[1]
+    answers = re.findall(r"\| `([^`]+)` \|", table)
+    assert len(answers) >= 10
+    assert not [answer for answer in answers if not (ROOT / answer).is_file()]

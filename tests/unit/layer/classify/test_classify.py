@@ -222,7 +222,7 @@ def test_a_picture_that_vanished_has_no_answer(
     assert classification(live).classify(event) is None
     assert live.keys("results/") == []
     [record] = caplog.records
-    assert (record.getMessage(), vars(record)["key"]) == ("picture is gone", KEY)
+    assert (record.getMessage(), vars(record)["key"]) == ("picture no longer exists", KEY)
 
 
 def encoded(kind: str, mode: str = "RGB", size: tuple[int, int] = (80, 70), **more: Any) -> bytes:
