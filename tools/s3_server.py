@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.ports import free_ports
+from localcloud.ports import free_ports
 
 _SECONDS_TO_START = 60
 # Where SeaweedFS puts the sockets by which its parts talk; no option moves them.

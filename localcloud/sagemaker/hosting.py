@@ -7,7 +7,6 @@ import http.client
 import json
 import logging
 import random
-import socket
 import tarfile
 import threading
 import time
@@ -25,6 +24,7 @@ from localcloud.containers.processes import ContainerProcess
 from localcloud.containers.runtime import GOING_DOWN_GRACE, RoleError, Runtime
 from localcloud.emulator import events
 from localcloud.emulator.service import Response, ServiceError
+from localcloud.ports import free_port
 from localcloud.probe import answers
 from localcloud.sagemaker.unpacking import extract
 from localcloud.settings import ACCOUNT, HOST, REGION
@@ -235,7 +235,7 @@ class Hosting:
         base = self._runtime.work_folder(_work_name(endpoint))
         (base / "tmp").mkdir()
         self._fetch_model(container.get("ModelDataUrl"), base, self._runtime.s3(credentials))
-        port = _free_port()
+        port = free_port()
         mounts = {OPT_ML: base}
         environment = {
             **credentials.environment(self._runtime.settings),
@@ -370,12 +370,6 @@ def _variant_summary(variant: Record) -> Record:
         return {**summary, "CurrentServerlessConfig": variant["ServerlessConfig"]}
     count = variant["InitialInstanceCount"]
     return {**summary, "CurrentInstanceCount": count, "DesiredInstanceCount": count}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _ask(port: int, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
