@@ -1,6 +1,6 @@
 """What MiniStack accepts and AWS refuses: each request is checked before MiniStack has it.
 
-Imported only by the server process, as ministack_seams is. docs/local-cloud.md lists the rules
+Imported only by the server process, as ministack_patches is. docs/local-cloud.md lists the rules
 with their sources, under the names that stand behind RULE here.
 """
 

@@ -120,7 +120,7 @@ def serve(settings: Settings) -> None:
     from hypercorn.config import Config
 
     from localcloud.emulator import ministack_limits as limits
-    from localcloud.emulator import ministack_seams as seams
+    from localcloud.emulator import ministack_patches as patches
 
     for name in builds:
         del os.environ[name]  # kept for image builds; no function or container may see them
@@ -128,28 +128,28 @@ def serve(settings: Settings) -> None:
     runtime = Runtime(
         settings,
         builds,
-        append_log=seams.append_log,
-        announce=seams.put_event,
-        denial=seams.denial,
-        issue=seams.issue_session,
+        append_log=patches.append_log,
+        announce=patches.put_event,
+        denial=patches.denial,
+        issue=patches.issue_session,
     )
-    seams.issue_random_function_sessions()
+    patches.issue_random_function_sessions()
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
-    seams.serve("batch", batch.handle)
-    seams.serve("sagemaker", sagemaker.handle)
-    seams.serve("servicequotas", ServiceQuotas(runtime).handle)
-    seams.check_permissions_of("batch", "sagemaker", "servicequotas")
+    patches.serve("batch", batch.handle)
+    patches.serve("sagemaker", sagemaker.handle)
+    patches.serve("servicequotas", ServiceQuotas(runtime).handle)
+    patches.check_permissions_of("batch", "sagemaker", "servicequotas")
     codebuild = CodeBuild(runtime)
-    seams.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
-    install_batch_types(batch, seams.provide_resource_type)
-    seams.take_numbers_as_numbers()
-    seams.split_in_conditions()
-    seams.move_messages_back()
-    seams.run_lambda_workers_with(interpreter)
-    seams.share_unzipped_code(settings.temporary / "unzipped")
-    seams.invoke_rule_targets_asynchronously()
-    seams.let_removed_functions_be_silent()
-    seams.name_object_versions_in_events()
+    patches.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
+    install_batch_types(batch, patches.provide_resource_type)
+    patches.take_numbers_as_numbers()
+    patches.split_in_conditions()
+    patches.move_messages_back()
+    patches.run_lambda_workers_with(interpreter)
+    patches.share_unzipped_code(settings.temporary / "unzipped")
+    patches.invoke_rule_targets_asynchronously()
+    patches.let_removed_functions_be_silent()
+    patches.name_object_versions_in_events()
     limits.check_event_patterns()
     limits.check_event_sizes()
     limits.check_notifications()
@@ -157,13 +157,13 @@ def serve(settings: Settings) -> None:
     limits.delay_new_permissions(lambda: runtime.trouble.now.iam_delay)
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
-        seams.deliver_roughly()
+        patches.deliver_roughly()
 
     def show_notification(topic_arn: str, subject: str, message: str) -> None:
         topic = topic_arn.rsplit(":", 1)[-1]
         runtime.logs.write(NOTIFICATIONS_GROUP, topic, f"{subject}\n{message}".strip())
 
-    seams.watch_notifications(show_notification)
+    patches.watch_notifications(show_notification)
 
     def go_on() -> None:
         """What a restart has to take up again, once requests are answered."""
@@ -171,9 +171,9 @@ def serve(settings: Settings) -> None:
         batch.jobs.start_interrupted()
         sagemaker.training.start_interrupted_jobs()
         sagemaker.hosting.serve_again()
-        seams.save_state_every(SAVE_EVERY_SECONDS)
+        patches.save_state_every(SAVE_EVERY_SECONDS)
         runtime.trouble.start(
-            seams.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
+            patches.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
         )
 
     async def run() -> None:
@@ -194,7 +194,7 @@ def serve(settings: Settings) -> None:
                         sagemaker.hosting.stop,
                         sagemaker.training.stop,
                         batch.jobs.stop,
-                        seams.stop_lambda_workers,
+                        patches.stop_lambda_workers,
                     )
                 )
             )
@@ -204,9 +204,9 @@ def serve(settings: Settings) -> None:
         config.keep_alive_timeout = 75
         config.graceful_timeout = 1
         application: Any = Admission(
-            seams.asgi_application(),
+            patches.asgi_application(),
             settings.port,
-            seams.signature_refusal(operator_key(settings)),
+            patches.signature_refusal(operator_key(settings)),
         )
         await serve_asgi(application, config, shutdown_trigger=stop_containers_first)
 

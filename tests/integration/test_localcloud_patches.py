@@ -26,12 +26,12 @@ def in_the_clouds_python(script: str) -> None:
 
 def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
     in_the_clouds_python("""
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_patches as patches
         from ministack.core import router
 
         scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sagemaker/aws4_request, "
         headers = {"host": "127.0.0.1:4566", "authorization": scope}
-        seams.serve("sagemaker", lambda request: (200, {}, b""))
+        patches.serve("sagemaker", lambda request: (200, {}, b""))
         assert router.detect_service("POST", "/", headers, {}) == "sagemaker"
         assert router._KNOWN_AWS_SERVICE_NAMES is None
     """)
@@ -42,7 +42,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         import inspect
         import zipfile
 
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_patches as patches
         from ministack import app
         from ministack.core import (
             iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
@@ -136,10 +136,10 @@ def test_every_place_where_a_limit_is_checked_is_there() -> None:
 
 def test_conditions_split_what_a_parameter_says() -> None:
     in_the_clouds_python("""
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_patches as patches
         from ministack.services.cloudformation import changesets, stacks
 
-        seams.split_in_conditions()
+        patches.split_in_conditions()
         text = {"Fn::Split": [".", {"Fn::Sub": "${Registry}..."}]}
         template = {"Conditions": {"Private": {"Fn::Equals": [{"Fn::Select": [1, text]}, "dkr"]}}}
         for module in (changesets, stacks):
@@ -155,7 +155,7 @@ def test_another_version_of_ministack_is_refused() -> None:
 
         metadata.version = lambda name: "9.9.9"
         try:
-            import localcloud.emulator.ministack_seams
+            import localcloud.emulator.ministack_patches
         except ImportError as error:
             assert "9.9.9" in str(error)
         else:

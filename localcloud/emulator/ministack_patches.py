@@ -1,6 +1,6 @@
 """Every place where we reach into MiniStack, which promises none of them: hence the exact pin.
 
-tests/integration/test_localcloud_seams.py holds each to what we rely on. Imported only by the
+tests/integration/test_localcloud_patches.py holds each to what we rely on. Imported only by the
 server process, since MiniStack reads its settings from the environment when it is imported.
 """
 
