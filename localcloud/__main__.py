@@ -18,7 +18,7 @@ from localcloud.settings import (
     Settings,
     client_environment,
 )
-from localcloud.trouble import Trouble
+from localcloud.faults import Trouble
 
 
 def _up(settings: Settings, _: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from localcloud.emulator.quotas import Quotas
 from localcloud.emulator.service import Request, ServiceError
 from localcloud.emulator.state import State
 from localcloud.settings import REGION, LocalCloudError, Settings
-from localcloud.trouble import Troublemaker
+from localcloud.faults import Troublemaker
 
 log = logging.getLogger("localcloud")
 

@@ -28,7 +28,7 @@ from localcloud.ports import free_port
 from localcloud.probe import answers
 from localcloud.sagemaker.unpacking import extract
 from localcloud.settings import ACCOUNT, HOST, REGION
-from localcloud.trouble import Answer
+from localcloud.faults import Answer
 
 log = logging.getLogger("localcloud.hosting")
 
