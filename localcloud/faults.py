@@ -1,7 +1,7 @@
-"""Trouble on demand, to see what the functions bear: `python -m localcloud trouble --help`.
+"""Fault injection: `python -m localcloud faults --help`.
 
-What is asked for stands in a file that the running server looks at, so trouble can begin and end
-while the cloud is up; a cloud that starts has none.
+The command writes the requested faults to a file that the running server polls, so that they begin
+and end while the cloud is up. A server injects none when it starts.
 """
 
 import json
@@ -18,27 +18,27 @@ from localcloud.settings import LocalCloudError
 
 log = logging.getLogger("localcloud")
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
-class Answer(Enum):
-    """What InvokeEndpoint says in place of the container."""
+class InvokeFault(Enum):
+    """The error that InvokeEndpoint returns in place of the container's response."""
 
     THROTTLED = "ThrottlingException, 429"
-    FAILED = "ModelError, the container having answered 500"
+    FAILED = "ModelError, as after a 500 of the container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """What happens to a calm cloud. Nothing, by default.
+class Faults:
+    """The faults that are injected; none by default.
 
     throttle, fail: shares of all InvokeEndpoint calls, in [0, 1], together at most 1.
-    kill_workers, kill_endpoints: mean seconds from one SIGKILL of a Lambda worker at work, or of
-        an endpoint's process, to the next; 0: none is killed.
+    kill_workers, kill_endpoints: mean seconds from one SIGKILL of a busy Lambda worker, or of an
+        endpoint's process, to the next; 0: none is killed.
     system_updates: mean seconds from one SystemUpdating of an endpoint in service to the next.
     no_capacity: share of training jobs and of real-time endpoints that find no instances.
     propagation: seconds for which a new model or endpoint configuration cannot be read.
-    iam_delay: seconds until a change to a role or its policies is known.
+    iam_delay: seconds until a change of a role or its policies takes effect.
     """
 
     throttle: float = 0.0
@@ -60,28 +60,28 @@ class Trouble:
             raise LocalCloudError("no-capacity is a share: it is at most 1")
 
     def store(self, file: Path) -> None:
-        """Ask the server whose file this is for this trouble, in place of any before."""
+        """Request these faults, in place of earlier ones, from the server that polls `file`."""
         temporary = file.with_suffix(".new")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
         temporary.replace(file)
 
     @classmethod
-    def stored(cls, file: Path) -> "Trouble":
-        """What was asked for last."""
+    def stored(cls, file: Path) -> "Faults":
+        """The faults requested last; none where there is no file."""
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return cls()
 
 
-class Troublemaker:
-    """Makes the trouble that a file asks for, from a thread of its own."""
+class FaultInjector:
+    """Injects the faults that a file requests, from a background thread."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)
         self._file = file
         self._chance = random.Random()
-        self._now = Trouble()
+        self._active = Faults()
 
     def start(
         self,
@@ -89,42 +89,43 @@ class Troublemaker:
         kill_endpoint: Callable[[random.Random], bool],
         update_endpoint: Callable[[random.Random], bool],
     ) -> None:
-        """Begin to look at the file. Each picks one and says whether there was any."""
-        killers = {
+        """Start to poll the file. Each function picks one at random and acts on it; it returns
+        False where there was none."""
+        actions = {
             "kill_workers": kill_worker,
             "kill_endpoints": kill_endpoint,
             "system_updates": update_endpoint,
         }
-        threading.Thread(target=self._make, args=(killers,), name="trouble", daemon=True).start()
+        threading.Thread(target=self._poll, args=(actions,), name="faults", daemon=True).start()
 
-    def answer(self) -> Answer | None:
-        """How one InvokeEndpoint call is answered without the container; None: it is let pass."""
-        now, dice = self._now, self._chance.random()
-        if dice < now.throttle:
-            return Answer.THROTTLED
-        return Answer.FAILED if dice < now.throttle + now.fail else None
+    def invoke_fault(self) -> InvokeFault | None:
+        """The fault of one InvokeEndpoint call; None: it reaches the container."""
+        active, drawn = self._active, self._chance.random()
+        if drawn < active.throttle:
+            return InvokeFault.THROTTLED
+        return InvokeFault.FAILED if drawn < active.throttle + active.fail else None
 
     @property
-    def now(self) -> Trouble:
-        """What is made at this moment."""
-        return self._now
+    def active(self) -> Faults:
+        """The faults that are injected now."""
+        return self._active
 
-    def finds_no_capacity(self) -> bool:
-        """Whether the next instances that are asked for are not to be had."""
-        return self._chance.random() < self._now.no_capacity
+    def lacks_capacity(self) -> bool:
+        """Whether the instances that are requested next are unavailable."""
+        return self._chance.random() < self._active.no_capacity
 
-    def _make(self, killers: dict[str, Callable[[random.Random], bool]]) -> None:
+    def _poll(self, actions: dict[str, Callable[[random.Random], bool]]) -> None:
         while True:
-            time.sleep(_LOOK_SECONDS)
-            asked = Trouble.stored(self._file)
-            if asked != self._now:
-                log.warning("trouble: %s", asked)
-                self._now = asked
-            for name, kill in killers.items():
-                seconds = getattr(asked, name)
+            time.sleep(_POLL_SECONDS)
+            requested = Faults.stored(self._file)
+            if requested != self._active:
+                log.warning("fault injection: %s", requested)
+                self._active = requested
+            for name, act in actions.items():
+                mean_seconds = getattr(requested, name)
                 if (
-                    seconds
-                    and self._chance.random() < _LOOK_SECONDS / seconds
-                    and kill(self._chance)
+                    mean_seconds
+                    and self._chance.random() < _POLL_SECONDS / mean_seconds
+                    and act(self._chance)
                 ):
-                    log.warning("trouble: %s", name)
+                    log.warning("fault injection: %s", name)

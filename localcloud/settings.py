@@ -67,8 +67,9 @@ class Settings:
         return self.cloud / "pids.json"
 
     @property
-    def trouble_file(self) -> Path:
-        """What trouble.py is asked for."""
+    def faults_file(self) -> Path:
+        """The requested faults (faults.py). The name is older than the module's: a server of an
+        earlier version may still run."""
         return self.cloud / "trouble.json"
 
     @property

@@ -25,8 +25,8 @@ from localcloud.emulator.events import Event
 from localcloud.emulator.quotas import Quotas
 from localcloud.emulator.service import Request, ServiceError
 from localcloud.emulator.state import State
+from localcloud.faults import FaultInjector
 from localcloud.settings import REGION, LocalCloudError, Settings
-from localcloud.faults import Troublemaker
 
 log = logging.getLogger("localcloud")
 
@@ -127,7 +127,7 @@ class Runtime:
         self._issue = issue
         self._build_environment = build_environment
         self._images = self._images_of(settings.context)
-        self.trouble = Troublemaker(settings.trouble_file)
+        self.faults = FaultInjector(settings.faults_file)
         self.going_down = threading.Event()
         self.processors = max(2, os.cpu_count() or 2)
         self._slots = threading.BoundedSemaphore(self.processors)
@@ -190,7 +190,7 @@ class Runtime:
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."
             )
-        if time.time() - role["CreateDate"].timestamp() < self.trouble.now.iam_delay:
+        if time.time() - role["CreateDate"].timestamp() < self.faults.active.iam_delay:
             raise RoleError(
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."

@@ -154,7 +154,7 @@ def serve(settings: Settings) -> None:
     limits.check_event_sizes()
     limits.check_notifications()
     limits.check_functions()
-    limits.delay_new_permissions(lambda: runtime.trouble.now.iam_delay)
+    limits.delay_new_permissions(lambda: runtime.faults.active.iam_delay)
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
         patches.deliver_roughly()
@@ -172,7 +172,7 @@ def serve(settings: Settings) -> None:
         sagemaker.training.start_interrupted_jobs()
         sagemaker.hosting.serve_again()
         patches.save_state_every(SAVE_EVERY_SECONDS)
-        runtime.trouble.start(
+        runtime.faults.start(
             patches.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
         )
 

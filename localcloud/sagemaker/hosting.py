@@ -24,11 +24,11 @@ from localcloud.containers.processes import ContainerProcess
 from localcloud.containers.runtime import GOING_DOWN_GRACE, RoleError, Runtime
 from localcloud.emulator import events
 from localcloud.emulator.service import Response, ServiceError
+from localcloud.faults import InvokeFault
 from localcloud.ports import free_port
 from localcloud.probe import answers
 from localcloud.sagemaker.unpacking import extract
 from localcloud.settings import ACCOUNT, HOST, REGION
-from localcloud.faults import Answer
 
 log = logging.getLogger("localcloud.hosting")
 
@@ -166,11 +166,11 @@ class Hosting:
         if len(body) > limit:
             message = f"HTTP content length exceeded {limit} bytes."
             return ServiceError("413", message, 413).response()
-        trouble = self._runtime.trouble.answer()
-        if trouble is Answer.FAILED:
-            return _model_error(name, 500, "trouble was asked for")
+        fault = self._runtime.faults.invoke_fault()
+        if fault is InvokeFault.FAILED:
+            return _model_error(name, 500, "injected by `python -m localcloud faults`")
         places = self._places[name]
-        if trouble is Answer.THROTTLED or not places.acquire(blocking=False):
+        if fault is InvokeFault.THROTTLED or not places.acquire(blocking=False):
             return ServiceError("ThrottlingException", "Rate exceeded", 429).response()
         try:
             status, answer_headers, answer = _ask(server.port, headers, body)
@@ -204,7 +204,7 @@ class Hosting:
         # A real-time endpoint queues; the bound only keeps a runaway client from our threads.
         self._places[name] = threading.BoundedSemaphore(serverless.get("MaxConcurrency", 200))
         try:
-            if not serverless and not again and self._runtime.trouble.finds_no_capacity():
+            if not serverless and not again and self._runtime.faults.lacks_capacity():
                 raise StartFailed(NO_CAPACITY)
             while not self._is_over(endpoint):
                 server = self._launch(endpoint)

@@ -380,7 +380,7 @@ class SageMaker:
     def _readable(self, table: dict[str, Record], kind: str, name: str) -> Record:
         """As another operation reads it, which may not know it yet. RULE: read-after-write"""
         record = self._described(table, kind, name)
-        if time.time() - record["CreationTime"] < self._runtime.trouble.now.propagation:
+        if time.time() - record["CreationTime"] < self._runtime.faults.active.propagation:
             raise _not_found(kind, name)
         return record
 

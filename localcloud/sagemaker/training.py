@@ -115,7 +115,7 @@ class Training:
         name = job["TrainingJobName"]
         try:
             self._move(job, "Starting")
-            if self._runtime.trouble.finds_no_capacity():
+            if self._runtime.faults.lacks_capacity():
                 raise JobFailed(NO_CAPACITY)
             with self._runtime.slots:
                 status, secondary = self._train(job, self._runtime.work_folder(name))
