@@ -31,7 +31,7 @@ def _up(settings: Settings, _: argparse.Namespace) -> None:
 
 def _down(settings: Settings, _: argparse.Namespace) -> None:
     if lifecycle.is_running(settings):
-        for job in lifecycle.under_way(settings):
+        for job in lifecycle.unfinished_jobs(settings):
             print(f"{job} is cut off; the next `make up` begins it again", flush=True)
     stopped = lifecycle.down(settings)
     print("local cloud down; its state is kept" if stopped else "local cloud was not up")
@@ -69,7 +69,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(file=sys.stderr)
     except BrokenPipeError:
-        # The reader (head, less) has what it wanted; spare it Python's complaint at exit.
+        # The reader (head, less) has ended; without this, Python reports the broken pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -93,21 +93,21 @@ def _faults(settings: Settings, options: argparse.Namespace) -> None:
 def _quotas(settings: Settings, options: argparse.Namespace) -> None:
     quotas = Quotas(settings.quotas_file)
     if options.new:
-        quotas.begin_anew()
+        quotas.reset()
     if options.published:
-        quotas.grow()
-    wanted = {}
+        quotas.apply_published_defaults()
+    changes = {}
     for change in options.set:
         reference, equals, value = change.rpartition("=")
         try:
-            wanted[reference] = float(value)
+            changes[reference] = float(value)
         except ValueError:
             equals = ""
         if not equals:
             raise LocalCloudError(f"--set {change}: a quota's code or name, '=' and a number")
-    if wanted:
-        quotas.change(wanted)
-    if not (options.new or options.published or wanted):
+    if changes:
+        quotas.change(changes)
+    if not (options.new or options.published or changes):
         for quota in QUOTAS:
             now = f"{quotas.value(quota.name):g}"
             print(f"{quota.service}\t{quota.code}\t{now}\t{quota.name}")
