@@ -1,7 +1,7 @@
 """The saved answers of `make deploy`: asked for once, then read by every command on the account.
 
     python -m tools.account CONFIG                    # asks at the terminal and writes CONFIG
-    python -m tools.account CONFIG --stack droplens --region eu-west-1 --yes      # asks nobody
+    python -m tools.account CONFIG --stack droplens --region eu-west-1 --yes    # asks nothing
 
 CONFIG is a configuration file of sam's, so that `sam build` and `sam deploy` read it by
 `--config-file`. sam 1.170 refuses such a file that does not exist, also with `--guided`.
@@ -33,7 +33,7 @@ STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
 # As the template's NotificationEmail has it.
 EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")
 RECIPES = ("finetune", "probe")
-# The template's, newest first, but for python3.11: docs/preflight.md says why that one is refused.
+# The template's, newest first, but for python3.11: docs/preflight.md has the reason.
 RUNTIMES = ("python3.14", "python3.13", "python3.12")
 HEAD = """\
 # The answers to what `make deploy` asked. sam, make redrive, make rollback and make destroy read
@@ -238,14 +238,14 @@ def answers(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the answers; a file that is there stays as it is."""
+    """Write the answers; an existing file is not changed."""
     parser = argparse.ArgumentParser(prog="python -m tools.account", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", type=Path)
     for name in ("stack", "region", "profile", "email"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--recipe", choices=RECIPES)
-    parser.add_argument("--yes", action="store_true", help="ask nobody")
+    parser.add_argument("--yes", action="store_true", help="ask no questions")
     options = parser.parse_args(arguments)
     if options.config.exists():
         print(f"{options.config} has the answers already")

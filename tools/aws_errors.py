@@ -107,4 +107,4 @@ def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
             f"AWS cannot be reached: {error}",
             "look whether the region's name is right, and the network and its proxy",
         )
-    return f"AWS cannot be asked: {error}", "look at credentials, region and network"
+    return f"the call to AWS failed: {error}", "look at credentials, region and network"

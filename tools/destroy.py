@@ -198,7 +198,7 @@ class Account:
 
     def _hosting(self) -> Iterator[Removal]:
         sagemaker = self.client("sagemaker")
-        for kind, listing, answer, key, remove in (
+        for kind, listing, member, key, remove in (
             ("endpoint", "list_endpoints", "Endpoints", "EndpointName", "delete_endpoint"),
             (
                 "endpoint config",
@@ -209,18 +209,18 @@ class Account:
             ),
             ("model", "list_models", "Models", "ModelName", "delete_model"),
         ):
-            for entry in self._named(listing, answer, key):
+            for entry in self._named(listing, member, key):
                 request = {key: entry[key]}
                 call = partial(getattr(sagemaker, remove), **request)
                 if kind == "endpoint":
                     call = partial(self._delete_endpoint, entry[key])
                 yield Removal(kind, entry[key], call)
 
-    def _named(self, listing: str, answer: str, key: str) -> list[dict[str, Any]]:
+    def _named(self, listing: str, member: str, key: str) -> list[dict[str, Any]]:
         """SageMaker's entries with the exact name of one of the runs."""
         pages = self.client("sagemaker").get_paginator(listing).paginate()
         names = self.names
-        return [entry for page in pages for entry in page[answer] if entry[key] in names]
+        return [entry for page in pages for entry in page[member] if entry[key] in names]
 
     def _registry(self) -> Iterator[Removal]:
         sagemaker = self.client("sagemaker")
@@ -492,7 +492,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path)
     parser.add_argument("--stack", help="another stack than the saved one")
-    parser.add_argument("--yes", action="store_true", help="ask nobody")
+    parser.add_argument("--yes", action="store_true", help="ask no questions")
     options = parser.parse_args(arguments)
     saved = Saved(options.config) if options.config else None
     stack = options.stack or (saved.stack if saved else LOCAL_STACK)

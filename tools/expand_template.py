@@ -19,7 +19,7 @@ CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion":
 
 
 class NoManagedPolicies:
-    """The template names managed policies by ARN, so that no account is asked for their names."""
+    """The template names managed policies by ARN, so that their names need not be looked up."""
 
     def load(self) -> dict[str, str]:
         """An empty map of policy names to ARNs."""

@@ -100,11 +100,11 @@ def collect(stack: Stack) -> Found:
 def _runs(table_of_runs: Any) -> Iterator[Mapping[str, Any]]:
     more: dict[str, Any] = {}
     while True:
-        answer = table_of_runs.scan(ConsistentRead=True, **more)
-        yield from answer["Items"]
-        if "LastEvaluatedKey" not in answer:
+        page = table_of_runs.scan(ConsistentRead=True, **more)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
             return
-        more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
 def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str, Classifier]:

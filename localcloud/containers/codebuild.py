@@ -139,10 +139,10 @@ def _unpack(body: bytes, folder: Path) -> None:
 
 def check_readable_by_others(image: Image) -> None:
     """Docker's COPY makes root the owner of a file and keeps its mode; the container runs as
-    another user. Raises LocalCloudError with what Python says there."""
+    another user. Raises LocalCloudError with the container's message."""
     for path in sorted(image.program.rglob("*")):
         if not path.is_file() or "__pycache__" in path.parts:
-            continue  # bytecode that cannot be read is made anew
+            continue  # bytecode is compiled again if it cannot be read
         mode = path.stat().st_mode
         if not mode & stat.S_IROTH:
             inside = f"{PROGRAM}/{path.relative_to(image.program).as_posix()}"

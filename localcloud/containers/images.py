@@ -4,8 +4,8 @@ An image is `<images>/<name>/<key>/opt/program`, exactly what its Dockerfile cop
 missing COPY fails here as it would in a container. `key` is the SHA-256 of the Dockerfile's
 instructions and of every file they copy; a build is done once and never changed. The `pip install`
 lines make a virtual environment of their own, shared by all images that install the same lock
-files. Locally an image runs on the interpreter that runs the local cloud, whatever its FROM says,
-and as the user who started it, whatever its USER says. Its build arguments are the variables of
+files. Locally an image runs on the interpreter of the local cloud and as its user: FROM and
+USER have no effect. Its build arguments are the variables of
 that name in the environment, else the Dockerfile's defaults.
 """
 
@@ -54,7 +54,7 @@ class ImageError(LocalCloudError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A built image. `program` is the folder that stands for /opt/program."""
+    """A built image. `program` is the local folder for /opt/program."""
 
     name: str
     program: Path
@@ -311,7 +311,7 @@ class _Build:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            umask=0o022,  # as in a container, whoever started the local cloud
+            umask=0o022,  # as in a container, whatever the user's own umask is
         )
         if result.returncode:
             last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]

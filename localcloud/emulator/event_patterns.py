@@ -57,7 +57,7 @@ def complexity(wildcards: Sequence[str], cap: int = 100) -> int:
     distinguishes them.
     """
     tokens = [_tokens(wildcard) for wildcard in dict.fromkeys(wildcards)]
-    # A byte that stands in no wildcard stands for all of those.
+    # -1 represents all bytes that are in no wildcard.
     alphabet = {token for one in tokens for token in one if token is not None} | {-1}
     # A state: a wildcard and how many of its tokens are matched.
     start = frozenset(state for number in range(len(tokens)) for state in _reached(tokens, number))

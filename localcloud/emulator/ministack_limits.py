@@ -25,7 +25,7 @@ _SUBJECT_CHARACTERS = 100
 _ENVIRONMENT_BYTES = 4096
 # Of the request and of the response of a synchronous invocation.
 _SYNCHRONOUS_BYTES = (6_291_456, 6_291_556)
-# AWS takes 1 MB since 2025 and 2026 in most regions; its documentation of China still says this.
+# In most regions 1 MB since 2025 and 2026; the documentation for China still has this limit.
 _ASYNCHRONOUS_BYTES = _EVENT_BYTES = 262_144
 
 

@@ -157,7 +157,7 @@ def upload_bucket(account: Account) -> Finding:
             State.FAILS,
             what,
             f"sam's stack {SAM_STACK} is {stack['StackStatus']} and has no bucket",
-            do=("remove that stack; sam makes it anew",),
+            do=("remove that stack; sam creates it again",),
         )
     found = account.call("s3", "head_bucket", absent=("404", "NoSuchBucket"), Bucket=bucket)
     if found is None:
@@ -165,6 +165,6 @@ def upload_bucket(account: Account) -> Finding:
             State.FAILS,
             what,
             f"s3://{bucket} of sam's stack {SAM_STACK} is gone",
-            do=(f"remove the stack {SAM_STACK}; sam makes it anew",),
+            do=(f"remove the stack {SAM_STACK}; sam creates it again",),
         )
     return Finding(State.OK, what, f"s3://{bucket}")
