@@ -114,7 +114,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
 	[ -f "$$config" ] || python -m tools.account "$$config"
-	python -m tools.preflight --config "$$config"
+	$(LAYER) python -m tools.preflight --config "$$config"
 	mkdir -p "$(DROPLENS_LOCAL)/account"
 	cd "$(DROPLENS_LOCAL)/account"
 	sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" --config-file "$$config"
@@ -124,7 +124,7 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
 	@config="$(ACCOUNT_CONFIG)"
 	if [ -n "$${LOCAL:-}" ]; then $(LOCAL_ENVIRONMENT); config=; fi
-	$(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
+	$(LAYER) $(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
 
 # Further options of the sum: OPTIONS="--pictures 1000000"; --help lists them.
@@ -370,7 +370,7 @@ builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in
 
 .PHONY: deployer-policy
 deployer-policy: venvs-dev ## write docs/deployer-policy.json anew, from what the template needs
-	@$(call bin,dev)/python -m tools.preflight.policy > docs/deployer-policy.json
+	@$(LAYER) $(call bin,dev)/python -m tools.preflight.policy > docs/deployer-policy.json
 
 .PHONY: regions
 regions: venvs-tools ## write what AWS offers in which region anew, from botocore's and cfn-lint's data

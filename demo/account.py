@@ -46,7 +46,8 @@ from demo.place import Place
 from demo.report import Outcome, print_answers
 from demo.screen import Screen
 from tools import cost
-from tools.account import RECIPES, Saved, config_text, explained, lambda_python, running_python
+from tools.account import RECIPES, Saved, config_text, lambda_python, running_python
+from tools.aws_errors import explained
 from tools.destroy import stack_status
 
 PREFIX = "droplens-demo-"

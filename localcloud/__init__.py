@@ -1,1 +1,1 @@
-"""One machine as the cloud: MiniStack, with Batch and SageMaker that really run the containers."""
+"""An AWS emulator on one machine: MiniStack, with Batch and SageMaker that run containers."""

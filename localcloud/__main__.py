@@ -1,5 +1,4 @@
-"""The command line of the local cloud: up, down, status, logs, images, trouble, quotas,
-env."""
+"""The command line of the local cloud: `python -m localcloud --help`."""
 
 import argparse
 import os
@@ -12,13 +11,15 @@ from localcloud.containers.images import ImageStore
 from localcloud.credentials import operator_key
 from localcloud.emulator import lifecycle
 from localcloud.emulator.quotas import QUOTAS, Quotas
+from localcloud.faults import Faults
 from localcloud.settings import (
     REGION,
     LocalCloudError,
     Settings,
     client_environment,
 )
-from localcloud.trouble import Trouble
+
+FORMER_FAULTS_COMMAND = "trouble"
 
 
 def _up(settings: Settings, _: argparse.Namespace) -> None:
@@ -30,7 +31,7 @@ def _up(settings: Settings, _: argparse.Namespace) -> None:
 
 def _down(settings: Settings, _: argparse.Namespace) -> None:
     if lifecycle.is_running(settings):
-        for job in lifecycle.under_way(settings):
+        for job in lifecycle.unfinished_jobs(settings):
             print(f"{job} is cut off; the next `make up` begins it again", flush=True)
     stopped = lifecycle.down(settings)
     print("local cloud down; its state is kept" if stopped else "local cloud was not up")
@@ -68,7 +69,7 @@ def _logs(settings: Settings, options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(file=sys.stderr)
     except BrokenPipeError:
-        # The reader (head, less) has what it wanted; spare it Python's complaint at exit.
+        # The reader (head, less) has ended; without this, Python reports the broken pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -79,32 +80,34 @@ def _images(settings: Settings, options: argparse.Namespace) -> None:
         print(f"{name}\t{image.program}")
 
 
-def _trouble(settings: Settings, options: argparse.Namespace) -> None:
+def _faults(settings: Settings, options: argparse.Namespace) -> None:
+    if options.command == FORMER_FAULTS_COMMAND:
+        print(f"`{FORMER_FAULTS_COMMAND}` is now called `faults`", file=sys.stderr)
     if not lifecycle.is_running(settings):
         raise LocalCloudError("the cloud is down")
-    asked = Trouble(**{field.name: getattr(options, field.name) for field in fields(Trouble)})
-    asked.store(settings.trouble_file)
-    print("trouble" if asked != Trouble() else "no trouble any more")
+    requested = Faults(**{field.name: getattr(options, field.name) for field in fields(Faults)})
+    requested.store(settings.faults_file)
+    print("faults are injected" if requested != Faults() else "no faults are injected any more")
 
 
 def _quotas(settings: Settings, options: argparse.Namespace) -> None:
     quotas = Quotas(settings.quotas_file)
     if options.new:
-        quotas.begin_anew()
+        quotas.reset()
     if options.published:
-        quotas.grow()
-    wanted = {}
+        quotas.apply_published_defaults()
+    changes = {}
     for change in options.set:
         reference, equals, value = change.rpartition("=")
         try:
-            wanted[reference] = float(value)
+            changes[reference] = float(value)
         except ValueError:
             equals = ""
         if not equals:
             raise LocalCloudError(f"--set {change}: a quota's code or name, '=' and a number")
-    if wanted:
-        quotas.change(wanted)
-    if not (options.new or options.published or wanted):
+    if changes:
+        quotas.change(changes)
+    if not (options.new or options.published or changes):
         for quota in QUOTAS:
             now = f"{quotas.value(quota.name):g}"
             print(f"{quota.service}\t{quota.code}\t{now}\t{quota.name}")
@@ -121,7 +124,7 @@ def _env(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """-> the exit code: 0, or 1 with the reason on standard error."""
+    """Return the exit code: 0, or 1 with the reason on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m localcloud",
         description="One machine as the cloud, on 127.0.0.1.",
@@ -141,19 +144,23 @@ def main(arguments: list[str] | None = None) -> int:
     images = commands.add_parser("images", help="build the containers' images")
     images.add_argument("names", nargs="*", help="these only")
     images.set_defaults(call=_images)
-    trouble = commands.add_parser("trouble", help="make trouble from now on; without options, none")
+    faults = commands.add_parser(
+        "faults",
+        aliases=[FORMER_FAULTS_COMMAND],
+        help="inject faults from now on; without options, none",
+    )
     for option, meaning in {
         "throttle": "share of InvokeEndpoint calls that are throttled",
         "fail": "share of InvokeEndpoint calls that fail with 500",
-        "kill-workers": "mean seconds from one killing of a busy Lambda worker to the next",
-        "kill-endpoints": "mean seconds from one killing of an endpoint's process to the next",
+        "kill-workers": "mean seconds from one SIGKILL of a busy Lambda worker to the next",
+        "kill-endpoints": "mean seconds from one SIGKILL of an endpoint's process to the next",
         "system-updates": "mean seconds from one SystemUpdating of an endpoint to the next",
         "no-capacity": "share of training jobs and real-time endpoints that find no instances",
         "propagation": "seconds for which a new model or endpoint configuration is not found",
-        "iam-delay": "seconds until a change of roles and policies is known",
+        "iam-delay": "seconds until a change of roles and policies takes effect",
     }.items():
-        trouble.add_argument(f"--{option}", type=float, default=0.0, help=meaning)
-    trouble.set_defaults(call=_trouble)
+        faults.add_argument(f"--{option}", type=float, default=0.0, help=meaning)
+    faults.set_defaults(call=_faults)
     quotas = commands.add_parser("quotas", help="list the account's quotas, or change them")
     quotas.add_argument("--set", action="append", default=[], metavar="CODE=VALUE", help="one")
     quotas.add_argument("--published", action="store_true", help="take AWS's published defaults")

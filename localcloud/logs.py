@@ -1,4 +1,4 @@
-"""Shows what functions, jobs, training and endpoints have logged, in the order it happened."""
+"""Prints the logs of functions, jobs, training and endpoints, in the order of time."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from localcloud.settings import LocalCloudError
 
 FOLLOW_SECONDS = 0.5
 _PAGE = 10_000
-# Powertools' Logger writes one JSON object a line; these of its keys say what a reader knows.
-_KNOWN_KEYS = {
+# Powertools' Logger writes one JSON object a line; these of its keys are left out.
+_OMITTED_KEYS = {
     "level", "location", "message", "timestamp", "service", "cold_start", "function_name",
     "function_memory_size", "function_arn", "function_request_id", "xray_trace_id",
 }  # fmt: skip
@@ -20,7 +20,7 @@ _PLATFORM = re.compile(r"^(START|END|REPORT|INIT_START) ")
 
 
 class _Read(NamedTuple):
-    """How far a stream was read: when (epoch ms), and how many of its events."""
+    """How far a stream was read: when (epoch ms), and its number of events then."""
 
     at: int
     events: int
@@ -47,7 +47,7 @@ def show(client: Any, out: TextIO, *, name: str = "", follow: bool = False) -> N
 
 
 def readable(line: str) -> list[str]:
-    """A line as a person reads it: Lambda's own bookkeeping left out, JSON records unfolded."""
+    """A log event as lines for people: none for Lambda's own records, JSON records as text."""
     if _PLATFORM.match(line):
         return []
     try:
@@ -58,11 +58,11 @@ def readable(line: str) -> list[str]:
         if isinstance(record, dict) and "_aws" in record:
             return []  # a metric in CloudWatch's embedded format
         return line.splitlines()
-    extra = {k: v for k, v in record.items() if k not in _KNOWN_KEYS and k != "exception"}
-    facts = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in extra.items())
+    extra = {k: v for k, v in record.items() if k not in _OMITTED_KEYS and k != "exception"}
+    fields = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in extra.items())
     message = record["message"]
     text = message if isinstance(message, str) else json.dumps(message)
-    lines = [f"{record.get('level', 'INFO')} {text} {facts}".rstrip()]
+    lines = [f"{record.get('level', 'INFO')} {text} {fields}".rstrip()]
     return lines + str(record["exception"]).splitlines() if record.get("exception") else lines
 
 
@@ -83,15 +83,15 @@ def _new_lines(
                     continue
                 before = seen.get(key, _Read(-1, 0))
                 written = stream.get("lastIngestionTime", 0)
-                # A function leaves a stream for each call: ask only for those that may have grown.
-                # Times are whole milliseconds, so one that was just written is asked again.
+                # A function has a stream for each call: only those that may have grown are read.
+                # Times are whole milliseconds, so one that was just written is read again.
                 if written < before.at:
                     continue
-                asked = int(time.time() * 1000)
+                requested_at = int(time.time() * 1000)
                 events = _all_events(client, *key)
-                seen[key] = _Read(asked, len(events))
+                seen[key] = _Read(requested_at, len(events))
                 for event in events[before.events :]:
-                    yield event["timestamp"], _short(*key), event["message"]
+                    yield event["timestamp"], _source_name(*key), event["message"]
 
 
 def _all_events(client: Any, group: str, stream: str) -> list[dict[str, Any]]:
@@ -111,8 +111,8 @@ def _all_events(client: Any, group: str, stream: str) -> list[dict[str, Any]]:
         token = {"nextToken": page["nextForwardToken"]}
 
 
-def _short(group: str, stream: str) -> str:
-    """What a person calls it: the function, the job or the endpoint."""
+def _source_name(group: str, stream: str) -> str:
+    """The function, the job or the endpoint, for people."""
     if group.startswith("/aws/lambda/"):
         return group.removeprefix("/aws/lambda/")
     if group.startswith("/aws/sagemaker/Endpoints/"):

@@ -1,12 +1,12 @@
-"""Whether a server on this machine answers."""
+"""Whether an HTTP server on this machine responds."""
 
 import http.client
 
 from localcloud.settings import HOST
 
 
-def answers(port: int, path: str, seconds: float) -> bool:
-    """Whether GET `path` on 127.0.0.1:`port` gives 200 within `seconds`."""
+def responds(port: int, path: str, seconds: float) -> bool:
+    """Whether GET `path` on 127.0.0.1:`port` returns 200 within `seconds`."""
     connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
     try:
         connection.request("GET", path)

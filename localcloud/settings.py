@@ -1,4 +1,4 @@
-"""Where the local cloud keeps its things and how it is reached: one place for paths and names."""
+"""Paths, names and address of a local cloud."""
 
 import os
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ ACCOUNT = "000000000000"
 DEFAULT_PORT = 4566
 HOST = "127.0.0.1"
 
-# What pip and its friends need to reach their registry; image builds get these and nothing else.
+# What pip and uv need to reach their package index; image builds get these variables and no others.
 BUILD_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 BUILD_PREFIXES = ("PIP_", "UV_")
 
 
 class LocalCloudError(Exception):
-    """Something a person has to put right; the message says what and where."""
+    """An error that the user has to correct; the message says what and where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Settings:
     cloud: Path
     """State, logs, pid file and temporary files of this one cloud."""
     images: Path
-    """Built images, addressed by content, so that several clouds may share them."""
+    """Built images, addressed by content: several clouds may share them."""
     lambda_python: Path
     port: int
 
@@ -67,13 +67,14 @@ class Settings:
         return self.cloud / "pids.json"
 
     @property
-    def trouble_file(self) -> Path:
-        """What trouble.py is asked for."""
+    def faults_file(self) -> Path:
+        """The requested faults (faults.py). The name is older than the module's: a server of an
+        earlier version may still run."""
         return self.cloud / "trouble.json"
 
     @property
     def quotas_file(self) -> Path:
-        """What of the account's quotas was raised or lowered."""
+        """The quotas of the account that were changed."""
         return self.state / "quotas.json"
 
     @property
@@ -86,12 +87,12 @@ class Settings:
 
     @property
     def records_file(self) -> Path:
-        """What our own services remember (state.py)."""
+        """The state of our own services (state.py)."""
         return self.state / "droplens.json"
 
     @property
     def operator_key_file(self) -> Path:
-        """What the clients of this cloud sign with; of mode 0600."""
+        """The key that clients of this cloud sign with; mode 0600."""
         return self.state / "operator.json"
 
     @property
@@ -105,12 +106,12 @@ class Settings:
 
     @property
     def empty_home(self) -> Path:
-        """HOME of everything that runs in the cloud, so that no one's ~/.aws is read."""
+        """HOME of everything that runs in the cloud, so that no ~/.aws is read."""
         return self.cloud / "home"
 
 
 def build_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of `environment` that an image build may see."""
+    """The part of `environment` that an image build gets."""
     return {
         name: value
         for name, value in environment.items()

@@ -1,7 +1,7 @@
 """The saved answers of `make deploy`: asked for once, then read by every command on the account.
 
     python -m tools.account CONFIG                    # asks at the terminal and writes CONFIG
-    python -m tools.account CONFIG --stack droplens --region eu-west-1 --yes      # asks nobody
+    python -m tools.account CONFIG --stack droplens --region eu-west-1 --yes    # asks nothing
 
 CONFIG is a configuration file of sam's, so that `sam build` and `sam deploy` read it by
 `--config-file`. sam 1.170 refuses such a file that does not exist, also with `--guided`.
@@ -20,24 +20,11 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    EndpointConnectionError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOTokenLoadError,
-    TokenRetrievalError,
-    UnauthorizedSSOTokenError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tools.aws_errors import explained
 
 DEFAULT_STACK = "droplens"
 DEFAULT_REGION = "us-east-1"
@@ -46,7 +33,7 @@ STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
 # As the template's NotificationEmail has it.
 EMAIL = re.compile(r"|[^@\s]+@[^@\s]+\.[^@\s]+")
 RECIPES = ("finetune", "probe")
-# The template's, newest first, but for python3.11: docs/preflight.md says why that one is refused.
+# The template's, newest first, but for python3.11: docs/preflight.md has the reason.
 RUNTIMES = ("python3.14", "python3.13", "python3.12")
 HEAD = """\
 # The answers to what `make deploy` asked. sam, make redrive, make rollback and make destroy read
@@ -55,24 +42,6 @@ HEAD = """\
 # `make deploy` asks again.
 version = 0.1
 """
-
-# What AWS answers to credentials that are over, and to those that it does not know.
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_UNKNOWN = {
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "AuthFailure",
-}
-_FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-_LIMITS = {
-    "ResourceLimitExceeded",
-    "LimitExceededException",
-    "ServiceQuotaExceededException",
-    "AccountLimitExceededException",
-}
-_SIGN_IN = "sign in again (aws sso login, or new keys by aws configure), then run the same command"
 
 
 class Saved:
@@ -101,12 +70,14 @@ def running_python() -> str:
 
 
 def builds(runtime: str) -> bool:
-    """Whether `sam build` can build for the runtime: its Python is on the PATH, with pip, by which
-    sam installs the functions' packages. A pyenv shim without its version is no Python."""
+    """Whether `sam build` can build for the runtime: its Python is on the PATH and runs pip, by
+    which sam installs packages. (A pyenv shim without that version is on the PATH, too.)"""
     if not shutil.which(runtime):
         return False
-    asked = subprocess.run([runtime, "-m", "pip", "--version"], capture_output=True, check=False)
-    return asked.returncode == 0
+    completed = subprocess.run(
+        [runtime, "-m", "pip", "--version"], capture_output=True, check=False
+    )
+    return completed.returncode == 0
 
 
 def lambda_python() -> str:
@@ -167,78 +138,6 @@ def config_text(
     )
 
 
-def _local_cloud() -> str:
-    """The address of the local cloud, where the environment names one; else ""."""
-    url = os.environ.get("AWS_ENDPOINT_URL", "")
-    return url if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") else ""
-
-
-def explained(error: BotoCoreError | ClientError) -> tuple[str, str]:
-    """What AWS said in a sentence, and the next step of who reads it.
-
-    The credentials' errors are botocore's own classes; the codes are those of
-    https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html and of STS.
-    """
-    if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _EXPIRED:
-            return f"the AWS credentials have expired: {error}", _SIGN_IN
-        if code in _UNKNOWN:
-            return (
-                f"AWS does not know these credentials: {error}",
-                "look at `aws sts get-caller-identity`: key, secret, AWS_PROFILE and region",
-            )
-        if code in _FORBIDDEN:
-            return (
-                f"AWS does not allow it: {error}",
-                "have the right that it names given to your identity, then run the same command",
-            )
-        if code in _LIMITS:
-            return (
-                f"a quota of the account is used up: {error}",
-                "`make preflight` names the quota, how to have it raised and what avoids it",
-            )
-        if code == "ValidationError" and "does not exist" in str(error):
-            if _local_cloud():
-                return (
-                    f"nothing is deployed there: {error}",
-                    "`make deploy-local` deploys the stack",
-                )
-            return (
-                f"there is no such stack: {error}",
-                "look at its name and region in the saved answers; `make deploy` deploys it",
-            )
-        return f"AWS refused: {error}", "if the message is not clear, `make preflight` may be"
-    if isinstance(error, EndpointConnectionError | HTTPClientError) and (url := _local_cloud()):
-        return (
-            "the local cloud is down: `make up` starts it",
-            f"nothing answers at {url}; what it had at the last `make down` is there again then",
-        )
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return (
-            f"no AWS credentials are set: {error}",
-            "`aws configure` or `aws sso login` sets them, or AWS_PROFILE names whose to take",
-        )
-    if isinstance(
-        error,
-        SSOTokenLoadError
-        | UnauthorizedSSOTokenError
-        | TokenRetrievalError
-        | CredentialRetrievalError,
-    ):
-        return f"the AWS sign-in is over, or failed: {error}", _SIGN_IN
-    if isinstance(error, ProfileNotFound):
-        return str(error), "`aws configure list-profiles` lists those there are"
-    if isinstance(error, NoRegionError):
-        return "no AWS region is named", "name one by AWS_REGION=..., or in the saved answers"
-    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return (
-            f"AWS cannot be reached: {error}",
-            "look whether the region's name is right, and the network and its proxy",
-        )
-    return f"AWS cannot be asked: {error}", "look at credentials, region and network"
-
-
 def known_regions() -> list[str]:
     """Every region that this botocore knows, of all partitions."""
     session = boto3.Session()
@@ -280,17 +179,17 @@ def _bad_yes_or_no(text: str) -> str:
     return "" if text.lower() in ("y", "yes", "n", "no") else "y or n"
 
 
-def ask(question: str, default: str, wrong: Callable[[str], str]) -> str:
-    """Ask until the answer is a right one. wrong: says why it is not, or ""."""
+def ask(question: str, default: str, problem: Callable[[str], str]) -> str:
+    """Ask until the answer is valid. problem: returns what is wrong with an answer, or ""."""
     while True:
         text = input(f"  {question}{f' [{default}]' if default else ''}: ").strip() or default
-        if not (why := wrong(text)):
+        if not (reason := problem(text)):
             return text
-        print(f"    not {text!r}: {why}" if text else f"    needed: {why}")
+        print(f"    not {text!r}: {reason}" if text else f"    needed: {reason}")
 
 
 def _profile() -> str | None:
-    """Whose credentials to ask for: those of the environment need no name."""
+    """The profile to use; None where the environment has credentials, or there is no profile."""
     named = os.environ.get("AWS_PROFILE")
     if named or "AWS_ACCESS_KEY_ID" in os.environ:
         return named
@@ -298,8 +197,8 @@ def _profile() -> str | None:
 
 
 def answers(options: argparse.Namespace) -> str:
-    """What to write, of the command line and, unless --yes, of a person at the terminal."""
-    runtime = lambda_python()  # before a person is asked for anything
+    """The configuration file's text, from the options and, unless --yes, from questions."""
+    runtime = lambda_python()  # before any question
     profile = options.profile or _profile()
     here = boto3.Session(profile_name=profile)
     found = {
@@ -317,9 +216,9 @@ def answers(options: argparse.Namespace) -> str:
         "confirm": "Show each deployment's changes and ask before they are made (y, n)",
     }
     if options.yes:
-        for name, (value, wrong) in found.items():
-            if why := wrong(value):
-                raise SystemExit(f"--{name} {value}: {why}")
+        for name, (value, problem) in found.items():
+            if reason := problem(value):
+                raise SystemExit(f"--{name} {value}: {reason}")
         chosen = {name: value for name, (value, _) in found.items()}
     else:
         print("Where to deploy to. Enter takes what stands in brackets.")
@@ -339,14 +238,14 @@ def answers(options: argparse.Namespace) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the answers; a file that is there stays as it is."""
+    """Write the answers; an existing file is not changed."""
     parser = argparse.ArgumentParser(prog="python -m tools.account", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", type=Path)
     for name in ("stack", "region", "profile", "email"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--recipe", choices=RECIPES)
-    parser.add_argument("--yes", action="store_true", help="ask nobody")
+    parser.add_argument("--yes", action="store_true", help="ask no questions")
     options = parser.parse_args(arguments)
     if options.config.exists():
         print(f"{options.config} has the answers already")

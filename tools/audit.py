@@ -1,7 +1,7 @@
-"""Ask OSV whether a package of any lock has a known vulnerability: make audit
+"""Looks up the packages of every lock in OSV's database of vulnerabilities: make audit
 
-Every lock is asked about but tests/requirements-torch.txt: it is that of trainer's recipe finetune
-with PyTorch's CPU build, whose versions OSV does not know. Needs pip-audit and https://osv.dev.
+Of all locks but tests/requirements-torch.txt: that one has PyTorch's
+CPU build, whose versions OSV does not know. Needs pip-audit and https://osv.dev.
 """
 
 import argparse
@@ -16,7 +16,7 @@ OSV = "https://api.osv.dev/v1/query"
 
 
 class NotAudited(Exception):
-    """A lock could not be asked about; the message says why."""
+    """A lock could not be audited; the message says why."""
 
 
 def locks() -> list[Path]:
@@ -28,23 +28,25 @@ def locks() -> list[Path]:
 
 
 def vulnerabilities(lock: Path, osv: str) -> list[str]:
-    """A line for each, with the versions that mend it. Raises NotAudited."""
-    # Strict: pip-audit would pass over a package that it cannot ask about, and find nothing.
+    """A line for each vulnerability, with the versions that fix it. Raises NotAudited."""
+    # Strict: else pip-audit skips a package that it cannot look up.
     audit = [sys.executable, "-m", "pip_audit", "--strict", "--vulnerability-service", "osv"]
     quiet = ["--progress-spinner", "off", "--format", "json"]
-    asked = subprocess.run(
+    completed = subprocess.run(
         [*audit, *quiet, "--osv-url", osv, "--disable-pip", "--require-hashes", "-r", str(lock)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if not asked.stdout.strip():
-        said = asked.stderr.strip().splitlines() or [f"pip-audit ended with {asked.returncode}"]
-        raise NotAudited(said[-1])
+    if not completed.stdout.strip():
+        errors = completed.stderr.strip().splitlines() or [
+            f"pip-audit ended with {completed.returncode}"
+        ]
+        raise NotAudited(errors[-1])
     return [
-        f"{package['name']} {package['version']}: {found['id']}, mended in "
+        f"{package['name']} {package['version']}: {found['id']}, fixed in "
         f"{', '.join(found['fix_versions']) or 'no version yet'}"
-        for package in json.loads(asked.stdout)["dependencies"]
+        for package in json.loads(completed.stdout)["dependencies"]
         for found in package["vulns"]
     ]
 
@@ -55,14 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("locks", nargs="*", type=Path, help="not all of them, but these")
     parser.add_argument("--osv", default=OSV, metavar="URL", help="another service of that kind")
     given = parser.parse_args(arguments)
-    asked = [lock.resolve() for lock in given.locks] or locks()
+    chosen = [lock.resolve() for lock in given.locks] or locks()
     worst = 0
     with ThreadPoolExecutor(max_workers=4) as pool:
-        answers = [(lock, pool.submit(vulnerabilities, lock, given.osv)) for lock in asked]
-        for lock, answer in answers:
+        futures = [(lock, pool.submit(vulnerabilities, lock, given.osv)) for lock in chosen]
+        for lock, future in futures:
             name = lock.relative_to(ROOT) if lock.is_relative_to(ROOT) else lock
             try:
-                found = answer.result()
+                found = future.result()
             except NotAudited as reason:
                 print(f"{name}: NOT AUDITED, {reason}")
                 worst = 2

@@ -1,10 +1,10 @@
-"""The newest digest of the images' base, asked of its registry and written into the Dockerfiles.
+"""Writes the newest digest of the base image into the Dockerfiles.
 
     python -m tools.base_digest            write it where it differs
     python -m tools.base_digest --check    end with 1 where it differs, and write nothing
 
-The digest is that of the index of all platforms, as `docker pull` shows it. A registry that wants a
-token says where to have it (Distribution specification, "Token Authentication").
+The digest is that of the index of all platforms, as `docker pull` shows it. Where a registry
+requires a token, it names the issuer (Distribution specification, "Token Authentication").
 """
 
 import argparse
@@ -31,7 +31,7 @@ _SECONDS = 30
 
 
 class RegistryError(Exception):
-    """The registry did not say; the message is a sentence."""
+    """The registry did not return a digest; the message is a sentence."""
 
 
 def newest(registry: str, repository: str, tag: str) -> str:
@@ -40,15 +40,15 @@ def newest(registry: str, repository: str, tag: str) -> str:
     url = f"{scheme}://{registry}/v2/{repository}/manifests/{tag}"
     try:
         try:
-            answer = _headers(url)
+            response = _headers(url)
         except HTTPError as refused:
             if refused.code != 401:
                 raise
-            answer = _headers(url, _token(refused.headers.get("WWW-Authenticate", "")))
+            response = _headers(url, _token(refused.headers.get("WWW-Authenticate", "")))
     except (URLError, OSError, ValueError) as error:
         raise RegistryError(f"{url}: {error}") from error
-    digest = answer.get("Docker-Content-Digest", "")
-    if answer.get_content_type() not in _INDEXES or not re.fullmatch(
+    digest = response.get("Docker-Content-Digest", "")
+    if response.get_content_type() not in _INDEXES or not re.fullmatch(
         r"sha256:[0-9a-f]{64}", digest
     ):
         raise RegistryError(f"{url} is no index of platforms with a digest")
@@ -60,24 +60,24 @@ def _headers(url: str, token: str | None = None) -> Message:
     request = urllib.request.Request(url, method="HEAD", headers=accept)  # noqa: S310  made here
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310  made here
-        return answer.headers
+    with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310  made here
+        return response.headers
 
 
 def _token(challenge: str) -> str:
-    """An anonymous token, from where the registry's challenge says."""
+    """An anonymous token, from the realm in the registry's challenge."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
     if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", realm):
-        raise ValueError(f"it asks for a token of {realm!r}")
+        raise ValueError(f"the realm of its token is {realm!r}")
     address = f"{realm}?{urlencode(fields)}"
-    with urllib.request.urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310  checked above
-        body = json.load(answer)
+    with urllib.request.urlopen(address, timeout=_SECONDS) as response:  # noqa: S310  checked above
+        body = json.load(response)
     return str(body.get("token") or body.get("access_token"))
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """The exit code: 0; 1 where --check found another digest; 2 where the registry did not say."""
+    """The exit code: 0; 1 where --check found another digest; 2 where the registry failed."""
     parser = argparse.ArgumentParser(prog="base_digest", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args(arguments).check

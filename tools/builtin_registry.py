@@ -1,7 +1,7 @@
-"""The registry accounts of SageMaker's built-in image classification, from AWS's own list.
+"""Reads the registry accounts of SageMaker's built-in image classification from AWS's list.
 
     python tools/builtin_registry.py fetch PATH    # the list as the sagemaker SDK ships it
-    python tools/builtin_registry.py write PATH    # make the layer's map anew from that list
+    python tools/builtin_registry.py write PATH    # write the layer's map from that list
 
 The list is one JSON file in the wheel of sagemaker-core, which is read as a zip file: installed,
 the SDK takes a gigabyte.
@@ -21,7 +21,7 @@ REGISTRY = ROOT / "layers" / "droplens" / "droplens" / "builtin_registry.json"
 
 
 def fetch(reference: Path) -> None:
-    """Write the SDK's list to `reference`. Raises SystemExit with pip's words where it fails."""
+    """Write the SDK's list to `reference`. Raises SystemExit with pip's output where it fails."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
         command = [*pip, "--require-hashes", "-r", str(LOCK), "-d", folder]

@@ -1,9 +1,9 @@
-"""Name the libraries that the locked wheels bundle, with their versions: a part of make audit
+"""Lists the libraries that the locked wheels bundle, with their versions: a part of make audit
 
-Advisories are of packages: that a wheel carries an old libwebp shows in no lock. What is named
-here is read from the installed wheels: the bill of materials (PEP 770), the shared libraries beside
-the package, what Pillow says of itself, and the banners that libraries leave in what they are
-linked into. osv.dev and a library's own release notes say whether a version is known to be bad.
+Locks and advisories name packages only, not the libwebp in a wheel. The libraries are found in the
+installed wheels: by their bill of materials (PEP 770), by the shared libraries beside the package,
+by Pillow's own list, and by version strings in binaries. osv.dev and a library's release notes say
+whether a version has known vulnerabilities.
 """
 
 import importlib.metadata
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What runs in the cloud, and so meets strangers' bytes.
+# What runs in the cloud, on untrusted bytes.
 LOCKS = (
     "layers/droplens/requirements.txt",
     "batch_prep/requirements.txt",
     "trainer/requirements.txt",
 )
-# A library by what it leaves in a binary.
+# Version strings of libraries in binaries.
 BANNERS = {
     "libjpeg-turbo": rb"libjpeg-turbo version (\d+\.\d+(?:\.\d+)?)",
     "libpng": rb"libpng version (\d+\.\d+\.\d+)",
@@ -28,7 +28,7 @@ BANNERS = {
     "zlib": rb"(?:deflate|inflate) (\d+\.\d+(?:\.\d+)*) Copyright",
     "OpenBLAS": rb"OpenBLAS (\d+\.\d+\.\d+)",
 }
-# Rust's compiler leaves the paths of the crates' sources.
+# Binaries of Rust have the paths of the crates' sources.
 _CRATE = re.compile(rb"(?:/|\\)([a-z][a-z0-9_-]*?)-(\d+\.\d+\.\d+)(?:/|\\)src(?:/|\\)")
 CRATE = " (Rust)"
 _SHARED = re.compile(r"(?P<name>.+?)(?:-[0-9a-f]{8})*\.so(?:\.(?P<version>[\d.]+))?")
@@ -51,8 +51,8 @@ def locked() -> dict[str, str]:
 
 
 def bundled(name: str) -> dict[str, set[str]] | None:
-    """The libraries in the installed package `name`, each with the versions that can be read ("" is
-    none); None where it has no native code."""
+    """The libraries in the installed package `name`, each with its versions ("" for an
+    unknown one); None where it has no native code."""
     files = [Path(str(file.locate())) for file in importlib.metadata.files(name) or ()]
     native = [file for file in files if _is_native(file) and file.is_file()]
     if not native:
@@ -105,12 +105,12 @@ def _listed(libraries: dict[str, set[str]]) -> str:
 
 
 def main() -> int:
-    """Print a paragraph for each package; -> the exit code."""
+    """Print a paragraph for each package; returns the exit code."""
     for name, version in locked().items():
         libraries = bundled(name)
         if libraries is None:
             continue
-        # A crate that wraps a C library is called after it and has its sources.
+        # A crate -sys contains the C library that it is named for.
         crates = {
             library: versions
             for library, versions in libraries.items()

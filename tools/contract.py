@@ -1,4 +1,4 @@
-"""The published schemas as a strict consumer uses them: what results and events are held to."""
+"""Validates results and events against the published schemas, as a strict consumer does."""
 
 import json
 from functools import cache
@@ -20,6 +20,6 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
     )
 
 
-def hold_to(name: str, document: Any) -> None:
-    """Raises jsonschema.ValidationError, which says where `document` departs from the schema."""
+def validate(name: str, document: Any) -> None:
+    """Validate `document` against schemas/<name>.json. Raises jsonschema.ValidationError."""
     validator(name).validate(document)

@@ -18,35 +18,34 @@ PACKING = Path(__file__).parent.parent / "benchmarks/results/packing.json"
 
 # Alarms and dashboards by the template's parameter Monitoring.
 MONITORING = {"all": (12, 1), "essential": (7, 0)}
-# Lambda asks an empty queue from five pollers, each waiting for 20 seconds.
+# Lambda polls an empty queue by five pollers, 20 seconds each.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH
-# S3 tells EventBridge of the picture and of its result, and Droplens of the answer.
+# S3's events for the picture and for its result, and Droplens' own for the result.
 EVENTS_A_PICTURE = 3
-# EventBridge sends, Lambda receives and deletes, where no two pictures come together.
+# SendMessage by EventBridge, ReceiveMessage and DeleteMessage by Lambda, without batches.
 REQUESTS_A_PICTURE = 3
-# What classify_image counts in every hour in which pictures come.
+# Metrics that classify_image emits in every hour with pictures.
 METRICS_OF_PICTURES = 5
-# The most that promote_endpoint sends to a candidate; as many again where there is a test split.
+# Images that promote_endpoint sends to a candidate at most; twice as many with a test split.
 MEASURED_AT_MOST = 4000
 PART_BYTES = 8 * 2**20
-# What the demo takes in an account, by recipe; guesses until an account has measured it. Minutes of
-# the two image builds together, minutes of training, GB of images; and hours from deployment to
-# removal.
+# What the demo uses in an account, by recipe; estimates, not measured. Minutes of the two image
+# builds together, minutes of training, GB of images; below, hours from deployment to removal.
 DEMO = {"probe": (10.0, 8.0, 0.5), "finetune": (30.0, 20.0, 3.5)}
 DEMO_INSTANCE = {"probe": "ml.m5.xlarge", "finetune": "ml.g5.xlarge"}
 DEMO_HOURS = 1.5
 # MaxTrainingMinutes of its stack.
 DEMO_TRAINING_MINUTES = 60
-# CodeBuild stops a build after so long, and there are two.
+# CodeBuild's timeout of a build; there are two.
 BUILD_TIMEOUT_MINUTES = 35
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the sums are made for. Sizes in GB, times in minutes or milliseconds.
+    """The usage that is priced. Sizes in GB, times in minutes or milliseconds.
 
-    lambda_ms, endpoint_ms, log_kb: of one picture that comes alone. pictures: of the dataset.
+    lambda_ms, endpoint_ms, log_kb: of a picture in its own invocation. pictures: of the dataset.
     images_gb: compressed; 3 of them PyTorch with CUDA, which only recipe finetune has.
     """
 
@@ -71,7 +70,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a sum: so much of something, at so much each."""
+    """One line of a sum. amount: of units; price: the name of a price in tools/prices.json."""
 
     what: str
     amount: float
@@ -79,17 +78,17 @@ class Line:
 
 
 class PriceMissing(Exception):
-    """No list price is kept for it."""
+    """There is no list price; the message names those of instances."""
 
 
 class Prices:
     """The list prices of tools/prices.json."""
 
     def __init__(self, file: Path = PRICES) -> None:
-        told = json.loads(file.read_text("utf-8"))
-        self.region: str = told["region"]
-        self.as_of: str = told["as_of"]
-        self._entries: dict[str, dict[str, Any]] = told["prices"]
+        document = json.loads(file.read_text("utf-8"))
+        self.region: str = document["region"]
+        self.as_of: str = document["as_of"]
+        self._entries: dict[str, dict[str, Any]] = document["prices"]
         self.file = file
 
     def entry(self, name: str) -> dict[str, Any]:
@@ -106,13 +105,13 @@ class Prices:
         return line.amount * float(self.entry(line.price)["usd"])
 
     def beyond_free(self, line: Line) -> float:
-        """What it costs in an account that uses nothing else of what is free each month."""
+        """Its cost beyond the monthly free allowance, if the account uses that for nothing else."""
         entry = self.entry(line.price)
         return max(0.0, line.amount - entry.get("free_each_month", 0)) * float(entry["usd"])
 
 
 def idle(usage: Usage) -> Iterator[Line]:
-    """A month in which nothing is dropped."""
+    """A month without pictures and training."""
     alarms, dashboards = MONITORING[usage.monitoring]
     yield Line("alarms", alarms, "alarm")
     yield Line("dashboards", dashboards, "dashboard")
@@ -152,7 +151,7 @@ def run(usage: Usage, packed_a_second: float, record_bytes: float) -> Iterator[L
 
 
 def thousand(usage: Usage) -> Iterator[Line]:
-    """A thousand pictures within an hour, each alone in its invocation: batches cost less."""
+    """A thousand pictures within an hour, one an invocation: batches cost less."""
     yield Line("events", 1000 * EVENTS_A_PICTURE, "event")
     yield Line("queue requests", 1000 * REQUESTS_A_PICTURE, "sqs_request")
     yield Line("Lambda requests", 1000, "lambda_request")
@@ -173,8 +172,8 @@ def realtime(usage: Usage) -> Iterator[Line]:
 def demo(recipe: str, learned: int, answered: int, pictures: int) -> Iterator[Line]:
     """`make demo ACCOUNT=1`, from deployment to removal, on demand.
 
-    learned: pictures of the dataset; answered: those that are dropped, alone or together;
-    pictures: calls of the endpoint beside them.
+    learned: pictures of the dataset; answered: pictures that are classified; pictures: further
+    calls of the endpoint.
     """
     build_minutes, training_minutes, images_gb = DEMO[recipe]
     packing = json.loads(PACKING.read_text("utf-8"))
@@ -201,7 +200,7 @@ def demo(recipe: str, learned: int, answered: int, pictures: int) -> Iterator[Li
 
 
 def demo_at_most(recipe: str, training_minutes: int, prices: Prices) -> float:
-    """What builds and training cost, in dollars, where both go on until they are stopped."""
+    """The cost of builds and training, in dollars, if both run until their time limits."""
     return prices.listed(Line("", training_minutes / 60, DEMO_INSTANCE[recipe])) + prices.listed(
         Line("", 2 * BUILD_TIMEOUT_MINUTES, "build_minute")
     )
@@ -251,12 +250,12 @@ def table(usage: Usage, prices: Prices) -> str:
 
 
 def dollars(value: float) -> str:
-    """Cents where there are any, and one digit of what is less."""
+    """Dollars with cents; one significant digit below a cent."""
     return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.1g}"
 
 
 def amount(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Three significant digits, or all before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

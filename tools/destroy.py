@@ -1,4 +1,4 @@
-"""Remove a stack and everything that its journey made: what CloudFormation alone would leave.
+"""Remove a stack with all that its runs have created, which CloudFormation alone would keep.
 
     python -m tools.destroy                      # in the cloud that the environment names
     python -m tools.destroy --config CONFIG      # in the account whose answers sam saved there
@@ -6,9 +6,9 @@
 The stack's name has to be typed again, unless --yes. What belongs to the stack is found through
 its resources and its Runs table, by exact names: `droplens-dev-...` may be another stack's.
 
-The table goes after all that it leads to, and the stack last, so that an interrupted removal is
-ended by another. Left are what AWS keeps as history (ended jobs) and sam's own bucket of uploaded
-code, which other stacks of the account share.
+The table is removed after all that is found through it, and the stack last, so that an interrupted
+removal can be repeated. What AWS keeps as history (ended jobs) stays, and sam's own bucket of
+uploaded code, which other stacks of the account share.
 """
 
 import argparse
@@ -26,23 +26,23 @@ from botocore.exceptions import ClientError, WaiterError
 
 from droplens.domain.naming import SEPARATOR, group_name, resource_name
 from tools.account import Saved
-from tools.stack import LOCAL_STACK, in_words
+from tools.stack import LOCAL_STACK, errors_explained
 
-AT_WORK = ("Creating", "Updating", "SystemUpdating", "RollingBack")
-UNENDED = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+ENDPOINT_IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+JOB_IN_PROGRESS = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
-ASK_AGAIN_SECONDS = 2
-PATIENCE_SECONDS = 600
-# Of a bucket's object versions before it is asked whether they may go: a thousand a request.
+POLL_SECONDS = 2
+TIMEOUT_SECONDS = 600
+# Object versions of a bucket that are counted for the confirmation: a thousand a request.
 MOST_COUNTED = 200_000
-# A custom resource waits up to an hour for its image.
+# A custom resource waits for its image for up to an hour.
 SETTLE_SECONDS = 4500
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """One thing to remove. remove: does it, and raises ClientError where AWS refuses."""
+class Removal:
+    """The removal of one resource. remove: does it; raises ClientError where AWS refuses."""
 
     kind: str
     name: str
@@ -54,14 +54,14 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one item of the Runs table leads to."""
+    """A run: its classifier, and the names of the jobs, models and endpoints it may have made."""
 
     classifier: str
     names: frozenset[str]
 
 
 class Account:
-    """The account as far as one stack reaches."""
+    """One stack's part of the account."""
 
     def __init__(self, session: Any, stack: str) -> None:
         self.stack = stack
@@ -70,8 +70,8 @@ class Account:
         self.resources = self._resources()
         self.runs = self._runs()
 
-    def things(self) -> Iterator[Thing]:
-        """What is there now, in the order of removal: first what would make more."""
+    def removals(self) -> Iterator[Removal]:
+        """Removals of what exists now, in order: first of what would create more."""
         yield from self._rules()
         yield from self._jobs()
         yield from self._trainings()
@@ -80,28 +80,28 @@ class Account:
         yield from self._logs()
         yield from self._bucket()
 
-    def table_and_stack(self) -> Iterator[Thing]:
-        """What leads to all the rest."""
+    def table_and_stack(self) -> Iterator[Removal]:
+        """Removals of the table and the stack, through which all others are found."""
         for table in self._physical("AWS::DynamoDB::Table"):
             dynamodb = self.client("dynamodb")
             if _exists(partial(dynamodb.describe_table, TableName=table)):
-                yield Thing("table", table, partial(self._delete_table, table))
+                yield Removal("table", table, partial(self._delete_table, table))
         if self.status:
-            yield Thing("stack", self.stack, self._delete_stack)
+            yield Removal("stack", self.stack, self._delete_stack)
 
-    def late_logs(self) -> Iterator[Thing]:
-        """Logs of the stack that functions still running made anew after it had gone."""
+    def late_logs(self) -> Iterator[Removal]:
+        """Removals of log groups that running functions created again after the stack's end."""
         logs = self.client("logs")
         for group in self._physical("AWS::Logs::LogGroup"):
-            told = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-            if any(entry["logGroupName"] == group for entry in told):
-                yield Thing("log", group, partial(logs.delete_log_group, logGroupName=group))
+            groups = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+            if any(entry["logGroupName"] == group for entry in groups):
+                yield Removal("log", group, partial(logs.delete_log_group, logGroupName=group))
 
     def _resources(self) -> list[tuple[str, str]]:
-        """(type, physical id) of each resource that the stack has; none where it is gone.
+        """(type, physical id) of each resource of the stack; none where there is no stack.
 
-        Also of those that its events name: what a creation that was rolled back has kept, the
-        bucket and the table, may be no resource of the stack any more.
+        Also of those in its events: after a creation that was rolled back, the retained bucket and
+        table may be no resources of the stack any more.
         """
         if not self.status:
             return []
@@ -131,17 +131,17 @@ class Account:
             ):
                 for item in page["Items"]:
                     classifier, run_id = item["classifier"]["S"], item["run_id"]["S"]
-                    told = {
+                    known = {
                         item[fact]["S"] for fact in ("endpoint", "training_job") if fact in item
                     }
-                    told.update(item.get("to_remove", {}).get("SS", []))
-                    tries = max([1, *(_try_of(run_id, name) for name in told)])
+                    known.update(item.get("to_remove", {}).get("SS", []))
+                    tries = max([1, *(_try_of(run_id, name) for name in known)])
                     names = {
                         resource_name(self.stack, classifier, f"{run_id}-{number}")
                         for number in range(2, tries)
                     }
                     name = resource_name(self.stack, classifier, run_id)
-                    found.append(Run(classifier, frozenset({name, *names, *told})))
+                    found.append(Run(classifier, frozenset({name, *names, *known})))
         return found
 
     @property
@@ -149,7 +149,7 @@ class Account:
         """The names under which the runs' jobs, models and endpoints were made."""
         return {name for run in self.runs for name in run.names}
 
-    def _rules(self) -> Iterator[Thing]:
+    def _rules(self) -> Iterator[Removal]:
         events = self.client("events")
         for rule in self._physical("AWS::Events::Rule"):
             name = rule.rsplit("/", 1)[-1]
@@ -160,19 +160,19 @@ class Account:
                     raise
                 continue
             if enabled:
-                yield Thing("rule", name, partial(events.disable_rule, Name=name))
+                yield Removal("rule", name, partial(events.disable_rule, Name=name))
 
-    def _jobs(self) -> Iterator[Thing]:
+    def _jobs(self) -> Iterator[Removal]:
         batch = self.client("batch")
         for queue in self._physical("AWS::Batch::JobQueue"):
             if not batch.describe_job_queues(jobQueues=[queue])["jobQueues"]:
-                continue  # it went with the stack
-            for status in UNENDED:
+                continue  # it was removed with the stack
+            for status in JOB_IN_PROGRESS:
                 for page in batch.get_paginator("list_jobs").paginate(
                     jobQueue=queue, jobStatus=status
                 ):
                     for job in page["jobSummaryList"]:
-                        yield Thing(
+                        yield Removal(
                             "packing job",
                             job["jobId"],
                             partial(self._end_job, job["jobId"]),
@@ -184,21 +184,21 @@ class Account:
             ):
                 for revision in page["jobDefinitions"]:
                     arn = revision["jobDefinitionArn"]
-                    yield Thing(
+                    yield Removal(
                         "job definition",
                         arn.rsplit("/", 1)[-1],
                         partial(batch.deregister_job_definition, jobDefinition=arn),
                     )
 
-    def _trainings(self) -> Iterator[Thing]:
+    def _trainings(self) -> Iterator[Removal]:
         for job in self._named("list_training_jobs", "TrainingJobSummaries", "TrainingJobName"):
             if job["TrainingJobStatus"] in ("InProgress", "Stopping"):
                 name = job["TrainingJobName"]
-                yield Thing("training", name, partial(self._stop_training, name))
+                yield Removal("training", name, partial(self._stop_training, name))
 
-    def _hosting(self) -> Iterator[Thing]:
+    def _hosting(self) -> Iterator[Removal]:
         sagemaker = self.client("sagemaker")
-        for kind, listing, answer, key, remove in (
+        for kind, listing, member, key, remove in (
             ("endpoint", "list_endpoints", "Endpoints", "EndpointName", "delete_endpoint"),
             (
                 "endpoint config",
@@ -209,20 +209,20 @@ class Account:
             ),
             ("model", "list_models", "Models", "ModelName", "delete_model"),
         ):
-            for entry in self._named(listing, answer, key):
+            for entry in self._named(listing, member, key):
                 request = {key: entry[key]}
                 call = partial(getattr(sagemaker, remove), **request)
                 if kind == "endpoint":
                     call = partial(self._delete_endpoint, entry[key])
-                yield Thing(kind, entry[key], call)
+                yield Removal(kind, entry[key], call)
 
-    def _named(self, listing: str, answer: str, key: str) -> list[dict[str, Any]]:
-        """SageMaker's entries that bear the exact name of one of the runs."""
+    def _named(self, listing: str, member: str, key: str) -> list[dict[str, Any]]:
+        """SageMaker's entries with the exact name of one of the runs."""
         pages = self.client("sagemaker").get_paginator(listing).paginate()
         names = self.names
-        return [entry for page in pages for entry in page[answer] if entry[key] in names]
+        return [entry for page in pages for entry in page[member] if entry[key] in names]
 
-    def _registry(self) -> Iterator[Thing]:
+    def _registry(self) -> Iterator[Removal]:
         sagemaker = self.client("sagemaker")
         for classifier in sorted({run.classifier for run in self.runs}):
             group = group_name(self.stack, classifier)
@@ -230,30 +230,30 @@ class Account:
                 partial(sagemaker.describe_model_package_group, ModelPackageGroupName=group)
             ):
                 continue
-            strange = False
+            has_others = False
             for page in sagemaker.get_paginator("list_model_packages").paginate(
                 ModelPackageGroupName=group
             ):
                 for package in page["ModelPackageSummaryList"]:
                     arn = package["ModelPackageArn"]
-                    told = sagemaker.describe_model_package(ModelPackageName=arn)
-                    origin = told.get("CustomerMetadataProperties", {}).get("training-job")
+                    described = sagemaker.describe_model_package(ModelPackageName=arn)
+                    origin = described.get("CustomerMetadataProperties", {}).get("training-job")
                     if origin not in self.names:
-                        strange = True
+                        has_others = True
                         continue
-                    yield Thing(
+                    yield Removal(
                         "registered model",
                         arn.split("/", 1)[-1],
                         partial(sagemaker.delete_model_package, ModelPackageName=arn),
                     )
-            if not strange:
-                yield Thing(
+            if not has_others:
+                yield Removal(
                     "registry group",
                     group,
                     partial(sagemaker.delete_model_package_group, ModelPackageGroupName=group),
                 )
 
-    def _logs(self) -> Iterator[Thing]:
+    def _logs(self) -> Iterator[Removal]:
         logs = self.client("logs")
         names = self.names
         for page in logs.get_paginator("describe_log_groups").paginate(
@@ -262,7 +262,7 @@ class Account:
             for entry in page["logGroups"]:
                 group = entry["logGroupName"]
                 if group.removeprefix(ENDPOINT_LOGS) in names:
-                    yield Thing("log", group, partial(logs.delete_log_group, logGroupName=group))
+                    yield Removal("log", group, partial(logs.delete_log_group, logGroupName=group))
         try:
             pages = list(
                 logs.get_paginator("describe_log_streams").paginate(
@@ -272,12 +272,12 @@ class Account:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
-            return  # nobody in this account has trained yet
+            return  # no training in this account yet
         for page in pages:
             for entry in page["logStreams"]:
                 stream = entry["logStreamName"]
                 if stream.split("/")[0] in names:
-                    yield Thing(
+                    yield Removal(
                         "training log",
                         stream,
                         partial(
@@ -285,21 +285,23 @@ class Account:
                         ),
                     )
 
-    def _bucket(self) -> Iterator[Thing]:
+    def _bucket(self) -> Iterator[Removal]:
         s3 = self.client("s3")
         for bucket in self._physical("AWS::S3::Bucket"):
             if _exists(partial(s3.head_bucket, Bucket=bucket)):
-                yield Thing("bucket", bucket, partial(empty_and_delete, s3, bucket))
+                yield Removal("bucket", bucket, partial(empty_and_delete, s3, bucket))
 
-    def content(self, thing: Thing) -> str:
-        """Of a bucket, how much is in it: ", 1,234 object versions, 5.6 GB"; of all else "".
+    def content(self, removal: Removal) -> str:
+        """The content of a bucket: ", 1,234 object versions, 5.6 GB"; "" for all other kinds.
 
-        Of more than MOST_COUNTED versions it says so, and counts no further.
+        Counts MOST_COUNTED versions at most, and then says "more than".
         """
-        if thing.kind != "bucket":
+        if removal.kind != "bucket":
             return ""
         versions = size = 0
-        pages = self.client("s3").get_paginator("list_object_versions").paginate(Bucket=thing.name)
+        pages = (
+            self.client("s3").get_paginator("list_object_versions").paginate(Bucket=removal.name)
+        )
         for page in pages:
             found = page.get("Versions", [])
             versions += len(found)
@@ -315,38 +317,38 @@ class Account:
         batch.terminate_job(jobId=job, reason="the stack is removed")
 
         def ended() -> bool:
-            [told] = batch.describe_jobs(jobs=[job])["jobs"]
-            return told["status"] not in UNENDED
+            [described] = batch.describe_jobs(jobs=[job])["jobs"]
+            return described["status"] not in JOB_IN_PROGRESS
 
-        _await(ended)
+        _wait_until(ended)
 
     def _stop_training(self, name: str) -> None:
         sagemaker = self.client("sagemaker")
 
         def status() -> str:
-            told: str = sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
-            return told
+            described = sagemaker.describe_training_job(TrainingJobName=name)
+            return str(described["TrainingJobStatus"])
 
         if status() == "InProgress":
             sagemaker.stop_training_job(TrainingJobName=name)
-        _await(lambda: status() not in ("InProgress", "Stopping"))
+        _wait_until(lambda: status() not in ("InProgress", "Stopping"))
 
     def _delete_endpoint(self, name: str) -> None:
-        """SageMaker deletes no endpoint that it is at work on, which takes minutes."""
+        """SageMaker deletes no endpoint that is in progress, which takes minutes."""
         sagemaker = self.client("sagemaker")
 
         def settled() -> bool:
             status: str = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
-            return status not in AT_WORK
+            return status not in ENDPOINT_IN_PROGRESS
 
-        _await(settled)
+        _wait_until(settled)
         sagemaker.delete_endpoint(EndpointName=name)
 
     def _delete_table(self, table: str) -> None:
         dynamodb = self.client("dynamodb")
         dynamodb.delete_table(TableName=table)
         dynamodb.get_waiter("table_not_exists").wait(
-            TableName=table, WaiterConfig={"Delay": ASK_AGAIN_SECONDS, "MaxAttempts": 150}
+            TableName=table, WaiterConfig={"Delay": POLL_SECONDS, "MaxAttempts": 150}
         )
 
     def _delete_stack(self) -> None:
@@ -354,7 +356,7 @@ class Account:
         cloudformation.delete_stack(StackName=self.stack)
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=self.stack,
-            WaiterConfig={"Delay": ASK_AGAIN_SECONDS, "MaxAttempts": 900},
+            WaiterConfig={"Delay": POLL_SECONDS, "MaxAttempts": 900},
         )
 
 
@@ -379,23 +381,23 @@ def stack_status(session: Any, stack: str) -> str:
 
 
 def settle(session: Any, stack: str) -> None:
-    """Wait until CloudFormation is no longer at work on the stack, and say so.
+    """Wait until no operation of CloudFormation on the stack is in progress, with a message.
 
-    What it is still creating would not be among what is listed and removed.
+    Resources that it is still creating would be missed.
     """
 
-    def busy() -> bool:
-        # A stack of nothing but a change set is in review until somebody executes it.
+    def in_progress() -> bool:
+        # A stack that has only a change set is in review until that is executed.
         status = stack_status(session, stack)
         return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
-    if busy():
+    if in_progress():
         print(f"CloudFormation is at work on {stack}; its removal begins when that has ended")
-        _await(lambda: not busy(), SETTLE_SECONDS)
+        _wait_until(lambda: not in_progress(), SETTLE_SECONDS)
 
 
 def _try_of(run_id: str, name: str) -> int:
-    """How often the run had tried its stage when it made what bears this name."""
+    """The attempt of the run's stage in which the resource of this name was made, from 1."""
     found = re.search(rf"{re.escape(run_id)}-(\d+)$", name)
     return int(found[1]) if found else 1
 
@@ -412,20 +414,20 @@ def empty_and_delete(s3: Any, bucket: str) -> None:
             for entry in page.get(kind, [])
         ]
         if found:
-            # Errors of single objects show in that the bucket then is not empty.
+            # Errors for single objects show when the bucket is deleted: it is not empty.
             s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
     s3.delete_bucket(Bucket=bucket)
 
 
-def _await(ended: Callable[[], bool], patience: float | None = None) -> None:
-    """Return once it has ended, or is given up: the listing of what is left will tell."""
-    until = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
+def _wait_until(ended: Callable[[], bool], timeout: float | None = None) -> None:
+    """Wait until ended(), or until the timeout: the final listing shows what is left."""
+    until = time.monotonic() + (TIMEOUT_SECONDS if timeout is None else timeout)
     while not ended() and time.monotonic() < until:
-        time.sleep(ASK_AGAIN_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _exists(describe: Callable[[], Any]) -> bool:
-    """Whether the described thing is there; raises where AWS says anything but that it is not."""
+    """Whether the described resource exists. Raises ClientError for all other errors."""
     absent = ("ResourceNotFoundException", "ValidationException", "NoSuchBucket", "404")
     try:
         describe()
@@ -436,48 +438,49 @@ def _exists(describe: Callable[[], Any]) -> bool:
     return True
 
 
-def _remove(things: list[Thing]) -> None:
-    """Remove each; say what AWS refuses, and go on with the others."""
-    for thing in things:
+def _remove(removals: list[Removal]) -> None:
+    """Remove each; print what AWS refuses, and continue with the others."""
+    for removal in removals:
         try:
-            thing.remove()
+            removal.remove()
         except (ClientError, WaiterError) as error:
-            print(f"  {thing} stays: {error}", file=sys.stderr)
+            print(f"  {removal} stays: {error}", file=sys.stderr)
         else:
-            print(f"  {thing} is gone")
+            print(f"  {removal} is gone")
 
 
-def destroy(session: Any, stack: str, *, agreed: Callable[[str], bool]) -> list[str]:
-    """Remove the stack and what it made; returns what is left, with nothing removed unless agreed.
+def destroy(session: Any, stack: str, *, confirmed: Callable[[str], bool]) -> list[str]:
+    """Remove the stack and what it has created; returns what is left.
 
-    agreed: asked once, with the stack's name, after all that will go has been listed.
+    confirmed: called once with the stack's name, after the removals are listed. Raises SystemExit
+    where it returns False; nothing is removed then.
     """
     settle(session, stack)
     account = Account(session, stack)
-    wanted = [*account.things(), *account.table_and_stack()]
+    wanted = [*account.removals(), *account.table_and_stack()]
     if not wanted:
         print(f"there is no stack {stack}")
         return []
     print(f"These go, with all they hold, from the stack {stack}:")
-    for thing in wanted:
-        print(f"  {thing}{account.content(thing)}")
-    if not agreed(stack):
+    for removal in wanted:
+        print(f"  {removal}{account.content(removal)}")
+    if not confirmed(stack):
         raise SystemExit("nothing was removed; run it again to be asked again")
-    # Twice: an endpoint that ends says its last words to a log that is gone, and makes it anew.
-    _remove(list(account.things()))
-    _remove(list(account.things()))
-    left = list(account.things())
+    # Twice: an endpoint that ends writes to its log group, and so creates a removed one again.
+    _remove(list(account.removals()))
+    _remove(list(account.removals()))
+    left = list(account.removals())
     if not left:
         _remove(list(account.table_and_stack()))
         again = Account(session, stack)
         if not again.status:
             _remove(list(account.late_logs()))
-        left = [*account.things(), *again.table_and_stack()]
-    return [str(thing) for thing in left]
+        left = [*account.removals(), *again.table_and_stack()]
+    return [str(removal) for removal in left]
 
 
-def type_it_again(stack: str) -> bool:
-    """Whether a person types the stack's name."""
+def confirmed_by_name(stack: str) -> bool:
+    """Whether the user types the stack's name."""
     try:
         return input(f"Type the stack's name to remove it ({stack}): ").strip() == stack
     except EOFError:
@@ -489,15 +492,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path)
     parser.add_argument("--stack", help="another stack than the saved one")
-    parser.add_argument("--yes", action="store_true", help="ask nobody")
+    parser.add_argument("--yes", action="store_true", help="ask no questions")
     options = parser.parse_args(arguments)
     saved = Saved(options.config) if options.config else None
     stack = options.stack or (saved.stack if saved else LOCAL_STACK)
     if stack is None:
         raise SystemExit(f"{options.config} names no stack: make destroy STACK=...")
-    with in_words("it can be run again"):
+    with errors_explained("it can be run again"):
         session = boto3.Session(**(saved.session_options if saved else {}))
-        left = destroy(session, stack, agreed=(lambda _: True) if options.yes else type_it_again)
+        left = destroy(
+            session, stack, confirmed=(lambda _: True) if options.yes else confirmed_by_name
+        )
     if left:
         raise SystemExit("\n  ".join(["left, run it again:", *left]))
     print(f"nothing is left of {stack}")

@@ -1,9 +1,9 @@
-"""Print a SAM template as the CloudFormation template that it deploys as, for the checkers.
+"""Expands a SAM template to the CloudFormation template that is deployed, for the checkers.
 
     python tools/expand_template.py template.yaml > expanded.json
 
-cfn-lint does not expand SAM: of the functions, event rules and roles that SAM writes it sees
-nothing in the template itself. Parameters take their defaults, local code the place of an upload.
+cfn-lint does not expand SAM: in the template itself it does not see the roles and event rules that
+SAM generates. Parameters have their defaults; local code has the URI of an upload.
 """
 
 import json
@@ -19,7 +19,7 @@ CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion":
 
 
 class NoManagedPolicies:
-    """The template names managed policies by ARN, so that no account is asked for their names."""
+    """The template names managed policies by ARN, so that their names need not be looked up."""
 
     def load(self) -> dict[str, str]:
         """An empty map of policy names to ARNs."""
@@ -27,8 +27,8 @@ class NoManagedPolicies:
 
 
 def expand(template: dict[str, Any]) -> dict[str, Any]:
-    """The CloudFormation template. Raises InvalidDocumentException with all that SAM refuses."""
-    # As sam sends it: no two resources share a map, which the translator would change for both.
+    """The CloudFormation template. Raises InvalidDocumentException with SAM's errors."""
+    # A copy without shared maps, as sam sends it: the translator would change such a map for both.
     template = json.loads(json.dumps(template))
     for resource in template["Resources"].values():
         if resource["Type"] in CODE:

@@ -3,7 +3,7 @@
 python -m tools.outputs                      # of the stack "droplens"
 """
 
-from tools.stack import Stack, in_words
+from tools.stack import Stack, errors_explained
 
 NEXT = """
 Now upload class folders to s3://{bucket}/datasets/cars/ and then an empty datasets/cars/_READY,
@@ -12,8 +12,8 @@ by make logs. make demo shows it all on scanned digits."""
 
 
 def main() -> None:
-    """A line for each output, and what to do with them."""
-    with in_words():
+    """Print a line for each output, and the next step."""
+    with errors_explained():
         outputs = Stack(None).outputs
     width = max(map(len, outputs))
     for name, value in sorted(outputs.items()):

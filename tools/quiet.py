@@ -1,4 +1,4 @@
-"""Run a talkative command: what it says goes to a log, and its end is shown where it fails.
+"""Runs a command with its output in a log, and prints the end of the log where it fails.
 
     python -m tools.quiet TITLE --log FILE [--cwd FOLDER] [--show PATTERN] -- COMMAND ...
 
@@ -18,12 +18,12 @@ from pathlib import Path
 
 POLL = 0.2
 TAIL_LINES = 40  # of a failed command's log; a table of CloudFormation's events takes as many
-# What moves the cursor or colours; a newest line has to fit on one.
+# Control sequences of the cursor and of colours.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def newest_line(log: Path) -> str:
-    """The last line that says something, or ""; of a log of any length the last 4 KiB are read."""
+    """The last line with a letter or digit, or "". Reads the last 4 KiB of the log."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         text = file.read().decode(errors="replace")

@@ -1,15 +1,15 @@
-"""Return the pictures of the dead-letter queue to their queue, to be retried.
+"""Returns the pictures of the dead-letter queue to their queue, to be retried.
 
     python -m tools.redrive             # in the cloud that the environment names: the local one
     python -m tools.redrive CONFIG      # in the account and stack whose answers sam saved there
 
-SQS moves them in the background, each as a new message with all its tries ahead of it.
+SQS moves them in the background, each as a new message with a receive count of zero.
 """
 
 import sys
 from pathlib import Path
 
-from tools.stack import Stack, in_words
+from tools.stack import Stack, errors_explained
 
 
 def redrive(stack: Stack) -> int:
@@ -34,7 +34,7 @@ def main() -> None:
             config = Path(named)
         case _:
             raise SystemExit(__doc__)
-    with in_words():
+    with errors_explained():
         found = redrive(Stack(config))
     print(
         f"Pictures sent back from the dead-letter queue: {found}"

@@ -1,9 +1,9 @@
-"""Write the layer's regions.json anew: what AWS offers in which region, with sources and dates.
+"""Writes the layer's regions.json: what AWS offers in which region, with sources and dates.
 
     python -m tools.regions          # in the tools environment, which has botocore and cfn-lint
 
 Partitions and regions are botocore's (data/partitions.json). Instance types are those of cfn-lint's
-extensions aws_sagemaker_processing, _transform and _hosting, which its maintainers draw from AWS's
+extensions aws_sagemaker_processing, _transform and _hosting, which its maintainers take from AWS's
 price list; training has no such list, as CloudFormation has no resource for it. Serverless
 inference is in no data set of AWS's: SERVERLESS_REGIONS below is the list in the SageMaker
 Developer Guide, and is changed here by hand when that page changes.
@@ -32,7 +32,7 @@ SERVERLESS_REGIONS = (
     *("eu-north-1", "eu-south-1", "me-south-1", "sa-east-1"),
 )
 
-# The families that Droplens takes by itself or proposes, each by the sizes that it proposes.
+# The families that Droplens uses by default or proposes, with the sizes that it proposes.
 CANDIDATES = {
     f"ml.{family}.{size}"
     for family, sizes in {
@@ -97,8 +97,8 @@ def collected() -> dict[str, Any]:
         },
         "serverless_inference": {
             "offered": sorted(SERVERLESS_REGIONS),
-            # None of their regions is on the list. The newer regions of the partition aws are not
-            # either, but may only have come after it: of them nothing is said.
+            # None of their regions is on the list. Some of partition aws are not either, but may be
+            # newer than the list: for them nothing is claimed.
             "not_in_partitions": sorted(set(partitions) - {"aws"}),
         },
         "partitions": partitions,

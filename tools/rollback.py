@@ -1,12 +1,13 @@
-"""Roll back to an earlier model, and wait until it is live.
+"""Roll back to an earlier model.
 
     python -m tools.rollback cars                       # what was live before the live one
     python -m tools.rollback cars --run 20261122-120000-1a2b3c --reclassify all
     python -m tools.rollback cars --config samconfig.account.toml
 
-Without --run it lists what there is, says what it will do, and asks, unless there is no terminal
-or --yes. CONFIG is the file in which `make deploy` keeps its answers; without it, the stack
-"droplens" of the account and endpoint that the environment names.
+Without --run it lists the earlier models, prints what it will do, and asks for confirmation, unless
+there is no terminal or --yes is given. It waits until the model is live. CONFIG is the file in
+which `make deploy` keeps its answers; without it, the stack "droplens" of the account and endpoint
+that the environment names.
 """
 
 import json
@@ -21,18 +22,18 @@ from droplens.domain.errors import ObjectMissing
 from droplens.domain.rollback_target import to_go_back_to
 from droplens.domain.run import MAY_RETURN, Run
 from droplens.state.runs import Runs
-from tools.stack import Stack, in_words, parser
+from tools.stack import Stack, errors_explained, parser
 from tools.table import measured, percent, table, when
 
-# An endpoint that is made again takes seconds here, and minutes on SageMaker.
-ASK_AGAIN_SECONDS = 5
-PATIENCE_SECONDS = 1800
+# To re-create an endpoint takes seconds on the local cloud, and minutes on SageMaker.
+POLL_SECONDS = 5
+TIMEOUT_SECONDS = 1800
 
 
 def choose(stack: Stack, classifier: str) -> str:
-    """Print what there is to go back to, and what will be done. Returns the run's id.
+    """Print the earlier models and what will be done. Returns the id of the run to roll back to.
 
-    Raises SystemExit where there is nothing to go back to.
+    Raises SystemExit where there is none.
     """
     bucket = Bucket(stack.client("s3"), stack.output("BucketName"))
     try:
@@ -105,8 +106,8 @@ def _is_kept(run: Run) -> bool:
     return bool(run.endpoint) and not run.retired
 
 
-def agreed() -> bool:
-    """Whether whoever sits at the terminal agrees; where there is none, nobody is asked."""
+def confirmed() -> bool:
+    """Whether the user confirms; True where there is no terminal."""
     if not sys.stdin.isatty():
         return True
     try:
@@ -116,38 +117,38 @@ def agreed() -> bool:
 
 
 def roll_back(stack: Stack, request: dict[str, str]) -> dict[str, Any]:
-    """Ask the stack's function until the model answers; returns what it said last."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    said = stack.ask("RollbackFunctionName", "rollback", request)
-    while said["status"] == "restoring" and time.monotonic() < until:
+    """Call the stack's function until the model is live; returns its last result."""
+    until = time.monotonic() + TIMEOUT_SECONDS
+    result = stack.call_function("RollbackFunctionName", "rollback", request)
+    while result["status"] == "restoring" and time.monotonic() < until:
         print("the endpoint is being created", file=sys.stderr, flush=True)
-        time.sleep(ASK_AGAIN_SECONDS)
-        # From now on this very run, whatever has become live.
-        request = {**request, "run_id": said["run"]["run_id"]}
-        said = stack.ask("RollbackFunctionName", "rollback", request)
-    return said
+        time.sleep(POLL_SECONDS)
+        # The same run in each call, also if another has become live.
+        request = {**request, "run_id": result["run"]["run_id"]}
+        result = stack.call_function("RollbackFunctionName", "rollback", request)
+    return result
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, roll back, and say which run answers then."""
+    """Read the command line, roll back, and print which run is live."""
     command = parser(__doc__.splitlines()[0])
     command.add_argument("--run", help="the run to go back to; else what was live before")
     command.add_argument("--reclassify", choices=["all", "unsure", "none"])
     command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     options = command.parse_args(arguments)
-    with in_words():
+    with errors_explained():
         stack = Stack(options.config)
         request = {"classifier": options.classifier, "run_id": options.run or ""}
         if not options.run:
             request["run_id"] = choose(stack, options.classifier)
-            if not options.yes and not agreed():
+            if not options.yes and not confirmed():
                 raise SystemExit("nothing was changed")
         if options.reclassify:
             request["reclassify"] = options.reclassify
-        said = roll_back(stack, request)
-    run = said["run"]
-    print(f"{run['classifier']}: run {run['run_id']} is {said['status']}")
-    if said["status"] != "live":
+        result = roll_back(stack, request)
+    run = result["run"]
+    print(f"{run['classifier']}: run {run['run_id']} is {result['status']}")
+    if result["status"] != "live":
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""A real S3 server on this machine, SeaweedFS, for tests and benchmarks."""
+"""Runs SeaweedFS, an S3 server, for tests and benchmarks."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.ports import free_ports
+from localcloud.ports import free_ports
 
 _SECONDS_TO_START = 60
-# Where SeaweedFS puts the sockets by which its parts talk; no option moves them.
+# Where SeaweedFS creates the sockets between its parts; no option moves them.
 _SOCKETS = Path("/tmp")  # noqa: S108
 _PARTS = ("master", "volume", "filer", "s3")
 
@@ -21,7 +21,7 @@ _PARTS = ("master", "volume", "filer", "s3")
 def seaweedfs(folder: Path) -> Iterator[str]:
     """The endpoint's URL of a server on 127.0.0.1 that keeps its buckets in the empty `folder`.
 
-    Any credentials are good. Ends with everything that it left outside `folder` removed.
+    Any credentials are accepted. At the end its files outside `folder` are removed.
     """
     ports = free_ports(2 * len(_PARTS))
     own, grpc = ports[: len(_PARTS)], ports[len(_PARTS) :]
@@ -30,12 +30,12 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     for part, port, grpc_port in zip(_PARTS, own, grpc, strict=True):
         command += [f"-{part}.port={port}", f"-{part}.port.grpc={grpc_port}"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-    # It reports to its makers unless it is told not to.
+    # Telemetry is on by default.
     command += ["-master.telemetry=false"]
     # Every bucket takes volumes of its own, which are files that grow.
     command += ["-master.volumeSizeLimitMB=1024", "-volume.max=200"]
     url = f"http://127.0.0.1:{own[-1]}"
-    # With a caller's credentials in its environment it would take no others.
+    # With AWS credentials in its environment it would accept no others.
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("AWS_")}
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
@@ -45,7 +45,7 @@ def seaweedfs(folder: Path) -> Iterator[str]:
         _wait(url, server, folder / "server.log")
         yield url
     finally:
-        # Nobody will read its data again, so it need not be asked to put them in order.
+        # Its data are not needed any more: no orderly shutdown.
         server.kill()
         server.wait()
         for part, port in zip(_PARTS * 2, ports, strict=True):

@@ -1,4 +1,4 @@
-"""A deployed stack as the commands for people see it: its outputs, clients, and functions to ask.
+"""A deployed stack, for commands: its outputs, clients and functions.
 
 Every such command works on the account whose answers `make deploy` saved, or, without that file,
 on the stack "droplens" in the cloud that the environment names: the local one.
@@ -14,7 +14,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tools.account import Saved, explained
+from tools.account import Saved
+from tools.aws_errors import explained
 
 LOCAL_STACK = "droplens"
 
@@ -71,26 +72,26 @@ class Stack:
         """The Runs table."""
         return self.session.resource("dynamodb").Table(self.output("RunsTableName"))
 
-    def ask(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
-        """Call the function that an output names, and wait.
+    def call_function(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
+        """Invoke the function that an output names; returns its result.
 
-        Raises SystemExit with its words where it refuses.
+        Raises SystemExit with the function's message where it fails.
         """
-        answer = self.client("lambda").invoke(
+        response = self.client("lambda").invoke(
             FunctionName=self.output(output), Payload=json.dumps(request)
         )
-        said: dict[str, Any] = json.loads(answer["Payload"].read())
-        if "FunctionError" in answer:
+        result: dict[str, Any] = json.loads(response["Payload"].read())
+        if "FunctionError" in response:
             raise SystemExit(
-                f"{command}: {said.get('errorMessage', said)}\n"
+                f"{command}: {result.get('errorMessage', result)}\n"
                 f"`{self.command('status')}` shows the classifiers and their runs"
             )
-        return said
+        return result
 
 
 @contextmanager
-def in_words(*more: str) -> Iterator[None]:
-    """Have what AWS, or the network to it, refuses end the command in a sentence, and `more`."""
+def errors_explained(*more: str) -> Iterator[None]:
+    """End the command with an explanation of an error of AWS or the network, and with `more`."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:
@@ -98,7 +99,7 @@ def in_words(*more: str) -> Iterator[None]:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """What a command on one classifier is given: its name, and the saved answers."""
+    """The parser of a command on one classifier, with its name and the saved answers."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("classifier")
     made.add_argument("--config", type=Path)

@@ -1,10 +1,10 @@
-"""Print the status of a stack: classifiers, live models, newest runs, waiting pictures, queues.
+"""Prints the status of a stack: classifiers, live models, newest runs, waiting pictures, queues.
 
     python -m tools.status                      # in the cloud that the environment names
     python -m tools.status --config CONFIG      # in the account whose answers sam saved there
 
 It reads the Runs table, the model cards, the names below input/ and the queues' own figures, and
-changes nothing. No run, picture or message is shown as it is stored.
+changes nothing. Names and reasons are printed in one line each, without control characters.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from droplens.domain.errors import ObjectMissing
 from droplens.domain.run import IN_PROGRESS, Status, packing_progress
 from droplens.domain.stored_object import ListedObject
 from droplens.domain.text import one_line
-from tools.stack import Stack, in_words
+from tools.stack import Stack, errors_explained
 from tools.table import measured, table, when
 
-# Of a folder whose pictures wait, so many are counted: one call of S3 lists no more.
+# Waiting pictures counted of a folder: one call of S3 lists no more.
 MOST_COUNTED = 1000
 # Folders below input/ that are shown: a bucket may have one for every day.
 MOST_FOLDERS = 30
@@ -53,7 +53,7 @@ class Classifier:
 
 @dataclass(slots=True)
 class Waiting:
-    """A folder below input/ without a live model; "" for files that stand in no folder.
+    """A folder below input/ without a live model; "" for files outside of folders.
 
     pictures: how many, at most MOST_COUNTED; why: what they wait for.
     """
@@ -65,7 +65,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Found:
-    """What there is. queues: each with its label, and its messages: visible, in flight, delayed."""
+    """The content of the page. queues: label, then messages: visible, in flight, delayed."""
 
     default: str | None = None
     classifiers: list[Classifier] = field(default_factory=list)
@@ -74,8 +74,8 @@ class Found:
     queues: list[tuple[str, int, int, int]] = field(default_factory=list)
 
 
-def look(stack: Stack) -> Found:
-    """Read all that is shown."""
+def collect(stack: Stack) -> Found:
+    """Read the status of the stack."""
     bucket = Bucket(stack.client("s3"), stack.output("BucketName"))
     known = _classifiers(bucket, _runs(stack.runs_table))
     default = _json(bucket, layout.DEFAULT_CLASSIFIER_KEY)
@@ -88,9 +88,9 @@ def look(stack: Stack) -> Found:
         found.waiting.append(waiting)
     sqs = stack.client("sqs")
     for label, output in QUEUES:
-        told = sqs.get_queue_attributes(QueueUrl=stack.output(output), AttributeNames=["All"])
+        response = sqs.get_queue_attributes(QueueUrl=stack.output(output), AttributeNames=["All"])
         counts = [
-            int(told["Attributes"].get(f"ApproximateNumberOfMessages{state}", 0))
+            int(response["Attributes"].get(f"ApproximateNumberOfMessages{state}", 0))
             for state in ("", "NotVisible", "Delayed")
         ]
         found.queues.append((label, counts[0], counts[1], counts[2]))
@@ -100,11 +100,11 @@ def look(stack: Stack) -> Found:
 def _runs(table_of_runs: Any) -> Iterator[Mapping[str, Any]]:
     more: dict[str, Any] = {}
     while True:
-        answer = table_of_runs.scan(ConsistentRead=True, **more)
-        yield from answer["Items"]
-        if "LastEvaluatedKey" not in answer:
+        page = table_of_runs.scan(ConsistentRead=True, **more)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
             return
-        more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
 def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str, Classifier]:
@@ -133,7 +133,7 @@ def _json(bucket: Bucket, key: str) -> dict[str, Any] | None:
 def _waiting(
     bucket: Bucket, known: Mapping[str, Classifier], default: str | None
 ) -> Iterator[Waiting]:
-    """What has no live model to answer it, by folder."""
+    """The folders below input/ whose pictures wait for a live model."""
     without_folder = 0
     for entry in bucket.level(layout.INPUT):
         if isinstance(entry, ListedObject):
@@ -147,12 +147,12 @@ def _waiting(
         page, _ = bucket.page(f"{layout.INPUT}{entry}/")
         pictures = sum(layout.is_picture_key(one.key) for one in page)
         if pictures:
-            yield Waiting(entry, pictures, _why(entry, classifier, known))
+            yield Waiting(entry, pictures, _waits_for(entry, classifier, known))
     if without_folder:
         yield Waiting("", min(without_folder, MOST_COUNTED), "the first model of all")
 
 
-def _why(folder: str, classifier: Classifier | None, known: Mapping[str, Classifier]) -> str:
+def _waits_for(folder: str, classifier: Classifier | None, known: Mapping[str, Classifier]) -> str:
     if classifier is None:
         near = likely_classifier(folder, known)
         return "no classifier has this name" + (f"; did you mean {near}?" if near else "")
@@ -162,7 +162,7 @@ def _why(folder: str, classifier: Classifier | None, known: Mapping[str, Classif
 
 
 def progress(item: Mapping[str, Any], now: datetime) -> str:
-    """How far a run is, and how long it has been at it."""
+    """A run's progress and age; "" where it is not in progress."""
     status = Status(item["status"])
     if status not in IN_PROGRESS:
         return ""
@@ -184,7 +184,7 @@ def _ago(span: Any) -> str:
 
 
 def reason(item: Mapping[str, Any]) -> str:
-    """Why a run stands where it does: what it failed of, or waits for."""
+    """The reason for a run's status: its error, or what it waits for."""
     status = Status(item["status"])
     if status is Status.WAITING:
         waits = item["waits_for"]
@@ -203,8 +203,8 @@ def reason(item: Mapping[str, Any]) -> str:
     return ""
 
 
-def shown(found: Found, now: datetime, redrive: str) -> str:
-    """The page, for people. redrive: the command that empties the dead-letter queue of pictures."""
+def rendered(found: Found, now: datetime, redrive: str) -> str:
+    """The page as text. redrive: the command that empties the dead-letter queue of pictures."""
     parts = []
     if found.classifiers:
         parts.append(table(*_models(found)))
@@ -278,15 +278,15 @@ def _newest(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, look, and print."""
+    """Read the command line and print the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path)
     options = parser.parse_args(arguments)
-    with in_words():
+    with errors_explained():
         stack = Stack(options.config)
-        found = look(stack)
+        found = collect(stack)
     print(f"stack {stack.name}: {stack.status}\n")
-    print(shown(found, datetime.now(UTC), stack.command("redrive")))
+    print(rendered(found, datetime.now(UTC), stack.command("redrive")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What commands print for people: plain tables, dates, shares."""
+"""Text output of commands: tables, dates, shares."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,9 +11,9 @@ LONGEST_CELL = 200
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their longest entry, two blanks between; no column without an entry.
+    """Columns as wide as their longest entry, two blanks between; empty columns are left out.
 
-    Each entry on one line, a long one shortened: names of folders and reasons come from strangers.
+    Each entry is one line of LONGEST_CELL characters at most: names and reasons are untrusted.
     """
     lines = [[one_line(cell, LONGEST_CELL) for cell in row] for row in rows]
     kept = [column for column in range(len(heads)) if any(line[column] for line in lines)]
@@ -25,11 +25,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def when(told: Any) -> str:
+def when(date: Any) -> str:
     """An ISO 8601 date, to the minute in UTC; "" for none."""
-    if not told:
+    if not date:
         return ""
-    return f"{datetime.fromisoformat(str(told)).astimezone(UTC):%Y-%m-%d %H:%M}"
+    return f"{datetime.fromisoformat(str(date)).astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def measured(card: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The parameters and outputs of template.yaml, as its users know them; frozen in a file.
+"""Prints the interface of template.yaml, its parameters and outputs, which a test holds frozen.
 
 python tools/template_interface.py > tests/infrastructure/interface.json
 """
@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 
 
 def interface(template: dict[str, Any]) -> dict[str, Any]:
-    """Each parameter with what decides which values it takes, and the outputs' names."""
+    """Each parameter without its description, and the names of the outputs."""
     return {
         "Parameters": {
             name: {key: value for key, value in parameter.items() if key != "Description"}

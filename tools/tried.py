@@ -1,10 +1,10 @@
-"""What was tried where, and when: docs/tried.json, and the table of both READMEs made of it.
+"""Records when which command last succeeded: docs/tried.json, and its table in both READMEs.
 
-    python -m tools.tried KIND WORDS          # KIND was tried today, with this outcome
+    python -m tools.tried KIND WORDS          # KIND succeeded today, with this outcome
     python -m tools.tried KIND --junit FILE   # the outcome is what pytest wrote there
 
-The commands of the table call it where they are given RECORD=1 and have succeeded, so that a row
-says no more than a command has done. Runs on the standard library alone.
+The commands of the table call it after they succeed, if RECORD=1 is set. It needs the standard
+library only.
 """
 
 import argparse
@@ -22,7 +22,7 @@ RECORDS = ROOT / "docs" / "tried.json"
 # By language; `make docs` renders the same tables.
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 BEGIN, END = "<!-- tried: begin -->\n", "<!-- tried: end -->\n"
-# kind: where, and the command that tries it and fills in the row.
+# kind: the environment, and the command that fills in the row.
 ROWS = {
     "tests": ("one machine, every check and test", "make test RECORD=1"),
     "journey": ("one machine, the journey", "make demo RECORD=1"),
@@ -45,7 +45,7 @@ _IN_CHINESE = {
 
 
 def table(records: dict[str, Any], language: str = "en") -> str:
-    """A README's table. A kind without a record was never recorded as tried."""
+    """A README's table, with "never" for a kind without a record."""
     lines = [f"| {' | '.join(_HEAD[language])} |", "|---|---|---|---|"]
     for kind, (english, command) in ROWS.items():
         where = english if language == "en" else _IN_CHINESE[kind]
@@ -76,12 +76,12 @@ def outcome_of(junit: Path) -> str:
 
 
 def record(kind: str, outcome: str) -> None:
-    """Write that it was tried today, at the commit that is checked out."""
-    asked = ["git", "rev-parse", "--short=7", "HEAD"]
-    commit = subprocess.check_output(asked, cwd=ROOT, text=True).strip()
+    """Record the outcome with today's date and the commit that is checked out."""
+    head = ["git", "rev-parse", "--short=7", "HEAD"]
+    commit = subprocess.check_output(head, cwd=ROOT, text=True).strip()
     changed = ["git", "status", "--porcelain", "--untracked-files=no"]
     names = subprocess.check_output(changed, cwd=ROOT, text=True).splitlines()
-    # What an earlier record has changed is no change of the code.
+    # Files that an earlier record has changed are not code.
     if any(not re.search(r"(README(\.zh-CN)?\.md|docs/tried\.json)$", name) for name in names):
         commit += " and changes"
     records = json.loads(RECORDS.read_text("utf-8")) if RECORDS.is_file() else {}

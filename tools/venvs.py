@@ -1,7 +1,7 @@
-"""Make virtual environments below .local/venv from hashed locks: tools/venvs.py NAME [NAME ...]
+"""Creates virtual environments below .local/venv from hashed locks: tools/venvs.py NAME [NAME ...]
 
-An environment is stamped with its lock, its interpreter and its place once pip has finished, so
-making it again costs nothing, and one that was interrupted, moved or outdated is made anew.
+After pip has finished, an environment is stamped with its lock, its interpreter and its path. One
+with a current stamp is kept; one that was interrupted, moved or outdated is created again.
 Runs on the standard library alone, since nothing is installed when it starts.
 """
 
@@ -34,24 +34,24 @@ LOCKS = {
     "torch": "tests/requirements-torch.txt",
 }
 # MXNet's last release works only with a NumPy whose last wheels are for this Python.
-# The lock of PyTorch's CPU build knows the hash of the wheel for this Python.
+# The lock of PyTorch's CPU build has the hash of the wheel for this Python only.
 ONLY_ON = {"im2rec": (3, 11), "mxnet": (3, 11), "torch": (3, 11)}
 # PyPI offers PyTorch for Linux with CUDA's libraries only, gigabytes that no test needs; its CPU
-# build comes from elsewhere, where pip was told of it.
+# build is found only where pip's options name another index.
 OPTIONAL = {
     "torch": (
         "No matching distribution found for torch",
         "pip finds PyTorch's CPU build nowhere: tell it by PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL",
     )
 }
-# pip warns once per package about a local index that lacks it: nothing a reader can act on.
-NOISE = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
-# Once more after a failure, and once again: where no index answers, pip would go on for minutes.
+# pip warns for each package about a local index that lacks it: nothing to act on.
+IGNORED_LINES = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
+# pip's own number of retries takes minutes where no index responds.
 RETRIES = "2"
 _AGAIN = "then run the same command again"
-# What pip says where an installation fails for the surroundings' sake, and what to do about it; the
-# first that is found counts. {0} is what the pattern's group has.
-SURROUNDINGS = (
+# Patterns in pip's output where the environment is the cause of a failure, and what to do about it;
+# the first match counts. {0} is the pattern's group, {1} the version of Python.
+ENVIRONMENT_ERRORS = (
     (
         r"after connection broken by '(.+)': /",
         "pip cannot reach the package index ({0}). Look at the network and its proxy, and at the "
@@ -92,13 +92,13 @@ SURROUNDINGS = (
 
 
 class InstallError(Exception):
-    """An environment could not be made; the message ends with pip's last lines."""
+    """An environment could not be created; the message ends with pip's last lines."""
 
     @property
-    def sentence(self) -> str | None:
-        """What of the surroundings was the cause, and the next step; None where that is unclear."""
+    def explanation(self) -> str | None:
+        """The cause outside this program and what to do about it; None where it is unknown."""
         version = "{}.{}".format(*sys.version_info[:2])
-        for pattern, meaning in SURROUNDINGS:
+        for pattern, meaning in ENVIRONMENT_ERRORS:
             if found := re.search(pattern, str(self)):
                 reason = re.sub(r"<[^>]*>[:,]? ?|^\w+\(|['\")]+$", "", found[1].strip())
                 return meaning.format(reason.lstrip("'\""), version)
@@ -106,7 +106,7 @@ class InstallError(Exception):
 
 
 class Progress:
-    """Lasting lines, and below them, on a terminal, one line of counts redrawn in place."""
+    """Progress output: permanent lines and, on a terminal, one line of counts redrawn in place."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -114,14 +114,14 @@ class Progress:
         self._state: dict[str, str] = {}
 
     def line(self, name: str, text: str) -> None:
-        """Print a lasting line about the environment and take it off the redrawn one."""
+        """Print a permanent line about the environment and remove it from the redrawn one."""
         with self._lock:
             self._state.pop(name, None)
             print(f"{self._clear}{name:>7}: {text}", file=sys.stderr, flush=True)
             self._draw()
 
     def update(self, name: str, text: str) -> None:
-        """Replace what the redrawn line says of the environment."""
+        """Replace the environment's state in the redrawn line."""
         with self._lock:
             self._state[name] = text
             self._draw()
@@ -132,12 +132,12 @@ class Progress:
 
     def _draw(self) -> None:
         if self._terminal and self._state:
-            shown = "   ".join(f"{name} {text}" for name, text in self._state.items())
-            print(f"{self._clear}        {shown[:90]}", end="", file=sys.stderr, flush=True)
+            states = "   ".join(f"{name} {text}" for name, text in self._state.items())
+            print(f"{self._clear}        {states[:90]}", end="", file=sys.stderr, flush=True)
 
 
 def make(name: str, progress: Progress) -> None:
-    """Make the environment of that name, or leave it alone where it is complete and current."""
+    """Create the environment of that name, unless it is complete and current."""
     lock, venv = ROOT / LOCKS[name], VENVS / name
     if not lock.is_file():
         raise InstallError(f"{name}: its lock {LOCKS[name]} does not exist")
@@ -145,7 +145,7 @@ def make(name: str, progress: Progress) -> None:
     stamp = venv / ".complete"
     VENVS.mkdir(parents=True, exist_ok=True)
     with (VENVS / f"{name}.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
+        fcntl.flock(guard, fcntl.LOCK_EX)  # of two processes at once, the second finds it complete
         if stamp.is_file() and stamp.read_text() == wanted:
             return
         started = time.monotonic()
@@ -155,7 +155,7 @@ def make(name: str, progress: Progress) -> None:
         _absence(name).unlink(missing_ok=True)
         _run(name, [sys.executable, "-m", "venv", "--clear", str(venv)], progress, total)
         pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-        # The lock is complete, so pip need not resolve it again (nor trip over extras in it).
+        # The lock is complete: pip need not resolve it (and would fail at extras in it).
         install = ["install", "--no-input", "--progress-bar", "off", "--no-compile", "--no-deps"]
         _run(name, [*pip, *install, "--require-hashes", "-r", str(lock)], progress, total)
         stamp.write_text(wanted)
@@ -176,7 +176,7 @@ def _run(name: str, command: list[str], progress: Progress, total: int) -> None:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if NOISE.match(line):
+            if IGNORED_LINES.match(line):
                 continue
             tail = [*tail[-19:], line.rstrip()]
             if line.startswith(("Collecting ", "Processing ")):
@@ -193,13 +193,13 @@ def _absence(name: str) -> Path:
 
 
 def absence(name: str) -> str | None:
-    """Why an environment that can be done without was left out when it was last made, if it was."""
+    """Why an optional environment was left out the last time; None where it was not."""
     note = _absence(name)
     return note.read_text("utf-8").strip() if note.is_file() else None
 
 
-def _dispensable(error: InstallError) -> tuple[str, str] | None:
-    """The name of an environment that can be done without, and why it was left out."""
+def _optional_failure(error: InstallError) -> tuple[str, str] | None:
+    """Name and reason where the environment is optional: it is recorded as left out."""
     for name, (symptom, reason) in OPTIONAL.items():
         if symptom in str(error):
             _absence(name).write_text(f"{reason}\n", "utf-8")
@@ -208,7 +208,7 @@ def _dispensable(error: InstallError) -> tuple[str, str] | None:
 
 
 def main() -> int:
-    """Make the named environments side by side; 1 where one of them failed."""
+    """Create the named environments in parallel; returns 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", choices=sorted(LOCKS), metavar="NAME")
     progress = Progress()
@@ -225,13 +225,13 @@ def main() -> int:
             try:
                 future.result()
             except InstallError as error:
-                if why := _dispensable(error):
+                if why := _optional_failure(error):
                     progress.line(*why)
                     continue
                 errors.append(error)
-    sentences = [error.sentence or f"\n{error}" for error in errors]
-    for sentence in dict.fromkeys(sentences):  # four environments meet one dead index
-        print(sentence, file=sys.stderr)
+    explanations = [error.explanation or f"\n{error}" for error in errors]
+    for explanation in dict.fromkeys(explanations):  # several environments fail for one reason
+        print(explanation, file=sys.stderr)
     return 1 if errors else 0
 
 

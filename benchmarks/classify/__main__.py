@@ -1,8 +1,8 @@
-"""classify_image against a bare handler, under a flood, and under trouble: make bench-classify
+"""classify_image against a bare handler, under a flood, and with faults: make bench-classify
 
 In a local cloud of its own, with the real template deployed and endpoints whose answers can be
 foretold: our handler and a bare one in turns on the same pictures; what a cold start imports;
-pictures dropped at once, and swept, in growing numbers; and the run under trouble (chaos.py).
+pictures dropped at once, and swept, in growing numbers; and the run with faults (chaos.py).
 Writes benchmarks/results/classify.json, which `make docs` shows in docs/classifying.md.
 """
 
@@ -189,7 +189,10 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--pictures", type=int, default=10_000, help="in the largest flood and in the trouble"
+        "--pictures",
+        type=int,
+        default=10_000,
+        help="in the largest flood and with faults",
     )
     parser.add_argument("--batches", type=int, default=60, help="compared with the bare handler")
     parser.add_argument("--cold-starts", type=int, default=15)

@@ -28,15 +28,15 @@ NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 VISIBILITY_SECONDS = 10
 OUTAGE_SECONDS = 4.0
 KINDS = ("workers", "endpoints")
-MOST_TROUBLE_SECONDS = 30.0
-TROUBLE = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
+MOST_FAULT_SECONDS = 30.0
+FAULTS = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
 
 
 def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
-    """Drop `count` pictures into trouble; what became of them, once all are answered.
+    """Drop `count` pictures while faults are injected; what became of them, once all are answered.
 
-    The trouble lasts until half of them are and something was killed of each kind, or
-    MOST_TROUBLE_SECONDS after the last was dropped.
+    Faults are injected until half of them are and something was killed of each kind, or
+    MOST_FAULT_SECONDS after the last was dropped.
     patience: seconds to wait for the others; raises TimeoutError.
     """
     older = cloud.new_model(RunKey(CLASSIFIER, OLDER), NAMES)
@@ -52,21 +52,21 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
     ]
     started = time.monotonic()
     with _listening(cloud) as told:
-        cloud.localcloud("trouble", *TROUBLE)
+        cloud.localcloud("faults", *FAULTS)
         dropped = drop(cloud, named[: count // 2])
         cloud.make_live(newer)
-        cloud.localcloud("trouble", "--throttle=1")
+        cloud.localcloud("faults", "--throttle=1")
         time.sleep(OUTAGE_SECONDS)
-        cloud.localcloud("trouble", *TROUBLE)
+        cloud.localcloud("faults", *FAULTS)
         dropped += drop(cloud, named[count // 2 :])
         # Where workers start slower than they are killed, it would never be half.
         with suppress(TimeoutError):
             eventually(
                 lambda: answered(cloud, CLASSIFIER) >= count // 2 and all(_killed(cloud).values()),
                 "half of the answers, in spite of those killed",
-                MOST_TROUBLE_SECONDS,
+                MOST_FAULT_SECONDS,
             )
-        cloud.localcloud("trouble")
+        cloud.localcloud("faults")
         await_answers(cloud, CLASSIFIER, count, patience)
     seconds = time.monotonic() - started
     return {
@@ -135,4 +135,4 @@ def _dead_letters(cloud: Cloud) -> int:
 def _killed(cloud: Cloud) -> dict[str, int]:
     """How many of each kind, by the local cloud's own log."""
     log = (cloud.folder / "cloud" / "server.log").read_text("utf-8", "replace")
-    return {f"{kind}_killed": log.count(f"trouble: kill_{kind}\n") for kind in KINDS}
+    return {f"{kind}_killed": log.count(f"fault injection: kill_{kind}\n") for kind in KINDS}

@@ -26,8 +26,8 @@ from droplens.domain.run import RunKey
 from droplens.imaging.prepare import Preprocessing
 from droplens.state.cards import Cards
 from localcloud.credentials import AccessKey, operator_key
+from localcloud.ports import free_port
 from localcloud.settings import ACCOUNT, HOST, REGION, Settings
-from tools.ports import free_port
 
 CONTAINERS = Path(__file__).resolve().parent / "containers"
 STACK = "droplens"

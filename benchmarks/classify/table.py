@@ -7,7 +7,7 @@ def markdown(report: dict[str, Any]) -> str:
     """The table of a report as `make bench-classify` writes it."""
     in_batches, alone = report["handlers"]
     ours, bare = report["cold_start"]["droplens"], report["cold_start"]["bare"]
-    trouble, largest = report["chaos"], report["floods"][-1]
+    chaos, largest = report["chaos"], report["floods"][-1]
 
     def ratio(spread: dict[str, float]) -> str:
         return f"{spread['median']:.2f}x ({spread['low']:.2f} to {spread['high']:.2f})"
@@ -31,10 +31,10 @@ def markdown(report: dict[str, Any]) -> str:
             f"{ours['ms']:.0f} ms and {ours['peak_mb']:.0f} MB; bare boto3 {bare['ms']:.0f} ms and "
             f"{bare['peak_mb']:.0f} MB"
         ),
-        f"{trouble['pictures']:,} pictures, each event one to three times and shuffled, "
-        f"{trouble['workers_killed']} workers and {trouble['endpoints_killed']} endpoint processes "
+        f"{chaos['pictures']:,} pictures, each event one to three times and shuffled, "
+        f"{chaos['workers_killed']} workers and {chaos['endpoints_killed']} endpoint processes "
         "killed, endpoint throttling and failing": (
-            f"{trouble['lost']} lost, {trouble['doubled']} doubled, {trouble['wrong']} wrong"
+            f"{chaos['lost']} lost, {chaos['doubled']} doubled, {chaos['wrong']} wrong"
         ),
     }
     rows = [f"| {what} | {figure} |" for what, figure in lines.items()]

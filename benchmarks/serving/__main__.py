@@ -33,7 +33,7 @@ from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.journey.pack import packed_side
-from tools.ports import free_port
+from localcloud.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
 from trainer.data.preprocess import Squash

@@ -1,4 +1,4 @@
-"""CloudFormation's Batch types on top of the Batch service: create, update in place, delete."""
+"""CloudFormation's resource types of Batch, on top of the Batch service."""
 
 import uuid
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from typing import Any, Protocol
 from localcloud.batch.service import Batch
 from localcloud.emulator.service import Parameters, ServiceError, coerce
 
-# Properties by which CloudFormation only steers its own work.
-_STEERING = {"ReplaceComputeEnvironment", "UpdatePolicy", "SkipDeregisterOnUpdate"}
+# Properties that direct CloudFormation itself and are not sent to Batch.
+_CLOUDFORMATION_ONLY = {"ReplaceComputeEnvironment", "UpdatePolicy", "SkipDeregisterOnUpdate"}
 
 Properties = dict[str, Any]
 Operation = Callable[[Parameters], Parameters]
 
 
 class Provide(Protocol):
-    """How a resource type is made known to CloudFormation."""
+    """How a resource type is registered with CloudFormation."""
 
     def __call__(
         self,
@@ -28,7 +28,7 @@ class Provide(Protocol):
 
 
 def install(batch: Batch, provide: Provide) -> None:
-    """Make the three types known to CloudFormation."""
+    """Register the three resource types with CloudFormation."""
     _provide(
         batch,
         provide,
@@ -60,17 +60,17 @@ def _provide(
     batch: Batch,
     provide: Provide,
     kind: str,
-    making: tuple[str, Operation],
-    changing: tuple[str, Operation] | None,
+    creation: tuple[str, Operation],
+    change: tuple[str, Operation] | None,
     remove: Operation,
 ) -> None:
     member = kind[0].lower() + kind[1:]
     name_property = f"{kind}Name"
 
     def make(properties: dict[str, Any], name: str) -> tuple[str, dict[str, str]]:
-        operation, call = making
+        operation, call = creation
         request = _request(batch, operation, {name_property: name, **properties})
-        arn = _plainly(call, request)[f"{member}Arn"]
+        arn = _call(call, request)[f"{member}Arn"]
         return arn, {f"{kind}Arn": arn}
 
     def create(logical_id: str, properties: Properties, stack: str) -> tuple[str, dict[str, str]]:
@@ -81,30 +81,30 @@ def _provide(
         physical_id: str, _old: Properties, new: Properties, _stack: str
     ) -> tuple[str, dict[str, str]]:
         name = physical_id.rsplit("/", 1)[-1].partition(":")[0]
-        if changing is None:
-            _plainly(remove, {member: physical_id})
+        if change is None:
+            _call(remove, {member: physical_id})
             return make(new, name)
-        operation, call = changing
+        operation, call = change
         shape = batch.front.input_shape(operation)
         known = {key.lower() for key in shape.members}
         kept = {key: value for key, value in new.items() if key.lower() in known}
-        _plainly(call, {**_request(batch, operation, kept), member: physical_id})
+        _call(call, {**_request(batch, operation, kept), member: physical_id})
         return physical_id, {f"{kind}Arn": physical_id}
 
     def delete(physical_id: str, _: Properties) -> None:
-        _plainly(remove, {member: physical_id})
+        _call(remove, {member: physical_id})
 
     provide(f"AWS::Batch::{kind}", create=create, update=update, delete=delete)
 
 
 def _request(batch: Batch, operation: str, properties: dict[str, Any]) -> Parameters:
-    given = {key: value for key, value in properties.items() if key not in _STEERING}
+    given = {key: value for key, value in properties.items() if key not in _CLOUDFORMATION_ONLY}
     request: Parameters = coerce(batch.front.input_shape(operation), given)
     return request
 
 
-def _plainly(call: Operation, request: Parameters) -> Parameters:
-    """CloudFormation shows a resource's failure by the words of a ValueError."""
+def _call(call: Operation, request: Parameters) -> Parameters:
+    """CloudFormation reports a resource's failure by the message of a ValueError."""
     try:
         return call(request)
     except ServiceError as error:

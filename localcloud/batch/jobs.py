@@ -1,4 +1,4 @@
-"""The jobs of Batch: each container a process, alone or as an array's child, or after others.
+"""Runs Batch jobs: single ones, arrays and dependent ones, each container a process.
 
 Sources of the rules: AWS Batch User Guide, "Array jobs", "Job dependencies", "Job states"; AWS
 Batch API Reference, "CancelJob", "TerminateJob".
@@ -18,7 +18,7 @@ from typing import Any
 
 from localcloud.containers.images import ImageError
 from localcloud.containers.processes import ContainerProcess, Exit
-from localcloud.containers.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.containers.runtime import SHUTDOWN_GRACE, RoleError, Runtime, ShuttingDown
 from localcloud.emulator import events
 
 log = logging.getLogger("localcloud.batch")
@@ -36,7 +36,7 @@ CHILD_FAILED = "Array Child Job failed"
 DEPENDENCY_FAILED = "Dependent Job failed"
 CLOUD_WENT_DOWN = "Host terminated: the local cloud went down while the job was running"
 _STOP_GRACE = 30.0
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def now() -> int:
@@ -55,25 +55,25 @@ def is_child(job: Job) -> bool:
 
 
 class Jobs:
-    """Runs jobs and remembers them, by their id.
+    """Runs jobs and keeps their records, by job id.
 
-    An array's parent has no container of its own: it stands for its children, whose ids are the
-    parent's with ":" and their index.
+    An array's parent has no container of its own. Its children's ids are the parent's with ":" and
+    their index.
     """
 
     def __init__(self, runtime: Runtime, vcpus_of: Callable[[str], dict[str, float]]):
-        """`vcpus_of` names what the vCPUs of a queue's jobs are taken from, by the queue's ARN,
-        with how many each may use."""
+        """`vcpus_of` maps a queue's ARN to the limits that its jobs count against: each one's
+        name and its vCPUs."""
         self._runtime = runtime
         self._state = runtime.state
         self.table = self._state.table("batch.jobs")
-        self._rooms = _Rooms(vcpus_of)
+        self._vcpu_limits = _VcpuLimits(vcpus_of)
         self._running: dict[str, ContainerProcess] = {}
-        self._asked_to_end: dict[str, str] = {}
+        self._end_reasons: dict[str, str] = {}
         self._finished = threading.Condition()
 
     def start(self, job: Job) -> None:
-        """Keep a job that was submitted, and run it when its time comes."""
+        """Store a submitted job and run it in the background."""
         with self._state.lock:
             self.table[job["jobId"]] = job
             self._state.save()
@@ -103,35 +103,35 @@ class Jobs:
         return [self.table[job_id] for job_id in ids if job_id in self.table]
 
     def cancel(self, job: Job, reason: str) -> None:
-        """End what has not come as far as STARTING; of an array, those children."""
+        """End the job, or those children of an array, that are not yet STARTING."""
         with self._state.lock:
             for one in (job, *self.children(job)):
                 if one["status"] in WAITING:
-                    self._asked_to_end.setdefault(one["jobId"], reason)
+                    self._end_reasons.setdefault(one["jobId"], reason)
 
     def terminate(self, job: Job, reason: str) -> None:
-        """End the job, and every child of an array, wherever it stands."""
+        """End the job, and every child of an array, in any state."""
         with self._state.lock:
             for one in (job, *self.children(job)):
                 if one["status"] not in FINISHED:
-                    self._asked_to_end.setdefault(one["jobId"], reason)
+                    self._end_reasons.setdefault(one["jobId"], reason)
                     if process := self._running.get(one["jobId"]):
                         threading.Thread(target=process.stop, daemon=True).start()
 
-    def start_interrupted(self) -> None:
-        """After a restart: what had not ended goes on. A container that ran has lost an attempt,
-        as one whose host was terminated, and is tried again as often as its retry strategy allows
-        (AWS Batch User Guide, "Automated job retries").
+    def restart_interrupted(self) -> None:
+        """After a restart: continue the jobs that had not ended. A container that was running has
+        used up an attempt, as one whose host was terminated, and is retried as its retry strategy
+        allows (AWS Batch User Guide, "Automated job retries").
         """
         unended = [job for job in self.table.values() if job["status"] not in FINISHED]
         for job in unended:
             if job["status"] in ("STARTING", "RUNNING"):
-                self._lose_attempt(job)
+                self._record_lost_attempt(job)
         for job in unended:
             if not is_child(job):  # their parent runs them
                 self._in_background(job)
 
-    def _lose_attempt(self, job: Job) -> None:
+    def _record_lost_attempt(self, job: Job) -> None:
         stopped = now()
         job["attempts"].append(
             {
@@ -143,15 +143,15 @@ class Jobs:
         )
 
     def stop(self) -> None:
-        """End every container; their jobs are left as they are, for the next start."""
+        """End every container; the jobs' records stay unchanged, for the next start."""
         for process in list(self._running.values()):
-            process.stop(GOING_DOWN_GRACE)
+            process.stop(SHUTDOWN_GRACE)
 
     def _guarded(self, run: Callable[[Job], None], job: Job) -> None:
         try:
             run(job)
-        except GoingDown:
-            log.info("job %s is left as it is", job["jobId"])
+        except ShuttingDown:
+            log.info("job %s is interrupted by the shutdown", job["jobId"])
         except Exception as error:  # the fault of the local cloud: the job must still end
             log.exception("job %s", job["jobId"])
             self._finish(job, "FAILED", f"The local cloud failed to run the job: {error}")
@@ -163,15 +163,15 @@ class Jobs:
         with self._finished:
             self._finished.wait_for(lambda: all(o["status"] in FINISHED for o in depended_on))
         if any(other["status"] == "FAILED" for other in depended_on):
-            self._finish(job, "FAILED", self._asked_to_end.get(job["jobId"], DEPENDENCY_FAILED))
+            self._finish(job, "FAILED", self._end_reasons.get(job["jobId"], DEPENDENCY_FAILED))
         elif "arrayProperties" in job:
             self._run_array(job)
         else:
             self._run_container(job)
 
     def _run_array(self, parent: Job) -> None:
-        with self._state.lock:  # whoever asks for the end finds all children, or none
-            reason = self._asked_to_end.get(parent["jobId"])
+        with self._state.lock:  # cancel and terminate find all children, or none
+            reason = self._end_reasons.get(parent["jobId"])
             size = 0 if reason else parent["arrayProperties"]["size"]
             children = self.children(parent)  # before a restart of the cloud
             if not children:
@@ -198,20 +198,20 @@ class Jobs:
             worker.start()
         for worker in workers:
             worker.join()
-        self._runtime.stay_up()
+        self._runtime.raise_if_shutting_down()
         failed = any(child["status"] == "FAILED" for child in children)
-        reason = self._asked_to_end.get(parent["jobId"]) or (CHILD_FAILED if failed else None)
+        reason = self._end_reasons.get(parent["jobId"]) or (CHILD_FAILED if failed else None)
         self._finish(parent, "FAILED" if reason else "SUCCEEDED", reason)
 
     def _run_container(self, job: Job) -> None:
         self._move(job, "RUNNABLE")
 
-        def over() -> bool:
-            return job["jobId"] in self._asked_to_end or self._runtime.going_down.is_set()
+        def ended() -> bool:
+            return job["jobId"] in self._end_reasons or self._runtime.shutting_down.is_set()
 
-        with self._rooms.taken(job["jobQueue"], _vcpus(job), over), self._runtime.slots:
-            self._runtime.stay_up()
-            if reason := self._asked_to_end.get(job["jobId"]):
+        with self._vcpu_limits.reserve(job["jobQueue"], _vcpus(job), ended), self._runtime.slots:
+            self._runtime.raise_if_shutting_down()
+            if reason := self._end_reasons.get(job["jobId"]):
                 self._finish(job, "FAILED", reason)
             else:
                 self._run_attempts(job)
@@ -227,9 +227,9 @@ class Jobs:
                 self._move(job, "RUNNABLE")
             self._move(job, "STARTING")
             ended, reason = self._attempt(job, number)
-            asked = self._asked_to_end.get(job["jobId"])
-            if asked or ended is None or ended.timed_out:
-                self._finish(job, "FAILED", asked or reason)
+            requested = self._end_reasons.get(job["jobId"])
+            if requested or ended is None or ended.timed_out:
+                self._finish(job, "FAILED", requested or reason)
                 return
             if ended.code == 0:
                 self._finish(job, "SUCCEEDED", reason)
@@ -263,10 +263,10 @@ class Jobs:
             self._running[job["jobId"]] = process
             job["startedAt"] = started
             self._move(job, "RUNNING")
-            if job["jobId"] in self._asked_to_end:
+            if job["jobId"] in self._end_reasons:
                 process.stop()
             ended = process.run((job["timeout"] or {}).get("attemptDurationSeconds"))
-            self._runtime.stay_up()
+            self._runtime.raise_if_shutting_down()
             del self._running[job["jobId"]]
             container["exitCode"] = ended.code
             reason = TIMED_OUT if ended.timed_out else TASK_EXITED
@@ -292,7 +292,7 @@ class Jobs:
             "AWS_BATCH_JOB_ID": job["jobId"],
             "AWS_BATCH_JOB_ATTEMPT": str(number),
             "AWS_BATCH_JQ_NAME": name_of(job["jobQueue"]),
-            **_place_in_array(job, self.table),
+            **_array_variables(job, self.table),
         }
         if role := container.get("jobRoleArn"):
             extra |= self._runtime.assume(role, "ecs-tasks.amazonaws.com").environment(host)
@@ -311,7 +311,7 @@ class Jobs:
             job["status"] = status
             self._state.save()
             shown = self.described(job)
-        self._runtime.announce(events.batch_job_changed(shown))
+        self._runtime.send_event(events.batch_job_changed(shown))
 
     def _finish(self, job: Job, status: str, reason: str | None) -> None:
         with self._state.lock:
@@ -324,37 +324,38 @@ class Jobs:
             self._finished.notify_all()
 
 
-class _Rooms:
-    """How many vCPUs of each queue, and of the account, are taken; jobs wait for theirs.
+class _VcpuLimits:
+    """The vCPUs in use, of each queue and of the account; jobs wait until theirs are available.
 
     RULE: fargate-vcpus
     """
 
     def __init__(self, vcpus_of: Callable[[str], dict[str, float]]):
         self._vcpus_of = vcpus_of
-        self._taken: defaultdict[str, float] = defaultdict(float)
+        self._used: defaultdict[str, float] = defaultdict(float)
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, queue_arn: str, vcpus: float, over: Callable[[], bool]) -> Iterator[None]:
-        """A job that is larger than what there is waits until it is over, as it does in Batch."""
+    def reserve(self, queue_arn: str, vcpus: float, ended: Callable[[], bool]) -> Iterator[None]:
+        """Wait for `vcpus`, or until ended(). A job larger than a limit waits until it is ended, as
+        in Batch."""
 
         def fits() -> bool:
-            rooms = self._vcpus_of(queue_arn)
-            return all(self._taken[room] + vcpus <= most for room, most in rooms.items())
+            limits = self._vcpus_of(queue_arn)
+            return all(self._used[name] + vcpus <= limit for name, limit in limits.items())
 
         with self._changed:
-            while not (fits() or over()):
-                self._changed.wait(_LOOK_SECONDS)  # a quota may be raised meanwhile
-            rooms = list(self._vcpus_of(queue_arn))
-            for room in rooms:
-                self._taken[room] += vcpus
+            while not (fits() or ended()):
+                self._changed.wait(_POLL_SECONDS)  # a quota may be raised meanwhile
+            names = list(self._vcpus_of(queue_arn))
+            for name in names:
+                self._used[name] += vcpus
         try:
             yield
         finally:
             with self._changed:
-                for room in rooms:
-                    self._taken[room] -= vcpus
+                for name in names:
+                    self._used[name] -= vcpus
                 self._changed.notify_all()
 
 
@@ -376,7 +377,7 @@ def _child(parent: Job, index: int) -> Job:
     return {**copy.deepcopy(parent), **own}
 
 
-def _place_in_array(job: Job, jobs: Mapping[str, Job]) -> dict[str, str]:
+def _array_variables(job: Job, jobs: Mapping[str, Job]) -> dict[str, str]:
     if not is_child(job):
         return {}
     parent = jobs[job["jobId"].partition(":")[0]]
@@ -396,9 +397,9 @@ def _retries(rules: Sequence[Mapping[str, str]], code: int | None, reason: str) 
     code: None where the host ended before the container did.
     """
     exit_code = "" if code is None else str(code)
-    facts = {"onExitCode": exit_code, "onStatusReason": reason, "onReason": ""}
+    values = {"onExitCode": exit_code, "onStatusReason": reason, "onReason": ""}
     for rule in rules:
-        patterns = [(facts[key], rule[key]) for key in facts if key in rule]
-        if all(fnmatch.fnmatchcase(fact, pattern) for fact, pattern in patterns):
+        patterns = [(values[key], rule[key]) for key in values if key in rule]
+        if all(fnmatch.fnmatchcase(value, pattern) for value, pattern in patterns):
             return rule["action"].upper() == "RETRY"
     return True

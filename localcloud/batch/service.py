@@ -1,4 +1,4 @@
-"""AWS Batch: its requests, on compute environments, queues, job definitions and jobs."""
+"""The API of AWS Batch: compute environments, queues, job definitions, jobs."""
 
 import copy
 import fnmatch
@@ -46,7 +46,7 @@ def _client_error(message: str) -> ServiceError:
 
 
 class Batch:
-    """The service. Operations are methods from request to answer parameters."""
+    """The service. Operations are methods from request to response parameters."""
 
     def __init__(self, runtime: Runtime):
         self._runtime = runtime
@@ -168,17 +168,17 @@ class Batch:
         return {"jobQueues": _select(self._queues, request.get("jobQueues"))}
 
     def _vcpus(self, queue_arn: str) -> dict[str, float]:
-        """What the queue's compute environments may use together, and what the account may use on
-        Fargate, by the queue's ARN and the quota's name."""
+        """vCPU limits of a queue: by its ARN, the sum of its compute environments; by the quota's
+        name, what the account may use on Fargate."""
         environments = self._queues[name_of(queue_arn)].get("computeEnvironmentOrder", [])
         resources = [
             self._environments[name_of(order["computeEnvironment"])].get("computeResources", {})
             for order in environments
         ]
-        rooms = {queue_arn: sum(one.get("maxvCpus", math.inf) for one in resources)}
+        limits = {queue_arn: sum(one.get("maxvCpus", math.inf) for one in resources)}
         for kind in {one.get("type") for one in resources} & _FARGATE.keys():
-            rooms[_FARGATE[kind]] = self._runtime.quotas.value(_FARGATE[kind])
-        return rooms
+            limits[_FARGATE[kind]] = self._runtime.quotas.value(_FARGATE[kind])
+        return limits
 
     def _delete(self, table: Table, name: str) -> Parameters:
         with self._state.lock:
@@ -302,7 +302,7 @@ class Batch:
     def _list_jobs(self, request: Parameters) -> Parameters:
         """A queue's jobs without their children, or an array's children.
 
-        Without a filter only one status is listed, RUNNING unless another is asked for.
+        Without a filter only one status is listed, RUNNING unless the request names another.
         """
         if "arrayJobId" in request:
             parent = self.jobs.table.get(request["arrayJobId"])
@@ -421,19 +421,20 @@ def _check_fargate(container: Mapping[str, Any]) -> None:
         )
 
 
-def _array(given: Mapping[str, int] | None) -> dict[str, Any]:
+def _array(properties: Mapping[str, int] | None) -> dict[str, Any]:
     """RULE: array-sizes"""
-    if not given or "size" not in given:
+    if not properties or "size" not in properties:
         return {}
-    if given["size"] not in ARRAY_SIZES:
+    size = properties["size"]
+    if size not in ARRAY_SIZES:
         raise _client_error(
-            f"The size of an array is {ARRAY_SIZES[0]} to {ARRAY_SIZES[-1]}, not {given['size']}."
+            f"The size of an array is {ARRAY_SIZES[0]} to {ARRAY_SIZES[-1]}, not {size}."
         )
-    return {"arrayProperties": {"size": given["size"]}}
+    return {"arrayProperties": {"size": size}}
 
 
 def _substitute(word: str, parameters: Mapping[str, str]) -> str:
-    """`Ref::name` -> the parameter's value; one that has none stays, as it does in Batch."""
+    """`Ref::name` -> the parameter's value; as in Batch, unchanged where there is none."""
     found = re.fullmatch(r"Ref::(\S+)", word)
     return parameters.get(found[1], word) if found else word
 

@@ -1,16 +1,15 @@
-"""CodeBuild's builds of container images, without Docker: the zip in, an image out, an event sent.
+"""Runs CodeBuild's builds of container images without Docker.
 
-Of the buildspec nothing is carried out: like the template's, a build takes a Dockerfile's image
-(variables IMAGE_URI and DOCKERFILE) from the zip that its start names, under the project's role.
-What stands for the pushed image is the unpacked zip, from which images.py builds, once, and starts.
-An image that is made from another of the stack (variable BASE) is refused: that takes Docker.
+The buildspec is not executed: as the template's does, a build makes the image of a Dockerfile
+(variables IMAGE_URI and DOCKERFILE) in the zip that StartBuild names, with the project's role, and
+sends an event when it ends. The unpacked zip represents the pushed image: images.py builds from it.
+An image based on another of the stack (variable BASE) is refused: that needs Docker.
 
-As strict as AWS, docs/local-cloud.md has the sources. RULE: build-file-modes, build-concurrency,
+As strict as AWS; docs/local-cloud.md has the sources. RULE: build-file-modes, build-concurrency,
 build-tokens, build-source-versions, build-roles. The zip's file modes are restored, and a file of
-the image that another user could not read fails the build here as it would fail the container
-there; an account has room for as many builds as its quota says, and no queue; a start with a token
-that was used within five minutes is that very start; the version of the source that is named is the
-one that is read.
+the image that another user could not read fails the build here, as it would fail the container on
+AWS; an account runs as many builds as its quota allows, without a queue; StartBuild with a token
+used within five minutes returns the first build; the named version of the source is read.
 """
 
 import io
@@ -42,47 +41,47 @@ TOKEN_SECONDS = 300.0
 
 
 class CodeBuild:
-    """Carries out builds, each in its caller's thread, one after the other."""
+    """Runs builds one at a time, each in its caller's thread."""
 
     def __init__(self, runtime: Runtime):
         self._runtime = runtime
-        self._turn = threading.Lock()
+        self._build_lock = threading.Lock()
 
-    def refusal(self, running: int) -> tuple[str, str] | None:
-        """The (code, message) by which StartBuild is refused while `running` builds are."""
+    def start_error(self, running: int) -> tuple[str, str] | None:
+        """(code, message) of StartBuild's error while `running` builds run; None if it starts."""
         limit = int(self._runtime.quotas.value(SMALL_BUILDS))
         if running < limit:
             return None
-        # Not a queue, which AWS has beside it: a new account's holds nothing.
+        # AWS also has a queue; a new account's has no capacity.
         message = f"Cannot have more than {limit} builds in queue for the account"
         return "AccountLimitExceededException", message
 
     def build(self, record: Record, project: Record, request: Record) -> None:
-        """`record` is the build as BatchGetBuilds shows it, and told the end by an event."""
-        given = request.get("environmentVariablesOverride", [])
-        record["environment"] = {**record["environment"], "environmentVariables": given}
-        variables = {variable["name"]: variable["value"] for variable in given}
+        """Run the build of `record`, its description by BatchGetBuilds, and send its event."""
+        overrides = request.get("environmentVariablesOverride", [])
+        record["environment"] = {**record["environment"], "environmentVariables": overrides}
+        variables = {variable["name"]: variable["value"] for variable in overrides}
         group = record["logs"]["groupName"]
         stream = record["id"].partition(":")[2]
         record["logs"]["streamName"] = stream
 
-        def say(line: str) -> None:
+        def write_line(line: str) -> None:
             self._runtime.logs.write(group, stream, line)
 
         failure = None
         try:
-            with self._turn:
+            with self._build_lock:
                 if "BASE" in variables:
                     raise LocalCloudError(
                         f"{variables['DOCKERFILE']}: without Docker no image is made from another: "
                         "on this machine deploy with Recipe=probe"
                     )
-                self._make(variables, project, request, say)
+                self._make(variables, project, request, write_line)
         except (LocalCloudError, ClientError, zipfile.BadZipFile) as error:
             failure = str(error)
             for line in failure.splitlines():
-                say(line)
-        except Exception as error:  # a build never ends without a word
+                write_line(line)
+        except Exception as error:  # a build must end with a reason
             log.exception("build %s", record["id"])
             failure = repr(error)
         context = [] if failure is None else [_context(failure)]
@@ -90,9 +89,11 @@ class CodeBuild:
         record["phases"] = [{"phaseType": "BUILD", "phaseStatus": status, "contexts": context}]
         record |= {"buildStatus": status, "currentPhase": "COMPLETED", "endTime": int(time.time())}
         self._runtime.logs.flush()
-        self._runtime.announce(build_changed(record))
+        self._runtime.send_event(build_changed(record))
 
-    def _make(self, variables: dict[str, str], project: Record, request: Record, say: Any) -> None:
+    def _make(
+        self, variables: dict[str, str], project: Record, request: Record, write_line: Any
+    ) -> None:
         uri = variables["IMAGE_URI"]
         credentials = self._runtime.assume(project["serviceRole"], "codebuild.amazonaws.com")
         bucket, _, key = request["sourceLocationOverride"].partition("/")
@@ -100,15 +101,15 @@ class CodeBuild:
         source = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
         body = self._runtime.s3(credentials).get_object(**source)["Body"].read()
         folder = self._runtime.pushed_sources(uri)
-        half = folder.with_name(folder.name + ".new")
-        shutil.rmtree(half, ignore_errors=True)
-        _unpack(body, half)
+        unpacked = folder.with_name(folder.name + ".new")
+        shutil.rmtree(unpacked, ignore_errors=True)
+        _unpack(body, unpacked)
         name = image_name(uri)
         try:
-            image = self._runtime.build_image(name, half, say, variables)
+            image = self._runtime.build_image(name, unpacked, write_line, variables)
             check_readable_by_others(image)
         except LocalCloudError:
-            shutil.rmtree(half)
+            shutil.rmtree(unpacked)
             raise
         repository, _, tag = uri.partition("/")[2].partition(":")
         self._runtime.ecr(credentials).put_image(
@@ -117,8 +118,8 @@ class CodeBuild:
             imageManifest=json.dumps({"program": str(image.program)}),
         )
         shutil.rmtree(folder, ignore_errors=True)
-        half.rename(folder)
-        say(f"pushed {uri}")
+        unpacked.rename(folder)
+        write_line(f"pushed {uri}")
 
 
 def _context(message: str) -> Record:
@@ -138,10 +139,10 @@ def _unpack(body: bytes, folder: Path) -> None:
 
 def check_readable_by_others(image: Image) -> None:
     """Docker's COPY makes root the owner of a file and keeps its mode; the container runs as
-    another user. Raises LocalCloudError with what Python says there."""
+    another user. Raises LocalCloudError with the container's message."""
     for path in sorted(image.program.rglob("*")):
         if not path.is_file() or "__pycache__" in path.parts:
-            continue  # bytecode that cannot be read is made anew
+            continue  # bytecode is compiled again if it cannot be read
         mode = path.stat().st_mode
         if not mode & stat.S_IROTH:
             inside = f"{PROGRAM}/{path.relative_to(image.program).as_posix()}"

@@ -1,4 +1,4 @@
-"""Reads the subset of the Dockerfile language that can be carried out without Docker."""
+"""Parses the subset of the Dockerfile language that can be executed without Docker."""
 
 import json
 import re
@@ -11,12 +11,12 @@ from localcloud.settings import LocalCloudError
 
 KEYWORDS = ("FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD", "ARG", "LABEL")
 PROGRAM = "/opt/program"
-"""The one folder of an image that exists locally; everything is copied into it."""
+"""The only folder of an image that exists locally; everything is copied into it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction. `words` is its arguments split as its form asks for (JSON or shell words);
+    """One instruction. `words` is its arguments split as its form requires (JSON or shell words);
     `text` the arguments as written, lines joined; `line` where it starts, from 1."""
 
     keyword: str
@@ -29,7 +29,7 @@ def parse(path: Path) -> list[Instruction]:
     """Raises LocalCloudError naming file and line for whatever has no local meaning."""
     instructions: list[Instruction] = []
     pending: list[str] = []
-    given: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     start = 0
     for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         line = raw.strip()
@@ -38,10 +38,10 @@ def parse(path: Path) -> list[Instruction]:
         start = start if pending else number
         pending.append(line.removesuffix("\\").strip())
         if not line.endswith("\\"):
-            step = _instruction(path, " ".join(pending), start, given)
+            step = _instruction(path, " ".join(pending), start, arguments)
             instructions.append(step)
             if step.keyword == "ARG":
-                given |= argument(step)
+                arguments |= argument(step)
             pending = []
     if pending:
         raise LocalCloudError(f"{path}:{start}: the last line ends with a backslash")
@@ -50,7 +50,7 @@ def parse(path: Path) -> list[Instruction]:
     return instructions
 
 
-def _instruction(path: Path, text: str, line: int, given: dict[str, str]) -> Instruction:
+def _instruction(path: Path, text: str, line: int, arguments: dict[str, str]) -> Instruction:
     keyword, _, rest = text.partition(" ")
     keyword, rest = keyword.upper(), rest.strip()
 
@@ -63,7 +63,7 @@ def _instruction(path: Path, text: str, line: int, given: dict[str, str]) -> Ins
         raise refuse("has no arguments")
     words = _words(rest, refuse)
     if keyword == "FROM":
-        image = expand(words[0], given).partition("@")[0]
+        image = expand(words[0], arguments).partition("@")[0]
         repository = image.rsplit("/", 1)[-1].partition(":")[0]
         if repository != "python" or len(words) != 1:
             raise refuse("without Docker an image starts from one plain python image")
@@ -98,7 +98,7 @@ def _words(rest: str, refuse: Callable[[str], LocalCloudError]) -> tuple[str, ..
 
 
 def argument(instruction: Instruction) -> dict[str, str]:
-    """The names that one ARG brings, each with its default; "" where it has none."""
+    """The names that one ARG declares, each with its default; "" where it has none."""
     pairs = [word.partition("=") for word in instruction.words]
     return {name: default for name, _, default in pairs}
 

@@ -4,8 +4,8 @@ An image is `<images>/<name>/<key>/opt/program`, exactly what its Dockerfile cop
 missing COPY fails here as it would in a container. `key` is the SHA-256 of the Dockerfile's
 instructions and of every file they copy; a build is done once and never changed. The `pip install`
 lines make a virtual environment of their own, shared by all images that install the same lock
-files. Locally an image runs on the interpreter that runs the local cloud, whatever its FROM says,
-and as the user who started it, whatever its USER says. Its build arguments are the variables of
+files. Locally an image runs on the interpreter of the local cloud and as its user: FROM and
+USER have no effect. Its build arguments are the variables of
 that name in the environment, else the Dockerfile's defaults.
 """
 
@@ -41,8 +41,8 @@ KEPT_BUILDS = 5
 
 _COMPLETE = "complete.json"
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-# An installation, and what a copied program makes of it: the line and the files that it names tell
-# all about the environment.
+# An installation, with Python scripts run after it: the line and the files that it names determine
+# the environment.
 _PIP_LINE = re.compile(
     r"^(?:python3? -m )?pip3? install [^;&|]*(?<! )(?: && python3? [\w./-]+\.py)*$"
 )
@@ -54,7 +54,7 @@ class ImageError(LocalCloudError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A built image. `program` is the folder that stands for /opt/program."""
+    """A built image. `program` is the local folder for /opt/program."""
 
     name: str
     program: Path
@@ -71,11 +71,11 @@ class Image:
         entrypoint: Sequence[str] | None = None,
         mounts: Mapping[str, Path] | None = None,
     ) -> list[str]:
-        """The process to start: as `docker run` would put it together, with /opt/program and
-        `mounts` (container path -> folder here) replaced by the folders that stand for them."""
+        """The command line that `docker run` would execute, with /opt/program and `mounts`
+        (container path -> local folder) replaced by the local folders."""
         start = self.entrypoint if entrypoint is None else entrypoint
         words = [*start, *(self.cmd if arguments is None else arguments)]
-        return [self.localise(word, mounts) for word in words]
+        return [self.with_local_paths(word, mounts) for word in words]
 
     def run_environment(
         self, extra: Mapping[str, str], mounts: Mapping[str, Path] | None = None
@@ -83,17 +83,17 @@ class Image:
         """The whole environment of the process: the image's ENV, then `extra`; nothing else."""
         base = {"PATH": f"{self.venv / 'bin'}:{_SYSTEM_PATH}", "LANG": "C.UTF-8"}
         merged = {**base, **self.environment, **extra, "PYTHONNOUSERSITE": "1"}
-        return {name: self.localise(value, mounts) for name, value in merged.items()}
+        return {name: self.with_local_paths(value, mounts) for name, value in merged.items()}
 
-    def localise(
+    def with_local_paths(
         self,
         text: str,
         mounts: Mapping[str, Path] | None = None,
         *,
         quote: Callable[[str], str] = str,
     ) -> str:
-        """`text` with the folders that stand for the container's. quote: what each is put
-        through, for a text that a shell will read."""
+        """`text` with the container's paths replaced by local ones. quote: applied to each, for a
+        text that a shell reads."""
         for inside, outside in {PROGRAM: self.program, **(mounts or {})}.items():
             name = re.compile(rf"{re.escape(inside)}(?![\w.-])")
             text = quote(str(outside)).join(name.split(text))
@@ -117,7 +117,7 @@ def check_runs_here(uri: str) -> None:
 
 
 class ImageStore:
-    """Finds and builds images below one build context; safe to use from threads and processes."""
+    """The images of one build context, built on demand. Safe for threads and processes."""
 
     def __init__(self, context: Path, folder: Path, environment: Mapping[str, str] | None = None):
         self._context = context.resolve()
@@ -131,8 +131,8 @@ class ImageStore:
         return sorted(path.parent.name.replace("_", "-") for path in found)
 
     def get(self, name: str, report: Callable[[str], None] = lambda _: None) -> Image:
-        """The image as its sources are now; built first where no such build exists.
-        `report` gets a line per build step."""
+        """The image of the current sources; built where there is no such build. Raises ImageError.
+        `report` receives a line per build step."""
         dockerfile = self._context / name.replace("-", "_") / "Dockerfile"
         if not dockerfile.is_file():
             known = ", ".join(self.names()) or "none"
@@ -145,7 +145,7 @@ class ImageStore:
 
 
 class _Build:
-    """One Dockerfile with the files it copies, at one moment."""
+    """The build of one Dockerfile and the files that it copies."""
 
     def __init__(self, context: Path, dockerfile: Path, folder: Path, name: str):
         self._context, self._dockerfile, self._folder, self._name = (
@@ -172,12 +172,12 @@ class _Build:
             if not marker.is_file() or not (self._venv / _COMPLETE).is_file():
                 self._build(report, build_env)
                 marker.write_text(json.dumps({"venv": self._venv.name}), encoding="utf-8")
-                self._forget_old_builds()
+                self._remove_old_builds()
             os.utime(self._home)
             os.utime(self._venv)
         return self._description()
 
-    # ---- what the image is made of
+    # ---- sources and keys
 
     def _content_key(self) -> str:
         digest = hashlib.sha256(f"{sys.version}{platform.machine()}".encode())
@@ -202,7 +202,7 @@ class _Build:
         ):
             digest.update(
                 self._key.encode()
-            )  # a line that does more than install: shared with no one
+            )  # a line that does more than install: this environment is not shared
         return digest.hexdigest()[:16]
 
     def _runs(self) -> list[Instruction]:
@@ -212,7 +212,7 @@ class _Build:
         return [step for step in self._runs() if _PIP_LINE.match(step.text)]
 
     def _copied_files(self, step: Instruction) -> Iterator[tuple[Path, str]]:
-        """(file in the context, path in the image) for every file that one COPY brings."""
+        """(file in the context, path in the image) for every file that one COPY copies."""
         workdir = PROGRAM
         for earlier in self._instructions:
             if earlier.line < step.line and earlier.keyword == "WORKDIR":
@@ -247,7 +247,7 @@ class _Build:
     def _is_ignored(self, path: Path) -> bool:
         relative = path.relative_to(self._context).as_posix()
         if "__pycache__" in relative.split("/"):
-            return True  # an interpreter's by-product, not a source
+            return True  # bytecode, not a source
         ignored = False
         for pattern, keep in self._ignored:
             if pattern.fullmatch(relative):
@@ -303,7 +303,7 @@ class _Build:
         log.write(f"\n# line {step.line}: RUN {step.text}\n")
         log.flush()
         result = subprocess.run(
-            ["/bin/sh", "-c", image.localise(step.text, quote=shlex.quote)],
+            ["/bin/sh", "-c", image.with_local_paths(step.text, quote=shlex.quote)],
             cwd=image.workdir,
             env=image.run_environment(
                 {**self._arguments(step.line), **build_env, "HOME": str(self._home)}
@@ -311,7 +311,7 @@ class _Build:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            umask=0o022,  # as in a container, whoever started the local cloud
+            umask=0o022,  # as in a container, whatever the user's own umask is
         )
         if result.returncode:
             last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
@@ -321,7 +321,7 @@ class _Build:
             )
 
     def _arguments(self, until: int) -> dict[str, str]:
-        """The defaults of the build arguments as far as line `until`; an empty one says nothing."""
+        """The defaults of the build arguments as far as line `until`; without empty ones."""
         found: dict[str, str] = {}
         for step in self._instructions:
             if step.keyword == "ARG" and step.line < until:
@@ -354,7 +354,7 @@ class _Build:
             cmd=cmd,
         )
 
-    def _forget_old_builds(self) -> None:
+    def _remove_old_builds(self) -> None:
         for family in (self._home.parent, self._venv.parent):
             builds = sorted(family.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             for old in builds[KEPT_BUILDS:]:

@@ -1,4 +1,4 @@
-"""A container's entry point as a process: started, watched line by line, stopped for good."""
+"""Runs a container's entry point as a process of this machine."""
 
 import contextlib
 import ctypes
@@ -20,10 +20,9 @@ MAX_LINE = 64 * 1024
 
 
 def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
-    """In a child, before exec: be sent `with_signal` when the thread that forked ends (Linux).
+    """In a child, before exec: have the kernel send `with_signal` when the parent ends (Linux).
 
-    The kernel watches the forking thread, not the process, so whoever starts a process with this
-    has to wait for it in the same thread.
+    The kernel means the thread that forked, not its process: that thread has to wait for the child.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, with_signal, 0, 0, 0)
@@ -36,13 +35,13 @@ def adopt_orphans() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """The living direct children of a process (Linux; elsewhere none are known)."""
+    """The living direct children of a process (Linux; elsewhere an empty list)."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rsplit(")", 1)[1].split()
         except OSError:
-            continue  # it ended while we looked
+            continue  # it has ended meanwhile
         if int(fields[1]) == pid and fields[0] != "Z":
             found.append(int(entry.parent.name))
     return found
@@ -58,10 +57,10 @@ class Exit:
 
 
 class ContainerProcess:
-    """One process in a session of its own; everything it starts ends with it.
+    """One process in a session of its own; everything that it starts ends with it.
 
-    `run` starts it, hands every line of output (stdout and stderr together) to `on_line` from
-    another thread as it comes, and returns when it has ended. `stop` may be called from any thread.
+    `run` starts it, calls `on_line` with each line of output (stdout and stderr together) from
+    another thread, and returns when it has ended. `stop` may be called from any thread.
     """
 
     def __init__(
@@ -76,14 +75,14 @@ class ContainerProcess:
         self._command, self._cwd, self._environment = list(command), cwd, dict(environment)
         self._on_line = on_line
         self._stop_grace = stop_grace
-        self._stop_asked = threading.Event()
+        self._stop_requested = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, timeout: float | None = None) -> Exit:
         """Raises OSError if the command cannot be started at all."""
         with self._lock:
-            if self._stop_asked.is_set():
+            if self._stop_requested.is_set():
                 return Exit(143, stopped=True)
             process = self._process = subprocess.Popen(
                 self._command,
@@ -97,31 +96,31 @@ class ContainerProcess:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        pump = threading.Thread(target=self._pump, args=(process,), daemon=True)
-        pump.start()
+        reader = threading.Thread(target=self._read_output, args=(process,), daemon=True)
+        reader.start()
         timed_out = False
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
             self._end(process, self._stop_grace)
-        # Anything that the container left running in its session goes with it.
+        # What the container started in its session ends with it.
         _signal_group(process.pid, signal.SIGKILL)
-        pump.join(timeout=5)
+        reader.join(timeout=5)
         code = process.returncode
         code = 128 - code if code < 0 else code
-        return Exit(code, timed_out=timed_out, stopped=self._stop_asked.is_set())
+        return Exit(code, timed_out=timed_out, stopped=self._stop_requested.is_set())
 
     def stop(self, grace: float | None = None) -> None:
-        """SIGTERM now, SIGKILL after the grace period; returns when the process is gone."""
+        """SIGTERM now, SIGKILL after `grace` seconds; returns when the process has ended."""
         with self._lock:
-            self._stop_asked.set()
+            self._stop_requested.set()
             process = self._process
         if process is not None:
             self._end(process, self._stop_grace if grace is None else grace)
 
     def kill(self) -> None:
-        """SIGKILL, as when the kernel runs out of memory: nobody asked it to stop."""
+        """SIGKILL without a stop request, as when the kernel runs out of memory."""
         with self._lock:
             process = self._process
         if process is not None and process.poll() is None:
@@ -136,7 +135,7 @@ class ContainerProcess:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _pump(self, process: "subprocess.Popen[str]") -> None:
+    def _read_output(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         with process.stdout as output:
             while line := output.readline(MAX_LINE):
@@ -144,12 +143,12 @@ class ContainerProcess:
 
 
 def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # the whole group is already gone
+    with contextlib.suppress(ProcessLookupError):  # the whole group has ended
         os.killpg(group, number)
 
 
 def kill_descendants(deadline: float = 5.0) -> None:
-    """SIGKILL everything this process has adopted or started, and collect it (Linux)."""
+    """SIGKILL and reap everything that this process has adopted or started (Linux)."""
     until = time.monotonic() + deadline
     while (pids := children_of(os.getpid())) and time.monotonic() < until:
         for pid in pids:
@@ -161,4 +160,4 @@ def kill_descendants(deadline: float = 5.0) -> None:
             try:
                 os.waitpid(pid, 0)
             except ChildProcessError:
-                continue  # collected elsewhere, for example by subprocess
+                continue  # reaped elsewhere, for example by subprocess

@@ -1,13 +1,11 @@
-"""What every container gets here: an image, a role's credentials, a log stream, a folder."""
+"""The environment of containers, shared by Batch, SageMaker and CodeBuild."""
 
 import json
 import logging
 import os
-import queue
 import shutil
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +17,24 @@ import botocore.exceptions
 from botocore.config import Config
 
 from localcloud.containers.images import Image, ImageStore, check_runs_here, image_name
+from localcloud.containers.log_shipper import LogShipper
 from localcloud.credentials import operator_key
 from localcloud.emulator.authorization import Permission
 from localcloud.emulator.events import Event
 from localcloud.emulator.quotas import Quotas
 from localcloud.emulator.service import Request, ServiceError
 from localcloud.emulator.state import State
+from localcloud.faults import FaultInjector
 from localcloud.settings import REGION, LocalCloudError, Settings
-from localcloud.trouble import Troublemaker
 
 log = logging.getLogger("localcloud")
 
-SHIP_SECONDS = 0.2
-"""How long a log line waits at most, so that a chatty job costs a few calls a second."""
-
-
-GOING_DOWN_GRACE = 3.0
+SHUTDOWN_GRACE = 3.0
 """Seconds between SIGTERM and SIGKILL for a container when the whole cloud goes down."""
 
 
-class GoingDown(Exception):
-    """The cloud is being shut down: leave everything as it is, for the next start to take up."""
+class ShuttingDown(Exception):
+    """The cloud shuts down: records stay unchanged, for the next start to continue."""
 
 
 class RoleError(LocalCloudError):
@@ -66,42 +61,11 @@ class Credentials:
         }
 
 
-class LogShipper:
-    """Carries log lines to CloudWatch Logs from one background thread, in order."""
-
-    def __init__(self, append: Callable[[str, str, list[tuple[int, str]]], None]):
-        self._append = append
-        self._lines: queue.Queue[tuple[str, str, int, str]] = queue.Queue()
-        threading.Thread(target=self._ship, name="log-shipper", daemon=True).start()
-
-    def write(self, group: str, stream: str, line: str) -> None:
-        self._lines.put((group, stream, int(time.time() * 1000), line))
-
-    def flush(self) -> None:
-        """Wait until every line written before has arrived."""
-        self._lines.join()
-
-    def _ship(self) -> None:
-        while True:
-            first = self._lines.get()
-            time.sleep(SHIP_SECONDS)
-            batch = [first]
-            while not self._lines.empty():
-                batch.append(self._lines.get())
-            streams = defaultdict(list)
-            for group, stream, at, line in batch:
-                streams[group, stream].append((at, line))
-            for (group, stream), lines in streams.items():
-                try:
-                    self._append(group, stream, lines)
-                except Exception:  # the next lines may fare better; the server's log has these
-                    log.exception("could not write %d lines to %s %s", len(lines), group, stream)
-            for _ in batch:
-                self._lines.task_done()
-
-
 class Runtime:
-    """Shared by Batch and SageMaker; methods that call AWS must run in a worker thread."""
+    """Images, credentials, logs and folders of containers.
+
+    Methods that call AWS must run in a worker thread: the event loop answers those calls.
+    """
 
     def __init__(
         self,
@@ -109,38 +73,38 @@ class Runtime:
         build_environment: Mapping[str, str],
         *,
         append_log: Callable[[str, str, list[tuple[int, str]]], None],
-        announce: Callable[[Event], None],
+        send_event: Callable[[Event], None],
         denial: Callable[[Request, Permission], str | None],
         issue: Callable[[str, str], tuple[str, str, str]],
     ):
-        """`append_log` writes (epoch ms, line) to a group's stream; `announce` sends an event;
-        `denial` says why the sender of a request lacks a permission, or None if it has it; `issue`
-        gives the (key, secret, token) of a role's session by the role's ARN and a session name."""
+        """`append_log` writes (epoch ms, line) to a group's stream; `send_event` puts an event on
+        the default bus; `denial` returns why the sender of a request lacks a permission, or None;
+        `issue` returns (key, secret, token) of a new session, by role ARN and session name."""
         self.settings = settings
         operator = operator_key(settings)
         self._operator = Credentials(operator.key, operator.secret, "")
         self.state = State(settings.records_file)
         self.quotas = Quotas(settings.quotas_file)
         self.logs = LogShipper(append_log)
-        self.announce = announce
+        self.send_event = send_event
         self._denial = denial
         self._issue = issue
         self._build_environment = build_environment
         self._images = self._images_of(settings.context)
-        self.trouble = Troublemaker(settings.trouble_file)
-        self.going_down = threading.Event()
+        self.faults = FaultInjector(settings.faults_file)
+        self.shutting_down = threading.Event()
         self.processors = max(2, os.cpu_count() or 2)
         self._slots = threading.BoundedSemaphore(self.processors)
 
     @property
     def slots(self) -> threading.BoundedSemaphore:
-        """Taken by each running job: as many run at once as this machine has processors."""
+        """Acquired by each running job: as many run at once as this machine has processors."""
         return self._slots
 
     def authorizer(
         self, needed: Callable[[str, dict[str, Any]], Iterable[Permission]]
     ) -> Callable[[Request, str, dict[str, Any]], None]:
-        """What a service's front asks before each operation."""
+        """The permission check that a service's front calls before each operation."""
 
         def authorize(request: Request, operation: str, parameters: dict[str, Any]) -> None:
             for permission in needed(operation, parameters):
@@ -158,7 +122,7 @@ class Runtime:
         return store.get(image_name(uri), report)
 
     def pushed_sources(self, uri: str) -> Path:
-        """The folder that stands for a pushed image: the sources that it was built from."""
+        """The folder that represents a pushed image: the sources that it was built from."""
         return self.settings.state / "pushed" / uri.rpartition("/")[2].replace(":", "/")
 
     def build_image(
@@ -179,8 +143,8 @@ class Runtime:
         return ImageStore(context, self.settings.images, environment)
 
     def assume(self, role_arn: str, service: str) -> Credentials:
-        """Credentials of the role, if it exists and trusts `service`. Raises RoleError, also where
-        the role is too new to be known. RULE: iam-propagation"""
+        """Credentials of the role, if it exists and trusts `service`. Raises RoleError, also while
+        a new role has not propagated. RULE: iam-propagation"""
         try:
             role = self._client("iam").get_role(RoleName=role_arn.rsplit("/", 1)[-1])["Role"]
         except botocore.exceptions.ClientError as error:
@@ -190,7 +154,7 @@ class Runtime:
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."
             )
-        if time.time() - role["CreateDate"].timestamp() < self.trouble.now.iam_delay:
+        if time.time() - role["CreateDate"].timestamp() < self.faults.active.iam_delay:
             raise RoleError(
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows "
                 f"principal '{service}' to assume the role."
@@ -207,17 +171,17 @@ class Runtime:
         folder.mkdir(parents=True)
         return folder
 
-    def stay_up(self) -> None:
-        """Raises GoingDown when what just happened happened because the cloud goes down."""
-        if self.going_down.is_set():
-            raise GoingDown
+    def raise_if_shutting_down(self) -> None:
+        """Raises ShuttingDown where the cloud shuts down: a container that ended was stopped."""
+        if self.shutting_down.is_set():
+            raise ShuttingDown
 
     def remove_work_folder(self, name: str) -> None:
         shutil.rmtree(self.settings.work / name, ignore_errors=True)
 
     def _client(self, service: str, credentials: Credentials | None = None) -> Any:
         used = credentials or self._operator
-        connect: Any = boto3.client  # typed for names that are written out only
+        connect: Any = boto3.client  # typed for literal service names only
         return connect(
             service,
             endpoint_url=self.settings.url,

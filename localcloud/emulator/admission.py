@@ -1,16 +1,15 @@
-"""Which requests reach the local cloud: signed ones, of programs and not of web pages.
+"""Admits signed requests of programs to the local cloud, and refuses those of web pages.
 
-Every page that a developer opens may send requests to 127.0.0.1. A form or a text/plain fetch needs
-no permission of the server (https://fetch.spec.whatwg.org/#simple-header), and by DNS rebinding a
-page's own name resolves to 127.0.0.1, so that the browser takes the cloud for the page's server.
-Therefore, before anything else is looked at:
+Any page open in a browser can send requests to 127.0.0.1. A form or a text/plain fetch needs no
+CORS preflight (https://fetch.spec.whatwg.org/#simple-header), and by DNS rebinding a page's own
+name resolves to 127.0.0.1, so that its requests are same-origin. Therefore, before anything else:
 
 - a Host that is not a loopback name with our port is refused: the browser sends the page's name;
 - an Origin is refused, as AWS clients send none and browsers do with all but GET and HEAD, and so
-  is a Sec-Fetch-Site that tells of another site (https://www.w3.org/TR/fetch-metadata/);
-- preflights are refused, and no header of CORS leaves here, whatever a handler behind sets;
-- without a valid signature by a key that this cloud issued there is no answer but to a health
-  check, and to the answer of a custom resource, whose URL is its secret.
+  is a Sec-Fetch-Site that names another site (https://www.w3.org/TR/fetch-metadata/);
+- preflights are refused, and CORS headers that a handler sets are removed;
+- a request without a valid signature by a key that this cloud issued is refused, but for health
+  checks and responses of custom resources, whose URL is secret.
 """
 
 import json
@@ -29,14 +28,14 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-_OWN_SITES = ("none", "same-origin")
+_SAME_SITE = ("none", "same-origin")
 _HEALTH = ("/_ministack/health", "/_ministack/ready")
-_CUSTOM_RESOURCE_ANSWERS = "/_ministack/cfn-response/"
+_CUSTOM_RESOURCE_RESPONSES = "/_ministack/cfn-response/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
-    """A request as it came; header names in lower case, `body` None where it is not read yet."""
+class IncomingRequest:
+    """A request. Header names are in lower case; `body` is None while it is not read."""
 
     method: str
     raw_path: str
@@ -46,17 +45,17 @@ class Arrival:
 
 
 class BodyNeeded(Exception):
-    """The signature covers the body, which must be read to check it."""
+    """The signature covers the body, which must be read first."""
 
 
 class Admission:
-    """An ASGI application in front of another."""
+    """ASGI middleware that refuses requests before the inner application is called."""
 
     def __init__(
-        self, inner: Application, port: int, refusal: Callable[[Arrival], Response | None]
+        self, inner: Application, port: int, refusal: Callable[[IncomingRequest], Response | None]
     ):
-        """`refusal` is what a request is answered whose signature does not hold, None where it
-        does; it raises BodyNeeded."""
+        """refusal(request) returns the response to a request without a valid signature, None for
+        a valid one; it raises BodyNeeded."""
         self._inner = inner
         self._hosts = {f"{name}:{port}" for name in LOOPBACK_NAMES}
         if port == 80:
@@ -75,10 +74,10 @@ class Admission:
         if reason := self.browser_refusal(scope["method"], headers):
             log.warning("%s %s refused: %s", scope["method"], scope["path"][:200], reason)
             body = json.dumps({"__type": "AccessDenied", "message": reason}).encode()
-            await _answer(send, (403, {"Content-Type": "application/json"}, body))
+            await _respond(send, (403, {"Content-Type": "application/json"}, body))
             return
-        if not _is_open(scope["method"], scope["path"]):
-            arrival = Arrival(
+        if not _needs_no_signature(scope["method"], scope["path"]):
+            incoming = IncomingRequest(
                 method=scope["method"],
                 raw_path=(scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
                 query_string=scope.get("query_string", b"").decode("latin-1"),
@@ -86,16 +85,16 @@ class Admission:
                 body=None,
             )
             try:
-                refused = self._refusal(arrival)
+                refused = self._refusal(incoming)
             except BodyNeeded:
-                read = await _body(receive)
+                read = await _read_body(receive)
                 if read is None:
                     return
-                receive = _again(read, receive)
-                refused = self._refusal(replace(arrival, body=read))
+                receive = _replayed(read, receive)
+                refused = self._refusal(replace(incoming, body=read))
             if refused is not None:
                 log.warning("%s %s refused: its signature", scope["method"], scope["path"][:200])
-                await _answer(send, refused)
+                await _respond(send, refused)
                 return
         await self._inner(scope, receive, _without_cors(send))
 
@@ -105,17 +104,17 @@ class Admission:
             return "the local cloud answers to 127.0.0.1 and localhost only, with its port"
         if "origin" in headers:
             return "the local cloud takes no requests from web pages (Origin)"
-        if headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+        if headers.get("sec-fetch-site", "none") not in _SAME_SITE:
             return "the local cloud takes no requests from web pages (Sec-Fetch-Site)"
         if method == "OPTIONS":
             return "the local cloud answers no preflights"
         return None
 
 
-def _is_open(method: str, path: str) -> bool:
-    """Whether it is answered without a signature."""
+def _needs_no_signature(method: str, path: str) -> bool:
+    """Whether a request is admitted without a signature."""
     if method == "PUT":
-        return path.startswith(_CUSTOM_RESOURCE_ANSWERS)
+        return path.startswith(_CUSTOM_RESOURCE_RESPONSES)
     return method in ("GET", "HEAD") and path in _HEALTH
 
 
@@ -132,8 +131,8 @@ def _joined(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None where the client has gone."""
+async def _read_body(receive: Receive) -> bytes | None:
+    """The whole body; None where the client has disconnected."""
     parts = []
     while True:
         message = await receive()
@@ -144,8 +143,8 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives the body that was read already, then what comes after it."""
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A receive() that first returns the body that was read already."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:
@@ -154,7 +153,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-async def _answer(send: Send, response: Response) -> None:
+async def _respond(send: Send, response: Response) -> None:
     status, headers, body = response
     lines = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
     raw = [(name.lower().encode(), value.encode()) for name, value in lines.items()]

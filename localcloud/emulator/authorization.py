@@ -1,5 +1,8 @@
-"""Which permissions a request to Batch or SageMaker needs, as the Service Authorization Reference
-lists them: MiniStack evaluates policies, but knows the resources of neither service."""
+"""The permissions that a request to Batch or SageMaker needs.
+
+Source: Service Authorization Reference. MiniStack evaluates policies, but knows the resources of
+neither service.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +33,7 @@ _ROLES = ("RoleArn", "ExecutionRoleArn")
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """An action on a resource, with the condition keys that the request brings along."""
+    """An action on a resource, with the condition keys of the request."""
 
     action: str
     resource: str
@@ -38,19 +41,19 @@ class Permission:
 
 
 def needed_for_sagemaker(operation: str, request: dict[str, Any]) -> Iterator[Permission]:
-    """Besides the action itself: to tag what is created, and to pass it a role. RULE: pass-role"""
+    """The action itself, AddTags for a creation with tags, PassRole. RULE: pass-role"""
     resources = [
         _sagemaker_arn(kind, request[name])
         for name, kind in _SAGEMAKER_RESOURCES.items()
         if name in request
     ]
     if operation == "CreateModelPackage" and "ModelPackageGroupName" in request:
-        # The version is not known before.
+        # The version is assigned later.
         resources.append(_sagemaker_arn("model-package", f"{request['ModelPackageGroupName']}/*"))
     if "ResourceArn" in request:
         resources = [request["ResourceArn"]]
     if operation.startswith("List") and operation != "ListTags":
-        resources = []  # no List operation but ListTags knows a resource
+        resources = []  # of the List operations only ListTags has a resource
     for resource in resources or ["*"]:
         yield Permission(f"sagemaker:{operation}", resource)
     if request.get("Tags") and operation.startswith("Create"):
@@ -62,7 +65,7 @@ def needed_for_sagemaker(operation: str, request: dict[str, Any]) -> Iterator[Pe
 
 
 def needed_for_batch(operation: str, request: dict[str, Any]) -> Iterator[Permission]:
-    """SubmitJob is checked on its queue and on its definition, and tags need a permission too."""
+    """SubmitJob needs its queue and its definition; tags need batch:TagResource too."""
     resources = [
         _batch_arn(kind, request[name])
         for name, kind in _BATCH_RESOURCES.items()
@@ -71,7 +74,7 @@ def needed_for_batch(operation: str, request: dict[str, Any]) -> Iterator[Permis
     if "resourceArn" in request:
         resources = [request["resourceArn"]]
     if operation.startswith(("List", "Describe")) and operation != "ListTagsForResource":
-        resources = []  # no List or Describe operation but that knows a resource
+        resources = []  # of these only ListTagsForResource has a resource
     for resource in resources or ["*"]:
         yield Permission(f"batch:{operation}", resource)
     if request.get("tags") and operation == "SubmitJob":

@@ -1,4 +1,4 @@
-"""How complex EventBridge finds an event pattern, and which ones it refuses for it.
+"""The complexity of event patterns, by which EventBridge refuses some.
 
 EventBridge matches events with Event Ruler, which is open source: a pattern's complexity is the
 largest number of prefixes of its wildcards that one value can match at the same time, the largest
@@ -22,7 +22,7 @@ TOO_COMPLEX = (
     "Rule is too complex - try using fewer wildcard characters or fewer repeating character "
     "sequences after a wildcard character"
 )
-# Sets of states that one evaluation looks at: what needs more is refused, as AWS stops too.
+# Sets of states that one evaluation visits: a pattern that needs more is refused, as AWS stops too.
 _MOST_STATES = 20_000
 
 _Token = int | None
@@ -30,11 +30,11 @@ _Token = int | None
 
 
 def refusal(pattern: str) -> tuple[str, str] | None:
-    """The (code, message) by which PutRule refuses this pattern, which is valid; None if it takes
-    it. How AWS words the quota's error is not known."""
+    """(code, message) of PutRule's error for this valid pattern; None if it is accepted. The
+    text of AWS's error for the quota is not known."""
     if len(pattern) > LONGEST_PATTERN:
-        words = f"The event pattern is longer than the quota of {LONGEST_PATTERN} characters."
-        return "LimitExceededException", words
+        message = f"The event pattern is longer than the quota of {LONGEST_PATTERN} characters."
+        return "LimitExceededException", message
     if pattern_complexity(json.loads(pattern)) > LARGEST_COMPLEXITY:
         return "InvalidEventPatternException", TOO_COMPLEX
     return None
@@ -53,27 +53,27 @@ def pattern_complexity(pattern: dict[str, Any]) -> int:
 def complexity(wildcards: Sequence[str], cap: int = 100) -> int:
     """How many prefixes of these wildcards of one field a single value can match; at most `cap`.
 
-    The value that does worst is found by following all wildcards at once over every byte that
-    makes a difference.
+    The largest number is found by following all wildcards at once over every byte that
+    distinguishes them.
     """
     tokens = [_tokens(wildcard) for wildcard in dict.fromkeys(wildcards)]
-    # A byte that stands in no wildcard stands for all of those.
+    # -1 represents all bytes that are in no wildcard.
     alphabet = {token for one in tokens for token in one if token is not None} | {-1}
     # A state: a wildcard and how many of its tokens are matched.
     start = frozenset(state for number in range(len(tokens)) for state in _reached(tokens, number))
-    seen, waiting, worst = {start}, deque([start]), _counted(start)
-    while waiting:
-        states = waiting.popleft()
+    seen, queue, largest = {start}, deque([start]), _counted(start)
+    while queue:
+        states = queue.popleft()
         for byte in alphabet:
             following = frozenset(_after(tokens, states, byte))
             if not following or following in seen:
                 continue
-            worst = max(worst, _counted(following))
-            if worst >= cap or len(seen) >= _MOST_STATES:
+            largest = max(largest, _counted(following))
+            if largest >= cap or len(seen) >= _MOST_STATES:
                 return cap
             seen.add(following)
-            waiting.append(following)
-    return worst
+            queue.append(following)
+    return largest
 
 
 def _counted(states: frozenset[tuple[int, int]]) -> int:

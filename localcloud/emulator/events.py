@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a service puts on the default bus; `resource` is the ARN of what changed."""
+    """An event of a service on the default bus; `resource` is the ARN of what changed."""
 
     source: str
     detail_type: str
@@ -119,8 +119,8 @@ def endpoint_changed(endpoint: Record, tags: list[Record]) -> Event:
 
 
 def model_package_changed(package: Record) -> Event:
-    """`package` as DescribeModelPackage shows it, its times in epoch seconds. What a customer
-    wrote to it is not in the published event."""
+    """`package` as DescribeModelPackage shows it, its times in epoch seconds. The published event
+    has no customer metadata."""
     detail = {name: package[name] for name in _PACKAGE_FIELDS if package.get(name) is not None}
     detail["CertifyForMarketplace"] = False
     for name in ("CreationTime", "LastModifiedTime"):

@@ -1,4 +1,4 @@
-"""Starts the local cloud and waits until it answers; stops it and makes sure that it is gone."""
+"""Starts and stops the processes of the local cloud."""
 
 import fcntl
 import json
@@ -11,21 +11,21 @@ import time
 from collections.abc import Mapping
 
 from localcloud.emulator.server import prepare_folders, server_environment
-from localcloud.orphans import holder, refuse_orphan
-from localcloud.probe import answers
+from localcloud.orphans import listener_of, refuse_orphan
+from localcloud.probe import responds
 from localcloud.settings import HOST, LocalCloudError, Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 45.0
-"""What the server gets to stop its containers and to write its state."""
-_POLL = 0.1
+"""The time that the server has to stop its containers and to write its state."""
+_POLL_SECONDS = 0.1
 
 
 def up(settings: Settings, caller: Mapping[str, str] = os.environ) -> bool:
-    """-> whether it had to be started. Returns once it answers; raises LocalCloudError if not."""
+    """Return once it responds: whether it had to be started. Raises LocalCloudError."""
     settings.cloud.mkdir(parents=True, exist_ok=True)
-    with (settings.cloud / "up.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # of two at once, the second finds it up
+    with (settings.cloud / "up.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once, the second finds it up
         return _up(settings, caller)
 
 
@@ -38,10 +38,10 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
         raise LocalCloudError(
             f"{settings.lambda_python} is missing: the functions run on it; `make up` makes it"
         )
-    if _port_answers(settings):
+    if _port_is_used(settings):
         raise LocalCloudError(
-            f"port {settings.port} on {HOST} is used by {holder(settings.port)}; choose a free "
-            "one, for example DROPLENS_PORT=4577"
+            f"port {settings.port} on {HOST} is used by {listener_of(settings.port)}; choose a "
+            "free one, for example DROPLENS_PORT=4577"
         )
     prepare_folders(settings)
     with settings.server_log.open("w") as log:
@@ -59,30 +59,30 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
 
 
 def down(settings: Settings) -> bool:
-    """-> whether there was anything to stop. Returns when no process is left."""
+    """Return when no process is left: whether there was one. Raises LocalCloudError."""
     if not is_running(settings):
         refuse_orphan(settings)
         settings.pid_file.unlink(missing_ok=True)
         return False
     until = time.monotonic() + STOP_SECONDS
-    asked = False
+    signalled = False
     while is_running(settings) and time.monotonic() < until:
-        if not asked and (pids := running_pids(settings)):
+        if not signalled and (pids := running_pids(settings)):
             os.kill(pids["guard"], signal.SIGTERM)
-            asked = True
-        time.sleep(_POLL)
+            signalled = True
+        time.sleep(_POLL_SECONDS)
     if is_running(settings):
-        # The guard clears away whatever is left as soon as the server is gone.
+        # The guard kills what is left as soon as the server has ended.
         os.kill(running_pids(settings)["server"], signal.SIGKILL)
         while is_running(settings) and time.monotonic() < until + STOP_SECONDS:
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
     if is_running(settings):
         raise LocalCloudError(f"it does not end; its log: {settings.server_log}")
     return True
 
 
-def under_way(settings: Settings) -> list[str]:
-    """The jobs that `down` cuts off, in words, as the state on disk has them."""
+def unfinished_jobs(settings: Settings) -> list[str]:
+    """The jobs that `down` interrupts, for messages, by the state on disk."""
     try:
         tables = json.loads(settings.records_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def under_way(settings: Settings) -> list[str]:
 
 
 def is_running(settings: Settings) -> bool:
-    """By the lock that the guard holds for as long as it lives, so no stale file can mislead."""
+    """Whether the guard holds its lock, which ends with its process: no file can be stale."""
     if not settings.lock_file.is_file():
         return False
     with settings.lock_file.open("r") as lock:
@@ -116,7 +116,7 @@ def is_running(settings: Settings) -> bool:
 
 
 def running_pids(settings: Settings) -> dict[str, int]:
-    """`guard`, `server` and `port`; empty while it is only just starting."""
+    """Process ids of `guard` and `server`, and `port`; empty while the cloud starts."""
     try:
         pids: dict[str, int] = json.loads(settings.pid_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -125,8 +125,8 @@ def running_pids(settings: Settings) -> dict[str, int]:
 
 
 def is_healthy(settings: Settings) -> bool:
-    """Whether it answers."""
-    return answers(settings.port, "/_ministack/health", seconds=5)
+    """Whether it responds."""
+    return responds(settings.port, "/_ministack/health", seconds=5)
 
 
 def _await_health(settings: Settings, guard: "subprocess.Popen[bytes] | None") -> None:
@@ -136,12 +136,12 @@ def _await_health(settings: Settings, guard: "subprocess.Popen[bytes] | None") -
             return
         if guard is not None and guard.poll() is not None:
             break
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)
     lines = settings.server_log.read_text(encoding="utf-8", errors="replace").splitlines()
-    tail = "\n".join(f"  {line}" for line in lines[-8:])
-    raise LocalCloudError(f"it did not start; log: {settings.server_log}\n{tail}")
+    last_lines = "\n".join(f"  {line}" for line in lines[-8:])
+    raise LocalCloudError(f"it did not start; log: {settings.server_log}\n{last_lines}")
 
 
-def _port_answers(settings: Settings) -> bool:
+def _port_is_used(settings: Settings) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, settings.port)) == 0

@@ -1,7 +1,7 @@
-"""What MiniStack accepts and AWS refuses: each request is checked before MiniStack has it.
+"""Refuses requests that AWS refuses and MiniStack accepts.
 
-Imported only by the server process, as ministack_seams is. docs/local-cloud.md lists the rules
-with their sources, under the names that stand behind RULE here.
+Imported only by the server process, as ministack_patches is. docs/local-cloud.md lists the rules,
+which are marked RULE here, with their sources.
 """
 
 import json
@@ -20,17 +20,17 @@ from localcloud.settings import ACCOUNT
 
 Json = dict[str, Any]
 
-_IAM_LOOK_SECONDS = 0.2
+_IAM_POLL_SECONDS = 0.2
 _SUBJECT_CHARACTERS = 100
 _ENVIRONMENT_BYTES = 4096
-# Of a request, and of an answer, of a synchronous invocation.
+# Of the request and of the response of a synchronous invocation.
 _SYNCHRONOUS_BYTES = (6_291_456, 6_291_556)
-# AWS takes 1 MB since 2025 and 2026 in most regions; its documentation of China still says this.
+# In most regions 1 MB since 2025 and 2026; the documentation for China still has this limit.
 _ASYNCHRONOUS_BYTES = _EVENT_BYTES = 262_144
 
 
 def check_event_patterns() -> None:
-    """PutRule, of a client's and of a template's, refuses patterns that are too long or too
+    """PutRule, also by CloudFormation, refuses patterns that are too long or too
     complex. RULE: event-pattern-complexity, event-pattern-size"""
     put = eventbridge._put_rule
     rules = provisioners._RESOURCE_HANDLERS["AWS::Events::Rule"]
@@ -41,8 +41,8 @@ def check_event_patterns() -> None:
         if not text:
             return None
         if invalid := eventbridge._event_pattern_error(text):
-            words = f"Event pattern is not valid. Reason: {invalid}"
-            return "InvalidEventPatternException", words
+            message = f"Event pattern is not valid. Reason: {invalid}"
+            return "InvalidEventPatternException", message
         return event_patterns.refusal(text)
 
     def put_checked(request: Json) -> Any:
@@ -99,7 +99,7 @@ def _entry_bytes(entry: Json) -> int:
 
 
 def check_functions() -> None:
-    """Lambda refuses large payloads and environments, and heeds a template's RecursiveLoop.
+    """Lambda refuses large payloads and environments, and applies a template's RecursiveLoop.
     RULE: lambda-payloads, lambda-environment, recursive-loop. (Lambda Developer Guide, "Lambda
     quotas", "Use Lambda recursive loop detection".)"""
     invoke, create = lambda_svc._invoke, lambda_svc._create_function
@@ -108,21 +108,21 @@ def check_functions() -> None:
     create_resource, update_resource = functions["create"], functions["update"]
 
     async def invoke_checked(name: str, event: Any, headers: Json, *rest: Any) -> Any:
-        later = headers.get("x-amz-invocation-type") == "Event"
-        limit = _ASYNCHRONOUS_BYTES if later else _SYNCHRONOUS_BYTES[0]
+        asynchronous = headers.get("x-amz-invocation-type") == "Event"
+        limit = _ASYNCHRONOUS_BYTES if asynchronous else _SYNCHRONOUS_BYTES[0]
         if len(json.dumps(event, ensure_ascii=False).encode()) > limit:
             message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
             return error_response_json("RequestEntityTooLargeException", message, 413)
-        answer = await invoke(name, event, headers, *rest)
-        if len(answer[2] or b"") <= _SYNCHRONOUS_BYTES[1]:
-            return answer
+        response = await invoke(name, event, headers, *rest)
+        if len(response[2] or b"") <= _SYNCHRONOUS_BYTES[1]:
+            return response
         error = {
             "errorMessage": "Response payload size exceeded maximum allowed payload size "
             f"({_SYNCHRONOUS_BYTES[1]} bytes).",
             "errorType": "Function.ResponseSizeTooLarge",
         }
-        shown = {**answer[1], "X-Amz-Function-Error": "Unhandled"}
-        return answer[0], shown, json.dumps(error).encode()
+        shown = {**response[1], "X-Amz-Function-Error": "Unhandled"}
+        return response[0], shown, json.dumps(error).encode()
 
     def refusal(configuration: Json) -> str | None:
         variables = (configuration.get("Environment") or {}).get("Variables") or {}
@@ -143,22 +143,22 @@ def check_functions() -> None:
             return error_response_json("InvalidParameterValueException", reason, 400)
         return update(name, request)
 
-    def made(make: Any, properties: Json, *arguments: Any) -> Any:
+    def with_recursive_loop(make: Any, properties: Json, *arguments: Any) -> Any:
         if reason := refusal(properties):
             raise ValueError(f"InvalidParameterValueException: {reason}")
-        answer = make(*arguments)
-        lambda_svc._functions[answer[0]]["recursive_loop"] = properties.get(
+        response = make(*arguments)
+        lambda_svc._functions[response[0]]["recursive_loop"] = properties.get(
             "RecursiveLoop", "Terminate"
         )
-        return answer
+        return response
 
     def create_function(logical_id: str, properties: Json, stack: str) -> Any:
-        return made(create_resource, properties, logical_id, properties, stack)
+        return with_recursive_loop(create_resource, properties, logical_id, properties, stack)
 
     def update_function(
         physical_id: str, old: Json, new: Json, stack: str, logical_id: Any = None
     ) -> Any:
-        return made(update_resource, new, physical_id, old, new, stack, logical_id)
+        return with_recursive_loop(update_resource, new, physical_id, old, new, stack, logical_id)
 
     lambda_svc._invoke = invoke_checked
     lambda_svc._create_function = create_checked
@@ -167,8 +167,8 @@ def check_functions() -> None:
 
 
 def delay_new_permissions(delay: Callable[[], float]) -> None:
-    """A role's policy counts only once it has been there for delay() seconds, and what it said
-    before counts until then. RULE: iam-propagation. (IAM User Guide, "Changes that I make are not
+    """A role's policy takes effect delay() seconds after it was written; until then its previous
+    version does. RULE: iam-propagation. (IAM User Guide, "Changes that I make are not
     always immediately visible": IAM is eventually consistent.)"""
     seen: dict[tuple[str, str, str], float] = {}
 
@@ -187,7 +187,7 @@ def delay_new_permissions(delay: Callable[[], float]) -> None:
             if document
         }
 
-    def look(known_since: float) -> None:
+    def record_policies(known_since: float) -> None:
         for name in list(iam._roles):
             role = iam._roles.get_scoped(ACCOUNT, None, name)
             for policy, document in documents(role or {}).items():
@@ -196,13 +196,13 @@ def delay_new_permissions(delay: Callable[[], float]) -> None:
     def watch() -> None:
         watching = False
         while True:
-            time.sleep(_IAM_LOOK_SECONDS)
+            time.sleep(_IAM_POLL_SECONDS)
             if not delay():
                 watching = False
                 continue
             if not watching:  # what was there before the delay began is known
                 seen.clear()
-            look(time.monotonic() if watching else float("-inf"))
+            record_policies(time.monotonic() if watching else float("-inf"))
             watching = True
 
     gather = iam_evaluator._gather_role_policies

@@ -1,7 +1,7 @@
-"""The quotas of this one account, as the services enforce them and Service Quotas shows them.
+"""The account's service quotas.
 
 An account begins with a new account's quotas, which AWS does not publish; `new` below is what new
-accounts were seen to have. `published` is AWS's default, which accounts grow into. A type of
+accounts were observed to have. `published` is AWS's default, which accounts grow into. A type of
 instance that is missing here has a quota of 0, as new types do.
 
 Sources: General Reference, "Amazon SageMaker AI endpoints and quotas", "AWS Fargate service
@@ -49,8 +49,8 @@ FARGATE_VCPUS = "Fargate On-Demand vCPU resource count"
 FARGATE_SPOT_VCPUS = "Fargate Spot vCPU resource count"
 
 _NEW_INSTANCES = 4
-"""Of a type without a GPU, on demand. Many new accounts have none of these either; with none at
-all nothing could be trained."""
+"""Of a type without a GPU, on demand. Many new accounts have none of these either; with none,
+no training could run."""
 
 # (type, training: code, published; spot training: code, published; endpoint: code, published)
 _INSTANCES = (
@@ -137,13 +137,13 @@ _BY_CODE = {quota.code: quota for quota in QUOTAS}
 
 
 class Quotas:
-    """The account's quotas; what was raised or lowered stands in a file, by quota name."""
+    """The account's quotas. The changed ones are in a JSON file, by quota name."""
 
     def __init__(self, file: Path):
         self._file = file
 
     def value(self, name: str) -> float:
-        """What the account has of a quota now."""
+        """The current value of a quota; 0 for an unknown one."""
         quota = _BY_NAME.get(name)
         return self._changed().get(name, quota.new if quota else 0.0)
 
@@ -164,12 +164,12 @@ class Quotas:
         temporary.write_text(json.dumps({**self._changed(), **named}), encoding="utf-8")
         temporary.replace(self._file)
 
-    def grow(self) -> None:
-        """Give the account AWS's published defaults."""
+    def apply_published_defaults(self) -> None:
+        """Set every quota to AWS's published default."""
         self.change({quota.name: quota.published for quota in QUOTAS})
 
-    def begin_anew(self) -> None:
-        """A new account's quotas again."""
+    def reset(self) -> None:
+        """Set every quota to that of a new account."""
         self._file.unlink(missing_ok=True)
 
     def _changed(self) -> dict[str, float]:

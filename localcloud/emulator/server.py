@@ -1,11 +1,11 @@
-"""The processes of the local cloud: `guard` owns `server`, which is MiniStack with our services.
+"""The two processes of the local cloud: the guard, and the server that it starts.
 
     python -m localcloud.emulator.server guard        # what `up` starts
     python -m localcloud.emulator.server serve        # what the guard starts
 
-The guard is the parent of last resort of everything that runs in the cloud. When the server ends,
-however it ends, the guard kills what it left behind; when the guard itself is killed, the kernel
-tells the server, which then shuts down in order.
+The server is MiniStack with our services. The guard adopts every orphaned process of the cloud
+(subreaper) and kills those that are left when the server ends. When the guard itself is killed, the
+kernel sends the server SIGTERM, on which it shuts down.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ log = logging.getLogger("localcloud")
 
 SAVE_EVERY_SECONDS = 30.0
 NOTIFICATIONS_GROUP = "sns/notifications"
-# What a function sees of the server's environment besides what MiniStack gives it.
-_LEFT_TO_FUNCTIONS = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")
+# The server's variables that a function gets, besides those that MiniStack sets.
+_FUNCTION_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")
 
 
 def server_environment(settings: Settings, caller: Mapping[str, str]) -> dict[str, str]:
-    """The server's whole environment: nothing of the caller's but our own settings and what image
-    builds need, since functions and containers start from here."""
+    """The server's whole environment. Of the caller's it has our settings and what image builds
+    need only, since functions and containers inherit it."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(settings.empty_home),
@@ -84,8 +84,8 @@ def server_environment(settings: Settings, caller: Mapping[str, str]) -> dict[st
 
 
 def guard(settings: Settings) -> int:
-    """Runs until the server has ended and nothing of it is left; -> the exit code."""
-    # Never closed: the lock goes with this process, so that who waits for it waits for the end.
+    """Run until the server and all its processes have ended; returns the exit code."""
+    # Never closed: the lock is released when this process ends, for which others wait by it.
     lock = os.open(settings.lock_file, os.O_WRONLY | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,81 +112,83 @@ def guard(settings: Settings) -> int:
 
 def serve(settings: Settings) -> None:
     """MiniStack on 127.0.0.1 with Batch and SageMaker, until SIGTERM."""
-    builds = build_environment(os.environ)
+    build_variables = build_environment(os.environ)
     interpreter = _function_interpreter(settings)
 
     # MiniStack reads its settings from the environment when it is imported.
     from hypercorn.asyncio import serve as serve_asgi
     from hypercorn.config import Config
 
+    from localcloud.emulator import ministack_auth as auth
     from localcloud.emulator import ministack_limits as limits
-    from localcloud.emulator import ministack_seams as seams
+    from localcloud.emulator import ministack_patches as patches
 
-    for name in builds:
-        del os.environ[name]  # kept for image builds; no function or container may see them
+    for name in build_variables:
+        del os.environ[name]  # kept for image builds; functions and containers do not get them
     logging.getLogger("persistence").setLevel(logging.WARNING)  # a line per service and save
     runtime = Runtime(
         settings,
-        builds,
-        append_log=seams.append_log,
-        announce=seams.put_event,
-        denial=seams.denial,
-        issue=seams.issue_session,
+        build_variables,
+        append_log=patches.append_log,
+        send_event=patches.put_event,
+        denial=auth.denial,
+        issue=auth.issue_session,
     )
-    seams.issue_random_function_sessions()
+    auth.issue_function_sessions()
     batch, sagemaker = Batch(runtime), SageMaker(runtime)
-    seams.serve("batch", batch.handle)
-    seams.serve("sagemaker", sagemaker.handle)
-    seams.serve("servicequotas", ServiceQuotas(runtime).handle)
-    seams.check_permissions_of("batch", "sagemaker", "servicequotas")
+    patches.register_service("batch", batch.handle)
+    patches.register_service("sagemaker", sagemaker.handle)
+    patches.register_service("servicequotas", ServiceQuotas(runtime).handle)
+    auth.delegate_permission_checks("batch", "sagemaker", "servicequotas")
+    auth.correct_permission_checks()
     codebuild = CodeBuild(runtime)
-    seams.build_by(codebuild.build, codebuild.refusal, TOKEN_SECONDS)
-    install_batch_types(batch, seams.provide_resource_type)
-    seams.take_numbers_as_numbers()
-    seams.split_in_conditions()
-    seams.move_messages_back()
-    seams.run_lambda_workers_with(interpreter)
-    seams.share_unzipped_code(settings.temporary / "unzipped")
-    seams.invoke_rule_targets_asynchronously()
-    seams.let_removed_functions_be_silent()
-    seams.name_object_versions_in_events()
+    patches.run_builds_with(codebuild.build, codebuild.start_error, TOKEN_SECONDS)
+    install_batch_types(batch, patches.provide_resource_type)
+    patches.convert_numeric_parameters()
+    patches.evaluate_functions_in_conditions()
+    patches.provide_message_move_task()
+    patches.run_lambda_workers_with(interpreter)
+    patches.share_unzipped_code(settings.temporary / "unzipped")
+    patches.invoke_rule_targets_asynchronously()
+    patches.drop_logs_of_removed_functions()
+    patches.add_version_to_object_events()
     limits.check_event_patterns()
     limits.check_event_sizes()
     limits.check_notifications()
     limits.check_functions()
-    limits.delay_new_permissions(lambda: runtime.trouble.now.iam_delay)
+    limits.delay_new_permissions(lambda: runtime.faults.active.iam_delay)
     if os.environ.get("DROPLENS_DELIVERY") == "rough":
         log.warning("every event is delivered up to three times, late and in any order")
-        seams.deliver_roughly()
+        patches.deliver_repeatedly()
 
     def show_notification(topic_arn: str, subject: str, message: str) -> None:
         topic = topic_arn.rsplit(":", 1)[-1]
         runtime.logs.write(NOTIFICATIONS_GROUP, topic, f"{subject}\n{message}".strip())
 
-    seams.watch_notifications(show_notification)
+    patches.call_on_notification(show_notification)
 
-    def go_on() -> None:
-        """What a restart has to take up again, once requests are answered."""
+    def continue_work() -> None:
+        """Continue the work of the last run, once the server responds."""
         _await_port(settings)
-        batch.jobs.start_interrupted()
-        sagemaker.training.start_interrupted_jobs()
-        sagemaker.hosting.serve_again()
-        seams.save_state_every(SAVE_EVERY_SECONDS)
-        runtime.trouble.start(
-            seams.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
+        batch.jobs.restart_interrupted()
+        sagemaker.training.restart_interrupted()
+        sagemaker.hosting.resume()
+        patches.save_state_periodically(SAVE_EVERY_SECONDS)
+        runtime.faults.start(
+            patches.kill_lambda_worker, sagemaker.hosting.kill_one, sagemaker.hosting.update_one
         )
 
     async def run() -> None:
-        asked = asyncio.Event()
+        stop_requested = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        threading.Thread(target=go_on, name="go-on", daemon=True).start()
+            loop.add_signal_handler(number, stop_requested.set)
+        threading.Thread(target=continue_work, name="continue-work", daemon=True).start()
 
         async def stop_containers_first() -> None:
-            await asked.wait()
+            await stop_requested.wait()
             log.info("stopping containers")
-            runtime.going_down.set()
+            runtime.shutting_down.set()
             await asyncio.gather(
                 *(
                     asyncio.to_thread(stop)
@@ -194,7 +196,7 @@ def serve(settings: Settings) -> None:
                         sagemaker.hosting.stop,
                         sagemaker.training.stop,
                         batch.jobs.stop,
-                        seams.stop_lambda_workers,
+                        patches.stop_lambda_workers,
                     )
                 )
             )
@@ -204,16 +206,16 @@ def serve(settings: Settings) -> None:
         config.keep_alive_timeout = 75
         config.graceful_timeout = 1
         application: Any = Admission(
-            seams.asgi_application(),
+            patches.asgi_application(),
             settings.port,
-            seams.signature_refusal(operator_key(settings)),
+            auth.signature_refusal(operator_key(settings)),
         )
         await serve_asgi(application, config, shutdown_trigger=stop_containers_first)
 
     asyncio.run(run())
     runtime.state.save()
     log.info("the local cloud is down")
-    # Threads that wait for work that will never come must not hold the process.
+    # Threads that wait for work must not keep the process running.
     logging.shutdown()
     os._exit(0)
 
@@ -227,13 +229,13 @@ def _await_port(settings: Settings) -> None:
 
 
 def _function_interpreter(settings: Settings) -> Path:
-    """A script that starts the functions' Python without the server's own variables, which would
-    otherwise be inherited. A function's own variables reach it by MiniStack's first message."""
+    """A script that starts the functions' Python without the server's own variables, which it would
+    inherit. A function's own variables are in MiniStack's first message to it."""
     script = settings.cloud / "lambda-python"
     hidden = [
         name
         for name in os.environ
-        if name not in _LEFT_TO_FUNCTIONS and re.fullmatch(r"(?!AWS_)[A-Za-z_]\w*", name)
+        if name not in _FUNCTION_VARIABLES and re.fullmatch(r"(?!AWS_)[A-Za-z_]\w*", name)
     ]
     names = " ".join(sorted(hidden))
     script.write_text(
@@ -244,17 +246,17 @@ def _function_interpreter(settings: Settings) -> Path:
 
 
 def prepare_folders(settings: Settings) -> None:
-    """Whatever is left in the folders of work and temporary files belongs to no one any more."""
+    """Create the folders, those for work and temporary files empty."""
     for folder in (settings.work, settings.temporary):
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (settings.work, settings.temporary, settings.empty_home, settings.state):
         folder.mkdir(parents=True, exist_ok=True)
-    # MiniStack saves there the secrets of every session and user.
+    # MiniStack saves the secrets of sessions and users there.
     settings.state.chmod(0o700)
 
 
 def main(arguments: list[str]) -> int:
-    """-> the exit code."""
+    """Return the exit code."""
     settings = Settings.from_environment()
     if arguments == ["guard"]:
         return guard(settings)

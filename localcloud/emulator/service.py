@@ -1,4 +1,4 @@
-"""An AWS service's front: requests checked, and answers shaped, by botocore's model of it."""
+"""The front end of an AWS service: validates requests and shapes responses by botocore's model."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ class Request:
 
 
 class ServiceError(Exception):
-    """An error that the service's caller gets, by the code that AWS uses."""
+    """An error response, with AWS's error code."""
 
     def __init__(self, code: str, message: str, status: int = 400, **fields: Any):
         super().__init__(message)
@@ -42,11 +42,11 @@ class ServiceError(Exception):
 
 
 class ServiceFront:
-    """Checks, calls and answers the operations of one service.
+    """Dispatches the operations of one service.
 
-    `operations` maps operation names of botocore's model to functions from request to answer
-    parameters. `validation_error` is the code this service gives for a malformed request.
-    `authorize` raises ServiceError where the caller may not do what it asks.
+    `operations` maps operation names of botocore's model to functions from request to response
+    parameters. `validation_error` is the service's error code for a malformed request.
+    `authorize` raises ServiceError where the caller lacks a permission.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ServiceFront:
         assert not unknown, f"{service} has no operations {unknown}"
 
     def call(self, name: str, parameters: Parameters, request: Request) -> Response:
-        """Never raises for what a caller can get wrong: errors come back as AWS sends them."""
+        """The response, also to an invalid request: AWS's error. Raises nothing for those."""
         try:
             operation = self._operations.get(name)
             if operation is None:
@@ -78,8 +78,8 @@ class ServiceFront:
             if shapes.input_shape is not None:
                 self._validate(shapes.input_shape, parameters)
             self.authorize(request, name, parameters)
-            answer = operation(parameters)
-            body = shape_output(shapes.output_shape, answer) if shapes.output_shape else {}
+            output = operation(parameters)
+            body = shape_output(shapes.output_shape, output) if shapes.output_shape else {}
         except ServiceError as error:
             log.info("%s refused: %s: %s", name, error.code, error.message)
             return error.response()
@@ -111,7 +111,7 @@ class ServiceFront:
 
 
 def _constraint_errors(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    """What botocore leaves for the service to check: lengths, patterns and enumerations."""
+    """Violations of lengths, patterns and enumerations, which botocore does not check."""
     if isinstance(shape, StructureShape):
         for name, member in shape.members.items():
             if value.get(name) is not None:
@@ -136,7 +136,7 @@ def _constraint_errors(shape: Shape, value: Any, path: str) -> Iterator[str]:
             yield f"{prefix}satisfy enum value set: [{', '.join(shape.enum)}]"
 
 
-_SIGNS = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u205e"  # what Java tells apart as P and S
+_SIGNS = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u205e"  # Java has two classes for these, P and S
 _JAVA_CLASSES = {
     "Alnum": "a-zA-Z0-9",
     "L": r"\w",
@@ -149,13 +149,14 @@ _JAVA_CLASSES = {
 
 
 def _python(pattern: str) -> str:
-    """The service models write character classes as Java does, and one a length after the end."""
+    """A pattern of the service models, which has Java's character classes (and one a length after
+    its end), for Python's re."""
     pattern = re.sub(r"\$\{\d+,\d+\}$", "", pattern)
     return re.sub(r"\\p\{(\w+)\}", lambda hit: _JAVA_CLASSES[hit[1]], pattern)
 
 
 def shape_output(shape: Shape, value: Any) -> Any:
-    """Only what the model knows, so that what we keep beside it never gets out."""
+    """The members that the model knows: internal ones of a record are left out."""
     if isinstance(shape, StructureShape):
         return {
             name: shape_output(member, value[name])

@@ -1,5 +1,7 @@
-"""The Service Quotas API over the account's quotas: read, and raised by a request that is granted
-at once, where AWS takes minutes to days."""
+"""The API of Service Quotas.
+
+A request for an increase is granted at once, where AWS takes minutes to days.
+"""
 
 import json
 import uuid
@@ -27,7 +29,7 @@ def _needed(operation: str, _request: dict[str, Any]) -> Iterator[Permission]:
 
 
 class ServiceQuotas:
-    """The service. Operations are methods from request to answer parameters."""
+    """The service. Operations are methods from request to response parameters."""
 
     def __init__(self, runtime: Runtime):
         self._quotas = runtime.quotas

@@ -1,4 +1,4 @@
-"""What Batch and SageMaker remember, kept in one JSON file that survives the cloud's restart."""
+"""The state of Batch and SageMaker, in one JSON file that persists across restarts."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ class State:
         return self._tables.setdefault(name, {})
 
     def save(self) -> None:
-        """Atomic: a reader after a crash finds the last whole state."""
+        """Write the file atomically: after a crash it has the last complete state."""
         with self.lock:
             text = json.dumps(self._tables)
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,12 @@
-"""Serves endpoints as SageMaker does: the model in /opt/ml/model, `serve`, /ping, /invocations.
+"""Hosts endpoints by SageMaker's container contract: /opt/ml/model, `serve`, /ping, /invocations.
 
-Each endpoint is one process on a free port of 127.0.0.1, reached only through InvokeEndpoint.
+Each endpoint is one process on a free port of 127.0.0.1, called through InvokeEndpoint only.
 """
 
 import http.client
 import json
 import logging
 import random
-import socket
 import tarfile
 import threading
 import time
@@ -22,13 +21,14 @@ import botocore.exceptions
 
 from localcloud.containers.images import ImageError
 from localcloud.containers.processes import ContainerProcess
-from localcloud.containers.runtime import GOING_DOWN_GRACE, RoleError, Runtime
+from localcloud.containers.runtime import SHUTDOWN_GRACE, RoleError, Runtime
 from localcloud.emulator import events
 from localcloud.emulator.service import Response, ServiceError
-from localcloud.probe import answers
+from localcloud.faults import InvokeFault
+from localcloud.ports import free_port
+from localcloud.probe import responds
 from localcloud.sagemaker.unpacking import extract
 from localcloud.settings import ACCOUNT, HOST, REGION
-from localcloud.trouble import Answer
 
 log = logging.getLogger("localcloud.hosting")
 
@@ -40,17 +40,17 @@ REALTIME_LIMIT = 6 * 1024 * 1024
 SERVERLESS_LIMIT = 4 * 1024 * 1024
 INVOCATION_SECONDS = 60.0
 STARTUP_SECONDS = 180.0
-"""How long a container has to answer /ping, unless its variant says otherwise."""
+"""The time until /ping has to return 200, unless the variant has its own limit."""
 IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
-"""An endpoint that is changed by nobody meanwhile, and deleted by nobody."""
-_ANSWERING = ("InService", "Updating", "SystemUpdating", "RollingBack")
+"""Statuses in which an endpoint can be neither changed nor deleted."""
+_SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
     "Please retry using a different ML instance type or after some time."
 )
 _SYSTEM_UPDATE_SECONDS = 3.0
-_PING_EVERY = 0.1
-_RESTART_AFTER = 1.0
+_PING_SECONDS = 0.1
+_RESTART_SECONDS = 1.0
 _FORWARDED = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
 
 
@@ -70,7 +70,7 @@ class _Server:
 
 
 class Hosting:
-    """Endpoints, a thread for each that keeps its process running."""
+    """Endpoints, each with a thread that keeps its process running."""
 
     def __init__(self, runtime: Runtime, tags_of: Callable[[str], list[Record]]):
         self._runtime = runtime
@@ -79,31 +79,31 @@ class Hosting:
         self._tags = self._state.table("sagemaker.tags")
         self._tags_of = tags_of
         self._servers: dict[str, _Server] = {}
-        self._places: dict[str, threading.BoundedSemaphore] = {}
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
 
     def start(self, endpoint: Record) -> None:
         threading.Thread(
-            target=self._host,
+            target=self._keep_running,
             args=(endpoint,),
             name=f"endpoint-{endpoint['EndpointName']}",
             daemon=True,
         ).start()
 
-    def serve_again(self) -> None:
-        """After a restart: bring back every endpoint that was in service, without an event where
-        it comes back; one that was still being made or removed goes on with that."""
+    def resume(self) -> None:
+        """After a restart: start every endpoint that was in service, without an event if it starts;
+        continue the creation or removal of the others."""
         for endpoint in list(self._endpoints.values()):
             if endpoint["EndpointStatus"] == "Deleting":
-                self._forget(endpoint)
-            elif endpoint["EndpointStatus"] in ("Creating", *_ANSWERING):
+                self._remove(endpoint)
+            elif endpoint["EndpointStatus"] in ("Creating", *_SERVING):
                 if endpoint["EndpointStatus"] != "Creating":
                     endpoint["EndpointStatus"] = "InService"
                 self.start(endpoint)
 
     def stop(self) -> None:
-        """End every server; the endpoints are left as they are, for the next start."""
+        """End every server; the endpoints' records stay unchanged, for the next start."""
         threads = [
-            threading.Thread(target=server.process.stop, args=(GOING_DOWN_GRACE,))
+            threading.Thread(target=server.process.stop, args=(SHUTDOWN_GRACE,))
             for server in self._servers.values()
         ]
         for thread in threads:
@@ -117,12 +117,12 @@ class Hosting:
         def remove() -> None:
             if server := self._servers.get(endpoint["EndpointName"]):
                 server.process.stop()
-            self._forget(endpoint)
+            self._remove(endpoint)
 
         threading.Thread(target=remove, daemon=True).start()
 
     def kill_one(self, chance: random.Random) -> bool:
-        """Have the process of one endpoint that answers die; whether there was one."""
+        """SIGKILL the process of one healthy endpoint; returns whether there was one."""
         servers = [
             server
             for server in self._servers.values()
@@ -133,8 +133,8 @@ class Hosting:
         return bool(servers)
 
     def update_one(self, chance: random.Random) -> bool:
-        """Have SageMaker update one endpoint that is in service, which answers all the while; no
-        change may be made to it meanwhile. Whether there was one. RULE: system-updating"""
+        """Set one endpoint in service to SystemUpdating for a while: it responds, but cannot be
+        changed. Returns whether there was one. RULE: system-updating"""
         names = [
             name for name, one in self._endpoints.items() if one["EndpointStatus"] == "InService"
         ]
@@ -152,13 +152,13 @@ class Hosting:
         timer.start()
         return True
 
-    # ---- answering
+    # ---- invocations
 
     def invoke(self, name: str, headers: Mapping[str, str], body: bytes) -> Response:
         """InvokeEndpoint, with the limits and the errors of the real one. RULE: invoke-size"""
         endpoint = self._endpoints.get(name)
         server = self._servers.get(name)
-        if endpoint is None or endpoint["EndpointStatus"] not in _ANSWERING or server is None:
+        if endpoint is None or endpoint["EndpointStatus"] not in _SERVING or server is None:
             message = f"Endpoint {name} of account {ACCOUNT} not found."
             return ServiceError("ValidationError", message).response()
         variant = endpoint["_variant"]
@@ -166,14 +166,14 @@ class Hosting:
         if len(body) > limit:
             message = f"HTTP content length exceeded {limit} bytes."
             return ServiceError("413", message, 413).response()
-        trouble = self._runtime.trouble.answer()
-        if trouble is Answer.FAILED:
-            return _model_error(name, 500, "trouble was asked for")
-        places = self._places[name]
-        if trouble is Answer.THROTTLED or not places.acquire(blocking=False):
+        fault = self._runtime.faults.invoke_fault()
+        if fault is InvokeFault.FAILED:
+            return _model_error(name, 500, "injected by `python -m localcloud faults`")
+        slots = self._slots[name]
+        if fault is InvokeFault.THROTTLED or not slots.acquire(blocking=False):
             return ServiceError("ThrottlingException", "Rate exceeded", 429).response()
         try:
-            status, answer_headers, answer = _ask(server.port, headers, body)
+            status, response_headers, response = _forward(server.port, headers, body)
         except TimeoutError:
             return _model_error(
                 name,
@@ -183,49 +183,49 @@ class Hosting:
                 "issue, and try again.",
             )
         except (OSError, http.client.HTTPException) as error:
-            return _model_error(name, 500, f"the container gave no answer: {error}")
+            return _model_error(name, 500, f"the container sent no response: {error}")
         finally:
-            places.release()
+            slots.release()
         if not 200 <= status < 300:
-            return _model_error(name, status, answer.decode("utf-8", "replace"))
+            return _model_error(name, status, response.decode("utf-8", "replace"))
         shown = {"x-amzn-invoked-production-variant": variant["VariantName"]}
         for header in ("content-type", "x-amzn-sagemaker-custom-attributes"):
-            if header in answer_headers:
-                shown[header] = answer_headers[header]
-        return 200, shown, answer
+            if header in response_headers:
+                shown[header] = response_headers[header]
+        return 200, shown, response
 
-    # ---- keeping the process running
+    # ---- the process
 
-    def _host(self, endpoint: Record) -> None:
+    def _keep_running(self, endpoint: Record) -> None:
         name = endpoint["EndpointName"]
-        again = endpoint["EndpointStatus"] == "InService"
+        restarted = endpoint["EndpointStatus"] == "InService"
         variant = endpoint["_variant"]
         serverless = variant.get("ServerlessConfig", {})
-        # A real-time endpoint queues; the bound only keeps a runaway client from our threads.
-        self._places[name] = threading.BoundedSemaphore(serverless.get("MaxConcurrency", 200))
+        # A real-time endpoint queues; this bound protects the server's threads from one client.
+        self._slots[name] = threading.BoundedSemaphore(serverless.get("MaxConcurrency", 200))
         try:
-            if not serverless and not again and self._runtime.trouble.finds_no_capacity():
+            if not serverless and not restarted and self._runtime.faults.lacks_capacity():
                 raise StartFailed(NO_CAPACITY)
-            while not self._is_over(endpoint):
+            while not self._is_ended(endpoint):
                 server = self._launch(endpoint)
-                self._await_health(endpoint, server)
+                self._wait_until_healthy(endpoint, server)
                 if endpoint["EndpointStatus"] == "Creating":
                     self._change(endpoint, "InService")
-                elif again:
-                    log.info("endpoint %s is served again", name)
+                elif restarted:
+                    log.info("endpoint %s is in service again", name)
                 server.ended.wait()
-                if not self._is_over(endpoint):
-                    self._write(endpoint, "the container ended; it is started again")
-                    time.sleep(_RESTART_AFTER)
+                if not self._is_ended(endpoint):
+                    self._write(endpoint, "the container ended and is restarted")
+                    time.sleep(_RESTART_SECONDS)
         except (StartFailed, ImageError, RoleError, botocore.exceptions.ClientError) as error:
             self._fail(endpoint, str(error))
         except Exception as error:  # the fault of the local cloud: the endpoint must still end
             log.exception("endpoint %s", name)
             self._fail(endpoint, f"The local cloud failed to serve the endpoint: {error!r}")
 
-    def _is_over(self, endpoint: Record) -> bool:
-        served = endpoint["EndpointStatus"] in ("Creating", *_ANSWERING)
-        return self._runtime.going_down.is_set() or not served
+    def _is_ended(self, endpoint: Record) -> bool:
+        served = endpoint["EndpointStatus"] in ("Creating", *_SERVING)
+        return self._runtime.shutting_down.is_set() or not served
 
     def _launch(self, endpoint: Record) -> _Server:
         model = endpoint["_model"]
@@ -234,8 +234,8 @@ class Hosting:
         credentials = self._runtime.assume(model["ExecutionRoleArn"], "sagemaker.amazonaws.com")
         base = self._runtime.work_folder(_work_name(endpoint))
         (base / "tmp").mkdir()
-        self._fetch_model(container.get("ModelDataUrl"), base, self._runtime.s3(credentials))
-        port = _free_port()
+        self._download_model(container.get("ModelDataUrl"), base, self._runtime.s3(credentials))
+        port = free_port()
         mounts = {OPT_ML: base}
         environment = {
             **credentials.environment(self._runtime.settings),
@@ -270,11 +270,11 @@ class Hosting:
 
         self._servers[endpoint["EndpointName"]] = server
         threading.Thread(target=run, name=f"serve-{port}", daemon=True).start()
-        if self._is_over(endpoint):
-            process.stop()  # deleted while its model came down
+        if self._is_ended(endpoint):
+            process.stop()  # deleted during the download
         return server
 
-    def _fetch_model(self, url: str | None, base: Path, s3: Any) -> None:
+    def _download_model(self, url: str | None, base: Path, s3: Any) -> None:
         target = base / "model"
         target.mkdir()
         if not url:
@@ -295,35 +295,35 @@ class Hosting:
             raise StartFailed(f"Failed to extract model data archive {url}: {error}") from error
         archive.unlink()
 
-    def _await_health(self, endpoint: Record, server: _Server) -> None:
-        """Raises StartFailed when the container ends or does not answer /ping with 200 in time."""
+    def _wait_until_healthy(self, endpoint: Record, server: _Server) -> None:
+        """Raises StartFailed when the container ends, or when /ping does not return 200 in time."""
         variant = endpoint["_variant"]
         limit = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
         until = time.monotonic() + limit
-        why = f"it gave no answer of 200 within {limit:.0f} s"
+        problem = f"it did not return 200 within {limit:.0f} s"
         while time.monotonic() < until:
-            if answers(server.port, "/ping", seconds=2):
+            if responds(server.port, "/ping", seconds=2):
                 server.healthy = True
                 return
-            if server.ended.wait(_PING_EVERY):
-                why = "it ended; its last lines: " + " | ".join(server.last_lines)
+            if server.ended.wait(_PING_SECONDS):
+                problem = "it ended; its last lines: " + " | ".join(server.last_lines)
                 break
         server.process.stop()
-        if self._is_over(endpoint):
+        if self._is_ended(endpoint):
             return
         raise StartFailed(
             f"The primary container for production variant {variant['VariantName']} did not pass "
-            f"the ping health check: {why}. Please check CloudWatch logs for this endpoint."
+            f"the ping health check: {problem}. Please check CloudWatch logs for this endpoint."
         )
 
-    # ---- what is seen of it
+    # ---- logs, status and events
 
     def _write(self, endpoint: Record, line: str) -> None:
         variant = endpoint["_variant"]["VariantName"]
         self._runtime.logs.write(LOG_GROUP + endpoint["EndpointName"], f"{variant}/local", line)
 
     def _fail(self, endpoint: Record, reason: str) -> None:
-        if self._is_over(endpoint):
+        if self._is_ended(endpoint):
             return
         self._write(endpoint, reason)
         self._runtime.logs.flush()
@@ -343,9 +343,9 @@ class Hosting:
             self._state.save()
             shown = json.loads(json.dumps(endpoint))
         tags = self._tags_of(endpoint["EndpointArn"])
-        self._runtime.announce(events.endpoint_changed(shown, tags))
+        self._runtime.send_event(events.endpoint_changed(shown, tags))
 
-    def _forget(self, endpoint: Record) -> None:
+    def _remove(self, endpoint: Record) -> None:
         name = endpoint["EndpointName"]
         with self._state.lock:
             self._endpoints.pop(name, None)
@@ -372,20 +372,16 @@ def _variant_summary(variant: Record) -> Record:
     return {**summary, "CurrentInstanceCount": count, "DesiredInstanceCount": count}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _ask(port: int, headers: Mapping[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+def _forward(
+    port: int, headers: Mapping[str, str], body: bytes
+) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection(HOST, port, timeout=INVOCATION_SECONDS)
     try:
         passed = {name: headers[name] for name in _FORWARDED if headers.get(name)}
         connection.request("POST", "/invocations", body, passed)
-        answer = connection.getresponse()
-        content = answer.read()
-        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, content
+        response = connection.getresponse()
+        content = response.read()
+        return response.status, {k.lower(): v for k, v in response.getheaders()}, content
     finally:
         connection.close()
 

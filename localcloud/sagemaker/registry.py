@@ -1,4 +1,4 @@
-"""SageMaker's Model Registry: groups of registered models, and people's decisions on them."""
+"""SageMaker's Model Registry: groups of model packages and their approval."""
 
 import json
 import time
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 class Registry:
-    """The registry's operations, by name, from request to answer parameters."""
+    """The registry's operations, by name, from request to response parameters."""
 
     def __init__(self, runtime: Runtime):
         self._runtime = runtime
@@ -142,7 +142,7 @@ class Registry:
     def _announce(self, package: Record) -> None:
         with self._state.lock:
             shown = json.loads(json.dumps(package))
-        self._runtime.announce(events.model_package_changed(shown))
+        self._runtime.send_event(events.model_package_changed(shown))
 
 
 def _arn(kind: str, name: str) -> str:

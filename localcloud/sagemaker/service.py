@@ -1,4 +1,4 @@
-"""SageMaker's control plane: training, models, endpoints, the Model Registry, and their tags."""
+"""The API of SageMaker: training jobs, models, endpoints, model packages, tags, invocations."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def _not_found(kind: str, name: str) -> ServiceError:
 
 
 class SageMaker:
-    """The service. Operations are methods from request to answer parameters."""
+    """The service. Operations are methods from request to response parameters."""
 
     def __init__(self, runtime: Runtime):
         self._runtime = runtime
@@ -143,14 +143,15 @@ class SageMaker:
         resources = request.get("ResourceConfig", {})
         if not {"InstanceType", "InstanceCount"} <= resources.keys():
             raise _invalid("ResourceConfig must have InstanceType and InstanceCount.")
-        for name, asked in (
+        for name, requested in (
             (quotas.LONGEST_TRAINING, longest),
             (quotas.TRAINING_VOLUME, resources.get("VolumeSizeInGB", 1)),
         ):
-            if asked > (limit := self._runtime.quotas.value(name)):
+            if requested > (limit := self._runtime.quotas.value(name)):
                 raise ServiceError(
                     "ResourceLimitExceeded",
-                    f"The account-level service limit '{name}' is {limit:g}, {asked} requested.",
+                    f"The account-level service limit '{name}' is {limit:g}, {requested} "
+                    "requested.",
                 )
         algorithm = request["AlgorithmSpecification"]
         if ("AlgorithmName" in algorithm) == ("TrainingImage" in algorithm):
@@ -253,13 +254,13 @@ class SageMaker:
         model = self._readable(self._models, "model", variant["ModelName"])
         with self._state.lock:
             self._check_endpoint_quotas(request["EndpointName"], variant)
-            answer = self._create(self._endpoints, "endpoint", "Endpoint", request)
+            response = self._create(self._endpoints, "endpoint", "Endpoint", request)
             endpoint = self._endpoints[request["EndpointName"]]
-            # What is served is what stood in the model and configuration on this day.
+            # A later change of model or configuration does not change the endpoint.
             endpoint.update(EndpointStatus="Creating", _model=dict(model), _variant=dict(variant))
             self._state.save()
         self.hosting.start(endpoint)
-        return answer
+        return response
 
     def _describe_endpoint(self, request: Parameters) -> Parameters:
         return self._described(self._endpoints, "endpoint", request["EndpointName"])
@@ -317,7 +318,7 @@ class SageMaker:
 
     def _check_endpoint_quotas(self, name: str, variant: Record) -> None:
         """RULE: serverless-quotas, endpoint-quotas. An endpoint counts from CreateEndpoint until it
-        is gone, but not while it is Failed."""
+        is deleted, but not while it is Failed."""
         serving = [
             endpoint["_variant"]
             for other, endpoint in self._endpoints.items()
@@ -343,7 +344,7 @@ class SageMaker:
             message = quotas.limit_exceeded(name, limit, used, more, unit)
             raise ServiceError("ResourceLimitExceeded", message)
 
-    # ---- what the resources have in common
+    # ---- common to all resources
 
     def _check_role(self, arn: str) -> None:
         try:
@@ -378,9 +379,9 @@ class SageMaker:
         return table[name]
 
     def _readable(self, table: dict[str, Record], kind: str, name: str) -> Record:
-        """As another operation reads it, which may not know it yet. RULE: read-after-write"""
+        """As another operation reads it: a new record may not be visible. RULE: read-after-write"""
         record = self._described(table, kind, name)
-        if time.time() - record["CreationTime"] < self._runtime.trouble.now.propagation:
+        if time.time() - record["CreationTime"] < self._runtime.faults.active.propagation:
             raise _not_found(kind, name)
         return record
 

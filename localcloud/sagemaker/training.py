@@ -1,7 +1,6 @@
-"""Runs a training job as SageMaker does: data in, the container's `train`, the model out.
+"""Runs training jobs by SageMaker's container contract: input data, `train`, model archive.
 
-The container's /opt/ml is a folder of its own under .local/cloud/work, named to it by
-SAGEMAKER_BASE_DIR.
+The container's /opt/ml is a folder under .local/cloud/work; SAGEMAKER_BASE_DIR has its path.
 """
 
 import json
@@ -20,7 +19,7 @@ import botocore.exceptions
 
 from localcloud.containers.images import ImageError
 from localcloud.containers.processes import ContainerProcess, Exit
-from localcloud.containers.runtime import GOING_DOWN_GRACE, GoingDown, RoleError, Runtime
+from localcloud.containers.runtime import SHUTDOWN_GRACE, RoleError, Runtime, ShuttingDown
 from localcloud.emulator import events
 from localcloud.settings import REGION
 
@@ -60,7 +59,7 @@ class JobFailed(Exception):
 
 
 class Training:
-    """Training jobs under way, a thread for each."""
+    """Training jobs, each in a thread of its own."""
 
     def __init__(self, runtime: Runtime, tags_of: Callable[[str], list[Record]]):
         self._runtime = runtime
@@ -74,21 +73,22 @@ class Training:
         threading.Thread(target=self._run, args=(job,), name=name, daemon=True).start()
 
     def stop_job(self, job: Record) -> None:
-        """StopTrainingJob: the container gets SIGTERM and 120 s, and what it has saved is kept."""
+        """StopTrainingJob: the container receives SIGTERM, and SIGKILL 120 s later; a saved
+        model is uploaded."""
         with self._state.lock:
             already = job["TrainingJobStatus"] == "Stopping"
             job["TrainingJobStatus"] = "Stopping"
         if already:
             return
-        self._move(job, "Stopping")
+        self._set_status(job, "Stopping")
         if process := self._running.get(job["TrainingJobName"]):
             threading.Thread(target=process.stop, daemon=True).start()
 
-    def start_interrupted_jobs(self) -> None:
-        """After a restart: a job that was under way begins again, as one does whose spot instance
-        was taken away, but not for ever: it may be what brings the cloud down.
+    def restart_interrupted(self) -> None:
+        """After a restart: restart the jobs that were in progress, as after a spot interruption, at
+        most MAX_INTERRUPTIONS times each: a job may be what ends the cloud.
 
-        What was being stopped has stopped. Source: Amazon SageMaker API Reference,
+        A job that was being stopped is Stopped. Source: Amazon SageMaker API Reference,
         DescribeTrainingJob, SecondaryStatus "Interrupted".
         """
         for job in list(self._jobs.values()):
@@ -101,21 +101,21 @@ class Training:
                     job["FailureReason"] = CLOUD_WENT_DOWN
                     self._end(job, "Failed", "Failed")
                 else:
-                    self._move(job, "Interrupted")
+                    self._set_status(job, "Interrupted")
                     self.start(job)
 
     def stop(self) -> None:
-        """End every container; their jobs are left as they are, for the next start."""
+        """End every container; the jobs' records stay unchanged, for the next start."""
         for process in list(self._running.values()):
-            process.stop(GOING_DOWN_GRACE)
+            process.stop(SHUTDOWN_GRACE)
 
     # ---- one job
 
     def _run(self, job: Record) -> None:
         name = job["TrainingJobName"]
         try:
-            self._move(job, "Starting")
-            if self._runtime.trouble.finds_no_capacity():
+            self._set_status(job, "Starting")
+            if self._runtime.faults.lacks_capacity():
                 raise JobFailed(NO_CAPACITY)
             with self._runtime.slots:
                 status, secondary = self._train(job, self._runtime.work_folder(name))
@@ -125,8 +125,8 @@ class Training:
             job["FailureReason"] = reason[:FAILURE_LIMIT]
             self._write(job, job["FailureReason"])
             status, secondary = "Failed", "Failed"
-        except GoingDown:
-            log.info("training job %s is left as it is", name)
+        except ShuttingDown:
+            log.info("training job %s is interrupted by the shutdown", name)
             return
         except Exception as error:  # the fault of the local cloud: the job must still end
             log.exception("training job %s", name)
@@ -137,7 +137,7 @@ class Training:
         self._end(job, status, secondary)
 
     def _train(self, job: Record, base: Path) -> tuple[str, str]:
-        """-> the job's final (TrainingJobStatus, SecondaryStatus)."""
+        """Return the job's final (TrainingJobStatus, SecondaryStatus)."""
         algorithm = job["AlgorithmSpecification"]
         if "TrainingImage" not in algorithm:
             raise JobFailed(
@@ -146,8 +146,8 @@ class Training:
         image = self._runtime.image(algorithm["TrainingImage"], lambda line: self._write(job, line))
         credentials = self._runtime.assume(job["RoleArn"], "sagemaker.amazonaws.com")
         s3 = self._runtime.s3(credentials)
-        self._move(job, "Downloading")
-        self._lay_out(job, base, s3)
+        self._set_status(job, "Downloading")
+        self._prepare_opt_ml(job, base, s3)
         environment = {
             **credentials.environment(self._runtime.settings),
             "SAGEMAKER_BASE_DIR": str(base),
@@ -175,16 +175,16 @@ class Training:
             on_line=on_line,
             stop_grace=_STOP_GRACE,
         )
-        ended = self._run_container(job, process)
-        self._runtime.stay_up()
+        exited = self._run_container(job, process)
+        self._runtime.raise_if_shutting_down()
         job["FinalMetricDataList"] = metrics.final()
-        stopped = ended.stopped or ended.timed_out
-        if ended.code and not stopped:
-            raise JobFailed(_failure_reason(base, ended.code))
+        stopped = exited.stopped or exited.timed_out
+        if exited.code and not stopped:
+            raise JobFailed(_failure_reason(base, exited.code))
         if not stopped:
-            self._move(job, "Uploading")
+            self._set_status(job, "Uploading")
         self._upload(job, base, s3, needs_model=not stopped)
-        if ended.stopped:
+        if exited.stopped:
             return "Stopped", "Stopped"
         return ("Stopped", "MaxRuntimeExceeded") if stopped else ("Completed", "Completed")
 
@@ -196,14 +196,14 @@ class Training:
         if stopping:
             process.stop()
         else:
-            self._move(job, "Training")
+            self._set_status(job, "Training")
         try:
             return process.run(job["StoppingCondition"]["MaxRuntimeInSeconds"])
         finally:
             del self._running[job["TrainingJobName"]]
 
-    def _lay_out(self, job: Record, base: Path, s3: Any) -> None:
-        """Make /opt/ml as the SageMaker training contract describes it."""
+    def _prepare_opt_ml(self, job: Record, base: Path, s3: Any) -> None:
+        """Create /opt/ml as the SageMaker training contract specifies it."""
         config = _folder(base / "input" / "config")
         for folder in ("model", "output/data", "checkpoints"):
             _folder(base / folder)
@@ -251,8 +251,8 @@ class Training:
             )
 
     def _upload(self, job: Record, base: Path, s3: Any, *, needs_model: bool) -> None:
-        """model.tar.gz, output.tar.gz where there is any, and the checkpoints. A stopped job need
-        not have come to a model."""
+        """Upload model.tar.gz, output.tar.gz where there is output, and the checkpoints. Raises
+        JobFailed where a model is needed and there is none."""
         bucket, prefix = _bucket_and_key(job["OutputDataConfig"]["S3OutputPath"])
         home = "/".join(part for part in (prefix.rstrip("/"), job["TrainingJobName"]) if part)
         model_key = f"{home}/output/model.tar.gz"
@@ -272,13 +272,13 @@ class Training:
                     key = f"{to_prefix.rstrip('/')}/{relative}".lstrip("/")
                     s3.upload_file(str(path), to_bucket, key)
 
-    # ---- what is seen of it
+    # ---- logs, status and events
 
     def _write(self, job: Record, line: str) -> None:
         stream = f"{job['TrainingJobName']}/algo-1-{int(job['CreationTime'])}"
         self._runtime.logs.write(LOG_GROUP, stream, line)
 
-    def _move(self, job: Record, secondary: str) -> None:
+    def _set_status(self, job: Record, secondary: str) -> None:
         now = time.time()
         with self._state.lock:
             if job["TrainingJobStatus"] == "Stopping" and secondary in ("Training", "Uploading"):
@@ -293,7 +293,7 @@ class Training:
             self._state.save()
             shown = json.loads(json.dumps(job))
         tags = self._tags_of(job["TrainingJobArn"])
-        self._runtime.announce(events.training_job_changed(shown, tags))
+        self._runtime.send_event(events.training_job_changed(shown, tags))
 
     def _end(self, job: Record, status: str, secondary: str) -> None:
         now = time.time()
@@ -303,11 +303,11 @@ class Training:
             if began := job.get("TrainingStartTime"):
                 job["TrainingTimeInSeconds"] = int(now - began)
                 job["BillableTimeInSeconds"] = int(now - began)
-        self._move(job, secondary)
+        self._set_status(job, secondary)
 
 
 class _Metrics:
-    """The last value of each metric that the log lines gave."""
+    """The last value of each metric in the log lines."""
 
     def __init__(self, definitions: list[Mapping[str, str]]):
         self._rules = [(rule["Name"], re.compile(rule["Regex"])) for rule in definitions]
@@ -321,7 +321,7 @@ class _Metrics:
                 except ValueError:
                     value = math.nan
                 if not math.isfinite(value):
-                    continue  # SageMaker passes over what is not a number
+                    continue  # SageMaker ignores what is not a finite number
                 self._last[name] = {"MetricName": name, "Value": value, "Timestamp": time.time()}
 
     def final(self) -> list[Record]:
@@ -348,8 +348,8 @@ def _bucket_and_key(uri: str) -> tuple[str, str]:
 
 
 def _download_prefix(s3: Any, bucket: str, prefix: str, target: Path) -> int:
-    """Every object whose key starts with `prefix` -> how many. Below a folder-like prefix their
-    paths are kept; a prefix that is one object's whole key brings that file under its own name."""
+    """Download every object whose key starts with `prefix`; returns their number. Paths below a
+    prefix that is a folder are kept; an object whose key is the prefix gets its own file name."""
     _folder(target)
     count = 0
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

@@ -1,4 +1,4 @@
-"""Unpacks model archives, on every Python 3.11: `TarFile.extractall(filter=...)` is of 3.11.4.
+"""Unpacks model archives. `TarFile.extractall(filter=...)` does not exist before Python 3.11.4.
 
 Debian 12's Python is 3.11.2 (https://docs.python.org/3.11/library/tarfile.html, "Extraction
 filters": "Changed in version 3.11.4").
@@ -12,7 +12,7 @@ from pathlib import Path
 def extract(archive: Path, target: Path) -> None:
     """Put the archive's files and folders below the folder `target`, which exists.
 
-    Owners, times and permissions of the archive are not taken. Raises tarfile.TarError for a member
+    Owners, times and permissions in the archive are ignored. Raises tarfile.TarError for a member
     that is neither a file nor a folder, so that no link can lead out of `target`, and for a name
     that leads out of it; OSError and EOFError for damaged archives.
     """

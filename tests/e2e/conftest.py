@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from localcloud.ports import free_port
 from tests.support.deployed_cloud import CLASSES, KEY, Cloud
 from tests.support.drawn_images import drawing
-from tools.ports import free_port
 
 
 @pytest.fixture(scope="session")

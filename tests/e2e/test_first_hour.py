@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.ports import free_port
 from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 from tests.support.terminal import in_a_terminal
-from tools.ports import free_port
 
 ENVIRONMENTS = ("cloud", "demo", "lambda", "tools")
 # A page of a terminal; the stack's outputs and what to do next are a part of it.

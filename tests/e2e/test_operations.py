@@ -63,10 +63,10 @@ def notices(cloud: Cloud) -> str:
 
 
 @pytest.fixture
-def no_trouble_after(cloud: Cloud) -> Iterator[None]:
-    """Leaves the cloud calm, whatever happens."""
+def no_faults_after(cloud: Cloud) -> Iterator[None]:
+    """No faults are injected after the test."""
     yield
-    cloud.localcloud("trouble")
+    cloud.localcloud("faults")
 
 
 def test_alarms_and_dashboard_are_deployed(cloud: Cloud) -> None:
@@ -77,11 +77,11 @@ def test_alarms_and_dashboard_are_deployed(cloud: Cloud) -> None:
     assert len(json.loads(found["DashboardBody"])["widgets"]) == 6
 
 
-@pytest.mark.usefixtures("live_patterns", "no_trouble_after")
+@pytest.mark.usefixtures("live_patterns", "no_faults_after")
 def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: str) -> None:
     assert alarms(cloud)["EndpointErrors"]["StateValue"] != "ALARM"
     before = len(logged(cloud, CLASSIFY_LOG))
-    cloud.localcloud("trouble", "--throttle", "1")
+    cloud.localcloud("faults", "--throttle", "1")
     for seed in range(4):
         cloud.put(f"input/patterns/throttled {seed}.jpg", drawing("rings", 700 + seed))
 
@@ -128,7 +128,7 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
     assert "docs/operations.md, EndpointErrors" in cloud.eventually(told, "a notice")["Message"]
 
     # What the entry says to do: the cause goes, and the pictures are answered by themselves.
-    cloud.localcloud("trouble")
+    cloud.localcloud("faults")
     for seed in range(4):
         result = cloud.result(f"results/patterns/throttled {seed}.jpg.json")
         assert result["status"] == "classified"

@@ -73,7 +73,7 @@ def test_a_vulnerable_version_is_named_with_its_mend(
     told = audit(repo_root, service, LOCK, tmp_path)
     assert told.returncode == 1, told.stderr
     assert "1 known vulnerabilities" in told.stdout
-    assert "pillow 9.0.0: GHSA-xxxx-0000-yyyy, mended in 9.0.1" in told.stdout
+    assert "pillow 9.0.0: GHSA-xxxx-0000-yyyy, fixed in 9.0.1" in told.stdout
 
 
 def test_what_is_not_known_is_no_fault(repo_root: Path, service: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
+from localcloud.ports import free_port
 from tests.support.localcloud import (
     Cloud,
     descendants,
@@ -23,7 +24,6 @@ from tests.support.localcloud import (
 from tests.support.localcloud_batch import Jobs
 from tests.support.localcloud_sagemaker import SageMaker
 from tests.support.repository import ROOT
-from tools.ports import free_port
 
 
 def everything_running(cloud: Cloud) -> tuple[Jobs, SageMaker, str]:

@@ -163,10 +163,10 @@ def test_a_new_policy_takes_its_time_and_the_old_one_counts_meanwhile(strict: Cl
 
     allow("old")
     assert put("old") == "allowed"
-    assert strict.cli("trouble", "--iam-delay", "4").returncode == 0
+    assert strict.cli("faults", "--iam-delay", "4").returncode == 0
     time.sleep(1)
     allow("new")
     assert (put("old"), put("new")) == ("allowed", "AccessDenied")
     eventually("the new policy counts", lambda: put("new") == "allowed")
     assert put("old") == "AccessDenied"
-    assert strict.cli("trouble").returncode == 0
+    assert strict.cli("faults").returncode == 0

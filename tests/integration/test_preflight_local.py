@@ -22,7 +22,7 @@ def preflight(cloud: Cloud, *parameters: str) -> tuple[int, str]:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **cloud.keys},
+        env={**os.environ, **cloud.keys, "PYTHONPATH": "layers/droplens"},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.support.drawn_images import drawing
-from tools.contract import RESULT, hold_to
+from tools.contract import RESULT, validate
 
 CLASSES = ("checks", "rings", "stripes")
 
@@ -152,7 +152,7 @@ class Cloud:
         """Wait for a result, and hold it to the published schema."""
         body = self.eventually(lambda: self.get(key), key)
         result: dict[str, Any] = json.loads(body)
-        hold_to(RESULT, result)
+        validate(RESULT, result)
         return result
 
     def eventually(self, look: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
+from localcloud.ports import free_port
 from tests.support.repository import ROOT
-from tools.ports import free_port
 
 REGION, ACCOUNT = "us-east-1", "000000000000"
 T = TypeVar("T")

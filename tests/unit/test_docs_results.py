@@ -15,7 +15,7 @@ from droplens.domain import result
 from droplens.domain.result import EVENT_SOURCE, EVENT_TYPE
 from tests.support.expanded_template import matches
 from tests.support.results import CLASSIFIED, ERROR, REJECTED
-from tools.contract import RESULT, SCHEMAS, hold_to
+from tools.contract import RESULT, SCHEMAS, validate
 
 BUCKET = "droplens-bucket"
 
@@ -35,7 +35,7 @@ def results(tmp_path: Path) -> Path:
         "cats/a.jpg.json": {**CLASSIFIED, "classifier": "cats"},
     }
     for key, document in documents.items():
-        hold_to(RESULT, document)
+        validate(RESULT, document)
         file = tmp_path / "results" / key
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(result.to_json(document))

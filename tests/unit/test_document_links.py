@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from tools.contract import RESULT, hold_to
+from tools.contract import RESULT, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -178,7 +178,7 @@ def test_the_example_is_a_result(page: str) -> None:
     document: dict[str, Any] = json.loads(example)
     document["image"]["etag"] = document["image"]["version_id"] = "0" * 32
     document["image"]["bucket"] = document["model"]["endpoint"] = "droplens"
-    hold_to(RESULT, document)
+    validate(RESULT, document)
 
 
 def test_the_documents_tell_of_one_example() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools.docs.__main__ import problems_of
-from tools.docs.figures import KINDS, bare
+from tools.docs.figures import KINDS, unsourced
 from tools.docs.render import FILTERS, evaluate, render, sources
 from tools.docs.sources import SOURCE, Code, Template, UnknownFact
 
@@ -58,7 +58,7 @@ def test_each_wrong_figure_in_the_page_is_refused(
 ) -> None:
     rendered = render(source, PAGES[page].name)
     monkeypatch.setattr("tools.docs.__main__.render", lambda *_: rendered)
-    monkeypatch.setattr("tools.docs.__main__.bare", lambda _: [])
+    monkeypatch.setattr("tools.docs.__main__.unsourced", lambda _: [])
     for text in wrong((repo_root / page).read_text("utf-8")):
         assert problems_of(page, PAGES[page].name, source, text)
 
@@ -73,17 +73,17 @@ def test_each_figure_that_replaces_an_expression_is_refused(page: str, source: s
     for match in _EXPRESSION.finditer(source):
         value = evaluate(match.group())
         typed = next(wrong(value), value)
-        if match.group() in WITHOUT_FIGURES or not (typed != value or bare(value)):
+        if match.group() in WITHOUT_FIGURES or not (typed != value or unsourced(value)):
             continue
         before, after = around(source, match)
-        assert bare(before + typed + after), f"{match.group()} may be replaced by {typed!r}"
+        assert unsourced(before + typed + after), f"{match.group()} may be replaced by {typed!r}"
 
 
 def test_each_figure_beside_an_expression_is_refused(page: str, source: str) -> None:
     for match in _EXPRESSION.finditer(source):
         before, after = around(source, match)
         for changed in (f"7{match.group()}", f"{match.group()}7"):
-            assert bare(before + changed + after), changed
+            assert unsourced(before + changed + after), changed
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_each_figure_beside_an_expression_is_refused(page: str, source: str) -> 
     ],
 )
 def test_a_typed_figure_is_found(text: str) -> None:
-    assert bare(text)
+    assert unsourced(text)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_typed_figure_is_found(text: str) -> None:
     ],
 )
 def test_what_is_no_figure_is_let_be(text: str) -> None:
-    assert bare(text) == []
+    assert unsourced(text) == []
 
 
 def test_no_expression_stands_where_figures_are_not_looked_for(source: str) -> None:

@@ -8,7 +8,7 @@ python -m tools.docs --check    write nothing; exit 1 where a figure has no sour
 import argparse
 import sys
 
-from tools.docs.figures import bare
+from tools.docs.figures import unsourced
 from tools.docs.render import render, sources, write
 from tools.docs.sources import ROOT
 
@@ -27,7 +27,7 @@ def problems_of(page: str, name: str, source: str, shown: str | None = None) -> 
     shown: the page's text, read from its path where it is not given."""
     found = [
         f"docs/source/{name}:{one.line}: {one.text!r} has no source: name it by an expression"
-        for one in bare(source)
+        for one in unsourced(source)
     ]
     if shown is None:
         shown = (ROOT / page).read_text("utf-8")

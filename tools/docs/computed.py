@@ -1,4 +1,4 @@
-"""Values that are computed from facts: windows of alarms, retries, intervals, sums."""
+"""Computes values of the documents from their sources."""
 
 import json
 import re
@@ -29,7 +29,7 @@ _QUOTAS = {
 
 
 def computed(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value by its name. facts: what `sources.everything` gives."""
+    """Every value by its name. facts: the result of `sources.everything`."""
     template, results = facts["template"], facts["results"]
     return {
         "alarm": alarms(template.document),
@@ -108,7 +108,7 @@ def kept(bucket: Mapping[str, Any]) -> dict[str, float]:
 
 
 def retries(queue: Mapping[str, Any]) -> dict[str, float]:
-    """How often a picture is tried, and the hours that its retries take at least and at most."""
+    """The attempts of a picture, and the least and most hours of its retries."""
     tries = int(queue["RedrivePolicy"]["maxReceiveCount"])
     return {
         "tries": tries,
@@ -118,7 +118,7 @@ def retries(queue: Mapping[str, Any]) -> dict[str, float]:
 
 
 def schedule(template: Mapping[str, Any]) -> dict[str, float]:
-    """Minutes between the looks of what runs by the clock."""
+    """Minutes between runs of scheduled functions."""
     found = re.findall(r"rate\((\d+) minutes\)", json.dumps(template, default=str))
     [minutes] = set(found)
     return {"resume_minutes": float(minutes)}
@@ -145,7 +145,7 @@ def sums() -> dict[str, dict[str, float]]:
 
 
 def pythons(runtimes: list[str]) -> dict[str, str]:
-    """Versions of Python, as words: those that a machine here may have, and those of Lambda."""
+    """Lists of Python versions: of the local machine, and of Lambda."""
     versions = [runtime.removeprefix("python") for runtime in runtimes]
     return {
         "oldest": versions[0],
@@ -157,7 +157,7 @@ def pythons(runtimes: list[str]) -> dict[str, str]:
 
 
 def shown(template: Any, trainer: Any) -> dict[str, Any]:
-    """Worked examples, by the code that decides: of intervals, of sizes, of prices."""
+    """Worked examples of intervals, sizes and prices, computed by the code itself."""
     least = float(template.MinimumAccuracy)
     examples = [
         {

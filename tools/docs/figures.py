@@ -1,4 +1,4 @@
-"""Figures that stand in a page's source as they are: none may, but for the kinds named here."""
+"""Finds figures typed in a page's source; only the kinds named here are allowed."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import jinja2
 
 HOLE = "\N{OBJECT REPLACEMENT CHARACTER}"
 
-# Names that have a number in them. They say what a thing is called, not how large anything is.
+# Names with a number in them, which is no figure.
 NAMES = (
     "SHA-256",
     "UTF-8",
@@ -25,10 +25,10 @@ NAMES = (
     "top-1",
     "top-5",
 )
-# Kinds of text that need no source: what stands in them is an example or an address, or its own
-# source. Each is taken out before figures are looked for.
+# Kinds of text that need no source: examples, addresses, sources. They are removed before figures
+# are searched for.
 KINDS = {
-    # An example or a command; tests hold commands, options and examples to the code.
+    # An example or a command; tests compare commands, options and examples with the code.
     "fenced code": re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL),
     # A name, a setting or a command. What begins with a number is a figure.
     "code": re.compile(r"`(?!\s*[$.,]*\d)(?:[^`\n]|\n(?!\s*\n))+`"),
@@ -59,36 +59,36 @@ _DRAWING = re.compile(r"^```mermaid\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LEXER = jinja2.Environment(keep_trailing_newline=True, autoescape=False)  # noqa: S701
 
 
-class Bare(NamedTuple):
+class Unsourced(NamedTuple):
     """A figure without a source. line: of the page's source, from 1."""
 
     line: int
     text: str
 
 
-def bare(source: str) -> list[Bare]:
+def unsourced(source: str) -> list[Unsourced]:
     """The figures in a page's source that are no expression's value."""
     found, text = _expressions(source)
-    # A drawing says as much as a sentence.
+    # A drawing is checked as a sentence is.
     text = _DRAWING.sub(lambda match: f"   {' ' * 7}\n{match.group(1)}   ", text)
     for pattern in KINDS.values():
         text = pattern.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
     for pattern in (_DIGITS, _IN_WORDS):
         for match in pattern.finditer(text):
-            found.append(Bare(text.count("\n", 0, match.start()) + 1, match.group()))
+            found.append(Unsourced(text.count("\n", 0, match.start()) + 1, match.group()))
     grammar = _CHINESE_GRAMMAR.sub(lambda match: " " * len(match.group()), text)
     for match in _CHINESE.finditer(grammar):
-        found.append(Bare(text.count("\n", 0, match.start()) + 1, match.group()))
+        found.append(Unsourced(text.count("\n", 0, match.start()) + 1, match.group()))
     return sorted(found)
 
 
-def _expressions(source: str) -> tuple[list[Bare], str]:
+def _expressions(source: str) -> tuple[list[Unsourced], str]:
     """Figures within expressions, and the source with a hole in place of each expression.
 
     An expression is a name with filters: a number in it, or a text with one, is a figure that was
     typed.
     """
-    found: list[Bare] = []
+    found: list[Unsourced] = []
     text: list[str] = []
     for line, kind, value in _LEXER.lex(source):
         if kind in ("data", "raw_begin", "raw_end"):
@@ -97,7 +97,7 @@ def _expressions(source: str) -> tuple[list[Bare], str]:
         if kind in ("variable_begin", "block_begin", "comment_begin"):
             text.append(HOLE)
         elif kind in ("integer", "float") or (kind == "string" and _is_figure(value)):
-            found.append(Bare(line, value))
+            found.append(Unsourced(line, value))
         text.append(
             "\n" * value.count("\n") if kind not in ("data", "raw_begin", "raw_end") else ""
         )

@@ -1,4 +1,4 @@
-"""A page's source becomes the page: expressions are replaced by what their sources say."""
+"""Renders a page's source: expressions are replaced by their values."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -19,7 +19,7 @@ _WORDS = ("five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "t
 
 
 def _scaled(divisor: float) -> Callable[[float], str]:
-    """A filter that tells a number in a larger unit; it must come out even."""
+    """A filter that formats a number in a larger unit, of which it must be a multiple."""
 
     def scaled(value: float) -> str:
         whole = value / divisor
@@ -31,7 +31,7 @@ def _scaled(divisor: float) -> Callable[[float], str]:
 
 
 def _word(value: float) -> str:
-    """A whole number as a word, where figures.bare would see that it was typed: from five on."""
+    """A whole number as a word, where figures.unsourced finds typed words: from five on."""
     return _WORDS[int(value) - FEWEST_IN_WORDS] if value >= FEWEST_IN_WORDS else plain(value)
 
 
@@ -70,14 +70,14 @@ FILTERS: dict[str, Callable[..., str]] = {
     "minutes": _scaled(60),
     "hours": _scaled(3600),
     "days": _scaled(86400),
-    # Chinese counts in ten thousands.
+    # The Chinese unit 万.
     "ten_thousands": _scaled(10_000),
 }
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """What renders a page. An unknown name is an error."""
+    """The template environment. An unknown name is an error."""
     made = jinja2.Environment(
         autoescape=False,  # noqa: S701  the pages are Markdown, and ours
         keep_trailing_newline=True,
@@ -105,7 +105,7 @@ def sources() -> dict[str, Path]:
 
 
 def evaluate(expression: str) -> str:
-    """What one expression of a page, with its braces, is replaced by."""
+    """The rendered value of one expression of a page, with its braces."""
     return environment().from_string(expression).render(_names())
 
 
@@ -117,7 +117,7 @@ def render(source: str, name: str) -> str:
 
 
 def write() -> list[str]:
-    """Render every page into its place; the paths of those that changed."""
+    """Write every page; returns the paths of those that changed."""
     changed = []
     for page, path in sources().items():
         text = render(path.read_text("utf-8"), path.name)

@@ -1,4 +1,4 @@
-"""Where the documents' figures come from: each object here is a name in a page's expressions."""
+"""The sources of the documents' figures; each is a name in a page's expressions."""
 
 import ast
 import json
@@ -77,7 +77,7 @@ class Fields:
 
 @cache
 def _constants(folder: Path) -> dict[str, list[Callable[[], Any]]]:
-    """What evaluates each constant of the folder's modules."""
+    """For each constant of the folder's modules, the functions that evaluate its definitions."""
     found: dict[str, list[Callable[[], Any]]] = {}
     for file in sorted(folder.rglob("*.py")):
         tree = ast.parse(file.read_text("utf-8"))
@@ -117,7 +117,7 @@ def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _value(node: ast.expr, here: Mapping[str, ast.expr], folder: Path) -> Any:
-    """The value of a constant's definition: numbers, texts, collections, arithmetic of them."""
+    """The value of a constant's definition: numbers, strings, collections, their arithmetic."""
 
     def of(one: ast.expr) -> Any:
         return _value(one, here, folder)
@@ -180,7 +180,7 @@ class Options:
 
 class Template:
     """template.yaml: `template.Epochs` is a parameter's default; `template.resource` and
-    `template.parameter` have the whole."""
+    `template.parameter` have all attributes."""
 
     @cached_property
     def document(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The documents' tables, each made of a results file, the template or a command's own table."""
+"""The documents' tables, of results files, the template and commands."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def tables(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Every table by its name. facts: what `sources.everything` gives."""
+    """Every table by its name. facts: the result of `sources.everything`."""
     results, template = facts["results"], facts["template"]
     records = json.loads((ROOT / "docs" / "tried.json").read_text("utf-8"))
     return {
@@ -77,7 +77,7 @@ def maps(results: Mapping[str, Any]) -> str:
 
 
 def coverage(results: Mapping[str, Any]) -> str:
-    """How many pictures are called confident, split by split where they are known."""
+    """The share of confident predictions, for each split where it is known."""
     rows = []
     for found in results["sets"].values():
         for percent in (95, 90):
@@ -103,11 +103,15 @@ def coverage(results: Mapping[str, Any]) -> str:
 
 
 def measured_when() -> str:
-    """Whence the figures of each results file are."""
+    """Command, date, commit and machine of each results file."""
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
-        told = json.loads(file.read_text("utf-8"))
-        parts = {"": told, "memory": told.get("memory_measured"), "probe": told.get("probe")}
+        results = json.loads(file.read_text("utf-8"))
+        parts = {
+            "": results,
+            "memory": results.get("memory_measured"),
+            "probe": results.get("probe"),
+        }
         for part, its in parts.items():
             if not its:
                 continue
@@ -133,7 +137,7 @@ def _commit(origin: Mapping[str, Any]) -> str:
 
 
 def parameters(template: Mapping[str, Any]) -> str:
-    """Every parameter of the template, by its groups, with its default, bounds and words."""
+    """Every parameter of the template by groups: default, allowed values, description."""
     described = template["Parameters"]
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     lines = []

@@ -1,10 +1,10 @@
-"""Ask the account whether a deployment and a first run would succeed, before anything is made.
+"""Checks whether a deployment and a first run would succeed in the account.
 
     python -m tools.preflight --config samconfig.account.toml
     python -m tools.preflight --stack droplens --region eu-west-1 --parameters Recipe=probe
 
 CONFIG is the file in which `make deploy` keeps its answers. The exit status is 1 where the
-deployment or the first run would fail, else 0. Nothing is made or changed.
+deployment or the first run would fail, else 0. Nothing is created or changed.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tools.account import Saved
-from tools.preflight import permissions, stack, surroundings
-from tools.preflight.account import Account, NotAnsweredError
+from tools.preflight import build_environment, permissions, stack
+from tools.preflight.account import Account, UnavailableError
 from tools.preflight.capacity import Capacity
 from tools.preflight.chosen import Chosen, chosen
 from tools.preflight.findings import Finding, Place, State, report, verdict
@@ -34,37 +34,37 @@ def checks(
     """Every finding, in the order in which a deployment would meet it."""
     yield Finding(State.OK, "credentials", identity["Arn"])
     local = identity["Account"] == LOCAL_ACCOUNT
-    for sentence in wanted.wrong():
+    for sentence in wanted.invalid():
         yield Finding(State.FAILS, "parameters", sentence)
     if not local:
-        # The local cloud runs on the Python it was started with and builds nothing elsewhere.
-        yield surroundings.runtime(wanted)
-        yield from surroundings.registries(wanted)
+        # The local cloud uses the Python that it was started with, and builds on this machine.
+        yield build_environment.runtime(wanted)
+        yield from build_environment.registries(wanted)
     status: str | None = None
     try:
         status = stack.status(account, wanted.stack)
         yield stack.state(wanted.stack, status, place)
-    except NotAnsweredError as error:
+    except UnavailableError as error:
         yield Finding(State.UNKNOWN, "stack", str(error))
     new = status is None or status == "REVIEW_IN_PROGRESS"
     if new:
         yield from stack.leftovers(account, wanted, place)
     try:
         yield stack.upload_bucket(account)
-    except NotAnsweredError as error:
+    except UnavailableError as error:
         yield Finding(State.UNKNOWN, "upload bucket", str(error))
-    filled = {
+    values = {
         "Partition": place.partition,
         "Region": place.region,
         "Account": identity["Account"],
         "Stack": wanted.stack,
     }
-    yield from permissions.findings(account, wanted, identity["Arn"], filled)
+    yield from permissions.findings(account, wanted, identity["Arn"], values)
     yield from Capacity(account, Quotas(account), wanted, new).findings()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line, ask, print the table; returns the exit status."""
+    """Read the command line, check, print the table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.preflight", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path)
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def preflight(session_options: dict[str, Any], wanted: Chosen) -> int:
-    """Ask with these credentials; prints the table and returns the exit status."""
+    """Check with these credentials; prints the table and returns the exit status."""
     try:
         session = boto3.Session(**session_options)
         region = session.region_name

@@ -1,4 +1,4 @@
-"""Asking AWS, where every question may be forbidden, unanswered or unknown to the endpoint."""
+"""Calls AWS for the checks, where each call may be denied or fail."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ CONFIG = Config(
 )
 
 
-class NotAnsweredError(Exception):
-    """It could not be asked; the message says why, and names the action that is not allowed."""
+class UnavailableError(Exception):
+    """A call failed; the message says why, and names the action that is denied."""
 
 
 class Account:
-    """One region of an account. `session`: a boto3 session; `number`, `arn`: known once asked."""
+    """One region of an account. `session`: a boto3 session."""
 
     def __init__(self, session: Any, region: str) -> None:
         self.session = session
@@ -39,44 +39,44 @@ class Account:
             )
         return self._clients[service]
 
-    def ask(
+    def call(
         self, service: str, operation: str, *, absent: tuple[str, ...] = (), **request: Any
     ) -> dict[str, Any] | None:
-        """The answer to one operation (in botocore's spelling, get_caller_identity).
+        """The response of one operation (in botocore's spelling, get_caller_identity).
 
-        absent: error codes that mean that the thing is not there; the answer then is None. Raises
-        NotAnsweredError for all other errors.
+        absent: error codes of a resource that does not exist: returns None. Raises UnavailableError
+        for all other errors.
         """
         try:
             client = self.client(service)
-            answer: dict[str, Any] = getattr(client, operation)(**request)
+            response: dict[str, Any] = getattr(client, operation)(**request)
         except ClientError as error:
             if _code(error) in absent:
                 return None
-            raise self._not_answered(service, operation, error) from error
+            raise self._unavailable(service, operation, error) from error
         except BotoCoreError as error:
-            raise self._not_answered(service, operation, error) from error
-        return answer
+            raise self._unavailable(service, operation, error) from error
+        return response
 
     def pages(self, service: str, operation: str, key: str, **request: Any) -> list[Any]:
-        """Every entry below `key` of an operation that answers in pages. Raises as `ask` does."""
+        """Every entry below `key` of a paginated operation. Raises UnavailableError."""
         try:
             pages = self.client(service).get_paginator(operation).paginate(**request)
             return [entry for page in pages for entry in page.get(key, [])]
         except (ClientError, BotoCoreError) as error:
-            raise self._not_answered(service, operation, error) from error
+            raise self._unavailable(service, operation, error) from error
 
-    def _not_answered(
+    def _unavailable(
         self, service: str, operation: str, error: ClientError | BotoCoreError
-    ) -> NotAnsweredError:
+    ) -> UnavailableError:
         if isinstance(error, ClientError):
             called = self.client(service).meta.method_to_api_mapping[operation]
             prefix = ACTION_PREFIXES.get(service, service)
             if _code(error) in FORBIDDEN:
                 action = ACTIONS.get((service, called), called)
-                return NotAnsweredError(f"{prefix}:{action} is not allowed to this identity")
-            return NotAnsweredError(f"{prefix}:{called} was refused: {error}")
-        return NotAnsweredError(f"{service} did not answer: {error}")
+                return UnavailableError(f"{prefix}:{action} is not allowed to this identity")
+            return UnavailableError(f"{prefix}:{called} was refused: {error}")
+        return UnavailableError(f"{service} did not answer: {error}")
 
 
 # Where an action's name in a policy is not that of the service or of the operation (Service

@@ -1,4 +1,4 @@
-"""The checks of region and quotas against the chosen parameters."""
+"""Checks the account's quotas and region against the chosen parameters."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from droplens.domain import choices, regions
 from droplens.domain.errors import UserError
 from droplens.domain.naming import SEPARATOR
-from tools.preflight.account import Account, NotAnsweredError
+from tools.preflight.account import Account, UnavailableError
 from tools.preflight.chosen import Chosen
 from tools.preflight.findings import Finding, Increase, State
 from tools.preflight.quotas import BUILDS, FARGATE, LAMBDA, SERVERLESS, VPCS, Quota, Quotas
 
-# What of a classifier serves at once while a new model is measured, beside KeepModels.
+# Models of a classifier that serve while a new one is measured, beside KeepModels.
 LIVE_AND_CANDIDATE = 2
 # Functions of the stack that run at the same time as those that classify.
 OTHER_FUNCTIONS = 5
@@ -19,7 +19,7 @@ OTHER_FUNCTIONS = 5
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """What endpoints take of the account: of this stack and of everybody else.
+    """What endpoints use of the account's quotas: this stack's and all others.
 
     serverless: concurrency; instances: of each type.
     """
@@ -32,7 +32,7 @@ class InUse:
 
 @dataclass(frozen=True)
 class Capacity:
-    """All that the checks of this module need. new: the stack is not there yet."""
+    """The checks and their inputs. new: the stack does not exist yet."""
 
     account: Account
     quotas: Quotas
@@ -40,7 +40,7 @@ class Capacity:
     new: bool
 
     def findings(self) -> Iterator[Finding]:
-        """Every check, each as one finding; a check that cannot be made says so and ends none."""
+        """One finding for each check; UNKNOWN for one that fails, which does not end the others."""
         checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
             ("region", self.region),
             ("training instance", self.training),
@@ -53,13 +53,13 @@ class Capacity:
         for what, check in checks:
             try:
                 yield check()
-            except NotAnsweredError as error:
+            except UnavailableError as error:
                 yield Finding(State.UNKNOWN, what, str(error))
             except UserError as error:
                 yield Finding(State.FAILS, what, error.message)
 
     def region(self) -> Finding:
-        """Whether the data know the region, and the services are in it."""
+        """Whether the region is in our data, and has the services."""
         name = self.account.region
         known = regions.region(name)
         if not known.known:
@@ -80,7 +80,7 @@ class Capacity:
         return Finding(State.OK, "region", f"{name}, partition {known.partition}")
 
     def training(self) -> Finding:
-        """The quota of the instance that will train, on spot capacity or not."""
+        """The quota of the training instance, spot or on demand."""
         trainer, recipe = self.chosen["TrainerImage"], self.chosen["Recipe"]
         instance = choices.training_instance(
             self.chosen["TrainingInstanceType"], trainer, recipe, self.account.region
@@ -111,7 +111,7 @@ class Capacity:
     def _other_trainings(
         self, instance: str, trainer: str, recipe: str, *, spot: bool
     ) -> Iterator[str]:
-        """Settings with which the account could train as it is."""
+        """Settings with which the account could train with its present quotas."""
 
         def allowed(name: str, *, on_spot: bool) -> bool:
             quota = self.quotas.by_name("sagemaker", _training(name, spot=on_spot))
@@ -130,7 +130,7 @@ class Capacity:
                     break
 
     def endpoint(self) -> Finding:
-        """The quota of what serves: one model first, then a second beside it, and those kept."""
+        """The quota of endpoints: of the first model, and of all models at once."""
         mode = choices.endpoint_mode(
             self.chosen["EndpointMode"], self.chosen["TrainerImage"], self.account.region
         )
@@ -218,40 +218,40 @@ class Capacity:
         return LIVE_AND_CANDIDATE + self.chosen.number("KeepModels")
 
     def in_use(self) -> InUse:
-        """What the region's endpoints take. Raises NotAnsweredError."""
+        """What the region's endpoints use. Raises UnavailableError."""
         serverless = {True: 0, False: 0}
         instances: dict[bool, dict[str, int]] = {True: {}, False: {}}
         for endpoint in self.account.pages("sagemaker", "list_endpoints", "Endpoints"):
             name = endpoint["EndpointName"]
             own = name.startswith(self.chosen.stack + SEPARATOR)
-            answer = self.account.ask(
+            response = self.account.call(
                 "sagemaker", "describe_endpoint", absent=("ValidationException",), EndpointName=name
             )
-            for variant in (answer or {}).get("ProductionVariants", []):
+            for variant in (response or {}).get("ProductionVariants", []):
                 config = variant.get("CurrentServerlessConfig")
                 if config:
                     serverless[own] += config["MaxConcurrency"]
                     continue
-                kind = self._instance_type(answer or {}, variant["VariantName"])
+                kind = self._instance_type(response or {}, variant["VariantName"])
                 count = variant.get("CurrentInstanceCount", 1)
                 instances[own][kind] = instances[own].get(kind, 0) + count
         return InUse(serverless[True], serverless[False], instances[True], instances[False])
 
     def _instance_type(self, endpoint: dict[str, object], variant: str) -> str:
-        """DescribeEndpoint does not say it: its configuration does."""
-        answer = self.account.ask(
+        """Of the endpoint's configuration: DescribeEndpoint does not have it."""
+        response = self.account.call(
             "sagemaker",
             "describe_endpoint_config",
             absent=("ValidationException",),
             EndpointConfigName=endpoint["EndpointConfigName"],
         )
-        for one in (answer or {}).get("ProductionVariants", []):
+        for one in (response or {}).get("ProductionVariants", []):
             if one["VariantName"] == variant:
                 return str(one.get("InstanceType", ""))
         return ""
 
     def packing(self) -> Finding:
-        """vCPUs on Fargate: one job's at least, else as many as PackingMaxVcpus lets run."""
+        """vCPUs on Fargate: of one job at least, else PackingMaxVcpus."""
         quota = self.quotas.by_code(*FARGATE)
         one, most = self.chosen.number("PackingVcpus"), self.chosen.number("PackingMaxVcpus")
         of = f"Fargate: {quota.value:g} in the account"
@@ -303,7 +303,7 @@ class Capacity:
         return Finding(State.OK, "Lambda concurrency", f"{of}, up to {wanted} needed")
 
     def network(self) -> Finding:
-        """A VPC of the stack's own, unless it is there or the user names subnets."""
+        """The quota of VPCs, unless the stack has its VPC or the user names subnets."""
         if self.chosen["SubnetIds"]:
             return Finding(State.OK, "network", "packing runs in your subnets")
         if not self.new:

@@ -1,4 +1,4 @@
-"""The parameters that a deployment would take: the template's defaults, the saved, the given."""
+"""The parameters of a deployment: the template's defaults, overridden by saved and given ones."""
 
 import re
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
 @dataclass(frozen=True)
 class Chosen:
-    """template: as parsed; given: what is not left to its default; stack: the stack's name."""
+    """template: as parsed; given: parameters without their default; stack: the stack's name."""
 
     template: Mapping[str, Any]
     given: Mapping[str, str]
     stack: str
 
     def __getitem__(self, parameter: str) -> str:
-        """The value of a parameter as CloudFormation would take it; "" for one there is not."""
+        """The value of a parameter for CloudFormation; "" for an unknown one."""
         known = self.template["Parameters"].get(parameter, {})
         return str(self.given.get(parameter, known.get("Default", "")))
 
@@ -29,8 +29,8 @@ class Chosen:
         """The value of a parameter that is a whole number."""
         return int(float(self[parameter]))
 
-    def wrong(self) -> list[str]:
-        """What CloudFormation would refuse of the given parameters, a sentence each."""
+    def invalid(self) -> list[str]:
+        """A sentence for each given parameter that CloudFormation would refuse."""
         found = []
         for name, value in self.given.items():
             known = self.template["Parameters"].get(name)
@@ -50,7 +50,7 @@ class Chosen:
 
     @cached_property
     def resource_types(self) -> set[str]:
-        """The types of the resources that these parameters make, as the template writes them."""
+        """The types of the resources that these parameters create, as the template has them."""
         return {
             resource["Type"]
             for resource in self.template["Resources"].values()
@@ -58,7 +58,7 @@ class Chosen:
         }
 
     def named(self, kind: str, property_name: str) -> list[str]:
-        """The names that the template itself gives to its resources of one type."""
+        """The explicit names of the template's resources of one type."""
         pattern = re.compile(r"\$\{AWS::StackName\}")
         return [
             pattern.sub(self.stack, resource["Properties"][property_name]["Fn::Sub"])
@@ -67,7 +67,7 @@ class Chosen:
         ]
 
     def _holds(self, condition: Any) -> bool:
-        """Whether a condition is true. Understands what the template's conditions are made of."""
+        """Whether a condition is true; supports the functions that the template uses."""
         ((function, argument),) = condition.items()
         if function == "Condition":
             return self._holds(self.template["Conditions"][argument])
@@ -79,9 +79,9 @@ class Chosen:
             return any(self._holds(one) for one in argument)
         if function == "Fn::Equals":
             left, right = (self._value(one) for one in argument)
-            # What depends on a name that is only known in the account is taken to be made.
+            # A value that is known only in the account: the resource counts as created.
             return left is None or right is None or left == right
-        raise ValueError(f"the template has a condition with {function}: teach it to preflight")
+        raise ValueError(f"preflight cannot evaluate {function} in the template's conditions")
 
     def _value(self, value: Any) -> str | None:
         if not isinstance(value, dict):

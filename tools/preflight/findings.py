@@ -1,4 +1,4 @@
-"""What a check found, and how it is printed."""
+"""The findings of checks, and their table."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the questions go: for the commands and links that are printed."""
+    """Region, partition and profile, for printed commands and links."""
 
     region: str
     partition: str
@@ -33,13 +33,13 @@ class Place:
 
     @property
     def options(self) -> str:
-        """The options that make an `aws` command ask there."""
+        """The options of an `aws` command for this place."""
         return f"--region {self.region}" + (f" --profile {self.profile}" if self.profile else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Increase:
-    """A quota to ask AWS for more of. adjustable: whether Service Quotas takes such a request."""
+    """An increase of a quota. adjustable: whether Service Quotas accepts such a request."""
 
     service: str
     code: str
@@ -67,8 +67,8 @@ class Increase:
 class Finding:
     """One row of the table.
 
-    what: the thing asked for; found: what is so, in a clause; request: the quota to ask for; do:
-    commands or steps that mend it; instead: settings that avoid it, any one of which will do.
+    what: the subject; found: a clause; request: the quota to increase; do: commands or steps that
+    correct it; instead: alternative settings that avoid it.
     """
 
     state: State
@@ -86,7 +86,7 @@ def report(findings: Iterable[Finding], place: Place) -> list[str]:
     lines: list[str] = []
     for states, title in (
         ((State.FAILS, State.NOTE, State.OK), ""),
-        ((State.UNKNOWN,), "Could not be checked; this is neither well nor amiss:"),
+        ((State.UNKNOWN,), "Could not be checked; may be in order or not:"),
     ):
         chosen = [finding for state in states for finding in findings if finding.state == state]
         if chosen and title:

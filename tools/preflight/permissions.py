@@ -1,9 +1,9 @@
-"""Whether the deploying identity may do what the template needs, by IAM's own simulation.
+"""Checks, by IAM's simulation, whether the identity has the permissions for a deployment.
 
 iam:SimulatePrincipalPolicy counts the policies of a user, its groups or a role, a permissions
 boundary, and the organisation's service control policies where they have no conditions. It does not
 count the policies of a session, or those of resources (IAM User Guide, "IAM policy testing with the
-IAM policy simulator"). What is needed stands in actions.json, by type of resource.
+IAM policy simulator"). The needed actions are in actions.json, by type of resource.
 """
 
 import json
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.preflight.account import Account, NotAnsweredError
+from tools.preflight.account import Account, UnavailableError
 from tools.preflight.chosen import Chosen
 from tools.preflight.findings import Finding, State
 
 TABLE = Path(__file__).with_name("actions.json")
 WHAT = "permissions"
-# What a simulation is sent at once.
+# Actions in one request.
 CHUNK = 50
 # arn:aws:sts::123456789012:assumed-role/Name/session
 ASSUMED = re.compile(r"arn:[a-z-]+:sts::\d{12}:assumed-role/(?P<role>[^/]+)/.+")
@@ -42,12 +42,12 @@ def table() -> dict[str, Any]:
 
 
 def types_made(written: set[str], rows: dict[str, Any]) -> set[str]:
-    """The types of resources that the template's own types become: SAM's make several each."""
+    """The types of resources that are created: SAM expands its own types to several."""
     return {made for kind in written for made in rows["makes"].get(kind, [kind])}
 
 
-def needs(chosen: Chosen, filled: dict[str, str]) -> list[Need]:
-    """All that the deployment needs. filled: Partition, Region, Account and Stack.
+def needs(chosen: Chosen, values: dict[str, str]) -> list[Need]:
+    """The permissions that the deployment needs. values: Partition, Region, Account and Stack.
 
     Raises KeyError for a type of resource that the table does not have.
     """
@@ -57,7 +57,7 @@ def needs(chosen: Chosen, filled: dict[str, str]) -> list[Need]:
         entries += rows["types"][kind]
     merged: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, None]] = {}
     for entry in entries:
-        resource = re.sub(r"\$\{(\w+)\}", lambda found: filled[found[1]], entry["resource"])
+        resource = re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], entry["resource"])
         key = (resource, tuple(sorted(entry.get("context", {}).items())))
         merged.setdefault(key, {}).update(dict.fromkeys(entry["actions"]))
     return [
@@ -66,24 +66,24 @@ def needs(chosen: Chosen, filled: dict[str, str]) -> list[Need]:
 
 
 def principal(account: Account, arn: str) -> str:
-    """The ARN that IAM can simulate. Raises NotAnsweredError where there is none.
+    """The ARN that IAM can simulate. Raises UnavailableError where there is none.
 
-    A role's session does not say the role's path, which its ARN has.
+    The ARN of a role's session lacks the role's path.
     """
     if PRINCIPAL.fullmatch(arn):
         return arn
     assumed = ASSUMED.fullmatch(arn)
     if assumed is None:
-        raise NotAnsweredError(f"IAM does not simulate {arn}")
+        raise UnavailableError(f"IAM does not simulate {arn}")
     try:
-        answer = account.ask("iam", "get_role", RoleName=assumed["role"])
-    except NotAnsweredError as error:
-        raise NotAnsweredError(f"which role this is: {error}") from error
-    return str((answer or {})["Role"]["Arn"])
+        response = account.call("iam", "get_role", RoleName=assumed["role"])
+    except UnavailableError as error:
+        raise UnavailableError(f"which role this is: {error}") from error
+    return str((response or {})["Role"]["Arn"])
 
 
-def findings(account: Account, chosen: Chosen, arn: str, filled: dict[str, str]) -> list[Finding]:
-    """One finding for each way in which something is denied, or one for all that is allowed."""
+def findings(account: Account, chosen: Chosen, arn: str, values: dict[str, str]) -> list[Finding]:
+    """One finding for each cause of a denial, and one for what was simulated without a denial."""
     if ROOT.fullmatch(arn):
         return [
             Finding(
@@ -92,25 +92,25 @@ def findings(account: Account, chosen: Chosen, arn: str, filled: dict[str, str])
                 "the root user may do everything: AWS advises to deploy with an identity of IAM",
             )
         ]
-    needed = needs(chosen, filled)
+    needed = needs(chosen, values)
     boundary = chosen["PermissionsBoundary"]
     try:
         source = principal(account, arn)
-        decided = [
+        evaluations = [
             found
             for need in needed
-            for found in _simulated(account, source, need, filled, boundary)
+            for found in _simulated(account, source, need, values, boundary)
         ]
-    except NotAnsweredError as error:
+    except UnavailableError as error:
         return [Finding(State.UNKNOWN, WHAT, str(error))]
-    return list(_judged(source, decided))
+    return list(_findings_by_cause(source, evaluations))
 
 
 def _simulated(
-    account: Account, source: str, need: Need, filled: dict[str, str], boundary: str
+    account: Account, source: str, need: Need, values: dict[str, str], boundary: str
 ) -> Iterator[dict[str, Any]]:
     context = {
-        "aws:RequestedRegion": filled["Region"],
+        "aws:RequestedRegion": values["Region"],
         "iam:PermissionsBoundary": boundary,
         **dict(need.context),
     }
@@ -119,7 +119,7 @@ def _simulated(
         for key, value in context.items()
         if value
     ]
-    # What CloudFormation calls, it calls in the name of whoever deploys.
+    # CloudFormation makes its calls as the deploying identity.
     entries.append(
         {
             "ContextKeyName": "aws:CalledVia",
@@ -139,10 +139,10 @@ def _simulated(
         )
 
 
-def _judged(source: str, decided: list[dict[str, Any]]) -> Iterator[Finding]:
-    """By cause: each names its actions."""
+def _findings_by_cause(source: str, evaluations: list[dict[str, Any]]) -> Iterator[Finding]:
+    """One finding for each cause, with its actions."""
     causes: dict[tuple[State, str], dict[str, None]] = {}
-    for one in decided:
+    for one in evaluations:
         if one["EvalDecision"] == "allowed":
             continue
         organisation = one.get("OrganizationsDecisionDetail", {}).get(
@@ -168,7 +168,7 @@ def _judged(source: str, decided: list[dict[str, Any]]) -> Iterator[Finding]:
         do = ("docs/deployer-policy.json has all that is needed",) if state == State.FAILS else ()
         yield Finding(state, WHAT, f"{cause} {_listed(list(actions))}", do=do)
     if not any(state == State.FAILS for state, _ in causes):
-        yield Finding(State.OK, WHAT, f"{len(decided)} actions of {source} simulated")
+        yield Finding(State.OK, WHAT, f"{len(evaluations)} actions of {source} simulated")
 
 
 def _listed(actions: list[str], most: int = 8) -> str:

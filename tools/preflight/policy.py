@@ -1,4 +1,4 @@
-"""The least IAM policy of whoever deploys, printed: from actions.json, for any stack droplens*.
+"""Prints the minimal IAM policy of a deploying identity, from actions.json.
 
 python -m tools.preflight.policy > docs/deployer-policy.json
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from tools.preflight.permissions import table
 
-# A stack droplens, and those beside it whose names begin so.
+# Stack droplens, and others whose names begin so.
 STACK = "droplens*"
 PARTITION = "aws"
 
@@ -19,10 +19,10 @@ def policy(stack: str = STACK, partition: str = PARTITION) -> dict[str, Any]:
     """An IAM policy document: one statement for each resource, its actions in order."""
     rows = table()
     entries = [*rows["always"], *(row for kind in rows["types"].values() for row in kind)]
-    filled = {"Partition": partition, "Region": "*", "Account": "*", "Stack": stack}
+    values = {"Partition": partition, "Region": "*", "Account": "*", "Stack": stack}
     merged: dict[tuple[str, tuple[tuple[str, str], ...]], set[str]] = {}
     for entry in [*entries, *rows["preflight"]]:
-        resource = re.sub(r"\$\{(\w+)\}", lambda found: filled[found[1]], entry["resource"])
+        resource = re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], entry["resource"])
         resource = re.sub(r"\*+", "*", resource).replace("*-*", "*")
         key = (resource, tuple(sorted(entry.get("context", {}).items())))
         merged.setdefault(key, set()).update(entry["actions"])

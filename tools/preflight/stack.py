@@ -1,23 +1,23 @@
-"""Whether CloudFormation could make or change the stack, and what an earlier try left."""
+"""Checks whether CloudFormation could create or update the stack."""
 
 from collections.abc import Callable, Iterator
 
-from tools.preflight.account import Account, NotAnsweredError
+from tools.preflight.account import Account, UnavailableError
 from tools.preflight.chosen import Chosen
 from tools.preflight.findings import Finding, Place, State
 
-# sam's own stack, whose bucket takes what is uploaded (--resolve-s3).
+# sam's own stack, which has the bucket for uploads (--resolve-s3).
 SAM_STACK = "aws-sam-cli-managed-default"
-# CloudFormation User Guide, "Stack status codes": those that take no update.
+# CloudFormation User Guide, "Stack status codes": those that allow no update.
 NEVER_MADE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
 
 
 def status(account: Account, stack: str) -> str | None:
-    """The stack's status; None where there is no such stack. Raises NotAnsweredError."""
-    answer = account.ask(
+    """The stack's status; None where there is no such stack. Raises UnavailableError."""
+    response = account.call(
         "cloudformation", "describe_stacks", absent=("ValidationError",), StackName=stack
     )
-    return str(answer["Stacks"][0]["StackStatus"]) if answer else None
+    return str(response["Stacks"][0]["StackStatus"]) if response else None
 
 
 def state(stack: str, found: str | None, place: Place) -> Finding:
@@ -54,8 +54,8 @@ def state(stack: str, found: str | None, place: Place) -> Finding:
 
 
 def leftovers(account: Account, chosen: Chosen, place: Place) -> Iterator[Finding]:
-    """Where there is no stack: things of its names, which would make its creation fail, and those
-    that only cost."""
+    """Resources of an earlier stack of this name: those that would make the creation fail, and
+    those that only cost."""
     checks: tuple[tuple[str, Callable[[Account, Chosen, Place], list[Finding]]], ...] = (
         ("log groups", _log_groups),
         ("image repositories", _repositories),
@@ -64,7 +64,7 @@ def leftovers(account: Account, chosen: Chosen, place: Place) -> Iterator[Findin
     for what, check in checks:
         try:
             yield from check(account, chosen, place)
-        except NotAnsweredError as error:
+        except UnavailableError as error:
             yield Finding(State.UNKNOWN, what, str(error))
 
 
@@ -95,13 +95,13 @@ def _log_groups(account: Account, chosen: Chosen, place: Place) -> list[Finding]
 def _repositories(account: Account, chosen: Chosen, place: Place) -> list[Finding]:
     taken = []
     for name in chosen.named("AWS::ECR::Repository", "RepositoryName"):
-        answer = account.ask(
+        response = account.call(
             "ecr",
             "describe_repositories",
             absent=("RepositoryNotFoundException",),
             repositoryNames=[name],
         )
-        if answer and answer["repositories"]:
+        if response and response["repositories"]:
             taken.append(name)
     if not taken:
         return [Finding(State.OK, "image repositories", "none of the stack's names is taken")]
@@ -120,8 +120,8 @@ def _repositories(account: Account, chosen: Chosen, place: Place) -> list[Findin
 
 
 def _data(account: Account, chosen: Chosen, _: Place) -> list[Finding]:
-    """CloudFormation names bucket and table <stack>-<logical id>-<random>; both outlive a stack."""
-    buckets = account.ask("s3", "list_buckets") or {}
+    """CloudFormation names bucket and table <stack>-<logical id>-<random>; both are retained."""
+    buckets = account.call("s3", "list_buckets") or {}
     prefix = f"{chosen.stack}-bucket-"
     kept = [
         f"s3://{bucket['Name']}"
@@ -142,14 +142,14 @@ def _data(account: Account, chosen: Chosen, _: Place) -> list[Finding]:
 
 
 def upload_bucket(account: Account) -> Finding:
-    """The bucket that sam uploads to, which it makes on first use."""
+    """The bucket that sam uploads to, and creates on first use."""
     what = "upload bucket"
-    answer = account.ask(
+    response = account.call(
         "cloudformation", "describe_stacks", absent=("ValidationError",), StackName=SAM_STACK
     )
-    if not answer:
+    if not response:
         return Finding(State.OK, what, "sam has none here yet and will make one")
-    stack = answer["Stacks"][0]
+    stack = response["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     bucket = outputs.get("SourceBucket")
     if bucket is None:
@@ -157,14 +157,14 @@ def upload_bucket(account: Account) -> Finding:
             State.FAILS,
             what,
             f"sam's stack {SAM_STACK} is {stack['StackStatus']} and has no bucket",
-            do=("remove that stack; sam makes it anew",),
+            do=("remove that stack; sam creates it again",),
         )
-    found = account.ask("s3", "head_bucket", absent=("404", "NoSuchBucket"), Bucket=bucket)
+    found = account.call("s3", "head_bucket", absent=("404", "NoSuchBucket"), Bucket=bucket)
     if found is None:
         return Finding(
             State.FAILS,
             what,
             f"s3://{bucket} of sam's stack {SAM_STACK} is gone",
-            do=(f"remove the stack {SAM_STACK}; sam makes it anew",),
+            do=(f"remove the stack {SAM_STACK}; sam creates it again",),
         )
     return Finding(State.OK, what, f"s3://{bucket}")

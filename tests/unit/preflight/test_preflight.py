@@ -28,7 +28,7 @@ from tests.unit.preflight.recorded import (
     simulated,
 )
 from tools.preflight import __main__ as command
-from tools.preflight import surroundings
+from tools.preflight import build_environment
 from tools.preflight.findings import Finding, State
 
 # What a first run of the defaults needs beside a new account's numbers.
@@ -83,7 +83,7 @@ def preflight(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(boto3, "Session", session)
     monkeypatch.setattr(
-        surroundings, "registries", lambda _: [Finding(State.OK, "base images", "answers")]
+        build_environment, "registries", lambda _: [Finding(State.OK, "base images", "answers")]
     )
     return Preflight(capsys, recorded)
 
@@ -495,7 +495,7 @@ def test_an_identity_that_may_ask_nothing_is_told_what_it_would_need(preflight: 
     only = {("sts", "GetCallerIdentity"): empty_account()["sts", "GetCallerIdentity"]}
     status, output = preflight(only)
     assert status == 0
-    assert "Could not be checked; this is neither well nor amiss:" in output
+    assert "Could not be checked; may be in order or not:" in output
     for action in (
         "cloudformation:DescribeStacks",
         "iam:SimulatePrincipalPolicy",
@@ -533,7 +533,7 @@ def test_credentials_that_aws_does_not_take_end_it(preflight: Preflight, code: s
     assert "aws sts get-caller-identity" in output
 
 
-# --- Parameters and surroundings ---
+# --- Parameters and the build environment ---
 
 
 @pytest.mark.parametrize(
@@ -607,7 +607,7 @@ def test_a_registry_that_answers_at_all_will_do(answer: Any, state: str) -> None
         server.server_close()
     else:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    finding = surroundings.answers("base images", url, "BaseImageRegistry")
+    finding = build_environment.reachable("base images", url, "BaseImageRegistry")
     if answer is not None:
         server.shutdown()
         server.server_close()

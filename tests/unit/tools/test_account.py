@@ -18,6 +18,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from droplens.domain import naming
 from tools import account
+from tools.aws_errors import explained
 
 ANSWERS = """
 version = 0.1
@@ -200,7 +201,7 @@ def refused(code: str) -> ClientError:
 def test_what_aws_says_is_a_sentence_with_a_next_step(
     error: BotoCoreError | ClientError, sentence: str, step: str
 ) -> None:
-    said, hint = account.explained(error)
+    said, hint = explained(error)
     assert sentence in said
     assert step in hint
     if isinstance(error, ClientError):

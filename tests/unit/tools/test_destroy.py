@@ -117,7 +117,7 @@ def agreed(_: str) -> bool:
 def test_nothing_is_left_of_a_stack(session: Any) -> None:
     deployed(session, "droplens", "cars")
     assert all(everything(session).values())
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
     assert not any(everything(session).values())
 
 
@@ -137,14 +137,14 @@ def test_what_each_try_of_a_stage_made_goes_too(
     session: Any, mark: str, facts: dict[str, Any]
 ) -> None:
     deployed(session, "droplens", "cars", mark, **facts)
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
     assert not any(everything(session).values())
 
 
 def test_an_endpoint_that_is_being_made_is_waited_for(
     session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(destroy, "ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(destroy, "POLL_SECONDS", 0)
     name = deployed(session, "droplens", "cars")
     sagemaker = session.client("sagemaker")
     statuses = iter(["Creating", "SystemUpdating", "InService"])
@@ -173,7 +173,7 @@ def test_a_stack_whose_name_begins_alike_stays_whole(session: Any) -> None:
     deployed(session, "droplens-dev", "cars")
     before = everything(session)
     deployed(session, "droplens", "cars")
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
     assert everything(session) == before
 
 
@@ -181,20 +181,20 @@ def test_without_agreement_nothing_goes(session: Any, capsys: pytest.CaptureFixt
     name = deployed(session, "droplens", "cars")
     before = everything(session)
     with pytest.raises(SystemExit, match="nothing was removed"):
-        destroy.destroy(session, "droplens", agreed=lambda _: False)
+        destroy.destroy(session, "droplens", confirmed=lambda _: False)
     assert everything(session) == before
     assert f"endpoint {name}" in capsys.readouterr().out
 
 
 def test_what_was_interrupted_is_ended_by_another_run(session: Any) -> None:
     deployed(session, "droplens", "cars")
-    things = [*(account := destroy.Account(session, "droplens")).things()]
-    for thing in [*things, next(account.table_and_stack())]:
+    removals = [*(account := destroy.Account(session, "droplens")).removals()]
+    for thing in [*removals, next(account.table_and_stack())]:
         thing.remove()
     assert everything(session)["stacks"] == ["droplens"]
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
     assert not any(everything(session).values())
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
 
 
 def test_what_cannot_be_removed_is_named_and_its_stack_stays(
@@ -204,15 +204,15 @@ def test_what_cannot_be_removed_is_named_and_its_stack_stays(
     other = resource_name("droplens", "cars", "20261122-130000-1a2b3c")
     hosting = destroy.Account._hosting
 
-    def one_that_is_not_there(account: destroy.Account) -> Iterator[destroy.Thing]:
+    def one_that_is_not_there(account: destroy.Account) -> Iterator[destroy.Removal]:
         sagemaker = account.client("sagemaker")
-        yield destroy.Thing(
+        yield destroy.Removal(
             "endpoint", other, lambda: sagemaker.delete_endpoint(EndpointName=other)
         )
         yield from hosting(account)
 
     monkeypatch.setattr(destroy.Account, "_hosting", one_that_is_not_there)
-    assert destroy.destroy(session, "droplens", agreed=agreed) == [f"endpoint {other}"]
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == [f"endpoint {other}"]
     assert f"endpoint {other} stays" in capsys.readouterr().err
     left = everything(session)
     assert name not in left["endpoints"]
@@ -229,7 +229,7 @@ def test_a_stack_of_nothing_but_a_change_set_goes(session: Any) -> None:
         TemplateBody=json.dumps(TEMPLATE),
     )
     assert destroy.stack_status(session, "droplens") == "REVIEW_IN_PROGRESS"
-    assert destroy.destroy(session, "droplens", agreed=agreed) == []
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
     assert destroy.stack_status(session, "droplens") == ""
 
 
@@ -238,7 +238,7 @@ def test_a_stack_at_which_cloudformation_is_at_work_is_listed_when_that_has_ende
 ) -> None:
     told = iter(["CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE"])
     monkeypatch.setattr(destroy, "stack_status", lambda *_: next(told))
-    monkeypatch.setattr(destroy, "ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(destroy, "POLL_SECONDS", 0)
     destroy.settle(session, "droplens")
     assert list(told) == []
     assert "its removal begins when that has ended" in capsys.readouterr().out
@@ -263,12 +263,12 @@ def test_what_a_bucket_holds_is_told_before_it_is_asked(
     for key in ("once", "twice"):
         s3.put_object(Bucket=everything(session)["buckets"][0], Key=key, Body=key.encode())
     with pytest.raises(SystemExit, match="nothing was removed"):
-        destroy.destroy(session, "droplens", agreed=lambda _: False)
+        destroy.destroy(session, "droplens", confirmed=lambda _: False)
     [bucket] = [line for line in capsys.readouterr().out.splitlines() if "  bucket " in line]
     assert bucket.endswith(", 2 object versions, 9 bytes")
     monkeypatch.setattr(destroy, "MOST_COUNTED", 2)
     with pytest.raises(SystemExit):
-        destroy.destroy(session, "droplens", agreed=lambda _: False)
+        destroy.destroy(session, "droplens", confirmed=lambda _: False)
     assert ", more than 2 object versions, more than 9 bytes" in capsys.readouterr().out
 
 

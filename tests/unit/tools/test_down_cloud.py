@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tools.account import explained
+from tools.aws_errors import explained
 
 COMMANDS = (
     ("tools.rollback", "cars"),

@@ -17,7 +17,7 @@ FIRST, SECOND, THIRD = (f"2026112{day}-120000-1a2b3c" for day in (1, 2, 3))
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollback, "ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(rollback, "POLL_SECONDS", 0)
 
 
 def said(status: str, run_id: str = FIRST) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def test_every_lock_is_hashed_and_names_no_index(repo_root: Path) -> None:
     ],
 )
 def test_what_the_surroundings_lack_is_told_with_the_next_step(pip_said: str, told: str) -> None:
-    sentence = venvs.InstallError(f"cloud: pip failed:\n    {pip_said}").sentence
-    assert sentence is not None
-    assert told in sentence
-    assert sentence.endswith("then run the same command again")
+    explanation = venvs.InstallError(f"cloud: pip failed:\n    {pip_said}").explanation
+    assert explanation is not None
+    assert told in explanation
+    assert explanation.endswith("then run the same command again")
 
 
 def test_what_is_not_known_is_told_as_pip_said_it() -> None:
-    assert venvs.InstallError("cloud: pip failed:\n    error: something else").sentence is None
+    assert venvs.InstallError("cloud: pip failed:\n    error: something else").explanation is None

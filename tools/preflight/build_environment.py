@@ -1,4 +1,4 @@
-"""What the deployment needs outside the account: a Python to build with, and what is fetched."""
+"""Checks what the builds need outside the account: a Python, base images, packages."""
 
 import os
 import urllib.error
@@ -19,7 +19,7 @@ SECONDS = 5
 
 
 def runtime(chosen: Chosen) -> Finding:
-    """Whether Lambda's Python is one with current decoders, and is here for sam to build with."""
+    """Whether Lambda's Python has current decoders, and is installed here for `sam build`."""
     wanted = chosen["PythonRuntime"]
     known = chosen.template["Parameters"]["PythonRuntime"]["AllowedValues"]
     newer = [name for name in known if name != OLD_RUNTIME]
@@ -45,18 +45,18 @@ def runtime(chosen: Chosen) -> Finding:
 
 
 def registries(chosen: Chosen) -> Iterator[Finding]:
-    """Whether base images and packages can be fetched, as far as this machine's network tells."""
+    """Whether base images and packages can be fetched, seen from this machine's network."""
     registry = chosen["BaseImageRegistry"] or DEFAULT_REGISTRY
     host = registry.split("/")[0]
-    yield answers("base images", f"https://{host}/v2/", "BaseImageRegistry")
+    yield reachable("base images", f"https://{host}/v2/", "BaseImageRegistry")
     index = chosen["PipIndexUrl"] or DEFAULT_INDEX
-    yield answers("packages", f"{index.rstrip('/')}/pip/", "PipIndexUrl")
+    yield reachable("packages", f"{index.rstrip('/')}/pip/", "PipIndexUrl")
 
 
-def answers(what: str, url: str, parameter: str) -> Finding:
-    """Whether a server answers at all: a registry asks for a sign-in (401), which will do.
+def reachable(what: str, url: str, parameter: str) -> Finding:
+    """Whether a server responds; 401, of a registry without a token, counts as a response.
 
-    The images are built in CodeBuild, whose network is another: no answer here decides nothing.
+    The images are built in CodeBuild, which has another network: no response here is UNKNOWN.
     """
     host = urlsplit(url).netloc
     request = urllib.request.Request(url, method="GET")  # noqa: S310  https, or a test's own server

@@ -1,4 +1,4 @@
-"""Trouble that the local cloud is asked to make: it comes, is of the real kind, and ends."""
+"""Fault injection of the local cloud: faults begin, are those of AWS, and end."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def troubled(new_cloud: Callable[[], Cloud]) -> SageMaker:
+def faulty(new_cloud: Callable[[], Cloud]) -> SageMaker:
     """A cloud of this module's own, with an endpoint in it."""
     cloud = new_cloud()
     cloud.up()
@@ -29,8 +29,8 @@ def troubled(new_cloud: Callable[[], Cloud]) -> SageMaker:
     return sagemaker
 
 
-def trouble(cloud: Cloud, *options: str) -> str:
-    done = cloud.cli("trouble", *options)
+def inject(cloud: Cloud, *options: str) -> str:
+    done = cloud.cli("faults", *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -47,56 +47,56 @@ def refusal(sagemaker: SageMaker) -> str | None:
 @pytest.mark.parametrize(
     ("option", "code"), [("--throttle", "ThrottlingException"), ("--fail", "ModelError")]
 )
-def test_an_endpoint_is_troubled_until_it_is_told_to_stop(
-    troubled: SageMaker, option: str, code: str
+def test_an_endpoint_fails_until_no_fault_is_requested(
+    faulty: SageMaker, option: str, code: str
 ) -> None:
-    assert trouble(troubled.cloud, option, "1") == "trouble\n"
-    eventually(code, lambda: refusal(troubled) == code)
+    assert inject(faulty.cloud, option, "1") == "faults are injected\n"
+    eventually(code, lambda: refusal(faulty) == code)
 
-    assert trouble(troubled.cloud) == "no trouble any more\n"
-    eventually("an answer", lambda: refusal(troubled) is None)
+    assert inject(faulty.cloud) == "no faults are injected any more\n"
+    eventually("an answer", lambda: refusal(faulty) is None)
 
 
-def test_an_endpoints_process_is_killed_and_comes_back(troubled: SageMaker) -> None:
+def test_an_endpoints_process_is_killed_and_comes_back(faulty: SageMaker) -> None:
     def process() -> int | None:
         try:
-            return int(json.loads(troubled.invoke("model", b"hello")["Body"].read())["pid"])
+            return int(json.loads(faulty.invoke("model", b"hello")["Body"].read())["pid"])
         except ClientError:
             return None
 
     first = process()
-    trouble(troubled.cloud, "--kill-endpoints", "2")
+    inject(faulty.cloud, "--kill-endpoints", "2")
     eventually("another process", lambda: process() not in (first, None))
-    trouble(troubled.cloud)
+    inject(faulty.cloud)
 
 
-def test_an_endpoint_answers_while_sagemaker_updates_it(troubled: SageMaker) -> None:
-    trouble(troubled.cloud, "--system-updates", "0.1")
-    troubled.served("model", "SystemUpdating")
-    trouble(troubled.cloud)
-    if troubled.served("model")["EndpointStatus"] == "SystemUpdating":
+def test_an_endpoint_answers_while_sagemaker_updates_it(faulty: SageMaker) -> None:
+    inject(faulty.cloud, "--system-updates", "0.1")
+    faulty.served("model", "SystemUpdating")
+    inject(faulty.cloud)
+    if faulty.served("model")["EndpointStatus"] == "SystemUpdating":
         with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
-            troubled.api.delete_endpoint(EndpointName="model")
-    assert refusal(troubled) is None
-    troubled.served("model", "InService")
+            faulty.api.delete_endpoint(EndpointName="model")
+    assert refusal(faulty) is None
+    faulty.served("model", "InService")
 
-    def told() -> set[str]:
+    def reported() -> set[str]:
         found = {
             event["detail"]["EndpointStatus"]
-            for event in troubled.events()
+            for event in faulty.events()
             if event["detail"].get("EndpointName") == "model"
         }
         return found if "SYSTEM_UPDATING" in found else set()
 
-    assert "IN_SERVICE" in eventually("its event", told)
+    assert "IN_SERVICE" in eventually("its event", reported)
 
 
-def test_a_new_configuration_is_not_found_for_a_moment(troubled: SageMaker) -> None:
-    trouble(troubled.cloud, "--propagation", "3")
+def test_a_new_configuration_is_not_found_for_a_moment(faulty: SageMaker) -> None:
+    inject(faulty.cloud, "--propagation", "3")
     time.sleep(0.5)
-    troubled.model("fresh", {})
+    faulty.model("fresh", {})
     with pytest.raises(ClientError, match='Could not find model "arn:') as refused:
-        troubled.config("fresh")
+        faulty.config("fresh")
     assert refused.value.response["Error"]["Code"] == "ValidationException"
 
     def made(call: Callable[[], object]) -> Callable[[], bool]:
@@ -108,59 +108,59 @@ def test_a_new_configuration_is_not_found_for_a_moment(troubled: SageMaker) -> N
 
         return attempt
 
-    eventually("the model is found", made(lambda: troubled.config("fresh")))
-    create = troubled.api.create_endpoint
+    eventually("the model is found", made(lambda: faulty.config("fresh")))
+    create = faulty.api.create_endpoint
     with pytest.raises(ClientError, match='Could not find endpoint configuration "arn:'):
         create(EndpointName="fresh", EndpointConfigName="fresh")
     eventually(
         "the configuration is found",
         made(lambda: create(EndpointName="fresh", EndpointConfigName="fresh")),
     )
-    trouble(troubled.cloud)
+    inject(faulty.cloud)
 
 
-def test_there_is_no_capacity_for_training_and_for_instances(troubled: SageMaker) -> None:
-    trouble(troubled.cloud, "--no-capacity", "1")
+def test_there_is_no_capacity_for_training_and_for_instances(faulty: SageMaker) -> None:
+    inject(faulty.cloud, "--no-capacity", "1")
     time.sleep(0.5)
-    job = troubled.trained(troubled.train("no-capacity"))
+    job = faulty.trained(faulty.train("no-capacity"))
     assert job["TrainingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("CapacityError: Unable to provision requested ML")
-    name = troubled.serve("no-capacity", InstanceType="ml.m5.large", InitialInstanceCount=1)
-    endpoint = troubled.served(name)
+    name = faulty.serve("no-capacity", InstanceType="ml.m5.large", InitialInstanceCount=1)
+    endpoint = faulty.served(name)
     assert endpoint["EndpointStatus"] == "Failed"
     assert "InsufficientInstanceCapacity" in endpoint["FailureReason"]
-    trouble(troubled.cloud)
+    inject(faulty.cloud)
 
 
-def test_a_role_that_was_just_made_cannot_be_assumed(troubled: SageMaker) -> None:
-    trouble(troubled.cloud, "--iam-delay", "3")
+def test_a_role_that_was_just_made_cannot_be_assumed(faulty: SageMaker) -> None:
+    inject(faulty.cloud, "--iam-delay", "3")
     time.sleep(0.5)
-    fresh = troubled.cloud.role("fresh-role", "sagemaker.amazonaws.com")
+    fresh = faulty.cloud.role("fresh-role", "sagemaker.amazonaws.com")
     with pytest.raises(ClientError, match="Could not assume role"):
-        troubled.train("fresh-role", RoleArn=fresh)
+        faulty.train("fresh-role", RoleArn=fresh)
 
     def trained() -> bool:
         try:
-            troubled.train("fresh-role", RoleArn=fresh)
+            faulty.train("fresh-role", RoleArn=fresh)
         except ClientError:
             return False
         return True
 
     eventually("the role is known", trained)
-    trouble(troubled.cloud)
+    inject(faulty.cloud)
 
 
-def test_a_worker_is_killed_only_while_it_works(troubled: SageMaker) -> None:
-    cloud = troubled.cloud
+def test_a_worker_is_killed_only_while_it_works(faulty: SageMaker) -> None:
+    cloud = faulty.cloud
     cloud.function("sleeper", SLEEPER, Timeout=60)
     assert cloud.invoke("sleeper", {"seconds": 0}) == "slept"
 
-    trouble(cloud, "--kill-workers", "0.1")
+    inject(cloud, "--kill-workers", "0.1")
     answer = cloud.client("lambda").invoke(
         FunctionName="sleeper", Payload=json.dumps({"seconds": 50})
     )
     assert answer["FunctionError"] == "Unhandled"
-    trouble(cloud)
+    inject(cloud)
     assert cloud.invoke("sleeper", {"seconds": 0}) == "slept"
 
 
@@ -172,17 +172,25 @@ def test_a_worker_is_killed_only_while_it_works(troubled: SageMaker) -> None:
         (("--no-capacity", "2"), "at most 1"),
     ],
 )
-def test_trouble_that_cannot_be_is_refused(
-    troubled: SageMaker, options: tuple[str, ...], says: str
+def test_faults_that_cannot_be_are_refused(
+    faulty: SageMaker, options: tuple[str, ...], says: str
 ) -> None:
-    done = troubled.cloud.cli("trouble", *options)
+    done = faulty.cloud.cli("faults", *options)
     assert done.returncode == 1
     assert says in done.stderr
 
 
-def test_a_cloud_that_starts_is_calm(troubled: SageMaker) -> None:
-    trouble(troubled.cloud, "--throttle", "1")
-    troubled.cloud.down()
-    assert "the cloud is down" in troubled.cloud.cli("trouble").stderr
-    troubled.cloud.up()
-    eventually("an answer", lambda: refusal(troubled) is None)
+def test_the_former_name_of_the_command_names_the_new_one(faulty: SageMaker) -> None:
+    done = faulty.cloud.cli("trouble", "--throttle", "1")
+    assert (done.returncode, done.stdout) == (0, "faults are injected\n")
+    assert "`faults`" in done.stderr
+    eventually("the fault", lambda: refusal(faulty) == "ThrottlingException")
+    inject(faulty.cloud)
+
+
+def test_a_cloud_that_starts_injects_no_faults(faulty: SageMaker) -> None:
+    inject(faulty.cloud, "--throttle", "1")
+    faulty.cloud.down()
+    assert "the cloud is down" in faulty.cloud.cli("faults").stderr
+    faulty.cloud.up()
+    eventually("an answer", lambda: refusal(faulty) is None)

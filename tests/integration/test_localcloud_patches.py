@@ -1,7 +1,7 @@
-"""Where we reach into MiniStack: each place is still there and still does what we count on.
+"""The private functions of MiniStack that the local cloud patches exist and behave as expected.
 
-The behaviour of most shows in the other tests of the local cloud; these are the places whose
-silent change would cost seconds or safety and break nothing at once.
+Other tests of the local cloud cover the behaviour of most; these are the ones whose silent change
+would cost seconds or safety without a failure elsewhere.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from tests.support import needs
 from tests.support.repository import ROOT
 
 
-def in_the_clouds_python(script: str) -> None:
+def run_in_cloud_environment(script: str) -> None:
     """Run a script in the environment that has MiniStack; its assertions are the test's."""
     result = subprocess.run(
         [str(needs.environment("cloud")), "-c", textwrap.dedent(script)],
@@ -25,24 +25,24 @@ def in_the_clouds_python(script: str) -> None:
 
 
 def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
-    in_the_clouds_python("""
-        from localcloud.emulator import ministack_seams as seams
+    run_in_cloud_environment("""
+        from localcloud.emulator import ministack_patches as patches
         from ministack.core import router
 
         scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sagemaker/aws4_request, "
         headers = {"host": "127.0.0.1:4566", "authorization": scope}
-        seams.serve("sagemaker", lambda request: (200, {}, b""))
+        patches.register_service("sagemaker", lambda request: (200, {}, b""))
         assert router.detect_service("POST", "/", headers, {}) == "sagemaker"
         assert router._KNOWN_AWS_SERVICE_NAMES is None
     """)
 
 
-def test_every_seam_is_where_we_reach_for_it() -> None:
-    in_the_clouds_python("""
+def test_every_patched_function_has_the_expected_signature() -> None:
+    run_in_cloud_environment("""
         import inspect
         import zipfile
 
-        from localcloud.emulator import ministack_seams as seams
+        from localcloud.emulator import ministack_patches as patches
         from ministack import app
         from ministack.core import (
             iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
@@ -107,7 +107,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
 
 
 def test_every_place_where_a_limit_is_checked_is_there() -> None:
-    in_the_clouds_python("""
+    run_in_cloud_environment("""
         import inspect
 
         from localcloud.emulator import ministack_limits
@@ -134,12 +134,12 @@ def test_every_place_where_a_limit_is_checked_is_there() -> None:
     """)
 
 
-def test_conditions_split_what_a_parameter_says() -> None:
-    in_the_clouds_python("""
-        from localcloud.emulator import ministack_seams as seams
+def test_conditions_may_split_a_parameter() -> None:
+    run_in_cloud_environment("""
+        from localcloud.emulator import ministack_patches as patches
         from ministack.services.cloudformation import changesets, stacks
 
-        seams.split_in_conditions()
+        patches.evaluate_functions_in_conditions()
         text = {"Fn::Split": [".", {"Fn::Sub": "${Registry}..."}]}
         template = {"Conditions": {"Private": {"Fn::Equals": [{"Fn::Select": [1, text]}, "dkr"]}}}
         for module in (changesets, stacks):
@@ -150,12 +150,12 @@ def test_conditions_split_what_a_parameter_says() -> None:
 
 
 def test_another_version_of_ministack_is_refused() -> None:
-    in_the_clouds_python("""
+    run_in_cloud_environment("""
         from importlib import metadata
 
         metadata.version = lambda name: "9.9.9"
         try:
-            import localcloud.emulator.ministack_seams
+            import localcloud.emulator.ministack_patches
         except ImportError as error:
             assert "9.9.9" in str(error)
         else:
