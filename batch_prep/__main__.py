@@ -28,7 +28,8 @@ from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingCrew
 from batch_prep.sources.archives import ArchiveLimits
 from batch_prep.sources.entries import Entry
 from batch_prep.sources.folders import Source, open_source
-from batch_prep.storage import Folder, folder
+from batch_prep.storage.folder import Folder
+from batch_prep.storage.locate import folder_at
 from droplens.domain.text import MAX_MESSAGE, one_line
 from droplens.imaging.prepare import Limits
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str], *, forked: bool = False) -> int:
     _LOG.setLevel(logging.INFO)
     try:
         options = parse(arguments)
-        destination = folder(options.destination)
+        destination = folder_at(options.destination)
     except JobError as error:
         return _failed(error)
     packer = Packer(options.preprocessing, Limits(), options.workers)

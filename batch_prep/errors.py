@@ -16,7 +16,7 @@ class JobError(Exception):
         super().__init__(one_line(message))
 
 
-class StorageTrouble(JobError):
+class StorageError(JobError):
     """S3 could not be reached or refused a request: another attempt may fare better."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h

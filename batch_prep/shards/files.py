@@ -18,7 +18,7 @@ from batch_prep.shards.split import Plan, Planned, Reading
 from batch_prep.sources.entries import Refused
 from batch_prep.sources.labels import MAX_REASON
 from batch_prep.sources.ready_made_splits import CHANNELS
-from batch_prep.storage import Folder, together
+from batch_prep.storage.folder import Folder, together
 from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import one_line
 from droplens.records.recordio import RecordWriter

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from batch_prep.shards.files import PackedPicture
-from batch_prep.storage import Folder
+from batch_prep.storage.folder import Folder
 
 
 @dataclass(frozen=True, slots=True)

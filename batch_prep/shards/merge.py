@@ -18,7 +18,7 @@ from batch_prep.options import Options
 from batch_prep.shards.files import PackedPicture, Shard, Skipped, packed_shards
 from batch_prep.shards.files_records import ChannelLists, Written, write_small
 from batch_prep.shards.split import Reading
-from batch_prep.storage import Folder, Span, together
+from batch_prep.storage.folder import Folder, Span, together
 
 MANIFEST = "dataset.json"
 FAILURE = "failure.json"
@@ -131,7 +131,7 @@ def _write_channels(
                 Span(shards[shard].path(f"{channel}.rec"), start, end)
                 for shard, start, end in _runs(dataset.rows, dataset.in_channel(channel))
             ]
-            joined.append(pool.submit(destination.join, f"{path}.rec", spans))
+            joined.append(pool.submit(destination.concatenate, f"{path}.rec", spans))
             written[f"{path}.rec"] = Written(sum(span.length for span in spans), None)
         with together(*files) as opened:
             lists = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batch_prep.image.prepare import Prepared
 from batch_prep.sources.entries import Refused
-from batch_prep.storage import Folder, Span
+from batch_prep.storage.folder import Folder, Span
 
 _PIECE_BYTES = 32 * 1024 * 1024
 _MOST_HELD_BYTES = 128 * 1024 * 1024

@@ -28,7 +28,8 @@ from batch_prep.sources.entries import (
 )
 from batch_prep.sources.label_files import exported_lists, read_list
 from batch_prep.sources.labels import Labels
-from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
+from batch_prep.storage.folder import FileChanged, Folder, Listed
+from batch_prep.storage.locate import folder_at, locate
 from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
 # Empty lines, rows that repeat others and texts of several lines are no pictures.
@@ -62,7 +63,7 @@ def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Sour
         yield _open_lists(parent, [name], limits.max_member_bytes, pictures)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
-        yield _open_folder(folder(url), limits, pictures)
+        yield _open_folder(folder_at(url), limits, pictures)
         return
     try:
         stream = parent.open(name)

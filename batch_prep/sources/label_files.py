@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from batch_prep.errors import JobError
 from batch_prep.sources.labels import BadRow, Labels, Row, gather
 from batch_prep.sources.ready_made_splits import EXPORTS, named_split
-from batch_prep.storage import Folder
+from batch_prep.storage.folder import Folder
 
 # A longer line is no row of a list: a bounding box and its metadata take a kilobyte.
 _LONGEST_LINE = 1024 * 1024

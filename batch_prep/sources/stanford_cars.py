@@ -14,7 +14,7 @@ from batch_prep.sources.archives import ArchiveLimits, open_archive
 from batch_prep.sources.entries import Entry, File, Refused
 from batch_prep.sources.labels import BadRow, Labels, Row, from_archive, gather
 from batch_prep.sources.matfile import MatError, Value, read_mat
-from batch_prep.storage import Folder
+from batch_prep.storage.folder import Folder
 
 # What its labels are of, in dataset.json.
 NAME = "Stanford Cars"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_prep.errors import JobError, StorageTrouble
+from batch_prep.errors import JobError, StorageError
 from batch_prep.shards.pool import Crew
-from batch_prep.storage import Bucket
+from batch_prep.storage.s3 import S3Folder
 from tests.support import needs
 from tests.support.pool_work import (
     endless,
@@ -91,7 +91,7 @@ def test_what_goes_wrong_is_raised_here_after_what_went_well() -> None:
         crew.start()
         results = crew.spread(range(20))
         assert [next(results) for _ in range(7)] == list(range(7))
-        with pytest.raises(StorageTrouble, match=r"^s3://pictures/7.jpg could not be read.$"):
+        with pytest.raises(StorageError, match=r"^s3://pictures/7.jpg could not be read.$"):
             next(results)
 
 
@@ -154,7 +154,7 @@ def test_who_stops_asking_leaves_nobody_behind() -> None:
 
 
 def test_a_bucket_is_opened_anew_in_another_process() -> None:
-    again = copy.copy(Bucket("pictures", "datasets/cars/"))
+    again = copy.copy(S3Folder("pictures", "datasets/cars/"))
     assert again.url == "s3://pictures/datasets/cars/"
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batch_prep.shards.files import PackedPicture, Shard
-from batch_prep.storage import Span, folder
+from batch_prep.storage.folder import Span
+from batch_prep.storage.locate import folder_at
 from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
 from droplens.classify.classify import Classification
@@ -106,7 +107,7 @@ def records(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
     one_shard = ("--step", "pack", "--shards", "1", "--shard", "0")
     put(root / "in", named)
     assert job(root / "in", root / "out", "--shorter-side", str(SHORTER_SIDE), *one_shard) == 0
-    shard, out = Shard(0, 1), folder(str(root / "out"))
+    shard, out = Shard(0, 1), folder_at(str(root / "out"))
     packed = {}
     for row in shard.report(out):
         assert isinstance(row, PackedPicture), row

@@ -1,29 +1,23 @@
-"""Where datasets come from and records go to: a folder of this machine or a prefix in S3."""
+"""A prefix of an S3 bucket as a folder."""
 
 import io
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache, cached_property, partial, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self, TypeVar, cast
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
 import obstore
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError as ObstoreError
 from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
-from batch_prep.errors import JobError, StorageTrouble
+from batch_prep.errors import StorageError
+from batch_prep.storage.folder import FileChanged, Listed, Span
+from batch_prep.storage.s3_session import aws_environment, client_for, credentials_for
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -55,266 +49,7 @@ RETRY: "RetryConfig" = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A file below a folder: its path from there ("/" between parts) and its size in bytes.
-
-    A path that ends in "/" is a folder, or in S3 the empty object that marks one. version: another
-    one is another content: an object's ETag; of a local file, when it was last changed.
-    """
-
-    path: str
-    size: int
-    version: str
-
-
-class FileChanged(OSError):
-    """A file is no longer the one that was listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes `start` to `end` (not included) of the file at `path`."""
-
-    path: str
-    start: int
-    end: int
-
-    @property
-    def length(self) -> int:
-        """How many bytes they are."""
-        return self.end - self.start
-
-
-class Folder(Protocol):
-    """A place with files. Every path is relative to it."""
-
-    url: str
-
-    def list(self) -> Iterator[Listed]:
-        """Everything below the folder."""
-
-    def files(self) -> Iterator[Listed]:
-        """The files right in the folder."""
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file at `path`."""
-
-    def read(self, path: str, version: str | None = None) -> bytes:
-        """A whole file. Raises FileNotFoundError where it is gone.
-
-        version: as it was listed; raises FileChanged where it is another one now.
-        """
-
-    def read_span(self, span: Span) -> bytes:
-        """A part of a file."""
-
-    def open(self, path: str) -> BinaryIO:
-        """A file to read and seek in. Raises FileNotFoundError where there is none."""
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
-
-    def writer(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """A file to write from front to back; it is complete when the context is left."""
-
-    def join(self, path: str, spans: Sequence[Span]) -> None:
-        """Write the file at `path` out of parts of other files of this folder, in their order."""
-
-    def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; one that is gone is let be."""
-
-
-def locate(url: str) -> tuple[Folder, str]:
-    """The folder that holds `url`'s object, and its name there; "" for a URL ending in "/"."""
-    if url.startswith("s3://"):
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise JobError(f"{url} names no bucket.")
-        prefix, slash, name = key.rpartition("/")
-        return Bucket(bucket, prefix + slash), name
-    if "://" in url:
-        raise JobError(f"{url} is neither an s3:// URL nor a local path.")
-    if url.endswith("/") or Path(url).is_dir():
-        return LocalFolder(Path(url)), ""
-    return LocalFolder(Path(url).parent), Path(url).name
-
-
-def folder(url: str) -> Folder:
-    """The folder at `url`, whether or not it ends in "/"."""
-    return locate(url if url.endswith("/") else url + "/")[0]
-
-
-class LocalFolder:
-    """A folder of this machine's file system. It belongs to whoever runs the job."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.url = f"{root}/"
-
-    def list(self) -> Iterator[Listed]:
-        """Everything below the folder; what is neither file nor folder is left out."""
-        for parent, folders, files in os.walk(self._root):
-            folders.sort()
-            here = Path(parent)
-            if here != self._root:
-                yield Listed(here.relative_to(self._root).as_posix() + "/", 0, "")
-            for name in sorted(files):
-                if (here / name).is_file():
-                    yield self._listed(here / name)
-
-    def files(self) -> Iterator[Listed]:
-        """The files right in the folder."""
-        if self._root.is_dir():
-            for path in sorted(self._root.iterdir()):
-                if path.is_file():
-                    yield self._listed(path)
-
-    def _listed(self, path: Path) -> Listed:
-        found = path.stat()
-        return Listed(
-            path.relative_to(self._root).as_posix(), found.st_size, str(found.st_mtime_ns)
-        )
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file at `path`."""
-        return (self._root / path).is_file()
-
-    def read(self, path: str, version: str | None = None) -> bytes:
-        """A whole file."""
-        with (self._root / path).open("rb") as file:
-            data = file.read()
-            if version is not None and str(os.fstat(file.fileno()).st_mtime_ns) != version:
-                raise FileChanged(path)
-            return data
-
-    def read_span(self, span: Span) -> bytes:
-        """A part of a file."""
-        with (self._root / span.path).open("rb") as file:
-            file.seek(span.start)
-            return file.read(span.length)
-
-    def open(self, path: str) -> BinaryIO:
-        """A file to read and seek in."""
-        return (self._root / path).open("rb")
-
-    def write(self, path: str, data: bytes) -> None:
-        """Write a small file."""
-        with self.writer(path) as file:
-            file.write(data)
-
-    @contextmanager
-    def writer(self, path: str) -> Iterator[BinaryIO]:
-        """A file to write from front to back."""
-        target = self._root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
-            yield file
-
-    def join(self, path: str, spans: Sequence[Span]) -> None:
-        """Write the file at `path` out of parts of other files of this folder."""
-        with self.writer(path) as target:
-            for piece in _pieces(spans, _READ_AHEAD_BYTES):
-                target.write(self.read_span(piece))
-
-    def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, and the folders that they leave empty."""
-        for path in paths:
-            target = self._root / path
-            target.unlink(missing_ok=True)
-            for parent in target.relative_to(self._root).parents[:-1]:
-                try:
-                    (self._root / parent).rmdir()
-                except OSError:  # another file is still there
-                    break
-
-
-@contextmanager
-def together(*files: AbstractContextManager[BinaryIO]) -> Iterator[list[BinaryIO]]:
-    """Files to write, all completed at the same time: each may have to wait for S3 twice."""
-    stacks = [ExitStack() for _ in files]
-    with ExitStack() as opened:
-        for stack in stacks:
-            opened.push(stack)
-        yield [stack.enter_context(file) for stack, file in zip(stacks, files, strict=True)]
-        opened.pop_all()
-        with ThreadPoolExecutor(len(files)) as pool:
-            for completed in [pool.submit(stack.close) for stack in stacks]:
-                completed.result()
-
-
-def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
-    """The same bytes in spans of at most `most`."""
-    for span in spans:
-        for start in range(span.start, span.end, most):
-            yield Span(span.path, start, min(start + most, span.end))
-
-
-Settings = tuple[tuple[str, str], ...]
-Made = TypeVar("Made")
-
-
-def _settings() -> Settings:
-    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-
-
-_making = threading.RLock()
-"""What is made once for all threads is made by one of them: `cache` alone lets them all begin."""
-
-
-def _once(make: Callable[[Settings], Made]) -> Callable[[Settings], Made]:
-    """`make`, called once for the same settings, however many threads ask at the same moment."""
-    kept = cache(make)
-
-    @wraps(make)
-    def made(settings: Settings) -> Made:
-        with _making:
-            return kept(settings)
-
-    return made
-
-
-@_once
-def _session_for(settings: Settings) -> boto3.Session:
-    core = botocore.session.get_session()
-    # What the AWS SDKs agreed on is AWS_REGION (AWS SDKs and Tools Reference Guide, "AWS Region");
-    # botocore reads AWS_DEFAULT_REGION only.
-    if core.get_config_variable("region") is None and (region := dict(settings).get("AWS_REGION")):
-        core.set_config_variable("region", region)
-    # Nobody asks when an object was changed: reading the dates takes half of a listing's time.
-    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-    return boto3.Session(botocore_session=core)
-
-
-@_once
-def _client_for(settings: Settings) -> "S3Client":
-    """A tenth of a second's work, done once for all buckets of an environment."""
-    session = _session_for(settings)
-    if session.region_name is None:
-        raise JobError("S3 cannot be asked: AWS_REGION names no region.")
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 10},
-        # Not the global address, which an interface endpoint of a VPC does not answer.
-        s3={"us_east_1_regional_endpoint": "regional"},
-    )
-    return session.client("s3", config=config)
-
-
-@_once
-def _credentials_for(settings: Settings) -> Boto3CredentialProvider:
-    """The session's credentials, for every store of this process.
-
-    Each provider that is made asks the ECS agent, and obstore's threads begin together. The agent
-    answers 40 requests a second and 60 at once, then 429 (Amazon ECS Developer Guide, container
-    agent configuration, ECS_TASK_METADATA_RPS_LIMIT).
-    """
-    try:
-        return Boto3CredentialProvider(_session_for(settings))
-    except ValueError:
-        raise StorageTrouble("S3 cannot be asked: no AWS credentials were found.") from None
-
-
-class Bucket:
+class S3Folder:
     """A prefix of an S3 bucket.
 
     Objects are read and written by obstore, at a fifth of boto3's cost each; boto3 lists them,
@@ -332,18 +67,18 @@ class Bucket:
 
     @property
     def _client(self) -> "S3Client":
-        return _client_for(_settings())
+        return client_for(aws_environment())
 
     @cached_property
     def _store(self) -> S3Store:
-        settings = _settings()
-        client = _client_for(settings)
+        environment = aws_environment()
+        client = client_for(environment)
         # botocore's own: it knows every partition, FIPS, and what the environment sets.
         endpoint = client.meta.endpoint_url
         return S3Store(
             self._bucket,
             region=client.meta.region_name,
-            credential_provider=_credentials_for(settings),
+            credential_provider=credentials_for(environment),
             client_options={"allow_http": urlsplit(endpoint).hostname in _LOOPBACK},
             config={"endpoint": endpoint, "virtual_hosted_style_request": False},
             retry_config=RETRY,
@@ -426,7 +161,7 @@ class Bucket:
         ):
             yield cast(BinaryIO, upload)
 
-    def join(self, path: str, spans: Sequence[Span]) -> None:
+    def concatenate(self, path: str, spans: Sequence[Span]) -> None:
         """Write an object out of parts of others, which S3 copies by itself.
 
         Only what is shorter than S3's smallest part comes through this machine.
@@ -487,7 +222,7 @@ class Bucket:
                     Bucket=self._bucket, Delete={"Objects": part, "Quiet": True}
                 )
             for error in removed.get("Errors", []):
-                raise StorageTrouble(
+                raise StorageError(
                     f"s3://{self._bucket}/{error['Key']} could not be removed: {error['Message']}"
                 )
 
@@ -503,7 +238,7 @@ class Bucket:
             raise
         except (ClientError, BotoCoreError, ObstoreError, OSError) as error:
             cause = str(error).splitlines()[0]
-            raise StorageTrouble(f"Could not {deed} {self.url}{path}: {cause}") from error
+            raise StorageError(f"Could not {deed} {self.url}{path}: {cause}") from error
 
 
 def parts_of(spans: Iterable[Span], smallest: int) -> Iterator[list[Span]]:
@@ -541,7 +276,7 @@ class _Ranges(io.RawIOBase):
     """
 
     def __init__(
-        self, bucket: Bucket, path: str, size: int, etag: str | None, start: bytes
+        self, bucket: S3Folder, path: str, size: int, etag: str | None, start: bytes
     ) -> None:
         self._bucket = bucket
         self._path = path
