@@ -23,8 +23,8 @@ from batch_prep.progress import Progress, RunItem, seconds_between_reports
 from batch_prep.shards.files import Shard, ShardWriter, mark_done
 from batch_prep.shards.merge import FAILURE, MANIFEST, join, tidy, to_json
 from batch_prep.shards.split import Crowded, Plan, plan
-from batch_prep.shards.spool import Staged, Staging, staging
-from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingCrew
+from batch_prep.shards.spool import Spool, Spooled, temporary_spool
+from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingPool
 from batch_prep.sources.archives import ArchiveLimits
 from batch_prep.sources.entries import Entry
 from batch_prep.sources.folders import Source, open_source
@@ -61,21 +61,21 @@ def main(arguments: Sequence[str], *, forked: bool = False) -> int:
     except JobError as error:
         return _failed(error)
     packer = Packer(options.preprocessing, Limits(), options.workers)
-    with packer.crew(forked=forked) as crew:
+    with packer.worker_pool(forked=forked) as pool:
         if forked and options.step is not Step.JOIN:
             gc.freeze()  # what is imported stays: nobody need look at it again
-            crew.start()
-        return _attempt(options, destination, packer, crew)
+            pool.start()
+        return _attempt(options, destination, packer, pool)
 
 
-def _attempt(options: Options, destination: Folder, packer: Packer, crew: PackingCrew) -> int:
+def _attempt(options: Options, destination: Folder, packer: Packer, pool: PackingPool) -> int:
     try:
         if destination.exists(MANIFEST):
             return _packed_before(options, destination)
     except JobError as error:
         return _failed(error)
     try:
-        _run(options, destination, packer, crew)
+        _run(options, destination, packer, pool)
     except JobError as error:
         return _failed(error, options, destination)
     except MemoryError:
@@ -102,16 +102,16 @@ def _packed_before(options: Options, destination: Folder) -> int:
     return 0
 
 
-def _run(options: Options, destination: Folder, packer: Packer, crew: PackingCrew) -> None:
+def _run(options: Options, destination: Folder, packer: Packer, pool: PackingPool) -> None:
     """Do the step of the work. Raises JobError where that cannot be done."""
     shards = options.shards
     if options.step is not Step.JOIN:
         limits = ArchiveLimits(max_member_bytes=packer.limits.max_bytes)
         with (
-            open_source(options.source, limits, options.guard.pictures) as source,
-            staging(destination) as stage,
+            open_source(options.source, limits, options.guard.images) as source,
+            temporary_spool(destination) as spool,
         ):
-            shards = _pack(options, destination, source, packer, stage, crew)
+            shards = _pack(options, destination, source, packer, spool, pool)
     if options.step is not Step.PACK and shards is not None:
         join(options, destination, shards)
 
@@ -121,8 +121,8 @@ def _pack(
     destination: Folder,
     source: Source,
     packer: Packer,
-    stage: Staging,
-    crew: PackingCrew,
+    spool: Spool,
+    pool: PackingPool,
 ) -> int:
     """Pack the shard that was asked for, or all; how many shards there are."""
 
@@ -132,18 +132,18 @@ def _pack(
     def listed() -> Iterator[Entry]:
         for number, entry in enumerate(guarded(), start=1):
             if number == WORTH_PROCESSES:
-                crew.start()
+                pool.start()
             yield entry
 
-    entries: Callable[[], Iterable[Entry | Staged]] = listed
+    entries: Callable[[], Iterable[Entry | Spooled]] = listed
     if source.streamed:
         with _progress(options, source.total, "reading") as progress:
-            staged = packer.stage(guarded(), stage, progress)
-        entries = partial(iter, staged)
+            spooled = packer.spool(guarded(), spool, progress)
+        entries = partial(iter, spooled)
     planned = partial(
         plan, entries, listed=source.listed, validation=options.validation, seed=options.seed
     )
-    pack = partial(_pack_shard, options, destination, partial(packer.pack, stage, crew))
+    pack = partial(_pack_shard, options, destination, partial(packer.pack, spool, pool))
     if options.shard is not None and options.shards is not None:
         part = planned(shard=options.shard, shards=options.shards)
         pack(Shard(options.shard, options.shards), part)
@@ -153,7 +153,7 @@ def _pack(
         part = planned(shards=shards, most=None if options.shards else _MOST_NAMED_AT_ONCE)
     except Crowded as crowded:
         shards = -(
-            -2 * crowded.pictures // _MOST_NAMED_AT_ONCE
+            -2 * crowded.images // _MOST_NAMED_AT_ONCE
         )  # half full: they are not equally large
         part = planned(shards=shards)
     for number in range(shards):
@@ -174,7 +174,7 @@ def _pack_shard(
     if done is not None and done["shard"] == part.shard:
         _LOG.info("shard %d of %d was packed by an earlier attempt", shard.number, shard.count)
         return
-    total = len(part.pictures) + len(part.skipped)
+    total = len(part.images) + len(part.skipped)
     with (
         _progress(options, total, "packing") as progress,
         ShardWriter(destination, shard, part.reading.channels) as writer,

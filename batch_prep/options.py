@@ -74,7 +74,7 @@ class Options:
             raise JobError(f"--validation is {self.validation:g}, expected above 0, at most 0.5.")
         if not 0 <= self.max_bad <= 1:
             raise JobError(f"--max-bad is {self.max_bad:g}, expected 0 to 1.")
-        if self.guard.pictures < 1 or self.guard.gib < 1:
+        if self.guard.images < 1 or self.guard.gib < 1:
             raise JobError("--max-pictures and --max-gib are expected to be at least 1.")
         if self.workers < 1:
             raise JobError(f"--workers is {self.workers}, expected at least 1.")

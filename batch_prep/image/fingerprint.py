@@ -32,14 +32,14 @@ def _cosines() -> np.ndarray:
 _COSINES = _cosines()
 
 
-def fingerprint(picture: Image.Image) -> bytes:
+def fingerprint(image: Image.Image) -> bytes:
     """FINGERPRINT_BYTES int8 of `picture`; all zero where it is flat, which is like nothing else.
 
     The low frequencies (DCT) of its 32x32 grey thumbnail without the mean, brought to one length:
     neither brightness nor contrast matters. Higher ones count for more, since photographs of
     one subject share the lowest. Costs 0.1 ms for a picture of 384x256.
     """
-    small = resized(picture, (_GRID, _GRID), FilterType.box).convert("L")
+    small = resized(image, (_GRID, _GRID), FilterType.box).convert("L")
     levels = np.frombuffer(small.tobytes(), np.uint8).astype(np.float32).reshape(_GRID, _GRID)
     levels -= levels.mean()
     if np.vdot(levels, levels) < _FLAT**2 * levels.size:

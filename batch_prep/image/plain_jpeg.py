@@ -62,9 +62,9 @@ def decode(data: bytes) -> Image.Image | None:
     except ValueError:
         return None
     height, width, _ = pixels.shape
-    picture = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
-    picture._mode = "RGB"  # both have four bytes a pixel
-    return picture
+    image = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+    image._mode = "RGB"  # both have four bytes a pixel
+    return image
 
 
 def _is_upright(segment: bytes) -> bool:

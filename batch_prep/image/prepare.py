@@ -63,15 +63,15 @@ def _prepared(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prep
     if size is not None and is_only_resized(size, preprocessing, limits):
         decoded = plain_jpeg.decode(data)
     if decoded is not None:
-        jpeg, picture = encode(decoded, preprocessing, _LANCZOS)
+        jpeg, image = encode(decoded, preprocessing, _LANCZOS)
         info = PictureInfo("JPEG", *decoded.size)
     else:
-        jpeg, info, picture = prepare_with(data, preprocessing, limits, _LANCZOS)
+        jpeg, info, image = prepare_with(data, preprocessing, limits, _LANCZOS)
     return Prepared(
         jpeg,
         info.width,
         info.height,
         info.format,
         min(info.width, info.height) < preprocessing.shorter_side,
-        fingerprint(picture),
+        fingerprint(image),
     )

@@ -9,11 +9,11 @@ import numpy as np
 from batch_prep.errors import JobError
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.image.near_duplicates import near_groups
-from batch_prep.shards.files import PackedPicture, Skipped
+from batch_prep.shards.files import PackedImage, Skipped
 from batch_prep.sources.ready_made_splits import CHANNELS, TRAIN, VALIDATION
 
 # What begins so is a picture that its owner meant to be trained on.
-_BAD_PICTURE = ("image.", "row.")
+_BAD_IMAGE = ("image.", "row.")
 _DIGEST_BYTES = 16
 
 # 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by its limits of
@@ -47,22 +47,22 @@ class Table:
         self._fingerprints: np.ndarray = np.zeros((0, FINGERPRINT_BYTES), np.int8)
         self._used = 0
 
-    def add(self, shard: int, picture: PackedPicture) -> None:
+    def add(self, shard: int, image: PackedImage) -> None:
         """Append a picture that lies in the piece of this shard."""
         if self._used == len(self._rows):
             self._resize(self._used + _ROWS_AT_ONCE)
-        self._fingerprints[self._used] = np.frombuffer(picture.fingerprint, np.int8)
+        self._fingerprints[self._used] = np.frombuffer(image.fingerprint, np.int8)
         self._rows[self._used] = (
-            bytes.fromhex(picture.sha256[: 2 * _DIGEST_BYTES]),
-            picture.start,
-            picture.end - picture.start,
-            picture.size,
+            bytes.fromhex(image.sha256[: 2 * _DIGEST_BYTES]),
+            image.start,
+            image.end - image.start,
+            image.size,
             shard,
-            picture.label,
-            picture.width,
-            picture.height,
-            CHANNELS.index(picture.channel),
-            picture.upscaled,
+            image.label,
+            image.width,
+            image.height,
+            CHANNELS.index(image.channel),
+            image.upscaled,
         )
         self._used += 1
 
@@ -178,7 +178,7 @@ def assemble(
 
 def is_bad(skipped: Skipped) -> bool:
     """Whether its owner meant it to be a picture of the dataset."""
-    return skipped.code.startswith(_BAD_PICTURE)
+    return skipped.code.startswith(_BAD_IMAGE)
 
 
 def _leave_out_copies(dataset: Dataset) -> None:
@@ -216,14 +216,14 @@ def _leave_out_leaks(dataset: Dataset, fingerprints: np.ndarray) -> None:
 
 
 def _check_usable(dataset: Dataset, max_bad: float) -> None:
-    skipped, pictures = dataset.skipped, len(dataset.rows)
-    if not pictures:
+    skipped, images = dataset.skipped, len(dataset.rows)
+    if not images:
         first = next(iter(skipped.first), None)
         raise JobError(f"The dataset has no readable picture{_first_of(skipped.total, first)}.")
-    share = skipped.bad / (skipped.bad + pictures)
+    share = skipped.bad / (skipped.bad + images)
     if share > max_bad:
         raise JobError(
-            f"{skipped.bad} of {skipped.bad + pictures} pictures ({share:.0%}) cannot be used, "
+            f"{skipped.bad} of {skipped.bad + images} pictures ({share:.0%}) cannot be used, "
             f"more than the {max_bad:.0%} that are allowed"
             f"{_first_of(skipped.bad, skipped.first_bad)}."
         )
@@ -260,9 +260,9 @@ def _why_empty(dataset: Dataset, names: Mapping[int, str], empty: Sequence[int])
             "out."
         )
     skipped = dataset.skipped
-    has_pictures = (dataset.rows["label"] == empty[0]).any()
-    left = " to train on" if has_pictures else ""
-    nothing = "the dataset's split holds all of them out" if has_pictures else "its folder is empty"
+    has_images = (dataset.rows["label"] == empty[0]).any()
+    left = " to train on" if has_images else ""
+    nothing = "the dataset's split holds all of them out" if has_images else "its folder is empty"
     why = _first_of(skipped.by_class[name], skipped.first_of_class.get(name)) or f": {nothing}"
     return f"The class '{name}'{others} has no readable picture{left}{why}."
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from batch_prep.manifest.dataset import Dataset
 from batch_prep.options import Options
+from batch_prep.shards.channel_lists import Written
 from batch_prep.shards.files import Skipped
-from batch_prep.shards.files_records import Written
 from batch_prep.shards.split import Reading
 from batch_prep.sources.ready_made_splits import TEST, TRAIN, VALIDATION, quoted
 

@@ -25,7 +25,7 @@ from droplens.records.recordio import RecordWriter
 
 
 @dataclass(frozen=True, slots=True)
-class PackedPicture:
+class PackedImage:
     """A picture in a piece. start, end: its record's bytes there; size: of its file in bytes."""
 
     id: int
@@ -75,7 +75,7 @@ class Shard:
         except FileNotFoundError:
             return None
 
-    def report(self, place: Folder) -> Iterator[PackedPicture | Skipped]:
+    def report(self, place: Folder) -> Iterator[PackedImage | Skipped]:
         """Every picture in the order of the records, and whatever was skipped."""
         with place.open(self.path("report.jsonl")) as lines:
             for line in lines:
@@ -84,7 +84,7 @@ class Shard:
                     yield Skipped(*row)
                 else:
                     row[5] = base64.b64decode(row[5])
-                    yield PackedPicture(*row)
+                    yield PackedImage(*row)
 
 
 class ShardWriter:
@@ -118,17 +118,17 @@ class ShardWriter:
         """Write a picture's record, and its line in the report."""
         records = self._records[planned.channel]
         start = records.write(planned.id, planned.label, prepared.jpeg)
-        picture = planned.picture
+        image = planned.image
         self._line(
             planned.id,
-            picture.name,
+            image.name,
             planned.label,
             planned.channel,
             sha256,
             base64.b64encode(prepared.fingerprint).decode(),
             start,
             records.bytes,
-            picture.size,
+            image.size,
             prepared.width,
             prepared.height,
             prepared.upscaled,

@@ -15,8 +15,8 @@ import numpy as np
 from batch_prep.manifest import write as reports
 from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.options import Options
-from batch_prep.shards.files import PackedPicture, Shard, Skipped, packed_shards
-from batch_prep.shards.files_records import ChannelLists, Written, write_small
+from batch_prep.shards.channel_lists import ChannelLists, Written, write_small
+from batch_prep.shards.files import PackedImage, Shard, Skipped, packed_shards
 from batch_prep.shards.split import Reading
 from batch_prep.storage.folder import Folder, Span, together
 
@@ -36,7 +36,7 @@ def join(options: Options, destination: Folder, shards: int) -> None:
     packed, reading = packed_shards(destination, shards)
     dataset = _read(destination, packed, reading, options.max_bad)
     told = _told(dataset)
-    rows = enumerate(_pictures(destination, packed))
+    rows = enumerate(_images(destination, packed))
     check_classes(dataset, lambda: {row: one.name for row, one in rows if row in told})
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(write_small, destination, CLASSES, to_json(reading.classes))
@@ -89,13 +89,13 @@ def _read(
     return assemble(reading.classes, table, skipped, max_bad, is_split=is_split)
 
 
-def _pictures(
+def _images(
     destination: Folder, shards: Iterable[Shard], skip: Callable[[Skipped], None] = lambda _: None
-) -> Iterator[PackedPicture]:
+) -> Iterator[PackedImage]:
     """Every packed picture, in the order of the rows; skip: is called with what was not packed."""
     for shard in shards:
         for row in shard.report(destination):
-            if isinstance(row, PackedPicture):
+            if isinstance(row, PackedImage):
                 yield row
             else:
                 skip(row)
@@ -143,11 +143,11 @@ def _write_channels(
                 if lists_skipped:
                     opened[-1].write(_json_line(reports.skipped_entry(skipped)))
 
-            for row, picture in enumerate(_pictures(destination, shards, skip)):
+            for row, image in enumerate(_images(destination, shards, skip)):
                 if row in told:
-                    names[row] = picture.name
+                    names[row] = image.name
                 if dataset.kept[row]:
-                    lists[picture.channel].add(picture)
+                    lists[image.channel].add(image)
         for one in joined:
             one.result()
     for channel, path in paths.items():

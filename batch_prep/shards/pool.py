@@ -23,7 +23,7 @@ _ATTEMPTS = 2
 _PIPE_BYTES = 1024 * 1024
 
 
-class Crew(Generic[Item, Result]):
+class WorkerPool(Generic[Item, Result]):
     """So many processes beside this one, started before it is known what they shall work at.
 
     Leaving the context ends them.
@@ -35,7 +35,7 @@ class Crew(Generic[Item, Result]):
         processes: int,
         *,
         forked: bool = False,
-        lost: Callable[[Item, str], Result] | None = None,
+        fallback: Callable[[Item, str], Result] | None = None,
     ) -> None:
         """work: is pickled, and gives the results of items, in their order.
 
@@ -49,8 +49,8 @@ class Crew(Generic[Item, Result]):
         self._work = work
         self._processes = processes
         self._forked = forked
-        self._lost = lost
-        self._members: list[_Member] = []
+        self._fallback = fallback
+        self._workers: list[_Worker] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -58,62 +58,62 @@ class Crew(Generic[Item, Result]):
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._members.clear()
+        self._workers.clear()
 
     def start(self) -> None:
         """Start the processes; those that are not forked import what they need meanwhile."""
         cores = sorted(os.sched_getaffinity(0)) if self._forked else []
-        while (place := len(self._members)) < self._processes:
+        while (place := len(self._workers)) < self._processes:
             core = cores[place] if len(cores) == self._processes else None
-            self._members.append(_Member(self._work, self._stack, self._forked, core))
+            self._workers.append(_Worker(self._work, self._stack, self._forked, core))
 
     @property
     def is_started(self) -> bool:
         """Whether there is any process to spread work over."""
-        return bool(self._members)
+        return bool(self._workers)
 
-    def spread(self, items: Sequence[Item]) -> Iterator[Result]:
+    def map(self, items: Sequence[Item]) -> Iterator[Result]:
         """`work` of every item, in the order of the items, by all the processes.
 
         One that is ahead of the others waits once its pipe is full. What `work` raises is raised
         here. A process that is gone is replaced, and goes on with what it had left.
         """
-        count = len(self._members)
+        count = len(self._workers)
         for number in range(count):
             self._send(number, items[number::count])
         for place in range(len(items)):
             number = place % count
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    result = self._members[number].receive()
+                    result = self._workers[number].receive()
                     break
-                except _Gone as gone:
-                    if self._lost is None:
+                except _WorkerEnded as gone:
+                    if self._fallback is None:
                         raise gone.failure() from None
                     self._replace(number)
                     # Results come in order: this is the item that it was at.
                     if attempt < _ATTEMPTS:
                         self._send(number, items[place::count])
                         continue
-                    result = self._lost(items[place], gone.how)
+                    result = self._fallback(items[place], gone.how)
                     self._send(number, items[place + count :: count])
             yield result
 
     def _send(self, number: int, items: Sequence[Item]) -> None:
         try:
-            self._members[number].send(items)
-        except _Gone as gone:
-            if self._lost is None:
+            self._workers[number].send(items)
+        except _WorkerEnded as gone:
+            if self._fallback is None:
                 raise gone.failure() from None
             self._replace(number)  # it ended before there was anything to do
-            self._members[number].send(items)
+            self._workers[number].send(items)
 
     def _replace(self, number: int) -> None:
         # Started anew: by now this process may have threads, and a copy would wait for them.
-        self._members[number] = _Member(self._work, self._stack, forked=False, core=None)
+        self._workers[number] = _Worker(self._work, self._stack, forked=False, core=None)
 
 
-class _Gone(Exception):
+class _WorkerEnded(Exception):
     """A process ended before its work did. how: in a few words; killed: by SIGKILL, which nobody
     sends but the kernel, where memory is at its end."""
 
@@ -128,7 +128,7 @@ class _Gone(Exception):
         return JobError(f"A process that prepares pictures ended early ({self.how}).")
 
 
-class _Member:
+class _Worker:
     """A process, and the ends of the two pipes between this one and it."""
 
     def __init__(
@@ -160,22 +160,22 @@ class _Member:
         try:
             self._items.send(items)
         except BrokenPipeError:
-            raise self._gone() from None
+            raise self._ended() from None
 
     def receive(self) -> Any:
         """Raises _Gone, and what the work raised."""
         try:
             result = self._results.recv()
         except (EOFError, ConnectionResetError):
-            raise self._gone() from None
+            raise self._ended() from None
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _gone(self) -> "_Gone":
+    def _ended(self) -> "_WorkerEnded":
         self._process.join()
         code = self._process.exitcode
-        return _Gone(f"exit code {code}", killed=code == -signal.SIGKILL)
+        return _WorkerEnded(f"exit code {code}", killed=code == -signal.SIGKILL)
 
 
 def _serve(

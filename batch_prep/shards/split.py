@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from batch_prep.errors import JobError
-from batch_prep.shards.spool import Staged
+from batch_prep.shards.spool import Spooled
 from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.sources.ready_made_splits import (
     EXPORTS,
@@ -48,7 +48,7 @@ class Planned:
     id: int
     label: int
     channel: str
-    picture: File | Staged
+    image: File | Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Plan:
     """
 
     reading: Reading
-    pictures: list[Planned]
+    images: list[Planned]
     skipped: list[tuple[str, Refused]]
     dataset: str
     shard: str
@@ -93,13 +93,13 @@ class Plan:
 class Crowded(Exception):
     """The shard has more pictures than may be named in memory. pictures: the dataset's."""
 
-    def __init__(self, pictures: int) -> None:
-        super().__init__(pictures)
-        self.pictures = pictures
+    def __init__(self, images: int) -> None:
+        super().__init__(images)
+        self.images = images
 
 
 def plan(
-    entries: Callable[[], Iterable[Entry | Staged]],
+    entries: Callable[[], Iterable[Entry | Spooled]],
     *,
     listed: str,
     validation: float,
@@ -153,13 +153,13 @@ class _Drawing:
     draws: "array[int]" = field(default_factory=lambda: array("Q"))
     classes: "array[int]" = field(default_factory=lambda: array("i"))
     splits: Counter[str] = field(default_factory=Counter)
-    own: list[tuple[int, str, int, File | Staged, str]] = field(default_factory=list)
+    own: list[tuple[int, str, int, File | Spooled, str]] = field(default_factory=list)
     skipped: list[tuple[str, Refused]] = field(default_factory=list)
     tops: set[str] = field(default_factory=set)
-    has_pictures_in_top: bool = False
+    has_images_in_top: bool = False
     has_nested: bool = False
     survey: Survey = field(default_factory=Survey)
-    with_pictures: set[str] = field(default_factory=set)
+    with_images: set[str] = field(default_factory=set)
     folders_in: dict[str, set[str]] = field(default_factory=dict)
     ignored: Counter[bool] = field(default_factory=Counter)
     ignored_names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
@@ -169,9 +169,9 @@ class _Drawing:
 
     @property
     def is_wrapped(self) -> bool:
-        return len(self.tops) == 1 and self.has_nested and not self.has_pictures_in_top
+        return len(self.tops) == 1 and self.has_nested and not self.has_images_in_top
 
-    def take(self, entries: Iterable[Entry | Staged]) -> None:
+    def take(self, entries: Iterable[Entry | Spooled]) -> None:
         for entry in entries:
             if isinstance(entry, Ignored):
                 self._ignore(entry)
@@ -186,7 +186,7 @@ class _Drawing:
             if isinstance(entry, Refused):
                 self._refuse(entry)
                 continue
-            self.has_pictures_in_top |= len(entry.parts) == 2
+            self.has_images_in_top |= len(entry.parts) == 2
             if not self.depth and not self.listed:
                 self.survey.see(entry.parts)
             if len(entry.parts) > self.depth + 1 and self._split_of(entry.parts) is not None:
@@ -227,39 +227,39 @@ class _Drawing:
         if self._is_own(_draw_of(self.seed, entry.name)):
             self.skipped.append((label, entry))
 
-    def _skip_unlabelled(self, picture: File | Staged) -> None:
+    def _skip_unlabelled(self, image: File | Spooled) -> None:
         """A picture right in a split's folder."""
-        folder = picture.parts[self.depth - 1]
+        folder = image.parts[self.depth - 1]
         self.unlabelled[folder] += 1
-        if self._is_own(_draw_of(self.seed, picture.name)):
+        if self._is_own(_draw_of(self.seed, image.name)):
             reason = f"it lies right in '{folder}', in no class folder, so that nothing labels it"
-            refused = Refused(picture.name, picture.parts, "file.unlabelled", reason)
+            refused = Refused(image.name, image.parts, "file.unlabelled", reason)
             self.skipped.append(("", refused))
 
-    def _draw(self, picture: File | Staged) -> None:
+    def _draw(self, image: File | Spooled) -> None:
         # A list's label is no part of a name: the same folders give the same order without one. A
         # split is: its folders may hold pictures of the same names.
         first = 1 if self.listed else self.depth - (self.split is not None)
-        name = "/".join(picture.parts[first:])
+        name = "/".join(image.parts[first:])
         draw = _draw_of(self.seed, name)
-        split = self._split_of(picture.parts) or picture.split
-        number = self._number(picture.parts)
+        split = self._split_of(image.parts) or image.split
+        number = self._number(image.parts)
         assert number is not None
         self.draws.append(draw)
         self.classes.append(number)
         if split:
             self.splits[split] += 1
         if not self.listed:
-            self._note_folder(picture.parts)
+            self._note_folder(image.parts)
         if self._is_own(draw) and (self.most is None or len(self.own) <= self.most):
-            self.own.append((draw, name, number, picture, split))
+            self.own.append((draw, name, number, image, split))
 
     def _note_folder(self, parts: tuple[str, ...]) -> None:
         """Remember, for a warning, whether a class holds pictures or only folders of them."""
         label = parts[self.depth]
         if len(parts) == self.depth + 2:
-            self.with_pictures.add(label)
-        elif label not in self.with_pictures:
+            self.with_images.add(label)
+        elif label not in self.with_images:
             folders = self.folders_in.setdefault(label, set())
             if len(folders) < _MOST_NAMED:
                 folders.add(parts[self.depth + 1])
@@ -290,7 +290,7 @@ class _Drawing:
         borders = dict(_borders(draws, classes, validation)) if channel_of is None else {}
         first = int(np.count_nonzero(draws < -(-self.shard * _DRAWS // self.shards)))
         self.own.sort(key=lambda one: one[:2])
-        pictures = [
+        images = [
             Planned(
                 first + place,
                 label_of[number],
@@ -299,9 +299,9 @@ class _Drawing:
                 else VALIDATION
                 if draw <= borders.get(number, -1)
                 else TRAIN,
-                picture,
+                image,
             )
-            for place, (draw, _, number, picture, split) in enumerate(self.own)
+            for place, (draw, _, number, image, split) in enumerate(self.own)
         ]
         told: list[object] = [names, self.seed, validation]
         if channel_of is not None:
@@ -309,14 +309,12 @@ class _Drawing:
         dataset = hashlib.sha256(json.dumps(told).encode())
         dataset.update(np.sort(draws).tobytes())
         shard = dataset.copy()
-        for one in pictures:
+        for one in images:
             channel = f"{one.channel} " if channel_of is not None else ""
-            shard.update(
-                f"{channel}{one.label} {one.picture.name} {one.picture.version}\n".encode()
-            )
+            shard.update(f"{channel}{one.label} {one.image.name} {one.image.version}\n".encode())
         return Plan(
             reading=self._reading(names, channel_of, validation),
-            pictures=pictures,
+            images=images,
             skipped=self.skipped,
             dataset=dataset.hexdigest(),
             shard=shard.hexdigest(),
@@ -371,7 +369,7 @@ class _Drawing:
         """What looks like a mistake, as far as the paths tell."""
         warnings = list(self.warnings)
         for label, folders in sorted(self.folders_in.items()):
-            if label not in self.with_pictures and len(folders) > 1:
+            if label not in self.with_images and len(folders) > 1:
                 more = " or more" if len(folders) == _MOST_NAMED else ""
                 warnings.append(
                     f"The class '{label}' has no picture in its folder itself, but in "

@@ -12,9 +12,9 @@ from typing import TypeVar
 from batch_prep.image.prepare import Prepared, prepare
 from batch_prep.progress import Progress
 from batch_prep.shards.files import ShardWriter
-from batch_prep.shards.pool import Crew
+from batch_prep.shards.pool import WorkerPool
 from batch_prep.shards.split import Plan
-from batch_prep.shards.spool import Staged, Staging
+from batch_prep.shards.spool import Spool, Spooled
 from batch_prep.sources.entries import Entry, File, Refused, Unreadable
 from droplens.imaging.prepare import Limits, PictureError, Preprocessing
 
@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A picture and its file's SHA-256, hexadecimal; or why there is none.
 Outcome = tuple[Prepared, str] | Refused
-PackingCrew = Crew[File, Outcome]
+PackingPool = WorkerPool[File, Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +49,31 @@ class Packer:
     workers: int
     sharing: int = 1
 
-    def crew(self, *, forked: bool = False) -> PackingCrew:
+    def worker_pool(self, *, forked: bool = False) -> PackingPool:
         """Processes for `pack`, of which none is started yet; forked: as in `Crew`."""
         alone = replace(self, workers=1, sharing=self.workers)
         processes = self.workers if self.workers > 1 else 0
-        return Crew(alone._of_files, processes, forked=forked, lost=_lost)
+        return WorkerPool(alone._of_files, processes, forked=forked, fallback=_fallback)
 
     def pack(
-        self, stage: Staging, crew: PackingCrew, plan: Plan, writer: ShardWriter, progress: Progress
+        self, spool: Spool, pool: PackingPool, plan: Plan, writer: ShardWriter, progress: Progress
     ) -> None:
         """Write every planned picture, in the order of the plan, and what is skipped."""
         for label, refused in plan.skipped:
             writer.skip(label, refused)
             progress.step()
-        for planned, outcome in zip(plan.pictures, self._outcomes(plan, stage, crew), strict=True):
+        for planned, outcome in zip(plan.images, self._outcomes(plan, spool, pool), strict=True):
             if isinstance(outcome, Refused):
                 writer.skip(plan.classes[planned.label], outcome)
             else:
                 writer.add(planned, *outcome)
             progress.step()
 
-    def stage(
-        self, entries: Iterable[Entry], stage: Staging, progress: Progress
-    ) -> list[Entry | Staged]:
+    def spool(
+        self, entries: Iterable[Entry], spool: Spool, progress: Progress
+    ) -> list[Entry | Spooled]:
         """Read a source that has its own order, and prepare its pictures."""
-        staged: list[Entry | Staged] = []
+        spooled: list[Entry | Spooled] = []
 
         def begin(entry: Entry, cores: Executor | None) -> Callable[[], Outcome | None]:
             return self._begin(entry, cores) if isinstance(entry, File) else lambda: None
@@ -83,19 +83,19 @@ class Packer:
 
         for entry, outcome in self._side_by_side(entries, begin, size):
             if isinstance(entry, File) and outcome is not None:
-                staged.append(_keep(entry, outcome, stage))
+                spooled.append(_keep(entry, outcome, spool))
             else:
-                staged.append(entry)
+                spooled.append(entry)
             progress.step()
-        return staged
+        return spooled
 
-    def _outcomes(self, plan: Plan, stage: Staging, crew: PackingCrew) -> Iterator[Outcome]:
-        pictures = [planned.picture for planned in plan.pictures]
-        staged = [picture for picture in pictures if isinstance(picture, Staged)]
-        if staged:  # and then all of them are
-            return (_staged_before(picture, stage) for picture in staged)
-        files = [picture for picture in pictures if isinstance(picture, File)]
-        return crew.spread(files) if crew.is_started else self._of_files(files)
+    def _outcomes(self, plan: Plan, spool: Spool, pool: PackingPool) -> Iterator[Outcome]:
+        images = [planned.image for planned in plan.images]
+        spooled = [image for image in images if isinstance(image, Spooled)]
+        if spooled:  # and then all of them are
+            return (_from_spool(image, spool) for image in spooled)
+        files = [image for image in images if isinstance(image, File)]
+        return pool.map(files) if pool.is_started else self._of_files(files)
 
     def _of_files(self, files: Sequence[File]) -> Generator[Outcome, None, None]:
         for _, outcome in self._side_by_side(files, self._begin, lambda file: file.size):
@@ -161,26 +161,26 @@ def _ended(item: Item, begun: Future[Callable[[], Result]]) -> tuple[Item, Resul
     return item, begun.result()()
 
 
-def _staged_before(picture: Staged, stage: Staging) -> Outcome:
-    if isinstance(picture.outcome, Refused):
-        return picture.outcome
-    jpeg = stage.read(picture.piece, picture.offset, picture.length)
-    return replace(picture.outcome, jpeg=jpeg), picture.version
+def _from_spool(image: Spooled, spool: Spool) -> Outcome:
+    if isinstance(image.outcome, Refused):
+        return image.outcome
+    jpeg = spool.read(image.chunk, image.offset, image.length)
+    return replace(image.outcome, jpeg=jpeg), image.version
 
 
-def _lost(file: File, how: str) -> Outcome:
+def _fallback(file: File, how: str) -> Outcome:
     """For a picture that ended the process that decoded it, twice."""
     reason = f"the picture ends the process that decodes it ({how})"
     return Refused(file.name, file.parts, "image.unreadable", reason)
 
 
-def _keep(file: File, outcome: Outcome, stage: Staging) -> Staged:
+def _keep(file: File, outcome: Outcome, spool: Spool) -> Spooled:
     if isinstance(outcome, Refused):
-        return Staged(file.name, file.parts, "", file.size, outcome, split=file.split)
+        return Spooled(file.name, file.parts, "", file.size, outcome, split=file.split)
     prepared, sha256 = outcome
-    piece, offset = stage.add(prepared.jpeg)
+    chunk, offset = spool.add(prepared.jpeg)
     length = len(prepared.jpeg)
     small = replace(prepared, jpeg=b"")
-    return Staged(
-        file.name, file.parts, sha256, file.size, small, piece, offset, length, file.split
+    return Spooled(
+        file.name, file.parts, sha256, file.size, small, chunk, offset, length, file.split
     )

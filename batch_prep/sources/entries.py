@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 # What systems leave beside the pictures; a name that begins with a dot is ignored as well.
 _SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "_READY"})
 _ARCHIVE = re.compile(r"\.(7z|bz2|gz|rar|tar|tbz|tgz|txz|xz|zip|zst)", re.IGNORECASE)
-_NO_PICTURE = re.compile(
+_NOT_AN_IMAGE = re.compile(
     r"\.(avi|cfg|csv|docx?|html?|ini|jsonl?|log|lst|md|mkv|mov|mp3|mp4|np[yz]|pdf|pkl|pptx?|py|rst"
     r"|sh|tsv|txt|wav|webm|xlsx?|xml|ya?ml)",
     re.IGNORECASE,
 )
-_PICTURE = re.compile(r"\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)", re.IGNORECASE)
 _READY = "_READY"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -109,8 +109,8 @@ def passed_over(name: str, parts: tuple[str, ...]) -> Ignored | None:
     """What is said of a file that `is_ignored`; None where nothing is worth saying."""
     if is_system_path(parts):
         return None if parts[-1] == _READY else Ignored(name, by_system=True)
-    is_picture = bool(parts) and _PICTURE.fullmatch(PurePosixPath(parts[-1]).suffix)
-    return Ignored(name, by_system=False) if is_picture else None
+    is_image = bool(parts) and _IMAGE.fullmatch(PurePosixPath(parts[-1]).suffix)
+    return Ignored(name, by_system=False) if is_image else None
 
 
 def is_system_path(parts: tuple[str, ...]) -> bool:
@@ -123,7 +123,7 @@ def refusal(name: str, parts: tuple[str, ...], size: int, max_bytes: int) -> Ref
     suffix = PurePosixPath(parts[-1]).suffix
     if _ARCHIVE.fullmatch(suffix):
         return Refused(name, parts, "file.archive", "an archive within the dataset is not opened")
-    if _NO_PICTURE.fullmatch(suffix):
+    if _NOT_AN_IMAGE.fullmatch(suffix):
         return Refused(name, parts, "file.not_a_picture", f"a file ending in {suffix}")
     if size > max_bytes:
         reason = f"the file has {size:,} bytes, the limit is {max_bytes:,}"

@@ -33,7 +33,7 @@ from batch_prep.storage.locate import folder_at, locate
 from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
 # Empty lines, rows that repeat others and texts of several lines are no pictures.
-_LINES_PER_PICTURE = 2
+_LINES_PER_IMAGE = 2
 _UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 
 
@@ -53,17 +53,17 @@ class Source:
 
 
 @contextmanager
-def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Source]:
+def open_source(url: str, limits: ArchiveLimits, images: int) -> Iterator[Source]:
     """The dataset at `url`, of so many pictures at most. Raises JobError where there is none.
 
     pictures: bounds the lines of a list; the entries are counted by whoever takes them.
     """
     parent, name = locate(url)
     if name in LABEL_LISTS:
-        yield _open_lists(parent, [name], limits.max_member_bytes, pictures)
+        yield _open_lists(parent, [name], limits.max_member_bytes, images)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
-        yield _open_folder(folder_at(url), limits, pictures)
+        yield _open_folder(folder_at(url), limits, images)
         return
     try:
         stream = parent.open(name)
@@ -74,13 +74,13 @@ def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Sour
         yield Source(lambda: archive.entries, archive.total, streamed=True)
 
 
-def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
+def _open_folder(place: Folder, limits: ArchiveLimits, images: int) -> Source:
     top = {listed.path: listed.size for listed in place.files()}
     lists = [path for path in top if path in LABEL_LISTS]
     if len(lists) > 1:
         raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
     if lists or (lists := exported_lists(place, top)):
-        return _open_lists(place, lists, limits.max_member_bytes, pictures)
+        return _open_lists(place, lists, limits.max_member_bytes, images)
     if stanford_cars.is_published(top):
         labelled, total = stanford_cars.open_cars(place, top, limits)
         return Source(lambda: labelled, total, listed=stanford_cars.NAME, streamed=True)
@@ -96,8 +96,8 @@ def _class_folders(place: Folder, max_bytes: int) -> Iterator[Entry]:
         raise JobError(f"There is nothing at {place.url}.")
 
 
-def _open_lists(place: Folder, names: list[str], max_bytes: int, pictures: int) -> Source:
-    lists = [read_list(place, name, _LINES_PER_PICTURE * pictures) for name in names]
+def _open_lists(place: Folder, names: list[str], max_bytes: int, images: int) -> Source:
+    lists = [read_list(place, name, _LINES_PER_IMAGE * images) for name in names]
     other = _Uploads(path for labels in lists for path in labels.rows)
     found: dict[str, Listed] = {}
     for listed in place.list():
@@ -110,7 +110,7 @@ def _open_lists(place: Folder, names: list[str], max_bytes: int, pictures: int) 
 
     def entries() -> Iterator[Entry]:
         for labels in lists:
-            yield from _listed_pictures(labels, place, found, max_bytes)
+            yield from _listed_images(labels, place, found, max_bytes)
 
     return Source(entries, total, listed=" and ".join(names))
 
@@ -141,7 +141,7 @@ class _Uploads:
         return {path: listed for path, listed in self._files.items() if listed is not None}
 
 
-def _listed_pictures(
+def _listed_images(
     labels: Labels, place: Folder, found: dict[str, Listed], max_bytes: int
 ) -> Iterator[Entry]:
     yield from labels.refused

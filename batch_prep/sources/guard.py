@@ -16,19 +16,19 @@ class Guard:
     pictures: files that may be pictures; gib: their size together, unpacked, in GiB.
     """
 
-    pictures: int
+    images: int
     gib: int
 
     def watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """`entries`, up to the first file that is too many. Raises JobError there."""
-        pictures = size = 0
+        images = size = 0
         for entry in entries:
             if isinstance(entry, File):
-                pictures += 1
+                images += 1
                 size += entry.size
-                if pictures > self.pictures:
+                if images > self.images:
                     raise JobError(
-                        f"The dataset has more than {self.pictures:,} pictures, the most that are "
+                        f"The dataset has more than {self.images:,} pictures, the most that are "
                         "packed: deploy with a larger MaxDatasetPictures."
                     )
                 if size > self.gib * _GIB:

@@ -125,7 +125,7 @@ def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
 ) -> None:
     monkeypatch.setattr(spool, "_PIECE_BYTES", 10_000)
     monkeypatch.setattr(spool, "_MOST_BYTES", 20_000)
-    monkeypatch.setattr(spool.Staging.__init__, "__defaults__", (20_000,))
+    monkeypatch.setattr(spool.Spool.__init__, "__defaults__", (20_000,))
     written = []
     write = S3Folder.write
 

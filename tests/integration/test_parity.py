@@ -16,7 +16,7 @@ from moto import mock_aws
 from numpy.typing import NDArray
 from PIL import Image
 
-from batch_prep.shards.files import PackedPicture, Shard
+from batch_prep.shards.files import PackedImage, Shard
 from batch_prep.storage.folder import Span
 from batch_prep.storage.locate import folder_at
 from droplens.aws.events import ObjectCreated
@@ -110,7 +110,7 @@ def records(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
     shard, out = Shard(0, 1), folder_at(str(root / "out"))
     packed = {}
     for row in shard.report(out):
-        assert isinstance(row, PackedPicture), row
+        assert isinstance(row, PackedImage), row
         framed = out.read_span(Span(shard.path(f"{row.channel}.rec"), row.start, row.end))
         packed[row.name.partition("/")[2]] = parse_record(framed).payload
     return packed

@@ -8,7 +8,7 @@ import pytest
 from batch_prep.errors import JobError
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
-from batch_prep.shards.files import PackedPicture, Skipped
+from batch_prep.shards.files import PackedImage, Skipped
 
 BAD = "image.unreadable"
 
@@ -21,9 +21,9 @@ def looks_of(number: int) -> bytes:
 
 def packed(
     number: int, sha256: str, label: int = 0, channel: str = "train", looks: bytes | None = None
-) -> PackedPicture:
+) -> PackedImage:
     """Record `number` of 10 bytes each."""
-    return PackedPicture(
+    return PackedImage(
         id=number,
         name=f"{label}/{number}.jpg",
         label=label,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch_prep.shards.files import PackedPicture
+from batch_prep.shards.files import PackedImage
 from batch_prep.storage.folder import Folder
 
 
@@ -32,11 +32,11 @@ class ChannelLists:
         self._lst = _Hashed(lst)
         self._offset = 0
 
-    def add(self, picture: PackedPicture) -> None:
+    def add(self, image: PackedImage) -> None:
         """The next record of the channel."""
-        self._idx.write(f"{picture.id}\t{self._offset}\n".encode())
-        self._lst.write(f"{picture.id}\t{picture.label:f}\t{_one_line(picture.name)}\n".encode())
-        self._offset += picture.end - picture.start
+        self._idx.write(f"{image.id}\t{self._offset}\n".encode())
+        self._lst.write(f"{image.id}\t{image.label:f}\t{_one_line(image.name)}\n".encode())
+        self._offset += image.end - image.start
 
     def written(self, path: str) -> Iterator[tuple[str, Written]]:
         """Both files, whose paths begin so."""
