@@ -1,10 +1,10 @@
-"""Which picture becomes which record: order, number and channel, before a picture is fetched.
+"""The plan of a shard: which image becomes which record of which channel.
 
-All of it follows from the names: each picture's draw is a hash of its name, records are in the
-order of the draws, and the smallest draws of every class are its validation pictures. A shard is a
-range of draws. So shards that know nothing of each other write what one job would have written,
-and a picture keeps its channel when the dataset grows, except at the border. A dataset that comes
-with a split keeps it: no draw decides on a channel then.
+The plan follows from the images' names, before any image is read. Each image's draw is a hash of
+its name, records are in the order of the draws, and the smallest draws of every class are its
+validation images. A shard is a range of draws. So shards packed independently equal one job's
+output, and an image keeps its channel when the dataset grows, except at the threshold. A dataset
+that has a split keeps it: then no channel is drawn.
 """
 
 import hashlib
@@ -32,17 +32,17 @@ from batch_prep.sources.ready_made_splits import (
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
-# ImageNet has 21,841. All of them are in one answer of an endpoint, and in memory of a function.
+# ImageNet has 21,841. A response of an endpoint has all of them, in the memory of a function.
 _MOST_CLASSES = 50_000
-# What a warning names, and what is kept to name it.
+# How many names a warning needs: no more are kept.
 _MOST_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A picture with its place in the dataset.
+    """An image with its record.
 
-    id: its record's number, which no other record of any channel has; label: its class's.
+    id: the record's number, unique in all channels; label: the number of its class.
     """
 
     id: int
@@ -55,10 +55,10 @@ class Planned:
 class Reading:
     """How a dataset was read: the same for all of its shards.
 
-    classes: names, sorted; a class's number is its place. channels: those that have records.
-    given: what became of each split that the dataset came with, for example {"validation": "val/"};
-    None where the channels were drawn. read_as: a sentence on the labels and the split. warnings:
-    sentences on what looks like a mistake in the paths.
+    classes: names, sorted; a class's number is its index. channels: those that have records.
+    given: the source of each channel where the dataset has a split, for example
+    {"validation": "val/"}; None where the channels were drawn. read_as: a sentence on the labels
+    and the split. warnings: sentences on what looks like a mistake in the paths.
     """
 
     classes: list[str]
@@ -70,12 +70,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one shard packs of a dataset.
+    """The part of a dataset that one shard packs.
 
-    reading: of the whole dataset. pictures: the shard's own, in the order of their records.
-    skipped: the shard's own part of what was refused by its name or size, with the class that it
-    belongs to ("" for none). dataset, shard: change where another dataset, or another part of it,
-    is planned.
+    reading: of the whole dataset. images: the shard's own, in the order of their records.
+    skipped: the shard's own part of the files refused by name or size, each with the class that it
+    belongs to ("" for none). dataset, shard: SHA-256 in hexadecimal that identify the planned
+    dataset and the planned shard.
     """
 
     reading: Reading
@@ -91,7 +91,7 @@ class Plan:
 
 
 class Crowded(Exception):
-    """The shard has more pictures than may be named in memory. pictures: the dataset's."""
+    """The shard has more images than may be named in memory. images: of the whole dataset."""
 
     def __init__(self, images: int) -> None:
         super().__init__(images)
@@ -111,10 +111,12 @@ def plan(
     """Plan shard number `shard` of `shards`.
 
     The class folders are the top ones, those one below where a single top folder wraps them all,
-    or those below folders that are splits (see `splits`); of a listed source, the first part of a
-    path is the label that its list gave. listed: what the list is called, "" for none. Of other
-    shards' pictures 12 bytes are kept, of the own ones all. Raises Crowded where these are more
-    than `most`, and JobError where there is but one class, or one whose name cannot be shown.
+    or those below folders that are splits (see `ready_made_splits`); of a listed source, the first
+    part of a path is the label from its list. listed: the name of the list, "" for none.
+
+    Keeps 12 bytes in memory for each image of another shard. Raises Crowded where the shard has
+    more than `most` images, and JobError where there is only one class, or one whose name cannot
+    be shown.
     """
     drawing = _Drawing(shard, shards, seed, listed, 0, most)
     drawing.take(entries())
@@ -139,8 +141,10 @@ def plan(
 
 @dataclass(slots=True)
 class _Drawing:
-    """One pass over a dataset's entries. depth: where in a path its class stands; split: what the
-    folders one above are, if they are splits."""
+    """One pass over a dataset's entries.
+
+    depth: index of the class in a path; split: the folders one level above, if they are splits.
+    """
 
     shard: int
     shards: int
@@ -203,7 +207,7 @@ class _Drawing:
             names.append(entry.name)
 
     def _split_of(self, parts: tuple[str, ...]) -> str | None:
-        """The split of the folder that this path is in: "" without splits, None in none of them."""
+        """The split of the path's folder: "" without splits, None for a folder that is none."""
         if self.split is None:
             return ""
         if len(parts) < self.depth:
@@ -219,7 +223,7 @@ class _Drawing:
         if entry.parts and entry.parts[-1] in EXPORTS:
             self.label_files.append(entry.name)
         if entry.parts and len(entry.parts) <= self.depth + 1:
-            return  # beside the class folders
+            return  # in no class folder
         label = ""
         if entry.parts and self._split_of(entry.parts) is not None:
             self._number(entry.parts)
@@ -228,7 +232,7 @@ class _Drawing:
             self.skipped.append((label, entry))
 
     def _skip_unlabelled(self, image: File | Spooled) -> None:
-        """A picture right in a split's folder."""
+        """Skip an image that is in a split's folder but in no class folder."""
         folder = image.parts[self.depth - 1]
         self.unlabelled[folder] += 1
         if self._is_own(_draw_of(self.seed, image.name)):
@@ -237,8 +241,8 @@ class _Drawing:
             self.skipped.append(("", refused))
 
     def _draw(self, image: File | Spooled) -> None:
-        # A list's label is no part of a name: the same folders give the same order without one. A
-        # split is: its folders may hold pictures of the same names.
+        # The label from a list is not part of the hashed name, so that the order equals that of the
+        # same folders without a list. A split's folder is: two splits may have equal names in them.
         first = 1 if self.listed else self.depth - (self.split is not None)
         name = "/".join(image.parts[first:])
         draw = _draw_of(self.seed, name)
@@ -255,7 +259,7 @@ class _Drawing:
             self.own.append((draw, name, number, image, split))
 
     def _note_folder(self, parts: tuple[str, ...]) -> None:
-        """Remember, for a warning, whether a class holds pictures or only folders of them."""
+        """Record whether a class folder holds images or only folders of them, for a warning."""
         label = parts[self.depth]
         if len(parts) == self.depth + 2:
             self.with_images.add(label)
@@ -303,10 +307,10 @@ class _Drawing:
             )
             for place, (draw, _, number, image, split) in enumerate(self.own)
         ]
-        told: list[object] = [names, self.seed, validation]
+        hashed: list[object] = [names, self.seed, validation]
         if channel_of is not None:
-            told.append(sorted(self.splits.items()))
-        dataset = hashlib.sha256(json.dumps(told).encode())
+            hashed.append(sorted(self.splits.items()))
+        dataset = hashlib.sha256(json.dumps(hashed).encode())
         dataset.update(np.sort(draws).tobytes())
         shard = dataset.copy()
         for one in images:
@@ -323,7 +327,7 @@ class _Drawing:
     def _channels(self) -> dict[str, str] | None:
         """The channel of each split; None where the channels are drawn.
 
-        Validation pictures are those of the split of that name, else those of the test.
+        Where there is no validation split, the test split is the validation channel.
         """
         if self.splits.keys() <= {TRAIN}:
             return None
@@ -358,7 +362,7 @@ class _Drawing:
         return Reading(names, channels, given, labels + split, self._warnings())
 
     def _source_of(self, split: str) -> str:
-        """Where the pictures of a split were found."""
+        """The folders of a split, or its name where a list gave it."""
         if self.split is None:
             return f"'{split}'"
         return quoted(
@@ -366,7 +370,7 @@ class _Drawing:
         )
 
     def _warnings(self) -> list[str]:
-        """What looks like a mistake, as far as the paths tell."""
+        """Sentences on what looks like a mistake in the paths."""
         warnings = list(self.warnings)
         for label, folders in sorted(self.folders_in.items()):
             if label not in self.with_images and len(folders) > 1:
@@ -380,7 +384,7 @@ class _Drawing:
             warnings.append(
                 f"{count:,} pictures right in '{folder}' are in no class folder: they are left out."
             )
-        for count, names, said in (
+        for count, names, sentence in (
             (
                 self.ignored[False],
                 self.ignored_names[False],
@@ -393,7 +397,7 @@ class _Drawing:
             ),
         ):
             if count:
-                warnings.append(f"{count:,} {said}: {quoted(names, 3, count)}.")
+                warnings.append(f"{count:,} {sentence}: {quoted(names, 3, count)}.")
         return [one_line(warning) for warning in warnings]
 
 
@@ -405,10 +409,10 @@ def _draw_of(seed: int, name: str) -> int:
 def _borders(
     draws: np.ndarray, classes: np.ndarray, validation: float
 ) -> Iterator[tuple[int, int]]:
-    """Each class with the largest draw that is still one of its validation pictures.
+    """Each class's number, with the largest draw among its validation images.
 
-    They are the class's share, rounded, at least one and never all; a class with a single picture
-    is only trained on.
+    A class's validation images are its share, rounded, at least one and never all; a class with a
+    single image has none.
     """
     order = np.argsort(classes, kind="stable")
     if not len(order):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_prep import __main__ as job_module
+from batch_prep import job as job_module
 from batch_prep.shards import spool
 from batch_prep.shards.files import Shard
 from batch_prep.storage.folder import Span
@@ -123,8 +123,7 @@ def test_more_names_than_memory_is_meant_to_hold_make_more_shards(
 def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(spool, "_PIECE_BYTES", 10_000)
-    monkeypatch.setattr(spool, "_MOST_BYTES", 20_000)
+    monkeypatch.setattr(spool, "_CHUNK_BYTES", 10_000)
     monkeypatch.setattr(spool.Spool.__init__, "__defaults__", (20_000,))
     written = []
     write = S3Folder.write
