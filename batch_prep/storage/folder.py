@@ -9,10 +9,11 @@ from typing import BinaryIO, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file below a folder: its path from there ("/" between parts) and its size in bytes.
+    """A file in a folder's listing.
 
-    A path that ends in "/" is a folder, or in S3 the empty object that marks one. version: another
-    one is another content: an object's ETag; of a local file, when it was last changed.
+    path: relative to the folder, with "/" between parts; one that ends in "/" is a folder, or in S3
+    the empty object that marks one. size: in bytes. version: changes with the content: an object's
+    ETag, or a local file's time of modification.
     """
 
     path: str
@@ -21,7 +22,7 @@ class Listed:
 
 
 class FileChanged(OSError):
-    """A file is no longer the one that was listed."""
+    """A file's version is not the one that was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,12 @@ class Span:
 
     @property
     def length(self) -> int:
-        """How many bytes they are."""
+        """Number of bytes."""
         return self.end - self.start
 
 
 class Folder(Protocol):
-    """A place with files. Every path is relative to it."""
+    """Files below a common URL or path; every path is relative to it and uses "/"."""
 
     url: str
 
@@ -47,39 +48,39 @@ class Folder(Protocol):
         """Everything below the folder."""
 
     def files(self) -> Iterator[Listed]:
-        """The files right in the folder."""
+        """The files in the folder itself, not in folders below it."""
 
     def exists(self, path: str) -> bool:
         """Whether there is a file at `path`."""
 
     def read(self, path: str, version: str | None = None) -> bytes:
-        """A whole file. Raises FileNotFoundError where it is gone.
+        """A whole file. Raises FileNotFoundError where there is none.
 
-        version: as it was listed; raises FileChanged where it is another one now.
+        version: as listed; raises FileChanged where the file has another one now.
         """
 
     def read_span(self, span: Span) -> bytes:
         """A part of a file."""
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read and seek in. Raises FileNotFoundError where there is none."""
+        """A seekable file to read. Raises FileNotFoundError where there is none."""
 
     def write(self, path: str, data: bytes) -> None:
         """Write a small file."""
 
     def writer(self, path: str) -> AbstractContextManager[BinaryIO]:
-        """A file to write from front to back; it is complete when the context is left."""
+        """A file to write sequentially; it is complete when the context is left."""
 
     def concatenate(self, path: str, spans: Sequence[Span]) -> None:
-        """Write the file at `path` out of parts of other files of this folder, in their order."""
+        """Write the file at `path` as the concatenation of these parts of files of this folder."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; one that is gone is let be."""
+        """Remove files. One that does not exist is no error."""
 
 
 @contextmanager
 def together(*files: AbstractContextManager[BinaryIO]) -> Iterator[list[BinaryIO]]:
-    """Files to write, all completed at the same time: each may have to wait for S3 twice."""
+    """Several files to write, completed concurrently: each may wait for two responses of S3."""
     stacks = [ExitStack() for _ in files]
     with ExitStack() as opened:
         for stack in stacks:

@@ -12,14 +12,14 @@ _COPIED_AT_ONCE = 8 * 1024 * 1024
 
 
 class LocalFolder:
-    """A folder of this machine's file system. It belongs to whoever runs the job."""
+    """A folder of this machine's file system; its content is trusted."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self.url = f"{root}/"
 
     def list(self) -> Iterator[Listed]:
-        """Everything below the folder; what is neither file nor folder is left out."""
+        """Everything below the folder, except what is neither file nor folder."""
         for parent, folders, files in os.walk(self._root):
             folders.sort()
             here = Path(parent)
@@ -30,7 +30,7 @@ class LocalFolder:
                     yield self._listed(here / name)
 
     def files(self) -> Iterator[Listed]:
-        """The files right in the folder."""
+        """The files in the folder itself."""
         if self._root.is_dir():
             for path in sorted(self._root.iterdir()):
                 if path.is_file():
@@ -61,7 +61,7 @@ class LocalFolder:
             return file.read(span.length)
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read and seek in."""
+        """A seekable file to read."""
         return (self._root / path).open("rb")
 
     def write(self, path: str, data: bytes) -> None:
@@ -71,17 +71,17 @@ class LocalFolder:
 
     @contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
-        """A file to write from front to back."""
+        """A file to write sequentially."""
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             yield file
 
     def concatenate(self, path: str, spans: Sequence[Span]) -> None:
-        """Write the file at `path` out of parts of other files of this folder."""
+        """Write the file at `path` as the concatenation of these parts."""
         with self.writer(path) as target:
-            for piece in _pieces(spans, _COPIED_AT_ONCE):
-                target.write(self.read_span(piece))
+            for chunk in _chunks(spans, _COPIED_AT_ONCE):
+                target.write(self.read_span(chunk))
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, and the folders that they leave empty."""
@@ -95,8 +95,8 @@ class LocalFolder:
                     break
 
 
-def _pieces(spans: Iterable[Span], most: int) -> Iterator[Span]:
-    """The same bytes in spans of at most `most`."""
+def _chunks(spans: Iterable[Span], most: int) -> Iterator[Span]:
+    """The same bytes in spans of at most `most` bytes."""
     for span in spans:
         for start in range(span.start, span.end, most):
             yield Span(span.path, start, min(start + most, span.end))

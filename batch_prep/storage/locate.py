@@ -1,4 +1,4 @@
-"""Which folder a URL or a path names."""
+"""Folders by their URL or local path."""
 
 from pathlib import Path
 
@@ -9,7 +9,11 @@ from batch_prep.storage.s3 import S3Folder
 
 
 def locate(url: str) -> tuple[Folder, str]:
-    """The folder that holds `url`'s object, and its name there; "" for a URL ending in "/"."""
+    """The folder that contains the file at `url`, and the file's name; "" for a folder.
+
+    A folder is a URL that ends in "/", or an existing local one. Raises JobError for a URL of
+    another scheme.
+    """
     if url.startswith("s3://"):
         bucket, _, key = url.removeprefix("s3://").partition("/")
         if not bucket:
@@ -24,5 +28,5 @@ def locate(url: str) -> tuple[Folder, str]:
 
 
 def folder_at(url: str) -> Folder:
-    """The folder at `url`, whether or not it ends in "/"."""
+    """The folder at `url`, with or without a "/" at its end."""
     return locate(url if url.endswith("/") else url + "/")[0]

@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
     from types_boto3_s3 import S3Client
 
-# One request of an archive that is read in order. Larger ones only cost memory.
+# Bytes per request for a file that is read in order. More take memory and save no time.
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
-# An upload's parts: 10,000 of them, which S3 allows, hold 80 GB.
+# Bytes of an upload's part: 10,000 of them, the most that S3 takes, hold 80 GB.
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 # S3 takes about a minute to copy the largest part.
 _COPIES_AT_ONCE = 8
-# What S3 removes by one request, at most.
+# The most objects that S3 removes by one request.
 _REMOVED_AT_ONCE = 1000
-# What S3 takes: no part but the last is smaller, none is larger, and there are no more of them.
+# S3's limits: the smallest part except the last, the largest copied part, and the most parts.
 _SMALLEST_PART = 5 * 1024 * 1024
 _LARGEST_COPY = 5 * 1024**3
 _MOST_PARTS = 10_000
-# A throttled or failing request comes again after a random pause that doubles each time.
+# Retries of throttled and failed requests: exponential backoff with jitter.
 RETRY: "RetryConfig" = {
     "max_retries": 10,
     "backoff": {
@@ -52,7 +52,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class S3Folder:
     """A prefix of an S3 bucket.
 
-    Objects are read and written by obstore, at a fifth of boto3's cost each; boto3 lists them,
+    obstore reads and writes objects, with a fifth of boto3's CPU time for each; boto3 lists them,
     since obstore's listing fails as a whole at a key such as a//b.jpg, and finds the credentials.
     """
 
@@ -62,7 +62,7 @@ class S3Folder:
         self.url = f"s3://{bucket}/{prefix}"
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
-        """Another process connects anew."""
+        """Pickle the location only: another process opens its own connections."""
         return type(self), (self._bucket, self._prefix)
 
     @property
@@ -73,7 +73,7 @@ class S3Folder:
     def _store(self) -> S3Store:
         environment = aws_environment()
         client = client_for(environment)
-        # botocore's own: it knows every partition, FIPS, and what the environment sets.
+        # As botocore resolves it, for every partition, FIPS and the environment's settings.
         endpoint = client.meta.endpoint_url
         return S3Store(
             self._bucket,
@@ -89,7 +89,7 @@ class S3Folder:
         return self._listed("")
 
     def files(self) -> Iterator[Listed]:
-        """The objects right below the prefix."""
+        """The objects below the prefix without a further "/"."""
         return self._listed("/")
 
     def _listed(self, delimiter: str) -> Iterator[Listed]:
@@ -112,7 +112,7 @@ class S3Folder:
             return True
 
     def read(self, path: str, version: str | None = None) -> bytes:
-        """A whole object. Raises ValueError for a key that obstore cannot name."""
+        """A whole object. Raises ValueError for a key that obstore cannot express."""
         with self._explained("read", path):
             options: obstore.GetOptions = {"if_match": version} if version is not None else {}
             try:
@@ -122,7 +122,7 @@ class S3Folder:
                 raise FileChanged(path) from None
 
     def read_span(self, span: Span, version: str | None = None) -> bytes:
-        """A part of an object, if its ETag still is `version`."""
+        """A part of an object, of the ETag `version` where given."""
         with self._explained("read", span.path):
             options: obstore.GetOptions = {"range": (span.start, span.end)}
             if version is not None:
@@ -131,13 +131,13 @@ class S3Folder:
             return bytes(got.bytes())
 
     def open(self, path: str) -> BinaryIO:
-        """An object to read and seek in, fetched in large ranges."""
+        """A seekable object to read, fetched in large ranges."""
         with self._explained("read", path):
             try:
                 options: obstore.GetOptions = {"range": (0, _READ_AHEAD_BYTES)}
                 got = obstore.get(self._store, self._prefix + path, options=options)
                 found, start = got.meta, bytes(got.bytes())
-            except ObstoreError:  # an empty object has no range, anything else is told of here
+            except ObstoreError:  # an empty object has no ranges; head raises any other error
                 found, start = obstore.head(self._store, self._prefix + path), b""
         ranges = _Ranges(self, path, found["size"], found["e_tag"], start)
         return io.BufferedReader(ranges, _READ_AHEAD_BYTES)
@@ -149,7 +149,7 @@ class S3Folder:
 
     @contextmanager
     def writer(self, path: str) -> Iterator[BinaryIO]:
-        """An object to write from front to back, uploaded in parts as it grows."""
+        """An object to write sequentially, uploaded in parts as it grows."""
         with (
             self._explained("write", path),
             obstore.open_writer(
@@ -162,9 +162,9 @@ class S3Folder:
             yield cast(BinaryIO, upload)
 
     def concatenate(self, path: str, spans: Sequence[Span]) -> None:
-        """Write an object out of parts of others, which S3 copies by itself.
+        """Write an object as the concatenation of parts of others, copied within S3.
 
-        Only what is shorter than S3's smallest part comes through this machine.
+        Only spans shorter than S3's smallest part are downloaded and uploaded.
         """
         total = sum(span.length for span in spans)
         smallest = max(_SMALLEST_PART, 2 * total // _MOST_PARTS)
@@ -191,14 +191,14 @@ class S3Folder:
                 raise
 
     def _begin(self, key: str) -> Any:
-        """Begin a multipart upload: the arguments by which all other calls name it."""
+        """Create a multipart upload. Returns the arguments that identify it in further calls."""
         begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=key)
         return {"Bucket": self._bucket, "Key": key, "UploadId": begun["UploadId"]}
 
     def _upload(
         self, begun: "Future[Any]", readers: Executor, number: int, part: Sequence[Span]
     ) -> dict[str, Any]:
-        """Upload one part: a copy of its only span, or the short ones of several."""
+        """Upload one part: a copy within S3 where it is one span, else the bytes of its spans."""
         if len(part) == 1:
             (span,) = part
             copied = self._client.upload_part_copy(
@@ -227,10 +227,10 @@ class S3Folder:
                 )
 
     @contextmanager
-    def _explained(self, deed: str, path: str) -> Iterator[None]:
-        """Turn the clients' errors into a sentence. A missing object stays FileNotFoundError.
+    def _explained(self, action: str, path: str) -> Iterator[None]:
+        """Raise the clients' errors as StorageError; FileNotFoundError and FileChanged pass.
 
-        A failed upload of obstore's is a plain OSError.
+        OSError is included, since obstore raises it for a failed upload.
         """
         try:
             yield
@@ -238,14 +238,14 @@ class S3Folder:
             raise
         except (ClientError, BotoCoreError, ObstoreError, OSError) as error:
             cause = str(error).splitlines()[0]
-            raise StorageError(f"Could not {deed} {self.url}{path}: {cause}") from error
+            raise StorageError(f"Could not {action} {self.url}{path}: {cause}") from error
 
 
 def parts_of(spans: Iterable[Span], smallest: int) -> Iterator[list[Span]]:
-    """The spans, in their order, as the parts of a multipart upload.
+    """Group the spans, in their order, into the parts of a multipart upload.
 
-    Every part but the last has at least `smallest` bytes; one of a single span is at most as long
-    as S3 copies in one request, one of several is shorter than twice `smallest`.
+    Every part except the last has at least `smallest` bytes. A part of one span is at most as long
+    as S3 copies in one request; a part of several is shorter than twice `smallest`.
     """
     short: list[Span] = []
     missing = smallest
@@ -270,9 +270,9 @@ def parts_of(spans: Iterable[Span], smallest: int) -> Iterator[list[Span]]:
 
 
 class _Ranges(io.RawIOBase):
-    """The bytes of one object, each read a request of its own: to be buffered.
+    """An object as an unbuffered file: each read is a request.
 
-    start: what is known of it already; it is forgotten once it was read.
+    start: the object's first bytes, fetched already; they are released once read.
     """
 
     def __init__(
