@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from trainer.data.features import Channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.settings import Folders, Hyperparameters
 
 
@@ -40,7 +40,7 @@ class Job:
     classes: list[str]
     training: Channel
     validation: Channel
-    squash: Squash
+    resize: Resize
     weights: Path
     dataset: dict[str, str]
     timings: Timings

@@ -36,7 +36,7 @@ from trainer.artefact import (
     write_json,
 )
 from trainer.data.features import Channel, DatasetError, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import BACKBONE_FILE
@@ -83,7 +83,7 @@ def train(folders: Folders) -> None:
         variant = int8_variant(job, outcome.model)
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
-    job.squash.write(folders.model)
+    job.resize.write(folders.model)
     write_json(folders.model / TRAINING_FILE, _report(job, outcome, variant))
     # What an earlier job left here would be served in place of this one's model.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
@@ -105,9 +105,9 @@ def open_job(folders: Folders) -> Job:
         dataset = {channel.name: _digest(channel.path) for channel in (training, validation)}
     _check(training, validation, classes, settings)
     height, width = settings.image_shape
-    squash = Squash(width=width, height=height)
+    resize = Resize(width=width, height=height)
     weights = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS))
-    return Job(folders, settings, classes, training, validation, squash, weights, dataset, timings)
+    return Job(folders, settings, classes, training, validation, resize, weights, dataset, timings)
 
 
 def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
@@ -128,8 +128,8 @@ def probe(job: Job) -> Outcome:
     settings, training, validation = job.settings, job.training, job.validation
     backbone = job.weights / BACKBONE_FILE
     with job.timings.step("features"):
-        train_features = extract(backbone, training, job.squash, settings.mini_batch_size)
-        validation_features = extract(backbone, validation, job.squash, settings.mini_batch_size)
+        train_features = extract(backbone, training, job.resize, settings.mini_batch_size)
+        validation_features = extract(backbone, validation, job.resize, settings.mini_batch_size)
     with job.timings.step("head"):
         fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
 
@@ -150,7 +150,7 @@ def probe(job: Job) -> Outcome:
         },
         "temperature": fit.head.temperature,
     }
-    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.squash)
+    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.resize)
     return Outcome(model, accuracies, report)
 
 

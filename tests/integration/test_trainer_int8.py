@@ -25,7 +25,7 @@ from tests.support.trainer import (
     run_training,
     serving,
 )
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import BACKBONE_FILE, FEATURES
 from trainer.nets.int8 import (
@@ -72,8 +72,8 @@ def int8(base: Path, fp32: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def pixels(base: Path, records: list[tuple[int, bytes]]) -> list[np.ndarray]:
-    squash = Squash.read(base / "model")
-    return [squash.pixels(jpeg)[None] for _, jpeg in records]
+    resize = Resize.read(base / "model")
+    return [resize.pixels(jpeg)[None] for _, jpeg in records]
 
 
 def report(base: Path) -> dict:
@@ -185,7 +185,7 @@ def test_a_model_whose_answers_hang_on_digits_that_int8_has_not_keeps_none(
     )
     backbone = onnx.load(str(probe_weights / BACKBONE_FILE))
     job = open_job(Folders(base))
-    variant = int8_variant(job, assemble(backbone, head, job.squash))
+    variant = int8_variant(job, assemble(backbone, head, job.resize))
     assert variant.model is None
     assert not variant.report["kept"]
     assert variant.report["moved"] > MAX_MOVED

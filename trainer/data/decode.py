@@ -22,7 +22,7 @@ from droplens.imaging import prepare
 from droplens.records.recordio import Record
 from trainer.cpu import cores
 from trainer.data.features import Channel, DatasetError, read_channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ RECORDS_PER_TASK = 32
 WAITING_TASKS_PER_CORE = 3
 
 
-def decode(channel: Channel, squash: Squash) -> NDArray[np.uint8]:
+def decode(channel: Channel, resize: Resize) -> NDArray[np.uint8]:
     """uint8 [records, height, width, 3] in the order of the record file, on disk.
 
     Raises DatasetError, naming the record, where one cannot be read, and where the disk is full.
     """
-    shape = (len(channel), squash.height, squash.width, 3)
+    shape = (len(channel), resize.height, resize.width, 3)
     if not len(channel):
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryDirectory(prefix="droplens-") as folder:
@@ -50,12 +50,12 @@ def decode(channel: Channel, squash: Squash) -> NDArray[np.uint8]:
                     f"The {len(channel)} pictures of {channel.path.name} need "
                     f"{np.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}."
                 ) from None
-        _fill(path, shape, channel, squash)
+        _fill(path, shape, channel, resize)
         # The mapping outlives the file's name: nothing is left behind, however training ends.
         return np.memmap(path, np.uint8, "r", shape=shape)
 
 
-def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, squash: Squash) -> None:
+def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, resize: Resize) -> None:
     records, name = read_channel(channel.path), channel.path.name
     waiting: deque[Future[None]] = deque()
     # Started anew rather than forked: a copy of a process with PyTorch's threads may hang.
@@ -64,7 +64,7 @@ def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, squash
     )
     try:
         for first, task in _tasks(records):
-            waiting.append(executor.submit(_decode, path, shape, first, task, name, squash))
+            waiting.append(executor.submit(_decode, path, shape, first, task, name, resize))
             if len(waiting) >= cores() * WAITING_TASKS_PER_CORE:
                 waiting.popleft().result()
         while waiting:
@@ -87,12 +87,12 @@ def _decode(
     first: int,
     records: list[Record],
     name: str,
-    squash: Squash,
+    resize: Resize,
 ) -> None:
     pixels = np.memmap(path, np.uint8, "r+", shape=shape)
     for index, record in enumerate(records, start=first):
         try:
-            pixels[index] = squash.pixels(record.payload)
+            pixels[index] = resize.pixels(record.payload)
         except prepare.PictureError as error:
             raise DatasetError(
                 f"{name}: record {record.id} cannot be read: {error.message}."

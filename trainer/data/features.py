@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from droplens.records.recordio import Record, RecordIOError, read_records
 from trainer.cpu import cores, open_session
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +77,17 @@ def read_channel(path: Path) -> Iterator[Record]:
 
 
 def pixels_of(
-    channel: Channel, squash: Squash, chosen: NDArray[np.int64]
+    channel: Channel, resize: Resize, chosen: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
     """uint8 [1, height, width, 3] of each chosen record, in the order of the record file."""
     wanted = set(chosen.tolist())
     for number, record in enumerate(read_channel(channel.path)):
         if number in wanted:
-            yield _pixels(record, channel, squash)[None]
+            yield _pixels(record, channel, resize)[None]
 
 
 def extract(
-    backbone: Path, channel: Channel, squash: Squash, batch_size: int
+    backbone: Path, channel: Channel, resize: Resize, batch_size: int
 ) -> NDArray[np.float32]:
     """float32 [records, features] in the order of the record file.
 
@@ -96,11 +96,11 @@ def extract(
     features stay in memory, 47 KB a record.
     """
     session = open_session(backbone, threads=1)
-    per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (squash.width * squash.height)))
+    per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (resize.width * resize.height)))
     features = np.empty((len(channel), session.get_outputs()[0].shape[1]), np.float32)
 
     def run(records: list[Record]) -> NDArray[np.float32]:
-        images = np.stack([_pixels(record, channel, squash) for record in records])
+        images = np.stack([_pixels(record, channel, resize) for record in records])
         result: NDArray[np.float32] = session.run(None, {"image": images})[0]
         return result
 
@@ -114,9 +114,9 @@ def extract(
     return features
 
 
-def _pixels(record: Record, channel: Channel, squash: Squash) -> NDArray[np.uint8]:
+def _pixels(record: Record, channel: Channel, resize: Resize) -> NDArray[np.uint8]:
     try:
-        return squash.pixels(record.payload)
+        return resize.pixels(record.payload)
     except prepare.PictureError as error:
         raise DatasetError(
             f"{channel.path.name}: record {record.id} cannot be read: {error.message}."

@@ -21,7 +21,7 @@ INPUT = "uint8 NHWC RGB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Squash:
+class Resize:
     """How a decoded picture becomes the network's input; kept beside the model.
 
     width, height: pixels of the result.
@@ -45,8 +45,8 @@ class Squash:
         """
         picture, _ = prepare.decode(data, shorter_side=max(self.width, self.height))
         # Bilinear widens with the reduction, so it does not alias.
-        squashed = resized(picture, (self.width, self.height), FilterType.bilinear)
-        return np.asarray(squashed, np.uint8)
+        resized_image = resized(picture, (self.width, self.height), FilterType.bilinear)
+        return np.asarray(resized_image, np.uint8)
 
     def write(self, folder: Path) -> None:
         """As preprocessing.json."""

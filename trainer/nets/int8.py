@@ -131,8 +131,8 @@ def int8_variant(job: Job, model: onnx.ModelProto) -> Variant:
     calibration = evenly(job.training.labels, CALIBRATION_PICTURES, rng)
     judged = np.sort(rng.permutation(len(job.validation))[:MAX_JUDGED])
     log.info("trying int8: calibrated on %d pictures, judged on %d", len(calibration), len(judged))
-    int8 = quantize(model, pixels_of(job.training, job.squash, calibration))
-    pictures = pixels_of(job.validation, job.squash, judged)
+    int8 = quantize(model, pixels_of(job.training, job.resize, calibration))
+    pictures = pixels_of(job.validation, job.resize, judged)
     found = try_both(model, int8, pictures, job.validation.labels[judged]).report()
     log.info(
         "int8 %s: accuracy=%.4f of fp32=%.4f p50=%.1f ms of %.1f ms",

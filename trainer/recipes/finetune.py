@@ -36,7 +36,7 @@ from trainer.artefact import WEIGHTS_FILE
 from trainer.cpu import cores
 from trainer.data.decode import decode
 from trainer.data.features import Channel, DatasetError
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.backbone import Backbone, export, load_backbone
@@ -75,8 +75,8 @@ def finetune(job: Job) -> Outcome:
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with job.timings.step("decode"):
-        training = Pixels.of(job.training, with_margin(job.squash), device)
-        validation = Pixels.of(job.validation, job.squash, device)
+        training = Pixels.of(job.training, with_margin(job.resize), device)
+        validation = Pixels.of(job.validation, job.resize, device)
     with job.timings.step("network"):
         fitting = Fitting(job, Network.start(job, training), training, validation)
         fitting.resume()
@@ -110,9 +110,9 @@ def why_not_compiled(device: torch.device) -> str | None:
     return None
 
 
-def with_margin(squash: Squash) -> Squash:
+def with_margin(resize: Resize) -> Resize:
     """The larger picture that views are cut from."""
-    return Squash(width=round(squash.width * MARGIN), height=round(squash.height * MARGIN))
+    return Resize(width=round(resize.width * MARGIN), height=round(resize.height * MARGIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ class Pixels:
     device: torch.device
 
     @classmethod
-    def of(cls, channel: Channel, squash: Squash, device: torch.device) -> "Pixels":
-        decoded = decode(channel, squash)
+    def of(cls, channel: Channel, resize: Resize, device: torch.device) -> "Pixels":
+        decoded = decode(channel, resize)
         labels = torch.from_numpy(channel.labels).to(device)
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -515,8 +515,8 @@ class Fitting:
             network.classifier.bias.detach().cpu().numpy(),
             temperature,
         )
-        squash = self.job.squash
-        features = export(network.backbone, squash.height, squash.width)
+        resize = self.job.resize
+        features = export(network.backbone, resize.height, resize.width)
         trained = sum(entry["train_seconds"] for entry in self.epochs)
         pictures = self.steps * self.batch
         report = {
@@ -529,7 +529,7 @@ class Fitting:
             "pictures_per_second": len(self.epochs) * pictures / trained,
             "environment": self._environment(),
         }
-        return Outcome(assemble(features, head, squash), accuracies, report)
+        return Outcome(assemble(features, head, resize), accuracies, report)
 
     def _environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = {

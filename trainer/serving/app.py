@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.serving.answer import JSON, JSON_LINES, Answer, Refused, told
 from trainer.serving.memory import Decoding
 from trainer.serving.server import HEALTH_CHECK, Server
@@ -63,7 +63,7 @@ class Model:
 
     file: str
     session: onnxruntime.InferenceSession
-    squash: Squash
+    resize: Resize
     classes: list[str]
     decoding: Decoding
 
@@ -73,15 +73,15 @@ class Model:
 
         Training keeps the int8 variant only where it is the better one to serve.
         """
-        squash = Squash.read(folder)
+        resize = Resize.read(folder)
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
-        blank = np.zeros((squash.height, squash.width, 3), np.uint8)
+        blank = np.zeros((resize.height, resize.width, 3), np.uint8)
         answers = len(_run(session, blank))
         classes = read_classes(folder / CLASSES_FILE)
         # What memory is left is known once the net has run.
-        decoding = Decoding(max(squash.width, squash.height))
-        model = cls(file, session, squash, classes, decoding)
+        decoding = Decoding(max(resize.width, resize.height))
+        model = cls(file, session, resize, classes, decoding)
         if answers != len(model.classes):
             raise ValueError(
                 f"{folder}: {file} answers for {answers} classes, {CLASSES_FILE} names "
@@ -92,7 +92,7 @@ class Model:
     def probabilities(self, data: bytes) -> list[float]:
         """One per class, of an encoded picture. Raises pictures.PictureError."""
         with self.decoding.admitted(data):
-            pixels = self.squash.pixels(data)
+            pixels = self.resize.pixels(data)
         return _run(self.session, pixels)
 
 

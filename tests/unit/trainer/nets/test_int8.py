@@ -18,7 +18,7 @@ from PIL import Image
 
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.int8 import (
     Trial,
     Variant,
@@ -383,7 +383,7 @@ def job(
                 records.write(number, number % 2, stored.getvalue())
         channels[name] = Channel.open(name, folder / name, 2)
     settings = Hyperparameters.from_strings(REQUIRED | hyperparameters)
-    return SimpleNamespace(settings=settings, squash=Squash(width=16, height=16), **channels)
+    return SimpleNamespace(settings=settings, resize=Resize(width=16, height=16), **channels)
 
 
 @pytest.mark.parametrize(
