@@ -232,8 +232,8 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from
     whole, _ = job
     stored = (whole / "checkpoints/checkpoint.pt").read_bytes()
     for name, content, changes, complaint in (
-        ("damaged", stored[: len(stored) // 2], {}, "cannot be read, training begins anew"),
-        ("another", stored, {"seed": "4"}, "is of another training: this one begins anew"),
+        ("damaged", stored[: len(stored) // 2], {}, "cannot be read, training starts over"),
+        ("another", stored, {"seed": "4"}, "is of another training: this one starts over"),
     ):
         base = lay_out(
             tmp_path / name, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "1"} | changes

@@ -232,7 +232,7 @@ def test_nothing_is_tried_where_it_was_not_wanted_or_cannot_be_judged_and_nothin
 ) -> None:
     for name, records, wanted, reason in (
         ("unwanted", VALIDATION, "fp32", "serving_precision=fp32"),
-        ("few", VALIDATION[:6], "auto", f"6 validation pictures, at least {MIN_JUDGED} can tell"),
+        ("few", VALIDATION[:6], "auto", f"6 validation pictures, at least {MIN_JUDGED} are needed"),
     ):
         folder = lay_out(
             tmp_path / name, TRAIN, records, hyperparameters={"serving_precision": wanted}

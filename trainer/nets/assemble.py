@@ -1,4 +1,4 @@
-"""Put the trained head on the backbone: one ONNX graph from pixels to probabilities."""
+"""Combine backbone and head in one ONNX graph from pixels to probabilities."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,7 @@ from trainer.recipes.ridge_head import Head
 
 
 def assemble(backbone: onnx.ModelProto, head: Head, resize: Resize) -> onnx.ModelProto:
-    """Backbone, head, temperature and softmax, for any number of pictures of `squash`'s shape."""
+    """Backbone, head, temperature and softmax, for any number of images of `resize`'s size."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone)
     graph = model.graph

@@ -391,7 +391,7 @@ def job(
     [
         (60, {"serving_precision": "fp32"}, "serving_precision=fp32"),
         (60, {"backbone": "resnet18"}, "backbone=resnet18, only efficientnet-lite0 is quantised"),
-        (49, {}, "49 validation pictures, at least 50 can tell"),
+        (49, {}, "49 validation pictures, at least 50 are needed"),
     ],
 )
 def test_where_int8_is_not_tried_the_report_says_why(
