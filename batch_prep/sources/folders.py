@@ -1,6 +1,6 @@
-"""Where the pictures come from.
+"""Open the source of a dataset, of whichever kind it is.
 
-Class folders, an archive of them, pictures with a list that labels them, or Stanford Cars.
+The kinds: class folders, an archive of them, images with a list of labels, or Stanford Cars.
 """
 
 import re
@@ -19,9 +19,9 @@ from batch_prep.sources.entries import (
     Refused,
     Unreadable,
     UnsafePath,
+    ignored_entry,
     is_ignored,
     is_system_path,
-    passed_over,
     readable,
     refusal,
     safe_parts,
@@ -32,7 +32,7 @@ from batch_prep.storage.folder import FileChanged, Folder, Listed
 from batch_prep.storage.locate import folder_at, locate
 from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
-# Empty lines, rows that repeat others and texts of several lines are no pictures.
+# A list may have empty lines, repeated rows and rows of several lines.
 _LINES_PER_IMAGE = 2
 _UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 
@@ -41,9 +41,9 @@ _UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 class Source:
     """A dataset to be packed.
 
-    entries: gives them all, each time anew; of a streamed source once, each to be read before the
-    next one is taken. total: how many of them are files, None where only their end tells. listed:
-    what gave the labels, which are the first part of every entry's path, "" for the class folders.
+    entries: iterates over all entries; of a streamed source only once, and each must be read before
+    the next. total: the number of files among them, None where unknown before the end. listed: the
+    source of the labels, which are the first part of every entry's path; "" for class folders.
     """
 
     entries: Callable[[], Iterator[Entry]]
@@ -54,9 +54,10 @@ class Source:
 
 @contextmanager
 def open_source(url: str, limits: ArchiveLimits, images: int) -> Iterator[Source]:
-    """The dataset at `url`, of so many pictures at most. Raises JobError where there is none.
+    """The dataset at `url`. Raises JobError where there is none.
 
-    pictures: bounds the lines of a list; the entries are counted by whoever takes them.
+    images: the most images of a dataset, which bounds the lines of a list; entries are not counted
+    here.
     """
     parent, name = locate(url)
     if name in LABEL_LISTS:
@@ -116,10 +117,10 @@ def _open_lists(place: Folder, names: list[str], max_bytes: int, images: int) ->
 
 
 class _Uploads:
-    """Pictures that were uploaded to Label Studio, found by their own names in the dataset.
+    """Images that were uploaded to Label Studio, found in the dataset by their original names.
 
-    It keeps "cat.jpg" as upload/1/0a1b2c3d-cat.jpg, and its exports name it so. names: those that
-    each such path of a list may have, by the file's name; a name of two of them is nobody's.
+    Label Studio stores "cat.jpg" as upload/1/0a1b2c3d-cat.jpg, which is the path in its exports.
+    names: the listed path by stored and original file name; None for a name that two paths have.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -131,13 +132,13 @@ class _Uploads:
                     self.names[name] = None if name in self.names else path
 
     def see(self, listed: Listed) -> None:
-        """A file of the dataset."""
+        """Match a file of the dataset."""
         path = self.names.get(listed.path.rpartition("/")[2])
         if path is not None:
             self._files[path] = None if path in self._files else listed
 
     def found(self) -> dict[str, Listed]:
-        """The one file that each path means."""
+        """The file by listed path, where exactly one matches."""
         return {path: listed for path, listed in self._files.items() if listed is not None}
 
 
@@ -161,7 +162,7 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
     if listed.path.endswith("/"):
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
-        return passed_over(readable(listed.path), parts)
+        return ignored_entry(readable(listed.path), parts)
     return _file(place, listed, parts, max_bytes)
 
 

@@ -1,4 +1,4 @@
-"""A dataset that is larger than its owner meant to pay for is refused."""
+"""The limit of a dataset's size, which bounds what packing it may cost."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ _GIB = 2**30
 class Guard:
     """The largest dataset that is packed.
 
-    pictures: files that may be pictures; gib: their size together, unpacked, in GiB.
+    images: files that may be images; gib: their total size, unpacked, in GiB.
     """
 
     images: int
     gib: int
 
     def watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """`entries`, up to the first file that is too many. Raises JobError there."""
+        """`entries`. Raises JobError at the first file beyond a limit."""
         images = size = 0
         for entry in entries:
             if isinstance(entry, File):

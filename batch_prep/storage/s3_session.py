@@ -62,7 +62,7 @@ def client_for(environment: Environment) -> "S3Client":
     """The S3 client, which takes 0.1 s to create. Raises JobError without a region."""
     session = _session_for(environment)
     if session.region_name is None:
-        raise JobError("S3 cannot be asked: AWS_REGION names no region.")
+        raise JobError("S3 cannot be used: AWS_REGION names no region.")
     config = Config(
         retries={"mode": "standard", "total_max_attempts": 10},
         # The global address is not served by a VPC's interface endpoint.
@@ -82,4 +82,4 @@ def credentials_for(environment: Environment) -> Boto3CredentialProvider:
     try:
         return Boto3CredentialProvider(_session_for(environment))
     except ValueError:
-        raise StorageError("S3 cannot be asked: no AWS credentials were found.") from None
+        raise StorageError("S3 cannot be used: no AWS credentials were found.") from None

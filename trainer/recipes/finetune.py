@@ -310,7 +310,7 @@ class Fitting:
         self.forward = torch.compile(self.network) if self.compiled else self.network
 
     def _class_weights(self) -> torch.Tensor:
-        """float32 [classes]: inversely proportional to the class's frequency, 1 in the mean over images."""
+        """float32 [classes]: reciprocal of a class's frequency, with a mean of 1 over images."""
         counts = torch.bincount(self.training.labels, minlength=len(self.job.classes))
         return len(self.training) / (len(counts) * counts.float())
 

@@ -76,14 +76,14 @@ class Model:
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
         blank = np.zeros((resize.height, resize.width, 3), np.uint8)
-        answers = len(_run(session, blank))
+        outputs = len(_run(session, blank))
         classes = read_classes(folder / CLASSES_FILE)
         # After a run, since free memory is measured without that of the network.
         decoding = DecodingMemory(max(resize.width, resize.height))
         model = cls(file, session, resize, classes, decoding)
-        if answers != len(model.classes):
+        if outputs != len(model.classes):
             raise ValueError(
-                f"{folder}: {file} answers for {answers} classes, {CLASSES_FILE} names "
+                f"{folder}: {file} has outputs for {outputs} classes, {CLASSES_FILE} names "
                 f"{len(model.classes)}"
             )
         return model

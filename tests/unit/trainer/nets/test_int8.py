@@ -429,5 +429,5 @@ def test_int8_is_judged_on_the_validation_pictures_and_kept_or_dropped(
     assert report["kept"] is (variant.model is not None) is (report["reason"] is None)
     assert report["kept"] is (outcome == "kept")
     assert (report["pictures"], report["calibration_pictures"]) == (judged, 64)
-    assert caplog.messages[0] == f"trying int8: calibrated on 64 pictures, judged on {judged}"
+    assert caplog.messages[0] == f"trying int8: calibrated on 64 images, compared on {judged}"
     assert caplog.messages[1].startswith(f"int8 {outcome}")
