@@ -1,7 +1,7 @@
-"""The im2rec job: labelled pictures in folders, archives or lists become RecordIO for training."""
+"""The im2rec job: it packs labelled images as RecordIO for training."""
 
 import os
 
-# Read when NumPy is imported. Its products are small, and the threads that it would have wait for
-# the next one by spinning, on the cores that decode.
+# Read when NumPy is imported. Matrix products here are small, and the idle threads of OpenBLAS spin
+# on the cores that decode.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

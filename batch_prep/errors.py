@@ -1,13 +1,13 @@
-"""The ways in which packing ends badly."""
+"""The errors that end a packing job, each with its exit code."""
 
 from droplens.domain.text import one_line
 
 
 class JobError(Exception):
-    """The dataset cannot be packed; the message is one sentence that tells its owner why,
-    bounded and on one line whatever names it quotes.
+    """The dataset cannot be packed; the message is one sentence for its owner.
 
-    exit_code: 1 says that another attempt would end in the same way.
+    The message has bounded length and no line break, whatever names it quotes. exit_code: 1 means
+    that another attempt would end in the same way.
     """
 
     exit_code = 1
@@ -16,14 +16,14 @@ class JobError(Exception):
         super().__init__(one_line(message))
 
 
-class StorageTrouble(JobError):
-    """S3 could not be reached or refused a request: another attempt may fare better."""
+class StorageError(JobError):
+    """S3 could not be reached or refused a request; another attempt may succeed."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def out_of_memory(detail: str) -> JobError:
-    """The job's memory did not suffice, and would not for another attempt."""
+    """The error of a job whose memory does not suffice; `detail`: in what way."""
     return JobError(
         f"Packing ran out of memory ({detail}): give its jobs more, by the stack's parameter "
         "PackingMemoryMiB."

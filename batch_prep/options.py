@@ -1,4 +1,4 @@
-"""What a packing job is asked to do."""
+"""The command line of a packing job."""
 
 import argparse
 import os
@@ -10,14 +10,14 @@ from batch_prep.errors import JobError
 from batch_prep.sources.guard import Guard
 from droplens.imaging.prepare import Preprocessing
 
-# A Batch job definition cannot leave an option out.
+# A Batch job definition has a fixed list of options, so "not set" needs a value.
 AS_NEEDED = "auto"
-# AWS Batch tells each child of an array its number so.
+# AWS Batch sets it to the index of each child of an array job.
 _ARRAY_INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
 
 
 class Step(StrEnum):
-    """Which part of the work: pack one shard, join all shards, or the whole."""
+    """Which part of the work: pack one shard, merge all shards, or both for all shards."""
 
     ALL = "all"
     PACK = "pack"
@@ -29,20 +29,20 @@ class Options:
     """The command line, checked.
 
     step: which part of the work is done.
-    shards: in how many the dataset is packed; None, for the whole work only: as few as will do.
-    shard: the number of the one that is packed, from 0; None unless step is PACK.
+    shards: how many the dataset is packed in; None: as few as suffice, allowed with step ALL only.
+    shard: number of the one to pack, from 0; None unless step is PACK.
 
     source: a folder of class folders, or with a labelled list or Stanford Cars' files in it; the
         list itself; or one archive. s3://bucket/key or a local path.
     destination: the folder to fill, s3://bucket/prefix/ or a local path.
-    preprocessing: how each picture is stored.
-    validation: share of every class that is kept for validation, above 0 and at most 0.5.
+    preprocessing: size and quality of the stored images.
+    validation: share of every class that is held out for validation, above 0 and at most 0.5.
     seed: another seed gives another split and another order.
-    max_bad: share of the pictures that may be unusable before the job fails, 0 to 1.
+    max_bad: share of the images that may be unusable before the job fails, 0 to 1.
     guard: the largest dataset that is packed.
-    classifier, run_id: whose run this is, as dataset.json and the logs say.
-    runs_table: DynamoDB table whose run item is told of the progress; None tells nobody.
-    workers: pictures decoded at the same time.
+    classifier, run_id: of this run, for dataset.json and the logs.
+    runs_table: DynamoDB table with the run's item, for the progress; None: not written.
+    workers: images decoded at the same time.
     """
 
     step: Step
@@ -74,16 +74,16 @@ class Options:
             raise JobError(f"--validation is {self.validation:g}, expected above 0, at most 0.5.")
         if not 0 <= self.max_bad <= 1:
             raise JobError(f"--max-bad is {self.max_bad:g}, expected 0 to 1.")
-        if self.guard.pictures < 1 or self.guard.gib < 1:
+        if self.guard.images < 1 or self.guard.gib < 1:
             raise JobError("--max-pictures and --max-gib are expected to be at least 1.")
         if self.workers < 1:
             raise JobError(f"--workers is {self.workers}, expected at least 1.")
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """The options in `arguments`; ends the program with the usage where they are not understood.
+    """The options in `arguments`. Raises JobError where a value is out of its range.
 
-    Raises JobError where a value is out of its range.
+    Where an option is unknown or missing, prints the usage and raises SystemExit, as argparse does.
     """
     parser = argparse.ArgumentParser(prog="python -m batch_prep", description=__doc__)
     parser.add_argument("--step", type=Step, choices=list(Step), default=Step.ALL, help="(all)")
@@ -114,26 +114,26 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--workers", type=int, default=_cores(), help="decoders at work (%(default)s)"
     )
-    given = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     try:
-        preprocessing = Preprocessing(shorter_side=given.shorter_side, quality=given.quality)
+        preprocessing = Preprocessing(shorter_side=parsed.shorter_side, quality=parsed.quality)
     except ValueError as error:
         raise JobError(f"The preprocessing cannot be done: {error}.") from None
     return Options(
-        step=given.step,
-        shards=given.shards,
-        shard=given.shard if given.step is Step.PACK else None,
-        source=given.source,
-        destination=given.destination,
+        step=parsed.step,
+        shards=parsed.shards,
+        shard=parsed.shard if parsed.step is Step.PACK else None,
+        source=parsed.source,
+        destination=parsed.destination,
         preprocessing=preprocessing,
-        validation=given.validation,
-        seed=given.seed,
-        max_bad=given.max_bad,
-        guard=Guard(given.max_pictures, given.max_gib),
-        classifier=given.classifier,
-        run_id=given.run_id,
-        runs_table=given.runs_table,
-        workers=given.workers,
+        validation=parsed.validation,
+        seed=parsed.seed,
+        max_bad=parsed.max_bad,
+        guard=Guard(parsed.max_pictures, parsed.max_gib),
+        classifier=parsed.classifier,
+        run_id=parsed.run_id,
+        runs_table=parsed.runs_table,
+        workers=parsed.workers,
     )
 
 
@@ -142,7 +142,7 @@ def _shards(text: str) -> int | None:
 
 
 def _cores() -> int:
-    """Those that this process may run on; where the system cannot say, the machine's."""
+    """CPU cores that this process may use; of the machine where the system has no affinity."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

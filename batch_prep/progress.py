@@ -1,4 +1,4 @@
-"""How far a stage has come: lines in the log, and the run's item."""
+"""Progress of a stage, reported in the log and in the run's item."""
 
 import logging
 import time
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_UPDATES = 2.0
-# All children of an array write one item, of which DynamoDB takes 1,000 KB a second and which is
-# written as a whole each time: 200 children make it some 20 KB.
+# All children of an array write one item, each time as a whole: some 20 KB with 200 children. A
+# DynamoDB partition takes 1,000 KB of writes a second.
 _UPDATES_A_SECOND = 4
 
 Report = Callable[[str, int, int | None], None]
 
 
 class Progress:
-    """Counts what is done, and says so now and then while its context is open.
+    """Counts finished items and reports the count at intervals; a context manager.
 
-    stage: what is being done, in a word; total: None where not known; report: is told (stage,
-    done, total) every `seconds_between_reports`. All of it happens in a thread, so that a storage
-    that does not answer silences nothing and a slow report holds nothing up.
+    stage: one word for the log; total: None where not known; report: called with (stage, done,
+    total) every `seconds_between_reports`. Reports run in a thread of their own, so that lines
+    continue while a read blocks, and a slow report delays no work.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Progress:
         self._done = 0
         self._started = time.monotonic()
         self._ended = Event()
-        self._says = [(_SECONDS_BETWEEN_LINES, self._line)]
+        self._reports = [(_SECONDS_BETWEEN_LINES, self._line)]
         if report is not None:
-            self._says.append(
+            self._reports.append(
                 (seconds_between_reports, lambda: report(stage, self._done, self._total))
             )
 
@@ -67,21 +67,21 @@ class Progress:
         self._thread.join()
         if kind is None:
             self._total = self._done
-            for _, say in self._says:
-                say()
+            for _, write in self._reports:
+                write()
 
     def step(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count `count` more finished items."""
         self._done += count
 
     def _watch(self) -> None:
-        due = {say: self._started + seconds for seconds, say in self._says}
+        due = {write: self._started + seconds for seconds, write in self._reports}
         while not self._ended.wait(max(0.0, min(due.values()) - time.monotonic())):
             now = time.monotonic()
-            for seconds, say in self._says:
-                if due[say] <= now:
-                    say()
-                    due[say] = now + seconds
+            for seconds, write in self._reports:
+                if due[write] <= now:
+                    write()
+                    due[write] = now + seconds
 
     def _line(self) -> None:
         total = "?" if self._total is None else str(self._total)
@@ -106,11 +106,11 @@ class Progress:
 
 
 class RunItem:
-    """The run's item in the Runs table, told how far its packing is.
+    """Writes the progress of packing to the run's item in the Runs table.
 
     shard: None where one job packs everything, which writes `progress`; a child of an array
-    writes its own entry of the map `shards`. A run shows progress for people only: that the table
-    cannot be reached does not end the job.
+    writes its own entry of the map `shards`. Progress is only displayed, so an error of the table
+    is logged and does not end the job.
     """
 
     def __init__(self, table: str, classifier: str, run_id: str, shard: int | None = None) -> None:
@@ -120,9 +120,9 @@ class RunItem:
 
     @cached_property
     def _client(self) -> "DynamoDBClient":
-        # A table that does not answer at once is given up on.
-        patience = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
-        return boto3.client("dynamodb", config=patience)
+        # No retries: the next report follows in seconds.
+        config = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
+        return boto3.client("dynamodb", config=config)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Write the progress into the item, if the run exists."""
@@ -145,7 +145,7 @@ class RunItem:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ValidationException":
                 raise
-            # The first child to report finds no map to write in.
+            # The map does not exist before the first child reports.
             self._set(["shards"], {}, unless_there=True)
             self._set(["shards", shard], counts)
 
@@ -164,5 +164,5 @@ class RunItem:
 
 
 def seconds_between_reports(shards: int) -> float:
-    """How often one of so many children may write to the run's item."""
+    """Interval at which each of `shards` children may write to the run's item."""
     return max(_SECONDS_BETWEEN_UPDATES, shards / _UPDATES_A_SECOND)

@@ -9,11 +9,10 @@ import warnings
 from trainer.cuda_compat import with_compatibility
 from trainer.supervise import OUT_OF_MEMORY, supervised
 
-# Work is shared out to the cores piece by piece. Threads inside the linear algebra as well would
-# only wait for each other, and the digits of its sums would depend on how many there are.
-# Read when NumPy is first imported, which is later.
+# Read when NumPy is first imported, which is later. Work is distributed over the cores already;
+# threads of BLAS would contend for them, and the digits of sums would depend on their number.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# PyTorch's threads would burn the cores that others wait for.
+# Idle threads of PyTorch would spin on cores that others need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
@@ -25,10 +24,10 @@ def main() -> int:
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    # Each imports what the other has no need of: a server starts without the fitting libraries.
+    # Imported by command: a server starts without the training libraries.
     if command == "train":
         if environment := with_compatibility(os.environ):
-            # The loader reads it once, when a process starts.
+            # The dynamic loader reads LD_LIBRARY_PATH once, when a process starts.
             arguments = [sys.executable, "-m", "trainer", command]
             os.execve(sys.executable, arguments, environment)  # noqa: S606
         return supervised(_train, _killed)
@@ -51,8 +50,8 @@ def _killed() -> None:
     Folders.from_environment().report_failure(reason)
 
 
-# Pictures of up to 100 megapixels are wanted; Pillow warns from 89 on. Also in processes that begin
-# anew, which import this module.
+# Images of up to 100 megapixels are accepted; Pillow warns from 89 on. At module level, since
+# spawned processes import this module too.
 warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
 
 

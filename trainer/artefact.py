@@ -1,11 +1,11 @@
-"""The files of a trained model: their names, and reading and writing what is not the network.
+"""The files of a trained model.
 
 model.onnx: `image` uint8 [N, height, width, 3] to `probabilities` float32 [N, classes];
-model.int8.onnx: the same in 8-bit integers, where that was found to answer as well and faster;
+model.int8.onnx: the same in 8-bit integers, where that was found as accurate and faster;
 classes.json: the class names, in the order of the probabilities;
-preprocessing.json: how a picture becomes `image`;
-training.json: how the model came to be, and how good it is;
-weights.pt: of recipe `finetune`, what a later job trains on from; serving has no use for it.
+preprocessing.json: how an encoded image becomes `image`;
+training.json: settings, data, accuracies, timings and versions of the training;
+weights.pt: of recipe `finetune`, for a later job to train further; serving does not read it.
 """
 
 import json
@@ -29,5 +29,5 @@ def read_classes(path: Path) -> list[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` for people to read too."""
+    """Write `value` as indented JSON in UTF-8."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""How this machine's cores are used: each by one thread that sleeps when it has nothing to do."""
+"""Use of this machine's CPU cores, without threads that spin while idle."""
 
 import os
 from pathlib import Path
@@ -16,8 +16,8 @@ def cores() -> int:
 
 
 def open_session(model: Path, threads: int) -> "onnxruntime.InferenceSession":
-    """An ONNX Runtime session whose idle threads sleep instead of burning a core."""
-    import onnxruntime  # not above: a process that only decodes pictures starts without it
+    """An ONNX Runtime session on the CPU whose idle threads do not spin."""
+    import onnxruntime  # not above: a process that only decodes images starts without it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

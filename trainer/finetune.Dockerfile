@@ -1,5 +1,5 @@
-# The trainer's image and PyTorch with CUDA's libraries, for recipe finetune on a GPU. An image of
-# its own, since it is gigabytes that serving and recipe probe have no use for:
+# The trainer's image with PyTorch and CUDA's libraries, for recipe finetune on a GPU. A separate
+# image, since serving and recipe probe do not need these gigabytes:
 #   docker build -f trainer/Dockerfile -t droplens-trainer .
 #   docker build -f trainer/finetune.Dockerfile --build-arg BASE=droplens-trainer .
 ARG BASE
@@ -8,11 +8,11 @@ FROM ${BASE}
 # Another index than PyPI for pip, while the image is built; pip ignores an empty one.
 ARG PIP_INDEX_URL=
 
-# What NVIDIA's container runtime lends the driver by, also where nobody asks for GPUs by a flag.
+# For these variables NVIDIA's container runtime mounts the driver, also without a flag for GPUs.
 ENV NVIDIA_VISIBLE_DEVICES=all
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# Triton, by which PyTorch compiles a net, has a C compiler translate its launchers.
+# Triton, which compiles nets for PyTorch, compiles its launchers by a C compiler.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
     rm -rf /var/lib/apt/lists/*
 RUN python -m trainer.cuda_compat

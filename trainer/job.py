@@ -1,4 +1,4 @@
-"""What every recipe is given, and what it gives back."""
+"""The interface of a recipe: its input, a job, and its result, an outcome."""
 
 import time
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from typing import Any
 import onnx
 
 from trainer.data.features import Channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.settings import Folders, Hyperparameters
 
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds of wall time by step, for training.json."""
+    """Wall time of steps in seconds, for training.json."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -31,8 +31,8 @@ class Timings:
 class Job:
     """A training job whose channels were checked.
 
-    weights: the folder of what was converted at image build.
-    dataset: SHA-256 of the record file of each channel.
+    weights: the folder of the backbone converted at image build.
+    dataset: SHA-256 of the record file of each channel, by the channel's name.
     """
 
     folders: Folders
@@ -40,7 +40,7 @@ class Job:
     classes: list[str]
     training: Channel
     validation: Channel
-    squash: Squash
+    resize: Resize
     weights: Path
     dataset: dict[str, str]
     timings: Timings
@@ -50,7 +50,7 @@ class Job:
 class Outcome:
     """A trained model.
 
-    accuracies: share of right answers by channel, 0 to 1.
+    accuracies: share of correct predictions by channel, 0 to 1.
     report: the recipe's own part of training.json.
     """
 

@@ -1,4 +1,4 @@
-"""What a training job is told: SageMaker's folders and the hyperparameters, read and validated.
+"""The settings of a training job: SageMaker's folders and validated hyperparameters.
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
 (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
@@ -15,26 +15,26 @@ from typing import Any, Self
 
 PROBE, FINETUNE = "probe", "finetune"
 RECIPES = (PROBE, FINETUNE)
-# The backbone that comes with the image. Any other is a name of the package timm.
+# The backbone in the container image. Any other name is one of the package timm.
 PACKAGED_BACKBONE = "efficientnet-lite0"
 
-# Names of the built-in algorithm that are taken and change nothing: `finetune` always takes AdamW
-# steps along a cosine, in the precision that suits the device.
+# Names of the built-in algorithm that are accepted without effect: `finetune` always uses AdamW
+# with a cosine schedule, in the precision that suits the device.
 BUILTIN_ONLY = frozenset(
     {
         *("gamma", "kv_store", "lr_scheduler_factor", "lr_scheduler_step", "momentum"),
         *("num_layers", "optimizer", "precision_dtype", "resize"),
     }
 )
-# All that changes what `probe` does: it fits a linear head in closed form, so that nothing steers a
-# gradient descent, picks a network or changes the images.
+# The only ones with an effect on `probe`: it fits a linear head in closed form, so that settings of
+# optimisation, backbone and augmentation have none.
 OF_PROBE = frozenset(
     {
         *("num_classes", "num_training_samples", "recipe", "seed", "serving_precision"),
         *("image_shape", "mini_batch_size", "multi_label"),
     }
 )
-# Where the built-in algorithm's default, made for SGD, does not suit the recipe.
+# Defaults that replace those of the built-in algorithm, which are for SGD.
 DEFAULTS: dict[str, dict[str, Any]] = {
     PROBE: {},
     FINETUNE: {"augmentation_type": "crop_color", "learning_rate": 2e-3, "weight_decay": 0.02},
@@ -48,13 +48,13 @@ class SettingsError(ValueError):
     """A hyperparameter is unknown, missing, malformed or out of bounds."""
 
 
-# SageMaker shows this much of output/failure.
+# SageMaker shows this many characters of output/failure.
 MAX_FAILURE_CHARACTERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where SageMaker puts what a container reads and takes what it writes."""
+    """The folders of SageMaker's container contract below `base`."""
 
     base: Path
 
@@ -79,7 +79,7 @@ class Folders:
         return self.base / "output/failure"
 
     def report_failure(self, text: str) -> None:
-        """Leave the reason that SageMaker shows as the job's FailureReason."""
+        """Write the reason that SageMaker shows as the job's FailureReason."""
         self.failure.parent.mkdir(parents=True, exist_ok=True)
         self.failure.write_text(text[:MAX_FAILURE_CHARACTERS], "utf-8")
 
@@ -125,16 +125,16 @@ class Hyperparameters:
     """The validated hyperparameters of a training job.
 
     num_classes: classes in classes.json and in the records.
-    num_training_samples: training records; compared with what was found.
-    image_shape: height and width in pixels of the square or rectangle that the network sees.
-    mini_batch_size: pictures per pass through the network at most.
-    seed: fixes all chance of the run.
+    num_training_samples: training records; a warning where the channel has another number.
+    image_shape: height and width of the network's input in pixels.
+    mini_batch_size: the most images in a pass through the network.
+    seed: of all randomness of the run.
     backbone: PACKAGED_BACKBONE, or a name that timm knows.
-    compile: whether PyTorch compiles the net; auto does so where the run is long enough to pay.
-    device: of `finetune`; auto takes a GPU where there is one, gpu refuses to go on without.
-    learning_rate: of `finetune`, the highest at the net's end, for batches of 128 pictures.
-    serving_precision: auto keeps an int8 variant where it answers as well and faster, fp32 none.
-    given: the names that the job was given, in alphabetical order.
+    compile: whether PyTorch compiles the net; auto: where the run is long enough to save time.
+    device: of `finetune`; auto: a GPU where there is one, gpu: SettingsError without one.
+    learning_rate: of `finetune`, the maximum, of the last layer, for batches of 128 images.
+    serving_precision: auto keeps an int8 variant where it is as accurate and faster, fp32 never.
+    given: the names of the hyperparameters in the job, in alphabetical order.
     """
 
     num_classes: int = _integer(2, MAX_CLASSES)
@@ -211,7 +211,7 @@ class Hyperparameters:
         return cls.from_strings(values)
 
     def without_effect(self) -> tuple[str, ...]:
-        """The given hyperparameters that the recipe has no use for, in alphabetical order."""
+        """The given hyperparameters without effect on the recipe, in alphabetical order."""
         return tuple(
             name
             for name in self.given
@@ -234,7 +234,7 @@ def _parse(name: str, text: str, f: Any) -> Any:
             f"Hyperparameter {name}={text!r} must be {f.metadata['kind']}."
         ) from None
     least, most = f.metadata.get("bounds", (None, None))
-    # Written so that a NaN is out of bounds too.
+    # In this form, a NaN is out of bounds too.
     if least is not None and not (least <= value and (most is None or value <= most)):
         upper = "" if most is None else f" and at most {most}"
         raise SettingsError(f"Hyperparameter {name}={text} must be at least {least}{upper}.")

@@ -1,7 +1,7 @@
-"""Removes what packages install for their own developers alone: tests, a tenth of the image.
+"""Removes the tests that packages install, a tenth of the image's size.
 
-Called by the Dockerfile in the layer that installs them. Runs on the standard library. NumPy keeps
-its own: numpy.testing, which SciPy imports, imports from them.
+The Dockerfile calls it in the layer that installs the packages. It imports the standard library
+only. NumPy's tests stay: numpy.testing, which SciPy imports, imports from them.
 """
 
 import shutil
@@ -14,7 +14,7 @@ _TESTS = ("test", "tests")
 
 
 def remove_tests(packages: Path) -> int:
-    """Remove the folders of tests of _PACKAGES below `packages`; how many bytes their files had."""
+    """Remove the folders of tests of _PACKAGES below `packages`. Returns their size in bytes."""
     found = [
         path
         for package in _PACKAGES
@@ -22,7 +22,7 @@ def remove_tests(packages: Path) -> int:
         for path in (packages / package).rglob(name)
     ]
     freed = 0
-    for folder in filter(Path.is_dir, found):  # asked when it is due: one may lie in another
+    for folder in filter(Path.is_dir, found):  # lazily: one may be in another
         freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         shutil.rmtree(folder)
     return freed

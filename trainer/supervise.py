@@ -1,7 +1,7 @@
-"""A process that outlives the one that trains, to say why that one was killed.
+"""A supervising process that reports when the training process was killed.
 
-The kernel kills the process that has taken most of the memory, by a signal that it cannot answer:
-SageMaker then shows no more than an exit code, and output/failure is empty.
+When memory runs out, the kernel ends the process that uses most of it by SIGKILL, which cannot be
+handled: without a supervisor, output/failure is empty and SageMaker shows an exit code only.
 """
 
 import ctypes
@@ -20,28 +20,28 @@ OUT_OF_MEMORY = (
 
 
 def supervised(work: Callable[[], int], killed: Callable[[], None]) -> int:
-    """Call `work` in a process of its own and return its exit code, 128 and the signal's number.
+    """Call `work` in a child process. Returns its exit code, or 128 plus the signal's number.
 
-    killed: called if SIGKILL ended it. SIGTERM and SIGINT are passed on. Only for a process that
-    has no threads yet. Elsewhere than on Linux `work` is called right here.
+    killed: called if SIGKILL ended the child. SIGTERM and SIGINT are forwarded to it. This process
+    must not have threads. On other systems than Linux `work` is called in this process.
     """
     if sys.platform != "linux":
         return work()
     worker = 0
 
-    def pass_on(signum: int, _: FrameType | None) -> None:
+    def forward(signum: int, _: FrameType | None) -> None:
         if worker:
             os.kill(worker, signum)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     worker = os.fork()
     if not worker:
         for number, handler in before.items():
             signal.signal(number, handler)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody trains on unwatched
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the parent
         return work()
     ended = 0
-    while ended != worker:  # the first process of a container inherits others' children
+    while ended != worker:  # PID 1 of a container also reaps orphans
         ended, status = os.wait()
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGKILL:

@@ -1,11 +1,11 @@
-"""Train a model: the container's side of a job, and the recipe `probe`.
+"""Run a training job under the SageMaker container contract.
 
     SAGEMAKER_BASE_DIR=/opt/ml python -m trainer train
 
 Reads input/config/hyperparameters.json and the channels train, validation (RecordIO) and classes
-(classes.json); writes the artefact to model/. `probe` is a linear head on the features of a frozen
-ImageNet backbone; `finetune` (finetune.py) trains the whole net. What a user can put right is told
-in one sentence in output/failure, which SageMaker shows as the job's FailureReason.
+(classes.json); trains by a recipe of trainer.recipes; writes the artefact to model/. The reason of
+a failure goes to output/failure, which SageMaker shows as the job's FailureReason: one sentence
+where the user can correct it.
 """
 
 import hashlib
@@ -35,13 +35,11 @@ from trainer.artefact import (
     read_classes,
     write_json,
 )
-from trainer.data.features import Channel, DatasetError, extract
-from trainer.data.preprocess import Squash
+from trainer.data.features import Channel, DatasetError
+from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
-from trainer.nets.assemble import assemble
-from trainer.nets.convert import BACKBONE_FILE
 from trainer.nets.int8 import Variant, int8_variant
-from trainer.recipes.ridge_head import fit_head
+from trainer.recipes.probe import probe
 from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
 from trainer.supervise import OUT_OF_MEMORY
 
@@ -59,11 +57,11 @@ def main() -> int:
     try:
         train(folders)
     except (SettingsError, DatasetError) as error:
-        log.error("%s", error)  # noqa: TRY400 - a sentence for the user, the trace tells nothing
+        log.error("%s", error)  # noqa: TRY400 - a sentence for the user, without a traceback
         folders.report_failure(str(error))
         return 1
     except Exception as error:
-        if detail := _memory_that_lacked(error):
+        if detail := _exhausted_memory(error):
             reason = OUT_OF_MEMORY.format(detail=detail)
             log.exception("%s", reason)
             folders.report_failure(reason)
@@ -76,16 +74,19 @@ def main() -> int:
 
 
 def train(folders: Folders) -> None:
-    """Records to artefact, top to bottom."""
+    """Train on the channels in `folders` and write the artefact.
+
+    Raises SettingsError and DatasetError where the user can correct the cause.
+    """
     job = open_job(folders)
     outcome = _recipe(job.settings)(job)
     with job.timings.step("int8"):
         variant = int8_variant(job, outcome.model)
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
-    job.squash.write(folders.model)
+    job.resize.write(folders.model)
     write_json(folders.model / TRAINING_FILE, _report(job, outcome, variant))
-    # What an earlier job left here would be served in place of this one's model.
+    # An earlier job's int8 variant would be served in place of this job's model.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
     if variant.model is not None:
         onnx.save(variant.model, os.fspath(folders.model / INT8_FILE))
@@ -105,9 +106,9 @@ def open_job(folders: Folders) -> Job:
         dataset = {channel.name: _digest(channel.path) for channel in (training, validation)}
     _check(training, validation, classes, settings)
     height, width = settings.image_shape
-    squash = Squash(width=width, height=height)
+    resize = Resize(width=width, height=height)
     weights = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS))
-    return Job(folders, settings, classes, training, validation, squash, weights, dataset, timings)
+    return Job(folders, settings, classes, training, validation, resize, weights, dataset, timings)
 
 
 def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
@@ -121,37 +122,6 @@ def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
     from trainer.recipes.finetune import finetune  # PyTorch takes seconds to import
 
     return finetune
-
-
-def probe(job: Job) -> Outcome:
-    """Fit a linear head to the features of the frozen backbone."""
-    settings, training, validation = job.settings, job.training, job.validation
-    backbone = job.weights / BACKBONE_FILE
-    with job.timings.step("features"):
-        train_features = extract(backbone, training, job.squash, settings.mini_batch_size)
-        validation_features = extract(backbone, validation, job.squash, settings.mini_batch_size)
-    with job.timings.step("head"):
-        fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
-
-    accuracies = {"train": fit.training_accuracy}
-    if len(validation):
-        answers = fit.head.probabilities(validation_features).argmax(axis=1)
-        accuracies["validation"] = float((answers == validation.labels).mean())
-    for name, accuracy in accuracies.items():
-        log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
-    report = {
-        "cross_validation": {
-            "left_out": fit.left_out,
-            "accuracy": fit.held_out_accuracy,
-            "path": [
-                {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
-            ],
-            "l2": fit.l2,
-        },
-        "temperature": fit.head.temperature,
-    }
-    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.squash)
-    return Outcome(model, accuracies, report)
 
 
 def _read_classes(folders: Folders, settings: Hyperparameters) -> list[str]:
@@ -177,7 +147,7 @@ def _open(name: str, folders: Folders, classes: list[str]) -> Channel:
 def _check(
     training: Channel, validation: Channel, classes: list[str], settings: Hyperparameters
 ) -> None:
-    """Every class must be there to train on; the rest is only worth a warning."""
+    """Raise DatasetError where a class has no training record; warn of the rest."""
     counts = np.bincount(training.labels, minlength=len(classes))
     if missing := [name for name, count in zip(classes, counts, strict=True) if not count]:
         raise DatasetError(
@@ -201,7 +171,7 @@ def _digest(path: Path) -> str:
 
 
 def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
-    """training.json."""
+    """The content of training.json."""
     settings = job.settings
     counts = {
         channel.name: np.bincount(channel.labels, minlength=len(job.classes)).tolist()
@@ -215,8 +185,8 @@ def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
         "dataset_sha256": job.dataset,
         "records": {name: sum(count) for name, count in counts.items()},
         "records_per_class": [
-            {"name": name, "train": train, "validation": held}
-            for name, train, held in zip(
+            {"name": name, "train": train, "validation": validation}
+            for name, train, validation in zip(
                 job.classes, counts["train"], counts["validation"], strict=True
             )
         ],
@@ -234,19 +204,19 @@ def _peak_memory_mb() -> int:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _memory_that_lacked(error: Exception) -> str | None:
-    """Where memory ended, if that is what `error` is about."""
+def _exhausted_memory(error: Exception) -> str | None:
+    """Which memory was exhausted, if `error` means that; else None."""
     if isinstance(error, MemoryError):
         return "the process was given no more"
     if isinstance(error, BrokenProcessPool):
         return "a process that decodes pictures was killed"
-    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which this image may not have
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which may not be installed
         return "the GPU's own; a lower MiniBatchSize needs less of it"
     return None
 
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
-    """SageMaker stops a job, or takes its spot instance back, by SIGTERM: end without a model."""
-    signal.signal(signum, signal.SIG_IGN)  # a second one would cut the tidying short
+    """End without a model: SIGTERM means that the job is stopped or its spot instance reclaimed."""
+    signal.signal(signum, signal.SIG_IGN)  # a second signal would interrupt the cleanup
     log.warning("stopped by signal %d before the end of training", signum)
     raise SystemExit(128 + signum)

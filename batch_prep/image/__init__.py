@@ -1,1 +1,1 @@
-"""One image: decoded, resized, encoded, and recognised when it comes again."""
+"""Work on single images: decoding, resizing, encoding, fingerprints for duplicates."""

@@ -1,4 +1,4 @@
-"""Pictures that are copies of one another, found by their fingerprints."""
+"""Near-duplicate images, found by their fingerprints."""
 
 from collections.abc import Iterator
 
@@ -6,39 +6,39 @@ import numpy as np
 
 # Distances are 1 less the cosine between two fingerprints. Copies are within this one ...
 _NEAR = 0.025
-# ... and stand apart: this many times nearer than the pictures that are merely similar ...
+# ... and this many times nearer than images that are merely similar ...
 _APART = 14
-# ... unless they are within this one, as the same pixels encoded again are.
+# ... or within this one, as the same pixels encoded again are.
 _SAME = 0.002
-# Whom a picture is merely similar to is learnt from a sample. Nearer ones in it may be its copies.
+# The distance of merely similar images is estimated from a sample, whose nearest may be copies.
 _SAMPLE = 2048
 _COPIES_IN_SAMPLE = 15
 
-# Two fingerprints are compared where they agree in the signs of that many random projections, in
-# one of the tables: copies at the distance of _NEAR are found with a probability of 98 %, nearer
-# ones practically always.
+# Locality-sensitive hashing: two fingerprints are compared where, in one of the tables, the signs
+# of _PREFIX_BITS random projections are equal. Copies at the distance of _NEAR are found with a
+# probability of 98 %, nearer ones practically always.
 _TABLES = 16
 _PREFIX_BITS = 20
 _KEY_BITS = 64
-# Of these 64 signs, so many differ at most between copies (5 are expected at _NEAR).
+# The most of the 64 signs that may differ between copies (5 are expected at _NEAR).
 _DIFFERING = 14
-# Where thousands agree, each is compared with its next neighbours in the order of all 64 signs.
+# Where thousands have an equal prefix, each is compared with its next ones in order of all signs.
 _NEIGHBOURS = 32
 _AT_ONCE = 1 << 18
-# Their likenesses to the sample stay within a core's own cache.
+# Rows whose similarities to the sample fit into a core's cache.
 _REACHED_AT_ONCE = 128
 
 
 def near_groups(fingerprints: np.ndarray, among: np.ndarray | None = None) -> list[list[int]]:
-    """Groups of rows that show one picture, each sorted, in the order of their first rows.
+    """Groups of rows that are near-duplicates, each sorted, in the order of their first rows.
 
-    fingerprints: int8 or uint8 of shape (pictures, FINGERPRINT_BYTES), as `fingerprint` gives
-        them. A flat picture, all zero, is in no group.
-    among: bool of shape (pictures,), the rows that may be in a group; all by default. The others
-        are not copied out of the array, which may be most of a machine's memory.
+    fingerprints: int8 or uint8 [images, FINGERPRINT_BYTES], as `fingerprint` returns them. A flat
+        image, all zero, is in no group.
+    among: bool [images], the rows that may be in a group; all by default. The array itself is not
+        copied, since it may be most of a machine's memory.
 
-    Precision comes first: in a dataset whose pictures are all alike (scanned digits), a pair has to
-    be several times nearer than such pictures usually are. Measured:
+    Precision is preferred to recall: where all images are similar (scanned digits), a pair has to
+    be several times nearer than such images usually are. Measured:
 
     - 6,509 photographs of 196 car models: 10 pairs, each of them one photograph twice. Of copies of
       700 of them, encoded again (quality 30 to 75), at half or 1.5 times the size, with brightness,
@@ -46,8 +46,8 @@ def near_groups(fingerprints: np.ndarray, among: np.ndarray | None = None) -> li
       4 %: 10 %. The nearest two that are different photographs are four times _NEAR apart.
     - 5,000 scanned digits, none of them twice: 10 taken for copies; of 1,080: 2.
 
-    The same rows give the same groups. 200,000 took 10 s of one core and 63 MB beside their own 18;
-    both grow with the number of rows.
+    Deterministic. 200,000 rows took 10 s of one core and 63 MB beside their own 18 MB; both grow
+    with the number of rows.
     """
     rows = fingerprints.view(np.int8)
     has_detail = rows.any(axis=1)
@@ -59,7 +59,7 @@ def near_groups(fingerprints: np.ndarray, among: np.ndarray | None = None) -> li
     for first, second in _candidates(rows, kept):
         distance = _distances(rows, kept[first], kept[second])
         near = distance <= np.minimum(reach[first], reach[second])
-        _join(parent, first[near], second[near])
+        _union(parent, first[near], second[near])
     return [[int(kept[row]) for row in group] for group in _groups(parent)]
 
 
@@ -70,22 +70,22 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _reach(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Up to which distance the neighbours of these rows are taken for copies, float32 [kept]."""
+    """float32 [kept]: the largest distance at which another row counts as a copy of each row."""
     generator = np.random.default_rng(0)
     size = min(_SAMPLE, len(kept))
     sample = _unit(rows[kept[generator.choice(len(kept), size, replace=False)]])
-    # A row that is in the sample finds itself there.
+    # Plus one: a row that is in the sample has itself as its nearest.
     place = size - 1 - min(_COPIES_IN_SAMPLE + 1, size - 1)
     reach = np.empty(len(kept), np.float32)
     for start in range(0, len(kept), _REACHED_AT_ONCE):
-        likeness = _unit(rows[kept[start : start + _REACHED_AT_ONCE]]) @ sample.T
-        likeness.partition(place, axis=1)
-        reach[start : start + _REACHED_AT_ONCE] = (1 - likeness[:, place]) / _APART
+        similarity = _unit(rows[kept[start : start + _REACHED_AT_ONCE]]) @ sample.T
+        similarity.partition(place, axis=1)
+        reach[start : start + _REACHED_AT_ONCE] = (1 - similarity[:, place]) / _APART
     return reach.clip(_SAME, _NEAR)
 
 
 def _candidates(rows: np.ndarray, kept: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs that are worth comparing, as places in `kept`; some come more than once."""
+    """Pairs to compare, as indices into `kept`; a pair may occur more than once."""
     generator = np.random.default_rng(1)
     for _ in range(_TABLES):
         projections = generator.standard_normal((rows.shape[1], _KEY_BITS), np.float32)
@@ -97,13 +97,13 @@ def _candidates(rows: np.ndarray, kept: np.ndarray) -> Iterator[tuple[np.ndarray
         ordered = keys[order]
         prefixes = ordered >> np.uint64(_KEY_BITS - _PREFIX_BITS)
         for offset in range(1, min(_NEIGHBOURS + 1, len(kept))):
-            together = np.flatnonzero(prefixes[offset:] == prefixes[:-offset])
-            if not len(together):
+            matching = np.flatnonzero(prefixes[offset:] == prefixes[:-offset])
+            if not len(matching):
                 break
-            differing = np.bitwise_count(ordered[together] ^ ordered[together + offset])
-            together = together[differing <= _DIFFERING]
-            for start in range(0, len(together), _AT_ONCE):
-                part = together[start : start + _AT_ONCE]
+            differing = np.bitwise_count(ordered[matching] ^ ordered[matching + offset])
+            matching = matching[differing <= _DIFFERING]
+            for start in range(0, len(matching), _AT_ONCE):
+                part = matching[start : start + _AT_ONCE]
                 yield order[part], order[part + offset]
 
 
@@ -120,8 +120,8 @@ def _root(parent: np.ndarray, row: int) -> int:
     return row
 
 
-def _join(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
-    """The smallest row of a group is its root."""
+def _union(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Union by smallest row: a group's root is its smallest row."""
     for one, other in zip(first.tolist(), second.tolist(), strict=True):
         one_root, other_root = _root(parent, one), _root(parent, other)
         parent[max(one_root, other_root)] = min(one_root, other_root)

@@ -1,7 +1,7 @@
-"""The fast path: an upright baseline JPEG, which most photographs of a dataset are, as pixels.
+"""A fast decoder for upright baseline JPEGs, which most photographs of a dataset are.
 
-Whatever is unusual about a file, or wrong with it, is left to droplens.imaging.prepare, which knows
-every format, every limit and what to say. Both decode by libjpeg-turbo and give the same pixels.
+It declines every other or damaged file, which droplens.imaging.prepare then decodes or refuses.
+Both use libjpeg-turbo and return the same pixels.
 """
 
 import struct
@@ -14,8 +14,8 @@ from droplens.imaging.structure import MOST_SEGMENTS
 
 _START = b"\xff\xd8\xff"
 _BASELINE, _SCAN, _APP0, _APP1 = 0xC0, 0xDA, 0xE0, 0xE1
-# Tables, restarts and remarks: they change nothing about how the pixels are to be taken.
-_PASSED = frozenset({0xC4, 0xDB, 0xDD, 0xFE, _APP0})
+# Tables, restart intervals and comments: they do not change the meaning of the pixels.
+_SKIPPED = frozenset({0xC4, 0xDB, 0xDD, 0xFE, _APP0})
 _EXIF = b"Exif\0\0"
 _SEGMENT = struct.Struct(">xBH")
 _FRAME = struct.Struct(">BHHB")
@@ -25,8 +25,8 @@ _COMPONENTS = 3
 def size_of(data: bytes) -> tuple[int, int] | None:
     """Width and height in pixels of a JPEG that `decode` takes, or None for another file.
 
-    That is one of 8 bits and three components in a single scan, upright, without a colour profile
-    and without another picture behind it.
+    It takes 8 bits, three components, a single scan, upright, without a colour profile and without
+    another image after it.
     """
     if not data.startswith(_START):
         return None
@@ -49,22 +49,22 @@ def size_of(data: bytes) -> tuple[int, int] | None:
             has_exif = True
             if not _is_upright(data[start : place + 2 + length]):
                 return None
-        elif kind not in _PASSED:
+        elif kind not in _SKIPPED:
             return None
         place += 2 + length
     return None
 
 
 def decode(data: bytes) -> Image.Image | None:
-    """The RGB pixels of a JPEG that has a `size_of`; None where libjpeg has any doubt of it."""
+    """The RGB pixels of a JPEG that has a `size_of`; None where libjpeg reports any problem."""
     try:
         pixels = simplejpeg.decode_jpeg(data, "RGBX", fastdct=False, fastupsample=False)
     except ValueError:
         return None
     height, width, _ = pixels.shape
-    picture = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
-    picture._mode = "RGB"  # both have four bytes a pixel
-    return picture
+    image = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1)
+    image._mode = "RGB"  # Pillow keeps RGB in four bytes a pixel, like RGBX
+    return image
 
 
 def _is_upright(segment: bytes) -> bool:

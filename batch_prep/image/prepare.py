@@ -1,7 +1,7 @@
-"""A picture as the JPEG that a record stores, at more than twice the speed of Pillow alone.
+"""An image as the JPEG that a record stores, at more than twice the speed of Pillow alone.
 
-Limits and encoder are those of droplens.imaging.prepare, and the decoder gives the same pixels, so
-that exactly the same images are refused, and an endpoint receives what its model was trained on.
+Limits and encoder are those of droplens.imaging.prepare, and the decoder returns the same pixels:
+exactly the same images are refused, and an endpoint receives what its model was trained on.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from droplens.imaging.prepare import (
 )
 from droplens.imaging.vector_resize import resized
 
-# As an endpoint's pictures are resized, but for rounding.
+# The filter that an endpoint's images are resized with; rounding differs.
 _LANCZOS = partial(resized, kind=FilterType.lanczos3)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture as a record stores it.
+    """An image as a record stores it.
 
-    jpeg: its file; width, height: pixels of the picture as it came, upright; format: Pillow's name
-    of what it came as; upscaled: whether it was smaller than asked for; fingerprint: for
-    `likeness.near_groups`.
+    jpeg: the encoded file; width, height: pixels of the source image, upright; format: Pillow's
+    name of the source's format; upscaled: whether the source was smaller than the stored image;
+    fingerprint: for `near_duplicates.near_groups`.
     """
 
     jpeg: bytes
@@ -44,12 +44,12 @@ class Prepared:
 
 
 def prepare(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prepared:
-    """`data` as `droplens.imaging.prepare.prepare` makes it, but for how the resize rounds.
+    """`data` as `droplens.imaging.prepare.prepare` prepares it, except for rounding in the resize.
 
     Of the pixels before they are encoded, 99.7 % are within 1 level of that function's (measured
     on photographs of cars); beside edges of black or white, where Lanczos overshoots and the two
-    libraries clip at different times, a pixel may differ by 40. Every processor gives the same
-    bytes. Threads may call this at the same time: all of the work is done without Python's lock.
+    libraries clip at different times, a pixel may differ by 40. The bytes are the same on every
+    processor. Thread-safe; nearly all of the work is done without Python's lock.
 
     Raises droplens.imaging.prepare.PictureError exactly where that function does.
     """
@@ -63,15 +63,15 @@ def _prepared(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prep
     if size is not None and is_only_resized(size, preprocessing, limits):
         decoded = plain_jpeg.decode(data)
     if decoded is not None:
-        jpeg, picture = encode(decoded, preprocessing, _LANCZOS)
+        jpeg, image = encode(decoded, preprocessing, _LANCZOS)
         info = PictureInfo("JPEG", *decoded.size)
     else:
-        jpeg, info, picture = prepare_with(data, preprocessing, limits, _LANCZOS)
+        jpeg, info, image = prepare_with(data, preprocessing, limits, _LANCZOS)
     return Prepared(
         jpeg,
         info.width,
         info.height,
         info.format,
         min(info.width, info.height) < preprocessing.shorter_side,
-        fingerprint(picture),
+        fingerprint(image),
     )

@@ -1,4 +1,4 @@
-"""What was packed becomes a labelled dataset, or the sentence that says why it is none."""
+"""Assemble a labelled dataset from what was packed: duplicates and leaks are left out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,15 +9,15 @@ import numpy as np
 from batch_prep.errors import JobError
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.image.near_duplicates import near_groups
-from batch_prep.shards.files import PackedPicture, Skipped
+from batch_prep.shards.files import PackedImage, Skipped
 from batch_prep.sources.ready_made_splits import CHANNELS, TRAIN, VALIDATION
 
-# What begins so is a picture that its owner meant to be trained on.
-_BAD_PICTURE = ("image.", "row.")
+# Codes of files that were meant to be images of the dataset.
+_BAD_IMAGE = ("image.", "row.")
 _DIGEST_BYTES = 16
 
-# 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by its limits of
-# pixels and aspect a picture has 44,721 of them at most.
+# 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by the limits
+# of pixels and aspect ratio it is at most 44,721.
 _ROW = np.dtype(
     [
         ("sha256", f"S{_DIGEST_BYTES}"),
@@ -36,10 +36,10 @@ _ROWS_AT_ONCE = 65536
 
 
 class Table:
-    """Every packed picture as a row of numbers and a fingerprint, in the order of the records.
+    """Every packed image as a row of numbers and a fingerprint, in the order of the records.
 
-    Both grow in place (the C library moves pages, not bytes), since twice their size would not fit
-    into the memory of a join.
+    Both arrays grow in place (realloc remaps pages instead of copying), since twice their size
+    would not fit into the memory of the merge.
     """
 
     def __init__(self) -> None:
@@ -47,27 +47,27 @@ class Table:
         self._fingerprints: np.ndarray = np.zeros((0, FINGERPRINT_BYTES), np.int8)
         self._used = 0
 
-    def add(self, shard: int, picture: PackedPicture) -> None:
-        """Append a picture that lies in the piece of this shard."""
+    def add(self, shard: int, image: PackedImage) -> None:
+        """Append an image of the shard with this number."""
         if self._used == len(self._rows):
             self._resize(self._used + _ROWS_AT_ONCE)
-        self._fingerprints[self._used] = np.frombuffer(picture.fingerprint, np.int8)
+        self._fingerprints[self._used] = np.frombuffer(image.fingerprint, np.int8)
         self._rows[self._used] = (
-            bytes.fromhex(picture.sha256[: 2 * _DIGEST_BYTES]),
-            picture.start,
-            picture.end - picture.start,
-            picture.size,
+            bytes.fromhex(image.sha256[: 2 * _DIGEST_BYTES]),
+            image.start,
+            image.end - image.start,
+            image.size,
             shard,
-            picture.label,
-            picture.width,
-            picture.height,
-            CHANNELS.index(picture.channel),
-            picture.upscaled,
+            image.label,
+            image.width,
+            image.height,
+            CHANNELS.index(image.channel),
+            image.upscaled,
         )
         self._used += 1
 
-    def taken(self) -> tuple[np.ndarray, np.ndarray]:
-        """All rows, and int8 [pictures, FINGERPRINT_BYTES]; nothing can be added afterwards."""
+    def freeze(self) -> tuple[np.ndarray, np.ndarray]:
+        """All rows, and int8 [images, FINGERPRINT_BYTES]; nothing can be added afterwards."""
         self._resize(self._used)
         return self._rows, self._fingerprints
 
@@ -78,10 +78,10 @@ class Table:
 
 @dataclass(slots=True)
 class SkippedFiles:
-    """What was not packed: all of it counted, and the first `most` of it kept, by class and name.
+    """The skipped files: all are counted, and the first `most` by class and name are kept.
 
-    total: files; by_class: files by the name of their class, "" for none; bad: those that their
-    owner meant to be pictures of the dataset; first_bad, first_of_class: the first of these.
+    total: files; by_class: files by the name of their class, "" for none; bad: files that were
+    meant to be images of the dataset; first_bad, first_of_class: the first of these.
     """
 
     most: int
@@ -107,7 +107,7 @@ class SkippedFiles:
 
     @property
     def first(self) -> list[Skipped]:
-        """The first `most`."""
+        """The first `most` skipped files, by class and name."""
         return sorted(self._kept, key=_by_class_and_name)[: self.most]
 
 
@@ -119,13 +119,12 @@ def _by_class_and_name(skipped: Skipped) -> tuple[str, str]:
 class Dataset:
     """A labelled dataset.
 
-    classes: names, sorted; a class's number is its place. rows: every packed picture; kept:
-    whether it stays. skipped: what was not packed. duplicates: equal files in one class, of which
-    the first stays; conflicts: equal files in several, of which none does. near: pictures that
-    look the same, in one class; near_conflicts: in several. Of these two, those held out for
-    validation are left out where others are trained on, and those held out for a test where others
-    are not. is_split: whether the dataset came with its split, which puts a duplicate that is
-    trained on first.
+    classes: names, sorted; a class's number is its index. rows: every packed image; kept: whether
+    it is in the dataset. skipped: what was not packed. duplicates: equal files in one class, of
+    which the first is kept; conflicts: equal files in several classes, of which none is. near:
+    near-duplicates in one class; near_conflicts: in several. Of a group in these two, only the
+    images in its first channel (train, then validation, then test) are kept. is_split: whether
+    the dataset came with its split; then the duplicate in the first channel is kept.
     """
 
     classes: list[str]
@@ -142,7 +141,7 @@ class Dataset:
         self.kept = np.ones(len(self.rows), np.bool_)
 
     def labels(self, group: Iterable[int]) -> list[str]:
-        """The classes that these rows are in, sorted."""
+        """Names of the classes that these rows are in, sorted."""
         return [
             self.classes[label] for label in sorted({int(self.rows["label"][i]) for i in group})
         ]
@@ -152,7 +151,7 @@ class Dataset:
         return np.bincount(self.rows["label"][where], minlength=len(self.classes)).tolist()
 
     def in_channel(self, channel: str) -> np.ndarray:
-        """Which rows stay and are in this channel."""
+        """bool [rows]: which are kept and in this channel."""
         return self.kept & (self.rows["channel"] == CHANNELS.index(channel))
 
 
@@ -164,11 +163,11 @@ def assemble(
     *,
     is_split: bool,
 ) -> Dataset:
-    """Leave out what must not be trained on or measured with.
+    """The dataset without duplicates, conflicts and near-duplicates across channels.
 
-    Nothing can be added to the table afterwards. Raises JobError where too much is unusable.
+    max_bad: share of bad files above which a JobError is raised. Freezes the table.
     """
-    rows, fingerprints = table.taken()
+    rows, fingerprints = table.freeze()
     dataset = Dataset(classes, rows, skipped, is_split)
     _check_usable(dataset, max_bad)
     _leave_out_copies(dataset)
@@ -177,12 +176,12 @@ def assemble(
 
 
 def is_bad(skipped: Skipped) -> bool:
-    """Whether its owner meant it to be a picture of the dataset."""
-    return skipped.code.startswith(_BAD_PICTURE)
+    """Whether the skipped file was meant to be an image of the dataset."""
+    return skipped.code.startswith(_BAD_IMAGE)
 
 
 def _leave_out_copies(dataset: Dataset) -> None:
-    """Of equal files in one class keep the first, of those in several none."""
+    """Of equal files in one class keep the first, of those in several classes none."""
     for group in _equal(dataset.rows["sha256"]):
         if dataset.is_split:
             group.sort(key=lambda row: (int(dataset.rows["channel"][row]), row))
@@ -207,7 +206,7 @@ def _equal(digests: np.ndarray) -> list[list[int]]:
 
 
 def _leave_out_leaks(dataset: Dataset, fingerprints: np.ndarray) -> None:
-    """Keep pictures that look the same in one channel: the one that trains, else validation."""
+    """Keep near-duplicates in one channel only: train, else validation, else test."""
     for group in near_groups(fingerprints, dataset.kept):
         same_label = len({int(label) for label in dataset.rows["label"][group]}) == 1
         (dataset.near if same_label else dataset.near_conflicts).append(group)
@@ -216,23 +215,23 @@ def _leave_out_leaks(dataset: Dataset, fingerprints: np.ndarray) -> None:
 
 
 def _check_usable(dataset: Dataset, max_bad: float) -> None:
-    skipped, pictures = dataset.skipped, len(dataset.rows)
-    if not pictures:
+    skipped, images = dataset.skipped, len(dataset.rows)
+    if not images:
         first = next(iter(skipped.first), None)
         raise JobError(f"The dataset has no readable picture{_first_of(skipped.total, first)}.")
-    share = skipped.bad / (skipped.bad + pictures)
+    share = skipped.bad / (skipped.bad + images)
     if share > max_bad:
         raise JobError(
-            f"{skipped.bad} of {skipped.bad + pictures} pictures ({share:.0%}) cannot be used, "
+            f"{skipped.bad} of {skipped.bad + images} pictures ({share:.0%}) cannot be used, "
             f"more than the {max_bad:.0%} that are allowed"
             f"{_first_of(skipped.bad, skipped.first_bad)}."
         )
 
 
 def check_classes(dataset: Dataset, names: Callable[[], Mapping[int, str]]) -> None:
-    """Raise JobError where a class has nothing to learn from, or nothing can be measured.
+    """Raise JobError where a class has no training image, or no class has a validation image.
 
-    names: gives those of the pictures in conflicts, by row, for the sentence.
+    names: called for the sentence only; returns names of the images in conflicts, by row.
     """
     train, validation = (
         dataset.count(dataset.in_channel(channel)) for channel in (TRAIN, VALIDATION)
@@ -260,9 +259,9 @@ def _why_empty(dataset: Dataset, names: Mapping[int, str], empty: Sequence[int])
             "out."
         )
     skipped = dataset.skipped
-    has_pictures = (dataset.rows["label"] == empty[0]).any()
-    left = " to train on" if has_pictures else ""
-    nothing = "the dataset's split holds all of them out" if has_pictures else "its folder is empty"
+    has_images = (dataset.rows["label"] == empty[0]).any()
+    left = " to train on" if has_images else ""
+    nothing = "the dataset's split holds all of them out" if has_images else "its folder is empty"
     why = _first_of(skipped.by_class[name], skipped.first_of_class.get(name)) or f": {nothing}"
     return f"The class '{name}'{others} has no readable picture{left}{why}."
 

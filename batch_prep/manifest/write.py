@@ -1,4 +1,4 @@
-"""dataset.json: what a packed dataset holds, what was left out, and why."""
+"""The content of dataset.json, the manifest of a packed dataset."""
 
 import hashlib
 import json
@@ -11,17 +11,17 @@ import numpy as np
 
 from batch_prep.manifest.dataset import Dataset
 from batch_prep.options import Options
+from batch_prep.shards.channel_lists import Written
 from batch_prep.shards.files import Skipped
-from batch_prep.shards.files_records import Written
 from batch_prep.shards.split import Reading
 from batch_prep.sources.ready_made_splits import TEST, TRAIN, VALIDATION, quoted
 
 SCHEMA = "droplens.dataset.v1"
 
-# A largest class of more than so many times the smallest is warned of.
+# Above this ratio of the largest class to the smallest, there is a warning.
 _IMBALANCE = 10
 _PERCENTILES = (0, 5, 50, 95, 100)
-# Functions of 512 MB parse it, to start the training and to show the report.
+# Bounds the size of dataset.json, which functions of 512 MB parse.
 MOST_LISTED = 10_000
 _MOST_WARNINGS = 1000
 _LISTS = ("duplicates", "conflicts", "near_duplicates", "near_conflicts")
@@ -35,11 +35,11 @@ def manifest(
     names: Mapping[int, str],
     written: Mapping[str, Written],
     shards: int,
-    joined_seconds: float,
+    merge_seconds: float,
 ) -> dict[str, Any]:
-    """The manifest of one packed dataset; its presence says that the dataset is complete.
+    """The manifest of a packed dataset, with lists of any length.
 
-    names: of the pictures that are told of one by one, by row.
+    names: of the images in groups of duplicates or conflicts, by row. merge_seconds: wall time.
     """
     rows = dataset.rows
     trained = dataset.count(dataset.in_channel(TRAIN))
@@ -106,9 +106,9 @@ def manifest(
             for group in dataset.conflicts
             for row in group[1:]
         ],
-        "near_duplicates": [_alike(dataset, names, group) for group in dataset.near],
+        "near_duplicates": [_near_group(dataset, names, group) for group in dataset.near],
         "near_conflicts": [
-            _alike(dataset, names, group) | {"labels": dataset.labels(group)}
+            _near_group(dataset, names, group) | {"labels": dataset.labels(group)}
             for group in dataset.near_conflicts
         ],
         "preprocessing": options.preprocessing.to_dict(),
@@ -118,15 +118,15 @@ def manifest(
         "sha256": {path: file.sha256 for path, file in written.items() if file.sha256},
         "bytes": {path: file.bytes for path, file in written.items()},
         "digest": _digest(dataset),
-        "joined_seconds": round(joined_seconds, 2),
+        "joined_seconds": round(merge_seconds, 2),
     }
 
 
 def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The manifest with lists of bounded length, and the whole lists by the file they go to.
+    """The manifest with lists of bounded length, and the full lists by the name of their file.
 
-    `continued` in the manifest names the file of each list that it has the beginning of only. What
-    was skipped is in the manifest's beginning only, and goes to its file from the shards' reports.
+    `continued` in the manifest names the file of each list that was cut. The list of skipped files
+    is not among the returned ones: the merge writes it from the shards' reports.
     """
     continued = {}
     if report["counts"]["skipped"] > len(report["skipped"]):
@@ -150,12 +150,12 @@ def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[s
 
 
 def skipped_entry(skipped: Skipped) -> dict[str, str]:
-    """What the list of skipped files says of one."""
+    """A skipped file as an entry of the manifest's list."""
     return {"name": skipped.name, "code": skipped.code, "reason": skipped.reason}
 
 
-def _alike(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict[str, Any]:
-    """Pictures that look the same, and those of them that stay."""
+def _near_group(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict[str, Any]:
+    """A group of near-duplicates as an entry of the manifest."""
     return {
         "names": [names[row] for row in group],
         "left_out": [names[row] for row in group if not dataset.kept[row]],
@@ -163,7 +163,7 @@ def _alike(dataset: Dataset, names: Mapping[int, str], group: list[int]) -> dict
 
 
 def _percentiles(values: np.ndarray) -> dict[str, int]:
-    """The smallest, the largest, the median, and what 5 % are below and above."""
+    """The percentiles _PERCENTILES, as "p0" to "p100"."""
     return {
         f"p{percent}": int(value)
         for percent, value in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)
@@ -193,20 +193,20 @@ def _warnings(
 
 
 def _similar_names(classes: list[str]) -> list[str]:
-    """Classes whose names differ in case, spaces or the form of a letter only."""
-    alike: defaultdict[str, list[str]] = defaultdict(list)
+    """Warnings on classes whose names differ in case, spaces or Unicode form only."""
+    by_folded_name: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
-        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+        by_folded_name["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
     return [
         f"The classes {quoted(names)} differ in case or spaces only: if they are one class, name "
         "them alike."
-        for names in alike.values()
+        for names in by_folded_name.values()
         if len(names) > 1
     ]
 
 
 def _leaks(dataset: Dataset) -> list[str]:
-    """What the dataset's own split held out of pictures that it has in an earlier channel, too."""
+    """A warning where the dataset's own split has copies of an image in several channels."""
     if not dataset.is_split:
         return []
     channels, leaked = dataset.rows["channel"], 0
@@ -224,7 +224,7 @@ def _leaks(dataset: Dataset) -> list[str]:
 
 
 def _digest(dataset: Dataset) -> str:
-    """SHA-256 over the class list and every class's pictures: equal for equal datasets."""
+    """SHA-256 over the class list and every class's images: equal for equal datasets."""
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     labels, files = (dataset.rows[column][dataset.kept] for column in ("label", "sha256"))
     digest.update(np.bincount(labels, minlength=len(dataset.classes)).tobytes())

@@ -1,7 +1,7 @@
-"""What the packing of one shard leaves for the join: a piece of each channel, and a report.
+"""The files of one packed shard, below work/ in the destination, for the merge to read.
 
-All of it lies below work/ in the destination. done.json is written last: a shard that has it is
-complete and need not be packed again.
+<channel>.rec: its records; report.jsonl: a line for each packed image and each skipped file;
+done.json: written last, so that a shard which has it is complete and is not packed again.
 """
 
 import base64
@@ -18,15 +18,18 @@ from batch_prep.shards.split import Plan, Planned, Reading
 from batch_prep.sources.entries import Refused
 from batch_prep.sources.labels import MAX_REASON
 from batch_prep.sources.ready_made_splits import CHANNELS
-from batch_prep.storage import Folder, together
+from batch_prep.storage.folder import Folder, together
 from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import one_line
 from droplens.records.recordio import RecordWriter
 
 
 @dataclass(frozen=True, slots=True)
-class PackedPicture:
-    """A picture in a piece. start, end: its record's bytes there; size: of its file in bytes."""
+class PackedImage:
+    """A packed image.
+
+    start, end: its record's bytes in the channel's shard file; size: of its source file in bytes.
+    """
 
     id: int
     name: str
@@ -44,7 +47,7 @@ class PackedPicture:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was not packed. label: the name of its class, "" for none; code, reason: why."""
+    """A file that was not packed. label: the name of its class, "" for none; code, reason: why."""
 
     name: str
     label: str
@@ -54,7 +57,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Where one shard's files are, number `number` of `count`."""
+    """Shard number `number`, from 0, of `count`."""
 
     number: int
     count: int
@@ -64,19 +67,19 @@ class Shard:
         return f"work/{self.number:05}-of-{self.count:05}/{name}"
 
     def paths(self) -> Iterator[str]:
-        """All of them, done.json first: without it, nobody takes the others for complete."""
+        """All of them, done.json first: once it is removed, the shard counts as not packed."""
         for name in ("done.json", "report.jsonl", *(f"{channel}.rec" for channel in CHANNELS)):
             yield self.path(name)
 
     def done(self, place: Folder) -> dict[str, Any] | None:
-        """What done.json says, or None where the shard is not complete."""
+        """The content of done.json, or None where the shard is not complete."""
         try:
             return dict(json.loads(place.read(self.path("done.json"))))
         except FileNotFoundError:
             return None
 
-    def report(self, place: Folder) -> Iterator[PackedPicture | Skipped]:
-        """Every picture in the order of the records, and whatever was skipped."""
+    def report(self, place: Folder) -> Iterator[PackedImage | Skipped]:
+        """Every packed image, in the order of the records, and every skipped file."""
         with place.open(self.path("report.jsonl")) as lines:
             for line in lines:
                 row = json.loads(line)
@@ -84,11 +87,11 @@ class Shard:
                     yield Skipped(*row)
                 else:
                     row[5] = base64.b64decode(row[5])
-                    yield PackedPicture(*row)
+                    yield PackedImage(*row)
 
 
 class ShardWriter:
-    """Writes one shard's files, with records in these channels, while its context is open."""
+    """Writes one shard's report and a shard file for each of `channels`; a context manager."""
 
     def __init__(self, place: Folder, shard: Shard, channels: Sequence[str]) -> None:
         self._place = place
@@ -115,27 +118,27 @@ class ShardWriter:
         return self._files.__exit__(kind, error, trace)
 
     def add(self, planned: Planned, prepared: Prepared, sha256: str) -> None:
-        """Write a picture's record, and its line in the report."""
+        """Write an image's record, and its line in the report."""
         records = self._records[planned.channel]
         start = records.write(planned.id, planned.label, prepared.jpeg)
-        picture = planned.picture
+        image = planned.image
         self._line(
             planned.id,
-            picture.name,
+            image.name,
             planned.label,
             planned.channel,
             sha256,
             base64.b64encode(prepared.fingerprint).decode(),
             start,
             records.bytes,
-            picture.size,
+            image.size,
             prepared.width,
             prepared.height,
             prepared.upscaled,
         )
 
     def skip(self, label: str, refused: Refused) -> None:
-        """Write why something is not packed."""
+        """Write a line in the report for a file that is not packed."""
         name, reason = one_line(refused.name, MAX_KEY_BYTES), one_line(refused.reason, MAX_REASON)
         self._line(name, label, refused.code, reason)
 
@@ -144,7 +147,7 @@ class ShardWriter:
 
 
 def mark_done(place: Folder, shard: Shard, plan: Plan) -> None:
-    """Say that every file of the shard is there."""
+    """Write done.json. Every other file of the shard must be complete."""
     done = {
         "reading": asdict(plan.reading),
         "dataset": plan.dataset,
@@ -154,7 +157,7 @@ def mark_done(place: Folder, shard: Shard, plan: Plan) -> None:
 
 
 def packed_shards(place: Folder, count: int) -> tuple[list[Shard], Reading]:
-    """All shards, and the reading of the dataset that they agree on.
+    """All shards, and the reading of the dataset, which is the same for all of them.
 
     Raises JobError where a shard is missing, or where they were not planned on the same dataset.
     """

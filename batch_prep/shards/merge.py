@@ -1,6 +1,7 @@
-"""Shards become one dataset: what must go is left out, the rest is copied together, S3 to S3.
+"""Merge packed shards into one dataset, without the images that must not be in it.
 
-The manifest dataset.json is written last: it makes the dataset complete.
+Records are copied within S3. The manifest dataset.json is written last: it makes the dataset
+complete.
 """
 
 import json
@@ -15,10 +16,10 @@ import numpy as np
 from batch_prep.manifest import write as reports
 from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
 from batch_prep.options import Options
-from batch_prep.shards.files import PackedPicture, Shard, Skipped, packed_shards
-from batch_prep.shards.files_records import ChannelLists, Written, write_small
+from batch_prep.shards.channel_lists import ChannelLists, Written, write_small
+from batch_prep.shards.files import PackedImage, Shard, Skipped, packed_shards
 from batch_prep.shards.split import Reading
-from batch_prep.storage import Folder, Span, together
+from batch_prep.storage.folder import Folder, Span, together
 
 MANIFEST = "dataset.json"
 FAILURE = "failure.json"
@@ -30,17 +31,17 @@ _MOST_LOGGED = 20
 _LOG = logging.getLogger(__name__)
 
 
-def join(options: Options, destination: Folder, shards: int) -> None:
-    """Join so many packed shards. Raises JobError where they make no dataset."""
+def merge(options: Options, destination: Folder, shards: int) -> None:
+    """Merge `shards` packed shards. Raises JobError where they are no complete, usable dataset."""
     started = time.monotonic()
     packed, reading = packed_shards(destination, shards)
     dataset = _read(destination, packed, reading, options.max_bad)
-    told = _told(dataset)
-    rows = enumerate(_pictures(destination, packed))
-    check_classes(dataset, lambda: {row: one.name for row, one in rows if row in told})
+    named = _named_rows(dataset)
+    rows = enumerate(_images(destination, packed))
+    check_classes(dataset, lambda: {row: one.name for row, one in rows if row in named})
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(write_small, destination, CLASSES, to_json(reading.classes))
-        names, written = _write_channels(destination, packed, dataset, reading.channels, told)
+        names, written = _write_channels(destination, packed, dataset, reading.channels, named)
         written[CLASSES] = listed.result()
     seconds = time.monotonic() - started
     report = reports.manifest(options, dataset, reading, names, written, shards, seconds)
@@ -59,12 +60,12 @@ def join(options: Options, destination: Folder, shards: int) -> None:
 
 
 def tidy(destination: Folder, packed: Iterable[Shard]) -> None:
-    """Remove what a complete dataset does not need, and what an earlier attempt said of it."""
+    """Remove the shards' files, and the failure that an earlier attempt reported."""
     destination.remove([FAILURE, *chain.from_iterable(shard.paths() for shard in packed)])
 
 
 def to_json(value: object) -> bytes:
-    """As the files of a dataset have it."""
+    """Indented JSON in UTF-8, as in all JSON files of a dataset."""
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
@@ -89,20 +90,20 @@ def _read(
     return assemble(reading.classes, table, skipped, max_bad, is_split=is_split)
 
 
-def _pictures(
+def _images(
     destination: Folder, shards: Iterable[Shard], skip: Callable[[Skipped], None] = lambda _: None
-) -> Iterator[PackedPicture]:
-    """Every packed picture, in the order of the rows; skip: is called with what was not packed."""
+) -> Iterator[PackedImage]:
+    """Every packed image, in the order of the table's rows; `skip` is called for the others."""
     for shard in shards:
         for row in shard.report(destination):
-            if isinstance(row, PackedPicture):
+            if isinstance(row, PackedImage):
                 yield row
             else:
                 skip(row)
 
 
-def _told(dataset: Dataset) -> set[int]:
-    """The rows of the pictures that are told of one by one."""
+def _named_rows(dataset: Dataset) -> set[int]:
+    """The rows of the images that the manifest names one by one."""
     groups = chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
     return set(chain.from_iterable(groups))
 
@@ -112,9 +113,9 @@ def _write_channels(
     shards: Sequence[Shard],
     dataset: Dataset,
     channels: Sequence[str],
-    told: set[int],
+    named: set[int],
 ) -> tuple[dict[int, str], dict[str, Written]]:
-    """Write every channel's files: the names of the `told` rows, and what was written."""
+    """Write every channel's files. Returns the image names of the rows `named`, and the files."""
     paths = {channel: f"{channel}/{channel}" for channel in channels}
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
@@ -125,13 +126,13 @@ def _write_channels(
     names: dict[int, str] = {}
     written: dict[str, Written] = {}
     with ThreadPoolExecutor(len(channels)) as pool:
-        joined = []
+        copies = []
         for channel, path in paths.items():
             spans = [
                 Span(shards[shard].path(f"{channel}.rec"), start, end)
                 for shard, start, end in _runs(dataset.rows, dataset.in_channel(channel))
             ]
-            joined.append(pool.submit(destination.join, f"{path}.rec", spans))
+            copies.append(pool.submit(destination.concatenate, f"{path}.rec", spans))
             written[f"{path}.rec"] = Written(sum(span.length for span in spans), None)
         with together(*files) as opened:
             lists = {
@@ -143,20 +144,20 @@ def _write_channels(
                 if lists_skipped:
                     opened[-1].write(_json_line(reports.skipped_entry(skipped)))
 
-            for row, picture in enumerate(_pictures(destination, shards, skip)):
-                if row in told:
-                    names[row] = picture.name
+            for row, image in enumerate(_images(destination, shards, skip)):
+                if row in named:
+                    names[row] = image.name
                 if dataset.kept[row]:
-                    lists[picture.channel].add(picture)
-        for one in joined:
-            one.result()
+                    lists[image.channel].add(image)
+        for copy in copies:
+            copy.result()
     for channel, path in paths.items():
         written |= lists[channel].written(path)
     return names, written
 
 
 def _runs(rows: np.ndarray, where: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Shard, start and end of the stretches in which these rows' records follow each other."""
+    """Shard, start and end of each range of bytes in which these rows' records are contiguous."""
     shards, starts = rows["shard"][where], rows["start"][where]
     if not len(shards):
         return

@@ -1,4 +1,4 @@
-"""Work spread over processes, each with an interpreter and its lock of its own."""
+"""A pool of worker processes, each with its own interpreter lock, that keeps the items' order."""
 
 import fcntl
 import os
@@ -15,16 +15,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-# An item whose process is gone is tried once more: whoever is short of memory may end any of them.
+# An item whose process ended is tried once more: when memory runs out, the kernel may kill another
+# process than the one that needs too much.
 _ATTEMPTS = 2
 
-# How far ahead of the others a process may be: Linux gives a pipe 64 KiB, fewer than two pictures,
-# and up to this much to whoever asks.
+# How much a process may be ahead of the others. A pipe's default in Linux is 64 KiB, less than two
+# images; this is the most that an unprivileged process may set.
 _PIPE_BYTES = 1024 * 1024
 
 
-class Crew(Generic[Item, Result]):
-    """So many processes beside this one, started before it is known what they shall work at.
+class WorkerPool(Generic[Item, Result]):
+    """Worker processes, which can be started before their items are known; a context manager.
 
     Leaving the context ends them.
     """
@@ -35,22 +36,22 @@ class Crew(Generic[Item, Result]):
         processes: int,
         *,
         forked: bool = False,
-        lost: Callable[[Item, str], Result] | None = None,
+        fallback: Callable[[Item, str], Result] | None = None,
     ) -> None:
-        """work: is pickled, and gives the results of items, in their order.
+        """work: yields the results of items, in their order; it is pickled.
 
-        lost: what stands for the result of an item that ends its process, and did so again in a
-            new one; it is given the item and how that ended. Without it, that is a JobError.
-        forked: the processes begin as copies of this one, at once and with all that it has
-            imported. Only for one that has no threads yet, such as an S3 client's: a copy would
-            wait for them forever. If there is a core for each, it keeps to it: one that moves
-            leaves its caches behind, which cost a twelfth of the time.
+        fallback: called with an item that ended its process twice, and how the process ended; it
+            returns the result for that item. Without it, a process that ends is a JobError.
+        forked: start by fork, which is immediate and keeps all imports. Only while this process
+            has no threads, such as an S3 client's: a lock that one of them holds would stay locked
+            in the child. Where there is a core for each process, each is pinned to one, since
+            moving between cores and their caches cost a twelfth of the time.
         """
         self._work = work
         self._processes = processes
         self._forked = forked
-        self._lost = lost
-        self._members: list[_Member] = []
+        self._fallback = fallback
+        self._workers: list[_Worker] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -58,64 +59,66 @@ class Crew(Generic[Item, Result]):
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._members.clear()
+        self._workers.clear()
 
     def start(self) -> None:
-        """Start the processes; those that are not forked import what they need meanwhile."""
+        """Start the processes, without waiting until they have imported their modules."""
         cores = sorted(os.sched_getaffinity(0)) if self._forked else []
-        while (place := len(self._members)) < self._processes:
+        while (place := len(self._workers)) < self._processes:
             core = cores[place] if len(cores) == self._processes else None
-            self._members.append(_Member(self._work, self._stack, self._forked, core))
+            self._workers.append(_Worker(self._work, self._stack, self._forked, core))
 
     @property
     def is_started(self) -> bool:
-        """Whether there is any process to spread work over."""
-        return bool(self._members)
+        """Whether `map` can be called: there is at least one process."""
+        return bool(self._workers)
 
-    def spread(self, items: Sequence[Item]) -> Iterator[Result]:
-        """`work` of every item, in the order of the items, by all the processes.
+    def map(self, items: Sequence[Item]) -> Iterator[Result]:
+        """The result of `work` for every item, in the order of the items.
 
-        One that is ahead of the others waits once its pipe is full. What `work` raises is raised
-        here. A process that is gone is replaced, and goes on with what it had left.
+        A process that is ahead of the others blocks once its pipe is full. What `work` raises is
+        raised here. A process that ended is replaced by one that gets its remaining items.
         """
-        count = len(self._members)
+        count = len(self._workers)
         for number in range(count):
             self._send(number, items[number::count])
         for place in range(len(items)):
             number = place % count
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    result = self._members[number].receive()
+                    result = self._workers[number].receive()
                     break
-                except _Gone as gone:
-                    if self._lost is None:
-                        raise gone.failure() from None
+                except _WorkerEnded as ended:
+                    if self._fallback is None:
+                        raise ended.failure() from None
                     self._replace(number)
-                    # Results come in order: this is the item that it was at.
+                    # Results arrive in order, so this item is the one that the process worked on.
                     if attempt < _ATTEMPTS:
                         self._send(number, items[place::count])
                         continue
-                    result = self._lost(items[place], gone.how)
+                    result = self._fallback(items[place], ended.how)
                     self._send(number, items[place + count :: count])
             yield result
 
     def _send(self, number: int, items: Sequence[Item]) -> None:
         try:
-            self._members[number].send(items)
-        except _Gone as gone:
-            if self._lost is None:
-                raise gone.failure() from None
-            self._replace(number)  # it ended before there was anything to do
-            self._members[number].send(items)
+            self._workers[number].send(items)
+        except _WorkerEnded as ended:
+            if self._fallback is None:
+                raise ended.failure() from None
+            self._replace(number)  # it ended before it had any item
+            self._workers[number].send(items)
 
     def _replace(self, number: int) -> None:
-        # Started anew: by now this process may have threads, and a copy would wait for them.
-        self._members[number] = _Member(self._work, self._stack, forked=False, core=None)
+        # Not forked: this process may have threads by now.
+        self._workers[number] = _Worker(self._work, self._stack, forked=False, core=None)
 
 
-class _Gone(Exception):
-    """A process ended before its work did. how: in a few words; killed: by SIGKILL, which nobody
-    sends but the kernel, where memory is at its end."""
+class _WorkerEnded(Exception):
+    """A process ended before it returned all results.
+
+    how: in a few words; killed: by SIGKILL, which the kernel sends when memory runs out.
+    """
 
     def __init__(self, how: str, *, killed: bool) -> None:
         super().__init__(how)
@@ -128,8 +131,8 @@ class _Gone(Exception):
         return JobError(f"A process that prepares pictures ended early ({self.how}).")
 
 
-class _Member:
-    """A process, and the ends of the two pipes between this one and it."""
+class _Worker:
+    """A worker process, with this process's ends of the two pipes to it."""
 
     def __init__(
         self,
@@ -139,43 +142,43 @@ class _Member:
         core: int | None,
     ) -> None:
         context: Any = get_context("fork" if forked else "spawn")
-        their_items, self._items = context.Pipe(duplex=False)
-        self._results, their_results = context.Pipe(duplex=False)
+        worker_items, self._items = context.Pipe(duplex=False)
+        self._results, worker_results = context.Pipe(duplex=False)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            fcntl.fcntl(their_results.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        for ours in (self._items, self._results):
-            stack.enter_context(ours)
-        # With a copy of these ends it would not notice that this process is gone.
+            fcntl.fcntl(worker_results.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        for end in (self._items, self._results):
+            stack.enter_context(end)
+        # If the worker kept a copy of these ends, it would not notice that this process ended.
         copied = (self._items, self._results) if forked else ()
         self._process = context.Process(
-            target=_serve, args=(their_items, their_results, work, copied, core), daemon=True
+            target=_serve, args=(worker_items, worker_results, work, copied, core), daemon=True
         )
-        with their_items, their_results:
+        with worker_items, worker_results:
             self._process.start()
         stack.callback(self._process.join)
         stack.callback(self._process.terminate)
 
     def send(self, items: Sequence[Any]) -> None:
-        """Raises _Gone."""
+        """Raises _WorkerEnded."""
         try:
             self._items.send(items)
         except BrokenPipeError:
-            raise self._gone() from None
+            raise self._ended() from None
 
     def receive(self) -> Any:
-        """Raises _Gone, and what the work raised."""
+        """Raises _WorkerEnded, and whatever the work raised."""
         try:
             result = self._results.recv()
         except (EOFError, ConnectionResetError):
-            raise self._gone() from None
+            raise self._ended() from None
         if isinstance(result, Exception):
             raise result
         return result
 
-    def _gone(self) -> "_Gone":
+    def _ended(self) -> "_WorkerEnded":
         self._process.join()
         code = self._process.exitcode
-        return _Gone(f"exit code {code}", killed=code == -signal.SIGKILL)
+        return _WorkerEnded(f"exit code {code}", killed=code == -signal.SIGKILL)
 
 
 def _serve(
@@ -189,19 +192,19 @@ def _serve(
         os.sched_setaffinity(0, {core})
     for connection in copied:
         connection.close()
-    # Ctrl-C reaches the whole group: the job itself ends, and this process with it.
+    # Ctrl-C is sent to the whole process group; the job handles it and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A copy of the job would otherwise heed SIGTERM as the job does.
+    # A forked process would inherit the job's handler of SIGTERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         while True:
             for result in work(items.recv()):
                 results.send(result)
     except (EOFError, BrokenPipeError):
-        return  # nobody waits for it any more
+        return  # the job ended or closed the pool
     except JobError as error:
         results.send(error)
     except MemoryError:
         results.send(out_of_memory("a process that prepares pictures was given no more"))
-    except Exception as error:  # noqa: BLE001  whatever it is: the job has to say so
+    except Exception as error:  # noqa: BLE001  any error is reported by the job
         results.send(JobError(f"Packing failed unexpectedly: {error!r}."))

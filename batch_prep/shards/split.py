@@ -1,10 +1,10 @@
-"""Which picture becomes which record: order, number and channel, before a picture is fetched.
+"""The plan of a shard: which image becomes which record of which channel.
 
-All of it follows from the names: each picture's draw is a hash of its name, records are in the
-order of the draws, and the smallest draws of every class are its validation pictures. A shard is a
-range of draws. So shards that know nothing of each other write what one job would have written,
-and a picture keeps its channel when the dataset grows, except at the border. A dataset that comes
-with a split keeps it: no draw decides on a channel then.
+The plan follows from the images' names, before any image is read. Each image's draw is a hash of
+its name, records are in the order of the draws, and the smallest draws of every class are its
+validation images. A shard is a range of draws. So shards packed independently equal one job's
+output, and an image keeps its channel when the dataset grows, except at the threshold. A dataset
+that has a split keeps it: then no channel is drawn.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from batch_prep.errors import JobError
-from batch_prep.shards.spool import Staged
+from batch_prep.shards.spool import Spooled
 from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.sources.ready_made_splits import (
     EXPORTS,
@@ -32,33 +32,33 @@ from batch_prep.sources.ready_made_splits import (
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
-# ImageNet has 21,841. All of them are in one answer of an endpoint, and in memory of a function.
+# ImageNet has 21,841. A response of an endpoint has all of them, in the memory of a function.
 _MOST_CLASSES = 50_000
-# What a warning names, and what is kept to name it.
+# How many names a warning needs: no more are kept.
 _MOST_NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A picture with its place in the dataset.
+    """An image with its record.
 
-    id: its record's number, which no other record of any channel has; label: its class's.
+    id: the record's number, unique in all channels; label: the number of its class.
     """
 
     id: int
     label: int
     channel: str
-    picture: File | Staged
+    image: File | Spooled
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a dataset was read: the same for all of its shards.
 
-    classes: names, sorted; a class's number is its place. channels: those that have records.
-    given: what became of each split that the dataset came with, for example {"validation": "val/"};
-    None where the channels were drawn. read_as: a sentence on the labels and the split. warnings:
-    sentences on what looks like a mistake in the paths.
+    classes: names, sorted; a class's number is its index. channels: those that have records.
+    given: the source of each channel where the dataset has a split, for example
+    {"validation": "val/"}; None where the channels were drawn. read_as: a sentence on the labels
+    and the split. warnings: sentences on what looks like a mistake in the paths.
     """
 
     classes: list[str]
@@ -70,16 +70,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one shard packs of a dataset.
+    """The part of a dataset that one shard packs.
 
-    reading: of the whole dataset. pictures: the shard's own, in the order of their records.
-    skipped: the shard's own part of what was refused by its name or size, with the class that it
-    belongs to ("" for none). dataset, shard: change where another dataset, or another part of it,
-    is planned.
+    reading: of the whole dataset. images: the shard's own, in the order of their records.
+    skipped: the shard's own part of the files refused by name or size, each with the class that it
+    belongs to ("" for none). dataset, shard: SHA-256 in hexadecimal that identify the planned
+    dataset and the planned shard.
     """
 
     reading: Reading
-    pictures: list[Planned]
+    images: list[Planned]
     skipped: list[tuple[str, Refused]]
     dataset: str
     shard: str
@@ -91,15 +91,15 @@ class Plan:
 
 
 class Crowded(Exception):
-    """The shard has more pictures than may be named in memory. pictures: the dataset's."""
+    """The shard has more images than may be named in memory. images: of the whole dataset."""
 
-    def __init__(self, pictures: int) -> None:
-        super().__init__(pictures)
-        self.pictures = pictures
+    def __init__(self, images: int) -> None:
+        super().__init__(images)
+        self.images = images
 
 
 def plan(
-    entries: Callable[[], Iterable[Entry | Staged]],
+    entries: Callable[[], Iterable[Entry | Spooled]],
     *,
     listed: str,
     validation: float,
@@ -111,10 +111,12 @@ def plan(
     """Plan shard number `shard` of `shards`.
 
     The class folders are the top ones, those one below where a single top folder wraps them all,
-    or those below folders that are splits (see `splits`); of a listed source, the first part of a
-    path is the label that its list gave. listed: what the list is called, "" for none. Of other
-    shards' pictures 12 bytes are kept, of the own ones all. Raises Crowded where these are more
-    than `most`, and JobError where there is but one class, or one whose name cannot be shown.
+    or those below folders that are splits (see `ready_made_splits`); of a listed source, the first
+    part of a path is the label from its list. listed: the name of the list, "" for none.
+
+    Keeps 12 bytes in memory for each image of another shard. Raises Crowded where the shard has
+    more than `most` images, and JobError where there is only one class, or one whose name cannot
+    be shown.
     """
     drawing = _Drawing(shard, shards, seed, listed, 0, most)
     drawing.take(entries())
@@ -139,8 +141,10 @@ def plan(
 
 @dataclass(slots=True)
 class _Drawing:
-    """One pass over a dataset's entries. depth: where in a path its class stands; split: what the
-    folders one above are, if they are splits."""
+    """One pass over a dataset's entries.
+
+    depth: index of the class in a path; split: the folders one level above, if they are splits.
+    """
 
     shard: int
     shards: int
@@ -153,13 +157,13 @@ class _Drawing:
     draws: "array[int]" = field(default_factory=lambda: array("Q"))
     classes: "array[int]" = field(default_factory=lambda: array("i"))
     splits: Counter[str] = field(default_factory=Counter)
-    own: list[tuple[int, str, int, File | Staged, str]] = field(default_factory=list)
+    own: list[tuple[int, str, int, File | Spooled, str]] = field(default_factory=list)
     skipped: list[tuple[str, Refused]] = field(default_factory=list)
     tops: set[str] = field(default_factory=set)
-    has_pictures_in_top: bool = False
+    has_images_in_top: bool = False
     has_nested: bool = False
     survey: Survey = field(default_factory=Survey)
-    with_pictures: set[str] = field(default_factory=set)
+    with_images: set[str] = field(default_factory=set)
     folders_in: dict[str, set[str]] = field(default_factory=dict)
     ignored: Counter[bool] = field(default_factory=Counter)
     ignored_names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
@@ -169,9 +173,9 @@ class _Drawing:
 
     @property
     def is_wrapped(self) -> bool:
-        return len(self.tops) == 1 and self.has_nested and not self.has_pictures_in_top
+        return len(self.tops) == 1 and self.has_nested and not self.has_images_in_top
 
-    def take(self, entries: Iterable[Entry | Staged]) -> None:
+    def take(self, entries: Iterable[Entry | Spooled]) -> None:
         for entry in entries:
             if isinstance(entry, Ignored):
                 self._ignore(entry)
@@ -186,7 +190,7 @@ class _Drawing:
             if isinstance(entry, Refused):
                 self._refuse(entry)
                 continue
-            self.has_pictures_in_top |= len(entry.parts) == 2
+            self.has_images_in_top |= len(entry.parts) == 2
             if not self.depth and not self.listed:
                 self.survey.see(entry.parts)
             if len(entry.parts) > self.depth + 1 and self._split_of(entry.parts) is not None:
@@ -203,7 +207,7 @@ class _Drawing:
             names.append(entry.name)
 
     def _split_of(self, parts: tuple[str, ...]) -> str | None:
-        """The split of the folder that this path is in: "" without splits, None in none of them."""
+        """The split of the path's folder: "" without splits, None for a folder that is none."""
         if self.split is None:
             return ""
         if len(parts) < self.depth:
@@ -219,7 +223,7 @@ class _Drawing:
         if entry.parts and entry.parts[-1] in EXPORTS:
             self.label_files.append(entry.name)
         if entry.parts and len(entry.parts) <= self.depth + 1:
-            return  # beside the class folders
+            return  # in no class folder
         label = ""
         if entry.parts and self._split_of(entry.parts) is not None:
             self._number(entry.parts)
@@ -227,39 +231,39 @@ class _Drawing:
         if self._is_own(_draw_of(self.seed, entry.name)):
             self.skipped.append((label, entry))
 
-    def _skip_unlabelled(self, picture: File | Staged) -> None:
-        """A picture right in a split's folder."""
-        folder = picture.parts[self.depth - 1]
+    def _skip_unlabelled(self, image: File | Spooled) -> None:
+        """Skip an image that is in a split's folder but in no class folder."""
+        folder = image.parts[self.depth - 1]
         self.unlabelled[folder] += 1
-        if self._is_own(_draw_of(self.seed, picture.name)):
+        if self._is_own(_draw_of(self.seed, image.name)):
             reason = f"it lies right in '{folder}', in no class folder, so that nothing labels it"
-            refused = Refused(picture.name, picture.parts, "file.unlabelled", reason)
+            refused = Refused(image.name, image.parts, "file.unlabelled", reason)
             self.skipped.append(("", refused))
 
-    def _draw(self, picture: File | Staged) -> None:
-        # A list's label is no part of a name: the same folders give the same order without one. A
-        # split is: its folders may hold pictures of the same names.
+    def _draw(self, image: File | Spooled) -> None:
+        # The label from a list is not part of the hashed name, so that the order equals that of the
+        # same folders without a list. A split's folder is: two splits may have equal names in them.
         first = 1 if self.listed else self.depth - (self.split is not None)
-        name = "/".join(picture.parts[first:])
+        name = "/".join(image.parts[first:])
         draw = _draw_of(self.seed, name)
-        split = self._split_of(picture.parts) or picture.split
-        number = self._number(picture.parts)
+        split = self._split_of(image.parts) or image.split
+        number = self._number(image.parts)
         assert number is not None
         self.draws.append(draw)
         self.classes.append(number)
         if split:
             self.splits[split] += 1
         if not self.listed:
-            self._note_folder(picture.parts)
+            self._note_folder(image.parts)
         if self._is_own(draw) and (self.most is None or len(self.own) <= self.most):
-            self.own.append((draw, name, number, picture, split))
+            self.own.append((draw, name, number, image, split))
 
     def _note_folder(self, parts: tuple[str, ...]) -> None:
-        """Remember, for a warning, whether a class holds pictures or only folders of them."""
+        """Record whether a class folder holds images or only folders of them, for a warning."""
         label = parts[self.depth]
         if len(parts) == self.depth + 2:
-            self.with_pictures.add(label)
-        elif label not in self.with_pictures:
+            self.with_images.add(label)
+        elif label not in self.with_images:
             folders = self.folders_in.setdefault(label, set())
             if len(folders) < _MOST_NAMED:
                 folders.add(parts[self.depth + 1])
@@ -290,7 +294,7 @@ class _Drawing:
         borders = dict(_borders(draws, classes, validation)) if channel_of is None else {}
         first = int(np.count_nonzero(draws < -(-self.shard * _DRAWS // self.shards)))
         self.own.sort(key=lambda one: one[:2])
-        pictures = [
+        images = [
             Planned(
                 first + place,
                 label_of[number],
@@ -299,24 +303,22 @@ class _Drawing:
                 else VALIDATION
                 if draw <= borders.get(number, -1)
                 else TRAIN,
-                picture,
+                image,
             )
-            for place, (draw, _, number, picture, split) in enumerate(self.own)
+            for place, (draw, _, number, image, split) in enumerate(self.own)
         ]
-        told: list[object] = [names, self.seed, validation]
+        hashed: list[object] = [names, self.seed, validation]
         if channel_of is not None:
-            told.append(sorted(self.splits.items()))
-        dataset = hashlib.sha256(json.dumps(told).encode())
+            hashed.append(sorted(self.splits.items()))
+        dataset = hashlib.sha256(json.dumps(hashed).encode())
         dataset.update(np.sort(draws).tobytes())
         shard = dataset.copy()
-        for one in pictures:
+        for one in images:
             channel = f"{one.channel} " if channel_of is not None else ""
-            shard.update(
-                f"{channel}{one.label} {one.picture.name} {one.picture.version}\n".encode()
-            )
+            shard.update(f"{channel}{one.label} {one.image.name} {one.image.version}\n".encode())
         return Plan(
             reading=self._reading(names, channel_of, validation),
-            pictures=pictures,
+            images=images,
             skipped=self.skipped,
             dataset=dataset.hexdigest(),
             shard=shard.hexdigest(),
@@ -325,7 +327,7 @@ class _Drawing:
     def _channels(self) -> dict[str, str] | None:
         """The channel of each split; None where the channels are drawn.
 
-        Validation pictures are those of the split of that name, else those of the test.
+        Where there is no validation split, the test split is the validation channel.
         """
         if self.splits.keys() <= {TRAIN}:
             return None
@@ -360,7 +362,7 @@ class _Drawing:
         return Reading(names, channels, given, labels + split, self._warnings())
 
     def _source_of(self, split: str) -> str:
-        """Where the pictures of a split were found."""
+        """The folders of a split, or its name where a list gave it."""
         if self.split is None:
             return f"'{split}'"
         return quoted(
@@ -368,10 +370,10 @@ class _Drawing:
         )
 
     def _warnings(self) -> list[str]:
-        """What looks like a mistake, as far as the paths tell."""
+        """Sentences on what looks like a mistake in the paths."""
         warnings = list(self.warnings)
         for label, folders in sorted(self.folders_in.items()):
-            if label not in self.with_pictures and len(folders) > 1:
+            if label not in self.with_images and len(folders) > 1:
                 more = " or more" if len(folders) == _MOST_NAMED else ""
                 warnings.append(
                     f"The class '{label}' has no picture in its folder itself, but in "
@@ -382,7 +384,7 @@ class _Drawing:
             warnings.append(
                 f"{count:,} pictures right in '{folder}' are in no class folder: they are left out."
             )
-        for count, names, said in (
+        for count, names, sentence in (
             (
                 self.ignored[False],
                 self.ignored_names[False],
@@ -395,7 +397,7 @@ class _Drawing:
             ),
         ):
             if count:
-                warnings.append(f"{count:,} {said}: {quoted(names, 3, count)}.")
+                warnings.append(f"{count:,} {sentence}: {quoted(names, 3, count)}.")
         return [one_line(warning) for warning in warnings]
 
 
@@ -407,10 +409,10 @@ def _draw_of(seed: int, name: str) -> int:
 def _borders(
     draws: np.ndarray, classes: np.ndarray, validation: float
 ) -> Iterator[tuple[int, int]]:
-    """Each class with the largest draw that is still one of its validation pictures.
+    """Each class's number, with the largest draw among its validation images.
 
-    They are the class's share, rounded, at least one and never all; a class with a single picture
-    is only trained on.
+    A class's validation images are its share, rounded, at least one and never all; a class with a
+    single image has none.
     """
     order = np.argsort(classes, kind="stable")
     if not len(order):

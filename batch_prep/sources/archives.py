@@ -1,7 +1,7 @@
-"""Zip and tar archives from strangers, read member by member and never unpacked to disk.
+"""Untrusted zip and tar archives, read member by member and never unpacked to disk.
 
-A member that cannot be used is refused with its reason and the rest is read. An archive that is
-damaged, or that would unpack to far more than it is (a bomb), ends the job.
+A member that cannot be used is refused with its reason, and the rest is read. A damaged archive or
+a decompression bomb ends the job.
 """
 
 import io
@@ -23,32 +23,31 @@ from batch_prep.sources.entries import (
     Ignored,
     Refused,
     UnsafePath,
+    ignored_entry,
     is_ignored,
     is_system_path,
-    passed_over,
     readable,
     refusal,
     safe_parts,
 )
 from droplens.domain.text import one_line
 
-# No member that is read is longer, and what tarfile and zipfile read in one piece besides (a zip's
-# directory, a tar's long names) has no business to be.
+# The longest single read: of a member, or of what tarfile and zipfile read at once (a zip's central
+# directory, a tar's long names).
 _LONGEST_READ = 32 * 1024 * 1024
 _SKIP_BYTES = 1024 * 1024
-# Linux opens no longer path, and S3 has no key that is.
+# PATH_MAX of Linux; S3 keys are shorter.
 _LONGEST_PATH = 4096
-# What a tar says of one member before its data: a long path takes 4 KB, a picture's thumbnail among
-# its extended attributes 100 KB.
+# Headers of one member of a tar: a long path takes 4 KB, a thumbnail in extended attributes 100 KB.
 _MOST_HEADER_BYTES = 1024 * 1024
-# Of pax records, a line each, archivers write some ten for a member. tarfile takes microseconds
-# for every one, and gzip packs a million of them into kilobytes.
+# Archivers write some ten pax records for a member, a line each. tarfile takes microseconds for
+# each, and gzip compresses a million of them to kilobytes.
 _RECORDS_PER_MEMBER, _FURTHER_RECORDS = 30, 100_000
-# What holds for all members that follow is looked at anew for each of them: git writes one.
+# tarfile applies global headers to every following member. git writes one.
 _MOST_GLOBALS, _MOST_GLOBAL_BYTES = 100, 64 * 1024
 _TAR_BLOCK = 512
 _GZIP_MAGIC = b"\x1f\x8b"
-# LZMA is left out: a member's header may ask for 4 GB of memory.
+# Without LZMA: a member's header may demand 4 GB of memory.
 _ZIP_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _ENCRYPTED = 0x1
 # What tarfile, zipfile, gzip and zlib raise at damaged or malicious bytes.
@@ -69,12 +68,12 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """Where an archive stops being a dataset.
+    """The limits of an archive.
 
-    max_member_bytes: a longer member is refused, the rest is read.
-    max_members, max_bytes: more of them, unpacked, and the archive is refused.
-    max_ratio: unpacked by packed size, looked at from ratio_from_bytes unpacked: photographs
-        hardly shrink, but a small archive of white bitmaps is nobody's attack.
+    max_member_bytes: a longer member is refused, and the rest is read.
+    max_members, max_bytes: of the archive, unpacked; beyond, it is refused as a whole.
+    max_ratio: of unpacked to packed size, checked from ratio_from_bytes unpacked bytes on:
+        photographs hardly compress, but a small archive of white bitmaps is harmless.
     """
 
     max_member_bytes: int = 25 * 1024 * 1024
@@ -86,10 +85,8 @@ class ArchiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An opened archive: its entries, to be taken once.
-
-    total: how many of them may be files, None where only the end of the archive tells.
-    """
+    """An open archive. entries: can be iterated once; total: the most files among them, None where
+    it is unknown before the end."""
 
     entries: Iterator[Entry]
     total: int | None
@@ -98,7 +95,7 @@ class Archive:
 def open_archive(stream: BinaryIO, name: str, limits: ArchiveLimits) -> Archive:
     """The archive in `stream`, a zip by its name's ending or else a tar, gzipped or not.
 
-    Raises JobError, also while the entries are taken, where it is damaged or a bomb.
+    Raises JobError, also during iteration, where it is damaged or a decompression bomb.
     """
     meter = _Meter(name, stream.seek(0, io.SEEK_END), limits)
     stream.seek(0)
@@ -108,7 +105,7 @@ def open_archive(stream: BinaryIO, name: str, limits: ArchiveLimits) -> Archive:
 
 
 class _Meter:
-    """Counts what an archive unpacks to and stops at the limits."""
+    """Counts the members and unpacked bytes of an archive. Raises JobError at the limits."""
 
     def __init__(self, archive: str, packed_bytes: int, limits: ArchiveLimits) -> None:
         self._archive = archive
@@ -146,7 +143,7 @@ class _Meter:
 
 
 class _CappedReads:
-    """A seekable file that refuses to read more than one piece's worth into memory."""
+    """A seekable file whose single reads are limited to _LONGEST_READ bytes."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -158,32 +155,32 @@ class _CappedReads:
 
     def read(self, size: int = -1) -> bytes:
         if size > _LONGEST_READ:
-            raise ValueError(f"{size:,} bytes in one piece, expected at most {_LONGEST_READ:,}")
+            raise ValueError(f"{size:,} bytes in one read, expected at most {_LONGEST_READ:,}")
         data = self._stream.read(size if size >= 0 else _LONGEST_READ)
         if size < 0 and self._stream.read(1):
-            raise ValueError(f"more than {_LONGEST_READ:,} bytes in one piece")
+            raise ValueError(f"more than {_LONGEST_READ:,} bytes in one read")
         return data
 
 
 class _ForwardReads:
     """A file for tarfile over a stream that only goes forward, within the meter's limits.
 
-    tarfile seeks ahead to the next header and, to see whether the data before it is all there,
-    reads the one byte before that header: the only step back that is ever needed.
+    tarfile seeks forward to the next header and reads the byte before it, to check that the data is
+    complete: this is the only step back.
     """
 
     def __init__(self, stream: IO[bytes], meter: _Meter) -> None:
         self._stream = stream
         self._meter = meter
         self._read = 0
-        self._wanted = 0
+        self._position = 0
         self._last = b""
         self._header_bytes: int | None = None
         self.last_block = b""
 
     @contextmanager
     def headers(self) -> Iterator[None]:
-        """What is read meanwhile says of one member what it is: at most so many bytes."""
+        """Limit the bytes read inside this context to those of one member's headers."""
         self._header_bytes = 0
         try:
             yield
@@ -191,28 +188,28 @@ class _ForwardReads:
             self._header_bytes = None
 
     def tell(self) -> int:
-        return self._wanted
+        return self._position
 
     def seek(self, position: int) -> int:
-        self._wanted = position
+        self._position = position
         return position
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _LONGEST_READ:
-            raise ValueError(f"{size:,} bytes in one piece, expected at most {_LONGEST_READ:,}")
+            raise ValueError(f"{size:,} bytes in one read, expected at most {_LONGEST_READ:,}")
         if self._header_bytes is not None:
             self._header_bytes += size
             if self._header_bytes > _MOST_HEADER_BYTES:
                 raise ValueError(f"its headers have more than {_MOST_HEADER_BYTES:,} bytes")
-        while self._read < self._wanted:
-            if not self._take(min(self._wanted - self._read, _SKIP_BYTES)):
+        while self._read < self._position:
+            if not self._take(min(self._position - self._read, _SKIP_BYTES)):
                 return b""
-        stepped_back = self._read - self._wanted
+        stepped_back = self._read - self._position
         if stepped_back not in (0, len(self._last)):
             raise ValueError("its parts overlap")
         data = self._last[:size] if stepped_back else b""
         data += self._take(size - len(data))
-        self._wanted = self._read
+        self._position = self._read
         if size == _TAR_BLOCK:
             self.last_block = data
         if self._header_bytes is not None:
@@ -241,7 +238,7 @@ def _open_zip(stream: BinaryIO, name: str, limits: ArchiveLimits, meter: _Meter)
 
 
 def _is_folder(member: zipfile.ZipInfo) -> bool:
-    return member.filename.endswith("/")  # its own is_dir fails at an empty name, before 3.12
+    return member.filename.endswith("/")  # ZipInfo.is_dir fails at an empty name, before 3.12
 
 
 def _zip_entries(
@@ -257,16 +254,16 @@ def _zip_entries(
             is_file=kind in (0, stat.S_IFREG),
             limits=limits,
         )
-        if isinstance(entry, _Wanted):
+        if isinstance(entry, _Member):
             yield _read_zip_member(archive, member, entry)
         elif entry is not None:
             yield entry
 
 
 def _read_zip_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, wanted: "_Wanted"
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, entry: "_Member"
 ) -> File | Refused:
-    name, parts = wanted.name, wanted.parts
+    name, parts = entry.name, entry.parts
     if member.flag_bits & _ENCRYPTED:
         return Refused(name, parts, "member.encrypted", "the member is encrypted")
     if member.compress_type not in _ZIP_COMPRESSIONS:
@@ -275,7 +272,7 @@ def _read_zip_member(
     try:
         with archive.open(member) as file:
             data = file.read(member.file_size)
-            file.read(1)  # the end of the data is where the checksum is compared
+            file.read(1)  # zipfile compares the checksum at the end of the data
     except _DAMAGE as error:
         return Refused(name, parts, "member.damaged", f"the member is damaged: {error}")
     return File(name, parts, _Bytes(data), len(data))
@@ -300,7 +297,7 @@ def _tar_entries(
             is_file=member.isreg() and not member.issparse(),
             limits=limits,
         )
-        if isinstance(entry, _Wanted):
+        if isinstance(entry, _Member):
             with _damage_of(name, meter):
                 file.seek(member.offset_data)
                 data = file.read(member.size)
@@ -310,7 +307,7 @@ def _tar_entries(
         elif entry is not None:
             yield entry
     if file.last_block != bytes(_TAR_BLOCK):
-        # tarfile takes a cut or garbled header for the end of the archive.
+        # tarfile treats a truncated or garbled header as the end of the archive.
         raise JobError(f"The archive {name} is damaged or cut off after {meter.place}.")
 
 
@@ -334,7 +331,7 @@ def _next_tar_member(
 
 @dataclass(frozen=True, slots=True)
 class _Bytes:
-    """Bytes that were read ahead, as `File.read` gives them."""
+    """A `File.read` that returns bytes already in memory."""
 
     data: bytes
 
@@ -343,8 +340,8 @@ class _Bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A member that is to be read."""
+class _Member:
+    """A member to be read."""
 
     name: str
     parts: tuple[str, ...]
@@ -352,8 +349,8 @@ class _Wanted:
 
 def _entry(
     path: str, size: int, *, is_folder: bool, is_link: bool, is_file: bool, limits: ArchiveLimits
-) -> _Wanted | FolderSeen | Refused | Ignored | None:
-    """What becomes of a member, before its data is touched; None where nobody misses it."""
+) -> _Member | FolderSeen | Refused | Ignored | None:
+    """The entry of a member, before its data is read; None where it is ignored silently."""
     if len(path) > _LONGEST_PATH:
         reason = f"its path has {len(path):,} characters, the limit is {_LONGEST_PATH:,}"
         return Refused(one_line(readable(path[:_LONGEST_PATH])), (), "member.path", reason)
@@ -365,17 +362,17 @@ def _entry(
     if is_folder:
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
-        return passed_over(name, parts)
+        return ignored_entry(name, parts)
     if is_link:
         return Refused(name, parts, "member.link", "links are not followed")
     if not is_file:
         return Refused(name, parts, "member.special", "neither a file nor a folder")
-    return refusal(name, parts, size, limits.max_member_bytes) or _Wanted(name, parts)
+    return refusal(name, parts, size, limits.max_member_bytes) or _Member(name, parts)
 
 
 @contextmanager
 def _damage_of(archive: str, meter: _Meter) -> Iterator[None]:
-    """Turn what the standard library raises at damaged bytes into the job's sentence."""
+    """Raise the standard library's errors at damaged bytes as a JobError."""
     try:
         yield
     except _DAMAGE as error:

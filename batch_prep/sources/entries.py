@@ -1,25 +1,25 @@
-"""What a source yields: files to try as pictures, folders, and what was refused unread."""
+"""The entries of a source: files that may be images, folders, refused and ignored files."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-# What systems leave beside the pictures; a name that begins with a dot is ignored as well.
+# Files that operating systems create; names that begin with a dot are ignored too.
 _SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "_READY"})
 _ARCHIVE = re.compile(r"\.(7z|bz2|gz|rar|tar|tbz|tgz|txz|xz|zip|zst)", re.IGNORECASE)
-_NO_PICTURE = re.compile(
+_NOT_AN_IMAGE = re.compile(
     r"\.(avi|cfg|csv|docx?|html?|ini|jsonl?|log|lst|md|mkv|mov|mp3|mp4|np[yz]|pdf|pkl|pptx?|py|rst"
     r"|sh|tsv|txt|wav|webm|xlsx?|xml|ya?ml)",
     re.IGNORECASE,
 )
-_PICTURE = re.compile(r"\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(avif|bmp|gif|hei[cf]|jfif|jpe?g|png|tiff?|webp)", re.IGNORECASE)
 _READY = "_READY"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class Unreadable(Exception):
-    """A file's bytes could not be had. code and reason: as in `Refused`."""
+    """A file could not be read. code, reason: as in `Refused`."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -29,11 +29,11 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that may be a picture.
+    """A file that may be an image.
 
-    name: as its owner knows it; parts: its path from the source, folder by folder; read: gives
-    its bytes or raises Unreadable; size: of the file in bytes; version: another one is another
-    content, where the source can tell; split: the one that a list gives it, "" for none.
+    name: for messages and lists; parts: the parts of its path within the source; read: returns its
+    bytes or raises Unreadable; size: in bytes; version: changes with the content, "" where
+    unknown; split: from a list, "" for none.
     """
 
     name: str
@@ -46,17 +46,17 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class FolderSeen:
-    """A folder, perhaps with nothing in it."""
+    """A folder, which may be empty."""
 
     parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something that is not packed.
+    """A file that is not packed.
 
-    code: a short stable word, of droplens.imaging.prepare where it is the picture that is at fault;
-    reason: words for its owner; parts: empty where the path itself was refused.
+    code: a stable identifier, that of droplens.imaging.prepare where the image is refused; reason:
+    for the dataset's owner; parts: empty where the path itself was refused.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A file that is passed over, of which a warning speaks. by_system: whether a system made it;
-    else it looks like a picture, but is in no class's folder."""
+    """A file that is ignored with a warning. by_system: whether an operating system creates such
+    files; otherwise it looks like an image but is in no class folder."""
 
     name: str
     by_system: bool
@@ -78,16 +78,16 @@ Entry = File | FolderSeen | Refused | Ignored
 
 
 class UnsafePath(ValueError):
-    """A path that leads out of the dataset; the message says how."""
+    """A path that leaves the dataset; the message gives the reason."""
 
 
 def readable(name: str) -> str:
-    """`name` with the bytes that are not UTF-8 replaced, so that it can be written anywhere."""
+    """`name` with the bytes that are not UTF-8 replaced, so that it can be encoded."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def safe_parts(path: str) -> tuple[str, ...]:
-    """The parts of a path that somebody else chose; a backslash separates like a slash.
+    """The parts of an untrusted path; a backslash separates like a slash.
 
     Raises UnsafePath for an absolute path, a drive letter and "..".
     """
@@ -101,29 +101,29 @@ def safe_parts(path: str) -> tuple[str, ...]:
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Whether nobody misses the file: one that systems make, or one outside the class folders."""
+    """Whether the file is no part of the dataset: a system's, or outside the class folders."""
     return len(parts) < 2 or is_system_path(parts)
 
 
-def passed_over(name: str, parts: tuple[str, ...]) -> Ignored | None:
-    """What is said of a file that `is_ignored`; None where nothing is worth saying."""
+def ignored_entry(name: str, parts: tuple[str, ...]) -> Ignored | None:
+    """The entry for a file that `is_ignored`; None where it deserves no warning."""
     if is_system_path(parts):
         return None if parts[-1] == _READY else Ignored(name, by_system=True)
-    is_picture = bool(parts) and _PICTURE.fullmatch(PurePosixPath(parts[-1]).suffix)
-    return Ignored(name, by_system=False) if is_picture else None
+    is_image = bool(parts) and _IMAGE.fullmatch(PurePosixPath(parts[-1]).suffix)
+    return Ignored(name, by_system=False) if is_image else None
 
 
 def is_system_path(parts: tuple[str, ...]) -> bool:
-    """Whether the path is one that systems make and people do not see."""
+    """Whether operating systems create such files, or hide them."""
     return any(part.startswith(".") or part in _SYSTEM_NAMES for part in parts)
 
 
 def refusal(name: str, parts: tuple[str, ...], size: int, max_bytes: int) -> Refused | None:
-    """Why the file of `size` bytes need not be read, or None where it may be a picture."""
+    """Why the file of `size` bytes is refused unread, or None where it may be an image."""
     suffix = PurePosixPath(parts[-1]).suffix
     if _ARCHIVE.fullmatch(suffix):
         return Refused(name, parts, "file.archive", "an archive within the dataset is not opened")
-    if _NO_PICTURE.fullmatch(suffix):
+    if _NOT_AN_IMAGE.fullmatch(suffix):
         return Refused(name, parts, "file.not_a_picture", f"a file ending in {suffix}")
     if size > max_bytes:
         reason = f"the file has {size:,} bytes, the limit is {max_bytes:,}"

@@ -1,6 +1,6 @@
-"""Where the pictures come from.
+"""Open the source of a dataset, of whichever kind it is.
 
-Class folders, an archive of them, pictures with a list that labels them, or Stanford Cars.
+The kinds: class folders, an archive of them, images with a list of labels, or Stanford Cars.
 """
 
 import re
@@ -19,20 +19,21 @@ from batch_prep.sources.entries import (
     Refused,
     Unreadable,
     UnsafePath,
+    ignored_entry,
     is_ignored,
     is_system_path,
-    passed_over,
     readable,
     refusal,
     safe_parts,
 )
 from batch_prep.sources.label_files import exported_lists, read_list
 from batch_prep.sources.labels import Labels
-from batch_prep.storage import FileChanged, Folder, Listed, folder, locate
+from batch_prep.storage.folder import FileChanged, Folder, Listed
+from batch_prep.storage.locate import folder_at, locate
 from droplens.domain.layout import ARCHIVE_SUFFIXES, LABEL_LISTS
 
-# Empty lines, rows that repeat others and texts of several lines are no pictures.
-_LINES_PER_PICTURE = 2
+# A list may have empty lines, repeated rows and rows of several lines.
+_LINES_PER_IMAGE = 2
 _UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 
 
@@ -40,9 +41,9 @@ _UPLOADED = re.compile(r"upload/\d+/(?:[0-9a-f]{8}-)?([^/]+)")
 class Source:
     """A dataset to be packed.
 
-    entries: gives them all, each time anew; of a streamed source once, each to be read before the
-    next one is taken. total: how many of them are files, None where only their end tells. listed:
-    what gave the labels, which are the first part of every entry's path, "" for the class folders.
+    entries: iterates over all entries; of a streamed source only once, and each must be read before
+    the next. total: the number of files among them, None where unknown before the end. listed: the
+    source of the labels, which are the first part of every entry's path; "" for class folders.
     """
 
     entries: Callable[[], Iterator[Entry]]
@@ -52,17 +53,18 @@ class Source:
 
 
 @contextmanager
-def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Source]:
-    """The dataset at `url`, of so many pictures at most. Raises JobError where there is none.
+def open_source(url: str, limits: ArchiveLimits, images: int) -> Iterator[Source]:
+    """The dataset at `url`. Raises JobError where there is none.
 
-    pictures: bounds the lines of a list; the entries are counted by whoever takes them.
+    images: the most images of a dataset, which bounds the lines of a list; entries are not counted
+    here.
     """
     parent, name = locate(url)
     if name in LABEL_LISTS:
-        yield _open_lists(parent, [name], limits.max_member_bytes, pictures)
+        yield _open_lists(parent, [name], limits.max_member_bytes, images)
         return
     if not name.lower().endswith(ARCHIVE_SUFFIXES):
-        yield _open_folder(folder(url), limits, pictures)
+        yield _open_folder(folder_at(url), limits, images)
         return
     try:
         stream = parent.open(name)
@@ -73,13 +75,13 @@ def open_source(url: str, limits: ArchiveLimits, pictures: int) -> Iterator[Sour
         yield Source(lambda: archive.entries, archive.total, streamed=True)
 
 
-def _open_folder(place: Folder, limits: ArchiveLimits, pictures: int) -> Source:
+def _open_folder(place: Folder, limits: ArchiveLimits, images: int) -> Source:
     top = {listed.path: listed.size for listed in place.files()}
     lists = [path for path in top if path in LABEL_LISTS]
     if len(lists) > 1:
         raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
     if lists or (lists := exported_lists(place, top)):
-        return _open_lists(place, lists, limits.max_member_bytes, pictures)
+        return _open_lists(place, lists, limits.max_member_bytes, images)
     if stanford_cars.is_published(top):
         labelled, total = stanford_cars.open_cars(place, top, limits)
         return Source(lambda: labelled, total, listed=stanford_cars.NAME, streamed=True)
@@ -95,8 +97,8 @@ def _class_folders(place: Folder, max_bytes: int) -> Iterator[Entry]:
         raise JobError(f"There is nothing at {place.url}.")
 
 
-def _open_lists(place: Folder, names: list[str], max_bytes: int, pictures: int) -> Source:
-    lists = [read_list(place, name, _LINES_PER_PICTURE * pictures) for name in names]
+def _open_lists(place: Folder, names: list[str], max_bytes: int, images: int) -> Source:
+    lists = [read_list(place, name, _LINES_PER_IMAGE * images) for name in names]
     other = _Uploads(path for labels in lists for path in labels.rows)
     found: dict[str, Listed] = {}
     for listed in place.list():
@@ -109,16 +111,16 @@ def _open_lists(place: Folder, names: list[str], max_bytes: int, pictures: int) 
 
     def entries() -> Iterator[Entry]:
         for labels in lists:
-            yield from _listed_pictures(labels, place, found, max_bytes)
+            yield from _listed_images(labels, place, found, max_bytes)
 
     return Source(entries, total, listed=" and ".join(names))
 
 
 class _Uploads:
-    """Pictures that were uploaded to Label Studio, found by their own names in the dataset.
+    """Images that were uploaded to Label Studio, found in the dataset by their original names.
 
-    It keeps "cat.jpg" as upload/1/0a1b2c3d-cat.jpg, and its exports name it so. names: those that
-    each such path of a list may have, by the file's name; a name of two of them is nobody's.
+    Label Studio stores "cat.jpg" as upload/1/0a1b2c3d-cat.jpg, which is the path in its exports.
+    names: the listed path by stored and original file name; None for a name that two paths have.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -130,17 +132,17 @@ class _Uploads:
                     self.names[name] = None if name in self.names else path
 
     def see(self, listed: Listed) -> None:
-        """A file of the dataset."""
+        """Match a file of the dataset."""
         path = self.names.get(listed.path.rpartition("/")[2])
         if path is not None:
             self._files[path] = None if path in self._files else listed
 
     def found(self) -> dict[str, Listed]:
-        """The one file that each path means."""
+        """The file by listed path, where exactly one matches."""
         return {path: listed for path, listed in self._files.items() if listed is not None}
 
 
-def _listed_pictures(
+def _listed_images(
     labels: Labels, place: Folder, found: dict[str, Listed], max_bytes: int
 ) -> Iterator[Entry]:
     yield from labels.refused
@@ -160,7 +162,7 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
     if listed.path.endswith("/"):
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
-        return passed_over(readable(listed.path), parts)
+        return ignored_entry(readable(listed.path), parts)
     return _file(place, listed, parts, max_bytes)
 
 

@@ -1,4 +1,4 @@
-"""A dataset that is larger than its owner meant to pay for is refused."""
+"""The limit of a dataset's size, which bounds what packing it may cost."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ _GIB = 2**30
 class Guard:
     """The largest dataset that is packed.
 
-    pictures: files that may be pictures; gib: their size together, unpacked, in GiB.
+    images: files that may be images; gib: their total size, unpacked, in GiB.
     """
 
-    pictures: int
+    images: int
     gib: int
 
     def watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """`entries`, up to the first file that is too many. Raises JobError there."""
-        pictures = size = 0
+        """`entries`. Raises JobError at the first file beyond a limit."""
+        images = size = 0
         for entry in entries:
             if isinstance(entry, File):
-                pictures += 1
+                images += 1
                 size += entry.size
-                if pictures > self.pictures:
+                if images > self.images:
                     raise JobError(
-                        f"The dataset has more than {self.pictures:,} pictures, the most that are "
+                        f"The dataset has more than {self.images:,} pictures, the most that are "
                         "packed: deploy with a larger MaxDatasetPictures."
                     )
                 if size > self.gib * _GIB:

@@ -1,13 +1,13 @@
-"""Labelled lists as people keep them: CSV, SageMaker's JSON Lines, MXNet's .lst, and exports.
+"""Readers of label files: CSV, SageMaker's JSON Lines, MXNet's .lst, and exports.
 
-Exports are read by their documented structures: Hugging Face's metadata.csv and metadata.jsonl
+Exports have documented structures: Hugging Face's metadata.csv and metadata.jsonl
 (Datasets, "Create an image dataset", "ImageFolder"), Roboflow's "Multiclass Classification CSV",
 _classes.csv in each of its folders (as Datumaro documents it: "Roboflow",
 https://openvinotoolkit.github.io/datumaro/latest/docs/data-formats/formats/roboflow.html), and
 Label Studio's CSV, JSON and JSON_MIN (https://labelstud.io/guide/export, "Export formats supported
 by Label Studio" and "Label Studio JSON format of annotated tasks").
 
-A row that cannot be read costs that row; a list that is no list at all ends the job.
+A row that cannot be read is refused alone; a file that is no list ends the job.
 """
 
 import csv
@@ -23,46 +23,46 @@ from urllib.parse import parse_qs, urlsplit
 from batch_prep.errors import JobError
 from batch_prep.sources.labels import BadRow, Labels, Row, gather
 from batch_prep.sources.ready_made_splits import EXPORTS, named_split
-from batch_prep.storage import Folder
+from batch_prep.storage.folder import Folder
 
-# A longer line is no row of a list: a bounding box and its metadata take a kilobyte.
+# A row with a bounding box and its metadata takes a kilobyte.
 _LONGEST_LINE = 1024 * 1024
 _LONGEST_LIST = 1024**3
 _MOST_NAMES = 1_000_000
-# The file that gives a numbered list its names, a line each from number 0, by order of preference.
+# Files with the names of numbered classes, a line each from number 0, in order of preference.
 NAME_FILES = ("classes.txt", "synset.txt")
-# Column names in the order of preference: a name says more than a number.
+# Column names in order of preference: names before numbers.
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "picture", "key")
 _LABEL_COLUMNS = ("class_name", "label_name", "label", "class", "category", "choice")
 _SPLIT_COLUMN = "split"
 _ONE_HOT = "_classes.csv"
-# How Label Studio's CSV writes several choices for one picture.
+# The prefix of several choices for one image in Label Studio's CSV.
 _SEVERAL_CHOICES = '{"choices"'
 _DELIMITERS = ",;\t"
-# SageMaker's names in an augmented manifest, and Ground Truth's for the kinds of its jobs.
+# Keys of SageMaker's augmented manifests, and Ground Truth's name of a type of job.
 _SOURCE = "source-ref"
 _METADATA = "-metadata"
 _SINGLE_LABEL = "groundtruth/image-classification"
 _SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
-# Hugging Face's name of a picture, where SageMaker says source-ref.
+# Hugging Face's key of an image's path, in place of source-ref.
 _FILE_NAME = "file_name"
-# A JSON document is parsed as a whole, which takes some ten times its size.
+# A JSON document is parsed as a whole, which takes ten times its size in memory.
 _LONGEST_DOCUMENT = 64 * 1024**2
-# Where Label Studio serves an uploaded picture from, and one of its local storage.
+# URL paths of Label Studio: an uploaded image, and one of its local storage.
 _UPLOADED = re.compile(r"/data/(upload/\d+/[^/]+)")
 _LOCAL_FILES = "/data/local-files/"
 _WHOLE = re.compile(r"[+-]?\d{1,9}(\.0*)?")
 
 
 class _BadLabel(ValueError):
-    """A row's label cannot be told; the message says why."""
+    """A row has no usable label; the message gives the reason."""
 
 
 def read_list(place: Folder, name: str, most_lines: int) -> Labels:
-    """The labelled list `name` of the folder `place`, of the kind that its ending tells.
+    """The labelled list `name` of the folder `place`, in the format of its ending.
 
-    Raises JobError where there is none, where it is no text or has no such columns, or where it
-    has more lines than `most_lines`: its rows are kept in memory, some 300 bytes each.
+    most_lines: the limit of lines, since rows are kept in memory, some 300 bytes each. Raises
+    JobError where there is no such file, or it is longer, no text, or without the needed columns.
     """
     folder, slash, file = name.rpartition("/")
     kind = {"csv": _csv_rows, "jsonl": _json_rows, "lst": _lst_rows, "json": _task_rows}[
@@ -85,8 +85,10 @@ def read_list(place: Folder, name: str, most_lines: int) -> Labels:
 
 
 def exported_lists(place: Folder, top: Collection[str]) -> list[str]:
-    """The label files of an export: at the top of `place`, whose files are `top`, or in the folders
-    of its splits. Of none where a file of such a name labels nothing, as captions do not.
+    """The label files of an export, at the top of `place` or in the folders of its splits.
+
+    top: the files at the top of `place`. Empty where files of these names have no labels but, for
+    example, captions.
     """
     for name in EXPORTS:
         if name in top:
@@ -100,7 +102,7 @@ def exported_lists(place: Folder, top: Collection[str]) -> list[str]:
 
 
 def _has_labels(place: Folder, name: str) -> bool:
-    """Whether the first row says that the file labels pictures."""
+    """Whether the first row has a label, or names a column of labels."""
     with _opened(place, name) as stream:
         first = next((line for line in _lines(stream, name, _MOST_NAMES) if line.strip()), "")
     if name.endswith(_ONE_HOT):
@@ -148,7 +150,7 @@ def _lines(
 
 
 def _class_names(place: Folder) -> list[str]:
-    """The names that `place` gives to class numbers, empty where it has no such file."""
+    """The class names by number of a file in NAME_FILES; empty where there is none."""
     name = next((name for name in NAME_FILES if place.exists(name)), None)
     if name is None:
         return []
@@ -173,9 +175,9 @@ def _class_names(place: Folder) -> list[str]:
 def _located(
     row: Row | BadRow, place: Folder, folder: str = "", split: str | None = None
 ) -> Row | BadRow:
-    """The row with a reference to an object of the dataset turned into its path there.
+    """The row with its path relative to the dataset.
 
-    folder: where the list lies, "" or ending in "/"; split: that of this folder.
+    folder: of the list, "" or ending in "/"; split: of this folder.
     """
     if isinstance(row, BadRow):
         return row
@@ -193,7 +195,7 @@ def _located(
 
 
 def _studio_path(path: str) -> str | None:
-    """Where a picture of Label Studio lies below its media folder; None for any other path."""
+    """The path of a Label Studio URL below its media folder; None for any other path."""
     if uploaded := _UPLOADED.fullmatch(path):
         return uploaded[1]
     if path.startswith(_LOCAL_FILES):
@@ -204,8 +206,7 @@ def _studio_path(path: str) -> str | None:
 def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
     """Rows of a CSV file.
 
-    With a header, the columns are found by their names, also that of the split; without one, there
-    are two: path, label.
+    Columns are found by their names in the header; without a header there are two, path and label.
     """
     head: list[str] = []
     for line in lines:
@@ -226,7 +227,7 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
         if cells is None:
             return
         if not any(cell.strip() for cell in cells):
-            pass  # an empty line, as spreadsheets leave them
+            pass  # an empty line
         elif columns is None and (columns := _header(cells)) is not None:
             pass
         elif columns is None and len(cells) != 2:
@@ -252,7 +253,7 @@ def _csv_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which cells of a row are what."""
+    """Indices of the columns; split: None where there is none."""
 
     path: int
     label: int
@@ -260,7 +261,7 @@ class _Columns:
 
     @property
     def needed(self) -> int:
-        """How many cells a row must have."""
+        """The number of cells that a row needs."""
         return max(self.path, self.label, self.split or 0) + 1
 
 
@@ -289,7 +290,7 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
             source = _FILE_NAME if isinstance(found, dict) and _FILE_NAME in found else _SOURCE
             if not isinstance(found, dict) or not isinstance(found.get(source), str):
                 raise _BadLabel(f"it is no JSON object with a {_SOURCE}")
-            found[source].encode()  # JSON can write what no text can hold: half a character
+            found[source].encode()  # raises for a lone surrogate, which JSON can escape
             path = found.pop(source)
             split = _json_split(found)
             yield Row(number, path, _json_label(found, names), split)
@@ -303,7 +304,7 @@ def _json_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | Bad
 
 
 def _one_hot_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
-    """Rows of Roboflow's _classes.csv: a picture's name, and a 1 below the class that it is of."""
+    """Rows of Roboflow's _classes.csv: an image's name, and a 1 in the column of its class."""
     reader = csv.reader(lines, skipinitialspace=True)
     classes: list[str] = []
     number = 1
@@ -340,7 +341,7 @@ def _one_hot_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadR
 
 
 def _task_rows(lines: Iterator[str], _: Sequence[str]) -> Iterator[Row | BadRow]:
-    """Tasks of Label Studio, from its JSON or its JSON_MIN."""
+    """Tasks of Label Studio's JSON or JSON_MIN export."""
     try:
         tasks = json.loads("".join(lines))
     except (ValueError, RecursionError) as error:
@@ -373,7 +374,7 @@ def _task_row(number: int, task: object) -> Row | BadRow:
 
 
 def _task_labels(task: dict[str, Any]) -> Iterator[str]:
-    """What a task's annotators chose: those who skipped it did not."""
+    """The labels of a task's annotations that were not cancelled."""
     if not isinstance(task.get("annotations"), list):
         chosen = next((task[name] for name in _LABEL_COLUMNS if name in task), None)
         yield from _choices(chosen)
@@ -395,7 +396,7 @@ def _choices(value: object) -> Iterator[str]:
 
 
 def _json_split(found: dict[str, Any]) -> str | None:
-    """The split that an object names, which is taken out of it: not where it is the label."""
+    """The split of an object, removed from it; None where that attribute is the label."""
     described = _SPLIT_COLUMN + _METADATA in found
     if described or not isinstance(found.get(_SPLIT_COLUMN), str) or len(found) < 2:
         return None
@@ -403,16 +404,16 @@ def _json_split(found: dict[str, Any]) -> str | None:
 
 
 def _json_label(found: dict[str, Any], names: Sequence[str]) -> str:
-    """The label in an augmented manifest's object. Raises _BadLabel where it has not just one."""
+    """The label of an augmented manifest's object. Raises _BadLabel unless there is one."""
     attributes = [name for name in found if not name.endswith(_METADATA)]
     described = {name: found.get(name + _METADATA) for name in attributes}
-    judged = [
+    single_labels = [
         name
         for name, metadata in described.items()
         if isinstance(metadata, dict) and metadata.get("type") == _SINGLE_LABEL
     ]
     named = [name for name in _LABEL_COLUMNS if name in found]
-    chosen = judged or named[:1] or attributes
+    chosen = single_labels or named[:1] or attributes
     if len(chosen) != 1:
         labels = ", ".join(sorted(chosen)) or "none"
         raise _BadLabel(f"it has not one label but {len(chosen)}: {labels}")
@@ -431,7 +432,7 @@ def _json_label(found: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def _lst_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | BadRow]:
-    """Rows of MXNet's im2rec: number, label and path with tabs between."""
+    """Rows of MXNet's im2rec lists: number, label and path, separated by tabs."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -447,7 +448,7 @@ def _lst_rows(lines: Iterator[str], names: Sequence[str]) -> Iterator[Row | BadR
 
 
 def _class_name(label: str, names: Sequence[str]) -> str:
-    """The name of a class number such as "3" or "3.000000": the number itself without `names`.
+    """The name of a class number such as "3" or "3.000000"; without `names`, the number itself.
 
     Raises _BadLabel where it is no whole number, or has no name.
     """

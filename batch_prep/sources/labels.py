@@ -1,8 +1,8 @@
-"""Pictures that a list labels, instead of the folders that they lie in.
+"""Labels of images from a list, instead of from their folders.
 
-A row that cannot be used is refused under a code that begins with "row.", which counts as a bad
-picture. A path is looked up among what the dataset holds, never opened as it stands, so that no
-list leads out of its dataset.
+A row that cannot be used is refused with a code that begins with "row.", and counts as a bad image.
+A path is looked up in the dataset's listing and never opened itself, so that a list cannot refer to
+files outside of its dataset.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,21 +24,24 @@ from batch_prep.sources.ready_made_splits import WORDS, named_split
 from droplens.domain.layout import MAX_KEY_BYTES
 from droplens.domain.text import class_name_problem, one_line
 
-# Of so many rows the reason is kept.
+# The most characters of a reason.
 MAX_REASON = 500
-# Of a word that is no split, so much is quoted.
+# The most characters that are quoted of a word that is no split.
 _MAX_SPLIT = 60
-# A list with more rows that cannot be used is not what its owner meant.
+# With more rows that cannot be used, the list is refused.
 _MOST_BAD_ROWS = 100_000
-# Rows that repeat others do no harm: the first ones are named, the rest are counted.
+# Repeated rows are harmless: the first ones are listed, the rest counted.
 _MOST_REPEATS = 10_000
 _MOST_CLAIMS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a list. number: its line, from 1; path: from the list's folder; label: a name;
-    split: the word that the list has for the part of the dataset, None where it has none at all."""
+    """One row of a list.
+
+    number: its line, from 1; path: relative to the list's folder; label: a class's name; split: as
+    written in the list, None where the list has no splits.
+    """
 
     number: int
     path: str
@@ -48,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that labels no picture. path: "" where it has none; code, reason: as in `Refused`."""
+    """A row that cannot be used. path: "" where it has none; code, reason: as in `Refused`."""
 
     number: int
     path: str
@@ -60,9 +63,8 @@ class BadRow:
 class Labels:
     """A list that was read.
 
-    name: of its file; unit: what it counts its rows as; rows: label, row number and split (""
-    where the list gives none) by path;
-    refused: the rows that cannot be used, and those that only repeat another.
+    name: of its file; unit: of its row numbers, "line" for example; rows: label, row number and
+    split ("" for none) by path; refused: rows that cannot be used, and repeated ones.
     """
 
     name: str
@@ -72,11 +74,11 @@ class Labels:
     _bad: int = 0
 
     def place(self, number: int) -> str:
-        """A row's place in words."""
+        """The position of a row, for messages."""
         return f"{self.unit} {number} of {self.name}"
 
     def refuse(self, bad: BadRow) -> None:
-        """Keep why a row cannot be used. Raises JobError where there are too many."""
+        """Record a row that cannot be used. Raises JobError at _MOST_BAD_ROWS."""
         place = self.place(bad.number)
         self._add(
             Refused(
@@ -88,7 +90,7 @@ class Labels:
         )
 
     def conflict(self, path: str, label: str, reason: str) -> None:
-        """Keep that a row gives a picture one of several labels."""
+        """Record that the image at `path` has several labels, of which `label` is one."""
         name = readable(path)
         self._add(Refused(name, (label, name), "row.conflict", one_line(reason, MAX_REASON)))
 
@@ -103,21 +105,21 @@ class Labels:
         self.refused.append(refused)
 
     def refusal_of(self, path: str, code: str, reason: str) -> Refused:
-        """Why the picture that a row names is not packed."""
+        """The refusal of the image at a row's path."""
         label, number, _ = self.rows[path]
         name = readable(path)
         return Refused(name, (label, name), code, f"{self.place(number)}: {reason}")
 
 
 def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Labels:
-    """Every path once, under its label.
+    """Read all rows: every path once, with its label.
 
-    A picture under two labels is refused as a whole, at each of its rows; a row that repeats an
-    earlier one is reported and does no harm.
+    An image with two labels is refused, once for each label; a row that repeats an earlier one is
+    reported.
     """
     labels = Labels(name, unit)
     disputed: dict[str, list[tuple[str, int, str]]] = {}
-    strings: dict[str, str] = {}  # a label once, however many rows name it
+    strings: dict[str, str] = {}  # one string object for each label
     repeats = 0
     for row in rows:
         if isinstance(row, Row):
@@ -145,20 +147,20 @@ def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Label
         labels.refused.append(Refused(name, (), "list.repeated", reason))
     for path, claims in disputed.items():
         del labels.rows[path]
-        said = ", ".join(
+        listing = ", ".join(
             f"'{label}'{f' for {split}' if split else ''} in {unit} {number}"
             for label, number, split in claims[:_MOST_CLAIMS]
         )
         more = f" and {len(claims) - _MOST_CLAIMS:,} more" if len(claims) > _MOST_CLAIMS else ""
         differing = "labels" if len({label for label, _, _ in claims}) > 1 else "splits"
-        reason = f"{name} gives it several {differing}, {said}{more}, so it is left out"
+        reason = f"{name} gives it several {differing}, {listing}{more}, so it is left out"
         for label in dict.fromkeys(label for label, _, _ in claims):
             labels.conflict(path, label, reason)
     return labels
 
 
 def _checked(row: Row) -> Row | BadRow:
-    """The row with its path and label in their plain form."""
+    """The row with normalised path and label, or why it cannot be used."""
     label = row.label.strip()
     if not label:
         return BadRow(row.number, row.path, "row.label", "it has no label")
@@ -178,13 +180,13 @@ def _checked(row: Row) -> Row | BadRow:
         split = named_split(row.split)
         if split is None:
             word = one_line(row.split.strip(), _MAX_SPLIT)
-            said = f"its split '{word}' is none of {WORDS}" if word else "it has no split"
-            return BadRow(row.number, row.path, "row.split", said)
+            reason = f"its split '{word}' is none of {WORDS}" if word else "it has no split"
+            return BadRow(row.number, row.path, "row.split", reason)
     return Row(row.number, path, label, split)
 
 
 def from_archive(labels: Labels, archive: Archive, name: str) -> Iterator[Entry]:
-    """The listed pictures of an archive, in its order, and what list and archive disagree on."""
+    """The listed images of an archive, in its order, and the mismatches of list and archive."""
     yield from labels.refused
     seen: set[str] = set()
     for entry in archive.entries:

@@ -1,8 +1,8 @@
-"""Structs, cells, texts and numbers out of MATLAB's .mat files, within limits.
+"""Reader of structs, cells, texts and numbers in untrusted .mat files of MATLAB.
 
-SciPy reads more kinds, but it would add 110 MB to the image, and it trusts a file's word for how
-large its arrays are; tests compare this reader with it. The format is "MAT-File Format" by
-MathWorks, chapter "Level 5 MAT-Files", which MATLAB writes by default (-v7).
+SciPy reads more types, but would add 110 MB to the container image, and allocates arrays of the
+size that a file declares; tests compare this reader with it. The format is documented in "MAT-File
+Format" by MathWorks, chapter "Level 5 MAT-Files", which MATLAB writes by default (-v7).
 """
 
 import math
@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Collection
 from typing import TypeAlias, cast
 
-# What is unpacked of a file: Stanford Cars' largest is a tenth of it.
+# The most unpacked bytes of a file: Stanford Cars' largest has a tenth of them.
 _MOST_BYTES = 64 * 1024 * 1024
-# Its elements, and the numbers of its arrays: Stanford Cars' annotations have 230,000 elements.
+# The most elements, and numbers in arrays: Stanford Cars' annotations have 230,000 elements.
 _MOST_ELEMENTS = 2_000_000
 _MOST_NUMBERS = 4_000_000
 _DEEPEST = 8
@@ -34,11 +34,11 @@ Value: TypeAlias = "str | tuple[float, ...] | tuple[Value, ...] | tuple[dict[str
 
 
 class MatError(ValueError):
-    """A file that is damaged, too large or of another kind; the message says which."""
+    """A file that is damaged, too large or of another format; the message says which."""
 
 
-def read_mat(data: bytes, wanted: Collection[str]) -> dict[str, Value]:
-    """The variables of a .mat file whose names are `wanted`, those that it has.
+def read_mat(data: bytes, names: Collection[str]) -> dict[str, Value]:
+    """The variables of a .mat file that are in `names`, by name.
 
     A char array of one row is a str, a numeric array its real numbers, a cell array its values and
     a struct array its structs by field name: tuples, in MATLAB's order, which is by columns.
@@ -50,43 +50,43 @@ def read_mat(data: bytes, wanted: Collection[str]) -> dict[str, Value]:
     if order is None or struct.unpack_from(order + "H", data, 124)[0] >> 8 != _LEVEL_5:
         raise MatError("it is no MATLAB file of version 5 to 7")
     found: dict[str, Value] = {}
-    room_for = _Room()
-    elements = _Elements(memoryview(data)[_HEADER_BYTES:], order, room_for)
-    room = _MOST_BYTES
+    budget = _Budget()
+    elements = _Elements(memoryview(data)[_HEADER_BYTES:], order, budget)
+    remaining = _MOST_BYTES
     while elements.left():
         kind, body = elements.take()
         if kind == _COMPRESSED:
-            unpacked = _inflate(body, room)
-            room -= len(unpacked)
-            kind, body = _Elements(memoryview(unpacked), order, room_for).take()
+            unpacked = _inflate(body, remaining)
+            remaining -= len(unpacked)
+            kind, body = _Elements(memoryview(unpacked), order, budget).take()
         if kind == _MATRIX:
-            matrix = _Matrix(body, order, room_for)
-            if matrix.name in wanted:
+            matrix = _Matrix(body, order, budget)
+            if matrix.name in names:
                 found[matrix.name] = matrix.value(0)
     return found
 
 
-def _inflate(body: memoryview, room: int) -> bytes:
+def _inflate(body: memoryview, remaining: int) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        data = inflater.decompress(body, room + 1)
+        data = inflater.decompress(body, remaining + 1)
     except zlib.error as error:
         raise MatError(f"it is damaged: {error}") from None
-    if len(data) > room:
+    if len(data) > remaining:
         raise MatError(f"it unpacks to more than {_MOST_BYTES:,} bytes")
     if not inflater.eof:
         raise MatError("it is cut off")
     return data
 
 
-class _Room:
-    """What is still read of one file: every element and every number becomes an object."""
+class _Budget:
+    """The remaining budget of elements and numbers, each of which becomes a Python object."""
 
     def __init__(self) -> None:
         self._elements, self._numbers = _MOST_ELEMENTS, _MOST_NUMBERS
 
     def take(self, *, elements: int = 0, numbers: int = 0) -> None:
-        """So many more are read. Raises MatError where they are too many."""
+        """Take from the budget. Raises MatError where it is exceeded."""
         self._elements -= elements
         self._numbers -= numbers
         if self._elements < 0:
@@ -96,10 +96,10 @@ class _Room:
 
 
 class _Elements:
-    """Data elements one after another: each its type and bytes."""
+    """A sequence of data elements, each a type and bytes."""
 
-    def __init__(self, data: memoryview, order: str, room: _Room) -> None:
-        self.room = room
+    def __init__(self, data: memoryview, order: str, budget: _Budget) -> None:
+        self.budget = budget
         self._data = data
         self._order = order
         self._position = 0
@@ -108,7 +108,7 @@ class _Elements:
         return len(self._data) - self._position
 
     def take(self) -> tuple[int, memoryview]:
-        self.room.take(elements=1)
+        self.budget.take(elements=1)
         if self.left() < 8:
             raise MatError("it is cut off")
         kind, size = struct.unpack_from(self._order + "II", self._data, self._position)
@@ -128,7 +128,7 @@ class _Elements:
         code = _NUMBERS.get(kind)
         if code is None or len(body) % struct.calcsize(code):
             raise MatError(f"it is damaged: type {kind} where numbers should be")
-        self.room.take(numbers=len(body) // struct.calcsize(code))
+        self.budget.take(numbers=len(body) // struct.calcsize(code))
         return struct.unpack(f"{self._order}{len(body) // struct.calcsize(code)}{code}", body)
 
     def whole_numbers(self) -> tuple[int, ...]:
@@ -151,16 +151,16 @@ class _Elements:
 
 
 class _Matrix:
-    """An array: its name at once, its value where it is asked for."""
+    """An array, whose name is read at once and whose value on demand."""
 
-    def __init__(self, body: memoryview, order: str, room: _Room) -> None:
+    def __init__(self, body: memoryview, order: str, budget: _Budget) -> None:
         self._order = order
-        self._rest = _Elements(body, order, room)
+        self._rest = _Elements(body, order, budget)
         self.name = ""
         self._class = 0
         self._shape: tuple[int, ...] = (0,)
         if not body:
-            return  # how an empty place of a cell or struct array is written
+            return  # an empty field of a cell or struct array
         self._class = self._rest.whole_numbers()[0] & 0xFF
         self._shape = self._rest.whole_numbers()
         if len(self._shape) > _MOST_DIMENSIONS:
@@ -171,7 +171,7 @@ class _Matrix:
         if depth > _DEEPEST:
             raise MatError("its arrays are nested too deeply")
         count = math.prod(self._shape)
-        # Every value takes eight bytes at least, whatever the shape says.
+        # Every value takes at least eight bytes, whatever the declared shape.
         if self._class in (_CELL, _STRUCT) and not 0 <= count <= self._rest.left() / 8 + 1:
             raise MatError("it is damaged: its arrays are larger than the file")
         if self._class == _CELL:
@@ -203,4 +203,4 @@ class _Matrix:
         kind, body = self._rest.take()
         if kind != _MATRIX:
             raise MatError(f"it is damaged: type {kind} where an array should be")
-        return _Matrix(body, self._order, self._rest.room).value(depth + 1)
+        return _Matrix(body, self._order, self._rest.budget).value(depth + 1)

@@ -1,6 +1,6 @@
-"""Ready-made splits: the words that name one, and when the folders of a dataset are one.
+"""Ready-made splits of a dataset: their names, and the detection of folders that are splits.
 
-The names and structures are those that people export: an ImageFolder tree of
+The names and structures are those of common exports: an ImageFolder tree of
 torchvision and Hugging Face Datasets ("Create an image dataset" and "Structure your repository",
 https://huggingface.co/docs/datasets/image_dataset and .../repository_structure), Roboflow's
 folders train, valid and test.
@@ -23,21 +23,24 @@ _SPLITS = {
     "testing": TEST,
 }
 WORDS = ", ".join(_SPLITS)
-# Label files of exports, which lie at a dataset's top or in the folders of its splits: `lists`.
+# Label files of exports, at a dataset's top or in the folders of its splits: see `label_files`.
 EXPORTS = ("metadata.csv", "metadata.jsonl", "_classes.csv")
-# Of more folders nobody needs to know: there may not be so many classes.
+# More folders are not counted: there may not be so many classes.
 _MOST_FOLDERS = 200_000
 
 
 def named_split(word: str) -> str | None:
-    """The split that a folder or a list means by `word`; None where it means none."""
+    """The split that `word` denotes in a folder's name or a list; None for another word."""
     return _SPLITS.get(word.strip().lower())
 
 
 @dataclass(frozen=True, slots=True)
 class SplitFolders:
-    """The folders of a dataset that are its splits. folders: the split of each, by its name;
-    unlabelled: those whose pictures lie in no class folder, so that nothing is known of them."""
+    """The folders of a dataset that are its splits.
+
+    folders: the split of each folder, by name; unlabelled: folders whose images are in no class
+    folder.
+    """
 
     folders: Mapping[str, str]
     unlabelled: frozenset[str] = frozenset()
@@ -45,16 +48,16 @@ class SplitFolders:
 
 @dataclass(slots=True)
 class Survey:
-    """What tells, after one pass over a dataset's paths, whether its folders are splits.
+    """Statistics of a dataset's paths, to detect whether its folders are splits.
 
-    Structure decides, since a class may well be called "train": see `split_folders`.
+    Names are not sufficient, since a class may be called "train": see `split_folders`.
     """
 
     _tops: tuple[set[str], set[str]] = field(default_factory=lambda: (set(), set()))
     _files: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
     def see(self, parts: tuple[str, ...]) -> None:
-        """A file that may be a picture."""
+        """Count the path of a file that may be an image."""
         outer = self._tops[0]
         outer.add(parts[0])
         if parts[0].lower() in _SPLITS:
@@ -71,10 +74,10 @@ class Survey:
     def split_folders(self, depth: int) -> SplitFolders | None:
         """The folders at `depth` (1 within a single top folder) as splits; None if they are none.
 
-        They are where all that hold pictures are called like splits, one of them for training and
-        one not, each holds more pictures in folders of its own than beside them, and what the
-        others hold is in part called as what the training one holds: classes that both have.
-        Only a test folder may hold its pictures bare.
+        They are splits where all folders with images are named like splits, at least one for
+        training and one not; each has more images in class folders than directly in it; and each
+        of the others has a class folder in common with those for training. Only a test folder may
+        have all of its images directly in it.
         """
         tops = self._tops[depth]
         if not tops or any(named_split(top) is None for top in tops):
@@ -83,7 +86,7 @@ class Survey:
         return self._checked(folders, depth)
 
     def doubts(self, depth: int) -> list[str]:
-        """Warnings on folders that are called like splits and are read as classes."""
+        """Warnings on folders that are named like splits but are read as classes."""
         tops = self._tops[depth]
         named = {top: split for top in sorted(tops) if (split := named_split(top)) is not None}
         if len(set(named.values())) < 2 or TRAIN not in named.values():
@@ -133,8 +136,10 @@ class Survey:
 
 
 def quoted(names: Iterable[str], most: int = 3, count: int | None = None) -> str:
-    """The first `most` of these names in quotation marks, and how many more of the `count` (all
-    that are given) there are."""
+    """The first `most` names in quotation marks, and the number of the others.
+
+    count: of all names, if `names` is only the beginning of them.
+    """
     every = list(names)
     shown = [f"'{name}'" for name in every[:most]]
     more = (len(every) if count is None else count) - len(shown)

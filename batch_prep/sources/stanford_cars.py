@@ -1,8 +1,8 @@
-"""Stanford Cars as published: pictures in archives, labels in MATLAB's files beside them.
+"""Stanford Cars as published: archives of images, and labels in MATLAB files.
 
-Of both forms the pictures are whole: the bounding boxes are not applied. The published division
-into training and test pictures is not kept either, since every run divides anew. The files are
-described at https://ai.stanford.edu/~jkrause/cars/car_dataset.html and in the devkit's README.
+Images are packed whole: bounding boxes are not applied. The published split into training and test
+images is not used, since every run draws its own. The files are described at
+https://ai.stanford.edu/~jkrause/cars/car_dataset.html and in the devkit's README.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,15 +14,15 @@ from batch_prep.sources.archives import ArchiveLimits, open_archive
 from batch_prep.sources.entries import Entry, File, Refused
 from batch_prep.sources.labels import BadRow, Labels, Row, from_archive, gather
 from batch_prep.sources.matfile import MatError, Value, read_mat
-from batch_prep.storage import Folder
+from batch_prep.storage.folder import Folder
 
-# What its labels are of, in dataset.json.
+# The source of the labels, for dataset.json.
 NAME = "Stanford Cars"
-# The combined form: all pictures, and annotations that name them from the archive's top.
+# The combined form: all images, and annotations with paths from the archive's top.
 _ALL = "car_ims.tgz"
 _ALL_ANNOTATIONS = "cars_annos.mat"
-# The devkit's form: its annotations name pictures without their folder. Those of the test pictures
-# that have labels were published beside the devkit, later.
+# The devkit's form: its annotations have file names without their folder. The test images' labels
+# were published later, beside the devkit.
 _TRAIN, _TEST = "cars_train.tgz", "cars_test.tgz"
 _TRAIN_ANNOTATIONS, _TEST_ANNOTATIONS = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 _CLASSES = "cars_meta.mat"
@@ -32,24 +32,24 @@ _IN_DEVKIT = (_TRAIN_ANNOTATIONS, _TEST_ANNOTATIONS, _CLASSES)
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An archive of pictures and what labels them."""
+    """An archive of images with their labels."""
 
     archive: str
     labels: Labels
 
 
 def is_published(names: Mapping[str, int]) -> bool:
-    """Whether the files `names` at a dataset's top hold Stanford Cars' pictures."""
+    """Whether the files `names` at a dataset's top contain Stanford Cars' images."""
     return _ALL in names or _TRAIN in names
 
 
 def open_cars(
     place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits
 ) -> tuple[Iterator[Entry], int]:
-    """The labelled pictures, to be taken once, and how many entries they are at least.
+    """The labelled images, which can be iterated once, and the least number of entries.
 
-    sizes: of the files at the top of `place`, in bytes. The combined form has every picture, so
-    that the devkit's archives beside it are not read. Raises JobError where labels are missing.
+    sizes: in bytes, of the files at the top of `place`. Where the combined form is there, the
+    devkit's archives are not read. Raises JobError where labels are missing.
     """
     files = _Files(place, sizes, limits)
     refused: list[Refused] = []
@@ -85,7 +85,7 @@ def _opened(place: Folder, name: str) -> BinaryIO:
 
 
 class _Files:
-    """The .mat files: those beside the archives, and where one is not there, the devkit's."""
+    """The .mat files beside the archives; for one that is missing, that in the devkit."""
 
     def __init__(self, place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits) -> None:
         self._place = place
@@ -105,7 +105,7 @@ class _Files:
         return name in self._sizes or name in self._devkit
 
     def labels(self, annotations: str, classes: str, path_field: str, folder: str = "") -> Labels:
-        """The labels that the .mat file `annotations` gives, by the names in `classes`."""
+        """The labels in the .mat file `annotations`, with the class names in `classes`."""
         names = self._variable(classes, "class_names")
         found = self._variable(annotations, "annotations")
         return gather(

@@ -36,13 +36,13 @@ from droplens.journey.pack import packed_side
 from localcloud.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import FEATURES, build_backbone, find_weights, read_weights
 from trainer.nets.int8 import quantize
 from trainer.recipes.ridge_head import Head
 
-SQUASH = Squash(width=288, height=288)
+RESIZE = Resize(width=288, height=288)
 CLASSES = 196
 PICTURES = 48
 CLIENTS = (1, 2, 4, 8)
@@ -60,11 +60,11 @@ def main() -> None:
     parser.add_argument("--generated", action="store_true", help="pictures are made up")
     options = parser.parse_args()
     said, pictures = corpus(None if options.generated else CARS24)
-    tensors = [SQUASH.pixels(picture)[None] for picture in pictures]
+    tensors = [RESIZE.pixels(picture)[None] for picture in pictures]
     report: dict[str, Any] = {
         **provenance(),
         "versions": versions(*PACKAGES),
-        "model": {"classes": CLASSES, "side": SQUASH.width, "recipe": "probe"},
+        "model": {"classes": CLASSES, "side": RESIZE.width, "recipe": "probe"},
         "pictures": {
             "said": said,
             "count": len(pictures),
@@ -111,7 +111,7 @@ def main() -> None:
 
 def corpus(photographs: Path | None) -> tuple[str, list[bytes]]:
     """What they are, and JPEGs as classify_image sends them to such a model."""
-    side = packed_side(SQUASH.width)
+    side = packed_side(RESIZE.width)
     if photographs is None or not photographs.is_dir():
         return "generated pictures with a photograph's bytes", list(jpegs(PICTURES, side))
     files = sorted(photographs.glob("*/*.jpg"))
@@ -129,11 +129,11 @@ def write_model(folder: Path) -> None:
         bias=np.zeros(CLASSES, np.float32),
         temperature=1.0,
     )
-    model = assemble(build_backbone(read_weights(find_weights())), head, SQUASH)
+    model = assemble(build_backbone(read_weights(find_weights())), head, RESIZE)
     folder.mkdir(parents=True)
     onnx.save(model, os.fspath(folder / MODEL_FILE))
     write_json(folder / CLASSES_FILE, [f"class {number}" for number in range(CLASSES)])
-    SQUASH.write(folder)
+    RESIZE.write(folder)
 
 
 def write_int8(folder: Path, fp32: Path, tensors: Sequence[Tensor]) -> None:
@@ -177,7 +177,7 @@ def latencies(
         "int8_bare": lambda _, tensor: sessions[1].run(None, {"image": tensor}),
         "http": lambda picture, _: fp32.classify(picture),
         "int8_http": lambda picture, _: int8.classify(picture),
-        "decoding": lambda picture, _: SQUASH.pixels(picture),
+        "decoding": lambda picture, _: RESIZE.pixels(picture),
         "ping": lambda *_: fp32.ping(),
     }
     found: dict[str, list[float]] = {name: [] for name in actions}

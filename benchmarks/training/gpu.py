@@ -43,8 +43,8 @@ def profiled(base: Path) -> dict[str, float]:
     """
     device = torch.device("cuda")
     job = open_job(Folders(base))
-    training = Pixels.of(job.training, with_margin(job.squash), device)
-    validation = Pixels.of(job.validation, job.squash, device)
+    training = Pixels.of(job.training, with_margin(job.resize), device)
+    validation = Pixels.of(job.validation, job.resize, device)
     fitting = Fitting(job, Network.start(job, training), training, validation)
     fitting.run_epoch()
     torch.cuda.synchronize()
@@ -62,6 +62,6 @@ def profiled(base: Path) -> dict[str, float]:
         reached = max(reached, end)
     return {
         "gpu_idle_share": 1 - busy / (reached - spans[0][0]),
-        "operations_per_picture": operations_per_picture(fitting.network, job.squash.width),
+        "operations_per_picture": operations_per_picture(fitting.network, job.resize.width),
         "measured_peak_operations": measured_peak(),
     }

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from trainer.artefact import CLASSES_FILE, read_classes
 from trainer.data.features import Channel, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.convert import build_features, find_weights, read_weights
 from trainer.recipes.ridge_head import softmax
 
@@ -32,11 +32,11 @@ def main(base: str, side: str, out: str) -> None:
     train, validation = (
         Channel.open(name, data / name, classes) for name in ("train", "validation")
     )
-    squash = Squash(width=int(side), height=int(side))
+    resize = Resize(width=int(side), height=int(side))
     with TemporaryDirectory() as folder:
         net = Path(folder) / "net.onnx"
         onnx.save(build_features(read_weights(find_weights())), os.fspath(net))
-        seen, unseen = (extract(net, channel, squash, BATCH) for channel in (train, validation))
+        seen, unseen = (extract(net, channel, resize, BATCH) for channel in (train, validation))
     mean, deviation = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
     seen, unseen = ((each - mean) / deviation for each in (seen, unseen))
     weight, bias = fit(seen, train.labels, classes)

@@ -32,7 +32,7 @@ from droplens.statistics.calibration import expected_error, reliability
 from droplens.statistics.calibration import fit as fit_calibration
 from trainer.artefact import MODEL_FILE, TRAINING_FILE
 from trainer.data.features import Channel, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.convert import write_backbone
 
 MXNET_PYTHON = ROOT / ".local" / "venv" / "mxnet" / "bin" / "python"
@@ -91,7 +91,7 @@ def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str,
     measured = measured_run([sys.executable, "-m", "trainer", "train"], **folders)
     training = json.loads((base / "model" / TRAINING_FILE).read_text("utf-8"))
     validation = Channel.open("validation", base / "input/data/validation", corpus["classes"])
-    answers = extract(base / "model" / MODEL_FILE, validation, Squash.read(base / "model"), BATCH)
+    answers = extract(base / "model" / MODEL_FILE, validation, Resize.read(base / "model"), BATCH)
     found = {"steps": training["seconds"], "int8": training["int8"]}
     return measured | found | judge(answers, validation.labels)
 

@@ -14,7 +14,7 @@ from benchmarks.harness import CARS, ROOT
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.convert import BACKBONE_FILE, write_backbone
 
 DEMO_PYTHON = ROOT / ".local" / "venv" / "demo" / "bin" / "python"
@@ -90,5 +90,5 @@ def _seen(name: str, side: int, pictures: Labelled, folder: Path) -> Pictures:
     if not backbone.exists():
         write_backbone(folder)
     channel = Channel.open(name, packed, len(numbers))
-    features = extract(backbone, channel, Squash(width=side, height=side), BATCH)
+    features = extract(backbone, channel, Resize(width=side, height=side), BATCH)
     return Pictures(name, side, tuple(numbers), features, channel.labels)

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batch_prep import storage
 from batch_prep.manifest import write
 from batch_prep.shards.merge import to_json
-from batch_prep.storage import folder
+from batch_prep.storage import s3 as s3_storage
+from batch_prep.storage.locate import folder_at
 from droplens.imaging.prepare import CODES
 from droplens.records.recordio import read_index, read_records
 from tests.support import hostile_images
@@ -133,9 +133,9 @@ def test_an_upload_larger_than_one_part_arrives_whole(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = 5 * 1024 * 1024
-    monkeypatch.setattr(storage, "_PART_BYTES", part)
+    monkeypatch.setattr(s3_storage, "_PART_BYTES", part)
     data = os.urandom(2 * part + 123)
-    place = folder(f"s3://{BUCKET}/x/")
+    place = folder_at(f"s3://{BUCKET}/x/")
     with place.writer("large") as file:
         for start in range(0, len(data), 1_000_000):
             file.write(data[start : start + 1_000_000])
@@ -148,8 +148,8 @@ def test_an_upload_larger_than_one_part_arrives_whole(
 def test_an_archive_replaced_while_it_is_read_is_noticed(
     s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_READ_AHEAD_BYTES", 1000)
-    place = folder(f"s3://{BUCKET}/datasets/")
+    monkeypatch.setattr(s3_storage, "_READ_AHEAD_BYTES", 1000)
+    place = folder_at(f"s3://{BUCKET}/datasets/")
     place.write("x.tar", bytes(5000))
     with place.open("x.tar") as stream:
         assert stream.read(1000) == bytes(1000)

@@ -11,7 +11,8 @@ import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from batch_prep.storage import Bucket, FileChanged, Span
+from batch_prep.storage.folder import FileChanged, Span
+from batch_prep.storage.s3 import S3Folder
 from benchmarks.packing.__main__ import light_s3
 
 KEY = "pictures/räder + mehr/été %2B/01.jpg"
@@ -45,11 +46,11 @@ def test_boto3_gets_back_what_it_has_put(endpoint: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_a_packers_storage_works_on_it() -> None:
-    bucket = Bucket("pictures", "a/")
+    bucket = S3Folder("pictures", "a/")
     pieces = [os.urandom(size) for size in (6_000_000, 1_000, 7_000_000)]
     for number, piece in enumerate(pieces):
         bucket.write(f"{number}", piece)
-    bucket.join("joined", [Span(f"{n}", 0, len(piece)) for n, piece in enumerate(pieces)])
+    bucket.concatenate("joined", [Span(f"{n}", 0, len(piece)) for n, piece in enumerate(pieces)])
     assert bucket.read("joined") == b"".join(pieces)
     with bucket.writer("streamed") as stream:
         for _ in range(3):
@@ -68,7 +69,7 @@ def test_a_packers_storage_works_on_it() -> None:
 
 @pytest.mark.usefixtures("endpoint")
 def test_more_objects_than_a_page_are_listed_once_each() -> None:
-    bucket = Bucket("pictures", "a/")
+    bucket = S3Folder("pictures", "a/")
     names = [f"{number:04}&" for number in range(2_003)]
     for name in names:
         bucket.write(name, b"")

@@ -25,7 +25,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from batch_prep.storage import Bucket, Span
+from batch_prep.storage.folder import Span
+from batch_prep.storage.s3 import S3Folder
 from tests.support import needs
 from tests.support.localcloud import REGION, Cloud
 from tests.support.repository import ROOT
@@ -341,7 +342,7 @@ def test_the_packers_storage_works_with_what_env_prints(
     """Its client signs by itself, and not as botocore does."""
     for name, value in cloud.keys.items():
         monkeypatch.setenv(name, value)
-    bucket = Bucket(cloud.bucket("by-packer"), "a/")
+    bucket = S3Folder(cloud.bucket("by-packer"), "a/")
     pieces = [os.urandom(size) for size in (6_000_000, 1_000)]
     for number, piece in enumerate(pieces):
         bucket.write(f"größe {number}+%41", piece)
@@ -349,7 +350,7 @@ def test_the_packers_storage_works_with_what_env_prints(
         for _ in range(3):
             stream.write(pieces[0])
     spans = [Span(f"größe {n}+%41", 0, len(piece)) for n, piece in enumerate(pieces)]
-    bucket.join("joined", spans)
+    bucket.concatenate("joined", spans)
     assert bucket.read("joined") == b"".join(pieces)
     assert bucket.read("streamed") == 3 * pieces[0]
     assert len(list(bucket.list())) == 4

@@ -12,7 +12,7 @@ from zlib import crc32
 import boto3
 import pytest
 
-from batch_prep import storage
+from batch_prep.storage import s3 as s3_storage
 from tests.support.faulty_s3 import FaultyS3, Request, Trouble, nothing
 from tests.support.packing import Files, good, job, jpeg, manifest, put, zipped
 
@@ -35,7 +35,7 @@ def front(seaweed: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives up after a second, not after minutes."""
     retries = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-    monkeypatch.setattr(storage, "RETRY", retries)
+    monkeypatch.setattr(s3_storage, "RETRY", retries)
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from batch_prep import __main__ as job_module
-from batch_prep import storage
+from batch_prep import job as job_module
 from batch_prep.shards import spool
 from batch_prep.shards.files import Shard
-from batch_prep.storage import Span, folder
+from batch_prep.storage.folder import Span
+from batch_prep.storage.locate import folder_at
+from batch_prep.storage.s3 import S3Folder
 from tests.support.packing import (
     BUCKET,
     Failure,
@@ -54,7 +55,7 @@ def test_any_number_of_children_and_a_join_make_what_one_job_makes(
         monkeypatch.setenv("AWS_BATCH_JOB_ARRAY_INDEX", str(child))
         assert job(source, array, "--step", "pack", "--shards", str(shards)) == 0
     monkeypatch.delenv("AWS_BATCH_JOB_ARRAY_INDEX")
-    assert not folder(array).exists("dataset.json")
+    assert not folder_at(array).exists("dataset.json")
     assert job(source, array, "--step", "join", "--shards", str(shards)) == 0
     assert digests(array) == digests(alone)
     assert comparable(array) == comparable(alone)
@@ -122,17 +123,16 @@ def test_more_names_than_memory_is_meant_to_hold_make_more_shards(
 def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(spool, "_PIECE_BYTES", 10_000)
-    monkeypatch.setattr(spool, "_MOST_HELD_BYTES", 20_000)
-    monkeypatch.setattr(spool.Staging.__init__, "__defaults__", (20_000,))
+    monkeypatch.setattr(spool, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(spool.Spool.__init__, "__defaults__", (20_000,))
     written = []
-    write = storage.Bucket.write
+    write = S3Folder.write
 
-    def spy(place: storage.Bucket, path: str, data: bytes) -> None:
+    def spy(place: S3Folder, path: str, data: bytes) -> None:
         written.append(path)
         write(place, path, data)
 
-    monkeypatch.setattr(storage.Bucket, "write", spy)
+    monkeypatch.setattr(S3Folder, "write", spy)
     data = zipped(FILES) if kind == "zip" else tarred(FILES)
     source = put(tmp_path / "in", {f"letters.{kind}": data}) / f"letters.{kind}"
     out = f"s3://{BUCKET}/packed/{kind}/"
@@ -145,20 +145,20 @@ def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
 
 def test_large_pieces_are_copied_by_s3_itself(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     smallest = 5 * 1024 * 1024
-    place = folder(f"s3://{BUCKET}/x/")
+    place = folder_at(f"s3://{BUCKET}/x/")
     one, other = bytes([1]) * (2 * smallest + 5), bytes(range(256)) * (smallest // 128)
     place.write("one", one)
     place.write("other", other)
     through_here: list[Span] = []
-    read_span = storage.Bucket.read_span
+    read_span = S3Folder.read_span
 
-    def spy(bucket: storage.Bucket, span: Span, version: str | None = None) -> bytes:
+    def spy(bucket: S3Folder, span: Span, version: str | None = None) -> bytes:
         through_here.append(span)
         return read_span(bucket, span, version)
 
-    monkeypatch.setattr(storage.Bucket, "read_span", spy)
+    monkeypatch.setattr(S3Folder, "read_span", spy)
     spans = [Span("one", 0, len(one)), Span("other", 0, 77), Span("other", 99, len(other))]
-    place.join("joined", spans)
+    place.concatenate("joined", spans)
     assert place.read("joined") == one + other[:77] + other[99:]
     assert sum(span.length for span in through_here) == smallest
 

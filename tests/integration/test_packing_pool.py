@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_prep.errors import JobError, StorageTrouble
-from batch_prep.shards.pool import Crew
-from batch_prep.storage import Bucket
+from batch_prep.errors import JobError, StorageError
+from batch_prep.shards.pool import WorkerPool
+from batch_prep.storage.s3 import S3Folder
 from tests.support import needs
 from tests.support.pool_work import (
     endless,
@@ -57,9 +57,9 @@ linux = needs.only_with("linux", sys.platform == "linux", "jobs fork on Linux on
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_results_come_in_the_order_of_the_items(processes: int) -> None:
-    with Crew(squares, processes) as crew:
-        crew.start()
-        found = list(crew.spread(range(20)))
+    with WorkerPool(squares, processes) as pool:
+        pool.start()
+        found = list(pool.map(range(20)))
     assert [square for square, _ in found] == [number * number for number in range(20)]
     pids = {pid for _, pid in found}
     assert len(pids) == processes
@@ -67,62 +67,62 @@ def test_results_come_in_the_order_of_the_items(processes: int) -> None:
 
 
 def test_the_same_processes_take_more_items_afterwards() -> None:
-    with Crew(squares, 2) as crew:
-        crew.start()
-        crew.start()
-        first, second, none = (list(crew.spread(range(count))) for count in (8, 3, 0))
+    with WorkerPool(squares, 2) as pool:
+        pool.start()
+        pool.start()
+        first, second, none = (list(pool.map(range(count))) for count in (8, 3, 0))
     assert [square for square, _ in second] == [0, 1, 4]
     assert {pid for _, pid in second} == {pid for _, pid in first}
     assert none == []
 
 
 def test_no_process_is_started_before_it_is_asked_for() -> None:
-    with Crew(squares, 2) as crew:
-        assert not crew.is_started
+    with WorkerPool(squares, 2) as pool:
+        assert not pool.is_started
         assert not active_children()
-        crew.start()
-        assert crew.is_started
+        pool.start()
+        assert pool.is_started
         assert len(active_children()) == 2
     assert not active_children()
 
 
 def test_what_goes_wrong_is_raised_here_after_what_went_well() -> None:
-    with Crew(troubled, 2) as crew:
-        crew.start()
-        results = crew.spread(range(20))
+    with WorkerPool(troubled, 2) as pool:
+        pool.start()
+        results = pool.map(range(20))
         assert [next(results) for _ in range(7)] == list(range(7))
-        with pytest.raises(StorageTrouble, match=r"^s3://pictures/7.jpg could not be read.$"):
+        with pytest.raises(StorageError, match=r"^s3://pictures/7.jpg could not be read.$"):
             next(results)
 
 
 def test_a_fault_of_ours_is_told_as_one() -> None:
-    with Crew(faulty, 2) as crew:
-        crew.start()
+    with WorkerPool(faulty, 2) as pool:
+        pool.start()
         with pytest.raises(JobError, match="Packing failed unexpectedly: ZeroDivisionError"):
-            list(crew.spread(range(20)))
+            list(pool.map(range(20)))
 
 
 def test_a_process_that_is_gone_is_told_of() -> None:
-    with Crew(killed, 2) as crew:
-        crew.start()
+    with WorkerPool(killed, 2) as pool:
+        pool.start()
         with pytest.raises(JobError, match=r"was killed\): .* parameter PackingMemoryMiB\.$"):
-            list(crew.spread(range(20)))
+            list(pool.map(range(20)))
         with pytest.raises(JobError, match=r"PackingMemoryMiB"):
-            list(crew.spread(range(20)))
+            list(pool.map(range(20)))
 
 
 def test_a_process_that_ends_by_itself_is_told_of_without_a_guess() -> None:
-    with Crew(leaving, 1) as crew:
-        crew.start()
+    with WorkerPool(leaving, 1) as pool:
+        pool.start()
         with pytest.raises(JobError, match=r"ended early \(exit code 3\)\.$"):
-            list(crew.spread(range(20)))
+            list(pool.map(range(20)))
 
 
 def test_a_process_that_is_refused_memory_names_the_parameter() -> None:
-    with Crew(greedy, 1) as crew:
-        crew.start()
+    with WorkerPool(greedy, 1) as pool:
+        pool.start()
         with pytest.raises(JobError, match=r"given no more\): .* parameter PackingMemoryMiB\.$"):
-            list(crew.spread(range(20)))
+            list(pool.map(range(20)))
 
 
 def told(number: int, how: str) -> int:
@@ -132,29 +132,29 @@ def told(number: int, how: str) -> int:
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_an_item_that_ends_its_process_is_left_out_and_the_others_are_not(processes: int) -> None:
-    with Crew(killed, processes, lost=told) as crew:
-        crew.start()
-        assert list(crew.spread(range(12))) == [0, 1, 2, 3, 4, -5, 6, 7, 8, 9, 10, 11]
-        assert list(crew.spread([6, 5, 5, 7])) == [6, -5, -5, 7]
+    with WorkerPool(killed, processes, fallback=told) as pool:
+        pool.start()
+        assert list(pool.map(range(12))) == [0, 1, 2, 3, 4, -5, 6, 7, 8, 9, 10, 11]
+        assert list(pool.map([6, 5, 5, 7])) == [6, -5, -5, 7]
     assert not active_children()
 
 
 def test_an_item_whose_process_was_killed_once_is_tried_again(tmp_path: Path) -> None:
-    with Crew(partial(killed_once, tmp_path / "killed"), 2, lost=told) as crew:
-        crew.start()
-        assert list(crew.spread(range(8))) == list(range(8))
+    with WorkerPool(partial(killed_once, tmp_path / "killed"), 2, fallback=told) as pool:
+        pool.start()
+        assert list(pool.map(range(8))) == list(range(8))
 
 
 def test_who_stops_asking_leaves_nobody_behind() -> None:
-    with Crew(endless, 2) as crew:
-        crew.start()
-        results = crew.spread(range(4))
+    with WorkerPool(endless, 2) as pool:
+        pool.start()
+        results = pool.map(range(4))
         assert [next(results), next(results)] == [0, 1]
     assert not active_children()
 
 
 def test_a_bucket_is_opened_anew_in_another_process() -> None:
-    again = copy.copy(Bucket("pictures", "datasets/cars/"))
+    again = copy.copy(S3Folder("pictures", "datasets/cars/"))
     assert again.url == "s3://pictures/datasets/cars/"
 
 

@@ -16,8 +16,9 @@ from moto import mock_aws
 from numpy.typing import NDArray
 from PIL import Image
 
-from batch_prep.shards.files import PackedPicture, Shard
-from batch_prep.storage import Span, folder
+from batch_prep.shards.files import PackedImage, Shard
+from batch_prep.storage.folder import Span
+from batch_prep.storage.locate import folder_at
 from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
 from droplens.classify.classify import Classification
@@ -33,7 +34,7 @@ from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import card, go_live, redness
 from tests.support.packing import job, put
 from tests.support.photos import ORIENTATION, SWAPPED, encode, heic, photo
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 
 # The one tolerance: how far the network's two views of a picture may be apart, in levels of 255.
 # A crop of a JPEG and the JPEG of a crop have other blocks, and packing may resize with other
@@ -106,10 +107,10 @@ def records(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -
     one_shard = ("--step", "pack", "--shards", "1", "--shard", "0")
     put(root / "in", named)
     assert job(root / "in", root / "out", "--shorter-side", str(SHORTER_SIDE), *one_shard) == 0
-    shard, out = Shard(0, 1), folder(str(root / "out"))
+    shard, out = Shard(0, 1), folder_at(str(root / "out"))
     packed = {}
     for row in shard.report(out):
-        assert isinstance(row, PackedPicture), row
+        assert isinstance(row, PackedImage), row
         framed = out.read_span(Span(shard.path(f"{row.channel}.rec"), row.start, row.end))
         packed[row.name.partition("/")[2]] = parse_record(framed).payload
     return packed
@@ -176,10 +177,10 @@ def sent_to(trainer: str) -> Preprocessing:
 def test_our_own_trainer_sees_the_same_in_training_and_in_serving(
     records: dict[str, bytes], bodies: dict[str, bytes]
 ) -> None:
-    squash = Squash(width=NETWORK, height=NETWORK)
+    resize = Resize(width=NETWORK, height=NETWORK)
     assert records.keys() == bodies.keys()
     for name, record in records.items():
-        assert apart(squash.pixels(record), squash.pixels(bodies[name])) <= MEAN_LEVELS, name
+        assert apart(resize.pixels(record), resize.pixels(bodies[name])) <= MEAN_LEVELS, name
         assert apart(pixels(record), pixels(bodies[name])) <= MEAN_LEVELS, name
 
 
@@ -203,9 +204,9 @@ def test_the_tolerance_tells_a_wrong_crop_from_a_right_one(records: dict[str, by
     top, left = (height - NETWORK) // 2, (width - NETWORK) // 2
     middle = whole[top : top + NETWORK, left : left + NETWORK]
     aside = whole[top : top + NETWORK, left - 2 : left - 2 + NETWORK]
-    squashed = Image.fromarray(whole).resize((NETWORK, NETWORK))
+    resized_image = Image.fromarray(whole).resize((NETWORK, NETWORK))
     assert apart(middle, aside) > MEAN_LEVELS
-    assert apart(middle, np.asarray(squashed)) > MEAN_LEVELS
+    assert apart(middle, np.asarray(resized_image)) > MEAN_LEVELS
 
 
 @pytest.mark.parametrize("name", ["large.jpg", "lying-6.jpg", "cmyk.jpg", "see-through.png"])
@@ -213,8 +214,8 @@ def test_a_client_that_sends_the_file_itself_gets_the_same_from_our_image(
     files: dict[str, bytes], records: dict[str, bytes], name: str
 ) -> None:
     """It may be asked without classify_image, and decodes with the same function."""
-    squash = Squash(width=NETWORK, height=NETWORK)
-    assert apart(squash.pixels(files[name]), squash.pixels(records[name])) <= MEAN_LEVELS
+    resize = Resize(width=NETWORK, height=NETWORK)
+    assert apart(resize.pixels(files[name]), resize.pixels(records[name])) <= MEAN_LEVELS
     assert prepare.decode(files[name])[1].format == name.rpartition(".")[2].upper().replace(
         "JPG", "JPEG"
     )

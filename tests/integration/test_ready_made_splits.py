@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_prep.storage import folder
+from batch_prep.storage.locate import folder_at
 from droplens.records.recordio import read_records
 from tests.support.packing import (
     BUCKET,
@@ -36,7 +36,7 @@ def pictures(**tops: int) -> Files:
 
 def lists(out: Any) -> dict[str, list[str]]:
     """The pictures of each channel that has records."""
-    place = folder(str(out))
+    place = folder_at(str(out))
 
     def lines(channel: str) -> list[str]:
         return place.read(f"{channel}/{channel}.lst").decode().splitlines()

@@ -140,7 +140,7 @@ def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
     base, _ = job
     model = Model.load(base / "model")
     assert model.classes == list(LABELS)
-    images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
+    images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
     assert images.shape == (12, SIDE, SIDE, 3)
     np.testing.assert_allclose(
         _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
@@ -232,8 +232,8 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from
     whole, _ = job
     stored = (whole / "checkpoints/checkpoint.pt").read_bytes()
     for name, content, changes, complaint in (
-        ("damaged", stored[: len(stored) // 2], {}, "cannot be read, training begins anew"),
-        ("another", stored, {"seed": "4"}, "is of another training: this one begins anew"),
+        ("damaged", stored[: len(stored) // 2], {}, "cannot be read, training starts over"),
+        ("another", stored, {"seed": "4"}, "is of another training: this one starts over"),
     ):
         base = lay_out(
             tmp_path / name, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "1"} | changes
@@ -281,7 +281,7 @@ def test_an_earlier_model_is_trained_on_when_a_class_is_added(
     code, said = jobs.run(base)
     assert code == 0, said
     assert "3 of 4 classes were known" in said
-    images = np.stack([Model.load(base / "model").squash.pixels(jpeg) for _, jpeg in VALIDATION])
+    images = np.stack([Model.load(base / "model").resize.pixels(jpeg) for _, jpeg in VALIDATION])
     before, after = _by_onnx(whole, images), _by_onnx(base, images)
     assert (after[:, 1:].argmax(1) == before.argmax(1)).mean() >= 0.9
 
@@ -311,7 +311,7 @@ def test_a_net_of_timm_is_trained_traced_and_answers_alike(
     code, said = jobs.run(base, PYTHONPATH=_path())
     assert code == 0, said
     model = Model.load(base / "model")
-    images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
+    images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
     np.testing.assert_allclose(
         _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
     )

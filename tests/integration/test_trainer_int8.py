@@ -25,7 +25,7 @@ from tests.support.trainer import (
     run_training,
     serving,
 )
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import BACKBONE_FILE, FEATURES
 from trainer.nets.int8 import (
@@ -72,8 +72,8 @@ def int8(base: Path, fp32: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def pixels(base: Path, records: list[tuple[int, bytes]]) -> list[np.ndarray]:
-    squash = Squash.read(base / "model")
-    return [squash.pixels(jpeg)[None] for _, jpeg in records]
+    resize = Resize.read(base / "model")
+    return [resize.pixels(jpeg)[None] for _, jpeg in records]
 
 
 def report(base: Path) -> dict:
@@ -185,7 +185,7 @@ def test_a_model_whose_answers_hang_on_digits_that_int8_has_not_keeps_none(
     )
     backbone = onnx.load(str(probe_weights / BACKBONE_FILE))
     job = open_job(Folders(base))
-    variant = int8_variant(job, assemble(backbone, head, job.squash))
+    variant = int8_variant(job, assemble(backbone, head, job.resize))
     assert variant.model is None
     assert not variant.report["kept"]
     assert variant.report["moved"] > MAX_MOVED
@@ -232,7 +232,7 @@ def test_nothing_is_tried_where_it_was_not_wanted_or_cannot_be_judged_and_nothin
 ) -> None:
     for name, records, wanted, reason in (
         ("unwanted", VALIDATION, "fp32", "serving_precision=fp32"),
-        ("few", VALIDATION[:6], "auto", f"6 validation pictures, at least {MIN_JUDGED} can tell"),
+        ("few", VALIDATION[:6], "auto", f"6 validation pictures, at least {MIN_JUDGED} are needed"),
     ):
         folder = lay_out(
             tmp_path / name, TRAIN, records, hyperparameters={"serving_precision": wanted}

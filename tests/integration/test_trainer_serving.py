@@ -309,10 +309,10 @@ def test_a_model_that_does_not_fit_its_classes_is_not_served(
     for path in (probe_base / "model").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "classes.json").write_text('["one", "two"]', "utf-8")
-    with pytest.raises(ValueError, match="answers for 3 classes"):
+    with pytest.raises(ValueError, match="outputs for 3 classes"):
         Model.load(folder)
     with (
-        pytest.raises(AssertionError, match="answers for 3 classes"),
+        pytest.raises(AssertionError, match="outputs for 3 classes"),
         serving(tmp_path, probe_weights),
     ):
         pass

@@ -23,7 +23,7 @@ from tests.support.trainer import (
     run_training,
 )
 from trainer.data.features import Channel, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.convert import write_backbone
 from trainer.recipes.ridge_head import Head
 from trainer.serving.app import Model
@@ -110,10 +110,10 @@ def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
     head = Head(
         constants["head.weight"], constants["head.bias"], float(constants["head.temperature"])
     )
-    squash = Squash.read(base / "model")
+    resize = Resize.read(base / "model")
     channel = Channel.open("validation", base / "input/data/validation", len(LABELS))
-    features = extract(weights / "backbone.onnx", channel, squash, 4)
-    images = np.stack([squash.pixels(payload) for _, payload in VALIDATION])
+    features = extract(weights / "backbone.onnx", channel, resize, 4)
+    images = np.stack([resize.pixels(payload) for _, payload in VALIDATION])
     session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
     probabilities = session.run(None, {"image": images})[0]
     assert probabilities.shape == (len(VALIDATION), len(LABELS))
@@ -127,7 +127,7 @@ def test_the_model_answers_one_picture_and_many_alike_and_refuses_another_shape(
 ) -> None:
     base, _ = job
     model = Model.load(base / "model")
-    images = np.stack([model.squash.pixels(payload) for _, payload in VALIDATION])
+    images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
     many = model.session.run(None, {"image": images})[0]
     one_by_one = [model.probabilities(payload) for _, payload in VALIDATION]
     np.testing.assert_allclose(many, one_by_one, atol=1e-3)

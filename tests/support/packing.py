@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from batch_prep.__main__ import main
-from batch_prep.storage import folder
+from batch_prep.storage.locate import folder_at
 from droplens.records.recordio import read_records
 
 BUCKET = "pictures"
@@ -74,7 +74,7 @@ def job(source: object, destination: object, *more: str) -> int:
 
 
 def manifest(url: object) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(folder(str(url)).read("dataset.json"))
+    read: dict[str, Any] = json.loads(folder_at(str(url)).read("dataset.json"))
     return read
 
 
@@ -87,13 +87,13 @@ CHANNEL_FILES = tuple(
 
 def digests(url: object) -> dict[str, str]:
     """The SHA-256 of every file that training reads."""
-    place = folder(str(url))
+    place = folder_at(str(url))
     return {path: hashlib.sha256(place.read(path)).hexdigest() for path in CHANNEL_FILES}
 
 
 def contents(url: object) -> list[tuple[str, str]]:
     """Every packed picture in both channels: its class, and the SHA-256 of its JPEG."""
-    place = folder(str(url))
+    place = folder_at(str(url))
     classes = json.loads(place.read("classes.json"))
     return sorted(
         (classes[int(record.label)], hashlib.sha256(record.payload).hexdigest())

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from batch_prep.errors import StorageTrouble
+from batch_prep.errors import StorageError
 
 
 def squares(numbers: Sequence[int]) -> Generator[tuple[int, int], None, None]:
@@ -21,7 +21,7 @@ def squares(numbers: Sequence[int]) -> Generator[tuple[int, int], None, None]:
 def troubled(numbers: Sequence[int]) -> Generator[int, None, None]:
     for number in numbers:
         if number == 7:
-            raise StorageTrouble("s3://pictures/7.jpg could not be read.")
+            raise StorageError("s3://pictures/7.jpg could not be read.")
         yield number
 
 

@@ -1,7 +1,7 @@
-"""Every picture of a channel decoded once, by processes on all cores, into one file of pixels.
+"""Decode every image of a channel once, by processes on all cores, into one file of pixels.
 
-An epoch then reads pixels, never JPEGs. The file lies in the system's temporary folder and is held
-by the machine's page cache; it needs width x height x 3 bytes a picture.
+Epochs then read pixels instead of JPEGs. The file is in the system's temporary folder, cached by
+the kernel's page cache; it takes width x height x 3 bytes per image.
 """
 
 import logging
@@ -22,49 +22,49 @@ from droplens.imaging import prepare
 from droplens.records.recordio import Record
 from trainer.cpu import cores
 from trainer.data.features import Channel, DatasetError, read_channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
 RECORDS_PER_TASK = 32
-# Encoded pictures in memory at a time, in tasks.
+# Tasks of encoded images in memory at a time.
 WAITING_TASKS_PER_CORE = 3
 
 
-def decode(channel: Channel, squash: Squash) -> NDArray[np.uint8]:
+def decode(channel: Channel, resize: Resize) -> NDArray[np.uint8]:
     """uint8 [records, height, width, 3] in the order of the record file, on disk.
 
-    Raises DatasetError, naming the record, where one cannot be read, and where the disk is full.
+    Raises DatasetError where a record cannot be decoded, with its id, and where the disk is full.
     """
-    shape = (len(channel), squash.height, squash.width, 3)
+    shape = (len(channel), resize.height, resize.width, 3)
     if not len(channel):
         return np.empty(shape, np.uint8)
     with tempfile.TemporaryDirectory(prefix="droplens-") as folder:
         path = Path(folder) / "pixels"
         with path.open("wb") as file:
             try:
-                # A full disk would otherwise end the process at its first write into the mapping.
+                # On a full disk, the first write to the mapping would end the process by SIGBUS.
                 os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
             except OSError as error:
                 raise DatasetError(
                     f"The {len(channel)} pictures of {channel.path.name} need "
                     f"{np.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}."
                 ) from None
-        _fill(path, shape, channel, squash)
-        # The mapping outlives the file's name: nothing is left behind, however training ends.
+        _fill(path, shape, channel, resize)
+        # The mapping stays valid after the file is unlinked, so no file remains when training ends.
         return np.memmap(path, np.uint8, "r", shape=shape)
 
 
-def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, squash: Squash) -> None:
+def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, resize: Resize) -> None:
     records, name = read_channel(channel.path), channel.path.name
     waiting: deque[Future[None]] = deque()
-    # Started anew rather than forked: a copy of a process with PyTorch's threads may hang.
+    # Spawned: a fork of a process with PyTorch's threads may hang.
     executor = ProcessPoolExecutor(
         cores(), multiprocessing.get_context("spawn"), initializer=_end_with_parent
     )
     try:
         for first, task in _tasks(records):
-            waiting.append(executor.submit(_decode, path, shape, first, task, name, squash))
+            waiting.append(executor.submit(_decode, path, shape, first, task, name, resize))
             if len(waiting) >= cores() * WAITING_TASKS_PER_CORE:
                 waiting.popleft().result()
         while waiting:
@@ -87,12 +87,12 @@ def _decode(
     first: int,
     records: list[Record],
     name: str,
-    squash: Squash,
+    resize: Resize,
 ) -> None:
     pixels = np.memmap(path, np.uint8, "r+", shape=shape)
     for index, record in enumerate(records, start=first):
         try:
-            pixels[index] = squash.pixels(record.payload)
+            pixels[index] = resize.pixels(record.payload)
         except prepare.PictureError as error:
             raise DatasetError(
                 f"{name}: record {record.id} cannot be read: {error.message}."
@@ -100,7 +100,7 @@ def _decode(
 
 
 def _end_with_parent() -> None:
-    """A worker waits for work for ever; where its parent was killed, none will come."""
+    """End this worker when its parent ends; else it would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Run the frozen backbone over the records of a channel, on all cores and in bounded memory."""
+"""Extract features of a channel's records by the frozen backbone, in bounded memory."""
 
 import logging
 import time
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from droplens.records.recordio import Record, RecordIOError, read_records
 from trainer.cpu import cores, open_session
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
-# Network input of one pass: its activations take about 150 times as many bytes.
+# Pixels of one pass's input; the activations take about 150 times as many bytes.
 MAX_PIXELS_PER_PASS = 2**20
 WAITING_PASSES_PER_CORE = 2
 SECONDS_BETWEEN_PROGRESS = 2.0
 
 
 class DatasetError(ValueError):
-    """A channel does not hold what the hyperparameters promise; the message names the record."""
+    """A channel's content is damaged or contradicts the hyperparameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A record file and what a first pass over it found.
+    """A channel's record file with its labels.
 
     labels: int64 [records], class numbers.
     """
@@ -42,7 +42,7 @@ class Channel:
 
     @classmethod
     def open(cls, name: str, folder: Path, classes: int) -> "Channel":
-        """Read every header. Raises DatasetError for a label that is not one of the classes."""
+        """Read the header of every record. Raises DatasetError for a label that is no class."""
         path = _record_file(name, folder)
         labels = []
         for record in read_channel(path):
@@ -68,7 +68,7 @@ def _record_file(name: str, folder: Path) -> Path:
 
 
 def read_channel(path: Path) -> Iterator[Record]:
-    """The records of a channel's file in order. Raises DatasetError where it is damaged."""
+    """The records of a file in order. Raises DatasetError where it is damaged."""
     with path.open("rb") as stream:
         try:
             yield from read_records(stream)
@@ -77,30 +77,29 @@ def read_channel(path: Path) -> Iterator[Record]:
 
 
 def pixels_of(
-    channel: Channel, squash: Squash, chosen: NDArray[np.int64]
+    channel: Channel, resize: Resize, chosen: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
     """uint8 [1, height, width, 3] of each chosen record, in the order of the record file."""
-    wanted = set(chosen.tolist())
+    numbers = set(chosen.tolist())
     for number, record in enumerate(read_channel(channel.path)):
-        if number in wanted:
-            yield _pixels(record, channel, squash)[None]
+        if number in numbers:
+            yield _pixels(record, channel, resize)[None]
 
 
 def extract(
-    backbone: Path, channel: Channel, squash: Squash, batch_size: int
+    backbone: Path, channel: Channel, resize: Resize, batch_size: int
 ) -> NDArray[np.float32]:
     """float32 [records, features] in the order of the record file.
 
-    Each pass of at most `batch_size` pictures is decoded and run by one thread of its own, which
-    keeps all cores busy without a lock and gives the same numbers on any number of them. The
-    features stay in memory, 47 KB a record.
+    Each pass of at most `batch_size` images is decoded and run by one thread, so that all cores are
+    used and the numbers do not depend on how many there are. The result takes 47 KB per record.
     """
     session = open_session(backbone, threads=1)
-    per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (squash.width * squash.height)))
+    per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (resize.width * resize.height)))
     features = np.empty((len(channel), session.get_outputs()[0].shape[1]), np.float32)
 
     def run(records: list[Record]) -> NDArray[np.float32]:
-        images = np.stack([_pixels(record, channel, squash) for record in records])
+        images = np.stack([_pixels(record, channel, resize) for record in records])
         result: NDArray[np.float32] = session.run(None, {"image": images})[0]
         return result
 
@@ -114,9 +113,9 @@ def extract(
     return features
 
 
-def _pixels(record: Record, channel: Channel, squash: Squash) -> NDArray[np.uint8]:
+def _pixels(record: Record, channel: Channel, resize: Resize) -> NDArray[np.uint8]:
     try:
-        return squash.pixels(record.payload)
+        return resize.pixels(record.payload)
     except prepare.PictureError as error:
         raise DatasetError(
             f"{channel.path.name}: record {record.id} cannot be read: {error.message}."

@@ -1,7 +1,7 @@
-"""From a picture's bytes to the pixels that the network sees: the same in training and in serving.
+"""Encoded images to the network's input pixels, the same in training and in serving.
 
-The whole picture is squashed to the network's shape, aspect ratio not kept: on wide photographs
-the centre crop loses what tells the classes apart.
+The whole image is resized to the network's input, aspect ratio not kept: on wide photographs a
+centre crop loses details that distinguish the classes.
 """
 
 import json
@@ -21,10 +21,10 @@ INPUT = "uint8 NHWC RGB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Squash:
-    """How a decoded picture becomes the network's input; kept beside the model.
+class Resize:
+    """The resize from an image to the network's input; stored with the model.
 
-    width, height: pixels of the result.
+    width, height: of the result, in pixels. resize, filter, input: constants of preprocessing.json.
     """
 
     width: int
@@ -38,21 +38,21 @@ class Squash:
             raise ValueError(f"{PREPROCESSING_FILE}: unknown settings in {asdict(self)}")
 
     def pixels(self, data: bytes) -> NDArray[np.uint8]:
-        """uint8 [height, width, 3] of an encoded picture. Raises pictures.PictureError.
+        """uint8 [height, width, 3] of an encoded image. Raises prepare.PictureError.
 
-        No pixel is further than 1 level from that of Pillow's bilinear resize, at a quarter of its
-        time (measured on photographs of cars); every processor gives the same ones.
+        Every pixel is within 1 level of Pillow's bilinear resize, in a quarter of its time
+        (measured on photographs of cars); the pixels are the same on every processor.
         """
-        picture, _ = prepare.decode(data, shorter_side=max(self.width, self.height))
-        # Bilinear widens with the reduction, so it does not alias.
-        squashed = resized(picture, (self.width, self.height), FilterType.bilinear)
-        return np.asarray(squashed, np.uint8)
+        image, _ = prepare.decode(data, shorter_side=max(self.width, self.height))
+        # The filter's support grows with the reduction, so there is no aliasing.
+        resized_image = resized(image, (self.width, self.height), FilterType.bilinear)
+        return np.asarray(resized_image, np.uint8)
 
     def write(self, folder: Path) -> None:
-        """As preprocessing.json."""
+        """Write preprocessing.json."""
         write_json(folder / PREPROCESSING_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What `write` wrote. Raises ValueError for settings that this version does not know."""
+        """Read preprocessing.json. Raises ValueError for settings unknown to this version."""
         return cls(**json.loads((folder / PREPROCESSING_FILE).read_text("utf-8")))

@@ -1,1 +1,1 @@
-"""The network: its shape, its pretrained weights, and what is made of both."""
+"""Networks: specification, pretrained weights, ONNX graphs."""

@@ -1,20 +1,20 @@
-"""Put the trained head on the backbone: one ONNX graph from pixels to probabilities."""
+"""Combine backbone and head in one ONNX graph from pixels to probabilities."""
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.recipes.ridge_head import Head
 
 
-def assemble(backbone: onnx.ModelProto, head: Head, squash: Squash) -> onnx.ModelProto:
-    """Backbone, head, temperature and softmax, for any number of pictures of `squash`'s shape."""
+def assemble(backbone: onnx.ModelProto, head: Head, resize: Resize) -> onnx.ModelProto:
+    """Backbone, head, temperature and softmax, for any number of images of `resize`'s size."""
     model = onnx.ModelProto()
     model.CopyFrom(backbone)
     graph = model.graph
     height, width = graph.input[0].type.tensor_type.shape.dim[1:3]
-    height.dim_value, width.dim_value = squash.height, squash.width
+    height.dim_value, width.dim_value = resize.height, resize.width
     graph.initializer.extend(
         [
             numpy_helper.from_array(head.weight, "head.weight"),

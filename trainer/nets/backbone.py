@@ -1,4 +1,4 @@
-"""The nets that can be fine-tuned: the packaged one, and any of timm where timm is installed."""
+"""The backbones that can be fine-tuned: the packaged one, any of timm where it is installed."""
 
 import importlib.util
 import io
@@ -13,9 +13,9 @@ from trainer.settings import PACKAGED_BACKBONE, SettingsError
 
 
 class Timm(nn.Module):
-    """A net of timm without its classifier: normalised pictures [N, 3, H, W] to [N, features].
+    """A net of timm without its classifier: normalised images [N, 3, H, W] to [N, features].
 
-    Pretrained weights come from timm's cache, which the image's build has filled.
+    Pretrained weights come from timm's cache, filled when the container image was built.
     """
 
     def __init__(self, name: str, pretrained: bool) -> None:
@@ -35,7 +35,7 @@ class Timm(nn.Module):
         return self.net(x)
 
     def depths(self) -> list[list[nn.Module]]:
-        """The net's parts from the picture to the features."""
+        """The net's parts in order from input to features."""
         return [[part] for part in self.net.children()]
 
 
@@ -57,7 +57,7 @@ class _FromPixels(nn.Module):
 
 
 def load_backbone(name: str, pretrained: bool) -> Backbone:
-    """A backbone by the hyperparameter's name. Raises SettingsError where there is none of it."""
+    """The backbone of this name. Raises SettingsError where there is none."""
     if name != PACKAGED_BACKBONE:
         if importlib.util.find_spec("timm") is None:
             raise SettingsError(
@@ -74,7 +74,7 @@ def load_backbone(name: str, pretrained: bool) -> Backbone:
 def export(backbone: Backbone, height: int, width: int) -> onnx.ModelProto:
     """`image` uint8 [N, height, width, 3] to `features` float32 [N, features], batch norm folded.
 
-    The packaged net is written node by node, as for recipe `probe`; others are traced.
+    The packaged net is written node by node, as for recipe `probe`; others are exported by tracing.
     """
     if isinstance(backbone, Lite0):
         return build_features(backbone.exported())
@@ -87,7 +87,7 @@ def export(backbone: Backbone, height: int, width: int) -> onnx.ModelProto:
         output_names=["features"],
         dynamic_axes={"image": {0: "N"}, "features": {0: "N"}},
         opset_version=OPSET,
-        dynamo=False,  # the other exporter needs two more packages
+        dynamo=False,  # the dynamo exporter needs two more packages
     )
     model = onnx.load_from_string(written.getvalue())
     model.ir_version = IR_VERSION

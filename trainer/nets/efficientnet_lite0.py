@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 in PyTorch, with the packaged weights: the net of weights.py, made trainable.
+"""EfficientNet-Lite0 as a trainable PyTorch module.
 
-The names of its parameters are those of the weights file, so that `weights.read_weights` loads as
-it is and `weights.build_features` exports what training made of it.
+Its parameters are named as in the weights file, so that it loads what `convert.read_weights`
+returns, and `convert.build_features` converts what it exports.
 """
 
 import math
@@ -25,9 +25,9 @@ from trainer.nets.specification import (
 
 
 class Lite0(nn.Module):
-    """Normalised pictures [N, 3, H, W] to channel means [N, 1280].
+    """Normalised images [N, 3, H, W] to channel means [N, 1280].
 
-    mean, deviation: of pixels from 0 to 255, per channel, by which pictures are normalised.
+    mean, deviation: of pixels from 0 to 255, per channel, by which images are normalised.
     """
 
     features = HEAD_CHANNELS
@@ -49,7 +49,7 @@ class Lite0(nn.Module):
         return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
 
     def depths(self) -> list[list[nn.Module]]:
-        """The net's parts from the picture to the features, for a learning rate of each depth."""
+        """The net's parts in order from input to features, for a learning rate by depth."""
         return [
             [self._conv_stem, self._bn0],
             *([block] for block in self._blocks),
@@ -57,9 +57,9 @@ class Lite0(nn.Module):
         ]
 
     def load_packaged(self, weights: Weights) -> None:
-        """Take the weights of `weights.read_weights`; its classifier of ImageNet is left out."""
-        ours = self.state_dict()
-        self.load_state_dict({name: torch.tensor(weights[name]) for name in ours})
+        """Load the weights of `convert.read_weights`, without the ImageNet classifier."""
+        own = self.state_dict()
+        self.load_state_dict({name: torch.tensor(weights[name]) for name in own})
 
     def exported(self) -> Weights:
         """The weights as arrays, by the names of the weights file."""
@@ -67,7 +67,7 @@ class Lite0(nn.Module):
 
 
 class _Convolution(nn.Conv2d):
-    """Padded as TensorFlow's SAME: what is odd goes below and to the right."""
+    """TensorFlow's SAME padding: an odd row or column goes below and to the right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, **options: Any) -> None:
         stride = options.get("stride", 1)

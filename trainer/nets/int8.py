@@ -1,15 +1,15 @@
-"""An int8 variant of a trained graph, kept beside it only where it answers as well and faster.
+"""An int8 variant of a trained graph, kept only where it is as accurate and faster.
 
-Convolutions, additions and the limits between them compute in 8-bit integers, whose ranges are
-found on training pictures. The first three convolutions and what follows the last one stay in
-float32: what the former lose, all the others inherit. Weights are given 7 bits: CPUs without VNNI
-add two products of activation (0 to 255) and weight in 16 bits, which hold 2 x 255 x 64 and not
-2 x 255 x 127. The variant so answers alike on every CPU, whichever trained it. What rounding the
-weights adds to a channel on average is taken from its bias again (Nagel et al., 2019,
-arXiv:1906.04721, section 4.2), which halves the differences between both graphs' answers.
+Convolutions, additions and the clipping between them compute in 8-bit integers, with ranges
+calibrated on training images. The first three convolutions and what follows the last one stay in
+float32, since errors of early layers propagate through all others. Weights have 7 bits: CPUs
+without VNNI add two products of activation (0 to 255) and weight in 16 bits, which hold
+2 x 255 x 64 and not 2 x 255 x 127. So the variant gives the same probabilities on every CPU. The
+mean that rounding the weights adds to a channel is subtracted from its bias (Nagel et al., 2019,
+arXiv:1906.04721, section 4.2), which halves the differences between both graphs' probabilities.
 
-Both graphs then answer validation pictures, one at a time and in turns, as a server would have
-them answer.
+Both graphs then run on validation images, one image at a time and alternately, with a server's
+settings.
 """
 
 import logging
@@ -47,13 +47,13 @@ log = logging.getLogger(__name__)
 # reach as far as what ReLU6 cuts off, and most of the 256 values would go unused.
 OPERATORS = ("Conv", "Clip", "Add")
 EXACT_CONVOLUTIONS = 3
-CALIBRATION_PICTURES = 64
+CALIBRATION_IMAGES = 64
 MAX_JUDGED = 512
-# Losing 4 right answers and winning none shows: on fewer pictures, 4 would be a lot to lose.
+# 4 more errors and none fewer are significant; on fewer images, 4 would be a large share.
 MIN_JUDGED = 50
-# The variant is refused where one as accurate would look as bad this rarely.
+# Significance level of the test whether the variant is less accurate.
 SIGNIFICANCE = 0.05
-# Of the probability, the share that may lie with other classes than before, on average.
+# The largest mean total variation distance between the probabilities of both graphs.
 MAX_MOVED = 0.05
 MIN_SPEEDUP = 1.2
 
@@ -64,7 +64,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The int8 graph where it is to be served, and the reasons for training.json."""
+    """The int8 graph, None where it is not to be served; report: for training.json."""
 
     model: onnx.ModelProto | None
     report: dict[str, Any]
@@ -72,10 +72,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What both graphs said of the same pictures, and how long each took.
+    """The probabilities of both graphs for the same images, with the time of each run.
 
     labels: int64 [N]; fp32, int8: float32 [N, classes], probabilities; fp32_seconds, int8_seconds:
-    of each run on one picture.
+    of each run on one image.
     """
 
     labels: Labels
@@ -85,22 +85,22 @@ class Trial:
     int8_seconds: list[float]
 
     def report(self) -> dict[str, Any]:
-        """Accuracies, how far the answers differ, milliseconds, and `reason` against int8 or None.
+        """Accuracies, differences, milliseconds, and `reason`: why int8 is refused, or None.
 
         moved: the mean total variation distance between the two graphs' probabilities.
-        p_value: of losing as many right answers by chance, if int8 is as accurate as fp32.
+        p_value: McNemar's test, one-sided: of so many more errors if int8 is as accurate as fp32.
         """
         before, after = self.fp32.argmax(1), self.int8.argmax(1)
-        right_before, right_after = before == self.labels, after == self.labels
-        lost = int((right_before & ~right_after).sum())
-        won = int((right_after & ~right_before).sum())
+        fp32_correct, int8_correct = before == self.labels, after == self.labels
+        lost = int((fp32_correct & ~int8_correct).sum())
+        won = int((int8_correct & ~fp32_correct).sum())
         p50 = {
             "fp32": 1000 * float(np.median(self.fp32_seconds)),
             "int8": 1000 * float(np.median(self.int8_seconds)),
         }
         found = {
             "pictures": len(self.labels),
-            "accuracy": {"fp32": float(right_before.mean()), "int8": float(right_after.mean())},
+            "accuracy": {"fp32": float(fp32_correct.mean()), "int8": float(int8_correct.mean())},
             "agreement": float((before == after).mean()),
             "only_fp32_right": lost,
             "only_int8_right": won,
@@ -123,17 +123,17 @@ def _objection(found: dict[str, Any]) -> str | None:
 
 
 def int8_variant(job: Job, model: onnx.ModelProto) -> Variant:
-    """The variant, or none and why not."""
+    """Quantise the graph and compare both; the variant, or the reason why there is none."""
     if (reason := _not_tried(job)) is not None:
         log.info("int8 not tried: %s", reason)
         return Variant(None, {"kept": False, "reason": reason})
     rng = np.random.default_rng(job.settings.seed)
-    calibration = evenly(job.training.labels, CALIBRATION_PICTURES, rng)
+    calibration = evenly(job.training.labels, CALIBRATION_IMAGES, rng)
     judged = np.sort(rng.permutation(len(job.validation))[:MAX_JUDGED])
-    log.info("trying int8: calibrated on %d pictures, judged on %d", len(calibration), len(judged))
-    int8 = quantize(model, pixels_of(job.training, job.squash, calibration))
-    pictures = pixels_of(job.validation, job.squash, judged)
-    found = try_both(model, int8, pictures, job.validation.labels[judged]).report()
+    log.info("trying int8: calibrated on %d images, compared on %d", len(calibration), len(judged))
+    int8 = quantize(model, pixels_of(job.training, job.resize, calibration))
+    images = pixels_of(job.validation, job.resize, judged)
+    found = try_both(model, int8, images, job.validation.labels[judged]).report()
     log.info(
         "int8 %s: accuracy=%.4f of fp32=%.4f p50=%.1f ms of %.1f ms",
         f"dropped, {found['reason']}" if found["reason"] else "kept",
@@ -154,12 +154,12 @@ def _not_tried(job: Job) -> str | None:
     if settings.backbone != PACKAGED_BACKBONE:
         return f"backbone={settings.backbone}, only {PACKAGED_BACKBONE} is quantised"
     if len(job.validation) < MIN_JUDGED:
-        return f"{len(job.validation)} validation pictures, at least {MIN_JUDGED} can tell"
+        return f"{len(job.validation)} validation pictures, at least {MIN_JUDGED} are needed"
     return None
 
 
 def evenly(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
-    """At most `most` places in `labels`, as even over the classes as they allow, ascending."""
+    """At most `most` indices into `labels`, ascending, as equal over the classes as possible."""
     order = rng.permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
@@ -168,20 +168,20 @@ def evenly(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
     return np.sort(order[np.argsort(turn[order], kind="stable")[:most]])
 
 
-def quantize(model: onnx.ModelProto, pictures: Iterable[Pixels]) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, images: Iterable[Pixels]) -> onnx.ModelProto:
     """The graph with int8 arithmetic, calibrated on uint8 [N, height, width, 3] each."""
-    pictures = list(pictures)
+    images = list(images)
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
-    # Norms are folded into the convolutions already: without this mark the library would warn that
-    # they might not be.
+    # Batch norms are folded into the convolutions already; without this mark the library warns that
+    # they may not be.
     prepared.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with TemporaryDirectory(prefix="droplens-") as folder, _without_details():
         path = Path(folder) / INT8_FILE
         quantize_static(
             prepared,
             path,
-            _Pictures(pictures),
+            _Images(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS),
             nodes_to_exclude=[node.name for node in convolutions(model)[:EXACT_CONVOLUTIONS]],
@@ -192,17 +192,17 @@ def quantize(model: onnx.ModelProto, pictures: Iterable[Pixels]) -> onnx.ModelPr
             calibrate_method=CalibrationMethod.MinMax,
         )
         int8 = onnx.load(os.fspath(path))
-    _correct_biases(int8, model, _input_means(model, pictures))
+    _correct_biases(int8, model, _input_means(model, images))
     return int8
 
 
 def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """In the order of the graph."""
+    """The convolutions, in the order of the graph."""
     return [node for node in model.graph.node if node.op_type == "Conv"]
 
 
-def _input_means(model: onnx.ModelProto, pictures: list[Pixels]) -> dict[str, Means]:
-    """float32 [channels] of the input of every convolution, over pictures and positions."""
+def _input_means(model: onnx.ModelProto, images: list[Pixels]) -> dict[str, Means]:
+    """float32 [channels] of the input of every convolution, over images and positions."""
     measuring = onnx.ModelProto()
     measuring.CopyFrom(model)
     graph = measuring.graph
@@ -218,12 +218,12 @@ def _input_means(model: onnx.ModelProto, pictures: list[Pixels]) -> dict[str, Me
         path = Path(folder) / MODEL_FILE
         onnx.save(measuring, os.fspath(path))
         session = open_session(path, threads=cores())
-    runs = [session.run(None, {"image": picture}) for picture in pictures]
+    runs = [session.run(None, {"image": image}) for image in images]
     return {name: np.mean(means, axis=0) for name, *means in zip(names, *runs, strict=True)}
 
 
 def _correct_biases(int8: onnx.ModelProto, model: onnx.ModelProto, means: dict[str, Means]) -> None:
-    """Take from each bias what its channel's rounded weights add to these mean inputs."""
+    """Subtract from each bias the mean that its channel's rounded weights add for these inputs."""
     exact = {each.name: each for each in model.graph.initializer}
     before = {node.name: node for node in convolutions(model)}
     rounded = {each.name: each for each in int8.graph.initializer}
@@ -237,8 +237,8 @@ def _correct_biases(int8: onnx.ModelProto, model: onnx.ModelProto, means: dict[s
             exact[before[node.name].input[1]]
         )
         groups = node.attribute[[each.name for each in node.attribute].index("group")].i
-        seen = means[before[node.name].input[0]].reshape(groups, 1, -1)
-        shift = (added.sum((2, 3)).reshape(groups, -1, seen.shape[2]) * seen).sum(2).ravel()
+        mean = means[before[node.name].input[0]].reshape(groups, 1, -1)
+        shift = (added.sum((2, 3)).reshape(groups, -1, mean.shape[2]) * mean).sum(2).ravel()
         integers, scale = (numpy_helper.to_array(rounded[name]) for name in bias.input[:2])
         corrected = np.rint(integers - shift / scale).clip(-(2**31), 2**31 - 1)
         name = bias.input[0]
@@ -247,7 +247,7 @@ def _correct_biases(int8: onnx.ModelProto, model: onnx.ModelProto, means: dict[s
 
 @contextmanager
 def _without_details() -> Iterator[None]:
-    """The library tells the root logger of every channel whose scale it adjusts."""
+    """Silence the library, which logs every channel whose scale it adjusts."""
     logging.disable(logging.INFO)
     try:
         yield
@@ -255,19 +255,19 @@ def _without_details() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-class _Pictures(CalibrationDataReader):
-    """Pictures as ONNX Runtime's calibration takes them."""
+class _Images(CalibrationDataReader):
+    """Images as ONNX Runtime's calibration reads them."""
 
-    def __init__(self, pictures: Iterable[Pixels]) -> None:
-        self._pictures: Iterator[Pixels] = iter(pictures)
+    def __init__(self, images: Iterable[Pixels]) -> None:
+        self._images: Iterator[Pixels] = iter(images)
 
     def get_next(self) -> dict[str, Pixels] | None:
-        picture = next(self._pictures, None)
-        return None if picture is None else {"image": picture}
+        image = next(self._images, None)
+        return None if image is None else {"image": image}
 
 
 def try_both(
-    fp32: onnx.ModelProto, int8: onnx.ModelProto, pictures: Iterable[Pixels], labels: Labels
+    fp32: onnx.ModelProto, int8: onnx.ModelProto, images: Iterable[Pixels], labels: Labels
 ) -> Trial:
     """Run both graphs on uint8 [1, height, width, 3] each, with a server's session options."""
     with TemporaryDirectory(prefix="droplens-") as folder:
@@ -276,18 +276,18 @@ def try_both(
             path = Path(folder) / name
             onnx.save(model, os.fspath(path))
             sessions.append(open_session(path, threads=cores()))
-    answers: tuple[list[NDArray[np.float32]], ...] = ([], [])
+    predicted: tuple[list[NDArray[np.float32]], ...] = ([], [])
     seconds: tuple[list[float], ...] = ([], [])
-    for picture in pictures:
-        for session, said, took in zip(sessions, answers, seconds, strict=True):
+    for image in images:
+        for session, outputs, took in zip(sessions, predicted, seconds, strict=True):
             started = perf_counter()
-            [probabilities] = session.run(None, {"image": picture})
+            [probabilities] = session.run(None, {"image": image})
             took.append(perf_counter() - started)
-            said.append(probabilities)
+            outputs.append(probabilities)
     return Trial(
         labels=labels,
-        fp32=np.concatenate(answers[0]),
-        int8=np.concatenate(answers[1]),
+        fp32=np.concatenate(predicted[0]),
+        int8=np.concatenate(predicted[1]),
         fp32_seconds=seconds[0],
         int8_seconds=seconds[1],
     )

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0 as numbers: what the ONNX writer and the PyTorch net are both built from.
+"""The specification of EfficientNet-Lite0, for the ONNX writer and the PyTorch module.
 
 "Lite0" of EfficientNet (Tan and Le, 2019, arXiv:1905.11946; the Lite variant,
 github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite): no squeeze-and-excitation,
-ReLU6 in place of swish, TensorFlow's SAME padding, pictures normalised by (x - 127) / 128. Tensors
+ReLU6 in place of swish, TensorFlow's SAME padding, images normalised by (x - 127) / 128. Tensors
 are named as in the pretrained weights.
 """
 
@@ -14,7 +14,7 @@ PIXEL_SCALE = 1 / 128.0
 BATCH_NORM_EPSILON = 1e-3
 STEM_CHANNELS = 32
 STEM_STRIDE = 2
-# Of the convolution behind the last block; averaged over the picture, they are the features.
+# Of the convolution after the last block; their means over the image are the features.
 HEAD_CHANNELS = 1280
 # Of the paper's table 1: repeats, kernel, stride of the first repeat, expansion, channels.
 _STAGES = (

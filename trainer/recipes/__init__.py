@@ -1,1 +1,1 @@
-"""How a model is trained: the recipes and what they are made of."""
+"""Recipes: the ways to train a model, with their parts."""

@@ -1,7 +1,7 @@
-"""New views of a batch of pictures, made on the device that trains on them.
+"""Data augmentation of batches of images, on the device that trains.
 
-All pictures of a batch are cut, turned and mirrored by one resampling, each in its own way, and
-two labels may share a picture: mixup (Zhang et al., 2018, arXiv:1710.09412) blends two pictures,
+One resampling crops, rotates and mirrors all images of a batch, each with its own parameters. Two
+images may be mixed with their labels: mixup (Zhang et al., 2018, arXiv:1710.09412) blends them,
 CutMix (Yun et al., 2019, arXiv:1905.04899) pastes a part of one into the other.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-FEW_PICTURES, MANY_PICTURES = 200, 10_000
+FEW_IMAGES, MANY_IMAGES = 200, 10_000
 SMALLEST_CROP_OF_FEW, SMALLEST_CROP_OF_MANY = 0.7, 0.3
 MIX_SHARE_OF_MANY = 0.5
 COLOUR = 0.3
@@ -23,12 +23,12 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How much the views of a picture differ.
+    """The strength of augmentation.
 
-    smallest_crop: the least share of the picture's area that a view shows.
-    mix_share: of the batches, how many are mixed.
+    smallest_crop: the smallest share of the image's area in a crop.
+    mix_share: probability that a batch is mixed.
     colour: largest relative change of brightness, contrast and saturation.
-    transform: turn and shear too.
+    transform: whether images are rotated and sheared.
     """
 
     smallest_crop: float
@@ -37,14 +37,14 @@ class Augmentation:
     transform: bool
 
     @classmethod
-    def suited(cls, kind: str, pictures: int) -> Self:
-        """For the built-in algorithm's augmentation_type and the number of training pictures.
+    def suited(cls, kind: str, images: int) -> Self:
+        """For the built-in algorithm's augmentation_type and the number of training images.
 
-        A few hundred pictures make a few hundred steps, in which a net cannot learn from views
-        that show little or two classes; many pictures are seen often enough for both to pay.
+        A few hundred images give too few steps to learn from small crops or mixed classes; with
+        many images both improve the accuracy.
         """
-        span = math.log(MANY_PICTURES / FEW_PICTURES)
-        share = min(max(math.log(max(pictures, 1) / FEW_PICTURES) / span, 0.0), 1.0)
+        span = math.log(MANY_IMAGES / FEW_IMAGES)
+        share = min(max(math.log(max(images, 1) / FEW_IMAGES) / span, 0.0), 1.0)
         return cls(
             smallest_crop=SMALLEST_CROP_OF_FEW
             + share * (SMALLEST_CROP_OF_MANY - SMALLEST_CROP_OF_FEW),
@@ -64,7 +64,7 @@ class Augmentation:
         return self._coloured(x, rng) if self.colour else x
 
     def _placements(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """float32 [N, 2, 3]: from a point of the view to one of the picture, both -1 to 1."""
+        """float32 [N, 2, 3]: affine maps from the output to the input, coordinates -1 to 1."""
         area = rng.uniform(self.smallest_crop, 1, count)
         aspect = np.exp(rng.uniform(-LOG_ASPECT, LOG_ASPECT, count))
         across, down = (np.minimum(np.sqrt(area * a), 1) for a in (aspect, 1 / aspect))
@@ -93,9 +93,9 @@ class Augmentation:
     def mixed(
         self, x: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch [N, 3, H, W] and its targets [N, classes], at times blended with another order.
+        """The batch [N, 3, H, W] and targets [N, classes], mixed with probability mix_share.
 
-        Each picture is mixed with its neighbour: the order of a batch is chance already.
+        Each image is mixed with the previous one of the batch, whose order is random already.
         """
         if rng.random() >= self.mix_share:
             return x, targets

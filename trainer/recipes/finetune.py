@@ -1,12 +1,12 @@
 """Train the recipe `finetune`: a whole pretrained net, in PyTorch, on a GPU where there is one.
 
-Read it from top to bottom: `finetune` is the run, `Fitting` is what changes while it goes on.
+`finetune` is the run, from top to bottom; `Fitting` is its state.
 
-Every chance of a step is drawn from (seed, epoch, step), so that an epoch can be begun anew: a run
-that was killed goes on at its last checkpoint and ends with the weights it would have had.
+The random numbers of a step are seeded by (seed, epoch, step), so that epochs can be repeated: a
+run that was killed resumes at its last checkpoint and ends with the same weights.
 
 The recipe follows "How to train your ViT" and "ResNet strikes back" (Steiner et al., 2021,
-arXiv:2106.10270; Wightman et al., 2021, arXiv:2110.00476) where a few thousand pictures allow it.
+arXiv:2106.10270; Wightman et al., 2021, arXiv:2110.00476) as far as a few thousand images allow.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from trainer.artefact import WEIGHTS_FILE
 from trainer.cpu import cores
 from trainer.data.decode import decode
 from trainer.data.features import Channel, DatasetError
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.backbone import Backbone, export, load_backbone
@@ -46,20 +46,20 @@ from trainer.settings import SettingsError
 
 log = logging.getLogger(__name__)
 
-# Training sees pictures larger than the net does, so that a crop of one keeps its details.
+# Training images are larger than the net's input by this factor, so that crops keep their details.
 MARGIN = 1.15
 LABEL_SMOOTHING = 0.1
 DROPOUT = 0.2
-# The first layer learns at this share of the last one's rate, those between in even ratios: what
-# sees edges is right already.
+# The first layer's learning rate as a share of the last one's, with a constant ratio from layer to
+# layer: early layers, which detect edges, need the least change.
 LOWEST_RATE = 0.15
-# Of AdamW's rate the square root of the batch's size is taken (Malladi et al., arXiv:2205.10287).
+# AdamW's rate scales with the square root of the batch size (Malladi et al., arXiv:2205.10287).
 REFERENCE_BATCH = 128
 WARM_UP = 0.1
 AVERAGED_SHARE = 0.05
-# Compiling takes about a minute: what a run of this many pictures can be expected to win back.
+# Compiling takes about a minute, which a run of this many images is expected to save.
 COMPILE_PAYS_FROM = 2_000_000
-# Pixels live on the GPU where they take no more than this share of its free memory.
+# Pixels are kept on the GPU where they take at most this share of its free memory.
 RESIDENT_SHARE = 0.5
 MAX_MODEL_BYTES = 2**31
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -75,8 +75,8 @@ def finetune(job: Job) -> Outcome:
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     with job.timings.step("decode"):
-        training = Pixels.of(job.training, with_margin(job.squash), device)
-        validation = Pixels.of(job.validation, job.squash, device)
+        training = Pixels.of(job.training, with_margin(job.resize), device)
+        validation = Pixels.of(job.validation, job.resize, device)
     with job.timings.step("network"):
         fitting = Fitting(job, Network.start(job, training), training, validation)
         fitting.resume()
@@ -102,22 +102,22 @@ def _device(job: Job) -> torch.device:
 
 
 def why_not_compiled(device: torch.device) -> str | None:
-    """What hinders PyTorch from compiling for `device`, such as a missing C compiler; or None."""
+    """Why PyTorch cannot compile for `device`, such as a missing C compiler; None if it can."""
     try:
         torch.compile(torch.nn.ReLU())(torch.ones(8, device=device))
-    except Exception as error:  # noqa: BLE001  whatever it is: training does without
+    except Exception as error:  # noqa: BLE001  training works without compiling
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return None
 
 
-def with_margin(squash: Squash) -> Squash:
-    """The larger picture that views are cut from."""
-    return Squash(width=round(squash.width * MARGIN), height=round(squash.height * MARGIN))
+def with_margin(resize: Resize) -> Resize:
+    """The resize to the larger images that crops are taken from."""
+    return Resize(width=round(resize.width * MARGIN), height=round(resize.height * MARGIN))
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A channel as decoded pictures: uint8 [N, height, width, 3], on the GPU where they fit.
+    """The decoded images of a channel: uint8 [N, height, width, 3], on the GPU where they fit.
 
     labels: int64 [N], on the device.
     """
@@ -127,8 +127,8 @@ class Pixels:
     device: torch.device
 
     @classmethod
-    def of(cls, channel: Channel, squash: Squash, device: torch.device) -> "Pixels":
-        decoded = decode(channel, squash)
+    def of(cls, channel: Channel, resize: Resize, device: torch.device) -> "Pixels":
+        decoded = decode(channel, resize)
         labels = torch.from_numpy(channel.labels).to(device)
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
@@ -144,7 +144,7 @@ class Pixels:
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pixels and labels on the device; the last batch may be smaller.
 
-        From the host's memory each batch is gathered while the one before it is trained on.
+        From the host's memory, each batch is gathered while the previous one is trained on.
         """
         chosen = torch.from_numpy(order).to(self.device).split(size)
         if isinstance(self.pixels, torch.Tensor):
@@ -174,7 +174,7 @@ def _uploaded(decoded: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 
 
 class Network(nn.Module):
-    """Backbone, dropout and a linear classifier: pictures [N, 3, H, W] of 0 to 255 to scores."""
+    """Backbone, dropout and linear classifier: images [N, 3, H, W] of 0 to 255 to logits."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class Network(nn.Module):
 
     @classmethod
     def start(cls, job: Job, training: Pixels) -> "Network":
-        """Pretrained, or as the earlier model of channel `model` left it."""
+        """A network with pretrained weights, or with those of the model in channel `model`."""
         settings = job.settings
         torch.manual_seed(settings.seed)
         earlier = _read_earlier(job)
@@ -196,42 +196,43 @@ class Network(nn.Module):
         nn.init.zeros_(network.classifier.bias)
         network.to(training.device)
         if earlier is not None:
-            network.take_over(earlier, job.classes)
+            network.load_earlier(earlier, job.classes)
         elif pretrained:
             network.fit_classifier(job, training)
         return network
 
     @torch.inference_mode()
     def fit_classifier(self, job: Job, training: Pixels) -> None:
-        """The best classifier of what the pretrained net sees, which is where `probe` ends.
+        """Initialise the classifier by a ridge head on the pretrained features, as in `probe`.
 
-        A classifier that begins by chance bends the net before it can be of use to it (Kumar et
+        Gradients of a randomly initialised classifier distort the pretrained features (Kumar et
         al., 2022, arXiv:2202.10054).
         """
         self.eval()
-        shape, seen = job.settings.image_shape, []
+        shape, features = job.settings.image_shape, []
         order = np.arange(len(training))
         for pixels, _ in training.batches(order, 2 * job.settings.mini_batch_size):
             x = pixels.permute(0, 3, 1, 2).float()
             x = functional.interpolate(x, shape, mode="bilinear", antialias=True)
-            seen.append(self.features(x).cpu())
+            features.append(self.features(x).cpu())
         labels, classes = training.labels.cpu().numpy(), len(job.classes)
-        head = fit_head(torch.cat(seen).numpy(), labels, classes, job.settings.seed).head
-        # Its scores are 1 for the right class and 0 for others; smoothed labels ask for this much.
+        head = fit_head(torch.cat(features).numpy(), labels, classes, job.settings.seed).head
+        # The head's scores are 1 for the true class and 0 for others; the smoothed labels are most
+        # likely at this difference of logits.
         margin = log1p(classes * (1 - LABEL_SMOOTHING) / LABEL_SMOOTHING)
         self.classifier.weight.copy_(torch.from_numpy(head.weight.T * margin))
         self.classifier.bias.copy_(torch.from_numpy(head.bias * margin))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 [N, features] of pictures [N, 3, H, W] of 0 to 255."""
+        """float32 [N, features] of images [N, 3, H, W] of 0 to 255."""
         x = (x - self.mean) / self.deviation
         return self.backbone(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(functional.dropout(self.features(x), DROPOUT, self.training))
 
-    def take_over(self, earlier: State, classes: list[str]) -> None:
-        """The earlier net's weights; of its classifier the rows of the classes that remain."""
+    def load_earlier(self, earlier: State, classes: list[str]) -> None:
+        """Load an earlier net's weights, with the classifier's rows of classes that both have."""
         state = dict(earlier["state"])
         rows = {name: row for row, name in enumerate(earlier["classes"])}
         kept = [(ours, rows[name]) for ours, name in enumerate(classes) if name in rows]
@@ -242,10 +243,10 @@ class Network(nn.Module):
                 merged[ours] = state[name][theirs]
             state[name] = merged
         self.load_state_dict(state)
-        log.info("training on: %d of %d classes were known", len(kept), len(classes))
+        log.info("training further: %d of %d classes were known", len(kept), len(classes))
 
     def parameter_groups(self, rate: float, decay: float) -> list[State]:
-        """Parameters by depth, each with its share of the rate; biases and norms do not decay."""
+        """Parameters by depth, each with its learning rate; no weight decay of biases and norms."""
         depths = [*self.backbone.depths(), [self.classifier]]
         placed = {
             id(parameter): depth
@@ -255,7 +256,7 @@ class Network(nn.Module):
         }
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for parameter in self.parameters():
-            # What belongs to no part of a net, such as a class token, is met first.
+            # Parameters outside of all parts, such as a class token, count as the first layer.
             key = (placed.get(id(parameter), 0), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
         return [
@@ -309,49 +310,49 @@ class Fitting:
         self.forward = torch.compile(self.network) if self.compiled else self.network
 
     def _class_weights(self) -> torch.Tensor:
-        """float32 [classes]: rare classes count for more, all pictures together for 1 each."""
+        """float32 [classes]: reciprocal of a class's frequency, with a mean of 1 over images."""
         counts = torch.bincount(self.training.labels, minlength=len(self.job.classes))
         return len(self.training) / (len(counts) * counts.float())
 
     def run_epoch(self) -> None:
-        """Train on every picture once, measure the averaged weights, and keep them if the best."""
-        epoch, begun = len(self.epochs), time.monotonic()
-        loss, right = self.train_epoch(epoch)
-        seen = self.steps * self.batch
+        """Train one epoch, evaluate the averaged weights, and keep them if they are the best."""
+        epoch, started = len(self.epochs), time.monotonic()
+        loss, correct = self.train_epoch(epoch)
+        images = self.steps * self.batch
         entry: dict[str, Any] = {
             "epoch": epoch,
-            "train_loss": float(loss) / seen,
-            "train_accuracy": float(right) / seen,
-            "train_seconds": time.monotonic() - begun,
+            "train_loss": float(loss) / images,
+            "train_accuracy": float(correct) / images,
+            "train_seconds": time.monotonic() - started,
         }
         if not isfinite(entry["train_loss"]):
             raise SettingsError(
-                f"The loss grew beyond all numbers in epoch {epoch}: a lower learning_rate than "
+                f"The loss became infinite or NaN in epoch {epoch}: a lower learning_rate than "
                 f"{self.settings.learning_rate:g} may help."
             )
         log.info("Epoch[%d] Train-accuracy=%.6f", epoch, entry["train_accuracy"])
         if len(self.validation):
             entry |= self._measure(self.average)
             log.info("Epoch[%d] Validation-accuracy=%.6f", epoch, entry["validation_accuracy"])
-        entry["seconds"] = time.monotonic() - begun
+        entry["seconds"] = time.monotonic() - started
         self.epochs.append(entry)
         if self._best_epoch() == epoch:
             self.best = _copy(self.average.state_dict())
 
     def train_epoch(self, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sums of the loss and of right answers over an epoch's pictures, as they were varied."""
+        """Sums of the loss and of correct predictions over an epoch's augmented images."""
         self.network.train()
         loss_sum = torch.zeros((), device=self.device)
-        right = torch.zeros((), device=self.device)
+        correct = torch.zeros((), device=self.device)
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.training))
         order = order[: self.steps * self.batch]
         for number, (pixels, labels) in enumerate(self.training.batches(order, self.batch)):
             rng = np.random.default_rng((self.settings.seed, epoch, number))
             torch.manual_seed(int(rng.integers(2**63)))
-            loss, answers = self._step(pixels, labels, epoch * self.steps + number, rng)
+            loss, predictions = self._step(pixels, labels, epoch * self.steps + number, rng)
             loss_sum += loss * len(labels)
-            right += (answers == labels).sum()
-        return loss_sum, right
+            correct += (predictions == labels).sum()
+        return loss_sum, correct
 
     def _step(
         self, pixels: torch.Tensor, labels: torch.Tensor, step: int, rng: np.random.Generator
@@ -371,31 +372,31 @@ class Fitting:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        self._follow(step)
+        self._update_average(step)
         return loss.detach(), scores.detach().argmax(1)
 
-    def _follow(self, step: int) -> None:
-        """Move the averaged weights, and the norms' statistics with them, towards the present."""
+    def _update_average(self, step: int) -> None:
+        """Update the exponential moving average of the weights and the norms' statistics."""
         span = max(AVERAGED_SHARE * self.total_steps, 1)
         kept = min(1 - 1 / span, (1 + step) / (10 + step))
-        ours, theirs = [], []
+        averages, current = [], []
         for mean, now in zip(
             self.average.state_dict().values(), self.network.state_dict().values(), strict=True
         ):
             if mean.is_floating_point():
-                ours.append(mean)
-                theirs.append(now)
-        torch._foreach_lerp_(ours, theirs, 1 - kept)
+                averages.append(mean)
+                current.append(now)
+        torch._foreach_lerp_(averages, current, 1 - kept)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        """bfloat16 on a GPU. A CPU's answers stay exact, and most have no units for less."""
+        """bfloat16 on a GPU; float32 on a CPU, since most have no units for bfloat16."""
         if self.device.type == "cuda":
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()
 
     @torch.inference_mode()
     def scores(self, network: nn.Module) -> NDArray[np.float32]:
-        """float32 [N, classes] of the validation pictures, as serving would see them."""
+        """float32 [N, classes]: logits of the validation images, resized as in serving."""
         order = np.arange(len(self.validation))
         parts = [
             network(pixels.permute(0, 3, 1, 2).float()).float()
@@ -416,7 +417,7 @@ class Fitting:
         }
 
     def _best_epoch(self) -> int:
-        """The most accurate on the validation pictures, among equals the last one."""
+        """The epoch of the highest validation accuracy, the last of equal ones."""
         if not len(self.validation):
             return len(self.epochs) - 1
         return max(
@@ -425,7 +426,7 @@ class Fitting:
 
     @property
     def finished(self) -> bool:
-        """All epochs are through, or early stopping has seen enough."""
+        """Whether all epochs are done, or early stopping ends the run."""
         settings, done = self.settings, len(self.epochs)
         if done >= settings.epochs:
             return True
@@ -437,8 +438,8 @@ class Fitting:
         ):
             return False
         accuracies = [entry["validation_accuracy"] for entry in self.epochs]
-        before, lately = max(accuracies[:-patience]), max(accuracies[-patience:])
-        return lately <= before + settings.early_stopping_tolerance
+        before, recent = max(accuracies[:-patience]), max(accuracies[-patience:])
+        return recent <= before + settings.early_stopping_tolerance
 
     # --- Checkpoints ---
 
@@ -447,7 +448,7 @@ class Fitting:
         return self.job.folders.checkpoints / CHECKPOINT_FILE
 
     def _fingerprint(self) -> str:
-        """What a checkpoint must have been made with to go on from it."""
+        """A hash of what must be equal for a run to resume from a checkpoint."""
         settings = asdict(self.settings)
         for name in ("given", "compile", "checkpoint_frequency", "device", "serving_precision"):
             del settings[name]
@@ -457,7 +458,7 @@ class Fitting:
         return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()
 
     def save_checkpoint(self) -> None:
-        """After every checkpoint_frequency epochs and the last: whole, or the one before stays."""
+        """Replace the checkpoint atomically, every checkpoint_frequency epochs and at the end."""
         if len(self.epochs) % self.settings.checkpoint_frequency and not self.finished:
             return
         state = {
@@ -477,16 +478,16 @@ class Fitting:
         partial.replace(self._checkpoint)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, where there is one of this very training."""
+        """Load the checkpoint, where there is one of the same training."""
         try:
             state = torch.load(self._checkpoint, map_location=self.device, weights_only=True)
         except FileNotFoundError:
             return
         except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            log.warning("%s cannot be read, training begins anew: %s", self._checkpoint, error)
+            log.warning("%s cannot be read, training starts over: %s", self._checkpoint, error)
             return
         if state["fingerprint"] != self._fingerprint():
-            log.warning("%s is of another training: this one begins anew", self._checkpoint)
+            log.warning("%s is of another training: this one starts over", self._checkpoint)
             return
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
@@ -494,15 +495,15 @@ class Fitting:
         self.best, self.epochs = state["best"], state["epochs"]
         log.info("resumed after epoch %d", len(self.epochs) - 1)
 
-    # --- What remains ---
+    # --- Results ---
 
     def best_network(self) -> Network:
-        """The averaged weights of the best epoch."""
+        """The network with the averaged weights of the best epoch."""
         self.average.load_state_dict(self.best)
         return self.average
 
     def outcome(self) -> Outcome:
-        """The best epoch's weights as a graph, and its record."""
+        """The best epoch's network as an ONNX graph, with accuracies and the report."""
         network, best = self.best_network(), self._best_epoch()
         accuracies = {"train": self.epochs[best]["train_accuracy"]}
         temperature = 1.0
@@ -515,21 +516,21 @@ class Fitting:
             network.classifier.bias.detach().cpu().numpy(),
             temperature,
         )
-        squash = self.job.squash
-        features = export(network.backbone, squash.height, squash.width)
+        resize = self.job.resize
+        features = export(network.backbone, resize.height, resize.width)
         trained = sum(entry["train_seconds"] for entry in self.epochs)
-        pictures = self.steps * self.batch
+        images = self.steps * self.batch
         report = {
             "epochs": self.epochs,
             "best_epoch": best,
             "stopped_early": len(self.epochs) < self.settings.epochs,
             "temperature": temperature,
             "augmentation": asdict(self.augmentation),
-            "pictures_per_epoch": pictures,
-            "pictures_per_second": len(self.epochs) * pictures / trained,
+            "pictures_per_epoch": images,
+            "pictures_per_second": len(self.epochs) * images / trained,
             "environment": self._environment(),
         }
-        return Outcome(assemble(features, head, squash), accuracies, report)
+        return Outcome(assemble(features, head, resize), accuracies, report)
 
     def _environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = {
@@ -549,7 +550,7 @@ class Fitting:
 
 
 def _rate(step: int, total: int) -> float:
-    """Share of the learning rate at a step: a straight warm-up, then half a cosine to nothing."""
+    """The schedule's factor of the learning rate: linear warm-up, then a cosine to 0."""
     warm_up = max(WARM_UP * total, 1)
     if step < warm_up:
         return (step + 1) / (warm_up + 1)
@@ -571,7 +572,7 @@ def _write_weights(job: Job, network: Network) -> None:
 
 
 def _read_earlier(job: Job) -> State | None:
-    """The weights.pt of the channel `model`, as the archive that training wrote or as files."""
+    """The weights.pt of channel `model`, in the archive that training wrote or as a file."""
     folder = job.folders.channel(MODEL_CHANNEL)
     if not folder.is_dir():
         return None

@@ -1,14 +1,14 @@
 """The linear head: ridge regression on frozen features, in closed form, in seconds on a CPU.
 
-One decomposition of the records' inner products serves every strength of the penalty, and also
-tells what a head would have said of each training record had it never seen it (leave-one-out;
-Allen, 1974; Rifkin and Lippert, 2007, MIT-CSAIL-TR-2007-025). The strength and the softmax
-temperature (Guo et al., 2017, arXiv:1706.04599) are chosen on those answers alone: the validation
-records stay unseen until they are counted.
+One eigendecomposition of the records' inner products gives the solution for every penalty, and the
+leave-one-out prediction of each training record (Allen, 1974; Rifkin and Lippert, 2007,
+MIT-CSAIL-TR-2007-025). The penalty and the softmax temperature (Guo et al., 2017,
+arXiv:1706.04599) are chosen by these predictions alone: the validation records are used for
+nothing but the validation accuracy.
 
-Least squares against 0 and 1 is no model of probabilities, but on a few dozen pictures a class it
-answers better than multinomial logistic regression, and with a temperature more honestly too:
-docs/probe.md has the figures.
+Least squares to targets of 0 and 1 does not model probabilities, but with a few dozen images per
+class it is more accurate than multinomial logistic regression, and with a temperature better
+calibrated; docs/probe.md has the figures.
 """
 
 import logging
@@ -24,16 +24,16 @@ from trainer.cpu import cores
 
 log = logging.getLogger(__name__)
 
-# Relative to the mean squared length of a centred record. Both ends are limits, beyond which no
-# answer changes: the nearest class mean, and a head that repeats the training labels.
+# Relative to the mean squared norm of a centred record. Beyond both ends predictions do not change:
+# they are those of the nearest class mean, and of a head that interpolates the training labels.
 L2_GRID = tuple(10.0 ** (1 - step / 4) for step in range(17))
-# Where no record can be left out: of the order that is found elsewhere.
-L2_WITHOUT_LEAVING_OUT, TEMPERATURE_WITHOUT_LEAVING_OUT = 0.1, 0.1
-# The exact decomposition takes memory with the square of the records and time with the cube.
+# Where no record can be left out: the order of magnitude that other data sets give.
+DEFAULT_L2, DEFAULT_TEMPERATURE = 0.1, 0.1
+# The exact decomposition's memory grows with the square of the records, its time with the cube.
 MAX_RECORDS = 6144
 MAX_RANK = 2048
 POWER_ITERATIONS = 2
-# Directions with less than this share of the largest one's variance are rounding errors.
+# Directions with less than this share of the largest variance are rounding errors.
 MIN_VARIANCE = 1e-6
 RECORDS_PER_PRODUCT = 512
 TEMPERATURES = (1e-3, 20.0)
@@ -60,25 +60,25 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A head and how it was chosen.
+    """A head with the results of its selection.
 
-    path: (l2, negative log-likelihood, accuracy) on left-out records, from strong to weak.
-    left_out: how many records were left out, each for itself.
-    held_out_accuracy: on them, at the chosen penalty; None where nothing could be left out.
-    training_accuracy: of the head on the records that it was fitted on.
+    path: (l2, negative log-likelihood, accuracy) of leave-one-out, from the strongest penalty.
+    leave_one_out_records: number of records with a leave-one-out prediction.
+    leave_one_out_accuracy: on them, at the chosen penalty; None where there are none.
+    training_accuracy: of the head on the records that it was fitted to.
     """
 
     head: Head
     l2: float
     path: tuple[tuple[float, float, float], ...]
-    left_out: int
-    held_out_accuracy: float | None
+    leave_one_out_records: int
+    leave_one_out_accuracy: float | None
     training_accuracy: float
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """The records' directions, for a ridge regression with an intercept that is not penalised.
+    """An eigendecomposition of the records, for ridge regression with an unpenalised intercept.
 
     variances: float32 [rank], the eigenvalues of the centred records' inner products, positive.
     directions: float32 [records, rank], the orthonormal eigenvectors.
@@ -90,15 +90,15 @@ class Spectrum:
     def solve(self, targets: Matrix, l2: float) -> Matrix:
         """The dual solution [records, classes] for centred `targets` of the same shape.
 
-        The weights are the centred records, transposed, times it.
+        The weights are the transposed centred records times this solution.
         """
         projected = self.directions.T @ targets
         return self.directions @ (projected / (self.variances + np.float32(l2))[:, None])
 
     def leave_one_out(self, targets: Matrix, l2: float) -> Matrix:
-        """What a fit to all records but one would say of that one, for each: [records, classes].
+        """Each record's scores by a fit to all other records: [records, classes].
 
-        Exact for the intercept too: `targets` and the result are without the targets' mean.
+        Exact, with the intercept: `targets` and the result are centred by the targets' mean.
         """
         shares = self.variances / (self.variances + np.float32(l2))
         fitted = self.directions @ (shares[:, None] * (self.directions.T @ targets))
@@ -110,42 +110,42 @@ class Spectrum:
 def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
     """Fit on float32 [records, features] and int64 [records]; `features` is centred in place.
 
-    Deterministic; `seed` has a part beyond MAX_RECORDS only.
+    Deterministic; `seed` is used beyond MAX_RECORDS only.
     """
     mean = features.mean(axis=0)
     features -= mean
     size = float(np.einsum("ij,ij->", features, features, dtype=np.float64)) / len(features)
-    # The bias would hold how frequent the classes are. Without it a rare class is found more often
-    # and a frequent one hardly less.
+    # Centred targets leave the class frequencies out of the bias. Without them the recall of rare
+    # classes is higher, and that of frequent ones hardly lower.
     targets = np.eye(classes, dtype=np.float32)[labels]
     targets -= targets.mean(axis=0)
     spectrum = decompose(features, np.random.default_rng(seed))
 
-    judged = leavable(labels)
-    l2, temperature, path = L2_WITHOUT_LEAVING_OUT, TEMPERATURE_WITHOUT_LEAVING_OUT, []
-    if judged.any():
+    evaluated = can_be_left_out(labels)
+    l2, temperature, path = DEFAULT_L2, DEFAULT_TEMPERATURE, []
+    if evaluated.any():
 
-        def judge(l2: float) -> tuple[float, float, float, float]:
-            scores = spectrum.leave_one_out(targets, l2 * size)[judged]
-            found = fit_temperature(scores, labels[judged])
-            loss = _negative_log_likelihood(scores / np.float32(found), labels[judged])
-            return l2, loss, float((scores.argmax(axis=1) == labels[judged]).mean()), found
+        def evaluate(l2: float) -> tuple[float, float, float, float]:
+            scores = spectrum.leave_one_out(targets, l2 * size)[evaluated]
+            found = fit_temperature(scores, labels[evaluated])
+            loss = _negative_log_likelihood(scores / np.float32(found), labels[evaluated])
+            return l2, loss, float((scores.argmax(axis=1) == labels[evaluated]).mean()), found
 
         with ThreadPoolExecutor(cores(), "penalties") as executor:
-            judgements = list(executor.map(judge, L2_GRID))
-        path = [each[:3] for each in judgements]
-        l2, loss, accuracy, temperature = min(judgements, key=lambda each: each[1])
-        log.info("l2=%.1e left-out loss=%.4f accuracy=%.4f", l2, loss, accuracy)
+            evaluations = list(executor.map(evaluate, L2_GRID))
+        path = [each[:3] for each in evaluations]
+        l2, loss, accuracy, temperature = min(evaluations, key=lambda each: each[1])
+        log.info("l2=%.1e leave-one-out loss=%.4f accuracy=%.4f", l2, loss, accuracy)
 
     weight = features.T @ spectrum.solve(targets, l2 * size)
-    answers = (features @ weight).argmax(axis=1)
+    predictions = (features @ weight).argmax(axis=1)
     return Fit(
         head=Head(weight, -(mean @ weight), temperature),
         l2=l2,
         path=tuple(path),
-        left_out=int(judged.sum()),
-        held_out_accuracy={penalty: accuracy for penalty, _, accuracy in path}.get(l2),
-        training_accuracy=float((answers == labels).mean()),
+        leave_one_out_records=int(evaluated.sum()),
+        leave_one_out_accuracy={penalty: accuracy for penalty, _, accuracy in path}.get(l2),
+        training_accuracy=float((predictions == labels).mean()),
     )
 
 
@@ -169,8 +169,8 @@ def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
 
 
 def _eigen(products: Matrix) -> tuple[Matrix, Matrix]:
-    """Eigenvalues, ascending, and eigenvectors, which take the place of `products` in memory."""
-    # LAPACK counts by columns: what is the lower triangle here is the upper one there.
+    """Eigenvalues, ascending, and eigenvectors; overwrites `products`."""
+    # LAPACK is column-major: the lower triangle here is the upper one there.
     values, vectors = eigh(
         products.T, lower=False, overwrite_a=True, check_finite=False, driver="evd"
     )
@@ -178,24 +178,24 @@ def _eigen(products: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _inner_products(x: Matrix) -> Matrix:
-    """x @ x.T, its lower triangle, on all cores and with the same digits on any number of them."""
+    """The lower triangle of x @ x.T, on all cores; the digits do not depend on their number."""
     result = np.zeros((len(x), len(x)), np.float32)
 
     def fill(first: int) -> None:
         rows = slice(first, first + RECORDS_PER_PRODUCT)
-        upto = min(rows.stop, len(x))
-        np.matmul(x[rows], x[:upto].T, out=result[rows, :upto])
+        stop = min(rows.stop, len(x))
+        np.matmul(x[rows], x[:stop].T, out=result[rows, :stop])
 
     with ThreadPoolExecutor(cores(), "products") as executor:
         list(executor.map(fill, range(0, len(x), RECORDS_PER_PRODUCT)))
     return result
 
 
-def leavable(labels: Labels) -> NDArray[np.bool_]:
-    """Which records leave another of their class to train on, bool [records].
+def can_be_left_out(labels: Labels) -> NDArray[np.bool_]:
+    """bool [records]: whether another record of the class remains when this one is left out.
 
-    Where that is so for one class only, for none: whoever always answers with that class would be
-    judged the best.
+    All false where only one class has two records: a head that always predicts that class would
+    have the best leave-one-out accuracy.
     """
     counts = np.bincount(labels)
     if (counts > 1).sum() < 2:
@@ -204,7 +204,7 @@ def leavable(labels: Labels) -> NDArray[np.bool_]:
 
 
 def fit_temperature(logits: Matrix, labels: Labels) -> float:
-    """The temperature under which `labels` are most likely."""
+    """The temperature that maximises the likelihood of `labels`."""
     result = minimize_scalar(
         lambda log_t: _negative_log_likelihood(logits / np.exp(log_t), labels),
         bounds=np.log(TEMPERATURES),
@@ -214,7 +214,7 @@ def fit_temperature(logits: Matrix, labels: Labels) -> float:
 
 
 def softmax(logits: Matrix) -> Matrix:
-    """Over the last axis."""
+    """Softmax over the last axis."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponents / exponents.sum(axis=-1, keepdims=True)
 

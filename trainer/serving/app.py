@@ -1,23 +1,22 @@
-"""Answer pictures over HTTP under the SageMaker container contract.
+"""Classify images over HTTP under the SageMaker container contract.
 
     SAGEMAKER_BASE_DIR=/opt/ml python -m trainer serve
 
     GET  /ping                   200 once the model is loaded
-    GET  /execution-parameters   how Batch Transform is to call, where its job does not say
-    POST /invocations            an encoded picture in, one probability per class out, in the
+    GET  /execution-parameters   Batch Transform's defaults for settings that a job does not give
+    POST /invocations            an encoded image in, one probability per class out, in the
                                  classes' order: [0.9, 0.1], or {"prediction": [0.9, 0.1]} for
                                  Accept: application/jsonlines
     POST /invocations            as application/jsonlines, {"image": "<base64>"} on every line in,
                                  {"prediction": [0.9, 0.1]} or {"error": {…}} on every line out
 
-Errors are {"error": {"code", "message"}}. Nothing is written, large request bodies aside, which go
-through the system's temporary folder.
+Errors are {"error": {"code", "message"}}. Nothing is written to disk except large request bodies,
+in the system's temporary folder.
 
-Each request is run alone, as many at once as there are cores, and each run may use all of them.
-Of large pictures only as many are decoded at once as there is memory for (memory.py).
-Pictures that arrive together are not put into one batch: on CPUs that was measured to give no more
-of them a second than running them side by side (docs/serving.md), and the first would have to wait
-for the second.
+Each image is a run of its own. There are as many runs at once as cores, and each may use all cores.
+memory.py bounds how many large images are decoded at once. Concurrent images are not batched: on
+CPUs that had no higher throughput than separate runs (docs/serving.md), and the first image of a
+batch would wait for the second.
 """
 
 import base64
@@ -39,19 +38,19 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
 from trainer.cpu import cores, open_session
-from trainer.data.preprocess import Squash
-from trainer.serving.answer import JSON, JSON_LINES, Answer, Refused, told
-from trainer.serving.memory import Decoding
+from trainer.data.preprocess import Resize
+from trainer.serving.memory import DecodingMemory
+from trainer.serving.response import JSON, JSON_LINES, RequestError, Response, error_json
 from trainer.serving.server import HEALTH_CHECK, Server
 from trainer.settings import Folders
 
 log = logging.getLogger(__name__)
 
-PICTURE_TYPES = ("application/x-image", "image/jpeg", "image/png")
+IMAGE_TYPES = ("application/x-image", "image/jpeg", "image/png")
 MAX_BYTES = prepare.Limits().max_bytes
-# Of one request; at some 15 ms each, an answer comes well within InvokeEndpoint's 60 seconds.
+# Of one request; at some 15 ms each, the response is well within InvokeEndpoint's 60 seconds.
 MAX_LINES = 1000
-# Of all requests that Batch Transform sends at once.
+# Of all concurrent requests of Batch Transform.
 TRANSFORM_MB = 100
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
@@ -59,46 +58,46 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The artefact of a training job, loaded. file: the graph that answers."""
+    """The artefact of a training job, loaded. file: name of the graph in use."""
 
     file: str
     session: onnxruntime.InferenceSession
-    squash: Squash
+    resize: Resize
     classes: list[str]
-    decoding: Decoding
+    decoding: DecodingMemory
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load and run once, so that the first picture does not wait. Raises ValueError.
+        """Load and run once, so that the first request is not slower. Raises ValueError.
 
-        Training keeps the int8 variant only where it is the better one to serve.
+        Takes the int8 variant where there is one: training keeps it only where it is better.
         """
-        squash = Squash.read(folder)
+        resize = Resize.read(folder)
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
-        blank = np.zeros((squash.height, squash.width, 3), np.uint8)
-        answers = len(_run(session, blank))
+        blank = np.zeros((resize.height, resize.width, 3), np.uint8)
+        outputs = len(_run(session, blank))
         classes = read_classes(folder / CLASSES_FILE)
-        # What memory is left is known once the net has run.
-        decoding = Decoding(max(squash.width, squash.height))
-        model = cls(file, session, squash, classes, decoding)
-        if answers != len(model.classes):
+        # After a run, since free memory is measured without that of the network.
+        decoding = DecodingMemory(max(resize.width, resize.height))
+        model = cls(file, session, resize, classes, decoding)
+        if outputs != len(model.classes):
             raise ValueError(
-                f"{folder}: {file} answers for {answers} classes, {CLASSES_FILE} names "
+                f"{folder}: {file} has outputs for {outputs} classes, {CLASSES_FILE} names "
                 f"{len(model.classes)}"
             )
         return model
 
     def probabilities(self, data: bytes) -> list[float]:
-        """One per class, of an encoded picture. Raises pictures.PictureError."""
+        """One probability per class for an encoded image. Raises prepare.PictureError."""
         with self.decoding.admitted(data):
-            pixels = self.squash.pixels(data)
+            pixels = self.resize.pixels(data)
         return _run(self.session, pixels)
 
 
 def _run(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> list[float]:
-    answer: list[float] = session.run(None, {"image": pixels[None]})[0][0].tolist()
-    return answer
+    response: list[float] = session.run(None, {"image": pixels[None]})[0][0].tolist()
+    return response
 
 
 class Application:
@@ -109,18 +108,18 @@ class Application:
 
     def __call__(self, environ: Mapping[str, Any], start: StartResponse) -> Iterable[bytes]:
         try:
-            answer = self._answer(environ)
-        except Refused as refused:
-            answer = refused.answer()
+            response = self._respond(environ)
+        except RequestError as error:
+            response = error.response()
         headers = [
-            ("Content-Type", answer.content_type),
-            ("Content-Length", str(len(answer.body))),
-            *answer.headers,
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            *response.headers,
         ]
-        start(f"{answer.status.value} {answer.status.phrase}", headers)
-        return [answer.body]
+        start(f"{response.status.value} {response.status.phrase}", headers)
+        return [response.body]
 
-    def _answer(self, environ: Mapping[str, Any]) -> Answer:
+    def _respond(self, environ: Mapping[str, Any]) -> Response:
         routes = {
             HEALTH_CHECK: ("GET", self._ping),
             "/execution-parameters": ("GET", self._execution_parameters),
@@ -128,10 +127,10 @@ class Application:
         }
         path = environ["PATH_INFO"]
         if path not in routes:
-            raise Refused(HTTPStatus.NOT_FOUND, "http.path", f"There is no {path!r} here.")
+            raise RequestError(HTTPStatus.NOT_FOUND, "http.path", f"There is no {path!r} here.")
         method, action = routes[path]
         if environ["REQUEST_METHOD"] != method:
-            raise Refused(
+            raise RequestError(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 "http.method",
                 f"{path} takes {method} only.",
@@ -139,10 +138,10 @@ class Application:
             )
         return action(environ)
 
-    def _ping(self, _: Mapping[str, Any]) -> Answer:
-        return Answer(HTTPStatus.OK, b"{}")
+    def _ping(self, _: Mapping[str, Any]) -> Response:
+        return Response(HTTPStatus.OK, b"{}")
 
-    def _execution_parameters(self, _: Mapping[str, Any]) -> Answer:
+    def _execution_parameters(self, _: Mapping[str, Any]) -> Response:
         """https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-batch-code.html"""
         at_once = min(cores(), 16)
         value = {
@@ -150,55 +149,55 @@ class Application:
             "BatchStrategy": "SINGLE_RECORD",
             "MaxPayloadInMB": min(MAX_BYTES // 2**20, TRANSFORM_MB // at_once),
         }
-        return Answer(HTTPStatus.OK, json.dumps(value).encode())
+        return Response(HTTPStatus.OK, json.dumps(value).encode())
 
-    def _invoke(self, environ: Mapping[str, Any]) -> Answer:
+    def _invoke(self, environ: Mapping[str, Any]) -> Response:
         sent = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
         accept = environ.get("HTTP_ACCEPT", "")
         if sent == JSON_LINES:
             _negotiate(accept, JSON_LINES)
-            return Answer(HTTPStatus.OK, self._answer_lines(_read(environ)), JSON_LINES)
-        if sent not in PICTURE_TYPES:
-            raise Refused(
+            return Response(HTTPStatus.OK, self._predict_lines(_read(environ)), JSON_LINES)
+        if sent not in IMAGE_TYPES:
+            raise RequestError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "http.content_type",
                 f"Content-Type is {sent!r}, expected one of "
-                f"{', '.join((*PICTURE_TYPES, JSON_LINES))}.",
+                f"{', '.join((*IMAGE_TYPES, JSON_LINES))}.",
             )
-        wanted = _negotiate(accept, JSON, JSON_LINES)
+        accepted = _negotiate(accept, JSON, JSON_LINES)
         try:
             probabilities = self.model.probabilities(_read(environ))
-        except prepare.PictureError as refused:
-            raise Refused(HTTPStatus.BAD_REQUEST, refused.code, refused.message) from None
-        value = {"prediction": probabilities} if wanted == JSON_LINES else probabilities
-        return Answer(HTTPStatus.OK, json.dumps(value).encode(), wanted)
+        except prepare.PictureError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, error.code, error.message) from None
+        value = {"prediction": probabilities} if accepted == JSON_LINES else probabilities
+        return Response(HTTPStatus.OK, json.dumps(value).encode(), accepted)
 
-    def _answer_lines(self, body: bytes) -> bytes:
-        """A line for every line: a picture that cannot be used does not fail the others."""
+    def _predict_lines(self, body: bytes) -> bytes:
+        """A line of JSON for every line; one that cannot be used does not fail the others."""
         lines = body.removesuffix(b"\n").split(b"\n")
         if len(lines) > MAX_LINES:
-            raise Refused(
+            raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "http.too_many_lines",
                 f"the body has {len(lines):,} lines, the limit is {MAX_LINES:,}",
             )
-        return b"".join(json.dumps(self._answer_line(line)).encode() + b"\n" for line in lines)
+        return b"".join(json.dumps(self._predict_line(line)).encode() + b"\n" for line in lines)
 
-    def _answer_line(self, line: bytes) -> dict[str, Any]:
+    def _predict_line(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"prediction": self.model.probabilities(_picture_of(line))}
-        except _MalformedLine as refused:
-            return told("line.malformed", str(refused))
-        except prepare.PictureError as refused:
-            return told(refused.code, refused.message)
+            return {"prediction": self.model.probabilities(_image_of(line))}
+        except _MalformedLine as error:
+            return error_json("line.malformed", str(error))
+        except prepare.PictureError as error:
+            return error_json(error.code, error.message)
 
 
 class _MalformedLine(ValueError):
-    """A line of a JSON Lines body that holds no picture."""
+    """A line of a JSON Lines body without an image."""
 
 
-def _picture_of(line: bytes) -> bytes:
-    """The bytes in a line's `image`; its other fields are the caller's own."""
+def _image_of(line: bytes) -> bytes:
+    """The bytes in a line's `image`; other fields are ignored."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -212,10 +211,10 @@ def _picture_of(line: bytes) -> bytes:
 
 
 def _read(environ: Mapping[str, Any]) -> bytes:
-    """The request's body. Raises Refused where it is over the limit."""
-    length = int(environ.get("CONTENT_LENGTH") or 0)  # of a chunked body, too, once it is whole
+    """The request's body. Raises RequestError where it is larger than the limit."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)  # also set for a complete chunked body
     if length > MAX_BYTES:
-        raise Refused(
+        raise RequestError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "http.too_large",
             f"the body has {length:,} bytes, the limit is {MAX_BYTES:,}",
@@ -225,19 +224,21 @@ def _read(environ: Mapping[str, Any]) -> bytes:
 
 
 def _negotiate(accept: str, *offered: str) -> str:
-    """The first type of an Accept header that can be had; weights are not looked at."""
+    """The first offered type in an Accept header, whose weights are ignored."""
     for part in accept.split(","):
-        wanted = part.partition(";")[0].strip().lower()
-        if wanted in ("", "*/*", "application/*"):
+        accepted = part.partition(";")[0].strip().lower()
+        if accepted in ("", "*/*", "application/*"):
             return offered[0]
-        if wanted in offered:
-            return wanted
-    raise Refused(HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {' or '.join(offered)}.")
+        if accepted in offered:
+            return accepted
+    raise RequestError(
+        HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {' or '.join(offered)}."
+    )
 
 
 def main() -> int:
     """Serve and return the exit code: 0 after a signal, 1 where the model cannot be loaded."""
-    # It warns of every request that waits its turn; how long they wait is what latency tells.
+    # It warns of every request that is queued, which the latency metric covers.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     folder = Folders.from_environment().model
     started = time.monotonic()
@@ -249,7 +250,7 @@ def main() -> int:
     host = os.environ.get("SERVE_HOST", "127.0.0.1")
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = Server(Application(model), host, port)
-    server.stop_on_signals()  # before anybody is told that it serves
+    server.stop_on_signals()  # before the log line that it serves
     log.info(
         "serving %d classes on %s:%s by %s after %.2f s",
         len(model.classes),

@@ -1,4 +1,4 @@
-"""How much memory a server has, and how much a picture takes of it while it is decoded."""
+"""Admission control of image decoding by the server's memory."""
 
 import re
 from collections.abc import Iterator
@@ -11,26 +11,26 @@ from PIL import Image
 from droplens.imaging import prepare
 from droplens.imaging.weighted_semaphore import Room
 
-# What stays free of pictures: bodies as they come in, and what the allocator does not give back.
+# Not used for decoding: for request bodies, and memory that the allocator does not return.
 _SPARE_BYTES = 128 * 2**20
 _LEAST_BYTES = 64 * 2**20
-# Bytes for each pixel while a picture is decoded, resized and turned (pictures.Limits: measured).
+# Bytes per pixel while an image is decoded, resized and rotated (measured, see prepare.Limits).
 _PER_PIXEL = {"WEBP": 20, "AVIF": 16}
 _PER_PIXEL_OF_OTHERS = 13
-# A JPEG is shrunk while it is decoded, and of what comes out there are up to three copies in the
-# four bytes that Pillow takes for a pixel. Of one in several scans, libjpeg keeps all coefficients.
+# A JPEG is reduced while it is decoded; of the result there are up to three copies, with Pillow's
+# four bytes per pixel. Of a JPEG with several scans, libjpeg keeps all coefficients.
 _JPEG_COPIES = 3 * 4
 _COEFFICIENT_BYTES = 2
 _SCAN = b"\xff\xda"
-# Whose headers Pillow reads by itself; a HEIC's only decoding tells.
+# Formats whose size Pillow reads from the header; a HEIC has to be decoded.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 _IS_MEDIA_FILE = re.compile(rb".{4}ftyp", re.DOTALL)
 _LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def limit(root: Path = Path("/")) -> int | None:
-    """Bytes that this process and its kin may have: the container's limit (control groups of
-    version 2 and 1) or the machine's memory, whichever is less. None where neither is known.
+    """Bytes that this container may use: the limit of its control group (version 2 or 1) or the
+    machine's memory, whichever is less. None where neither is known.
     """
     found = []
     for name in _LIMITS:
@@ -43,7 +43,7 @@ def limit(root: Path = Path("/")) -> int | None:
 
 
 def used(root: Path = Path("/")) -> int:
-    """Bytes that this process has in memory."""
+    """Resident memory of this process in bytes."""
     return sum(_kibibytes(root / "proc/self/status", "VmRSS"))
 
 
@@ -56,20 +56,20 @@ def _kibibytes(path: Path, name: str) -> list[int]:
 
 
 def needed(data: bytes, side: int) -> int | None:
-    """Bytes that an encoded picture takes at most until it is squashed to `side` pixels.
+    """The most bytes that decoding an image and resizing it to `side` pixels takes.
 
-    None where only decoding tells; 0 where nothing will be decoded, since this is no picture.
+    None where the header does not tell the size; 0 where `data` is no image.
     """
     try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as picture:
-            width, height = picture.size
-            if picture.format not in ("JPEG", "MPO"):
-                each = _PER_PIXEL.get(str(picture.format), _PER_PIXEL_OF_OTHERS)
+        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if image.format not in ("JPEG", "MPO"):
+                each = _PER_PIXEL.get(str(image.format), _PER_PIXEL_OF_OTHERS)
                 return width * height * each
-            layers = [layer[1:3] for layer in getattr(picture, "layer", [])]
-            picture.draft(None, (side * 2,) * 2)
-            output = picture.width * picture.height * _JPEG_COPIES
-    except Exception:  # noqa: BLE001  decoding it says what is wrong with it
+            layers = [layer[1:3] for layer in getattr(image, "layer", [])]
+            image.draft(None, (side * 2,) * 2)
+            output = image.width * image.height * _JPEG_COPIES
+    except Exception:  # noqa: BLE001  decoding reports the reason
         return None if _IS_MEDIA_FILE.match(data) else 0
     if data.count(_SCAN) < 2:
         return output
@@ -78,11 +78,11 @@ def needed(data: bytes, side: int) -> int | None:
     return output + int(width * height * shares * _COEFFICIENT_BYTES)
 
 
-class Decoding:
-    """Lets pictures in to be decoded, as many at once as there is memory for."""
+class DecodingMemory:
+    """The memory for decoding images, which bounds how many are decoded at once."""
 
     def __init__(self, side: int, root: Path = Path("/")) -> None:
-        """side: the longer side that pictures are squashed to, in pixels."""
+        """side: the longer side of the network's input, in pixels."""
         self._side = side
         whole = limit(root)
         self.free = None if whole is None else max(_LEAST_BYTES, whole - used(root) - _SPARE_BYTES)
@@ -90,9 +90,9 @@ class Decoding:
 
     @contextmanager
     def admitted(self, data: bytes) -> Iterator[None]:
-        """Wait until there is memory to decode `data`, and hold it.
+        """Wait for the memory to decode `data`, and hold it until the context is left.
 
-        Raises pictures.PictureError for a picture that takes more than there is in all.
+        Raises prepare.PictureError for an image that takes more than all memory for decoding.
         """
         if self._room is None or self.free is None:
             yield

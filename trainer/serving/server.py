@@ -1,7 +1,7 @@
-"""The HTTP server around the application: it waits for nobody, refuses in JSON, stops in order.
+"""The HTTP server of the application: time limits, errors in JSON, graceful shutdown.
 
-One thread reads all connections as their bytes come in; a request that is whole queues for the
-threads that answer. So a slow client keeps nobody else waiting.
+One thread reads all connections; complete requests are queued for the threads that run the
+application. So a slow client does not delay others.
 """
 
 import select
@@ -17,23 +17,24 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from trainer.cpu import cores
-from trainer.serving.answer import Refused
+from trainer.serving.response import RequestError
 
-# As much as SageMaker sends at all, by Batch Transform, though the application takes less: who is
-# cut off while sending sees a broken connection, and not why.
+# The most that SageMaker sends, by Batch Transform. The application accepts less, but a client that
+# is disconnected while it sends does not receive the reason.
 MAX_BODY_BYTES = 100 * 2**20
-# From a request's first byte to its last. InvokeEndpoint itself waits no longer for an answer.
+# From a request's first byte to its last. InvokeEndpoint itself waits no longer for a response.
 REQUEST_SECONDS = 60.0
-# From there to the end of its headers, which are one packet of whoever has something to ask.
+# From the first byte to the end of the headers, which are usually in one packet.
 HEADER_SECONDS = 10.0
-# Nobody more is accepted, not even a health check: before that, room is made.
+# The most open connections; no health check is accepted beyond it. Above the lower limit, idle and
+# slow connections are closed.
 CONNECTIONS = 500
-CROWDED = 400
+CONNECTIONS_BEFORE_CLOSING = 400
 # SageMaker stops a container by SIGTERM and kills it 30 seconds later.
 DRAIN_SECONDS = 20.0
-# Once nobody has connected for so long, those whom a busy kernel had in hand are there.
+# Without a new connection for so long, the kernel's queue of connections is taken to be empty.
 ARRIVAL_SECONDS = 0.2
-# And so is the first byte of whoever is connected and has something to ask.
+# How long connections without a first byte are kept after the stop.
 FIRST_BYTE_SECONDS = 3.0
 LOOP_SECONDS = 1.0
 HEALTH_CHECK = "/ping"
@@ -44,7 +45,7 @@ class _Slow(Error):
 
 
 class _JsonErrorTask(ErrorTask):
-    """What is refused before the application sees it, told as the application would."""
+    """Errors raised before the application is called, in the application's format."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -57,19 +58,19 @@ class _JsonErrorTask(ErrorTask):
         message = f"{status.phrase}: {error.body}."
         if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             message = f"the body has more than {MAX_BODY_BYTES:,} bytes"
-        answer = Refused(status, code, message).answer()
+        response = RequestError(status, code, message).response()
         self.status = f"{status.value} {status.phrase}"
-        self.response_headers = [("Content-Type", answer.content_type)]
-        self.content_length = len(answer.body)
+        self.response_headers = [("Content-Type", response.content_type)]
+        self.content_length = len(response.body)
         self.set_close_on_finish()
-        self.write(answer.body)
+        self.write(response.body)
 
 
 class _Channel(HTTPChannel):
-    """A connection. began: when the request that is being read did."""
+    """A connection. began: time of the first byte of the request that is being read."""
 
     error_task_class = _JsonErrorTask
-    request: Any  # the superclass says no more of it
+    request: Any  # untyped in the superclass
     began = 0.0
 
     def received(self, data: bytes) -> bool:
@@ -79,7 +80,7 @@ class _Channel(HTTPChannel):
         return received
 
     def refuse_if_slow(self, now: float) -> None:
-        """Answer a request whose end has not come in time, and read no more of it."""
+        """Respond with an error to a request that is not complete in time, and read no more."""
         with self.requests_lock:
             request = self.request
             if request is None or self.requests:
@@ -94,26 +95,26 @@ class _Channel(HTTPChannel):
             self.server.add_task(self)
 
     @property
-    def waits_for_its_client(self) -> bool:
-        """Whether nothing of it is being answered."""
+    def is_waiting_for_client(self) -> bool:
+        """Whether no request is being processed and no response is being sent."""
         return not (self.requests or self.total_outbufs_len or self.will_close)
 
     @property
-    def patience(self) -> tuple[bool, float]:
-        """What is less is ended first: no headers yet, then for how long it has been so."""
+    def closing_order(self) -> tuple[bool, float]:
+        """Sort key: connections without complete headers first, the oldest first."""
         return bool(
             self.request and self.request.headers_finished
         ), self.began or self.creation_time
 
 
 class Server(TcpWSGIServer):
-    """Listens from the start; `effective_port` tells the port where 0 was asked."""
+    """A server that listens once created; `effective_port` is its port where `port` is 0."""
 
     channel_class = _Channel
     _is_stopping = False
 
     def __init__(self, application: Any, host: str, port: int) -> None:
-        # Pictures may wait for memory or a core, and all threads with them; health checks never do.
+        # A thread of its own: images may wait for memory or a core, and block all other threads.
         self._health_checks = ThreadedTaskDispatcher()
         self._health_checks.set_thread_count(1)
         super().__init__(
@@ -123,7 +124,7 @@ class Server(TcpWSGIServer):
                 port=port,
                 threads=max(2, cores()),
                 max_request_body_size=MAX_BODY_BYTES + 1,
-                # A picture comes in one or two turns of the loop rather than a dozen.
+                # An image is read in one or two iterations of the loop rather than a dozen.
                 recv_bytes=2**18,
                 connection_limit=CONNECTIONS,
                 cleanup_interval=LOOP_SECONDS,
@@ -133,9 +134,9 @@ class Server(TcpWSGIServer):
         )
 
     def add_task(self, channel: _Channel) -> None:
-        """Queue a whole request, a health check apart from all pictures.
+        """Queue a complete request; health checks have a queue of their own.
 
-        SageMaker waits two seconds for a check's answer, however many pictures there are.
+        SageMaker waits two seconds for the response to a health check.
         """
         request = channel.requests[0]
         if request.error or request.path != HEALTH_CHECK:
@@ -144,19 +145,19 @@ class Server(TcpWSGIServer):
             self._health_checks.add_task(channel)
 
     def maintenance(self, now: float) -> None:
-        """Close idle connections, as the superclass does, end slow requests, and make room.
+        """Close idle connections, as the superclass does, slow requests, and surplus connections.
 
-        Called every LOOP_SECONDS. Of too many connections those close that have told least: they
-        may be as many as they like, a health check is accepted.
+        Called every LOOP_SECONDS. Surplus connections are closed in `closing_order`, so that a
+        health check is accepted however many connections there are.
         """
         super().maintenance(now)
         channels = list(self.active_channels.values())
         for channel in channels:
             channel.refuse_if_slow(now)
-        surplus = len(channels) - CROWDED
+        surplus = len(channels) - CONNECTIONS_BEFORE_CLOSING
         if surplus > 0:
-            waiting = [channel for channel in channels if channel.waits_for_its_client]
-            for channel in sorted(waiting, key=lambda one: one.patience)[:surplus]:
+            waiting = [channel for channel in channels if channel.is_waiting_for_client]
+            for channel in sorted(waiting, key=lambda one: one.closing_order)[:surplus]:
                 channel.will_close = True
 
     def stop_on_signals(self) -> None:
@@ -170,11 +171,11 @@ class Server(TcpWSGIServer):
         signal.signal(signal.SIGINT, stop)
 
     def run(self) -> None:
-        """Serve until a signal comes, then answer what has arrived and return."""
+        """Serve until a signal, then respond to the requests that have arrived and return."""
         while not self._is_stopping:
             self._turn(LOOP_SECONDS)
         stopped = time.monotonic()
-        self._accept_whoever_has_connected(stopped + DRAIN_SECONDS)
+        self._accept_pending(stopped + DRAIN_SECONDS)
         self.del_channel()
         self.socket.close()
         while self._has_work_left(time.monotonic() - stopped):
@@ -182,8 +183,8 @@ class Server(TcpWSGIServer):
         self.task_dispatcher.shutdown()
         self._health_checks.shutdown()
 
-    def _accept_whoever_has_connected(self, deadline: float) -> None:
-        """Whoever is connected by now has been promised an answer."""
+    def _accept_pending(self, deadline: float) -> None:
+        """Accept the connections that the kernel has established already."""
         arrived = time.monotonic() + ARRIVAL_SECONDS
         while not self.in_connection_overflow and time.monotonic() < min(arrived, deadline):
             if select.select([self.socket], [], [], 0)[0]:
@@ -194,8 +195,10 @@ class Server(TcpWSGIServer):
         self.asyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
 
     def _has_work_left(self, seconds: float) -> bool:
-        """Whether somebody is still to be answered, or may still ask, so long after the stop."""
+        """Whether requests are open or may still arrive, `seconds` after the stop."""
         channels = list(self.active_channels.values())
-        asked = any(c.request or c.requests or c.total_outbufs_len for c in channels)
+        open_requests = any(c.request or c.requests or c.total_outbufs_len for c in channels)
         silent = any(not c.began for c in channels)
-        return (asked and seconds < DRAIN_SECONDS) or (silent and seconds < FIRST_BYTE_SECONDS)
+        return (open_requests and seconds < DRAIN_SECONDS) or (
+            silent and seconds < FIRST_BYTE_SECONDS
+        )

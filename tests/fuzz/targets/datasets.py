@@ -20,7 +20,7 @@ from batch_prep.sources.archives import ArchiveLimits, open_archive
 from batch_prep.sources.entries import File
 from batch_prep.sources.label_files import read_list
 from batch_prep.sources.matfile import MatError, read_mat
-from batch_prep.storage import LocalFolder
+from batch_prep.storage.local import LocalFolder
 from droplens.records.recordio import RecordIOError, RecordWriter, read_index, read_records
 from tests.fuzz.engine import Target
 

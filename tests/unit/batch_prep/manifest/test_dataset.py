@@ -8,7 +8,7 @@ import pytest
 from batch_prep.errors import JobError
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.manifest.dataset import Dataset, SkippedFiles, Table, assemble, check_classes
-from batch_prep.shards.files import PackedPicture, Skipped
+from batch_prep.shards.files import PackedImage, Skipped
 
 BAD = "image.unreadable"
 
@@ -21,9 +21,9 @@ def looks_of(number: int) -> bytes:
 
 def packed(
     number: int, sha256: str, label: int = 0, channel: str = "train", looks: bytes | None = None
-) -> PackedPicture:
+) -> PackedImage:
     """Record `number` of 10 bytes each."""
-    return PackedPicture(
+    return PackedImage(
         id=number,
         name=f"{label}/{number}.jpg",
         label=label,
@@ -233,7 +233,7 @@ def test_the_class_of_a_conflict_is_the_one_that_is_explained_by_it() -> None:
 
 def test_a_table_grows_and_keeps_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [(str(number), "abc"[number % 3], "train") for number in range(7)]
-    whole, looks = table(*pictures).taken()
+    whole, looks = table(*pictures).freeze()
     assert whole["start"].tolist() == [0, 10, 20, 30, 40, 50, 60]
     assert whole["length"].tolist() == [10] * 7
     assert whole["label"].tolist() == [0, 1, 2, 0, 1, 2, 0]
@@ -243,7 +243,7 @@ def test_a_table_grows_and_keeps_every_row(monkeypatch: pytest.MonkeyPatch) -> N
     for at_once in (1, 3, 7, 8):
         monkeypatch.setattr("batch_prep.manifest.dataset._ROWS_AT_ONCE", at_once)
         rows = table(*pictures)
-        parts, part_looks = rows.taken()
+        parts, part_looks = rows.freeze()
         assert parts.tobytes() == whole.tobytes()
         assert (part_looks == looks).all()
 
@@ -252,7 +252,7 @@ def test_files_are_told_apart_by_the_first_sixteen_bytes_of_their_digests() -> N
     rows = Table()
     for number, digest in enumerate(("a" * 64, "a" * 31 + "b" * 33, "c" * 32 + "d" * 32)):
         rows.add(0, packed(number, digest))
-    digests = rows.taken()[0]["sha256"]
+    digests = rows.freeze()[0]["sha256"]
     assert len(set(digests.tolist())) == 3
 
 

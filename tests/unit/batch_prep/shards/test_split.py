@@ -42,7 +42,7 @@ def planned(
 
 
 def held_out(done: Plan) -> set[str]:
-    return {one.picture.name for one in done.pictures if one.channel == "validation"}
+    return {one.image.name for one in done.images if one.channel == "validation"}
 
 
 @given(
@@ -53,9 +53,9 @@ def held_out(done: Plan) -> set[str]:
 def test_every_class_gives_its_share(counts: list[int], share: float, seed: int) -> None:
     entries: list[Entry] = [one for n, count in enumerate(counts) for one in files(str(n), count)]
     done = planned(entries, validation=share, seed=seed)
-    assert [one.id for one in done.pictures] == list(range(sum(counts)))
+    assert [one.id for one in done.images] == list(range(sum(counts)))
     for label, count in enumerate(counts):
-        channels = [one.channel for one in done.pictures if one.label == label]
+        channels = [one.channel for one in done.images if one.label == label]
         assert len(channels) == count
         held = channels.count("validation")
         if count == 1:
@@ -73,7 +73,7 @@ def test_shards_in_any_number_plan_the_same(counts: list[int], shards: int, orde
     whole = planned(entries)
     order.shuffle(entries)
     parts = [planned(entries, shard=number, shards=shards) for number in range(shards)]
-    assert list(itertools.chain.from_iterable(part.pictures for part in parts)) == whole.pictures
+    assert list(itertools.chain.from_iterable(part.images for part in parts)) == whole.images
     assert list(itertools.chain.from_iterable(part.skipped for part in parts)) == whole.skipped
     assert {part.dataset for part in parts} == {whole.dataset}
     assert {tuple(part.classes) for part in parts} == {tuple(whole.classes)}
@@ -88,14 +88,14 @@ def test_a_picture_more_moves_no_other_one() -> None:
 def test_another_seed_gives_another_split_and_order() -> None:
     one, other = (planned(files("a", 30) + files("b", 20), seed=seed) for seed in (0, 1))
     assert held_out(one) != held_out(other)
-    assert [picture.picture.name for picture in one.pictures] != [
-        picture.picture.name for picture in other.pictures
+    assert [picture.image.name for picture in one.images] != [
+        picture.image.name for picture in other.images
     ]
     assert one.dataset != other.dataset
 
 
 def test_the_classes_are_mixed_in_the_order_of_the_records() -> None:
-    labels = [one.label for one in planned(files("a", 50) + files("b", 50)).pictures]
+    labels = [one.label for one in planned(files("a", 50) + files("b", 50)).images]
     changes = sum(one != other for one, other in itertools.pairwise(labels))
     assert changes > 20
 
@@ -104,7 +104,7 @@ def test_classes_are_numbered_by_their_sorted_names() -> None:
     # '-' sorts before '/', so by path "cat-2/x" would come before "cat/x".
     done = planned([file("cat-2/x.jpg"), file("cat/x.jpg"), file("Dog/deep/er/x.jpg")])
     assert done.classes == ["Dog", "cat", "cat-2"]
-    labels = {one.picture.name: one.label for one in done.pictures}
+    labels = {one.image.name: one.label for one in done.images}
     assert labels == {"Dog/deep/er/x.jpg": 0, "cat/x.jpg": 1, "cat-2/x.jpg": 2}
 
 
@@ -122,8 +122,8 @@ def test_one_folder_around_the_class_folders_is_looked_through() -> None:
     assert done.classes == ["a", "b"]
     assert done.skipped == [("b", refused)]
     bare = planned([file("a/x.jpg"), file("b/y.jpg")])
-    assert [one.id for one in done.pictures] == [one.id for one in bare.pictures]
-    assert {one.picture.parts[-1] for one in done.pictures} == {"x.jpg", "y.jpg"}
+    assert [one.id for one in done.images] == [one.id for one in bare.images]
+    assert {one.image.parts[-1] for one in done.images} == {"x.jpg", "y.jpg"}
 
 
 def test_a_list_of_class_folders_gives_the_order_that_the_folders_have() -> None:
@@ -134,8 +134,8 @@ def test_a_list_of_class_folders_gives_the_order_that_the_folders_have() -> None
         if isinstance(one, File)
     ]
     listed = planned(labelled, listed="labels.csv")
-    assert [one.picture.name for one in listed.pictures] == [
-        one.picture.name for one in planned(folders).pictures
+    assert [one.image.name for one in listed.images] == [
+        one.image.name for one in planned(folders).images
     ]
     assert held_out(listed) == held_out(planned(folders))
 
@@ -169,12 +169,12 @@ def test_a_shard_with_too_many_names_says_how_many_pictures_there_are() -> None:
             seed=0,
             most=20,
         )
-    assert crowded.value.pictures == 61
+    assert crowded.value.images == 61
 
 
 def test_every_shard_has_its_part_of_the_work() -> None:
     entries = files("a", 200) + files("b", 200)
-    sizes = [len(planned(entries, shard=n, shards=4).pictures) for n in range(4)]
+    sizes = [len(planned(entries, shard=n, shards=4).images) for n in range(4)]
     assert sum(sizes) == 400
     # 100 each by expectation; the hashes of other names may differ by three deviations of 8.7.
     assert all(74 <= size <= 126 for size in sizes), sizes
@@ -201,8 +201,8 @@ def test_a_file_beside_the_class_folders_is_no_class() -> None:
     beside = Refused("x.txt", ("x.txt",), "file.not_a_picture", "?")
     done = planned([file("a/x.jpg"), file("b/x.jpg"), file("stray.jpg"), beside])
     assert done.classes == ["a", "b"]
-    assert [one.picture.name for one in done.pictures].count("stray.jpg") == 0
-    assert len(done.pictures) == 2
+    assert [one.image.name for one in done.images].count("stray.jpg") == 0
+    assert len(done.images) == 2
 
 
 def test_a_picture_in_the_wrapping_folder_makes_it_a_class() -> None:
@@ -218,7 +218,7 @@ def test_a_picture_in_the_wrapping_folder_makes_it_a_class() -> None:
 )
 def test_a_class_gives_a_fifth(count: int, held: int) -> None:
     done = planned(files("a", count) + files("b", 5))
-    channels = [one.channel for one in done.pictures if one.label == 0]
+    channels = [one.channel for one in done.images if one.label == 0]
     assert (channels.count("validation"), len(channels)) == (held, count)
 
 
@@ -242,7 +242,7 @@ def test_more_classes_than_a_function_can_hold_end_the_job() -> None:
 def test_without_a_number_the_only_shard_is_planned() -> None:
     entries = files("a", 7) + files("b", 5)
     done = plan(partial(iter, entries), listed="", validation=0.2, seed=0)
-    assert [one.id for one in done.pictures] == list(range(12))
+    assert [one.id for one in done.images] == list(range(12))
 
 
 @pytest.mark.parametrize(("wrap", "split"), [("", ""), ("cars/", ""), ("", "train/")])
@@ -252,16 +252,16 @@ def test_the_order_is_that_of_a_hash_of_seed_and_name(wrap: str, split: str) -> 
     paths += others if split else []
     done = planned([file(wrap + path) for path in paths], seed=3)
     expected = sorted(paths, key=lambda path: hashlib.sha256(f"3 {path}".encode()).digest())
-    assert [one.picture.name.removeprefix(wrap) for one in done.pictures] == expected
+    assert [one.image.name.removeprefix(wrap) for one in done.images] == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_of_a_large_class_exactly_a_fifth_is_held_out(seed: int) -> None:
     done = planned(files("a", 3000) + files("b", 1001), seed=seed)
-    held = [one.label for one in done.pictures if one.channel == "validation"]
+    held = [one.label for one in done.images if one.channel == "validation"]
     assert (held.count(0), held.count(1)) == (600, 200)
-    places = [one.id for one in done.pictures if one.label == 0 and one.channel == "validation"]
-    assert places == [one.id for one in done.pictures if one.label == 0][:600]
+    places = [one.id for one in done.images if one.label == 0 and one.channel == "validation"]
+    assert places == [one.id for one in done.images if one.label == 0][:600]
 
 
 def test_another_picture_is_another_dataset() -> None:
@@ -278,13 +278,13 @@ def test_as_many_names_as_may_be_are_not_too_many(most: int, crowded: bool) -> N
         with pytest.raises(Crowded):
             counted(most=most)
     else:
-        assert len(counted(most=most).pictures) == 61
+        assert len(counted(most=most).images) == 61
 
 
 def test_a_folder_with_nothing_but_refused_files_is_no_wrapper() -> None:
     refused = Refused("a/x.jpg", ("a", "x.jpg"), "image.too_large", "?")
     done = planned([refused])
-    assert (done.classes, done.skipped, done.pictures) == (["a"], [("a", refused)], [])
+    assert (done.classes, done.skipped, done.images) == (["a"], [("a", refused)], [])
 
 
 def test_a_path_that_leads_out_of_the_dataset_is_skipped_under_no_class() -> None:

@@ -16,7 +16,7 @@ from batch_prep.sources import labels as labels_module
 from batch_prep.sources.entries import File, FolderSeen, Ignored, Refused
 from batch_prep.sources.label_files import read_list
 from batch_prep.sources.labels import Labels, Row, from_archive, gather
-from batch_prep.storage import LocalFolder
+from batch_prep.storage.local import LocalFolder
 
 
 def read(root: Path, name: str, text: str | bytes, names: str = "") -> Labels:

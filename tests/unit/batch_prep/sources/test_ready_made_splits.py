@@ -33,7 +33,7 @@ def planned(entries: list[Entry], *, shard: int = 0, shards: int = 1, listed: st
 
 
 def channels(done: Plan) -> dict[str, str]:
-    return {one.picture.name: one.channel for one in done.pictures}
+    return {one.image.name: one.channel for one in done.images}
 
 
 def by_folder(done: Plan, depth: int = 0) -> dict[str, set[str]]:
@@ -62,7 +62,7 @@ def test_test_pictures_beside_validation_pictures_are_a_channel_of_their_own() -
     done = planned(files(*(f"{top}/{c}" for top in ("train", "valid", "test") for c in "ab")))
     assert by_folder(done) == {"train": {"train"}, "valid": {"validation"}, "test": {"test"}}
     assert done.reading.channels == ("train", "validation", "test")
-    assert [one.id for one in done.pictures] == list(range(18))
+    assert [one.id for one in done.images] == list(range(18))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_single_folder_for_training_is_only_a_wrapper() -> None:
     assert done.classes == ["a", "b"]
     assert done.reading.given is None
     other = planned(files("x/a", "x/b", each=10))
-    assert [one.channel for one in done.pictures] == [one.channel for one in other.pictures]
-    assert {one.channel for one in done.pictures} == {"train", "validation"}
+    assert [one.channel for one in done.images] == [one.channel for one in other.images]
+    assert {one.channel for one in done.images} == {"train", "validation"}
 
 
 def test_test_pictures_without_labels_are_left_out_by_name() -> None:
@@ -110,7 +110,7 @@ def test_test_pictures_without_labels_are_left_out_by_name() -> None:
     done = planned(entries)
     assert done.classes == ["a", "b"]
     assert done.reading.given is None
-    assert {one.channel for one in done.pictures} == {"train", "validation"}
+    assert {one.channel for one in done.images} == {"train", "validation"}
     assert {(label, one.name, one.code) for label, one in done.skipped} == {
         ("", f"test/{n}.jpg", "file.unlabelled") for n in range(3)
     }
@@ -163,7 +163,7 @@ def test_shards_in_any_number_plan_the_same_split(
         return  # a split of one class
     order.shuffle(entries)
     parts = [planned(entries, shard=n, shards=shards, listed=name) for n in range(shards)]
-    assert list(itertools.chain.from_iterable(part.pictures for part in parts)) == whole.pictures
+    assert list(itertools.chain.from_iterable(part.images for part in parts)) == whole.images
     assert {part.dataset for part in parts} == {whole.dataset}
     assert all(part.reading == whole.reading for part in parts)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel, DatasetError, extract
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.convert import FEATURES, write_backbone
 
 
@@ -64,7 +64,7 @@ def test_a_record_file_that_ends_early_is_refused_by_offset(tmp_path: Path) -> N
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, backbone: Path) -> None:
     channel = Channel.open("train", write(tmp_path, (0, jpeg(0)), (1, jpeg(1)[:300])), 2)
     with pytest.raises(DatasetError, match=r"train.rec: record 1 cannot be read"):
-        extract(backbone, channel, Squash(width=64, height=64), 8)
+        extract(backbone, channel, Resize(width=64, height=64), 8)
 
 
 def test_features_come_in_the_records_order_whatever_the_batch(
@@ -72,8 +72,8 @@ def test_features_come_in_the_records_order_whatever_the_batch(
 ) -> None:
     payloads = [jpeg(seed) for seed in range(11)]
     channel = Channel.open("train", write(tmp_path, *((0, data) for data in payloads)), 1)
-    squash = Squash(width=64, height=64)
-    one_by_one, in_fours = (extract(backbone, channel, squash, size) for size in (1, 4))
+    resize = Resize(width=64, height=64)
+    one_by_one, in_fours = (extract(backbone, channel, resize, size) for size in (1, 4))
     assert one_by_one.shape == (11, FEATURES)
     np.testing.assert_allclose(one_by_one, in_fours, atol=1e-3)
     distances = np.linalg.norm(one_by_one[:, None] - in_fours[None], axis=2)

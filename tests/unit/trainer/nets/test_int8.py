@@ -18,7 +18,7 @@ from PIL import Image
 
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel
-from trainer.data.preprocess import Squash
+from trainer.data.preprocess import Resize
 from trainer.nets.int8 import (
     Trial,
     Variant,
@@ -383,7 +383,7 @@ def job(
                 records.write(number, number % 2, stored.getvalue())
         channels[name] = Channel.open(name, folder / name, 2)
     settings = Hyperparameters.from_strings(REQUIRED | hyperparameters)
-    return SimpleNamespace(settings=settings, squash=Squash(width=16, height=16), **channels)
+    return SimpleNamespace(settings=settings, resize=Resize(width=16, height=16), **channels)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def job(
     [
         (60, {"serving_precision": "fp32"}, "serving_precision=fp32"),
         (60, {"backbone": "resnet18"}, "backbone=resnet18, only efficientnet-lite0 is quantised"),
-        (49, {}, "49 validation pictures, at least 50 can tell"),
+        (49, {}, "49 validation pictures, at least 50 are needed"),
     ],
 )
 def test_where_int8_is_not_tried_the_report_says_why(
@@ -429,5 +429,5 @@ def test_int8_is_judged_on_the_validation_pictures_and_kept_or_dropped(
     assert report["kept"] is (variant.model is not None) is (report["reason"] is None)
     assert report["kept"] is (outcome == "kept")
     assert (report["pictures"], report["calibration_pictures"]) == (judged, 64)
-    assert caplog.messages[0] == f"trying int8: calibrated on 64 pictures, judged on {judged}"
+    assert caplog.messages[0] == f"trying int8: calibrated on 64 images, compared on {judged}"
     assert caplog.messages[1].startswith(f"int8 {outcome}")

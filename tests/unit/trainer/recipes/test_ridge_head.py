@@ -5,7 +5,14 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.recipes import ridge_head as head
-from trainer.recipes.ridge_head import Head, decompose, fit_head, fit_temperature, leavable, softmax
+from trainer.recipes.ridge_head import (
+    Head,
+    can_be_left_out,
+    decompose,
+    fit_head,
+    fit_temperature,
+    softmax,
+)
 
 
 def blobs(
@@ -33,9 +40,9 @@ def test_classes_that_can_be_told_apart_are() -> None:
     answers = fit.head.probabilities(x[1::2])
     assert (answers.argmax(axis=1) == labels[1::2]).mean() > 0.95
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
-    assert fit.left_out == 60
-    assert fit.held_out_accuracy is not None
-    assert fit.held_out_accuracy > 0.9
+    assert fit.leave_one_out_records == 60
+    assert fit.leave_one_out_accuracy is not None
+    assert fit.leave_one_out_accuracy > 0.9
     assert fit.training_accuracy > 0.95
 
 
@@ -108,16 +115,16 @@ def test_a_rare_class_is_found_beside_frequent_ones() -> None:
 
 def test_a_single_picture_of_a_class_is_never_left_out() -> None:
     labels = np.repeat([0, 1, 2, 3], [9, 4, 2, 1])
-    assert leavable(labels).tolist() == [True] * 15 + [False]
-    assert not leavable(np.repeat([0, 1], [9, 1])).any()
+    assert can_be_left_out(labels).tolist() == [True] * 15 + [False]
+    assert not can_be_left_out(np.repeat([0, 1], [9, 1])).any()
 
 
 def test_classes_of_a_single_picture_each_are_fitted_without_cross_validation() -> None:
     x, labels = blobs(1, classes=5)
     fit = fit_head(x.copy(), labels, 5, seed=0)
     assert fit.path == ()
-    assert fit.left_out == 0
-    assert fit.held_out_accuracy is None
+    assert fit.leave_one_out_records == 0
+    assert fit.leave_one_out_accuracy is None
     assert fit.head.probabilities(x).argmax(axis=1).tolist() == labels.tolist()
     assert fit.head.probabilities(x).max(axis=1).min() > 0.5
 
@@ -137,9 +144,9 @@ def test_a_single_picture_of_one_class_does_not_end_the_leaving_out_of_others() 
     labels = np.repeat([0, 1, 2], [1, 15, 15])
     x[np.arange(31), labels] += 20
     fit = fit_head(x.copy(), labels, 3, seed=0)
-    assert fit.left_out == 30
+    assert fit.leave_one_out_records == 30
     assert len(fit.path) == len(head.L2_GRID)
-    assert fit.held_out_accuracy == 1.0
+    assert fit.leave_one_out_accuracy == 1.0
 
 
 def test_features_that_never_vary_do_no_harm() -> None:
@@ -201,10 +208,10 @@ def test_the_chosen_penalty_has_the_smallest_loss_and_its_accuracy_is_told(
     fit = fit_head(x.copy(), labels, 4, seed=0)
     l2, loss, accuracy = min(fit.path, key=lambda step: step[1])
     assert len({step[2] for step in fit.path}) > 1
-    assert (fit.l2, fit.held_out_accuracy) == (l2, accuracy)
+    assert (fit.l2, fit.leave_one_out_accuracy) == (l2, accuracy)
     answers = fit.head.probabilities(x).argmax(axis=1)
     assert fit.training_accuracy == pytest.approx((answers == labels).mean())
-    assert f"left-out loss={loss:.4f} accuracy={accuracy:.4f}" in caplog.text
+    assert f"leave-one-out loss={loss:.4f} accuracy={accuracy:.4f}" in caplog.text
 
 
 def likeliest(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[float, float]:
@@ -272,7 +279,7 @@ def test_records_are_left_out_where_two_classes_keep_another(
     counts: tuple[int, ...], left_out: int
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert int(leavable(labels).sum()) == left_out
+    assert int(can_be_left_out(labels).sum()) == left_out
 
 
 def test_the_exact_solution_ends_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from droplens.imaging import prepare
-from trainer.serving.memory import Decoding, limit, needed, used
+from trainer.serving.memory import DecodingMemory, limit, needed, used
 
 MIB = 2**20
 
@@ -56,14 +56,14 @@ def test_the_least_of_what_container_and_machine_give_is_the_limit(
 
 def test_where_nothing_says_how_much_there_is_nothing_is_limited(tmp_path: Path) -> None:
     assert limit(tmp_path) is None
-    with Decoding(224, tmp_path).admitted(b"anything"):
+    with DecodingMemory(224, tmp_path).admitted(b"anything"):
         pass
 
 
 def test_what_is_in_use_is_not_for_pictures(tmp_path: Path) -> None:
     root = machine(tmp_path, 4096 * 1024, 200 * 1024, v2=str(1024 * MIB))
     assert used(root) == 200 * MIB
-    assert Decoding(224, root).free == (1024 - 200 - 128) * MIB
+    assert DecodingMemory(224, root).free == (1024 - 200 - 128) * MIB
 
 
 def encoded(size: tuple[int, int], form: str, mode: str = "RGB", **options: object) -> bytes:
@@ -101,7 +101,7 @@ def test_what_is_decoded_at_once_never_takes_more_than_there_is(tmp_path: Path) 
     data = encoded((4000, 4000), "JPEG", progressive=True, subsampling=0)
     each = needed(data, 224)
     assert each is not None
-    decoding = Decoding(224, machine(tmp_path, 4096 * 1024, v2=str(2 * each + 129 * MIB)))
+    decoding = DecodingMemory(224, machine(tmp_path, 4096 * 1024, v2=str(2 * each + 129 * MIB)))
     lock, inside, most = threading.Lock(), 0, 0
 
     def decode(_: int) -> None:
@@ -122,7 +122,7 @@ def test_what_is_decoded_at_once_never_takes_more_than_there_is(tmp_path: Path) 
 def test_a_picture_that_would_take_more_than_all_is_refused_by_the_parameter_s_name(
     tmp_path: Path,
 ) -> None:
-    decoding = Decoding(224, machine(tmp_path, 1024 * 1024, 200 * 1024))
+    decoding = DecodingMemory(224, machine(tmp_path, 1024 * 1024, 200 * 1024))
     with (
         pytest.raises(prepare.PictureError, match="EndpointMemoryMb") as refused,
         decoding.admitted(encoded((9000, 9000), "PNG")),

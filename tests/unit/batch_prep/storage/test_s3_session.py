@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from batch_prep.errors import JobError, StorageTrouble
-from batch_prep.storage import Bucket
+from batch_prep.errors import JobError, StorageError
+from batch_prep.storage.s3 import S3Folder
 
 # The ECS agent's own limits (ECS_TASK_METADATA_RPS_LIMIT).
 REQUESTS_PER_SECOND, BURST = 40, 60
@@ -46,22 +46,22 @@ def test_s3_is_where_botocore_says_in_every_partition(
 ) -> None:
     for name, value in {"AWS_REGION": region, **more}.items():
         environment.setenv(name, value)
-    store = Bucket("pictures", "")._store
+    store = S3Folder("pictures", "")._store
     assert store.config["endpoint"] == endpoint
     assert store.config["region"] == region
 
 
 def test_without_any_region_the_variable_is_named(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(JobError, match="AWS_REGION"):
-        Bucket("pictures", "").exists("a")
+        S3Folder("pictures", "").exists("a")
 
 
 def test_without_credentials_the_job_says_so(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AWS_REGION", "us-east-1")
     environment.delenv("AWS_ACCESS_KEY_ID")
     environment.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(StorageTrouble, match="no AWS credentials"):
-        Bucket("pictures", "").exists("a")
+    with pytest.raises(StorageError, match="no AWS credentials"):
+        S3Folder("pictures", "").exists("a")
 
 
 class Agent(ThreadingHTTPServer):
@@ -131,7 +131,7 @@ def test_readers_that_begin_together_ask_for_credentials_once(agent: Agent) -> N
 
     def read(number: int) -> bytes:
         # Each its own: what a bucket keeps for itself is not what spares the agent.
-        bucket = Bucket("pictures", "datasets/cars/")
+        bucket = S3Folder("pictures", "datasets/cars/")
         together.wait()
         return bucket.read(f"{number}.jpg")
 

@@ -1,4 +1,4 @@
-"""What the server says: an HTTP answer, and how a refusal is told."""
+"""HTTP responses, and errors as JSON."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ JSON, JSON_LINES = "application/json", "application/jsonlines"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response; `headers` are those beside the content's type and length."""
+class Response:
+    """An HTTP response. headers: further ones than the content's type and length."""
 
     status: HTTPStatus
     body: bytes
@@ -20,8 +20,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Refused(Exception):
-    """A request that cannot be answered. code: for programs; message: a sentence for people."""
+class RequestError(Exception):
+    """A request that is refused. code: stable, for programs; message: a sentence for users."""
 
     def __init__(
         self, status: HTTPStatus, code: str, message: str, *headers: tuple[str, str]
@@ -32,13 +32,13 @@ class Refused(Exception):
         self.message = message
         self.headers = headers
 
-    def answer(self) -> Answer:
-        """As JSON, noted in the log."""
+    def response(self) -> Response:
+        """The response as JSON; also logs the refusal."""
         log.info("refused status=%d code=%s: %s", self.status, self.code, self.message)
-        body = json.dumps(told(self.code, self.message)).encode()
-        return Answer(self.status, body, JSON, self.headers)
+        body = json.dumps(error_json(self.code, self.message)).encode()
+        return Response(self.status, body, JSON, self.headers)
 
 
-def told(code: str, message: str) -> dict[str, dict[str, str]]:
-    """The JSON of a refusal, of a whole request or of one line."""
+def error_json(code: str, message: str) -> dict[str, dict[str, str]]:
+    """The JSON of an error, of a whole request or of one line."""
     return {"error": {"code": code, "message": message}}

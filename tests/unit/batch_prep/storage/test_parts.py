@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_prep import storage
-from batch_prep.storage import Span, parts_of
+from batch_prep.storage import s3
+from batch_prep.storage.folder import Span
+from batch_prep.storage.s3 import parts_of
 
 SMALLEST = 50
 
@@ -13,7 +14,7 @@ SMALLEST = 50
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=30))
 def test_every_byte_comes_once_in_parts_that_s3_takes(lengths: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "_LARGEST_COPY", 2 * SMALLEST)
+        patch.setattr(s3, "_LARGEST_COPY", 2 * SMALLEST)
         spans = [Span(str(n), 7 * n, 7 * n + length) for n, length in enumerate(lengths)]
         parts = list(parts_of(spans, SMALLEST))
     for part in parts:

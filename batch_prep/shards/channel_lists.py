@@ -1,19 +1,19 @@
-"""A channel's lists: NAME.idx, where each record begins, and NAME.lst, which picture it is."""
+"""A channel's lists: .idx, the offset of each record, and .lst, the image in each record."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from batch_prep.shards.files import PackedPicture
-from batch_prep.storage import Folder
+from batch_prep.shards.files import PackedImage
+from batch_prep.storage.folder import Folder
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file that was written: bytes, and its SHA-256 in hexadecimal.
+    """A file that was written: its size in bytes and its SHA-256 in hexadecimal.
 
-    Of what S3 itself copied together, this machine knows no digest: None.
+    sha256: None for an object that S3 assembled by copies, whose bytes did not pass through here.
     """
 
     bytes: int
@@ -21,10 +21,10 @@ class Written:
 
 
 class ChannelLists:
-    """Writes a channel's .idx and .lst, which the caller opened.
+    """Writes a channel's .idx and .lst to files that the caller opened.
 
-    The .lst names each record's picture as MXNet's im2rec lists do: id, label and name between
-    tabs. Control characters in a name are escaped there, since a line is a record.
+    A line of .lst is as in MXNet's im2rec lists: id, label and name, separated by tabs. Control
+    characters in a name are escaped, since each record takes one line.
     """
 
     def __init__(self, idx: BinaryIO, lst: BinaryIO) -> None:
@@ -32,14 +32,14 @@ class ChannelLists:
         self._lst = _Hashed(lst)
         self._offset = 0
 
-    def add(self, picture: PackedPicture) -> None:
-        """The next record of the channel."""
-        self._idx.write(f"{picture.id}\t{self._offset}\n".encode())
-        self._lst.write(f"{picture.id}\t{picture.label:f}\t{_one_line(picture.name)}\n".encode())
-        self._offset += picture.end - picture.start
+    def add(self, image: PackedImage) -> None:
+        """Append the next record of the channel to both lists."""
+        self._idx.write(f"{image.id}\t{self._offset}\n".encode())
+        self._lst.write(f"{image.id}\t{image.label:f}\t{_one_line(image.name)}\n".encode())
+        self._offset += image.end - image.start
 
     def written(self, path: str) -> Iterator[tuple[str, Written]]:
-        """Both files, whose paths begin so."""
+        """Path and size of both files. path: the files' common path without the ending."""
         yield f"{path}.idx", self._idx.written()
         yield f"{path}.lst", self._lst.written()
 

@@ -1,0 +1,45 @@
+"""Train the recipe `probe`: a linear head on the features of the frozen backbone."""
+
+import logging
+import os
+
+import onnx
+
+from trainer.data.features import extract
+from trainer.job import Job, Outcome
+from trainer.nets.assemble import assemble
+from trainer.nets.convert import BACKBONE_FILE
+from trainer.recipes.ridge_head import fit_head
+
+log = logging.getLogger(__name__)
+
+
+def probe(job: Job) -> Outcome:
+    """Extract the features of both channels and fit the head to those of training."""
+    settings, training, validation = job.settings, job.training, job.validation
+    backbone = job.weights / BACKBONE_FILE
+    with job.timings.step("features"):
+        train_features = extract(backbone, training, job.resize, settings.mini_batch_size)
+        validation_features = extract(backbone, validation, job.resize, settings.mini_batch_size)
+    with job.timings.step("head"):
+        fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
+
+    accuracies = {"train": fit.training_accuracy}
+    if len(validation):
+        predictions = fit.head.probabilities(validation_features).argmax(axis=1)
+        accuracies["validation"] = float((predictions == validation.labels).mean())
+    for name, accuracy in accuracies.items():
+        log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
+    report = {
+        "cross_validation": {
+            "left_out": fit.leave_one_out_records,
+            "accuracy": fit.leave_one_out_accuracy,
+            "path": [
+                {"l2": l2, "loss": loss, "accuracy": accuracy} for l2, loss, accuracy in fit.path
+            ],
+            "l2": fit.l2,
+        },
+        "temperature": fit.head.temperature,
+    }
+    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.resize)
+    return Outcome(model, accuracies, report)
