@@ -36,9 +36,9 @@ _HEAD = {
 }
 _NEVER = {"en": "**never**", "zh": "**从未**"}
 _IN_CHINESE = {
-    "tests": "单机, 全部检查与测试",
-    "journey": "单机, 完整流程",
-    "containers": "真实容器 (Docker 或 Podman)",
+    "tests": "单机上的全部检查和测试",
+    "journey": "单机上的完整流程",
+    "containers": "Docker 或 Podman 中的真实容器",
     "account": "AWS 账号",
     "gpu": "GPU",
 }

@@ -232,15 +232,16 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     """What became of a module's mutants, in the order of the seed. Exits where its tests fail."""
     order = mutants((ROOT / module.file).read_text("utf-8"))
     random.Random(seed).shuffle(order)
-    # What was not killed before may be now.
+    # What was not killed before may be now, except for what no test can tell from the original.
     again = held.not_killed
+    retried = [number for number in again if not _is_equivalent(module, order[number])]
     score = Score(
         possible=len(order),
         tried=held.tried - len(again),
         killed=held.killed,
         seconds=held.seconds,
     )
-    waiting = iter([*again, *range(held.tried, len(order))])
+    waiting = iter([*retried, *range(held.tried, len(order))])
     try:
         tests = Tests.collected(ROOT, copies[0], module.file, module.arguments, order)
     except Broken as error:
@@ -294,7 +295,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
             left.discard(number)
             _count(score, module, number, order[number], killed)
         time.sleep(0.01)
-    for number in sorted(left):  # there was no time to try them again
+    for number in sorted(left):  # equivalent, or there was no time to try them again
         _count(score, module, number, order[number], killed=False)
     tests.close()
     return score
@@ -312,14 +313,24 @@ def _count(score: Score, module: Module, number: int, mutant: Mutant, killed: bo
         score.killed += 1
         return
     score.not_killed.append(number)
-    lines = (ROOT / module.file).read_text("utf-8").splitlines()
-    line = lines[mutant.line - 1].strip()
-    if (module.name, line, mutant.before, mutant.after) in equivalents():
+    if _is_equivalent(module, mutant):
         score.equivalent += 1
     else:
+        line = _line(module, mutant)
         score.survivors.append({"line": line, "before": mutant.before, "after": mutant.after})
         place = f"{module.file}:{mutant.line}"
         print(f"survived: {place}: {mutant.before}  ->  {mutant.after}", flush=True)
+
+
+def _line(module: Module, mutant: Mutant) -> str:
+    """The line of source that the mutant changes, without its indentation."""
+    lines = (ROOT / module.file).read_text("utf-8").splitlines()
+    return lines[mutant.line - 1].strip()
+
+
+def _is_equivalent(module: Module, mutant: Mutant) -> bool:
+    """Whether equivalent.toml lists the mutant."""
+    return (module.name, _line(module, mutant), mutant.before, mutant.after) in equivalents()
 
 
 def _start(module: Module, copy: Path, seconds: Mapping[str, float]) -> int:

@@ -12,6 +12,8 @@ import pytest
 from botocore import xform_name
 
 from tools.contract import RESULT, validate
+from droplens.domain import layout
+from tools.contract import hold_to
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -19,6 +21,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "demo/*.md", "tests/fuzz/corpus/*.md")
     for path in ROOT.glob(pattern)
 )
+_MAP = "docs/architecture.md"
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _FOLDERS = ("batch_prep", "localcloud", "demo", "tools", "benchmarks", "trainer", "tests")
 _INLINE = re.compile(r"`((?:[^`\n]|\n(?!\s*\n))+)`")
@@ -97,6 +100,42 @@ def test_make_targets_and_their_variables_exist(page: str) -> None:
                     assert re.search(rf"\b{name}\b", makefile()), f"{line}: {name}"
                 elif re.fullmatch(r"[a-z][a-z-]*", word):
                     assert word in targets, line
+
+
+_PACKAGES = ("layers/droplens/droplens", "batch_prep", "trainer", "localcloud")
+_PATH = re.compile(r"(?:…/)?[\w.-]+(?:/[\w.-]+)*/?")
+
+
+def paths(page: str) -> list[str]:
+    """Inline code that has the form of a path with a folder in it."""
+    codes = _INLINE.findall(_FENCED.sub("", text_of(page)))
+    return [code for code in codes if "/" in code and _PATH.fullmatch(code)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_in_the_repository_exist(page: str) -> None:
+    kept = {entry.name for entry in ROOT.iterdir() if entry.is_dir()} - {".local"}
+    for path in paths(page):
+        if path.partition("/")[0] in kept:
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", _MAP])
+def test_a_guide_to_the_code_names_files_folders_and_prefixes_of_the_bucket_only(page: str) -> None:
+    prefixes = {value for value in vars(layout).values() if isinstance(value, str)}
+    named = {path.removeprefix("…/") for path in paths(page)} - prefixes
+    named = {path for path in named if not path.startswith(".local/")}
+    assert len(named) > 20
+    bases = [ROOT, *(ROOT / package for package in _PACKAGES)]
+    assert not [path for path in named if not any((base / path).exists() for base in bases)]
+
+
+def test_the_architecture_has_a_row_for_every_package_of_the_layer() -> None:
+    layer = ROOT / _PACKAGES[0]
+    packages = {folder.parent.name for folder in layer.glob("*/__init__.py")}
+    row = re.compile(r"^\| `(?:…|layers/droplens/droplens)/(\w+)/` \|", re.MULTILINE)
+    rows = row.findall(text_of(_MAP))
+    assert set(rows) == packages
 
 
 def sources_of(module: str) -> list[Path]:

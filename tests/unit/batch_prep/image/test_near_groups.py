@@ -148,6 +148,20 @@ def test_fewer_than_two_pictures_are_in_no_group(pictures: int) -> None:
     assert near_groups(np.ones((pictures, FINGERPRINT_BYTES), np.int8)) == []
 
 
+def test_only_the_direction_of_a_fingerprint_counts_not_its_length() -> None:
+    random = np.random.default_rng(8)
+    faint = np.zeros((40, FINGERPRINT_BYTES), np.int8)
+    for row in faint:
+        row[random.choice(FINGERPRINT_BYTES, 4, replace=False)] = random.choice([-1, 1], 4)
+    groups = near_groups(np.concatenate([faint, 100 * faint]))
+    assert groups == [[row, 40 + row] for row in range(40)]
+
+
+def test_two_pictures_that_are_one_are_a_group() -> None:
+    original, _ = pairs_at(0.01, 0.02, 1)
+    assert near_groups(np.concatenate([original, original])) == [[0, 1]]
+
+
 def test_many_copies_are_one_group_however_they_are_found() -> None:
     random = np.random.default_rng(6)
     others = random.normal(size=(40, FINGERPRINT_BYTES))

@@ -21,7 +21,7 @@ from droplens.evaluation.measure import OutOfTime
 from droplens.journey import deploy
 from droplens.journey.failures import Failures
 from droplens.journey.promote import take_up, too_inaccurate, worse_than_live
-from droplens.runtime.telemetry import metrics
+from droplens.runtime.telemetry import logger, metrics
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
 from droplens.state.runs import Runs
@@ -81,6 +81,11 @@ def test_a_first_good_candidate_goes_live(candidate: Cloud, cards: Cards) -> Non
     assert (run.record["accuracy"], run.record["waiting"]) == (1, 2)
     assert candidate.sagemaker.endpoints == {NAME}
     assert candidate.notices() == []
+
+
+def test_the_run_s_record_has_the_report_s_key(candidate: Cloud) -> None:
+    promote(candidate)
+    assert known(candidate).record["report"] == f"reports/cars/{RUN.run_id}/index.html"
 
 
 def test_the_accuracy_and_the_model_that_went_live_are_counted(candidate: Cloud) -> None:
@@ -157,6 +162,13 @@ def test_three_of_three_pictures_are_no_evidence(candidate: Cloud, cards: Cards)
         "accuracy_confidence": 0.95,
         "lower_end": pytest.approx(0.438503, abs=1e-6),
     }
+
+
+def test_the_evaluation_has_the_lower_end_to_six_digits(candidate: Cloud) -> None:
+    pack(candidate, validation=4)
+    promote(candidate, minimum_accuracy=0.5)
+    # 4 / (4 + 1.959964^2) = 0.51010916
+    assert evaluated(candidate)["gate"]["lower_end"] == 0.510109
 
 
 @pytest.mark.parametrize(
@@ -426,6 +438,12 @@ def taken_up(cloud: Cloud, event: Any) -> tuple[RunKey | None, Status | None]:
     runs, asked = cloud.runs(), list[Any]()
     tools = promotion(cloud)
     return take_up(event, tools, runs, cloud.failures(runs), lambda: True, asked.append)
+
+
+def test_log_lines_name_the_event_s_run(candidate: Cloud) -> None:
+    logger.set_correlation_id("another")
+    taken_up(candidate, in_service_event())
+    assert logger.get_correlation_id() == RUN.run_id
 
 
 def test_an_event_s_run_is_promoted(candidate: Cloud) -> None:
@@ -913,6 +931,14 @@ def test_an_approved_candidate_goes_live(candidate: Cloud, cards: Cards) -> None
     promote(candidate, approval="manual")
     decide(candidate, "Approved")
     assert promote(candidate, owner="request-2", approval="manual") is Status.LIVE
+    assert cards.live("cars") is not None
+
+
+def test_a_candidate_goes_live_once_approval_is_no_longer_manual(
+    candidate: Cloud, cards: Cards
+) -> None:
+    assert promote(candidate, approval="manual") is Status.AWAITING
+    assert promote(candidate, owner="request-2", approval="automatic") is Status.LIVE
     assert cards.live("cars") is not None
 
 
