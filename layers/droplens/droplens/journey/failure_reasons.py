@@ -1,4 +1,4 @@
-"""Why a run failed: AWS's events and Lambda's own failure records turned into the run's reason."""
+"""Why a run failed, from AWS's events and from Lambda's records of functions that failed."""
 
 import json
 import re
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
     from types_boto3_sagemaker.client import SageMakerClient
 
-# batch_prep's exit codes: another attempt would end the same way, or might fare better.
+# batch_prep's exit codes: another attempt would end the same way, or might succeed.
 DATASET_REFUSED = 1
 STORAGE_FAILED = 75
 
-# How a process ends that the kernel kills for want of memory: 128 and the signal's number.
+# The exit code of a process that the kernel kills out of memory: 128 and the signal's number.
 _KILLED = 137
-# What ECS says of it (re:Post Knowledge Center, "How do I troubleshoot OutOfMemory errors in Amazon
-# ECS?"), and SageMaker, of a training or processing job.
+# ECS's reason for it (re:Post Knowledge Center, "How do I troubleshoot OutOfMemory errors in Amazon
+# ECS?"), and SageMaker's, for a training or processing job.
 _ECS_OUT_OF_MEMORY = "OutOfMemoryError"
 _SAGEMAKER_OUT_OF_MEMORY = re.compile(
     r"instance type with more memory|out of memory|exit code:? *137", re.IGNORECASE
@@ -61,7 +61,11 @@ class FailureReporter:
     sagemaker: "SageMakerClient"
 
     def report(self, event: Mapping[str, Any], invocation: Invocation) -> RunKey | None:
-        """Record or tell what `event` tells of; None if it belongs to no run."""
+        """Record the failure that `event` is about, or send a notification.
+
+        event: unparsed, since Lambda's record of a failed function holds that function's event.
+        Returns the run that the failure belongs to, if any.
+        """
         if "requestPayload" in event:
             return self._function_failed(event, invocation)
         kind = events.detail_type(event)
@@ -97,14 +101,16 @@ class FailureReporter:
             logger.warning("a job that is not the run's own failed", job_id=packed.job_id)
             return None
         cause = self._first_cause(packed)
-        # A job that was killed says nothing; what an earlier attempt said is not its reason.
-        spoke = cause.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
-        message = self._words_of_the_job(packed.run) if spoke else None
+        # A job that was killed writes no reason; one that an earlier attempt wrote is not its own.
+        wrote_reason = cause.exit_code in (DATASET_REFUSED, STORAGE_FAILED)
+        message = self._reason_of_job(packed.run) if wrote_reason else None
         refused = message is not None and cause.exit_code == DATASET_REFUSED
         code = "packing.dataset" if refused else "packing.failed"
-        said = f"exit code {cause.exit_code}" if cause.exit_code is not None else "no exit code"
+        exit_code = (
+            f"exit code {cause.exit_code}" if cause.exit_code is not None else "no exit code"
+        )
         job = "Batch" if cause.child is None else f"Batch, child {cause.child}"
-        reason = f"{job}: {cause.reason or 'no reason given'}, {said}"
+        reason = f"{job}: {cause.reason or 'no reason given'}, {exit_code}"
         if cause.exit_code == _KILLED or _ECS_OUT_OF_MEMORY in cause.reason:
             reason += "; more memory for packing is the stack's parameter PackingMemoryMiB"
         invocation.failures.fail(
@@ -114,27 +120,27 @@ class FailureReporter:
         return packed.run
 
     def _remove_shards(self, run: RunKey, invocation: Invocation) -> None:
-        """Shards that nobody will join.
+        """Remove the shards of a run that has failed.
 
-        The children of an array go on writing when one has failed; the array's own event comes
+        The children of an array continue to write when one has failed; the array's own event comes
         after all of them.
         """
-        if self._ended_badly(run, invocation):
+        if self._ended_without_model(run, invocation):
             deleted = self.bucket.delete_below(layout.shards_prefix(run.classifier, run.run_id))
             logger.info("shards removed", objects=deleted)
 
     def _first_cause(self, packed: events.PackingEnded) -> events.PackingEnded:
         """The failure of an array's child where `packed` only failed because of it.
 
-        The events come in any order, and of the array as of the job after it Batch says no more
-        than that another job failed.
+        The events come in any order, and in those of the array and of the job that depends on it,
+        Batch gives no other reason than that another job failed.
         """
         if packed.exit_code is not None or packed.waited_for is None:
             return packed
-        answer = self.batch.list_jobs(arrayJobId=packed.waited_for, jobStatus="FAILED")
-        # A child that was ended from outside has no words of its own.
+        listed = self.batch.list_jobs(arrayJobId=packed.waited_for, jobStatus="FAILED")
+        # A child without an exit code was ended from outside: its reason is the last choice.
         failed = sorted(
-            answer["jobSummaryList"], key=lambda job: "exitCode" not in job.get("container", {})
+            listed["jobSummaryList"], key=lambda job: "exitCode" not in job.get("container", {})
         )
         if not failed:
             return packed
@@ -147,10 +153,10 @@ class FailureReporter:
             child=failed[0]["arrayProperties"]["index"],
         )
 
-    def _words_of_the_job(self, run: RunKey) -> str | None:
-        """What batch_prep itself wrote of its failure: Batch's event has no room for it.
+    def _reason_of_job(self, run: RunKey) -> str | None:
+        """The reason that batch_prep itself wrote, which is too long for Batch's event.
 
-        Whatever stands there in its place, the run must still come to its end.
+        None where it is missing or malformed: the run must be ended all the same.
         """
         key = f"{layout.packed_prefix(run.classifier, run.run_id)}failure.json"
         try:
@@ -217,12 +223,14 @@ class FailureReporter:
         return run
 
     def _function_failed(self, record: Mapping[str, Any], invocation: Invocation) -> RunKey | None:
-        """A function of the journey gave up: the record that Lambda sends after its last try."""
+        """record: what Lambda sends after the last try of an asynchronous invocation."""
         event = record["requestPayload"]
-        answer = record.get("responsePayload") or {}
+        response = record.get("responsePayload") or {}
         condition = (record.get("requestContext") or {}).get("condition", "unknown")
-        said = f"{answer.get('errorType', 'error')}: {answer.get('errorMessage', 'no message')}"
-        message = f"{one_line(said)} ({condition})"
+        error = (
+            f"{response.get('errorType', 'error')}: {response.get('errorMessage', 'no message')}"
+        )
+        message = f"{one_line(error)} ({condition})"
         run = self._run_of_event(event, invocation)
         if run is None:
             invocation.failures.publish(
@@ -244,13 +252,13 @@ class FailureReporter:
             return run
         live = self.cards.live(run.classifier)
         if live is not None and live.run_id == run.run_id:
-            # The one write was done, and pictures are answered by this run's endpoint.
+            # The switch is done: images are classified by this run's endpoint.
             message = f"The model is live, but what follows its switch was not finished: {message}"
             accuracy = live.measured.accuracy
             code = "promotion.unfinished"
             invocation.failures.fail(run, stage, code, message, Status.LIVE, accuracy=accuracy)
             if events.detail_type(event) == events.MODEL_SWITCHED:
-                self._tell_of_live_run(run, code, message, invocation)
+                self._note_failure_of_live_run(run, code, message, invocation)
             return run
         invocation.failures.fail(run, stage, "function.failed", message)
         record_of_run = invocation.runs.get(run)
@@ -266,10 +274,10 @@ class FailureReporter:
             "The model that was live before keeps serving.",
         )
 
-    def _tell_of_live_run(
+    def _note_failure_of_live_run(
         self, run: RunKey, code: str, message: str, invocation: Invocation
     ) -> None:
-        """A run that is live has no end to come: what failed after it is noted beside that."""
+        """Record what failed after a run went live, as a fact: it is at its end already."""
         invocation.runs.note(
             run, error={"stage": Stage.PROMOTE.value, "code": code, "message": one_line(message)}
         )
@@ -300,16 +308,16 @@ class FailureReporter:
         return None
 
     def _remove_if_over(self, run: RunKey, endpoint: str, invocation: Invocation) -> None:
-        """An endpoint of a run without a model helps nobody and may be billed by the hour."""
+        """Remove the endpoint of a run that ended without a model: it may be billed by the hour."""
         record = invocation.runs.get(run)
-        if self._ended_badly(run, invocation) or (record and endpoint in record.to_remove):
+        if self._ended_without_model(run, invocation) or (record and endpoint in record.to_remove):
             endpoints.dispose(self.sagemaker, invocation.runs, run, endpoint)
 
     def _waits(self, record: Run | None) -> bool:
-        """Whether the try that an event tells of is over, and the run waits for the next."""
+        """Whether the run waits for its next try, so that the failure is of one that is over."""
         return record is not None and record.status is Status.WAITING
 
-    def _ended_badly(self, run: RunKey, invocation: Invocation) -> bool:
+    def _ended_without_model(self, run: RunKey, invocation: Invocation) -> bool:
         record = invocation.runs.get(run)
         return record is not None and record.status in (
             Status.FAILED,

@@ -85,7 +85,7 @@ class Promotion:
         follow(key)
         run = invocation.runs.get(key)
         if run is not None and (surplus := _surplus(event, run)) is not None:
-            # SageMaker lets nobody delete an endpoint while it is being created.
+            # It could not be deleted earlier: SageMaker refuses that while it is being created.
             endpoints.dispose(self.sagemaker, invocation.runs, key, surplus)
             return key, run.status
         if run is not None and run.status is Status.RESTORING:
@@ -148,8 +148,8 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda image: patient_probabilities(
-                self.runtime, endpoint, image, len(dataset.classes)
+            lambda picture: patient_probabilities(
+                self.runtime, endpoint, picture, len(dataset.classes)
             ),
             invocation.has_time,
         )

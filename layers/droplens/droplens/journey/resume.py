@@ -34,7 +34,7 @@ _WAS_LIVE = (Status.LIVE, Status.REPLACED, Status.RESTORING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRequest:
-    """What a person asks for. run_id: None for the newest run that waits, or else the newest."""
+    """A person's request. run_id: None for the newest run that waits, or else the newest."""
 
     classifier: str
     run_id: str | None
@@ -136,7 +136,7 @@ class Resumption:
             raise UserError(
                 "resume.superseded", f"{name} is overtaken by run {newer.key.run_id}, a newer one"
             )
-        wait = Wait.asked_for(run, stage, error["code"], error["message"], runs.clock())
+        wait = Wait.requested(run, stage, error["code"], error["message"], runs.clock())
         if not runs.revive(run.key, wait.to_fact()):
             raise UserError("resume.contended", f"{name} is changing: try again")
         return wait

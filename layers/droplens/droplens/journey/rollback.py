@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackRequest:
-    """What a person asks for.
+    """A person's request.
 
     run_id: of the model that is to be live again, None for the one that was live before the live
     one; reclassify: as in ModelSwitched.

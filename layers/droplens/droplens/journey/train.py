@@ -45,7 +45,7 @@ METRICS = [
 ]
 
 # MaxWaitTimeInSeconds covers waiting for spot capacity and training together, and must not be less
-# than MaxRuntimeInSeconds: what a training does not use of its time, it may have waited.
+# than MaxRuntimeInSeconds: a training may also wait for the time that it does not run.
 SPOT_WAIT_SECONDS = 3600
 CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
@@ -149,7 +149,7 @@ def training_request(
         settings.recipe,
         settings.aws_region,
     )
-    # An endpoint that cannot be made is told before the training is paid for.
+    # Raises UserError for an endpoint that could not be created, before a training is billed.
     choices.endpoint_mode(settings.endpoint_mode, settings.trainer_image, settings.aws_region)
     algorithm: dict[str, Any] = {
         "TrainingImage": settings.finetune_image_uri if finetune else serving_image(settings),
@@ -188,7 +188,7 @@ def training_request(
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
     }
-    # Our container calls nobody. The built-in one may fetch its pretrained network from S3 itself.
+    # Our container makes no calls; the built-in one may fetch its pretrained network from S3.
     request["EnableNetworkIsolation"] = not builtin
     if settings.use_spot:
         request["EnableManagedSpotTraining"] = True
@@ -206,7 +206,7 @@ def training_request(
 
 
 def serving_image(settings: TrainingSettings) -> str:
-    """What answers with the model: the built-in algorithm's image, or our own without PyTorch."""
+    """The container image that serves the model: the built-in algorithm's, or our own."""
     builtin = settings.trainer_image == BUILTIN
     if not builtin:
         return settings.trainer_image_uri
