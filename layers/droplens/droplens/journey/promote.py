@@ -117,7 +117,7 @@ class Promotion:
             card = kept or self._measure(run, invocation)
             try:
                 live = self.cards.live(key.classifier)
-                # A model that is or was live was judged and approved before it went live.
+                # A live model was judged before; one that a newer model overtook is superseded.
                 if not is_past(card, live):
                     # Judged first: no approval is requested for a model that cannot go live.
                     self._judged(card, live)
