@@ -1,4 +1,4 @@
-"""CloudFormation asks for a container image, or CodeBuild has built it: go on, or answer."""
+"""CloudFormation requests a container image, or CodeBuild has built it: build, or respond."""
 
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from droplens.runtime.tracing import tracer
 
 SETTINGS = BuildingSettings.from_environment()
 BUILDER = ImageBuilder(
-    # The layer that carries the sources stands on the path, wherever it is mounted.
+    # The layer with the sources is on the path, wherever it is mounted.
     context=Path(import_module("image_sources").__path__[0]),
     bucket=Bucket(boto3.client("s3"), SETTINGS.bucket),
     project=SETTINGS.build_project,
@@ -31,6 +31,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Take a custom resource's request, or CodeBuild's event that a build has ended."""
     seconds = context.get_remaining_time_in_millis() / 1000
     if "RequestType" in event:
-        BUILDER.asked(event, seconds)
+        BUILDER.handle(event, seconds)
     else:
-        BUILDER.built(event["detail"], seconds)
+        BUILDER.build_ended(event["detail"], seconds)

@@ -1,4 +1,4 @@
-"""An endpoint has been idle for hours: remove it. A picture misses it: make it again."""
+"""An endpoint has been idle for hours: remove it. An image misses it: make it again."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,24 +8,26 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.events import ENDPOINT_MISSING, detail_type, missing_endpoint
 from droplens.aws.s3 import Bucket
-from droplens.journey.idle import pause_idle, resume
+from droplens.journey.idle import IdleEndpoints
 from droplens.runtime.settings import PausingSettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
 from droplens.state.cards import Cards
 
 SETTINGS = PausingSettings.from_environment()
-CARDS = Cards(Bucket(boto3.client("s3"), SETTINGS.bucket))
-SAGEMAKER = boto3.client("sagemaker")
-CLOUDWATCH = boto3.client("cloudwatch")
+IDLE_ENDPOINTS = IdleEndpoints(
+    cards=Cards(Bucket(boto3.client("s3"), SETTINGS.bucket)),
+    sagemaker=boto3.client("sagemaker"),
+    cloudwatch=boto3.client("cloudwatch"),
+    hours=SETTINGS.stop_idle_endpoint_hours,
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Take classify_image's "Endpoint Missing" event, or any other, by the clock, to look round."""
+    """Take classify_image's "Endpoint Missing" event, or any other, on a schedule, to check all."""
     if detail_type(event) == ENDPOINT_MISSING:
-        return {"resumed": resume(missing_endpoint(event), CARDS, SAGEMAKER)}
-    hours = SETTINGS.stop_idle_endpoint_hours
-    return {"paused": pause_idle(CARDS, SAGEMAKER, CLOUDWATCH, hours, datetime.now(UTC))}
+        return {"resumed": IDLE_ENDPOINTS.resume(missing_endpoint(event))}
+    return {"paused": IDLE_ENDPOINTS.pause(datetime.now(UTC))}

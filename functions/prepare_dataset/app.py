@@ -7,18 +7,20 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.events import object_created
 from droplens.aws.s3 import Bucket
-from droplens.journey.failures import Failures
-from droplens.journey.pack import start_packing
+from droplens.journey.invocation import Invocation
+from droplens.journey.pack import Packing
 from droplens.runtime.settings import PackingSettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import Runs
 
 SETTINGS = PackingSettings.from_environment()
-BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
-BATCH = boto3.client("batch")
 SNS = boto3.client("sns")
+PACKING = Packing(
+    bucket=Bucket(boto3.client("s3"), SETTINGS.bucket),
+    batch=boto3.client("batch"),
+    settings=SETTINGS,
+)
 
 
 @logger.inject_lambda_context(correlation_id_path="id", clear_state=True)
@@ -26,7 +28,6 @@ SNS = boto3.client("sns")
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take an S3 "Object Created" event of datasets/."""
-    runs = Runs.of_invocation(TABLE, context)
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
-    run = start_packing(object_created(event), BUCKET, runs, BATCH, failures, SETTINGS)
+    invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
+    run = PACKING.start(object_created(event), invocation)
     return {"run": run.as_key() if run else None}

@@ -1,4 +1,4 @@
-"""An endpoint is in service or a model approved: make it live. Another is live: follow that up."""
+"""An endpoint is in service or a model approved: make it live. A model went live: retire others."""
 
 from typing import Any
 
@@ -7,43 +7,42 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from droplens.aws.events import MODEL_SWITCHED, detail_type, model_switched
+from droplens.aws.lambda_invoke import Invoker
 from droplens.aws.s3 import Bucket
-from droplens.journey.failures import Failures
-from droplens.journey.promote import Promotion, take_up
-from droplens.journey.retire import Invoker, Switching
+from droplens.journey.invocation import Invocation
+from droplens.journey.promote import Promotion
+from droplens.journey.retire import Retirement
 from droplens.runtime.settings import PromotionSettings
-from droplens.runtime.telemetry import follow, logger, metrics
+from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
-from droplens.state.runs import Runs
 
 SETTINGS = PromotionSettings.from_environment()
-BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
-SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
 LAMBDA = boto3.client("lambda")
-# A serverless endpoint's first answers come from a cold start, or not at first: ask again.
-PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 8}, read_timeout=70)
+BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
+CARDS = Cards(BUCKET)
+SAGEMAKER = boto3.client("sagemaker")
+# The first calls of a serverless endpoint meet a cold start, or fail: they are retried.
+RUNTIME_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 8}, read_timeout=70)
 PROMOTION = Promotion(
     bucket=BUCKET,
-    cards=Cards(BUCKET),
+    cards=CARDS,
     registry=Registry(SAGEMAKER, SETTINGS.stack, SETTINGS.code_version),
     sagemaker=SAGEMAKER,
-    runtime=boto3.client("sagemaker-runtime", config=PATIENT),
+    runtime=boto3.client("sagemaker-runtime", config=RUNTIME_CONFIG),
     settings=SETTINGS,
 )
-SWITCHING = Switching(
+RETIREMENT = Retirement(
     bucket=BUCKET,
-    cards=PROMOTION.cards,
+    cards=CARDS,
     sagemaker=SAGEMAKER,
     sqs=boto3.client("sqs"),
     queue=SETTINGS.picture_queue_url,
     keep_models=SETTINGS.keep_models,
 )
-# What the slowest step between two looks at the clock may take.
-MARGIN_SECONDS = 180
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -52,16 +51,9 @@ MARGIN_SECONDS = 180
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
     "Model Switched" event."""
-
-    def may_go_on() -> bool:
-        return context.get_remaining_time_in_millis() > 1000 * MARGIN_SECONDS
-
-    runs = Runs.of_invocation(TABLE, context)
-    invoke = Invoker(LAMBDA, context.function_name)
+    again = Invoker(LAMBDA, context.function_name)
+    invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic, again)
     if detail_type(event) == MODEL_SWITCHED:
-        switched = model_switched(event)
-        follow(switched.run)
-        return {"waiting": SWITCHING.follow_up(switched, runs, may_go_on, invoke)}
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
-    run, status = take_up(event, PROMOTION, runs, failures, may_go_on, invoke)
+        return {"waiting": RETIREMENT.follow_up(model_switched(event), invocation)}
+    run, status = PROMOTION.start(event, invocation)
     return {"run": run.as_key(), "status": status} if run else {"run": None}

@@ -1,4 +1,4 @@
-"""A step of a run failed: write down why, and tell whoever asked to be told."""
+"""A step of a run failed: record why, and notify once."""
 
 from typing import Any
 
@@ -6,19 +6,23 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.s3 import Bucket
-from droplens.journey.failure_reasons import Reporter
-from droplens.journey.failures import Failures
+from droplens.journey.failure_reasons import FailureReporter
+from droplens.journey.invocation import Invocation
 from droplens.runtime.settings import JourneySettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import Runs
+from droplens.state.cards import Cards
 
 SETTINGS = JourneySettings.from_environment()
-BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
-BATCH = boto3.client("batch")
-SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
+BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
+REPORTER = FailureReporter(
+    bucket=BUCKET,
+    cards=Cards(BUCKET),
+    batch=boto3.client("batch"),
+    sagemaker=boto3.client("sagemaker"),
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -26,7 +30,6 @@ SNS = boto3.client("sns")
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a failure of Batch or SageMaker, Lambda's record of a function's, or an alarm."""
-    runs = Runs(TABLE, owner=context.aws_request_id)
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
-    run = Reporter(BUCKET, runs, BATCH, SAGEMAKER, failures).report(event)
+    invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
+    run = REPORTER.report(event, invocation)
     return {"run": run.as_key() if run else None}

@@ -1,24 +1,29 @@
-"""Runs wait for a quota or for capacity: try them again, by the clock or for a person."""
+"""Runs wait for a quota or for capacity: try them again, on a schedule or for a person."""
 
 from typing import Any
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from droplens.aws.lambda_invoke import Invoker
 from droplens.domain.run import Stage
-from droplens.journey.failures import Failures
-from droplens.journey.resume import Resumption
-from droplens.journey.retire import Invoker
+from droplens.journey.invocation import Invocation
+from droplens.journey.resume import ResumeRequest, Resumption
 from droplens.runtime.settings import ResumptionSettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import Runs
 
 SETTINGS = ResumptionSettings.from_environment()
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
-SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
 LAMBDA = boto3.client("lambda")
+RESUMPTION = Resumption(
+    sagemaker=boto3.client("sagemaker"),
+    functions={
+        Stage.TRAIN: Invoker(LAMBDA, SETTINGS.train_function),
+        Stage.DEPLOY: Invoker(LAMBDA, SETTINGS.deploy_function),
+    },
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -26,18 +31,10 @@ LAMBDA = boto3.client("lambda")
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take {"classifier": name}, with "run_id" for another run than the newest that waits, or any
-    other event, by the clock, to look after all that wait."""
-    runs = Runs.of_invocation(TABLE, context)
-    resumption = Resumption(
-        runs=runs,
-        failures=Failures(runs, SNS, SETTINGS.failure_topic),
-        sagemaker=SAGEMAKER,
-        invoke={
-            Stage.TRAIN: Invoker(LAMBDA, SETTINGS.train_function),
-            Stage.DEPLOY: Invoker(LAMBDA, SETTINGS.deploy_function),
-        },
-    )
+    other event, on a schedule, to check all that wait."""
+    invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     if "classifier" in event:
-        run, stage = resumption.take_up(event["classifier"], event.get("run_id") or None)
+        request = ResumeRequest(classifier=event["classifier"], run_id=event.get("run_id") or None)
+        run, stage = RESUMPTION.resume(request, invocation)
         return {"run": run.as_key(), "stage": stage}
-    return {"tried": [run.as_key() for run in resumption.look_round()]}
+    return {"tried": [run.as_key() for run in RESUMPTION.resume_due(invocation)]}

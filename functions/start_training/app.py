@@ -7,18 +7,20 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.events import RUN_RESUMED, detail_type, packing_ended, run_resumed
 from droplens.aws.s3 import Bucket
-from droplens.journey.failures import Failures
-from droplens.journey.train import start_training, train
+from droplens.journey.invocation import Invocation
+from droplens.journey.train import Training
 from droplens.runtime.settings import TrainingSettings
-from droplens.runtime.telemetry import follow, logger, metrics
+from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
-from droplens.state.runs import Runs
 
 SETTINGS = TrainingSettings.from_environment()
-BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
-SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
+TRAINING = Training(
+    bucket=Bucket(boto3.client("s3"), SETTINGS.bucket),
+    sagemaker=boto3.client("sagemaker"),
+    settings=SETTINGS,
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -26,16 +28,11 @@ SNS = boto3.client("sns")
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a "Batch Job State Change" event of a job that succeeded, or our own "Run Resumed"."""
-    runs = Runs.of_invocation(TABLE, context)
-    failures = Failures(runs, SNS, SETTINGS.failure_topic)
+    invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     if detail_type(event) == RUN_RESUMED:
         run, _ = run_resumed(event)
-        follow(run)
-        job = train(run, BUCKET, runs, SAGEMAKER, failures, SETTINGS, resuming=True)
-        return {"run": run.as_key(), "training_job": job}
+        return {"run": run.as_key(), "training_job": TRAINING.resume(run, invocation)}
     packed = packing_ended(event)
     if packed is None:
         return {"run": None}
-    follow(packed.run)
-    job = start_training(packed, BUCKET, runs, SAGEMAKER, failures, SETTINGS)
-    return {"run": packed.run.as_key(), "training_job": job}
+    return {"run": packed.run.as_key(), "training_job": TRAINING.start(packed, invocation)}

@@ -19,6 +19,7 @@ from droplens.classify.classify import CALL_SECONDS, READ_SECONDS
 from droplens.domain.run import RunKey, Stage, Status
 from droplens.journey import pack as packing
 from droplens.runtime.telemetry import logger
+from droplens.state.cards import Cards
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, model_data, pack, redness
@@ -305,7 +306,7 @@ def test_a_person_has_an_earlier_model_back(
         endpoint = f"droplens--cars-{run.run_id}"
         runs.note(run, endpoint=endpoint, image=OWN_IMAGE, model_data=model_data(run, BUCKET))
         runs.end(run, Status.LIVE)
-        go_live(app.CARDS, card(run.run_id))
+        go_live(Cards(deployed.bucket), card(run.run_id))
     answer = app.handler({"classifier": "cars"}, Context("request"))
     assert answer == {"run": older.as_key(), "status": Status.RESTORING}
     [endpoint] = deployed.sagemaker.endpoints
@@ -313,7 +314,8 @@ def test_a_person_has_an_earlier_model_back(
     assert config["ProductionVariants"][0]["ServerlessConfig"]["MemorySizeInMB"] == 2048
     answer = app.handler({"classifier": "cars", "reclassify": "all"}, Context("request"))
     assert answer == {"run": older.as_key(), "status": Status.LIVE}
-    live = app.CARDS.live("cars")
+    live = Cards(deployed.bucket).live("cars")
+    assert live is not None
     assert (live.run_id, live.endpoint, live.newest) == (older.run_id, endpoint, newer.run_id)
     [(function, switched)] = deployed.functions.invoked
     assert function == "droplens-promote-endpoint"
@@ -386,7 +388,7 @@ def test_an_idle_endpoint_goes_and_comes_again_for_a_picture(
 ) -> None:
     app = load("PauseEndpoint")
     by_the_clock = {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
-    go_live(app.CARDS, card())
+    go_live(Cards(deployed.bucket), card())
     made = deployed.sagemaker.made
     name = card().endpoint
     made["EndpointConfig"][name] = {"ProductionVariants": [{"InstanceType": "ml.m5.large"}]}
@@ -395,8 +397,7 @@ def test_an_idle_endpoint_goes_and_comes_again_for_a_picture(
         "LastModifiedTime": datetime(2026, 1, 1, tzinfo=UTC),
     }
     assert app.handler(by_the_clock, Context("request")) == {"paused": []}
-    asked_for = dataclasses.replace(app.SETTINGS, stop_idle_endpoint_hours=6)
-    monkeypatch.setattr(app, "SETTINGS", asked_for)
+    monkeypatch.setattr(app, "IDLE_ENDPOINTS", dataclasses.replace(app.IDLE_ENDPOINTS, hours=6))
     assert app.handler(by_the_clock, Context("request")) == {"paused": [name]}
     assert app.handler(events["endpoint-missing"], Context("request")) == {"resumed": name}
     assert deployed.sagemaker.endpoints == {name}

@@ -14,6 +14,7 @@ from droplens.domain.run import RunKey, Status
 from droplens.runtime import telemetry
 from droplens.runtime.telemetry import logger
 from droplens.runtime.tracing import tracer
+from droplens.state.cards import Cards
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness
@@ -117,7 +118,7 @@ def test_a_rollback_tells_the_run_that_comes_back(
             run, endpoint=f"e-{run.run_id}", image=IMAGE, model_data=model_data(run, BUCKET)
         )
         deployed.runs().end(run, Status.LIVE)
-        go_live(app.CARDS, card(run.run_id))
+        go_live(Cards(deployed.bucket), card(run.run_id))
     app.handler({"classifier": "cars"}, Context("request"))
     told = lines()
     assert told

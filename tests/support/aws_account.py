@@ -1,6 +1,7 @@
 """One AWS account in this process, as the layer's tests see it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +10,9 @@ from droplens.aws.s3 import Bucket
 from droplens.classify.classify import META_PICTURE
 from droplens.domain import layout
 from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.state.runs import Runs
-from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker
+from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker, nobody
 
 BUCKET = "droplens-bucket"
 MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
@@ -52,6 +54,19 @@ class Cloud:
 
     def failures(self, runs: Runs | None = None) -> Failures:
         return Failures(runs or self.runs(), self.sns, self.topic)
+
+    def invocation(
+        self,
+        owner: str = "request-1",
+        invoke: Callable[[object], None] = nobody,
+        seconds: float = 900,
+        runs: Runs | None = None,
+    ) -> Invocation:
+        """One with so many seconds left; `invoke` gets the events for other invocations."""
+        runs = runs or self.runs(owner)
+        return Invocation(
+            runs=runs, failures=self.failures(runs), seconds_left=lambda: seconds, invoke=invoke
+        )
 
     def put(self, key: str, body: bytes = b"", **more: Any) -> Any:
         return self.s3.put_object(Bucket=self.bucket.name, Key=key, Body=body, **more)

@@ -1,6 +1,5 @@
 """The functions as the template deploys them: their own modules, in an account of moto's."""
 
-import dataclasses
 import importlib.util
 import json
 import sys
@@ -15,13 +14,11 @@ import pytest
 from moto import mock_aws
 
 from droplens.aws.s3 import Bucket
-from droplens.journey.retire import Invoker
 from droplens.runtime import settings
-from droplens.state.registry import Registry
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import redness
-from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, STACK, Stack
+from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, Stack
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "BuildImages": ("build_images", settings.BuildingSettings),
@@ -100,31 +97,20 @@ def load(
         assert spec.loader is not None
         app = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, app)
-        spec.loader.exec_module(app)
-        fakes = {
-            "BATCH": deployed.batch,
-            "SAGEMAKER": deployed.sagemaker,
-            "LAMBDA": deployed.functions,
+        fakes: dict[str, Any] = {
+            "batch": deployed.batch,
+            "sagemaker": deployed.sagemaker,
+            "sagemaker-runtime": FakeRuntime(redness),
+            "lambda": deployed.functions,
         }
-        for client in fakes.keys() & vars(app).keys():
-            monkeypatch.setattr(app, client, fakes[client])
-        if name == "PromoteEndpoint":
-            registry = Registry(deployed.sagemaker, STACK, app.SETTINGS.code_version)
-            promotion = dataclasses.replace(
-                app.PROMOTION,
-                sagemaker=deployed.sagemaker,
-                runtime=FakeRuntime(redness),
-                registry=registry,
-            )
-            monkeypatch.setattr(app, "PROMOTION", promotion)
-            switching = dataclasses.replace(app.SWITCHING, sagemaker=deployed.sagemaker)
-            monkeypatch.setattr(app, "SWITCHING", switching)
-        if name == "Rollback":
-            follow_up = Invoker(deployed.functions, app.SETTINGS.promote_function)
-            monkeypatch.setattr(app, "FOLLOW_UP", follow_up)
-        if name == "ClassifyImage":
-            classification = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness))
-            monkeypatch.setattr(app, "CLASSIFICATION", classification)
+        real = boto3.client
+
+        def client(service: str, **options: Any) -> Any:
+            return fakes[service] if service in fakes else real(service, **options)  # type: ignore[call-overload]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(boto3, "client", client)
+            spec.loader.exec_module(app)
         return app
 
     return load

@@ -6,12 +6,12 @@ from typing import Any
 from droplens.aws.events import model_switched
 from droplens.domain.run import RunKey, Status
 from droplens.journey.promote import Promotion
-from droplens.journey.retire import Switching
+from droplens.journey.retire import Retirement
 from droplens.runtime.settings import PromotionSettings
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import FakeRuntime, nobody
+from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import IMAGE, REPOSITORY, RUN, model_data, redness
 
 SETTINGS = PromotionSettings(
@@ -68,9 +68,8 @@ def promotion(cloud: Cloud, runtime: FakeRuntime | None = None, **changes: Any) 
     )
 
 
-def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
-    """What promote_endpoint does when it is invoked with the event of a switch."""
-    switching = Switching(
+def retirement(cloud: Cloud, keep_models: int = 0) -> Retirement:
+    return Retirement(
         bucket=cloud.bucket,
         cards=Cards(cloud.bucket),
         sagemaker=cloud.sagemaker,
@@ -78,19 +77,22 @@ def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
         queue=cloud.picture_queue,
         keep_models=keep_models,
     )
-    runs = cloud.runs("follow-up")
-    switching.follow_up(model_switched(event), runs, lambda: True, nobody)
+
+
+def follow_up(cloud: Cloud, event: Any, keep_models: int = 0) -> None:
+    """What promote_endpoint does when it is invoked with the event of a switch."""
+    switched = model_switched(event)
+    retirement(cloud, keep_models).follow_up(switched, cloud.invocation("follow-up"))
 
 
 def promote(
     cloud: Cloud, run: RunKey = RUN, owner: str = "request-1", **changes: Any
 ) -> Status | None:
-    """Promote the run; what it asks for afterwards is done by the time that this returns."""
-    runs = cloud.runs(owner)
-    tools = promotion(cloud, **changes)
-    asked: list[Any] = []
+    """Promote the run; the invocations that follow are made by the time that this returns."""
+    step = promotion(cloud, **changes)
+    invoked: list[Any] = []
     try:
-        return tools.promote(run, runs, cloud.failures(runs), lambda: True, asked.append)
+        return step.promote(run, cloud.invocation(owner, invoked.append))
     finally:
-        for event in asked:
-            follow_up(cloud, event, tools.settings.keep_models)
+        for event in invoked:
+            follow_up(cloud, event, step.settings.keep_models)

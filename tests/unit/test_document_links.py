@@ -11,9 +11,8 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from tools.contract import RESULT, validate
 from droplens.domain import layout
-from tools.contract import hold_to
+from tools.contract import RESULT, validate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(

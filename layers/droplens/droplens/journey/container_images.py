@@ -1,14 +1,14 @@
 """Container images for CloudFormation: built in the account, addressed by their sources' content.
 
-A custom resource requests an image; CodeBuild makes it from a zip of what its Dockerfile copies.
+A custom resource requests an image; CodeBuild builds it from a zip of what its Dockerfile copies.
 CloudFormation gets its response once the image is in the registry, at the latest when the build
-ends. Until then the request is kept in the bucket as an `Order`, which is erased with the zip.
+ends. Until then the request is kept in the bucket as an `Order`, which is deleted with the zip.
 
-What AWS does that this module has to bear (docs/images.md has the sources):
+Behaviour of AWS that this module tolerates (docs/images.md has the sources):
 - CodeBuild restores the file modes of the zip, and an image's COPY keeps them.
 - An account may allow a single build at a time; StartBuild then refuses the next.
-- IAM knows a new policy or role only after some seconds.
-- Requests and events may come twice.
+- A new policy or role takes effect after some seconds.
+- Requests and events may be delivered twice.
 
 Formats: CloudFormation User Guide, "Custom resource request and response reference"; CodeBuild User
 Guide, "Build notifications sample for CodeBuild" (the event).
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 ASKED = f"{layout.BUILD}asked/"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 RECIPE = 2
-"""Raised whenever the same sources become another image, so that every account builds anew."""
+"""Incremented whenever the same sources become another image, so that every account builds it."""
 
 _TAG_CHARACTERS = 24
-# CloudFormation takes answers of 4,096 bytes in all.
-_MOST_REASON_BYTES = 2000
+# CloudFormation accepts responses of at most 4,096 bytes.
+_MAX_REASON_BYTES = 2000
 _LAST_LINES = 6
-_ANSWER_SECONDS = 30
+_RESPONSE_SECONDS = 30
 
-# Together 90 seconds: IAM usually knows a new policy within seconds, rarely after more than a
+# Together 90 seconds: a new policy usually takes effect within seconds, rarely after more than a
 # minute (DataDog/stratus-red-team #358; aws-cdk #18237 and #37675 for a key's).
 _UNTIL_IAM_KNOWS = (1, 2, 4, 8, 15, 15, 15, 15, 15)
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
-# What CodeBuild says of a role that it cannot assume yet (terraform-provider-aws #4233).
+# In CodeBuild's message about a role that it cannot assume yet (terraform-provider-aws #4233).
 _ROLE_UNKNOWN = "sts:AssumeRole"
 
 _BUSY = {
@@ -65,15 +65,15 @@ _BUSY = {
 _NO_BUILDS_AT_ALL = re.compile(r"more than 0 builds")
 _SECONDS_BETWEEN_STARTS = 20.0
 MOST_SECONDS_FOR_A_START = 780.0
-"""How long StartBuild is repeated. With the project's own limits it is less than CloudFormation
-waits for a custom resource: an hour."""
+"""How long StartBuild is repeated. With the project's own time limits, this stays below the hour
+that CloudFormation waits for a custom resource."""
 
-# Builds of one request in all: a build fails at once where IAM does not yet know its role's rights.
+# Builds of one request in all: a build fails at once while its role's policy has no effect yet.
 _MOST_BUILDS = 3
 _SECONDS_BEFORE_A_REBUILD = 30.0
 _BEFORE_THE_BUILD = {"SUBMITTED", "QUEUED", "PROVISIONING", "DOWNLOAD_SOURCE"}
 _REFUSED = re.compile(r"access.?denied|not authorized|does not allow|assumerole", re.IGNORECASE)
-# Left of the invocation for everything but waiting.
+# The part of an invocation's time that is not spent on waiting.
 _RESERVE_SECONDS = 60.0
 
 BUILD_ARGUMENTS = {"BaseImageRegistry": "BASE_REGISTRY", "PipIndexUrl": "PIP_INDEX_URL"}
@@ -84,7 +84,7 @@ T = TypeVar("T")
 
 
 class ImageError(DroplensError):
-    """An image that cannot be built or used; the message is what CloudFormation shows."""
+    """An image that cannot be built or used; CloudFormation shows the message."""
 
     def __init__(self, message: str) -> None:
         super().__init__("image", message)
@@ -92,15 +92,15 @@ class ImageError(DroplensError):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What one image is built from. tag: of these very sources; files: by path in the context;
-    executable: those of them that are."""
+    """What one image is built from. tag: derived from the contents; files: by path in the context;
+    executable: paths of the executable ones."""
 
     tag: str
     files: dict[str, bytes]
     executable: frozenset[str] = frozenset()
 
     def mode(self, name: str) -> int:
-        """For every user the same: a container may run as another one than the build did."""
+        """The same for every user: a container may run as another one than the build did."""
         return 0o755 if name in self.executable else 0o644
 
     def zip(self) -> bytes:
@@ -128,10 +128,10 @@ def collect(
     base: str = "",
     arguments: Mapping[str, str] | None = None,
 ) -> Sources:
-    """The Dockerfile of `image` and what it copies. `base`: the address of what it starts from;
-    `arguments`: the other build arguments, by name.
+    """The Dockerfile of `image` and what it copies. base: the address of the image it starts from;
+    arguments: the other build arguments, by name.
 
-    A variant's tag begins with its name. Raises ImageError for a file that is not there.
+    A variant's tag begins with its name. Raises ImageError for a file that is missing.
     """
     dockerfile = context / dockerfile_of(image, variant)
     if not dockerfile.is_file():
@@ -145,8 +145,8 @@ def collect(
     for name, value in sorted((arguments or {}).items()):
         digest.update(f"{name}={value}\n".encode())
     for name, content in files.items():
-        told = f"{name}\n{sources.mode(name):o}\n{hashlib.sha256(content).hexdigest()}\n"
-        digest.update(told.encode())
+        line = f"{name}\n{sources.mode(name):o}\n{hashlib.sha256(content).hexdigest()}\n"
+        digest.update(line.encode())
     tag = digest.hexdigest()[:_TAG_CHARACTERS]
     return replace(sources, tag=f"{variant}-{tag}" if variant else tag)
 
@@ -174,7 +174,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 @dataclass(frozen=True, slots=True)
 class Order:
     """A request whose image is being built. key: of this record in the bucket; builds: how many
-    were started; variables: of the build."""
+    were started; variables: the build's environment."""
 
     key: str
     request: Record
@@ -195,10 +195,12 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageBuilder:
-    """Answers a custom resource with the properties `Image` (its name), `Repository` (its ECR
-    repository's name) and `RepositoryUri`; for an image made from another, `Variant` and `Base`
-    (the other's address); and where they are set, `BaseImageRegistry` and `PipIndexUrl`, which
-    become build arguments. The physical id is the image's address.
+    """Provides the images that custom resources request.
+
+    Their properties are `Image` (its name), `Repository` (its ECR repository's name) and
+    `RepositoryUri`; for an image built from another, `Variant` and `Base` (the other's address);
+    and where they are set, `BaseImageRegistry` and `PipIndexUrl`, which become build arguments. The
+    physical id is the image's address.
 
     context: the folder that the Dockerfiles copy from; project: CodeBuild's.
     """
@@ -212,28 +214,28 @@ class ImageBuilder:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def asked(self, request: Record, seconds: float) -> None:
-        """A custom resource's Create, Update or Delete: answered now, or when the build ends.
+    def handle(self, request: Record, seconds: float) -> None:
+        """Respond to a custom resource's Create, Update or Delete, or start the build for it.
 
         seconds: what is left of the invocation.
         """
         if request["RequestType"] == "Delete":
-            # Its repository goes with all images in it; a replaced image may still serve a model.
-            self._forget(request)
-            _answer(request, request["PhysicalResourceId"])
+            # A replaced image may still serve a model; all are deleted with their repository.
+            self._discard_orders(request)
+            _respond(request, request["PhysicalResourceId"])
             return
         try:
             uri = self._provide(request, self._deadline(seconds))
         except Exception as error:  # noqa: BLE001 - CloudFormation would wait an hour for it
             logger.exception("no build could be started")
-            self._forget(request)
-            _answer(request, _known_id(request), str(error))
+            self._discard_orders(request)
+            _respond(request, _known_id(request), str(error))
         else:
             if uri is not None:
-                _answer(request, uri)
+                _respond(request, uri)
 
-    def built(self, detail: Record, seconds: float) -> None:
-        """The detail of the event that a build of ours has ended. seconds: as above."""
+    def build_ended(self, detail: Record, seconds: float) -> None:
+        """Respond to the request whose build has ended. detail: the event's; seconds: as above."""
         deadline = self._deadline(seconds)
         about = detail["additional-information"]
         variables = {
@@ -241,11 +243,11 @@ class ImageBuilder:
             for variable in about["environment"]["environment-variables"]
         }
         if not {"ASKED", "BUILD"} <= variables.keys():
-            logger.info("started by somebody else", extra={"build": detail["build-id"]})
+            logger.info("the build was started by others", extra={"build": detail["build-id"]})
             return
         try:
             # The policy that lets this role use the user's key may be seconds old.
-            order = self._once_known(True, lambda: self._order(variables["ASKED"]))
+            order = self._once_permitted(True, lambda: self._order(variables["ASKED"]))
         except ObjectMissing:
             logger.info("response was sent before", extra={"build": detail["build-id"]})
             return
@@ -264,16 +266,16 @@ class ImageBuilder:
                 raise ImageError(f"{order.uri}: its build succeeded, and it is not in the registry")
         except Exception as error:  # noqa: BLE001 - CloudFormation would wait an hour for it
             logger.exception("no image")
-            _answer(order.request, _known_id(order.request), str(error))
+            _respond(order.request, _known_id(order.request), str(error))
         else:
-            _answer(order.request, order.uri)
+            _respond(order.request, order.uri)
         self._discard(order)
 
     def _deadline(self, seconds: float) -> float:
         return self.clock() + min(MOST_SECONDS_FOR_A_START, seconds - _RESERVE_SECONDS)
 
     def _provide(self, request: Record, deadline: float) -> str | None:
-        """The image's address, or None: it is being built."""
+        """The image's address, or None while it is being built."""
         properties = request["ResourceProperties"]
         image, variant = properties["Image"], properties.get("Variant", "")
         base = properties.get("Base", "")
@@ -285,7 +287,7 @@ class ImageBuilder:
         sources = collect(self.context, image, variant, base, arguments)
         uri = f"{properties['RepositoryUri']}:{sources.tag}"
         new = _has_new_permissions(request)
-        if self._once_known(new, lambda: self._is_there(properties["Repository"], uri)):
+        if self._once_permitted(new, lambda: self._is_there(properties["Repository"], uri)):
             return uri
         variables = {
             "IMAGE_URI": uri,
@@ -293,7 +295,7 @@ class ImageBuilder:
             **({"BASE": base} if base else {}),
             **arguments,
         }
-        order = self._once_known(
+        order = self._once_permitted(
             new, lambda: self._recorded(request, image, sources, uri, variables)
         )
         self._start(order, deadline)
@@ -302,7 +304,7 @@ class ImageBuilder:
     def _recorded(
         self, request: Record, image: str, sources: Sources, uri: str, variables: dict[str, str]
     ) -> Order:
-        """The order of this request; the same one where the request comes again."""
+        """The order of this request; the same one where the request is repeated."""
         key = f"{_orders_of(request)}{request['RequestId']}.json"
         try:
             return self._order(key)
@@ -313,7 +315,7 @@ class ImageBuilder:
             Bucket=self.bucket.name, Key=sources_key, Body=sources.zip()
         )
         order = Order(key, request, uri, sources_key, put.get("VersionId"), variables)
-        # The request's pre-signed address is for nobody else's eyes: not among the variables.
+        # The request's pre-signed address is confidential: it is not among the build's variables.
         if not self.bucket.write_json(key, json.dumps(asdict(order)).encode()):
             return self._order(key)
         return order
@@ -324,18 +326,18 @@ class ImageBuilder:
         return Order(**json.loads(body))
 
     def _start(self, order: Order, deadline: float) -> None:
-        """Again and again while the account has no room for another build. Raises ImageError."""
+        """Start the build, again while the account's build quota is used. Raises ImageError."""
         while True:
             try:
-                self._once_known(order.is_new, lambda: self._start_build(order))
+                self._once_permitted(order.is_new, lambda: self._start_build(order))
             except ClientError as error:
                 if error_code(error) not in _BUSY:
                     raise
                 message = error.response["Error"].get("Message", "")
                 if _NO_BUILDS_AT_ALL.search(message):
-                    raise ImageError(_no_room(message, "no build at all")) from error
+                    raise ImageError(_quota_used(message, "no build at all")) from error
                 if self.clock() + _SECONDS_BETWEEN_STARTS > deadline:
-                    raise ImageError(_no_room(message, "no build for too long")) from error
+                    raise ImageError(_quota_used(message, "no build for too long")) from error
                 logger.info("the build quota is in use", extra={"reason": message})
                 self.sleep(_SECONDS_BETWEEN_STARTS)
                 if self._awaited(order) is None:
@@ -344,11 +346,11 @@ class ImageBuilder:
                 return
 
     def _awaited(self, order: Order) -> str | None:
-        """The record's ETag, or None: CloudFormation has cancelled the request meanwhile."""
+        """The record's ETag, or None where CloudFormation has cancelled the request meanwhile."""
         try:
             return self.bucket.head(order.key).etag
         except ObjectMissing:
-            logger.info("cancelled", extra={"image": order.uri})
+            logger.info("the request was cancelled", extra={"image": order.uri})
             return None
 
     def _start_build(self, order: Order) -> None:
@@ -368,7 +370,7 @@ class ImageBuilder:
         )
 
     def _build_again(self, order: Order, deadline: float) -> None:
-        """Started before it is written down: whatever stops us between, the event comes again."""
+        """Started before it is recorded: when interrupted in between, the event is retried."""
         again = replace(order, builds=order.builds + 1)
         etag = self._awaited(order)
         if etag is not None:
@@ -376,7 +378,7 @@ class ImageBuilder:
             self.bucket.write_json(order.key, json.dumps(asdict(again)).encode(), replacing=etag)
 
     def _was_refused_too_early(self, order: Order, about: Record) -> bool:
-        """Whether the build failed since IAM did not know its role's rights yet.
+        """Whether the build failed since its role's policy had no effect yet.
 
         It fails in the phase QUEUED then, or where it fetches its sources (tmokmss/
         deploy-time-build #72).
@@ -389,20 +391,22 @@ class ImageBuilder:
             for phase in _failed_phases(about)
         )
 
-    def _once_known(self, new: bool, call: Callable[[], T]) -> T:
-        """What `call` returns; again while it is denied, where permissions may be `new`."""
+    def _once_permitted(self, new: bool, call: Callable[[], T]) -> T:
+        """What `call` returns; repeated while it is denied, where permissions may be `new`."""
         for seconds in _UNTIL_IAM_KNOWS if new else ():
             try:
                 return call()
             except ClientError as error:
                 if not _is_denied(error):
                     raise
-                logger.info("denied, perhaps not for long", extra={"reason": str(error)})
+                logger.info(
+                    "access denied; retried, as the policy may be new", extra={"reason": str(error)}
+                )
             self.sleep(seconds)
         return call()
 
-    def _forget(self, request: Record) -> None:
-        """Erase what is left of requests for this resource: nobody waits for them any more.
+    def _discard_orders(self, request: Record) -> None:
+        """Delete what is left of earlier requests for this resource, which are over.
 
         A bucket of a stack that could not be created is deleted with it only if it is empty.
         """
@@ -411,17 +415,17 @@ class ImageBuilder:
                 try:
                     self._discard(self._order(version["Key"]))
                 except ObjectMissing:
-                    self._erase(version["Key"])
+                    self._delete(version["Key"])
         except ClientError:
-            logger.exception("some sources are left; they expire")
+            logger.exception("some sources could not be deleted; they expire")
 
     def _discard(self, order: Order) -> None:
-        """Last the order itself: whatever stops us before, what is left is found by it."""
-        self._erase(order.sources_key)
-        self._erase(order.key)
+        """The order itself is deleted last: by it, a repeat finds what is left."""
+        self._delete(order.sources_key)
+        self._delete(order.key)
 
-    def _erase(self, key: str) -> None:
-        """All versions of an object."""
+    def _delete(self, key: str) -> None:
+        """Delete all versions of an object."""
         for version in self._versions(key):
             if version["Key"] == key:
                 self.bucket.client.delete_object(
@@ -429,7 +433,7 @@ class ImageBuilder:
                 )
 
     def _versions(self, prefix: str) -> list[Any]:
-        """1,000 of them at most: there are a few."""
+        """At most 1,000 of them; there are a few."""
         found = self.bucket.client.list_object_versions(Bucket=self.bucket.name, Prefix=prefix)
         return [*found.get("Versions", []), *found.get("DeleteMarkers", [])]
 
@@ -437,42 +441,42 @@ class ImageBuilder:
         """Raises ImageError where SageMaker would refuse the image."""
         tag = uri.rpartition(":")[2]
         try:
-            answer = self.ecr.describe_images(
+            described = self.ecr.describe_images(
                 repositoryName=repository, imageIds=[{"imageTag": tag}]
             )
         except ClientError as error:
             if error_code(error) == "ImageNotFoundException":
                 return False
             raise
-        for found in answer["imageDetails"]:
+        for found in described["imageDetails"]:
             kind = found.get("imageManifestMediaType", DOCKER_MANIFEST)
             if kind != DOCKER_MANIFEST:
                 raise ImageError(f"{uri} is a {kind}, and SageMaker takes {DOCKER_MANIFEST} only")
-        return bool(answer["imageDetails"])
+        return bool(described["imageDetails"])
 
     def _why(self, uri: str, status: str, about: Record) -> str:
-        """The phase that failed as CodeBuild tells it, and what the build itself said last."""
+        """The phase that failed, with CodeBuild's reason, and the last lines of the build's log."""
         phases = [
             f"{phase['phase-type']}: {' '.join(phase.get('phase-context', []))}"
             for phase in _failed_phases(about)
         ]
-        told = "; ".join([f"building {uri} ended as {status}", *phases])
-        return " | ".join([told, *self._last_words(about.get("logs", {}))])
+        reason = "; ".join([f"building {uri} ended as {status}", *phases])
+        return " | ".join([reason, *self._last_lines(about.get("logs", {}))])
 
-    def _last_words(self, logs: Record) -> list[str]:
+    def _last_lines(self, logs: Record) -> list[str]:
         if not {"group-name", "stream-name"} <= logs.keys():
             return []
         try:
             events = self.logs.get_log_events(
                 logGroupName=logs["group-name"], logStreamName=logs["stream-name"], limit=100
             )["events"]
-        except ClientError as error:  # it may have ended before it could say anything
+        except ClientError as error:  # it may have ended before it had a log
             logger.warning("the build's log cannot be read", extra={"reason": str(error)})
             return []
         lines = [event["message"].rstrip() for event in events]
-        # CodeBuild's own lines; the phases have told the same.
-        said = [line for line in lines if line and not line.startswith("[Container]")]
-        return said[-_LAST_LINES:]
+        # CodeBuild's own lines repeat the phases.
+        own = [line for line in lines if line and not line.startswith("[Container]")]
+        return own[-_LAST_LINES:]
 
 
 def _failed_phases(about: Record) -> list[Record]:
@@ -489,8 +493,8 @@ def _orders_of(request: Record) -> str:
 
 
 def _has_new_permissions(request: Record) -> bool:
-    """Whether a policy that the request needs may be seconds old: everything is made just before
-    the images, and the right to use a key whenever a stack is given one."""
+    """Whether a policy that the request needs may be seconds old: those of a new stack are created
+    just before its images, and the one for a key whenever a stack is given one."""
     return request["RequestType"] == "Create" or bool(request["ResourceProperties"].get("Key"))
 
 
@@ -498,7 +502,7 @@ def _is_denied(error: ClientError) -> bool:
     return error_code(error) in _DENIED or _ROLE_UNKNOWN in str(error)
 
 
-def _no_room(message: str, what: str) -> str:
+def _quota_used(message: str, what: str) -> str:
     return (
         f"CodeBuild let this account start {what}: {message}. Wait for the account's other builds "
         "and deploy again, or have AWS raise the quota of CodeBuild that is called 'Concurrently "
@@ -508,24 +512,24 @@ def _no_room(message: str, what: str) -> str:
 
 
 def _known_id(request: Record) -> str:
-    """Where there is no image: what CloudFormation knows the resource by, or its name."""
+    """The physical id where there is no image: the one in use, or the resource's logical id."""
     return str(request.get("PhysicalResourceId", request["LogicalResourceId"]))
 
 
-def _answer(request: Record, physical_id: str, failure: str | None = None) -> None:
-    """Tell CloudFormation, at the address it gave. Raises URLError where it does not listen."""
-    answer = {
+def _respond(request: Record, physical_id: str, failure: str | None = None) -> None:
+    """Send CloudFormation the response, at the request's address. Raises URLError."""
+    body = {
         "Status": "SUCCESS" if failure is None else "FAILED",
-        "Reason": (failure or "").encode()[:_MOST_REASON_BYTES].decode(errors="ignore"),
+        "Reason": (failure or "").encode()[:_MAX_REASON_BYTES].decode(errors="ignore"),
         "PhysicalResourceId": physical_id,
         **{name: request[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
     }
     # The signature covers an empty content type.
     put = urllib.request.Request(  # noqa: S310 - CloudFormation's own, signed https address
         request["ResponseURL"],
-        data=json.dumps(answer, ensure_ascii=False).encode(),
+        data=json.dumps(body, ensure_ascii=False).encode(),
         headers={"Content-Type": ""},
         method="PUT",
     )
-    with urllib.request.urlopen(put, timeout=_ANSWER_SECONDS):  # noqa: S310
-        logger.info("response sent", extra={"status": answer["Status"], "image": physical_id})
+    with urllib.request.urlopen(put, timeout=_RESPONSE_SECONDS):  # noqa: S310
+        logger.info("response sent", extra={"status": body["Status"], "image": physical_id})

@@ -1,98 +1,109 @@
-"""From a finished training to an endpoint of this run's own; and its removal."""
+"""From a finished training to an endpoint of this run's own."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from droplens.aws.events import TrainingEnded
-from droplens.aws.sagemaker import create_once, remove_endpoint
+from droplens.aws.sagemaker import create_once, run_of_resource
 from droplens.aws.sagemaker_volumes import volume_key
 from droplens.aws.tags import tag_list
 from droplens.domain import choices, naming
 from droplens.domain.run import RunKey, Stage
-from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.journey.origin import check_origin
 from droplens.journey.train import DROPLENS, count_time
 from droplens.journey.waiting import name_of_try
 from droplens.runtime.settings import HostingSettings
-from droplens.runtime.telemetry import logger
-from droplens.state.runs import Runs
+from droplens.runtime.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
 
 
-def deploy_endpoint(
-    trained: TrainingEnded,
-    run: RunKey,
-    runs: Runs,
-    sagemaker: "SageMakerClient",
-    failures: Failures,
-    settings: HostingSettings,
-) -> str | None:
-    """Create model, configuration and endpoint of a trained run; None if there is nothing to do."""
-    record = runs.get(run)
-    own = trained.job_name if record is None else record.training_job
-    if own not in ("", trained.job_name):
-        logger.warning("a job that is not the run's own is complete", job=trained.job_name)
-        return None
-    count_time(trained)  # the alarm takes the maximum: a repeated event does no harm
-    return host(trained.job_name, run, runs, sagemaker, failures, settings)
-
-
-def host(
-    training_job: str | None,
-    run: RunKey,
-    runs: Runs,
-    sagemaker: "SageMakerClient",
-    failures: Failures,
-    settings: HostingSettings,
-    *,
-    resuming: bool = False,
-) -> str | None:
-    """Create model, configuration and endpoint from what `training_job` has trained.
-
-    training_job: None for the run's own, of one that is `resuming`. Returns the endpoint's name,
-    which is another one at each try, or None if there is nothing to do or the run has to wait.
-    """
-    record = runs.get(run)
-    name = None
-    if record is not None:
-        mark = name_of_try(record, Stage.DEPLOY)
-        name = naming.resource_name(settings.stack, run.classifier, mark)
-    # Kept before the endpoint exists, so that it is found and removed whatever fails here.
-    if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
-        logger.info("stage is done, or claimed by another invocation")
-        failures.notify_once(run)
-        return None
-    with failures.recorded(run, Stage.DEPLOY):
-        job = sagemaker.describe_training_job(
-            TrainingJobName=training_job or (record.training_job if record else "")
-        )
-        artefact = Artefact(
-            # A run that began before this was kept is served by what trained it.
-            image=(record and record.image) or job["AlgorithmSpecification"]["TrainingImage"],
-            model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
-            trainer=(record and record.trainer) or DROPLENS,
-        )
-        check_origin(artefact.image, artefact.model_data, run, settings)
-        runs.note(run, image=artefact.image, model_data=artefact.model_data)
-        create_endpoint(sagemaker, name, artefact, run, settings)
-        metrics = {
-            metric["MetricName"]: metric["Value"] for metric in job.get("FinalMetricDataList", [])
-        }
-        runs.finish(run, Stage.DEPLOY, training_metrics=metrics)
-        logger.info("endpoint is being created", endpoint=name)
-        return name
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """What an endpoint is made from: image's address, model archive's, and who trained it."""
+    """What an endpoint is created from.
+
+    image: the container image's address; model_data: the model archive's S3 URI; trainer: "builtin"
+    or "droplens".
+    """
 
     image: str
     model_data: str
     trainer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """Creates the endpoints of trained runs."""
+
+    sagemaker: "SageMakerClient"
+    settings: HostingSettings
+
+    def start(
+        self, trained: TrainingEnded, invocation: Invocation
+    ) -> tuple[RunKey | None, str | None]:
+        """Create model, configuration and endpoint of the run that a training job belongs to.
+
+        Returns the run, None where the job belongs to none, and the endpoint's name: another one at
+        each try, None if there is nothing to do or the run has to wait.
+        """
+        run = run_of_resource(self.sagemaker, trained.job_arn, trained.tags)
+        if run is None:
+            return None, None
+        follow(run)
+        record = invocation.runs.get(run)
+        own = trained.job_name if record is None else record.training_job
+        if own not in ("", trained.job_name):
+            logger.warning("a job that is not the run's own is complete", job=trained.job_name)
+            return run, None
+        count_time(trained)  # the alarm takes the maximum: a repeated event does no harm
+        return run, self._create(run, trained.job_name, invocation, resuming=False)
+
+    def resume(self, run: RunKey, invocation: Invocation) -> str | None:
+        """Create the endpoint of a run that waits, from its own training job; returns its name.
+
+        None if there is nothing to do or the run has to wait again.
+        """
+        follow(run)
+        return self._create(run, None, invocation, resuming=True)
+
+    def _create(
+        self, run: RunKey, training_job: str | None, invocation: Invocation, *, resuming: bool
+    ) -> str | None:
+        """training_job: None for the one on record."""
+        runs = invocation.runs
+        record = runs.get(run)
+        name = None
+        if record is not None:
+            mark = name_of_try(record, Stage.DEPLOY)
+            name = naming.resource_name(self.settings.stack, run.classifier, mark)
+        # Recorded before the endpoint exists, so that it is found and removed whatever fails here.
+        if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
+            logger.info("stage is done, or claimed by another invocation")
+            invocation.failures.notify_once(run)
+            return None
+        with invocation.failures.recorded(run, Stage.DEPLOY):
+            job = self.sagemaker.describe_training_job(
+                TrainingJobName=training_job or (record.training_job if record else "")
+            )
+            artefact = Artefact(
+                # An earlier version did not record it: the image that trained the model serves it.
+                image=(record and record.image) or job["AlgorithmSpecification"]["TrainingImage"],
+                model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
+                trainer=(record and record.trainer) or DROPLENS,
+            )
+            check_origin(artefact.image, artefact.model_data, run, self.settings)
+            runs.note(run, image=artefact.image, model_data=artefact.model_data)
+            create_endpoint(self.sagemaker, name, artefact, run, self.settings)
+            metrics = {
+                metric["MetricName"]: metric["Value"]
+                for metric in job.get("FinalMetricDataList", [])
+            }
+            runs.finish(run, Stage.DEPLOY, training_metrics=metrics)
+            logger.info("endpoint is being created", endpoint=name)
+            return name
+        return None
 
 
 def create_endpoint(
@@ -102,14 +113,14 @@ def create_endpoint(
     run: RunKey,
     settings: HostingSettings,
 ) -> None:
-    """Create model, configuration and endpoint under one name; those that are there may stay."""
+    """Create model, configuration and endpoint under one name; those that exist stay."""
     tags = tag_list(run)
     variant = production_variant(name, artefact.trainer, settings)
-    # A serverless endpoint has no instance whose volume a key could be for.
+    # A serverless endpoint has no instance, and so no volume to encrypt.
     instance = variant.get("InstanceType")
     key = volume_key(settings.kms_key_arn, instance) if instance else None
     # Serverless endpoints do not offer it (SageMaker Developer Guide, "Serverless Inference",
-    # feature exclusions), and what the built-in container calls is not known.
+    # feature exclusions), and it is not known which services the built-in container calls.
     isolated = artefact.trainer == DROPLENS and "ServerlessConfig" not in variant
     create_once(
         sagemaker.create_model,
@@ -138,7 +149,7 @@ def create_endpoint(
 
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
-    """How the endpoint runs: without servers where the image can, or on one instance."""
+    """The endpoint's only variant: serverless, or on one instance."""
     mode = choices.endpoint_mode(settings.endpoint_mode, trainer, settings.aws_region)
     if mode == choices.REALTIME and trainer == DROPLENS and settings.endpoint_mode == choices.AUTO:
         logger.warning(
@@ -156,16 +167,3 @@ def production_variant(name: str, trainer: str, settings: HostingSettings) -> di
         variant["InstanceType"] = settings.endpoint_instance_type
         variant["InitialInstanceCount"] = 1
     return variant
-
-
-def dispose(sagemaker: "SageMakerClient", runs: Runs, run: RunKey, name: str) -> bool:
-    """Remove an endpoint of a run that nobody needs any more.
-
-    False where SageMaker does not take that yet. It stays in the run's record until it is done: by
-    the event of its end, or by the next look of resume_runs.
-    """
-    runs.to_be_removed(run, name)
-    if not remove_endpoint(sagemaker, name):
-        return False
-    runs.is_removed(run, name)
-    return True

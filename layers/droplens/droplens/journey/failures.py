@@ -1,4 +1,4 @@
-"""How a run fails: its record says why, and whoever asked to be told is told once."""
+"""The end of runs that cannot continue: recorded with its reason, and notified once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ MAX_SUBJECT = 100
 
 
 class Failures:
-    """Ends runs that cannot go on. topic: ARN of the notification topic."""
+    """Ends runs that cannot continue, and notifies. topic: ARN of the notification topic."""
 
     def __init__(self, runs: Runs, sns: "SNSClient", topic: str) -> None:
         self.runs = runs
@@ -35,9 +35,10 @@ class Failures:
         status: Status = Status.FAILED,
         **facts: Any,
     ) -> None:
-        """Bring the run to its end with this reason, unless it has ended; then notify.
+        """End the run with this reason, unless it has ended; then notify.
 
-        message: may quote whatever a stranger wrote: what is kept of it fits an item and a line.
+        message: may quote untrusted text; it is recorded on one line of bounded length. facts: kept
+        with the end.
         """
         follow(key)
         error = {"stage": stage.value, "code": code, "message": one_line(message)}
@@ -47,10 +48,10 @@ class Failures:
         self.notify_once(key)
 
     def hold(self, key: RunKey, stage: Stage, limit: LimitReached, name: str | None = None) -> bool:
-        """Have the run wait for a limit that passes, and notify once; fail it if it has for long.
+        """Have the run wait for a limit that passes, and notify once; fail it after LONGEST_WAIT.
 
         name: of the training job or endpoint that met the limit; None: of the one on record. False
-        if the run is not at that try any more, or has failed.
+        if the run is no longer at that try, or has failed.
         """
         follow(key)
         run = self.runs.get(key)
@@ -73,16 +74,16 @@ class Failures:
         return held
 
     def notify_once(self, key: RunKey) -> None:
-        """Tell of a run's recorded end, or that it has begun to wait, unless that was done.
+        """Notify of a run's recorded end, or that it has begun to wait, unless that was done.
 
-        The mark is written after the message went out: a crash in between tells twice, never
-        not at all.
+        The mark is written after the message was sent: a crash in between sends it twice rather
+        than not at all.
         """
         run = self.runs.get(key)
         if run is None:
             return
         if run.status is Status.WAITING:
-            self._tell_of_wait(run)
+            self._notify_of_wait(run)
         if not run.error or run.notified:
             return
         error = {name: one_line(str(text)) for name, text in run.error.items()}
@@ -99,25 +100,25 @@ class Failures:
         )
         self.runs.note(key, notified=True)
 
-    def _tell_of_wait(self, run: Run) -> None:
+    def _notify_of_wait(self, run: Run) -> None:
         wait = waiting.Wait.of(run)
         if wait is None:
             return
-        told = f"{wait.stage} {wait.since}"
-        if run.wait_notified != told:
+        mark = f"{wait.stage} {wait.since}"
+        if run.wait_notified != mark:
             self.publish(*waiting.notice(run.key, wait))
-            self.runs.note(run.key, wait_notified=told)
+            self.runs.note(run.key, wait_notified=mark)
 
     def publish(self, subject: str, message: str) -> None:
-        """Send a notification. What strangers wrote must be on one line of `message` already."""
-        seen = one_line(subject[:MAX_SUBJECT]).encode("ascii", "replace").decode()
-        self.sns.publish(TopicArn=self.topic, Subject=seen, Message=paragraphs(message))
+        """Send a notification. Untrusted text in `message` must be on one line already."""
+        printable = one_line(subject[:MAX_SUBJECT]).encode("ascii", "replace").decode()
+        self.sns.publish(TopicArn=self.topic, Subject=printable, Message=paragraphs(message))
 
     @contextmanager
     def recorded(self, key: RunKey, stage: Stage) -> Iterator[None]:
-        """Turn a UserError of this stage into the run's end, a limit that passes into its waiting.
+        """End the run at a UserError within, or have it wait at a limit that passes.
 
-        Other errors go on to Lambda, whose next try must find the stage free.
+        Other errors are raised, after the stage was released for the next try by Lambda.
         """
         try:
             yield

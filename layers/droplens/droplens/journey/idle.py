@@ -1,10 +1,11 @@
-"""A realtime endpoint that nobody has asked for hours is removed, and made again for a picture.
+"""A realtime endpoint without calls for hours is deleted, and created again for the next image.
 
-Only the endpoint goes, which is what costs by the hour. Its configuration and its model stay and
-bear its name, so that the live card is true all the while: a picture that finds no endpoint is put
-off like any other that fails, has the endpoint made again, and is answered when it comes again.
+Only the endpoint is deleted, which is what costs by the hour. Its configuration and its model stay
+under its name, so that the live card stays valid: an image whose endpoint is missing is retried
+like any other that fails, has the endpoint created again, and is classified by a later try.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -27,110 +28,111 @@ if TYPE_CHECKING:
 _MISSING = "ValidationException"
 
 
-def pause_idle(
-    cards: Cards,
-    sagemaker: "SageMakerClient",
-    cloudwatch: "CloudWatchClient",
-    hours: int,
-    now: datetime,
-) -> list[str]:
-    """Remove the live realtime endpoints that had no call for so many hours; returns their names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleEndpoints:
+    """Pauses live realtime endpoints without calls, and resumes them.
 
-    hours: 0 where none is to be paused. Endpoints that wait for an approval, or are kept for a
-    rollback, are not live: they stay.
+    hours: without a call, after which an endpoint is paused; 0: none is. No run changes by either,
+    so that no step here takes an invocation.
     """
-    if hours == 0:
-        return []
-    since = now - timedelta(hours=hours)
-    idle = [
-        card.endpoint
-        for card in cards.all_live()
-        if _in_service_since(sagemaker, card.endpoint, since)
-        and _calls(cloudwatch, card.endpoint, since, now) == 0
-    ]
-    # One that SageMaker is at work on is looked at again in an hour.
-    paused = [endpoint for endpoint in idle if delete_endpoint(sagemaker, endpoint)]
-    for endpoint in paused:
-        logger.info("endpoint is paused: it had no calls", endpoint=endpoint, hours=hours)
-    logger.info("idle endpoints checked", paused=paused)
-    return paused
 
+    cards: Cards
+    sagemaker: "SageMakerClient"
+    cloudwatch: "CloudWatchClient"
+    hours: int
 
-def resume(classifier: str, cards: Cards, sagemaker: "SageMakerClient") -> str | None:
-    """Make the live endpoint again if it is gone; returns its name where it is being made.
+    def pause(self, now: datetime) -> list[str]:
+        """Delete the live realtime endpoints that are idle at `now`; returns their names.
 
-    Any number of pictures may ask for it at once. What SageMaker refuses is logged and tried
-    again with the next picture that fails.
-    """
-    card = cards.live(classifier)
-    if card is None:
-        return None
-    found = _described(sagemaker, card.endpoint)
-    if found is not None:
-        status = found["EndpointStatus"]
-        logger.info("endpoint is not missing", endpoint=card.endpoint, status=status)
-        if status == "Failed":  # the next picture has it made again
-            delete_endpoint(sagemaker, card.endpoint)
-        return None
-    try:
-        create_once(
-            sagemaker.create_endpoint,
-            lambda: sagemaker.describe_endpoint(EndpointName=card.endpoint),
-            EndpointName=card.endpoint,
-            EndpointConfigName=card.endpoint,
-            Tags=tag_list(RunKey(card.classifier, card.run_id)),
+        Endpoints that wait for an approval, or are kept for a rollback, are not live: they stay.
+        """
+        if self.hours == 0:
+            return []
+        since = now - timedelta(hours=self.hours)
+        idle = [
+            card.endpoint
+            for card in self.cards.all_live()
+            if self._in_service_since(card.endpoint, since)
+            and self._calls(card.endpoint, since, now) == 0
+        ]
+        # One that SageMaker is changing cannot be deleted now; it is checked again in an hour.
+        paused = [endpoint for endpoint in idle if delete_endpoint(self.sagemaker, endpoint)]
+        for endpoint in paused:
+            logger.info("endpoint is paused: it had no calls", endpoint=endpoint, hours=self.hours)
+        logger.info("idle endpoints checked", paused=paused)
+        return paused
+
+    def resume(self, classifier: str) -> str | None:
+        """Create the live endpoint again if it is gone; returns its name while it is being created.
+
+        Any number of images may request it at once. What SageMaker refuses is logged, and tried
+        again for the next image that fails.
+        """
+        card = self.cards.live(classifier)
+        if card is None:
+            return None
+        found = self._described(card.endpoint)
+        if found is not None:
+            status = found["EndpointStatus"]
+            logger.info("endpoint is not missing", endpoint=card.endpoint, status=status)
+            if status == "Failed":  # the next image has it created again
+                delete_endpoint(self.sagemaker, card.endpoint)
+            return None
+        try:
+            create_once(
+                self.sagemaker.create_endpoint,
+                lambda: self.sagemaker.describe_endpoint(EndpointName=card.endpoint),
+                EndpointName=card.endpoint,
+                EndpointConfigName=card.endpoint,
+                Tags=tag_list(RunKey(card.classifier, card.run_id)),
+            )
+        except UserError:
+            logger.exception("endpoint cannot be re-created", endpoint=card.endpoint)
+            return None
+        self._delete_if_replaced(card)
+        logger.info("endpoint is being re-created", endpoint=card.endpoint)
+        return card.endpoint
+
+    def _delete_if_replaced(self, card: ModelCard) -> None:
+        """Delete an endpoint whose model was retired before the endpoint was created again.
+
+        Where SageMaker refuses that now, promote_endpoint removes it once it is in service.
+        """
+        live = self.cards.live(card.classifier)
+        if live is None or live.endpoint != card.endpoint:
+            delete_endpoint(self.sagemaker, card.endpoint)
+
+    def _in_service_since(self, name: str, since: datetime) -> bool:
+        """Whether the endpoint is in service on an instance and unchanged since then."""
+        found = self._described(name)
+        if found is None or found["EndpointStatus"] != "InService":
+            return False
+        config = self.sagemaker.describe_endpoint_config(
+            EndpointConfigName=found["EndpointConfigName"]
         )
-    except UserError:
-        logger.exception("endpoint cannot be re-created", endpoint=card.endpoint)
-        return None
-    _remove_if_replaced(card, cards, sagemaker)
-    logger.info("endpoint is being re-created", endpoint=card.endpoint)
-    return card.endpoint
+        [variant] = config["ProductionVariants"]
+        return "InstanceType" in variant and found["LastModifiedTime"] <= since
 
+    def _calls(self, endpoint: str, since: datetime, until: datetime) -> float:
+        """https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html"""
+        found = self.cloudwatch.get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName="Invocations",
+            Dimensions=[
+                {"Name": "EndpointName", "Value": endpoint},
+                {"Name": "VariantName", "Value": "main"},
+            ],
+            StartTime=since,
+            EndTime=until,
+            Period=3600,
+            Statistics=["Sum"],
+        )
+        return sum(point["Sum"] for point in found["Datapoints"])
 
-def _remove_if_replaced(card: ModelCard, cards: Cards, sagemaker: "SageMakerClient") -> None:
-    """Whoever retired the model before this endpoint was made has not removed it.
-
-    Where it is too early for that, promote_endpoint does it once it is in service.
-    """
-    live = cards.live(card.classifier)
-    if live is None or live.endpoint != card.endpoint:
-        delete_endpoint(sagemaker, card.endpoint)
-
-
-def _in_service_since(sagemaker: "SageMakerClient", name: str, since: datetime) -> bool:
-    """Whether an instance of the endpoint serves, and has for long enough to be called idle."""
-    found = _described(sagemaker, name)
-    if found is None or found["EndpointStatus"] != "InService":
-        return False
-    config = sagemaker.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
-    [variant] = config["ProductionVariants"]
-    return "InstanceType" in variant and found["LastModifiedTime"] <= since
-
-
-def _calls(
-    cloudwatch: "CloudWatchClient", endpoint: str, since: datetime, until: datetime
-) -> float:
-    """https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html"""
-    told = cloudwatch.get_metric_statistics(
-        Namespace="AWS/SageMaker",
-        MetricName="Invocations",
-        Dimensions=[
-            {"Name": "EndpointName", "Value": endpoint},
-            {"Name": "VariantName", "Value": "main"},
-        ],
-        StartTime=since,
-        EndTime=until,
-        Period=3600,
-        Statistics=["Sum"],
-    )
-    return sum(point["Sum"] for point in told["Datapoints"])
-
-
-def _described(sagemaker: "SageMakerClient", name: str) -> "DescribeEndpointOutputTypeDef | None":
-    try:
-        return sagemaker.describe_endpoint(EndpointName=name)
-    except ClientError as error:
-        if error_code(error) != _MISSING:
-            raise
-        return None
+    def _described(self, name: str) -> "DescribeEndpointOutputTypeDef | None":
+        try:
+            return self.sagemaker.describe_endpoint(EndpointName=name)
+        except ClientError as error:
+            if error_code(error) != _MISSING:
+                raise
+            return None

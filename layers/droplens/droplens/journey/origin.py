@@ -1,8 +1,8 @@
-"""Where the image and the model archive of an endpoint may come from: this stack, or SageMaker.
+"""Where the container image and model archive of an endpoint may come from: this stack, SageMaker.
 
-Both are read from descriptions of training jobs and from a run's item, and not only this stack can
-name a job so or write there. Whoever chooses them chooses what code runs under the serving role, so
-they are checked before anything is created from them.
+Both are read from descriptions of training jobs and from a run's item, which others than this stack
+may be able to create or write. They decide what code runs under the serving role, so they are
+checked before anything is created from them.
 """
 
 import re
@@ -20,8 +20,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 def check_origin(image: str, model_data: str, run: RunKey, settings: OriginSettings) -> None:
     """Raise UserError unless both come from where this stack's own runs have them.
 
-    image: a tag of the stack's trainer repository, of which an earlier deployment's is as good, or
-    the region's built-in algorithm. model_data: an object below the run's own training prefix.
+    image: any tag of the stack's trainer repository, or the region's built-in algorithm.
+    model_data: an object below the run's own training prefix.
     """
     if not _is_ours(image, settings):
         raise UserError(

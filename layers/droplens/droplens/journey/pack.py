@@ -1,11 +1,12 @@
 """From a completed dataset to the Batch jobs that pack it.
 
 A small dataset is packed by one job. A large one is packed in shards by the children of an array
-job, and a job that waits for all of them joins what they made.
+job, whose output another job merges once all of them have succeeded.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from droplens.aws.events import ObjectCreated
@@ -13,10 +14,9 @@ from droplens.aws.s3 import Bucket
 from droplens.domain import layout, naming
 from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.run import RunKey, Stage
-from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.runtime.settings import PackingSettings
 from droplens.runtime.telemetry import follow, logger
-from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_batch.client import BatchClient
@@ -26,96 +26,97 @@ if TYPE_CHECKING:
 WHOLE = "all"
 SHARD = "pack"
 JOIN = "join"
-# Its --shards where one job packs everything: as many, one after the other, as memory asks for.
+# Its --shards where one job packs everything: as many, one after the other, as its memory needs.
 AS_NEEDED = "auto"
 
-# S3 lists some 7,000 objects a second, so this counts 200,000, and leaves the function's other
-# 90 seconds to whatever is slow on a bad day.
+# S3 lists some 7,000 objects a second, so this counts 200,000, and leaves 90 of the function's 120
+# seconds for slow calls.
 COUNTING_SECONDS = 30.0
 LARGEST_ARRAY = 10_000
 
 
 def packed_side(image_size: int) -> int:
-    """The shorter side to pack for a model that sees `image_size`, in pixels.
+    """The shorter side to pack for a model whose input has the side `image_size`, in pixels.
 
     The usual 8/7 (256 for 224) leaves a margin for crops.
     """
     return round(image_size * 8 / 7)
 
 
-def start_packing(
-    completed: ObjectCreated,
-    bucket: Bucket,
-    runs: Runs,
-    batch: "BatchClient",
-    failures: Failures,
-    settings: PackingSettings,
-) -> RunKey | None:
-    """Open the run of a completed dataset and submit its jobs; None if there is nothing to do."""
-    source = layout.dataset_source(completed.key)
-    if source is None:
-        return _refuse_near_miss(completed, bucket, runs, failures)
-    try:
-        info = bucket.head(completed.key, completed.version_id)
-    except ObjectMissing:
-        logger.warning("dataset was deleted before it could be packed", key=completed.key)
-        return None
-    run = RunKey(
-        source.classifier,
-        naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
-    )
-    follow(run)
-    dataset = {"key": source.key, "version": completed.version, "etag": info.etag}
-    opened = runs.open(run, dataset)
-    with failures.recorded(run, Stage.PACK):
-        if not layout.is_classifier_name(source.classifier):
-            raise UserError(
-                "classifier.name",
-                f"{completed.key}: {source.classifier!r} cannot be a classifier's name: use "
-                "lower-case letters, digits and '-', at most 31 characters, directly below "
-                f"{layout.DATASETS}",
-            )
-        if info.bytes > settings.max_dataset_gib * 2**30:
-            raise _too_large(f"{completed.key} alone has {info.bytes:,} bytes", settings)
-        name = naming.resource_name(settings.stack, run.classifier, run.run_id)
-        if not runs.claim(run, Stage.PACK):
-            logger.info("dataset is being packed already")
-            return run
-        jobs = _Jobs(batch, settings, name, _parameters(bucket, source, run, settings))
-        facts = jobs.submit(lambda: count_shards(bucket, source, settings), new=opened)
-        runs.finish(run, Stage.PACK, **facts)
-        logger.info("packing submitted", extra=facts)
-    return run
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """Opens the run of a completed dataset and submits the Batch jobs that pack it."""
 
+    bucket: Bucket
+    batch: "BatchClient"
+    settings: PackingSettings
 
-def _refuse_near_miss(
-    completed: ObjectCreated, bucket: Bucket, runs: Runs, failures: Failures
-) -> RunKey | None:
-    """Say what an object that completes no dataset was probably meant to be, if anything.
+    def start(self, completed: ObjectCreated, invocation: Invocation) -> RunKey | None:
+        """The run of the dataset that `completed` completes; None if there is nothing to do."""
+        source = layout.dataset_source(completed.key)
+        if source is None:
+            return self._refuse_near_miss(completed, invocation)
+        try:
+            info = self.bucket.head(completed.key, completed.version_id)
+        except ObjectMissing:
+            logger.warning("dataset was deleted before it could be packed", key=completed.key)
+            return None
+        run = RunKey(
+            source.classifier,
+            naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
+        )
+        follow(run)
+        settings, runs = self.settings, invocation.runs
+        dataset = {"key": source.key, "version": completed.version, "etag": info.etag}
+        opened = runs.open(run, dataset)
+        with invocation.failures.recorded(run, Stage.PACK):
+            if not layout.is_classifier_name(source.classifier):
+                raise UserError(
+                    "classifier.name",
+                    f"{completed.key}: {source.classifier!r} cannot be a classifier's name: use "
+                    "lower-case letters, digits and '-', at most 31 characters, directly below "
+                    f"{layout.DATASETS}",
+                )
+            if info.bytes > settings.max_dataset_gib * 2**30:
+                raise _too_large(f"{completed.key} alone has {info.bytes:,} bytes", settings)
+            name = naming.resource_name(settings.stack, run.classifier, run.run_id)
+            if not runs.claim(run, Stage.PACK):
+                logger.info("dataset is being packed already")
+                return run
+            parameters = _parameters(self.bucket, source, run, settings)
+            jobs = _Jobs(self.batch, settings, name, parameters)
+            facts = jobs.submit(lambda: count_shards(self.bucket, source, settings), new=opened)
+            runs.finish(run, Stage.PACK, **facts)
+            logger.info("packing submitted", extra=facts)
+        return run
 
-    Where it names a classifier, that is a run which fails at once: so it is told once, however
-    often its event comes.
-    """
-    missed = layout.near_miss(completed.key)
-    if missed is None:
-        logger.info("object completes no dataset", key=completed.key)
-        return None
-    told = f"{completed.key} completes no dataset, so nothing is packed: {missed.advice}."
-    logger.warning("object nearly completes a dataset", key=completed.key, advice=missed.advice)
-    if not missed.classifier:
-        failures.publish("Droplens: a dataset without a name", told)
-        return None
-    try:
-        info = bucket.head(completed.key, completed.version_id)
-    except ObjectMissing:
-        return None  # taken back already
-    run = RunKey(
-        missed.classifier,
-        naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
-    )
-    runs.open(run, {"key": completed.key, "version": completed.version, "etag": info.etag})
-    failures.fail(run, Stage.PACK, "dataset.incomplete", told)
-    return run
+    def _refuse_near_miss(self, completed: ObjectCreated, invocation: Invocation) -> RunKey | None:
+        """Report what an object that completes no dataset was probably meant to be, if anything.
+
+        Where its key names a classifier, a run is opened and fails at once, so that the reason is
+        sent once, however often the event comes.
+        """
+        missed = layout.near_miss(completed.key)
+        if missed is None:
+            logger.info("object completes no dataset", key=completed.key)
+            return None
+        reason = f"{completed.key} completes no dataset, so nothing is packed: {missed.advice}."
+        logger.warning("object nearly completes a dataset", key=completed.key, advice=missed.advice)
+        if not missed.classifier:
+            invocation.failures.publish("Droplens: a dataset without a name", reason)
+            return None
+        try:
+            info = self.bucket.head(completed.key, completed.version_id)
+        except ObjectMissing:
+            return None  # deleted since
+        run = RunKey(
+            missed.classifier,
+            naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
+        )
+        dataset = {"key": completed.key, "version": completed.version, "etag": info.etag}
+        invocation.runs.open(run, dataset)
+        invocation.failures.fail(run, Stage.PACK, "dataset.incomplete", reason)
+        return run
 
 
 def count_shards(
@@ -124,13 +125,13 @@ def count_shards(
     settings: PackingSettings,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """In how many shards to pack the dataset: one for each full or begun job's worth of pictures.
+    """The number of shards to pack the dataset in: its images by pictures_per_packing_job, rounded
+    up, and at most as many as can be packed at the same time.
 
-    Never more than can be packed at once, which is also where counting stops: at what fills the
-    largest array, or after COUNTING_SECONDS, when the dataset is taken to fill it. What lies beside
-    the pictures is counted with them. An archive has to be read from its front by one job.
-    Raises UserError where so much was counted that the dataset is refused; the job itself refuses
-    what was not counted.
+    Counting stops at the largest number, or after COUNTING_SECONDS, when the largest is returned.
+    Objects that are no images are counted too. An archive is one shard: it is read sequentially.
+    Raises UserError for a dataset that is found to be too large; the job refuses what was not
+    counted.
     """
     most = min(settings.packing_max_vcpus // settings.packing_vcpus, LARGEST_ARRAY)
     if source.folder is None or most < 2:
@@ -156,7 +157,7 @@ def _too_large(found: str, settings: PackingSettings) -> UserError:
 
 
 class _Jobs:
-    """The jobs of one run. name: of the job whose end is the packing's end."""
+    """The Batch jobs of one run. name: of the last one, with which the packing ends."""
 
     def __init__(
         self,
@@ -172,10 +173,10 @@ class _Jobs:
         self._parameters = parameters
 
     def submit(self, count: Callable[[], int], *, new: bool) -> dict[str, Any]:
-        """Have the dataset packed, once; what the run keeps of its jobs.
+        """Submit the jobs unless they were submitted before; returns their facts for the record.
 
-        count: in how many shards; new: nothing was submitted before. Batch takes a second job of
-        the same name, so after a crash both jobs are looked for.
+        count: the number of shards; new: nothing was submitted before. Batch accepts a second job
+        of the same name, so after a crash both jobs are looked up.
         """
         array = None if new else self._find(self._array_name)
         last = None if new else self._find(self._name)
@@ -198,21 +199,21 @@ class _Jobs:
         return {"batch_job_id": last_id, "batch_array_id": array_id, "packing_shards": shards}
 
     def _find(self, name: str) -> "JobSummaryTypeDef | None":
-        answer = self._batch.list_jobs(
+        found = self._batch.list_jobs(
             jobQueue=self._settings.job_queue, filters=[{"name": "JOB_NAME", "values": [name]}]
         )
-        jobs = answer["jobSummaryList"]
+        jobs = found["jobSummaryList"]
         return jobs[0] if jobs else None
 
     def _submit(self, name: str, step: str, shards: int | None = None, **more: Any) -> str:
-        answer = self._batch.submit_job(
+        submitted = self._batch.submit_job(
             jobName=name,
             jobQueue=self._settings.job_queue,
             jobDefinition=self._settings.job_definition,
             parameters={**self._parameters, "step": step, "shards": str(shards or AS_NEEDED)},
             **more,
         )
-        return answer["jobId"]
+        return submitted["jobId"]
 
 
 def _parameters(

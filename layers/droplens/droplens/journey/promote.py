@@ -1,7 +1,7 @@
-"""From an endpoint in service to the live model: measure, judge, ask, and switch by one write."""
+"""From an endpoint in service to the live model: measured, judged, approved, switched to."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,21 +28,19 @@ from droplens.evaluation.comparison import compare
 from droplens.evaluation.evaluation import accuracy_on_test, cross_validation, evaluate
 from droplens.evaluation.measure import OutOfTime, measure
 from droplens.imaging.prepare import Preprocessing
-from droplens.journey import deploy
-from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.journey.origin import check_origin
 from droplens.journey.retire import announce, announce_if_replaced
-from droplens.journey.rollback import complete
+from droplens.journey.rollback import Restoration
 from droplens.journey.train import BUILTIN
 from droplens.records.manifest import PackedDataset
 from droplens.report.publish import publish, read_training
 from droplens.runtime.settings import PromotionSettings
 from droplens.runtime.telemetry import count, follow, logger
-from droplens.state import registry
+from droplens.state import endpoints, registry
 from droplens.state.cards import Cards, is_past
 from droplens.state.packed import read_packed
 from droplens.state.registry import Registry
-from droplens.state.runs import Runs
 from droplens.statistics.calibration import Calibration
 from droplens.statistics.intervals import fewest, two_sided, wilson
 
@@ -63,7 +61,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """promote_endpoint's tools, gathered once per process."""
+    """Makes the models of endpoints in service live, if they may be."""
 
     bucket: Bucket
     cards: Cards
@@ -72,54 +70,73 @@ class Promotion:
     runtime: "SageMakerRuntimeClient"
     settings: PromotionSettings
 
-    def promote(
-        self,
-        key: RunKey,
-        runs: Runs,
-        failures: Failures,
-        may_go_on: Callable[[], bool],
-        invoke: Callable[[object], None],
-    ) -> Status | None:
-        """Measure the run's endpoint and make it live if it may.
+    def start(
+        self, event: Mapping[str, Any], invocation: Invocation
+    ) -> tuple[RunKey | None, Status | None]:
+        """Promote the run of an endpoint or model package, or complete its rollback.
 
-        Every step finds what an earlier, interrupted attempt has done and goes on from there.
-        may_go_on: whether there is time for more questions; where there is not, OutOfTime is
-        raised, and the stage is free for the next invocation. invoke: has a switch followed up.
-        Returns where the run stands then, or None if there was nothing to do.
+        event: SageMaker's, of an endpoint in service or a decision on a model package; unparsed,
+        since the next invocation gets it where this one runs out of time. Returns the run and its
+        status, None where there is none, or nothing to do.
         """
-        if not runs.claim(key, Stage.PROMOTE):
+        key = self._run_of(event)
+        if key is None:
+            return None, None
+        follow(key)
+        run = invocation.runs.get(key)
+        if run is not None and (surplus := _surplus(event, run)) is not None:
+            # It could not be deleted earlier: SageMaker refuses that while it is being created.
+            endpoints.dispose(self.sagemaker, invocation.runs, key, surplus)
+            return key, run.status
+        if run is not None and run.status is Status.RESTORING:
+            restoration = Restoration(cards=self.cards)
+            return key, restoration.complete(run, self.settings.reclassify, invocation)
+        try:
+            return key, self.promote(key, invocation)
+        except OutOfTime:
+            logger.info("out of time: continued in another invocation")
+            invocation.invoke(continued(event))
+            return key, Status.MEASURING
+
+    def promote(self, key: RunKey, invocation: Invocation) -> Status | None:
+        """Measure the run's endpoint and make its model live if it may be.
+
+        Every step finds what an earlier, interrupted attempt has done, and continues from there.
+        Returns the run's status, or None if there was nothing to do. Raises OutOfTime where the
+        invocation has no time for the next part of the measurement; the stage is free then.
+        """
+        if not invocation.runs.claim(key, Stage.PROMOTE):
             logger.info("stage is done, or claimed by another invocation")
-            failures.notify_once(key)
+            invocation.failures.notify_once(key)
             return None
-        run = runs.get(key)
+        run = invocation.runs.get(key)
         if run is None:
             return None
-        with failures.recorded(key, Stage.PROMOTE):
-            card = self.cards.of_run(key.classifier, key.run_id) or self._measure(
-                run, runs, may_go_on
-            )
+        with invocation.failures.recorded(key, Stage.PROMOTE):
+            kept = self.cards.of_run(key.classifier, key.run_id)
+            card = kept or self._measure(run, invocation)
             try:
                 live = self.cards.live(key.classifier)
-                # One that is live already was judged when it went live, and is not asked for twice.
+                # A live model was judged before; one that a newer model overtook is superseded.
                 if not is_past(card, live):
-                    # Nobody need be asked about a model that could not go live anyway.
+                    # Judged first: no approval is requested for a model that cannot go live.
                     self._judged(card, live)
-                    if not self._approved(card, run, runs, failures):
+                    if not self._approved(card, run, invocation):
                         return Status.AWAITING
-                return self._go_live(card, runs, invoke)
+                return self._go_live(card, invocation)
             except Refused as refusal:
-                return self._refuse(card, refusal, runs, failures)
+                return self._refuse(card, refusal, invocation)
         return Status.FAILED
 
-    def _measure(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
+    def _measure(self, run: Run, invocation: Invocation) -> ModelCard:
         try:
-            return self._measured(run, runs, may_go_on)
+            return self._measured(run, invocation)
         except UserError:
-            # The run has failed: nobody needs its endpoint, which may be billed by the hour.
-            deploy.dispose(self.sagemaker, runs, run.key, run.endpoint)
+            # The run has failed: its endpoint is no longer needed, and may be billed by the hour.
+            endpoints.dispose(self.sagemaker, invocation.runs, run.key, run.endpoint)
             raise
 
-    def _measured(self, run: Run, runs: Runs, may_go_on: Callable[[], bool]) -> ModelCard:
+    def _measured(self, run: Run, invocation: Invocation) -> ModelCard:
         endpoint = run.endpoint
         model_data = run.model_data
         check_origin(run.image, model_data, run.key, self.settings)
@@ -134,7 +151,7 @@ class Promotion:
             lambda picture: patient_probabilities(
                 self.runtime, endpoint, picture, len(dataset.classes)
             ),
-            may_go_on,
+            invocation.has_time,
         )
         found = evaluate(
             measured.validation,
@@ -155,7 +172,7 @@ class Promotion:
             "measured_at": measured_at,
             "droplens_version": __version__,
             "cross_validation": cross_validation(training),
-            # Reported apart: gate, calibration, threshold and comparison rest on validation alone.
+            # Reported only: gate, calibration, threshold and comparison rest on validation alone.
             "test": accuracy_on_test(measured.test, calibration, dataset.test),
             "comparison": comparison,
         }
@@ -183,27 +200,24 @@ class Promotion:
             "lower_end": round(lower_end(card.measured, self.settings.accuracy_confidence), 6),
         }
         evaluation["decision"] = self._decision(card, live)
-        # An attempt that was cut off has left the same, but for the time and the comparison.
+        # An interrupted attempt has written the same, except for the time and the comparison.
         self.bucket.write_json(
             layout.evaluation_key(card.classifier, card.run_id),
             json.dumps(evaluation, ensure_ascii=False).encode(),
         )
         report = publish(self.bucket, dataset, evaluation, training)
-        runs.note(run.key, report=report)
+        invocation.runs.note(run.key, report=report)
         self.cards.keep(card)
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card
 
     def _compared(self, card: ModelCard, live: ModelCard | None) -> ModelCard:
-        """The card, compared with the model that is live now.
-
-        Both were measured before, each once, and what they answered is kept: no endpoint is asked.
-        """
+        """The card, compared with the model that is live now, by the stored predictions of both."""
         if live is None:
             return replace(card, comparison=None)
         if card.comparison is not None and card.comparison["run_id"] == live.run_id:
             return card
-        found = self._evaluation(card) or _told_by(card)
+        found = self._evaluation(card) or _evaluation_of(card)
         return replace(card, comparison=compare(found, live, self._evaluation(live)).to_dict())
 
     def _evaluation(self, card: ModelCard) -> Mapping[str, Any] | None:
@@ -214,7 +228,7 @@ class Promotion:
         return dict(json.loads(body))
 
     def _decision(self, card: ModelCard, live: ModelCard | None) -> dict[str, str | None]:
-        """What the measurement alone says; a person may still have to say more."""
+        """The decision by the measurement alone; a person may still have to approve the model."""
         try:
             self._judged(card, live)
         except Refused as refusal:
@@ -235,11 +249,12 @@ class Promotion:
             raise Refused("accuracy.worse_than_live", problem)
         return card
 
-    def _approved(self, card: ModelCard, run: Run, runs: Runs, failures: Failures) -> bool:
+    def _approved(self, card: ModelCard, run: Run, invocation: Invocation) -> bool:
         """Register the model; False if a person has yet to decide on it.
 
         Raises Refused where the person has rejected it.
         """
+        runs = invocation.runs
         manual = self.settings.approval == MANUAL
         package = run.model_package
         if not package:
@@ -259,7 +274,7 @@ class Promotion:
         if not manual or self._decided(package):
             return True
         if not run.approval_asked:
-            failures.publish(
+            invocation.failures.publish(
                 f"Droplens: {run.key.classifier} awaits approval",
                 f"Run {run.key.run_id} of classifier {run.key.classifier}: validation accuracy "
                 f"{counted(card.measured.right, card.measured.pictures)}. It goes live when its "
@@ -269,7 +284,7 @@ class Promotion:
             )
             runs.note(run.key, approval_asked=True)
         runs.wait(run.key)
-        # Whoever decided before the stage was let go of has met a closed door.
+        # The event of a decision that was made before `wait` has found the stage claimed.
         if not self._decided(package):
             logger.info("model waits for approval", model_package=package)
             return False
@@ -281,14 +296,15 @@ class Promotion:
             raise Refused("approval.rejected", words or "rejected in the Model Registry")
         return status == registry.APPROVED
 
-    def _go_live(self, card: ModelCard, runs: Runs, invoke: Callable[[object], None]) -> Status:
+    def _go_live(self, card: ModelCard, invocation: Invocation) -> Status:
+        runs, invoke = invocation.runs, invocation.invoke
         key = RunKey(card.classifier, card.run_id)
         ready = replace(card, promoted_at=datetime.now(UTC).isoformat(timespec="seconds"))
-        # Weeks may have passed since it was measured, and other models gone live: what counts is
-        # the one that it replaces.
+        # Other models may have gone live since it was measured, weeks ago perhaps: it is judged
+        # against the one that it replaces.
         live = self.cards.make_live(ready, lambda replaced: self._judged(ready, replaced))
         if live.run_id != key.run_id:
-            return self._superseded(card, live, runs)
+            return self._superseded(card, live, invocation)
         self.cards.make_default_if_first(key.classifier)
         announce(live, self.settings.reclassify, invoke)
         runs.end(key, Status.LIVE, accuracy=card.measured.accuracy, generation=live.generation)
@@ -297,10 +313,10 @@ class Promotion:
         count("RunLive")
         return Status.LIVE
 
-    def _refuse(self, card: ModelCard, refusal: Refused, runs: Runs, failures: Failures) -> Status:
+    def _refuse(self, card: ModelCard, refusal: Refused, invocation: Invocation) -> Status:
         key = RunKey(card.classifier, card.run_id)
-        deploy.dispose(self.sagemaker, runs, key, card.endpoint)
-        failures.fail(
+        endpoints.dispose(self.sagemaker, invocation.runs, key, card.endpoint)
+        invocation.failures.fail(
             key,
             Stage.PROMOTE,
             refusal.code,
@@ -310,10 +326,10 @@ class Promotion:
         )
         return Status.REFUSED
 
-    def _superseded(self, card: ModelCard, live: ModelCard, runs: Runs) -> Status:
+    def _superseded(self, card: ModelCard, live: ModelCard, invocation: Invocation) -> Status:
         key = RunKey(card.classifier, card.run_id)
-        deploy.dispose(self.sagemaker, runs, key, card.endpoint)
-        runs.end(
+        endpoints.dispose(self.sagemaker, invocation.runs, key, card.endpoint)
+        invocation.runs.end(
             key,
             Status.SUPERSEDED,
             accuracy=card.measured.accuracy,
@@ -322,18 +338,24 @@ class Promotion:
         logger.info("run is superseded by a newer one", live=live.run_id)
         return Status.SUPERSEDED
 
+    def _run_of(self, event: Mapping[str, Any]) -> RunKey | None:
+        if detail_type(event) == MODEL_PACKAGE:
+            return registry.run_of_package(self.sagemaker, model_package_arn(event))
+        changed = endpoint_changed(event)
+        return run_of_resource(self.sagemaker, changed.arn, changed.tags)
+
 
 def lower_end(measured: Measurement, confidence: float) -> float:
-    """The lower end of the accuracy's interval, which is held against MinimumAccuracy."""
+    """The lower end of the accuracy's interval, which MinimumAccuracy is compared with."""
     return wilson(measured.right, measured.pictures, two_sided(confidence))[0]
 
 
 def too_inaccurate(measured: Measurement, minimum: float, confidence: float) -> str | None:
     """Why a candidate's accuracy is not shown to reach `minimum`, or None where it is.
 
-    What counts is the lower end of the accuracy's Wilson interval of `confidence`, two-sided: few
-    pictures, all of them right, are no evidence of a good model. At a confidence of 0 it is the
-    accuracy as it was counted.
+    Compared is the lower end of the accuracy's Wilson interval of `confidence`, two-sided: few
+    images, all of them correct, are no evidence of a good model. At a confidence of 0 it is the
+    accuracy as counted.
     """
     z = two_sided(confidence)
     low = lower_end(measured, confidence)
@@ -358,8 +380,8 @@ def too_inaccurate(measured: Measurement, minimum: float, confidence: float) -> 
 
 
 def worse_than_live(found: Mapping[str, Any] | None) -> str | None:
-    """Why a comparison (`comparison.Comparison.to_dict`) speaks against a candidate, or None."""
-    # What an earlier version has found of other classes was of all pictures, and decided nothing.
+    """Why a comparison (`comparison.Comparison.to_dict`) rules a candidate out, or None."""
+    # With other classes, an earlier version compared all images, which is no reason to refuse.
     if found is None or not found["worse"] or not (found["same_task"] or found.get("classes")):
         return None
     where = ""
@@ -386,49 +408,10 @@ def worse_than_live(found: Mapping[str, Any] | None) -> str | None:
     return f"worse than the live model {found['run_id']}{where}: {evidence}"
 
 
-def take_up(
-    event: Mapping[str, Any],
-    promotion: Promotion,
-    runs: Runs,
-    failures: Failures,
-    may_go_on: Callable[[], bool],
-    invoke: Callable[[object], None],
-) -> tuple[RunKey | None, Status | None]:
-    """Promote the run that an event of SageMaker tells of, or complete its rollback.
-
-    may_go_on, invoke: as `Promotion.promote` takes them; what there is no time for is left to
-    another invocation with the same event.
-    """
-    key = _run_of(event, promotion.sagemaker)
-    if key is None:
-        return None, None
-    follow(key)
-    run = runs.get(key)
-    if run is not None and (surplus := _surplus(event, run)) is not None:
-        # It was still being made when nobody needed it any more, which SageMaker lets nobody stop.
-        deploy.dispose(promotion.sagemaker, runs, key, surplus)
-        return key, run.status
-    if run is not None and run.status is Status.RESTORING:
-        return key, complete(run, promotion.cards, runs, promotion.settings.reclassify, invoke)
-    try:
-        return key, promotion.promote(key, runs, failures, may_go_on, invoke)
-    except OutOfTime:
-        logger.info("out of time: continued in another invocation")
-        invoke(continued(event))
-        return key, Status.MEASURING
-
-
-def _run_of(event: Mapping[str, Any], sagemaker: "SageMakerClient") -> RunKey | None:
-    if detail_type(event) == MODEL_PACKAGE:
-        return registry.run_of_package(sagemaker, model_package_arn(event))
-    changed = endpoint_changed(event)
-    return run_of_resource(sagemaker, changed.arn, changed.tags)
-
-
 def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
-    """The endpoint that has come into service though nobody needs it, or None.
+    """The endpoint of `event` if it is not needed, or None.
 
-    It is one of an earlier try, one that is to be removed, or that of a run without a model.
+    It is of an earlier try, or is to be removed, or its run has ended without a model.
     """
     if detail_type(event) == MODEL_PACKAGE:
         return None
@@ -440,8 +423,8 @@ def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
     return name if over or unwanted else None
 
 
-def _told_by(card: ModelCard) -> dict[str, Any]:
-    """What a card tells of its model's evaluation, where that itself is gone."""
+def _evaluation_of(card: ModelCard) -> dict[str, Any]:
+    """What a card holds of its model's evaluation, where the evaluation itself is gone."""
     return {
         "classes": [{"name": name} for name in card.classes],
         "pictures": card.measured.pictures,
@@ -451,7 +434,7 @@ def _told_by(card: ModelCard) -> dict[str, Any]:
 
 
 def measurement(evaluation: Mapping[str, Any]) -> Measurement:
-    """An evaluation as a card tells it in short."""
+    """The part of an evaluation that a card holds."""
     return Measurement(
         pictures=evaluation["pictures"],
         available=evaluation["available"],
@@ -463,10 +446,10 @@ def measurement(evaluation: Mapping[str, Any]) -> Measurement:
 
 
 def sender_preprocessing(dataset: PackedDataset, trainer: str, image_size: int) -> Preprocessing:
-    """What must be done to a picture before it is sent, so that the model sees it as in training.
+    """How an image is prepared before it is sent, so that the model's input is as in training.
 
-    The built-in algorithm trains on the centre square of each record but squashes whatever it is
-    sent when it serves; our own image does both sides itself.
+    The built-in algorithm trains on the centre square of each record, but resizes whatever it is
+    sent to a square, aspect ratio not kept; our own container prepares images itself.
     """
     crop = image_size if trainer == BUILTIN else None
     return Preprocessing(shorter_side=dataset.shorter_side, crop=crop)

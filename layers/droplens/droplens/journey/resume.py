@@ -1,12 +1,12 @@
-"""Runs that wait are taken up again, by the clock or by a person, and late endpoints removed.
+"""Runs that wait are tried again, on a schedule or for a person, and late endpoints removed.
 
-Every quarter of an hour resume_runs looks at the runs that an index of the table lists: those that
-wait, and those whose endpoint could not be removed when nobody needed it any more. A clock that
-looks at a list needs nothing to be remembered elsewhere (a schedule of its own for each run would),
-and a look that is lost is made good by the next.
+Every quarter of an hour resume_runs reads the runs that an index of the table lists: those that
+wait, and those with an endpoint that could not be removed when it was no longer needed. One
+schedule for all runs has no state besides the table (a schedule for each run would), and an
+invocation that is lost is made up for by the next.
 
-The next try of a run is taken by one write before its function is invoked, so that two looks at
-once begin one try; if that invocation is lost, the try comes due again.
+The next try of a run is claimed by one write before its function is invoked, so that two
+invocations at once begin one try; if the function's invocation is lost, the try comes due again.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from droplens.aws.events import resumed_event
 from droplens.aws.sagemaker import remove_endpoint
 from droplens.domain.errors import UserError
 from droplens.domain.run import Run, RunKey, Stage, Status
-from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.journey.waiting import LONGEST_WAIT, TRY_TAKES, Wait, may_be_tried_again
 from droplens.runtime.telemetry import follow, logger
 from droplens.state.runs import Runs
@@ -33,114 +33,94 @@ _WAS_LIVE = (Status.LIVE, Status.REPLACED, Status.RESTORING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRequest:
+    """A person's request. run_id: None for the newest run that waits, or else the newest."""
+
+    classifier: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """resume_runs' tools, gathered once per invocation. invoke: the function of each stage."""
+    """Has the runs that wait tried again. functions: invoke the function of each stage."""
 
-    runs: Runs
-    failures: Failures
     sagemaker: "SageMakerClient"
-    invoke: Mapping[Stage, Callable[[object], None]]
+    functions: Mapping[Stage, Callable[[object], None]]
 
-    def look_round(self) -> list[RunKey]:
-        """Look after every run on the list; returns those that are tried again.
+    def resume_due(self, invocation: Invocation) -> list[RunKey]:
+        """Check every run that needs attention; returns those that are tried again.
 
-        One that meets an error does not keep the others from their turn; the error is raised then.
+        An error with one run does not keep the others from being checked; it is raised after them.
         """
         tried = []
-        trouble: Exception | None = None
-        for key in self.runs.needing_attention():
+        failed: Exception | None = None
+        for key in invocation.runs.needing_attention():
             try:
-                if self._look_after(key):
+                if self._check(key, invocation):
                     tried.append(key)
             except (ClientError, BotoCoreError) as error:
                 logger.exception("waiting run could not be checked", run=key.as_key())
-                trouble = error
+                failed = error
         logger.info("waiting runs checked", tried=[key.as_key() for key in tried])
-        if trouble is not None:
-            raise trouble
+        if failed is not None:
+            raise failed
         return tried
 
-    def take_up(self, classifier: str, run_id: str | None) -> tuple[RunKey, Stage]:
-        """Try a run again now, because a person asks for it.
+    def resume(self, request: ResumeRequest, invocation: Invocation) -> tuple[RunKey, Stage]:
+        """Try a run again now; returns it and the stage from which it continues.
 
-        run_id: None for the newest that waits, or else the newest of all. Returns the run and the
-        stage from which it goes on. Raises UserError where there is nothing to try again.
+        Raises UserError where there is nothing to try again.
         """
-        run = self._asked_for(classifier, run_id)
+        runs = invocation.runs
+        run = _requested(request, runs)
         follow(run.key)
-        now = self.runs.clock()
+        now = runs.clock()
         wait = Wait.of(run) if run.status is Status.WAITING else None
         if wait is None:
-            wait = self._revived(run)
-            run = self.runs.get(run.key) or run
-        if not self.runs.begin_try(run, int((now + TRY_TAKES).timestamp())):
+            wait = self._revived(run, runs)
+            run = runs.get(run.key) or run
+        if not runs.begin_try(run, int((now + TRY_TAKES).timestamp())):
             raise UserError("resume.contended", f"run {run.key.run_id} is being tried right now")
         stage = Stage(wait.stage)
-        self.invoke[stage](resumed_event(run.key, stage))
+        self.functions[stage](resumed_event(run.key, stage))
         return run.key, stage
 
-    def _look_after(self, key: RunKey) -> bool:
-        run = self.runs.get(key)
+    def _check(self, key: RunKey, invocation: Invocation) -> bool:
+        run = invocation.runs.get(key)
         if run is None:
             return False
         follow(key)
         for endpoint in sorted(run.to_remove):
             if remove_endpoint(self.sagemaker, endpoint):
-                self.runs.is_removed(key, endpoint)
-        tried = run.status is Status.WAITING and self._tried(run)
-        self.runs.needs_none(key)
+                invocation.runs.is_removed(key, endpoint)
+        tried = run.status is Status.WAITING and self._tried(run, invocation)
+        invocation.runs.needs_none(key)
         return tried
 
-    def _tried(self, run: Run) -> bool:
-        wait, now = Wait.of(run), self.runs.clock()
+    def _tried(self, run: Run, invocation: Invocation) -> bool:
+        runs = invocation.runs
+        wait, now = Wait.of(run), runs.clock()
         if wait is None:
             return False
         stage = Stage(wait.stage)
-        if newer := self._overtaken_by(run, stage):
-            if self.runs.end(run.key, Status.SUPERSEDED, replaced_by=newer.key.run_id):
+        if newer := _overtaken_by(run, stage, runs):
+            if runs.end(run.key, Status.SUPERSEDED, replaced_by=newer.key.run_id):
                 logger.info("run is superseded by a newer one")
             return False
         if now >= wait.until:
             message = f"{wait.message} (waited for {LONGEST_WAIT.days} days)"
-            self.failures.fail(run.key, stage, wait.code, message)
+            invocation.failures.fail(run.key, stage, wait.code, message)
             return False
-        self.failures.notify_once(run.key)
+        invocation.failures.notify_once(run.key)
         if not wait.is_due(now):
             return False
-        if not self.runs.begin_try(run, int((now + TRY_TAKES).timestamp())):
+        if not runs.begin_try(run, int((now + TRY_TAKES).timestamp())):
             return False
-        self.invoke[stage](resumed_event(run.key, stage))
+        self.functions[stage](resumed_event(run.key, stage))
         return True
 
-    def _overtaken_by(self, run: Run, stage: Stage) -> Run | None:
-        """A newer run that makes this one pointless.
-
-        Before anything is paid for, that is one whose dataset is packed; what has been trained is
-        given up only for a model that was live.
-        """
-        for newer in reversed(self.runs.of(run.key.classifier)):
-            if newer.key.run_id <= run.key.run_id:
-                return None
-            if newer.status in _WAS_LIVE or (
-                stage is Stage.TRAIN and newer.status not in _NOT_PACKED
-            ):
-                return newer
-        return None
-
-    def _asked_for(self, classifier: str, run_id: str | None) -> Run:
-        known = self.runs.of(classifier)
-        if not known:
-            raise UserError("resume.no_run", f"there is no run of {classifier}")
-        if run_id is None:
-            waiting = [run for run in known if run.status is Status.WAITING]
-            return (waiting or known)[-1]
-        for run in known:
-            if run.key.run_id == run_id:
-                return run
-        raise UserError("resume.no_run", f"{classifier} has no run {run_id}")
-
-    def _revived(self, run: Run) -> Wait:
-        """Have a failed run wait, its turn being now. Raises UserError, which says why not."""
+    def _revived(self, run: Run, runs: Runs) -> Wait:
+        """Have a failed run wait for a try that is due now. Raises UserError where it cannot."""
         name = f"run {run.key.run_id}"
         error = run.error
         if run.status is not Status.FAILED or not error:
@@ -152,11 +132,39 @@ class Resumption:
                 "mend the cause and upload _READY again for a new run",
             )
         stage = Stage(error["stage"])
-        if newer := self._overtaken_by(run, stage):
+        if newer := _overtaken_by(run, stage, runs):
             raise UserError(
                 "resume.superseded", f"{name} is overtaken by run {newer.key.run_id}, a newer one"
             )
-        wait = Wait.asked_for(run, stage, error["code"], error["message"], self.runs.clock())
-        if not self.runs.revive(run.key, wait.to_fact()):
+        wait = Wait.requested(run, stage, error["code"], error["message"], runs.clock())
+        if not runs.revive(run.key, wait.to_fact()):
             raise UserError("resume.contended", f"{name} is changing: try again")
         return wait
+
+
+def _overtaken_by(run: Run, stage: Stage, runs: Runs) -> Run | None:
+    """A newer run that makes this one pointless.
+
+    Before the training, that is one whose dataset is packed; a run that is trained is given up only
+    for a model that was live.
+    """
+    for newer in reversed(runs.of(run.key.classifier)):
+        if newer.key.run_id <= run.key.run_id:
+            return None
+        if newer.status in _WAS_LIVE or (stage is Stage.TRAIN and newer.status not in _NOT_PACKED):
+            return newer
+    return None
+
+
+def _requested(request: ResumeRequest, runs: Runs) -> Run:
+    classifier, run_id = request.classifier, request.run_id
+    known = runs.of(classifier)
+    if not known:
+        raise UserError("resume.no_run", f"there is no run of {classifier}")
+    if run_id is None:
+        waiting = [run for run in known if run.status is Status.WAITING]
+        return (waiting or known)[-1]
+    for run in known:
+        if run.key.run_id == run_id:
+            return run
+    raise UserError("resume.no_run", f"{classifier} has no run {run_id}")

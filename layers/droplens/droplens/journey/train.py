@@ -1,6 +1,7 @@
 """From a packed dataset to a SageMaker training job: the built-in algorithm or our own image."""
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,12 @@ from droplens.domain.errors import UserError
 from droplens.domain.run import RunKey, Stage
 from droplens.domain.text import one_line
 from droplens.journey import pack
-from droplens.journey.failures import Failures
+from droplens.journey.invocation import Invocation
 from droplens.journey.waiting import name_of_try
 from droplens.records.manifest import PackedDataset
 from droplens.runtime.settings import TrainingSettings
-from droplens.runtime.telemetry import count, logger
+from droplens.runtime.telemetry import count, follow, logger
 from droplens.state.packed import read_packed
-from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
@@ -45,7 +45,7 @@ METRICS = [
 ]
 
 # MaxWaitTimeInSeconds covers waiting for spot capacity and training together, and must not be less
-# than MaxRuntimeInSeconds: what a training does not use of its time, it may have waited.
+# than MaxRuntimeInSeconds: a training may also wait for the time that it does not run.
 SPOT_WAIT_SECONDS = 3600
 CHECKPOINTS = "/opt/ml/checkpoints"
 SCRATCH_GB = 10
@@ -54,64 +54,66 @@ _MOST_WARNINGS = 5
 _LONGEST_WARNING = 300
 
 
-def start_training(
-    packed: PackingEnded,
-    bucket: Bucket,
-    runs: Runs,
-    sagemaker: "SageMakerClient",
-    failures: Failures,
-    settings: TrainingSettings,
-) -> str | None:
-    """Create the training job of a packed run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Creates the training jobs of packed runs."""
 
-    None if only a shard is packed, or the run has had its job or has ended.
-    """
-    if packed.step == pack.SHARD:
-        logger.info("one shard is packed, not yet the whole dataset")
+    bucket: Bucket
+    sagemaker: "SageMakerClient"
+    settings: TrainingSettings
+
+    def start(self, packed: PackingEnded, invocation: Invocation) -> str | None:
+        """Create the training job of a packed run; returns its name.
+
+        None if only a shard is packed, or the run has its job, has ended, or waits for a quota.
+        """
+        follow(packed.run)
+        if packed.step == pack.SHARD:
+            logger.info("one shard is packed, not yet the whole dataset")
+            return None
+        return self._create(packed.run, invocation, resuming=False)
+
+    def resume(self, run: RunKey, invocation: Invocation) -> str | None:
+        """Create the next training job of a run that waits; returns as `start` does."""
+        follow(run)
+        return self._create(run, invocation, resuming=True)
+
+    def _create(self, run: RunKey, invocation: Invocation, *, resuming: bool) -> str | None:
+        runs, settings = invocation.runs, self.settings
+        record = runs.get(run)
+        name = None
+        if record is not None:
+            mark = name_of_try(record, Stage.TRAIN)
+            name = naming.resource_name(settings.stack, run.classifier, mark)
+        # Recorded before the job exists: events of earlier jobs of the run are known by their name.
+        if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
+            logger.info("stage is done, or claimed by another invocation")
+            invocation.failures.notify_once(run)
+            return None
+        with invocation.failures.recorded(run, Stage.TRAIN):
+            dataset = read_packed(self.bucket, run)
+            request = training_request(run, dataset, self.bucket.name, settings, name)
+            # Recorded before the job exists: the next steps may get its events before this ends.
+            runs.note(
+                run,
+                trainer=settings.trainer_image,
+                image=serving_image(settings),
+                image_size=settings.image_size,
+                counts={"train": dataset.train, "validation": dataset.validation}
+                | ({"test": dataset.test} if dataset.test else {}),
+                classes=len(dataset.classes),
+                **_warnings(dataset),
+            )
+            self._create_job(request)
+            runs.finish(run, Stage.TRAIN, training_job=name)
+            logger.info("training job created", training_job=name)
+            return name
         return None
-    return train(packed.run, bucket, runs, sagemaker, failures, settings)
 
-
-def train(
-    run: RunKey,
-    bucket: Bucket,
-    runs: Runs,
-    sagemaker: "SageMakerClient",
-    failures: Failures,
-    settings: TrainingSettings,
-    *,
-    resuming: bool = False,
-) -> str | None:
-    """Create the training job of a packed run, the next one of a run that is `resuming`.
-
-    None if the run has had its job, has ended, or waits for a quota.
-    """
-    record = runs.get(run)
-    name = None
-    if record is not None:
-        mark = name_of_try(record, Stage.TRAIN)
-        name = naming.resource_name(settings.stack, run.classifier, mark)
-    # Its name is kept before the job exists: by it the events of earlier ones are told apart.
-    if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
-        logger.info("stage is done, or claimed by another invocation")
-        failures.notify_once(run)
-        return None
-    with failures.recorded(run, Stage.TRAIN):
-        dataset = read_packed(bucket, run)
-        request = training_request(run, dataset, bucket.name, settings, name)
-        # Kept before the job exists: its events may reach the next steps before we are done.
-        runs.note(
-            run,
-            trainer=settings.trainer_image,
-            image=serving_image(settings),
-            image_size=settings.image_size,
-            counts={"train": dataset.train, "validation": dataset.validation}
-            | ({"test": dataset.test} if dataset.test else {}),
-            classes=len(dataset.classes),
-            **_warnings(dataset),
-        )
+    def _create_job(self, request: dict[str, Any]) -> None:
+        """Create the job unless it exists. Raises QuotaReached, and UserError for a refusal."""
         try:
-            sagemaker.create_training_job(**request)
+            self.sagemaker.create_training_job(**request)
         except ClientError as error:
             if error_code(error) == "ResourceLimitExceeded":
                 raise refused_by_quota(error) from error
@@ -121,20 +123,16 @@ def train(
                 ) from error
             if error_code(error) != "ResourceInUse":  # the name is the run's: it is this very job
                 raise
-        runs.finish(run, Stage.TRAIN, training_job=name)
-        logger.info("training job created", training_job=name)
-        return name
-    return None
 
 
 def _warnings(dataset: PackedDataset) -> dict[str, list[str]]:
     """The first of the packing's warnings, for the run's record; dataset.json has them all."""
-    told = [one_line(warning, _LONGEST_WARNING) for warning in dataset.warnings[:_MOST_WARNINGS]]
-    return {"dataset_warnings": told} if told else {}
+    first = [one_line(warning, _LONGEST_WARNING) for warning in dataset.warnings[:_MOST_WARNINGS]]
+    return {"dataset_warnings": first} if first else {}
 
 
 def count_time(trained: TrainingEnded) -> None:
-    """How much of the time that it was given a training has used, if it began: has an alarm."""
+    """Count the share of its maximum run time that a training used, if it began, for an alarm."""
     if trained.time_used is not None:
         count("TrainingTimeUsed", 100 * trained.time_used, MetricUnit.Percent)
 
@@ -151,7 +149,7 @@ def training_request(
         settings.recipe,
         settings.aws_region,
     )
-    # An endpoint that cannot be made is told before the training is paid for.
+    # Raises UserError for an endpoint that could not be created, before a training is billed.
     choices.endpoint_mode(settings.endpoint_mode, settings.trainer_image, settings.aws_region)
     algorithm: dict[str, Any] = {
         "TrainingImage": settings.finetune_image_uri if finetune else serving_image(settings),
@@ -190,7 +188,7 @@ def training_request(
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
     }
-    # Our container calls nobody. The built-in one may fetch its pretrained network from S3 itself.
+    # Our container makes no calls; the built-in one may fetch its pretrained network from S3.
     request["EnableNetworkIsolation"] = not builtin
     if settings.use_spot:
         request["EnableManagedSpotTraining"] = True
@@ -208,7 +206,7 @@ def training_request(
 
 
 def serving_image(settings: TrainingSettings) -> str:
-    """What answers with the model: the built-in algorithm's image, or our own without PyTorch."""
+    """The container image that serves the model: the built-in algorithm's, or our own."""
     builtin = settings.trainer_image == BUILTIN
     if not builtin:
         return settings.trainer_image_uri

@@ -1,17 +1,17 @@
-"""A passing limit of AWS: how it is recognised, how long a run waits for it, and what it is told.
+"""Temporary limits of AWS: how they are recognised, how long a run waits, and the notification.
 
 Two kinds of limit stop a run for a while and are no fault of its dataset: a quota of the account
-that is used up, and instances that AWS has none of just then. The run waits, and starts again from
+that is used up, and instances for which AWS has no capacity. The run waits, and is tried again from
 the stage that it had reached; what it has trained stays in its bucket.
 
 Where SageMaker shows them:
 
-- CreateTrainingJob, CreateModel, CreateEndpointConfig and CreateEndpoint answer
+- CreateTrainingJob, CreateModel, CreateEndpointConfig and CreateEndpoint fail with
   `ResourceLimitExceeded`: "The account-level service limit 'ml.g5.xlarge for spot training job
   usage' is 0 Instances, with current utilization of ..." (amazon-sagemaker-examples, issues 263 and
-  307; botocore's model of these operations). The same code says that a region has no such instance:
-  "The requested resource training-job/ml.p2.xlarge is not available in this region" (issue 1001),
-  which waiting does not change.
+  307; botocore's model of these operations). It is also the code where a region has no such
+  instance: "The requested resource training-job/ml.p2.xlarge is not available in this region"
+  (issue 1001), which waiting does not change.
 - A training job fails with the reason "CapacityError: Unable to provision requested ML compute
   capacity. ..." (rse-grand-challenge, issue 2631).
 - A spot training that never got an instance ends as Stopped, its secondary status
@@ -30,16 +30,16 @@ from typing import Any, Self
 from droplens.domain.errors import CapacityMissing, LimitReached
 from droplens.domain.run import Run, RunKey, Stage
 
-# From the first time that a stage could not be done; then the run fails.
+# After the first failed try of a stage; then the run fails.
 LONGEST_WAIT = timedelta(days=14)
-# Between one try and the next: twice as long each time. An account's quota is mostly raised within
-# hours or days, and capacity comes and goes within minutes or hours.
+# Between one try and the next; doubled each time. An account's quota is mostly raised within hours
+# or days, and capacity changes within minutes or hours.
 FIRST_PAUSE = timedelta(minutes=15)
 LONGEST_PAUSE = timedelta(hours=3)
-# A try that was begun and came to nothing, not even to a failure, is made again after this.
+# A try without any outcome, as when its invocation is lost, is repeated after this.
 TRY_TAKES = timedelta(minutes=15)
 
-# The stages that meet a passing limit, and the fact that names what each try makes.
+# The stages that can meet such a limit, and the fact that names what each try creates.
 NAME_OF_TRY = {Stage.TRAIN: "training_job", Stage.DEPLOY: "endpoint"}
 
 QUOTA, CAPACITY = "account.quota", "aws.capacity"
@@ -50,8 +50,8 @@ _NO_INSTANCES = re.compile(
 _QUOTA_NAME = re.compile(r"service limit '([^']+)'|delta of [^']+ for '([^']+)' is greater")
 
 # A person may have these tried again, once their cause is gone: what was refused before a training
-# began, what was stopped by time (spot trainings with checkpoints go on from the last one), and
-# whatever failed once a training was complete.
+# began, what was stopped by a time limit (spot trainings with checkpoints continue from the last
+# one), and whatever failed after a complete training.
 _TRIED_AGAIN_AT_TRAINING = {QUOTA, CAPACITY, "training.stopped"}
 _REFUSED_BEFORE_TRAINING = {"training.refused", "training.instance", "training.region"}
 
@@ -75,7 +75,7 @@ _AVOIDED_BY = {
 
 
 def training_limit(job: Mapping[str, Any]) -> LimitReached | None:
-    """The passing limit by which a training job has ended, as DescribeTrainingJob tells of it."""
+    """The limit by which a training job has ended, or None. job: of DescribeTrainingJob."""
     reason = str(job.get("FailureReason", ""))
     if _NO_INSTANCES.search(reason):
         return CapacityMissing(reason)
@@ -86,7 +86,7 @@ def training_limit(job: Mapping[str, Any]) -> LimitReached | None:
 
 
 def endpoint_limit(reason: str) -> LimitReached | None:
-    """The passing limit by which an endpoint has failed, by its FailureReason."""
+    """The limit by which an endpoint has failed, or None. reason: its FailureReason."""
     return CapacityMissing(reason) if _NO_INSTANCES.search(reason) else None
 
 
@@ -94,8 +94,8 @@ def endpoint_limit(reason: str) -> LimitReached | None:
 class Wait:
     """What a run waits for, kept in its record as `waits_for`.
 
-    stage: where it goes on; code, message: why it could not; since: the first time, ISO 8601;
-    tries: how often the stage was tried; next_try: seconds since 1970.
+    stage: that is tried again; code, message: of the limit; since: of the first failed try, ISO
+    8601; tries: how often the stage was tried; next_try: seconds since 1970.
     """
 
     stage: str
@@ -107,7 +107,7 @@ class Wait:
 
     @classmethod
     def of(cls, run: Run) -> Self | None:
-        """What the run waits for, or did before it went on."""
+        """What the run waits for, or waited for before its stage was tried again."""
         found = run.waits_for
         if not found:
             return None
@@ -130,8 +130,8 @@ class Wait:
         )
 
     @classmethod
-    def asked_for(cls, run: Run, stage: Stage, code: str, message: str, now: datetime) -> Self:
-        """What a failed run waits for when a person has it tried again: its turn, at once."""
+    def requested(cls, run: Run, stage: Stage, code: str, message: str, now: datetime) -> Self:
+        """What a failed run waits for when a person has it tried again: a try that is due now."""
         again = cls.after(run, stage, code, message, now)
         return replace(
             again, since=now.isoformat(timespec="seconds"), next_try=int(now.timestamp())
@@ -139,7 +139,7 @@ class Wait:
 
     @property
     def until(self) -> datetime:
-        """When it is given up."""
+        """When the run fails if no try has succeeded."""
         return datetime.fromisoformat(self.since) + LONGEST_WAIT
 
     def is_due(self, now: datetime) -> bool:
@@ -152,10 +152,10 @@ class Wait:
 
 
 def name_of_try(run: Run, stage: Stage) -> str:
-    """The run's id for the names of what `stage` makes this time.
+    """The run's id, with the number of the try after the first, for names of what `stage` creates.
 
-    SageMaker never takes a training job's name twice, and a failed endpoint's only once it is
-    gone; an event that bears an earlier try's name is known by it.
+    SageMaker never accepts a training job's name twice, and a failed endpoint's only once it is
+    deleted; the events of earlier tries are known by their names.
     """
     waited = Wait.of(run)
     tries = waited.tries if waited and waited.stage == stage else 0
@@ -163,14 +163,14 @@ def name_of_try(run: Run, stage: Stage) -> str:
 
 
 def may_be_tried_again(stage: str, code: str) -> bool:
-    """Whether a person may have a run taken up that failed at `stage` for the reason `code`."""
+    """Whether a person may have a run tried again that failed at `stage` for the reason `code`."""
     if stage == Stage.TRAIN:
         return code in _TRIED_AGAIN_AT_TRAINING | _REFUSED_BEFORE_TRAINING | {"region.refused"}
     return stage == Stage.DEPLOY and not code.startswith("origin.")
 
 
 def notice(key: RunKey, wait: Wait) -> tuple[str, str]:
-    """Subject and message for those who are told that a run begins to wait."""
+    """Subject and message of the notification that a run begins to wait."""
     what = "a quota of the account" if wait.code == QUOTA else "capacity of AWS"
     next_try = datetime.fromtimestamp(wait.next_try, UTC)
     begun = (
@@ -202,12 +202,12 @@ def _avoided(wait: Wait) -> str:
 
 def _how_to_raise(message: str) -> str:
     found = _QUOTA_NAME.search(message)
-    asked = f"?QuotaName=='{found[1] or found[2]}'" if found else ""
+    quota = f"?QuotaName=='{found[1] or found[2]}'" if found else ""
     return (
         "To raise the quota: the Service Quotas console, "
         "https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas, or\n\n"
         "aws service-quotas list-service-quotas --service-code sagemaker "
-        f'--query "Quotas[{asked}].[QuotaCode,QuotaName,Value]"\n'
+        f'--query "Quotas[{quota}].[QuotaCode,QuotaName,Value]"\n'
         "aws service-quotas request-service-quota-increase --service-code sagemaker "
         "--quota-code CODE --desired-value VALUE"
     )

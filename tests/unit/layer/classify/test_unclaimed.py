@@ -3,11 +3,10 @@
 from droplens.aws.events import ModelSwitched
 from droplens.classify.unclaimed import Unclaimed, unclaimed_folders
 from droplens.domain.run import RunKey
-from droplens.journey.retire import Switching
 from droplens.state.cards import Cards
 from tests.support.aws_account import Cloud
-from tests.support.aws_fakes import nobody
 from tests.support.builders import RUN, card, go_live
+from tests.support.promotion import retirement
 
 
 def test_folders_that_name_no_classifier_are_found_and_those_in_the_making_are_not(
@@ -29,14 +28,7 @@ def test_the_item_of_the_run_that_goes_live_names_them(cloud: Cloud, cards: Card
     switched = ModelSwitched(
         classifier="cars", run_id=RUN.run_id, generation=live.generation, reclassify="none"
     )
-    Switching(
-        bucket=cloud.bucket,
-        cards=cards,
-        sagemaker=cloud.sagemaker,
-        sqs=cloud.sqs,
-        queue=cloud.picture_queue,
-        keep_models=0,
-    ).follow_up(switched, cloud.runs(), lambda: True, nobody)
+    retirement(cloud).follow_up(switched, cloud.invocation())
     run = cloud.runs().get(RUN)
     assert run is not None
     assert run.record["unclaimed"] == [{"folder": "Cars", "likely": "cars"}]

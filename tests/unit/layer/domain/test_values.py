@@ -13,7 +13,16 @@ from droplens.domain.layout import DatasetSource, NearMiss
 from droplens.domain.run import Progress, Run, RunKey
 from droplens.evaluation.comparison import Comparison
 from droplens.evaluation.evaluation import Answer, Calibrated, Judged
+from droplens.journey.deploy import Deployment
+from droplens.journey.failure_reasons import FailureReporter
+from droplens.journey.idle import IdleEndpoints
+from droplens.journey.invocation import Invocation
+from droplens.journey.pack import Packing
 from droplens.journey.promote import Promotion
+from droplens.journey.resume import ResumeRequest, Resumption
+from droplens.journey.retire import Retirement
+from droplens.journey.rollback import Restoration, Rollback, RollbackRequest
+from droplens.journey.train import Training
 from droplens.state.cards import _Known
 from droplens.statistics.calibration import Bin, Calibration
 
@@ -22,10 +31,22 @@ BY_NAME = [
     Calibrated,
     Classification,
     Comparison,
+    Deployment,
+    FailureReporter,
+    IdleEndpoints,
+    Invocation,
     Measurement,
     ModelCard,
+    Packing,
     Promotion,
+    Restoration,
+    ResumeRequest,
+    Resumption,
+    Retirement,
+    Rollback,
+    RollbackRequest,
     Sweep,
+    Training,
 ]
 BY_PLACE = [
     Bin,

@@ -323,7 +323,7 @@ def test_the_images_of_this_repository_have_all_their_sources(repo_root: Path) -
 def test_an_image_is_built_and_answered_once_it_is_in_the_registry(
     builder: ImageBuilder, asking: CloudFormation, context: Path
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert asking.answers == []
     [build] = builder.codebuild.list_builds()["ids"]
     assert build.startswith("lens-images:")
@@ -333,8 +333,8 @@ def test_an_image_is_built_and_answered_once_it_is_in_the_registry(
 
     push(builder, sources.tag)
     event = ended(builder, "SUCCEEDED")
-    builder.built(event, LAMBDA_SECONDS)
-    builder.built(event, LAMBDA_SECONDS)  # as EventBridge may bring it
+    builder.build_ended(event, LAMBDA_SECONDS)
+    builder.build_ended(event, LAMBDA_SECONDS)  # as EventBridge may bring it
     assert asking.answer["Status"] == "SUCCESS"
     assert asking.answer["PhysicalResourceId"] == f"{URI}:{sources.tag}"
     assert left_in(builder) == []
@@ -345,7 +345,7 @@ def test_codebuild_is_told_all_but_the_signed_address(
 ) -> None:
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(builder.codebuild, "start_build", lambda **call: calls.append(call))
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     [call] = calls
     tag = collect(builder.context, "batch-prep").tag
     assert call["sourceLocationOverride"] == f"lens-bucket/build/batch-prep/{tag}.zip"
@@ -365,7 +365,7 @@ def test_codebuild_is_told_the_registry_and_the_package_index_of_the_user(
     calls = refuse(monkeypatch, builder.codebuild, "start_build")
     request = asking.request()
     request["ResourceProperties"] |= {"BaseImageRegistry": "registry.example/a", "PipIndexUrl": ""}
-    builder.asked(request, LAMBDA_SECONDS)
+    builder.handle(request, LAMBDA_SECONDS)
     [call] = calls
     variables = variables_of(call)
     assert variables["BASE_REGISTRY"] == "registry.example/a"
@@ -381,7 +381,7 @@ def test_codebuild_is_told_what_an_image_is_made_from(
     monkeypatch.setattr(builder.codebuild, "start_build", lambda **call: calls.append(call))
     request = asking.request()
     request["ResourceProperties"] |= {"Variant": "fast", "Base": f"{URI}:1"}
-    builder.asked(request, LAMBDA_SECONDS)
+    builder.handle(request, LAMBDA_SECONDS)
     [call] = calls
     tag = collect(builder.context, "batch-prep", "fast", f"{URI}:1").tag
     variables = variables_of(call)
@@ -397,7 +397,7 @@ def test_an_image_that_is_there_is_not_built_again(
 ) -> None:
     tag = collect(builder.context, "batch-prep").tag
     push(builder, tag)
-    builder.asked(asking.request(kind), LAMBDA_SECONDS)
+    builder.handle(asking.request(kind), LAMBDA_SECONDS)
     assert builder.codebuild.list_builds()["ids"] == []
     assert (asking.answer["Status"], asking.answer["PhysicalResourceId"]) == (
         "SUCCESS",
@@ -408,7 +408,7 @@ def test_an_image_that_is_there_is_not_built_again(
 def test_a_failed_build_is_told_in_its_own_words(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     group, stream = "/aws/codebuild/lens-images", "1"
     builder.logs.create_log_stream(logGroupName=group, logStreamName=stream)
     said = ["#9 ERROR: no matching distribution: numpy", "[Container] Phase complete: BUILD"]
@@ -425,7 +425,7 @@ def test_a_failed_build_is_told_in_its_own_words(
         {"phase-type": "COMPLETED"},
     ]
     logs = {"group-name": group, "stream-name": stream}
-    builder.built(ended(builder, "FAILED", phases=phases, logs=logs), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, "FAILED", phases=phases, logs=logs), LAMBDA_SECONDS)
     answer = asking.answer
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "BatchPrepImage")
     tag = collect(builder.context, "batch-prep").tag
@@ -437,9 +437,9 @@ def test_a_failed_build_is_told_in_its_own_words(
 def test_a_build_that_never_spoke_fails_the_deployment_all_the_same(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
-    builder.asked(asking.request("Update"), LAMBDA_SECONDS)
+    builder.handle(asking.request("Update"), LAMBDA_SECONDS)
     logs = {"group-name": "/aws/codebuild/lens-images", "stream-name": "never-made"}
-    builder.built(ended(builder, "FAULT", logs=logs), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, "FAULT", logs=logs), LAMBDA_SECONDS)
     assert "ended as FAULT" in asking.answer["Reason"]
     assert asking.answer["PhysicalResourceId"] == f"{URI}:old"
 
@@ -447,17 +447,17 @@ def test_a_build_that_never_spoke_fails_the_deployment_all_the_same(
 def test_a_long_reason_fits_cloudformation_s_limit(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     long = {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": ["ä" * 9000]}
-    builder.built(ended(builder, "FAILED", phases=[long]), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, "FAILED", phases=[long]), LAMBDA_SECONDS)
     assert len(asking.answer["Reason"].encode()) > 1000
 
 
 def test_a_build_that_left_no_image_is_a_failure(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
-    builder.built(ended(builder, "SUCCEEDED"), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, "SUCCEEDED"), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "FAILED"
     assert "not in the registry" in asking.answer["Reason"]
 
@@ -469,21 +469,21 @@ def test_an_image_that_sagemaker_would_refuse_fails_the_deployment(
     detail = {"imageTags": [tag], "imageManifestMediaType": "application/vnd.oci.image.index.v1"}
     with Stubber(builder.ecr) as stub:
         stub.add_response("describe_images", {"imageDetails": [detail]})
-        builder.asked(asking.request(), LAMBDA_SECONDS)
+        builder.handle(asking.request(), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "FAILED"
     assert "SageMaker takes" in asking.answer["Reason"]
 
 
 def test_whatever_goes_wrong_is_answered(builder: ImageBuilder, asking: CloudFormation) -> None:
     builder.codebuild.delete_project(name="lens-images")
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "FAILED"
     assert "StartBuild" in asking.answer["Reason"]
 
 
 def test_a_delete_succeeds_whatever_is_left(builder: ImageBuilder, asking: CloudFormation) -> None:
     builder.ecr.delete_repository(repositoryName=REPOSITORY, force=True)
-    builder.asked(asking.request("Delete", image="nothing"), LAMBDA_SECONDS)
+    builder.handle(asking.request("Delete", image="nothing"), LAMBDA_SECONDS)
     assert (asking.answer["Status"], asking.answer["PhysicalResourceId"]) == (
         "SUCCESS",
         f"{URI}:old",
@@ -506,7 +506,7 @@ def test_a_build_waits_until_the_account_has_room_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = refuse(monkeypatch, builder.codebuild, "start_build", BUSY, THROTTLED, BUSY)
-    builder.asked(asking.request("Update"), LAMBDA_SECONDS)
+    builder.handle(asking.request("Update"), LAMBDA_SECONDS)
     assert len(calls) == 1
     assert asking.answers == []
     assert clock.waited == 60
@@ -519,7 +519,7 @@ def test_a_build_that_never_gets_room_is_told_in_time_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse(monkeypatch, builder.codebuild, "start_build", *[BUSY] * 1000)
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "FAILED"
     assert BUSY[1] in asking.answer["Reason"]
     assert "Concurrently running builds for Linux/Small" in asking.answer["Reason"]
@@ -535,7 +535,7 @@ def test_an_account_without_any_build_is_told_at_once(
 ) -> None:
     message = "Cannot have more than 0 builds in queue for the account"
     refuse(monkeypatch, builder.codebuild, "start_build", (BUSY[0], message))
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert message in asking.answer["Reason"]
     assert "no build at all" in asking.answer["Reason"]
     assert clock.waited == 0
@@ -566,7 +566,7 @@ def test_permissions_that_are_seconds_old_are_waited_for(
     refuse(monkeypatch, client, method, *errors)
     request = asking.request(kind)
     request["ResourceProperties"]["Key"] = key
-    builder.asked(request, LAMBDA_SECONDS)
+    builder.handle(request, LAMBDA_SECONDS)
     assert asking.answers == []
     assert len(builder.codebuild.list_builds()["ids"]) == 1
     assert 0 < clock.waited < 90
@@ -579,7 +579,7 @@ def test_a_denial_that_stays_is_told_in_aws_s_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse(monkeypatch, builder.bucket.client, "put_object", *[NO_KEY_YET] * 99)
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert NO_KEY_YET[1] in asking.answer["Reason"]
     assert 60 <= clock.waited <= 90
 
@@ -591,7 +591,7 @@ def test_a_denial_of_what_was_allowed_before_is_told_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refuse(monkeypatch, builder.bucket.client, "put_object", NO_KEY_YET)
-    builder.asked(asking.request("Update"), LAMBDA_SECONDS)
+    builder.handle(asking.request("Update"), LAMBDA_SECONDS)
     assert NO_KEY_YET[1] in asking.answer["Reason"]
     assert clock.waited == 0
 
@@ -607,17 +607,17 @@ def test_a_build_that_failed_before_iam_knew_its_role_is_started_again(
     builder: ImageBuilder, asking: CloudFormation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = refuse(monkeypatch, builder.codebuild, "start_build")
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     first = ended(builder, "FAILED", phases=[TOO_EARLY])
-    builder.built(first, LAMBDA_SECONDS)
-    builder.built(first, LAMBDA_SECONDS)  # as EventBridge may bring it
+    builder.build_ended(first, LAMBDA_SECONDS)
+    builder.build_ended(first, LAMBDA_SECONDS)  # as EventBridge may bring it
     assert [variables_of(call)["BUILD"] for call in calls] == ["1", "2"]
     assert len({call["idempotencyToken"] for call in calls}) == 2
     assert len({call["sourceVersion"] for call in calls}) == 1
     assert asking.answers == []
 
     push(builder, collect(builder.context, "batch-prep").tag)
-    builder.built(ended(builder, "SUCCEEDED", "2"), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, "SUCCEEDED", "2"), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "SUCCESS"
     assert left_in(builder) == []
 
@@ -626,9 +626,9 @@ def test_builds_that_go_on_failing_so_are_told(
     builder: ImageBuilder, asking: CloudFormation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = refuse(monkeypatch, builder.codebuild, "start_build")
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     for build in ("1", "2", "3"):
-        builder.built(ended(builder, "FAILED", build, phases=[TOO_EARLY]), LAMBDA_SECONDS)
+        builder.build_ended(ended(builder, "FAILED", build, phases=[TOO_EARLY]), LAMBDA_SECONDS)
     assert len(calls) == 3
     assert "does not allow CodeBuild" in asking.answer["Reason"]
 
@@ -637,12 +637,12 @@ def test_builds_that_go_on_failing_so_are_told(
 def test_an_image_that_another_build_pushed_first_is_no_failure(
     builder: ImageBuilder, asking: CloudFormation, status: str
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     tag = collect(builder.context, "batch-prep").tag
     push(builder, tag)
     context = f"tag invalid: The image tag '{tag}' already exists and cannot be overwritten"
     phase = {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": [context]}
-    builder.built(ended(builder, status, phases=[phase]), LAMBDA_SECONDS)
+    builder.build_ended(ended(builder, status, phases=[phase]), LAMBDA_SECONDS)
     assert asking.answer["Status"] == "SUCCESS"
     assert asking.answer["PhysicalResourceId"] == f"{URI}:{tag}"
 
@@ -650,10 +650,10 @@ def test_an_image_that_another_build_pushed_first_is_no_failure(
 def test_a_build_that_a_person_started_answers_nobody(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     event = ended(builder, "FAILED")
     event["additional-information"]["environment"]["environment-variables"] = []
-    builder.built(event, LAMBDA_SECONDS)
+    builder.build_ended(event, LAMBDA_SECONDS)
     assert asking.answers == []
 
 
@@ -663,7 +663,7 @@ def test_a_request_that_comes_twice_is_one_build(
     """CodeBuild takes a token again only with the very same parameters."""
     calls = refuse(monkeypatch, builder.codebuild, "start_build")
     for _ in range(2):
-        builder.asked(asking.request(), LAMBDA_SECONDS)
+        builder.handle(asking.request(), LAMBDA_SECONDS)
     assert calls[0] == calls[1]
 
 
@@ -675,14 +675,16 @@ def test_a_request_that_is_cancelled_while_it_waits_leaves_nothing(
     failed_before: bool,
 ) -> None:
     cancelled = {**asking.request(), "RequestType": "Delete", "PhysicalResourceId": "x"}
-    waiting = dataclasses.replace(builder, sleep=lambda _: builder.asked(cancelled, LAMBDA_SECONDS))
+    waiting = dataclasses.replace(
+        builder, sleep=lambda _: builder.handle(cancelled, LAMBDA_SECONDS)
+    )
     if failed_before:
-        builder.asked(asking.request(), LAMBDA_SECONDS)
+        builder.handle(asking.request(), LAMBDA_SECONDS)
     calls = refuse(monkeypatch, builder.codebuild, "start_build", BUSY)
     if failed_before:
-        waiting.built(ended(builder, "FAILED", phases=[TOO_EARLY]), LAMBDA_SECONDS)
+        waiting.build_ended(ended(builder, "FAILED", phases=[TOO_EARLY]), LAMBDA_SECONDS)
     else:
-        waiting.asked(asking.request(), LAMBDA_SECONDS)
+        waiting.handle(asking.request(), LAMBDA_SECONDS)
     assert calls == []
     assert left_in(builder) == []
     assert asking.answer["PhysicalResourceId"] == "x"
@@ -692,12 +694,12 @@ def test_of_a_stack_that_could_not_be_created_no_object_is_left(
     builder: ImageBuilder, asking: CloudFormation
 ) -> None:
     """CloudFormation cancels a resource that is being made: the bucket goes only when empty."""
-    builder.asked(asking.request(), LAMBDA_SECONDS)
+    builder.handle(asking.request(), LAMBDA_SECONDS)
     assert len(left_in(builder)) == 2
     other = {**asking.request(), "LogicalResourceId": "TrainerOwnImage", "RequestId": "request-2"}
     other["ResourceProperties"] = {**other["ResourceProperties"], "Variant": "fast", "Base": "b"}
-    builder.asked(other, LAMBDA_SECONDS)
-    builder.asked({**other, "RequestType": "Delete", "PhysicalResourceId": "x"}, LAMBDA_SECONDS)
+    builder.handle(other, LAMBDA_SECONDS)
+    builder.handle({**other, "RequestType": "Delete", "PhysicalResourceId": "x"}, LAMBDA_SECONDS)
     kept = left_in(builder)
     assert len(kept) == 2
     assert not any("TrainerOwnImage" in key or "/fast-" in key for key in kept)

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from droplens.aws.events import TrainingEnded
 from droplens.aws.sagemaker import remove_endpoint
+from droplens.aws.tags import tag_list, tag_map
 from droplens.domain.run import Run, Status
 from droplens.journey import deploy as hosting
 from tests.support.aws_account import BUCKET, Cloud
@@ -16,7 +17,11 @@ from tests.support.builders import HOSTING, IMAGE, NAME, REPOSITORY, RUN, model_
 from tests.support.crashes import crash_in
 
 TRAINED = TrainingEnded(
-    NAME, f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}", "Completed", {}, None
+    NAME,
+    f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}",
+    "Completed",
+    tag_map(tag_list(RUN)),
+    None,
 )
 ARTEFACT = model_data()
 
@@ -35,11 +40,11 @@ def trained(cloud: Cloud) -> Cloud:
 
 
 def deploy(cloud: Cloud, owner: str = "request-1", **changes: Any) -> str | None:
-    runs = cloud.runs(owner)
     settings = dataclasses.replace(HOSTING, **changes)
-    return hosting.deploy_endpoint(
-        TRAINED, RUN, runs, cloud.sagemaker, cloud.failures(runs), settings
-    )
+    deployment = hosting.Deployment(sagemaker=cloud.sagemaker, settings=settings)
+    run, endpoint = deployment.start(TRAINED, cloud.invocation(owner))
+    assert run == RUN
+    return endpoint
 
 
 def known(cloud: Cloud) -> Run:

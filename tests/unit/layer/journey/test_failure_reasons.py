@@ -11,7 +11,7 @@ from droplens.aws import events, tags
 from droplens.aws.events import UnexpectedEvent
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.domain.text import MAX_SENTENCE
-from droplens.journey.failure_reasons import Reporter
+from droplens.journey.failure_reasons import FailureReporter
 from droplens.journey.failures import Failures
 from droplens.state.cards import Cards
 from tests.support.aws_account import Cloud
@@ -39,9 +39,13 @@ def failing(cloud: Cloud) -> Cloud:
 
 
 def report(cloud: Cloud, event: Any) -> RunKey | None:
-    runs = cloud.runs()
-    reporter = Reporter(cloud.bucket, runs, cloud.batch, cloud.sagemaker, cloud.failures(runs))
-    return reporter.report(event)
+    reporter = FailureReporter(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        batch=cloud.batch,
+        sagemaker=cloud.sagemaker,
+    )
+    return reporter.report(event, cloud.invocation())
 
 
 def known(cloud: Cloud, run: RunKey = RUN) -> Run:

@@ -18,11 +18,10 @@ from droplens.domain.run import Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey import deploy
 from droplens.journey.deploy import Artefact
-from droplens.journey.idle import pause_idle, resume
-from droplens.journey.promote import take_up
+from droplens.journey.idle import IdleEndpoints
 from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import FakeRuntime, check_request, nobody, refusal
+from tests.support.aws_fakes import FakeRuntime, check_request, refusal
 from tests.support.builders import HOSTING, RUN, card, go_live, jpeg, redness
 from tests.support.classification import dropped
 from tests.support.promotion import promotion
@@ -70,13 +69,21 @@ def asked(endpoint: str, hours_ago: float) -> None:
     )
 
 
+def idle_endpoints(cloud: Cloud, hours: int = HOURS) -> IdleEndpoints:
+    return IdleEndpoints(
+        cards=Cards(cloud.bucket),
+        sagemaker=cloud.sagemaker,
+        cloudwatch=boto3.client("cloudwatch", region_name="us-east-1"),
+        hours=hours,
+    )
+
+
 def paused(cloud: Cloud, hours: int = HOURS) -> list[str]:
-    cloudwatch = boto3.client("cloudwatch", region_name="us-east-1")
-    return pause_idle(Cards(cloud.bucket), cloud.sagemaker, cloudwatch, hours, NOW)
+    return idle_endpoints(cloud, hours).pause(NOW)
 
 
 def resumed(cloud: Cloud) -> str | None:
-    return resume("cars", Cards(cloud.bucket), cloud.sagemaker)
+    return idle_endpoints(cloud).resume("cars")
 
 
 def test_an_idle_endpoint_goes_and_its_configuration_and_model_stay(live: Cloud) -> None:
@@ -202,8 +209,7 @@ def test_an_endpoint_that_comes_up_after_its_model_was_retired_is_removed(live: 
             "Tags": tag_map(tag_list(RUN)),
         },
     }
-    told = take_up(event, promotion(live), runs, live.failures(), lambda: True, nobody)
-    assert told == (RUN, Status.REPLACED)
+    assert promotion(live).start(event, live.invocation()) == (RUN, Status.REPLACED)
     assert live.sagemaker.endpoints == set()
 
 

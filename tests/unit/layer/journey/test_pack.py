@@ -47,10 +47,8 @@ def start(
     runs: Runs | None = None,
     settings: PackingSettings = SETTINGS,
 ) -> RunKey | None:
-    runs = runs or cloud.runs()
-    return pack.start_packing(
-        event, cloud.bucket, runs, cloud.batch, cloud.failures(runs), settings
-    )
+    packing = pack.Packing(bucket=cloud.bucket, batch=cloud.batch, settings=settings)
+    return packing.start(event, cloud.invocation(runs=runs))
 
 
 def facts_of(cloud: Cloud, run: RunKey | None) -> dict[str, object]:

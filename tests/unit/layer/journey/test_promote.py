@@ -18,15 +18,15 @@ from droplens.domain.errors import RetryLater
 from droplens.domain.result import UnexpectedAnswer
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.measure import OutOfTime
-from droplens.journey import deploy
 from droplens.journey.failures import Failures
-from droplens.journey.promote import take_up, too_inaccurate, worse_than_live
+from droplens.journey.promote import too_inaccurate, worse_than_live
 from droplens.runtime.telemetry import logger, metrics
+from droplens.state import endpoints
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
 from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import FakeRuntime, nobody, refusal
+from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import (
     NAME,
     RUN,
@@ -306,8 +306,8 @@ def test_a_retry_completes_what_a_crash_cut_off(
 @pytest.mark.parametrize(
     ("where", "step", "after"),
     [
-        (deploy, "remove_endpoint", False),
-        (deploy, "remove_endpoint", True),
+        (endpoints, "remove_endpoint", False),
+        (endpoints, "remove_endpoint", True),
         (Runs, "end", False),
         (Runs, "end", True),
         (Failures, "publish", False),
@@ -338,7 +338,7 @@ def test_a_retry_does_not_measure_a_second_time(candidate: Cloud) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("where", "step"), [(deploy, "remove_endpoint"), (Runs, "replace"), (Runs, "retire")]
+    ("where", "step"), [(endpoints, "remove_endpoint"), (Runs, "replace"), (Runs, "retire")]
 )
 def test_what_follows_a_switch_is_completed_by_a_retry(
     candidate: Cloud, where: Any, step: str, after: bool
@@ -346,9 +346,8 @@ def test_what_follows_a_switch_is_completed_by_a_retry(
     promote(candidate)
     in_service(candidate, NEWER)
     pack(candidate, NEWER)
-    runs, asked = candidate.runs(), list[Any]()
-    tools = promotion(candidate)
-    tools.promote(NEWER, runs, candidate.failures(runs), lambda: True, asked.append)
+    asked = list[Any]()
+    promotion(candidate).promote(NEWER, candidate.invocation(invoke=asked.append))
     [event] = asked
     with crash_in(where, step, after=after):
         follow_up(candidate, event)
@@ -391,9 +390,9 @@ def test_a_measurement_that_ran_out_of_time_is_gone_on_with(
     runtime = FakeRuntime(redness)
     tools = promotion(candidate, runtime)
     for number in range(2):
-        runs = candidate.runs(f"request-{number}")
+        hurried = candidate.invocation(f"request-{number}", seconds=60)
         with pytest.raises(OutOfTime):
-            tools.promote(RUN, runs, candidate.failures(runs), lambda: False, nobody)
+            tools.promote(RUN, hurried)
         assert len(runtime.asked) == 5 * (number + 1)
     assert promote(candidate, owner="request-3", runtime=runtime) is Status.LIVE
     assert len(runtime.asked) == 12
@@ -414,10 +413,8 @@ def test_what_there_is_no_time_for_is_left_to_the_next_invocation_and_counted(
     event: Any = {"source": "aws.sagemaker", "detail-type": ENDPOINT, "detail": detail}
     for turn in (1, 2):
         asked: list[Any] = []
-        runs = candidate.runs(f"request-{turn}")
-        failures = candidate.failures(runs)
-        told = take_up(event, tools, runs, failures, lambda: False, asked.append)
-        assert told == (RUN, Status.MEASURING)
+        hurried = candidate.invocation(f"request-{turn}", asked.append, 60)
+        assert tools.start(event, hurried) == (RUN, Status.MEASURING)
         assert caplog.messages[-1] == "out of time: continued in another invocation"
         [event] = asked
         assert (event["detail"], event["turn"]) == (detail, turn)
@@ -435,9 +432,8 @@ def in_service_event(run: RunKey = RUN, name: str = NAME) -> dict[str, Any]:
 
 
 def taken_up(cloud: Cloud, event: Any) -> tuple[RunKey | None, Status | None]:
-    runs, asked = cloud.runs(), list[Any]()
-    tools = promotion(cloud)
-    return take_up(event, tools, runs, cloud.failures(runs), lambda: True, asked.append)
+    asked = list[Any]()
+    return promotion(cloud).start(event, cloud.invocation(invoke=asked.append))
 
 
 def test_log_lines_name_the_event_s_run(candidate: Cloud) -> None:

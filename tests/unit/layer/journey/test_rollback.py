@@ -18,14 +18,15 @@ from droplens.domain.errors import DroplensError, RetryLater, UserError
 from droplens.domain.run import Run, RunKey, Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey import deploy
-from droplens.journey.retire import Switching
-from droplens.journey.rollback import complete, roll_back
+from droplens.journey.rollback import Restoration, Rollback, RollbackRequest
+from droplens.state import endpoints
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.aws_fakes import nobody, refusal
+from tests.support.aws_fakes import refusal
 from tests.support.builders import HOSTING, IMAGE, card, go_live, jpeg, model_data
 from tests.support.crashes import crash_in
+from tests.support.promotion import retirement
 
 FIRST, SECOND, THIRD = (RunKey("cars", f"2026112{day}-120000-1a2b3c") for day in (1, 2, 3))
 
@@ -44,31 +45,23 @@ def was_promoted(cloud: Cloud, run: RunKey) -> None:
     runs.end(run, Status.LIVE, generation=live.generation)
 
 
-def switching(cloud: Cloud, keep_models: int = 0) -> Switching:
-    return Switching(
-        bucket=cloud.bucket,
-        cards=Cards(cloud.bucket),
-        sagemaker=cloud.sagemaker,
-        sqs=cloud.sqs,
-        queue=cloud.picture_queue,
-        keep_models=keep_models,
-    )
-
-
 def back(cloud: Cloud, run_id: str | None = None, keep_models: int = 0) -> Status:
-    """Roll back as the function does; what it asks for afterwards is done when this returns."""
-    asked: list[Any] = []
-    runs, cards = cloud.runs(), Cards(cloud.bucket)
+    """Roll back as the function does; the invocations that follow are made when this returns."""
+    invoked: list[Any] = []
+    rollback = Rollback(cards=Cards(cloud.bucket), sagemaker=cloud.sagemaker, settings=HOSTING)
+    request = RollbackRequest(classifier="cars", run_id=run_id, reclassify="none")
     try:
-        _, status = roll_back(
-            "cars", run_id, cards, runs, cloud.sagemaker, HOSTING, "none", asked.append
-        )
+        _, status = rollback.roll_back(request, cloud.invocation(invoke=invoked.append))
         return status
     finally:
-        for event in asked:
-            switching(cloud, keep_models).follow_up(
-                model_switched(event), runs, lambda: True, nobody
-            )
+        for event in invoked:
+            retirement(cloud, keep_models).follow_up(model_switched(event), cloud.invocation())
+
+
+def completed(cloud: Cloud, run: Run, invoked: list[Any]) -> Status:
+    """What the event of the restored run's endpoint does; the invocations to make are added."""
+    restoration = Restoration(cards=Cards(cloud.bucket))
+    return restoration.complete(run, "none", cloud.invocation(invoke=invoked.append))
 
 
 def known(cloud: Cloud, run: RunKey) -> Run:
@@ -86,7 +79,7 @@ def promoted(cloud: Cloud) -> Cloud:
     """An account where three models went live in turn, the endpoints of all still serving."""
     for run in (FIRST, SECOND, THIRD):
         was_promoted(cloud, run)
-    switching(cloud, keep_models=5).settle("cars", cloud.runs())
+    retirement(cloud, keep_models=5).settle("cars", cloud.runs())
     return cloud
 
 
@@ -173,7 +166,7 @@ def test_a_live_card_of_an_earlier_version_goes_back_to_what_it_replaced(promote
 
 
 def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: Cloud) -> None:
-    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    retirement(promoted, keep_models=0).settle("cars", promoted.runs())
     assert promoted.sagemaker.endpoints == {endpoint_of(THIRD)}
     assert back(promoted) is Status.RESTORING
     assert live(promoted).run_id == THIRD.run_id
@@ -182,26 +175,23 @@ def test_an_endpoint_that_was_removed_is_made_again_under_a_new_name(promoted: C
     run = known(promoted, SECOND)
     assert run.record["endpoint"] == again
     asked: list[Any] = []
-    assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", asked.append) is (
-        Status.LIVE
-    )
+    assert completed(promoted, run, asked) is Status.LIVE
     assert live(promoted).endpoint == again
-    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
+    retirement(promoted).follow_up(model_switched(asked[0]), promoted.invocation())
     assert promoted.sagemaker.endpoints == {again}
     assert known(promoted, THIRD).status is Status.REPLACED
 
 
 def test_whoever_went_live_while_the_endpoint_was_made_stays(promoted: Cloud) -> None:
-    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    retirement(promoted, keep_models=0).settle("cars", promoted.runs())
     back(promoted)
     newer = RunKey("cars", "20261124-120000-1a2b3c")
     was_promoted(promoted, newer)
     run = known(promoted, SECOND)
-    cards = Cards(promoted.bucket)
     asked: list[Any] = []
-    assert complete(run, cards, promoted.runs(), "none", asked.append) is Status.REPLACED
+    assert completed(promoted, run, asked) is Status.REPLACED
     assert live(promoted).run_id == newer.run_id
-    switching(promoted).follow_up(model_switched(asked[0]), promoted.runs(), lambda: True, nobody)
+    retirement(promoted).follow_up(model_switched(asked[0]), promoted.invocation())
     assert promoted.sagemaker.endpoints == {endpoint_of(newer)}
 
 
@@ -237,7 +227,7 @@ def test_the_live_model_is_where_one_is_already(promoted: Cloud) -> None:
 
 
 def test_an_account_without_room_leaves_everything_as_it_was(promoted: Cloud) -> None:
-    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    retirement(promoted, keep_models=0).settle("cars", promoted.runs())
     promoted.sagemaker.failing["CreateEndpoint"] = "ResourceLimitExceeded"
     with pytest.raises(UserError, match="quota"):
         back(promoted)
@@ -258,7 +248,7 @@ def test_an_account_without_room_leaves_everything_as_it_was(promoted: Cloud) ->
 def test_asked_again_it_goes_on_where_it_was_cut_off(
     promoted: Cloud, where: Any, step: str, after: bool
 ) -> None:
-    switching(promoted, keep_models=0).settle("cars", promoted.runs())
+    retirement(promoted, keep_models=0).settle("cars", promoted.runs())
     with crash_in(where, step, after=after):
         for _ in range(2):
             back(promoted)
@@ -287,9 +277,7 @@ def test_an_endpoint_that_is_being_made_is_waited_for(promoted: Cloud) -> None:
     assert promoted.sagemaker.endpoints == set(map(endpoint_of, (FIRST, SECOND, THIRD)))
     run = known(promoted, SECOND)
     assert run.record["endpoint"] == endpoint_of(SECOND)
-    assert complete(run, Cards(promoted.bucket), promoted.runs(), "none", lambda _: None) is (
-        Status.LIVE
-    )
+    assert completed(promoted, run, []) is Status.LIVE
     assert live(promoted).endpoint == endpoint_of(SECOND)
 
 
@@ -308,7 +296,7 @@ def test_an_endpoint_that_serves_no_more_is_made_again_and_removed(
 
 def test_an_old_endpoint_stays_on_record_where_a_rollback_is_cut_off(promoted: Cloud) -> None:
     promoted.sagemaker.statuses[endpoint_of(SECOND)] = "Failed"
-    with crash_in(deploy, "dispose"):
+    with crash_in(endpoints, "dispose"):
         back(promoted, SECOND.run_id, keep_models=5)
     assert known(promoted, SECOND).record["to_remove"] == {endpoint_of(SECOND)}
     assert promoted.runs().needing_attention() == [SECOND]
@@ -320,13 +308,13 @@ def test_who_retires_an_endpoint_says_nothing_of_the_one_made_since(promoted: Cl
 
     def rolled_back_meanwhile(sagemaker: Any, name: str) -> bool:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(deploy, "remove_endpoint", remove)
+            patch.setattr(endpoints, "remove_endpoint", remove)
             assert back(promoted, SECOND.run_id) is Status.RESTORING
         return remove(sagemaker, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deploy, "remove_endpoint", rolled_back_meanwhile)
-        switching(promoted, keep_models=1).settle("cars", promoted.runs())
+        patch.setattr(endpoints, "remove_endpoint", rolled_back_meanwhile)
+        retirement(promoted, keep_models=1).settle("cars", promoted.runs())
     known_now = known(promoted, SECOND)
     assert known_now.status in (Status.RESTORING, Status.REPLACED)
     assert not known_now.record["endpoint_removed"]
@@ -387,7 +375,7 @@ def test_while_models_change_every_label_is_that_of_the_model_that_answered(
         own = cards.of_run("cars", SECOND.run_id)
         assert own is not None
         cards.make_live(own)
-        switching(cloud).settle("cars", cloud.runs())
+        retirement(cloud).settle("cars", cloud.runs())
 
     results: list[Any] = []
 

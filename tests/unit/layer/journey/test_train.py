@@ -370,11 +370,9 @@ def packed(cloud: Cloud) -> PackingEnded:
 def start(
     cloud: Cloud, event: PackingEnded, owner: str = "request-1", **changes: Any
 ) -> str | None:
-    runs = cloud.runs(owner)
     settings = dataclasses.replace(OURS, **changes)
-    return training.start_training(
-        event, cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs), settings
-    )
+    step = training.Training(bucket=cloud.bucket, sagemaker=cloud.sagemaker, settings=settings)
+    return step.start(event, cloud.invocation(owner))
 
 
 def known(cloud: Cloud) -> Run:

@@ -1,6 +1,5 @@
 """A limit of AWS that passes ends no run: it waits, is told of, and goes on from where it stood."""
 
-import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,21 +8,21 @@ import pytest
 
 from droplens.aws import sagemaker
 from droplens.aws.events import EndpointChanged, PackingEnded, TrainingEnded, run_resumed
-from droplens.aws.tags import tag_list
+from droplens.aws.tags import tag_list, tag_map
 from droplens.domain.errors import UserError
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.journey import deploy as hosting
 from droplens.journey import train, waiting
-from droplens.journey.failure_reasons import Reporter
-from droplens.journey.promote import take_up
-from droplens.journey.resume import Resumption
-from droplens.journey.retire import Switching
+from droplens.journey.failure_reasons import FailureReporter
+from droplens.journey.resume import ResumeRequest, Resumption
+from droplens.state import endpoints
 from droplens.state.cards import Cards
 from droplens.state.runs import Runs
 from tests.support.aws_account import Cloud
-from tests.support.aws_fakes import ACCOUNT, REGION, nobody
+from tests.support.aws_fakes import ACCOUNT, REGION
 from tests.support.builders import HOSTING, NAME, RUN, card, go_live, model_data, pack
 from tests.support.crashes import crash_in
+from tests.support.promotion import promotion, retirement
 from tests.support.training import SETTINGS
 
 QUOTA = (
@@ -55,21 +54,27 @@ def waits(cloud: Cloud) -> waiting.Wait:
     return wait
 
 
+def training(cloud: Cloud) -> train.Training:
+    return train.Training(bucket=cloud.bucket, sagemaker=cloud.sagemaker, settings=SETTINGS)
+
+
+def deployment(cloud: Cloud) -> hosting.Deployment:
+    return hosting.Deployment(sagemaker=cloud.sagemaker, settings=HOSTING)
+
+
 def start(cloud: Cloud, owner: str = "batch") -> str | None:
     """What the event of a packed dataset does."""
-    runs = cloud.runs(owner)
     ended = PackingEnded(RUN, "job", "", 0, "all")
-    return train.start_training(
-        ended, cloud.bucket, runs, cloud.sagemaker, cloud.failures(runs), SETTINGS
-    )
+    return training(cloud).start(ended, cloud.invocation(owner))
 
 
 def deploy(cloud: Cloud, job: str = NAME, owner: str = "trained") -> str | None:
     """What the event of a complete training does."""
-    runs = cloud.runs(owner)
-    trained = TrainingEnded(job, arn("training-job", job), "Completed", {}, None)
-    failures = cloud.failures(runs)
-    return hosting.deploy_endpoint(trained, RUN, runs, cloud.sagemaker, failures, HOSTING)
+    tags = tag_map(tag_list(RUN))
+    trained = TrainingEnded(job, arn("training-job", job), "Completed", tags, None)
+    run, endpoint = deployment(cloud).start(trained, cloud.invocation(owner))
+    assert run == RUN
+    return endpoint
 
 
 def resumption(cloud: Cloud, asked: list[Any] | None = None) -> Resumption:
@@ -80,31 +85,37 @@ def resumption(cloud: Cloud, asked: list[Any] | None = None) -> Resumption:
             asked.append(event)
             return
         run, stage = run_resumed(event)
-        runs = cloud.runs(f"resumed-{cloud.clock.now.timestamp()}")
-        failures = cloud.failures(runs)
-        if stage is Stage.TRAIN:
-            train.train(run, cloud.bucket, runs, cloud.sagemaker, failures, SETTINGS, resuming=True)
-        else:
-            hosting.host(None, run, runs, cloud.sagemaker, failures, HOSTING, resuming=True)
+        step = training(cloud) if stage is Stage.TRAIN else deployment(cloud)
+        step.resume(run, cloud.invocation(f"resumed-{cloud.clock.now.timestamp()}"))
 
-    runs = cloud.runs("clock")
     return Resumption(
-        runs=runs,
-        failures=cloud.failures(runs),
-        sagemaker=cloud.sagemaker,
-        invoke={Stage.TRAIN: invoke, Stage.DEPLOY: invoke},
+        sagemaker=cloud.sagemaker, functions={Stage.TRAIN: invoke, Stage.DEPLOY: invoke}
     )
+
+
+def resumed(
+    cloud: Cloud, classifier: str, run_id: str | None, asked: list[Any] | None = None
+) -> tuple[RunKey, Stage]:
+    """What resume_runs does for a person."""
+    request = ResumeRequest(classifier=classifier, run_id=run_id)
+    return resumption(cloud, asked).resume(request, cloud.invocation("clock"))
 
 
 def look(cloud: Cloud, later: timedelta = timedelta()) -> list[RunKey]:
     """What the clock's next look does, after this time."""
     cloud.clock.turn(later.total_seconds())
-    return resumption(cloud).look_round()
+    return resumption(cloud).resume_due(cloud.invocation("clock"))
 
 
-def reporter(cloud: Cloud) -> Reporter:
-    runs = cloud.runs("report")
-    return Reporter(cloud.bucket, runs, cloud.batch, cloud.sagemaker, cloud.failures(runs))
+def report(cloud: Cloud, event: Any) -> RunKey | None:
+    """What report_failure does with the event."""
+    reporter = FailureReporter(
+        bucket=cloud.bucket,
+        cards=Cards(cloud.bucket),
+        batch=cloud.batch,
+        sagemaker=cloud.sagemaker,
+    )
+    return reporter.report(event, cloud.invocation("report"))
 
 
 def training_ended(cloud: Cloud, name: str, status: str = "Failed") -> None:
@@ -117,7 +128,7 @@ def training_ended(cloud: Cloud, name: str, status: str = "Failed") -> None:
     }
     event = {"source": "aws.sagemaker", "detail-type": "SageMaker Training Job State Change"}
     for _ in range(2):
-        reporter(cloud).report({**event, "detail": detail})
+        report(cloud, {**event, "detail": detail})
 
 
 def endpoint_event(name: str, status: str = "FAILED", run: RunKey = RUN) -> dict[str, Any]:
@@ -296,12 +307,12 @@ def test_an_endpoint_without_instances_is_made_again_under_another_name(trained:
     deploy(trained)
     trained.sagemaker.made["Endpoint"][NAME]["FailureReason"] = NO_INSTANCE
     for _ in range(2):
-        reporter(trained).report(endpoint_event(NAME))
+        report(trained, endpoint_event(NAME))
     assert waits(trained).code == "aws.capacity"
     assert trained.sagemaker.endpoints == set()
     assert look(trained, timedelta(minutes=15)) == [RUN]
     assert trained.sagemaker.endpoints == {f"{NAME}-2"}
-    reporter(trained).report(endpoint_event(NAME))
+    report(trained, endpoint_event(NAME))
     assert known(trained).status is Status.DEPLOYING
     assert trained.sagemaker.endpoints == {f"{NAME}-2"}
 
@@ -312,7 +323,7 @@ def test_a_failure_that_comes_before_the_deployment_has_ended_has_the_run_wait(
     with crash_in(Runs, "finish"):
         deploy(trained)
     trained.sagemaker.made["Endpoint"][NAME]["FailureReason"] = NO_INSTANCE
-    reporter(trained).report(endpoint_event(NAME))
+    report(trained, endpoint_event(NAME))
     trained.runs("trained").finish(RUN, Stage.DEPLOY)  # the one that was so slow
     assert look(trained, timedelta(minutes=15)) == [RUN]
     assert trained.sagemaker.endpoints == {f"{NAME}-2"}
@@ -342,14 +353,14 @@ def test_a_person_has_a_failed_run_go_on_from_where_it_stood(trained: Cloud) -> 
     look(trained, timedelta(days=14))
     assert known(trained).status is Status.FAILED
     room_again(trained)
-    assert resumption(trained).take_up("cars", RUN.run_id) == (RUN, Stage.DEPLOY)
+    assert resumed(trained, "cars", RUN.run_id) == (RUN, Stage.DEPLOY)
     run = known(trained)
     assert run.status is Status.DEPLOYING
     assert run.record["endpoint"] == f"{NAME}-3"
     assert not run.record.keys() & {"error", "ended_at", "notified"}
     # Should it fail once more, that is told again, and it may wait as long again.
     trained.sagemaker.made["Endpoint"][f"{NAME}-3"]["FailureReason"] = NO_INSTANCE
-    reporter(trained).report(endpoint_event(f"{NAME}-3"))
+    report(trained, endpoint_event(f"{NAME}-3"))
     assert waits(trained).until > trained.clock.now + timedelta(days=13)
 
 
@@ -357,7 +368,7 @@ def test_a_person_need_not_wait_for_the_clock(packed: Cloud) -> None:
     out_of_quota(packed, "CreateTrainingJob")
     start(packed)
     room_again(packed)
-    assert resumption(packed).take_up("cars", None) == (RUN, Stage.TRAIN)
+    assert resumed(packed, "cars", None) == (RUN, Stage.TRAIN)
     assert packed.sagemaker.jobs.keys() == {f"{NAME}-2"}
 
 
@@ -380,21 +391,21 @@ def test_what_a_person_may_have_tried_again(
     [notice] = trained.notices()
     assert ("make resume" in notice["message"]) is allowed
     if allowed:
-        assert resumption(trained, []).take_up("cars", RUN.run_id) == (RUN, Stage(stage))
+        assert resumed(trained, "cars", RUN.run_id, []) == (RUN, Stage(stage))
         return
     with pytest.raises(UserError, match=f"failed at stage {stage} as {code}"):
-        resumption(trained, []).take_up("cars", RUN.run_id)
+        resumed(trained, "cars", RUN.run_id, [])
     assert known(trained).status is Status.FAILED
 
 
 def test_a_run_that_does_not_wait_is_not_resumed(trained: Cloud) -> None:
     for run_id in (None, RUN.run_id):
         with pytest.raises(UserError, match="does not wait: it is training"):
-            resumption(trained, []).take_up("cars", run_id)
+            resumed(trained, "cars", run_id, [])
     with pytest.raises(UserError, match="has no run 20260101"):
-        resumption(trained, []).take_up("cars", "20260101")
+        resumed(trained, "cars", "20260101", [])
     with pytest.raises(UserError, match="no run of birds"):
-        resumption(trained, []).take_up("birds", None)
+        resumed(trained, "birds", None, [])
 
 
 def test_a_failed_run_that_a_newer_model_has_replaced_is_not_resumed(trained: Cloud) -> None:
@@ -402,7 +413,7 @@ def test_a_failed_run_that_a_newer_model_has_replaced_is_not_resumed(trained: Cl
     trained.runs().open(NEWER, {"version": "v2"})
     trained.runs().end(NEWER, Status.LIVE)
     with pytest.raises(UserError, match=f"overtaken by run {NEWER.run_id}"):
-        resumption(trained, []).take_up("cars", RUN.run_id)
+        resumed(trained, "cars", RUN.run_id, [])
 
 
 @pytest.mark.parametrize(
@@ -450,15 +461,7 @@ def test_when_a_newer_model_goes_live_the_wait_is_over_at_once(
     runs.open(NEWER, {"version": "v2"})
     runs.end(NEWER, Status.LIVE)
     go_live(cards, card(NEWER.run_id))
-    switching = Switching(
-        bucket=trained.bucket,
-        cards=cards,
-        sagemaker=trained.sagemaker,
-        sqs=trained.sqs,
-        queue=trained.picture_queue,
-        keep_models=0,
-    )
-    switching.settle("cars", runs)
+    retirement(trained).settle("cars", runs)
     assert known(trained).status is Status.SUPERSEDED
     assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
@@ -477,8 +480,8 @@ def test_two_looks_at_once_begin_one_try(packed: Cloud) -> None:
     start(packed)
     packed.clock.turn(900)
     asked: list[Any] = []
-    first, second = resumption(packed, asked), resumption(packed, asked)
-    assert [first.look_round(), second.look_round()] == [[RUN], []]
+    looks = [resumption(packed, asked).resume_due(packed.invocation("clock")) for _ in range(2)]
+    assert looks == [[RUN], []]
     assert len(asked) == 1
 
 
@@ -487,7 +490,8 @@ def test_an_invocation_that_is_lost_is_made_again(packed: Cloud) -> None:
     start(packed)
     room_again(packed)
     packed.clock.turn(900)
-    assert resumption(packed, []).look_round() == [RUN]  # and nobody hears of it
+    # And nobody hears of it.
+    assert resumption(packed, []).resume_due(packed.invocation("clock")) == [RUN]
     assert known(packed).status is Status.WAITING
     assert look(packed, timedelta(minutes=15)) == [RUN]
     assert known(packed).status is Status.TRAINING
@@ -514,18 +518,10 @@ def test_a_try_that_is_cut_off_is_taken_up_by_lambda_s_own_retry(
     if step != "hold":
         target = packed.sagemaker if where == "sagemaker" else where
         with crash_in(target, step, after=after):
-            resumption(packed).look_round()
+            look(packed)
         assert known(packed).status in (Status.WAITING, Status.TRAINING)
-        runs = packed.runs(f"resumed-{packed.clock.now.timestamp()}")
-        train.train(
-            RUN,
-            packed.bucket,
-            runs,
-            packed.sagemaker,
-            packed.failures(runs),
-            SETTINGS,
-            resuming=True,
-        )
+        retry = packed.invocation(f"resumed-{packed.clock.now.timestamp()}")
+        training(packed).resume(RUN, retry)
         assert packed.sagemaker.jobs.keys() == {f"{NAME}-2"}
         assert known(packed).status is Status.TRAINING
 
@@ -540,7 +536,7 @@ def test_one_run_s_trouble_does_not_keep_another_from_its_turn(packed: Cloud) ->
     packed.sagemaker.failing["DeleteEndpoint"] = "ThrottlingException"
     packed.clock.turn(900)
     with pytest.raises(Exception, match="ThrottlingException"):
-        resumption(packed).look_round()
+        look(packed)
     assert known(packed).status is Status.TRAINING
 
 
@@ -549,10 +545,8 @@ def test_one_run_s_trouble_does_not_keep_another_from_its_turn(packed: Cloud) ->
 
 def promote_event(cloud: Cloud, name: str) -> Status | None:
     """What the event of an endpoint in service does, for a run that is over."""
-    runs = cloud.runs("promote")
-    promotion: Any = dataclasses.make_dataclass("P", ["sagemaker"])(cloud.sagemaker)
     event = endpoint_event(name, "IN_SERVICE")
-    _, status = take_up(event, promotion, runs, cloud.failures(runs), lambda: True, nobody)
+    _, status = promotion(cloud).start(event, cloud.invocation("promote"))
     return status
 
 
@@ -561,7 +555,7 @@ def test_an_endpoint_in_progress_is_left_whole_and_removed_later(trained: Cloud,
     deploy(trained)
     trained.sagemaker.statuses[NAME] = busy
     runs = trained.runs()
-    assert not hosting.dispose(trained.sagemaker, runs, RUN, NAME)
+    assert not endpoints.dispose(trained.sagemaker, runs, RUN, NAME)
     made = trained.sagemaker.made
     assert all(NAME in names for names in made.values())
     assert known(trained).record["to_remove"] == {NAME}
@@ -593,7 +587,7 @@ def test_an_endpoint_that_comes_into_service_after_its_run_s_end_is_removed(
     trained.sagemaker.statuses[NAME] = "Creating"
     END[end](trained)
     if noted:
-        hosting.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
+        endpoints.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
     assert trained.sagemaker.endpoints == {NAME}
     trained.sagemaker.statuses.clear()
     assert promote_event(trained, NAME) is end
@@ -605,9 +599,9 @@ def test_an_endpoint_that_fails_after_its_run_s_end_is_removed(trained: Cloud, e
     deploy(trained)
     trained.sagemaker.statuses[NAME] = "Creating"
     END[end](trained)
-    hosting.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
+    endpoints.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
     trained.sagemaker.statuses[NAME] = "Failed"
-    reporter(trained).report(endpoint_event(NAME))
+    report(trained, endpoint_event(NAME))
     assert known(trained).status is end
     assert trained.sagemaker.made == {"Model": {}, "EndpointConfig": {}, "Endpoint": {}}
 
@@ -623,7 +617,7 @@ def test_a_deleted_endpoint_that_is_still_going_is_no_hindrance(trained: Cloud) 
     deploy(trained)
     trained.sagemaker.statuses[NAME] = "Deleting"
     trained.sagemaker.failing["DeleteEndpoint"] = "ValidationException"
-    assert hosting.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
+    assert endpoints.dispose(trained.sagemaker, trained.runs(), RUN, NAME)
     assert trained.sagemaker.made["EndpointConfig"] == {}
 
 

@@ -23,10 +23,11 @@ from droplens.domain.errors import RetryLater, UserError
 from droplens.domain.run import RunKey, Status
 from droplens.imaging.weighted_semaphore import Room
 from droplens.journey.failures import Failures
-from droplens.journey.promote import Promotion, take_up
+from droplens.journey.invocation import Invocation
+from droplens.journey.promote import Promotion
 from droplens.journey.resume import Resumption
-from droplens.journey.retire import Switching
-from droplens.journey.rollback import roll_back
+from droplens.journey.retire import Retirement
+from droplens.journey.rollback import Rollback, RollbackRequest
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.registry import Registry
@@ -162,8 +163,12 @@ class World:
         """Somebody asks for an earlier model."""
 
         def work(name: str) -> None:
-            arguments = (Cards(self.bucket), self._runs(name), self.sagemaker, HOSTING, "none")
-            roll_back("cars", run.run_id if run else None, *arguments, self._invoke)
+            rollback = Rollback(
+                cards=Cards(self.bucket), sagemaker=self.sagemaker, settings=HOSTING
+            )
+            run_id = run.run_id if run else None
+            request = RollbackRequest(classifier="cars", run_id=run_id, reclassify="none")
+            rollback.roll_back(request, self._invocation(name, self._invoke))
 
         self._task("roll back", work)
 
@@ -226,9 +231,8 @@ class World:
 
     def _promote_endpoint(self, name: str, event: dict[str, Any]) -> None:
         """As the function's handler does."""
-        runs = self._runs(name)
         if detail_type(event) == MODEL_SWITCHED:
-            switching = Switching(
+            retirement = Retirement(
                 bucket=self.bucket,
                 cards=Cards(self.bucket),
                 sagemaker=self.sagemaker,
@@ -236,7 +240,7 @@ class World:
                 queue=QUEUE,
                 keep_models=self.keep_models,
             )
-            switching.follow_up(model_switched(event), runs, lambda: True, nobody)
+            retirement.follow_up(model_switched(event), self._invocation(name, nobody))
             return
         settings = dataclasses.replace(
             SETTINGS, picture_queue_url=QUEUE, minimum_accuracy=0.0, reclassify=self.reclassify
@@ -249,7 +253,7 @@ class World:
             runtime=self.runtime,
             settings=settings,
         )
-        take_up(event, promotion, runs, self._failures(runs), lambda: True, self._invoke)
+        promotion.start(event, self._invocation(name, self._invoke))
 
     def _classify(self, name: str, dropped: ObjectCreated) -> None:
         cards = Cards(self.bucket)
@@ -278,8 +282,14 @@ class World:
     def _runs(self, owner: str) -> Runs:
         return Runs(self.table, owner=owner, lease_seconds=900, clock=self.clock)
 
-    def _failures(self, runs: Runs) -> Failures:
-        return Failures(runs, Topic(self), "topic")  # type: ignore[arg-type]
+    def _invocation(self, owner: str, invoke: Callable[[object], None]) -> Invocation:
+        runs = self._runs(owner)
+        return Invocation(
+            runs=runs,
+            failures=Failures(runs, Topic(self), "topic"),  # type: ignore[arg-type]
+            seconds_left=lambda: 900,
+            invoke=invoke,
+        )
 
     # --- the promises
 
@@ -301,10 +311,9 @@ class World:
         self.scheduler.run()
         metrics.clear_metrics()
         self.faults += [f"{name}: {error!r}" for name, error in self.scheduler.errors]
-        runs = self._runs("clock")
-        failures = self._failures(runs)
-        Resumption(runs=runs, failures=failures, sagemaker=self.sagemaker, invoke={}).look_round()
-        self._every_endpoint_has_an_owner(runs)
+        by_the_clock = self._invocation("clock", nobody)
+        Resumption(sagemaker=self.sagemaker, functions={}).resume_due(by_the_clock)
+        self._every_endpoint_has_an_owner(by_the_clock.runs)
         self._every_picture_has_a_result()
         return self
 
