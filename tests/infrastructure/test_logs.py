@@ -133,7 +133,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
 ) -> None:
     app = load("ClassifyImage")
     go_live(app.CARDS.cards, card(RECORDED_RUN))
-    monkeypatch.setattr(app.POSTPONER, "postpone", lambda *_: None)
+    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
     [message] = events["sqs-picture-batch"]["Records"]
 
     def handle(**bodies: bytes | None) -> dict[str, dict[str, Any]]:

@@ -117,7 +117,7 @@ def extract(
 def _pixels(record: Record, channel: Channel, squash: Squash) -> NDArray[np.uint8]:
     try:
         return squash.pixels(record.payload)
-    except prepare.PictureError as error:
+    except prepare.ImageError as error:
         raise DatasetError(
             f"{channel.path.name}: record {record.id} cannot be read: {error.message}."
         ) from error

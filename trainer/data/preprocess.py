@@ -38,7 +38,7 @@ class Squash:
             raise ValueError(f"{PREPROCESSING_FILE}: unknown settings in {asdict(self)}")
 
     def pixels(self, data: bytes) -> NDArray[np.uint8]:
-        """uint8 [height, width, 3] of an encoded picture. Raises pictures.PictureError.
+        """uint8 [height, width, 3] of an encoded picture. Raises pictures.ImageError.
 
         No pixel is further than 1 level from that of Pillow's bilinear resize, at a quarter of its
         time (measured on photographs of cars); every processor gives the same ones.

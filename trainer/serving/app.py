@@ -90,7 +90,7 @@ class Model:
         return model
 
     def probabilities(self, data: bytes) -> list[float]:
-        """One per class, of an encoded picture. Raises pictures.PictureError."""
+        """One per class, of an encoded picture. Raises pictures.ImageError."""
         with self.decoding.admitted(data):
             pixels = self.squash.pixels(data)
         return _run(self.session, pixels)
@@ -168,7 +168,7 @@ class Application:
         wanted = _negotiate(accept, JSON, JSON_LINES)
         try:
             probabilities = self.model.probabilities(_read(environ))
-        except prepare.PictureError as refused:
+        except prepare.ImageError as refused:
             raise Refused(HTTPStatus.BAD_REQUEST, refused.code, refused.message) from None
         value = {"prediction": probabilities} if wanted == JSON_LINES else probabilities
         return Answer(HTTPStatus.OK, json.dumps(value).encode(), wanted)
@@ -189,7 +189,7 @@ class Application:
             return {"prediction": self.model.probabilities(_picture_of(line))}
         except _MalformedLine as refused:
             return told("line.malformed", str(refused))
-        except prepare.PictureError as refused:
+        except prepare.ImageError as refused:
             return told(refused.code, refused.message)
 
 

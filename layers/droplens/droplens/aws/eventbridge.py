@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 
-class Announcer:
+class EventPublisher:
     """Sends events on one bus."""
 
     def __init__(self, events: "EventBridgeClient", bus: str) -> None:
         self.events = events
         self.bus = bus
 
-    def announce(self, details: Mapping[str, dict[str, Any]]) -> set[str]:
+    def publish(self, details: Mapping[str, dict[str, Any]]) -> set[str]:
         """Send the events of at most ten messages in one call, once their results are stored.
 
         details: by message. Returns the messages whose events were not taken: EventBridge decides
@@ -47,7 +47,7 @@ class Announcer:
             logger.warning("EventBridge refused events", codes=codes)
         return set(refused)
 
-    def ask_for_endpoint(self, bucket: str, classifier: str) -> None:
+    def request_endpoint(self, bucket: str, classifier: str) -> None:
         """Have pause_endpoint make a classifier's endpoint again; the next failure asks again."""
         entry = self._entry(ENDPOINT_MISSING, {"bucket": bucket, "classifier": classifier})
         try:

@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.errors import error_code
 from droplens.domain.errors import RetryLater
-from droplens.domain.result import UnexpectedAnswer, parse_probabilities
+from droplens.domain.result import UnexpectedResponse, parse_probabilities
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def probabilities(
     """The endpoint's probabilities for one prepared JPEG, one for each class, in class order.
 
     Raises EndpointMissing, EndpointBusy, RetryLater for every other failure of the call, and
-    UnexpectedAnswer.
+    UnexpectedResponse.
     """
     try:
         answer = runtime.invoke_endpoint(
@@ -70,8 +70,8 @@ def probabilities(
         raise RetryLater("endpoint.unreachable", f"endpoint {name}: {error}") from error
     try:
         return parse_probabilities(body, classes)
-    except UnexpectedAnswer as error:
-        raise UnexpectedAnswer(f"endpoint {name}: {error}") from error
+    except UnexpectedResponse as error:
+        raise UnexpectedResponse(f"endpoint {name}: {error}") from error
 
 
 def patient_probabilities(

@@ -32,7 +32,7 @@ LONGEST_DELAY = 900
 # by it at most.
 SOON = 4
 # The queue's visibility timeout in seconds, as the template sets it.
-UNATTENDED_SECONDS = 720
+VISIBILITY_TIMEOUT_SECONDS = 720
 # A message that was received no more often is always handled beside others.
 RECEIVES_BESIDE_OTHERS = 2
 
@@ -58,7 +58,7 @@ def may_end_invocations(record: Mapping[str, Any], now: float) -> bool:
     received first: only a reported failure shortens the time for which a message is hidden.
     """
     since = now - int(record["attributes"]["ApproximateFirstReceiveTimestamp"]) / 1000
-    return receives(record) > RECEIVES_BESIDE_OTHERS and since >= UNATTENDED_SECONDS
+    return receives(record) > RECEIVES_BESIDE_OTHERS and since >= VISIBILITY_TIMEOUT_SECONDS
 
 
 def grouped(records: Iterable[Mapping[str, Any]], now: float) -> list[list[Mapping[str, Any]]]:
@@ -75,16 +75,14 @@ def grouped(records: Iterable[Mapping[str, Any]], now: float) -> list[list[Mappi
     return [*([together] if together else []), *([record] for record in alone)]
 
 
-class Postponer:
+class VisibilityBackoff:
     """Hides failed messages of one queue for their delay, and deletes those that are done."""
 
     def __init__(self, sqs: "SQSClient", queue: str) -> None:
         self.sqs = sqs
         self.queue = queue
 
-    def postpone(
-        self, records: Iterable[Mapping[str, Any]], not_begun: Collection[str] = ()
-    ) -> None:
+    def hide(self, records: Iterable[Mapping[str, Any]], not_begun: Collection[str] = ()) -> None:
         """Hide the messages of these failed records, as Lambda hands them out, at most ten.
 
         not_begun: ids of those that were not tried, and come again sooner.

@@ -22,8 +22,8 @@ from droplens.domain import layout, result
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import Limits, PictureError, PictureInfo, prepare
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.prepare import ImageError, ImageInfo, Limits, prepare
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.telemetry import count, logger
 from droplens.state.cards import CachedCards
 
@@ -57,13 +57,14 @@ def unlimited() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """classify_image's tools, gathered once per process and shared by its threads.
+    """The classification of dropped images: one object per process, shared by its threads.
 
     is_stranded: whether a classifier's newest run ended without a model.
-    decoding: pixels that may be decoded at the same time, so that a batch of large pictures needs
-        no more memory than the largest one. asking: how many pictures the endpoint is asked at
-        the same time. ask_for_endpoint: where idle endpoints are paused, called with bucket and
-    classifier when the live one is missing.
+    decoding: pixels that may be decoded at the same time, so that a batch of large images needs
+        no more memory than the largest one.
+    endpoint_calls: calls of the endpoint at the same time.
+    request_endpoint: called with bucket and classifier when the live endpoint is missing; None
+        where idle endpoints are not removed.
     """
 
     bucket: Bucket
@@ -71,10 +72,10 @@ class Classification:
     router: Router
     is_stranded: Callable[[str], bool]
     runtime: "SageMakerRuntimeClient"
-    decoding: Room
-    asking: Room
+    decoding: WeightedSemaphore
+    endpoint_calls: WeightedSemaphore
     limits: Limits = field(default_factory=Limits)
-    ask_for_endpoint: Callable[[str, str], None] | None = None
+    request_endpoint: Callable[[str, str], None] | None = None
 
     def classify(
         self,
@@ -108,7 +109,7 @@ class Classification:
             return None
         try:
             answer, card = self._answer(picture, data, card, seconds_left, isolated)
-        except PictureError as problem:
+        except ImageError as problem:
             answer = result.rejected(self.bucket.name, picture, problem, card)
         rejected = answer["status"] == "rejected"
         logger.info(
@@ -176,12 +177,12 @@ class Classification:
         isolated: bool,
     ) -> tuple[dict[str, Any], ModelCard]:
         if data is None:
-            raise PictureError(
+            raise ImageError(
                 "image.too_large",
                 f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
         prepared = partial(
-            prepare, data, limits=self.limits, room=self.decoding.taken, isolated=isolated
+            prepare, data, limits=self.limits, admit=self.decoding.held, isolated=isolated
         )
         body, info = prepared(preprocessing=card.preprocessing)
         try:
@@ -190,8 +191,8 @@ class Classification:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.endpoint == card.endpoint:
-                if self.ask_for_endpoint:
-                    self.ask_for_endpoint(self.bucket.name, card.classifier)
+                if self.request_endpoint:
+                    self.request_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepared(preprocessing=fresh.preprocessing)
             return self._asked(picture, body, info, fresh, seconds_left), fresh
@@ -200,12 +201,12 @@ class Classification:
         self,
         picture: ObjectInfo,
         body: bytes,
-        info: PictureInfo,
+        info: ImageInfo,
         card: ModelCard,
         seconds_left: Callable[[], float],
     ) -> dict[str, Any]:
         body = fitting(body)
-        with self.asking.taken(1):
+        with self.endpoint_calls.held(1):
             answer = self._probabilities(card, body, seconds_left)
         return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
 
@@ -229,7 +230,7 @@ class Classification:
         began = time.monotonic()
         try:
             answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
-        except (RetryLater, result.UnexpectedAnswer):
+        except (RetryLater, result.UnexpectedResponse):
             count("EndpointError", 1)
             raise
         count("EndpointError", 0)  # its average is the share, which has an alarm

@@ -16,9 +16,9 @@ from droplens.imaging.exif import TRANSPOSITIONS, UPRIGHT, orientation_of
 from droplens.imaging.limits import (
     HEAVY_FORMATS,
     PILLOW_FORMATS,
+    ImageError,
+    ImageInfo,
     Limits,
-    PictureError,
-    PictureInfo,
     SandboxError,
     weight,
 )
@@ -36,15 +36,15 @@ _TO_8_BIT = [(value * 255 + 32767) // 65535 for value in range(65536)]
 
 
 def check_size(width: int, height: int, limits: Limits, *, heavy: bool) -> None:
-    """Raises PictureError for a picture of so many pixels that is not within `limits`."""
+    """Raises ImageError for a picture of so many pixels that is not within `limits`."""
     if weight(width, height, heavy=heavy) > limits.max_pixels:
         most = limits.max_pixels // weight(1, 1, heavy=heavy)
-        raise PictureError(
+        raise ImageError(
             "image.too_many_pixels",
             f"the picture is {width:,}x{height:,}, more than the limit of {most:,} pixels",
         )
     if max(width, height) > limits.max_aspect * min(width, height):
-        raise PictureError(
+        raise ImageError(
             "image.too_narrow",
             f"the picture is {width:,}x{height:,}: one side is more than {limits.max_aspect:g} "
             "times the other",
@@ -54,12 +54,12 @@ def check_size(width: int, height: int, limits: Limits, *, heavy: bool) -> None:
 def opened(structure: Structure, limits: Limits) -> Image.Image:
     """The picture with only its header read, once what that says passes the limits."""
     try:
-        with trouble_is_the_pictures():
+        with decoder_errors_as_image_errors():
             picture = _identified(structure)
     except UnidentifiedImageError:
         raise damaged(structure.format) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PictureError(
+        raise ImageError(
             "image.too_many_pixels",
             f"the picture has more pixels than the limit of {limits.max_pixels:,}",
         ) from None
@@ -74,7 +74,7 @@ def opened(structure: Structure, limits: Limits) -> Image.Image:
 
 def decoded(
     picture: Image.Image, structure: Structure, shorter_side: int | None
-) -> tuple[Image.Image, PictureInfo]:
+) -> tuple[Image.Image, ImageInfo]:
     """The first frame of an opened picture, upright and RGB."""
     width, height = picture.size
     _shrink_while_decoding(picture, shorter_side)
@@ -88,7 +88,7 @@ def decoded(
         width, height = upright.size
     elif orientation in _SIDEWAYS:
         width, height = height, width
-    return upright, PictureInfo(_format_name(picture), width, height)
+    return upright, ImageInfo(_format_name(picture), width, height)
 
 
 def loaded(picture: Image.Image, structure: Structure) -> int:
@@ -122,25 +122,25 @@ def check_not_cut(picture: Image.Image, structure: Structure, shorter_side: int 
         _shrink_while_decoding(filled, shorter_side)
         filled.load()
         if filled.tobytes() != picture.tobytes():
-            raise PictureError("image.unreadable", "the picture is damaged: its data ends early")
+            raise ImageError("image.unreadable", "the picture is damaged: its data ends early")
 
 
 @contextmanager
-def trouble_is_the_pictures() -> Iterator[None]:
+def decoder_errors_as_image_errors() -> Iterator[None]:
     """Decoders raise whatever they trip over: it is the picture that is damaged."""
     try:
         yield
-    except (PictureError, SandboxError, UnidentifiedImageError):
+    except (ImageError, SandboxError, UnidentifiedImageError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise
     except MemoryError as error:
-        raise PictureError(
+        raise ImageError(
             "image.unreadable", "the picture takes more memory than there is for one"
         ) from error
     except Exception as error:
         detail = str(error) or type(error).__name__
-        raise PictureError("image.unreadable", f"the picture is damaged: {detail}") from error
+        raise ImageError("image.unreadable", f"the picture is damaged: {detail}") from error
 
 
 def _identified(structure: Structure) -> Image.Image:
@@ -162,7 +162,7 @@ def register_heif() -> None:
     try:
         import pillow_heif
     except ImportError:
-        raise PictureError(
+        raise ImageError(
             "image.unsupported_format",
             "a HEIC picture, which is read on Python 3.12 and later only; the formats read are "
             + ", ".join(PILLOW_FORMATS),
@@ -196,7 +196,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     try:
         return picture.convert("RGB")
     except ValueError:
-        raise PictureError(
+        raise ImageError(
             "image.unsupported_format",
             f"{_format_name(picture)} pixels of the kind {picture.mode} cannot be read",
         ) from None
@@ -227,7 +227,7 @@ def _scale_to_8_bit(picture: Image.Image) -> Image.Image:
     levels = picture.convert("F")
     lowest, highest = cast(tuple[float, float], levels.getextrema())
     if not (isfinite(lowest) and isfinite(highest)):
-        raise PictureError("image.unreadable", "the picture has levels that are not numbers")
+        raise ImageError("image.unreadable", "the picture has levels that are not numbers")
     black = min(0.0, lowest)
     whites = (255.0, 65535.0) if picture.mode == "I" else (1.0, 255.0, 65535.0)
     white = next((level for level in whites if highest <= level), highest)

@@ -20,7 +20,7 @@ FORMATS = (*PILLOW_FORMATS, "HEIF")
 HEAVY_FORMATS = ("WEBP", "AVIF", "HEIF")
 
 
-class PictureError(Exception):
+class ImageError(Exception):
     """The picture cannot be used. code: one of CODES; message: a sentence for its owner."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureInfo:
+class ImageInfo:
     """The picture as it came. format: Pillow's name of it; width, height: pixels, upright."""
 
     format: str

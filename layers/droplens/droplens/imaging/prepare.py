@@ -17,9 +17,9 @@ from droplens.imaging.exif import UPRIGHT
 from droplens.imaging.limits import (
     CODES,
     FORMATS,
+    ImageError,
+    ImageInfo,
     Limits,
-    PictureError,
-    PictureInfo,
 )
 from droplens.imaging.preprocess import (
     Preprocessing,
@@ -34,9 +34,9 @@ from droplens.imaging.structure import Structure, structure_of
 __all__ = [
     "CODES",
     "FORMATS",
+    "ImageError",
+    "ImageInfo",
     "Limits",
-    "PictureError",
-    "PictureInfo",
     "Preprocessing",
     "decode",
     "encode",
@@ -45,7 +45,7 @@ __all__ = [
     "prepare_with",
 ]
 
-Room = Callable[[int], AbstractContextManager[object]]
+Admission = Callable[[int], AbstractContextManager[object]]
 
 
 def decode(
@@ -54,19 +54,19 @@ def decode(
     shorter_side: int | None = None,
     *,
     isolated: bool = False,
-) -> tuple[Image.Image, PictureInfo]:
+) -> tuple[Image.Image, ImageInfo]:
     """The first frame of `data` as an upright RGB picture, transparency on white.
 
     shorter_side: pixels that the caller will shrink the shorter side to. It lets a large JPEG be
         shrunk while it is decoded, to no less than twice that size.
     isolated: not in this process, however plain it is.
 
-    Raises PictureError for anything that is not a whole picture within `limits`.
+    Raises ImageError for anything that is not a whole picture within `limits`.
     """
     structure = _checked(data, limits)
     if isolated or not structure.plain:
         return sandbox.decode(structure, limits, shorter_side)
-    with decoding.trouble_is_the_pictures(), decoding.opened(structure, limits) as picture:
+    with decoding.decoder_errors_as_image_errors(), decoding.opened(structure, limits) as picture:
         return decoding.decoded(picture, structure, shorter_side)
 
 
@@ -74,10 +74,10 @@ def prepare(
     data: bytes,
     preprocessing: Preprocessing,
     limits: Limits = Limits(),
-    room: Room = nullcontext,
+    admit: Admission = nullcontext,
     *,
     isolated: bool = False,
-) -> tuple[bytes, PictureInfo]:
+) -> tuple[bytes, ImageInfo]:
     """`data` as the JPEG that a record stores and an endpoint is asked with.
 
     The shorter side is brought to exactly `preprocessing.shorter_side` by Lanczos, up or down. An
@@ -85,13 +85,13 @@ def prepare(
     metadata, once it has been decoded whole, so that what was prepared once is not encoded a
     second time.
 
-    room: given the number of the picture's pixels, as `weight` counts them, lets it in to be
-        decoded once there is room.
+    admit: given the number of the picture's pixels, as `weight` counts them, lets it in to be
+        decoded once there is admit.
     isolated: as in `decode`.
 
-    Raises PictureError as `decode` does.
+    Raises ImageError as `decode` does.
     """
-    jpeg, info, _ = prepare_with(data, preprocessing, limits, lanczos, room, isolated=isolated)
+    jpeg, info, _ = prepare_with(data, preprocessing, limits, lanczos, admit, isolated=isolated)
     return jpeg, info
 
 
@@ -100,16 +100,16 @@ def prepare_with(
     preprocessing: Preprocessing,
     limits: Limits,
     resize: Resize,
-    room: Room = nullcontext,
+    admit: Admission = nullcontext,
     *,
     isolated: bool = False,
-) -> tuple[bytes, PictureInfo, Image.Image]:
+) -> tuple[bytes, ImageInfo, Image.Image]:
     """As `prepare`, resizing by `resize`; third come the pixels before they are encoded, RGB or L.
 
     resize: an RGB picture to (width, height) pixels, called only where that is a change.
     """
     structure = _checked(data, limits)
-    with room(structure.weight or limits.max_pixels), decoding.trouble_is_the_pictures():
+    with admit(structure.weight or limits.max_pixels), decoding.decoder_errors_as_image_errors():
         if isolated or not structure.plain:
             decoded, info = sandbox.decode(structure, limits, preprocessing.shorter_side)
             if structure.plain and _is_upright_and_prepared(structure, preprocessing, limits):
@@ -118,7 +118,7 @@ def prepare_with(
             with decoding.opened(structure, limits) as picture:
                 if is_prepared(picture, preprocessing) and decoding.loaded(picture, structure) == 1:
                     decoding.check_not_cut(picture, structure, None)
-                    return structure.data, PictureInfo("JPEG", *picture.size), picture.copy()
+                    return structure.data, ImageInfo("JPEG", *picture.size), picture.copy()
                 decoded, info = decoding.decoded(picture, structure, preprocessing.shorter_side)
         jpeg, prepared = encode(decoded, preprocessing, resize)
     return jpeg, info, prepared
@@ -135,9 +135,9 @@ def _is_upright_and_prepared(
 def _checked(data: bytes, limits: Limits) -> Structure:
     """What the file's bytes and its header say, once that is within the limits."""
     if not data:
-        raise PictureError("image.empty", "the file is empty (0 bytes)")
+        raise ImageError("image.empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
-        raise PictureError(
+        raise ImageError(
             "image.too_large",
             f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}",
         )

@@ -20,7 +20,7 @@ from typing import Any, Self
 from PIL import Image
 
 from droplens.imaging import protocol
-from droplens.imaging.limits import Limits, PictureError, PictureInfo, SandboxError
+from droplens.imaging.limits import ImageError, ImageInfo, Limits, SandboxError
 from droplens.imaging.structure import Structure
 
 # What a decoder and its file's tables take beside the pixels; what each pixel takes.
@@ -44,10 +44,10 @@ class _Gone(Exception):
 
 def decode(
     structure: Structure, limits: Limits, shorter_side: int | None = None
-) -> tuple[Image.Image, PictureInfo]:
+) -> tuple[Image.Image, ImageInfo]:
     """As `imaging.decode.decoded`, in a process of its own.
 
-    Raises PictureError, also for a picture that ends or stalls its process, and SandboxError.
+    Raises ImageError, also for a picture that ends or stalls its process, and SandboxError.
     """
     pixels = structure.weight or limits.max_pixels
     seconds = protocol.cpu_seconds(structure.width * structure.height or limits.max_pixels)
@@ -70,7 +70,7 @@ def decode(
             continue
         except _Gone:
             _drop(worker)
-    raise PictureError(
+    raise ImageError(
         "image.unreadable",
         "the picture's decoder was killed each time, as where memory is short: a packing job's is "
         "the stack's parameter PackingMemoryMiB, an endpoint's EndpointMemoryMb",
@@ -79,7 +79,7 @@ def decode(
 
 def _asked(
     connection: socket.socket, request: protocol.Request, data: bytes
-) -> tuple[Image.Image, PictureInfo]:
+) -> tuple[Image.Image, ImageInfo]:
     connection.settimeout(_ANSWER_SECONDS)
     try:
         connection.sendall(request.header(data))
@@ -96,7 +96,7 @@ def _asked(
         raise _Gone from None
 
 
-def _answer(connection: socket.socket, seconds: float) -> tuple[Image.Image, PictureInfo]:
+def _answer(connection: socket.socket, seconds: float) -> tuple[Image.Image, ImageInfo]:
     picture = info = None
     top = 0
     while True:
@@ -113,9 +113,9 @@ def _answer(connection: socket.socket, seconds: float) -> tuple[Image.Image, Pic
         if kind == protocol.RESULT:
             width, height = told["size"]
             picture = Image.new("RGB", (width, height), None)  # each pixel is written next
-            info = PictureInfo(told["format"], told["width"], told["height"])
+            info = ImageInfo(told["format"], told["width"], told["height"])
         elif kind == protocol.REFUSED:
-            raise PictureError(told["code"], told["message"])
+            raise ImageError(told["code"], told["message"])
         else:
             raise _ended(told, seconds)
 
@@ -131,8 +131,8 @@ def _frame(connection: socket.socket) -> tuple[bytes, bytearray]:
     return kind, body
 
 
-def _stalled() -> PictureError:
-    return PictureError(
+def _stalled() -> ImageError:
+    return ImageError(
         "image.unreadable", f"decoding it takes more than {protocol.WALL_SECONDS:g} seconds"
     )
 
@@ -141,7 +141,7 @@ def _ended(how: dict[str, Any], seconds: float) -> Exception:
     """What is said of a picture whose process ended without an answer."""
     number = int(how["signal"])
     if number in (signal.SIGPROF, signal.SIGXCPU) or how["seconds"] >= seconds:
-        return PictureError(
+        return ImageError(
             "image.unreadable",
             f"decoding it takes more than {seconds:.1f} seconds of a core",
         )
@@ -150,7 +150,7 @@ def _ended(how: dict[str, Any], seconds: float) -> Exception:
     if number == signal.SIGKILL:
         return _Killed()
     name = signal.Signals(number).name if number else f"exit code {how['code']}"
-    return PictureError("image.unreadable", f"the picture ends its decoder ({name})")
+    return ImageError("image.unreadable", f"the picture ends its decoder ({name})")
 
 
 @dataclass(frozen=True, slots=True)

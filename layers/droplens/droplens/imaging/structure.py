@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 
 from droplens.imaging.exif import orientation_of
-from droplens.imaging.limits import FORMATS, HEAVY_FORMATS, PictureError, weight
+from droplens.imaging.limits import FORMATS, HEAVY_FORMATS, ImageError, weight
 from droplens.imaging.profile import is_simple
 
 # A camera writes some ten segments; a phone's depth map may be a hundred more of XMP.
@@ -90,7 +90,7 @@ class Structure:
 def structure_of(data: bytes) -> Structure:
     """The structure of a file that is not empty.
 
-    Raises PictureError for what is none of the formats, and for blocks beyond all bounds.
+    Raises ImageError for what is none of the formats, and for blocks beyond all bounds.
     """
     kind = _format_of(data)
     if kind is None:
@@ -102,10 +102,10 @@ def structure_of(data: bytes) -> Structure:
         return Structure(kind, 0, 0, data)
 
 
-def damaged(image_format: str) -> PictureError:
+def damaged(image_format: str) -> ImageError:
     """For what has a format's first bytes, and no decoder takes."""
     what = _DAMAGED.get(image_format, f"a damaged {image_format}")
-    return PictureError("image.unreadable", f"{what}, not a readable picture")
+    return ImageError("image.unreadable", f"{what}, not a readable picture")
 
 
 def _format_of(data: bytes) -> str | None:
@@ -129,21 +129,21 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
-def _no_picture(data: bytes) -> PictureError:
+def _no_picture(data: bytes) -> ImageError:
     start = data[:1024]
     for pattern, what in _OTHER_PICTURES:
         if pattern.match(start):
-            return PictureError(
+            return ImageError(
                 "image.unsupported_format", f"{what}; the formats read are {', '.join(FORMATS)}"
             )
     for pattern, what in _NO_PICTURES:
         if pattern.match(start):
-            return PictureError("image.unreadable", f"{what}, not a readable picture")
-    return PictureError("image.unreadable", "the bytes are not those of a picture")
+            return ImageError("image.unreadable", f"{what}, not a readable picture")
+    return ImageError("image.unreadable", "the bytes are not those of a picture")
 
 
-def _too_many(most: int, what: str) -> PictureError:
-    return PictureError("image.unreadable", f"the file has more than {most:,} {what}")
+def _too_many(most: int, what: str) -> ImageError:
+    return ImageError("image.unreadable", f"the file has more than {most:,} {what}")
 
 
 # --- JPEG
@@ -234,7 +234,7 @@ def _check_scans(scans: int, width: int, height: int) -> None:
     may have thousands and take hours.
     """
     if scans > _USUAL_SCANS and scans * width * height > _MOST_SCANNED_PIXELS:
-        raise PictureError(
+        raise ImageError(
             "image.too_many_pixels",
             f"the picture of {width:,}x{height:,} pixels is painted {scans:,} times over",
         )
@@ -359,7 +359,7 @@ def _tiff(data: bytes) -> Structure:
         if tag in sides and kind in (3, 4):
             (sides[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), inline)
     if total > len(data):
-        raise PictureError(
+        raise ImageError(
             "image.unreadable",
             f"the file of {len(data):,} bytes has tags of {total:,} bytes",
         )
@@ -447,8 +447,8 @@ def _check_items(data: bytes) -> None:
             raise _unsupported("a grid of derived pictures")
 
 
-def _unsupported(what: str) -> PictureError:
-    return PictureError(
+def _unsupported(what: str) -> ImageError:
+    return ImageError(
         "image.unsupported_format", f"the HEIC has {what}; coded pictures and grids are read"
     )
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from droplens.imaging import decode, protocol
 from droplens.imaging.confine import confine, die_with_parent, limit, warm_up
-from droplens.imaging.limits import Limits, PictureError
+from droplens.imaging.limits import ImageError, Limits
 from droplens.imaging.structure import Structure
 
 _KEPT_DESCRIPTORS = 3  # standard input, output and error, which lead nowhere
@@ -109,7 +109,7 @@ def _import_decoders() -> None:
 
     Image.init()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    with suppress(PictureError):  # it will be said of each HEIC
+    with suppress(ImageError):  # it will be said of each HEIC
         decode.register_heif()
 
 
@@ -173,9 +173,9 @@ def _serve(descriptor: int) -> None:
     if not protocol.fill(stream, data):
         return
     try:
-        with decode.trouble_is_the_pictures():
+        with decode.decoder_errors_as_image_errors():
             _answer(stream, request, bytes(data))
-    except PictureError as error:
+    except ImageError as error:
         answer = {"code": error.code, "message": error.message}
         stream.send(protocol.frame(protocol.REFUSED, answer))
 

@@ -35,7 +35,7 @@ def wanted(evaluation: Mapping[str, Any]) -> list[int]:
 
 
 def thumbnail(picture: bytes) -> bytes:
-    """A small JPEG of a packed picture. Raises PictureError."""
+    """A small JPEG of a packed picture. Raises ImageError."""
     small, _ = decode(picture, shorter_side=SIDE)
     small.thumbnail((SIDE, SIDE))
     out = BytesIO()

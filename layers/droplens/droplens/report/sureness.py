@@ -7,7 +7,7 @@ from typing import Any
 from droplens.report.charts import Chart, figure, percent_axis
 from droplens.report.markup import Child, Element, element, json_block
 from droplens.report.tables import numbers
-from droplens.report.wording import FEWEST_TO_CHART, asked_percent, percent
+from droplens.report.wording import FEWEST_TO_CHART, exact_percent, percent
 from droplens.statistics.intervals import wilson
 
 Document = Mapping[str, Any]
@@ -158,7 +158,7 @@ def _coverage(evaluation: Document) -> list[Child]:
             figure(
                 chart.svg,
                 "Predictions from the most to the least probable. The dashed line is the precision "
-                f"asked for (ConfidentPrecision), {asked_percent(confident['precision'])}; the dot "
+                f"asked for (ConfidentPrecision), {exact_percent(confident['precision'])}; the dot "
                 "is where the slider stands.",
             ),
             element(

@@ -16,9 +16,9 @@ def percent(share: float, digits: int = 1) -> str:
     return _unbroken(figures.percent(share, digits))
 
 
-def asked_percent(share: float) -> str:
+def exact_percent(share: float) -> str:
     """A share that somebody has set: 95 %."""
-    return _unbroken(figures.asked_percent(share))
+    return _unbroken(figures.exact_percent(share))
 
 
 def counted(right: int, asked: int) -> str:
