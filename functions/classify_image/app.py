@@ -1,4 +1,4 @@
-"""Pictures were dropped: classify them, side by side, and write their results."""
+"""Images were dropped: classify them, side by side, and write their results."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
 
 BATCH = 10  # messages in one invocation, as the template says
-# One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
+# One patient attempt: what fails comes again by the queue, whose other images need not wait.
 ENDPOINT_CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=CONNECT_SECONDS,
@@ -51,7 +51,7 @@ CLASSIFICATION = Classification(
     is_stranded=RUNS.is_stranded,
     runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
     decoding=WeightedSemaphore(Limits().max_pixels),
-    endpoint_calls=WeightedSemaphore(SETTINGS.calls_at_once),
+    endpoint_calls=WeightedSemaphore(SETTINGS.concurrent_calls),
     request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
 )
 BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
@@ -61,7 +61,7 @@ PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=Fal
 
 
 def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dict[str, Any] | None:
-    """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
+    """One message: what S3 says of one image. Returns its event's detail, if it has one."""
     key = None
     try:
         dropped = object_created(json.loads(record.body))

@@ -1,4 +1,4 @@
-"""An endpoint has been idle for hours: remove it. A picture misses it: make it again."""
+"""An endpoint has been idle for hours: remove it. An image misses it: make it again."""
 
 from datetime import UTC, datetime
 from typing import Any

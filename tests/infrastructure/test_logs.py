@@ -188,8 +188,8 @@ def test_a_picture_that_waits_tells_its_key(
 
 
 def test_a_trace_is_annotated_with_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracer.put_annotation in telemetry.followers
+    assert tracer.put_annotation in telemetry.annotators
     annotated: dict[str, str] = {}
-    monkeypatch.setattr(telemetry, "followers", [annotated.__setitem__])
+    monkeypatch.setattr(telemetry, "annotators", [annotated.__setitem__])
     telemetry.follow(RUN)
     assert annotated == RUN.as_key()

@@ -1,6 +1,6 @@
-"""A prepared picture in as many bytes as an endpoint takes.
+"""A prepared image in as many bytes as an endpoint takes.
 
-Only very long pictures at a large ImageSize need it: 10240 x 512 pixels of a busy texture are some
+Only very long images at a large ImageSize need it: 10240 x 512 pixels of a busy texture are some
 6 MB at the quality of records, 95.
 """
 
@@ -24,11 +24,11 @@ def fitting(jpeg: bytes, most: int = MAX_BODY) -> bytes:
     """
     if len(jpeg) <= most:
         return jpeg
-    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as picture:
-        size = picture.size
+    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
+        size = image.size
         for quality in _QUALITIES:
             smaller = BytesIO()
-            picture.save(smaller, "JPEG", quality=quality, subsampling="4:2:0")
+            image.save(smaller, "JPEG", quality=quality, subsampling="4:2:0")
             if smaller.tell() <= most:
                 return smaller.getvalue()
     raise ImageError(

@@ -1,4 +1,4 @@
-"""The result: what Droplens says of one picture (schemas/result.v1.json)."""
+"""The result: what Droplens says of one image (schemas/result.v1.json)."""
 
 import hashlib
 import json
@@ -72,16 +72,16 @@ def parse_probabilities(body: bytes, classes: int) -> list[float]:
 
 
 def classified(
-    bucket: str, picture: ObjectInfo, info: ImageInfo, ranked: list[Ranked], card: ModelCard
+    bucket: str, image: ObjectInfo, info: ImageInfo, ranked: list[Ranked], card: ModelCard
 ) -> dict[str, Any]:
-    """The result of a picture that was answered."""
+    """The result of an image that was answered."""
     best = ranked[0]
     confident = card.confident_from is not None and best.probability >= card.confident_from
     return {
         "schema": SCHEMA,
         "status": "classified",
         "image": {
-            **_image(bucket, picture),
+            **_image(bucket, image),
             "width": info.width,
             "height": info.height,
             "format": info.format,
@@ -99,13 +99,13 @@ def classified(
 
 
 def rejected(
-    bucket: str, picture: ObjectInfo, problem: ImageError, card: ModelCard
+    bucket: str, image: ObjectInfo, problem: ImageError, card: ModelCard
 ) -> dict[str, Any]:
-    """The result of a picture that cannot be answered, with the reason."""
+    """The result of an image that cannot be answered, with the reason."""
     return {
         "schema": SCHEMA,
         "status": "rejected",
-        "image": _image(bucket, picture),
+        "image": _image(bucket, image),
         "classifier": card.classifier,
         "error": {"code": problem.code, "message": problem.message},
         "model": _model(card),
@@ -118,13 +118,13 @@ def to_json(result: dict[str, Any]) -> bytes:
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
-def _image(bucket: str, picture: ObjectInfo) -> dict[str, Any]:
+def _image(bucket: str, image: ObjectInfo) -> dict[str, Any]:
     return {
         "bucket": bucket,
-        "key": picture.key,
-        "etag": picture.etag,
-        "version_id": picture.version_id,
-        "bytes": picture.bytes,
+        "key": image.key,
+        "etag": image.etag,
+        "version_id": image.version_id,
+        "bytes": image.bytes,
     }
 
 

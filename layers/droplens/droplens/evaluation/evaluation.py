@@ -24,13 +24,13 @@ from droplens.statistics.intervals import Z95_ONE_SIDED, fewest, wilson
 
 SCHEMA = "droplens.evaluation.v1"
 
-# On fewer pictures a map follows their luck more than the model.
+# On fewer images a map follows their luck more than the model.
 FEWEST_TO_FIT = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the endpoint said of one picture.
+    """What the endpoint said of one image.
 
     record: its id in its channel; name: of the file it was packed from; sha256: of the packed
     JPEG; truth: its class; seconds: the one call; probabilities: as the endpoint gave them.
@@ -54,7 +54,7 @@ class TopPrediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A calibration with its evidence, taken from pictures that it was not fitted on."""
+    """A calibration with its evidence, taken from images that it was not fitted on."""
 
     calibration: Calibration
     fitted_on: int
@@ -156,7 +156,7 @@ def evaluate(
 def accuracy_on_test(
     answers: Sequence[Prediction], calibration: Calibration, available: int
 ) -> dict[str, Any] | None:
-    """The test section of evaluation.json, or None where the dataset brought no test pictures.
+    """The test section of evaluation.json, or None where the dataset brought no test images.
 
     answers: of test records; calibration: fitted on validation records alone; available: test
     records that there are. Nothing else of an evaluation depends on it.
@@ -173,9 +173,9 @@ def accuracy_on_test(
 
 
 def confident(answers: Sequence[TopPrediction], precision: float) -> dict[str, Any]:
-    """From which probability answers can be relied on, and how many pictures that answers.
+    """From which probability answers can be relied on, and how many images that answers.
 
-    share: of the pictures at or above the threshold; precision_measured and low: of those, the
+    share: of the images at or above the threshold; precision_measured and low: of those, the
     share that is right, and its one-sided 95 % lower bound. reason: why there is no threshold, or
     None where there is one.
     """
@@ -208,7 +208,7 @@ def confident_from(answers: Sequence[TopPrediction], precision: float) -> float 
 
     That is: of the answers at or above it, a share of at least `precision` is right, also when
     the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None where no
-    probability gives that: for a precision of 95 %, on fewer than 52 pictures, however many were
+    probability gives that: for a precision of 95 %, on fewer than 52 images, however many were
     right.
     """
     threshold = None

@@ -47,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record: its id, class, picture's name, and first byte and end in the file."""
+    """A record: its id, class, image's name, and first byte and end in the file."""
 
     record: int
     label: int
@@ -67,7 +67,7 @@ def measure(
     """Send a sample of each channel's records through `ask`, or all if they are not many.
 
     ask: one prepared JPEG to the candidate's probabilities, in class order.
-    may_go_on: asked after each part of PART pictures, so that every attempt gets ahead.
+    may_go_on: asked after each part of PART images, so that every attempt gets ahead.
     Raises UserError where there is nothing to measure on, and OutOfTime.
     """
     if dataset.validation == 0:

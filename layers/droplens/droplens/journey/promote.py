@@ -18,7 +18,7 @@ from droplens.aws.events import (
 )
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
-from droplens.aws.sagemaker_runtime import patient_probabilities
+from droplens.aws.sagemaker_runtime import probabilities_with_retries
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.errors import ObjectMissing, UserError
@@ -131,7 +131,7 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: patient_probabilities(
+            lambda picture: probabilities_with_retries(
                 self.runtime, endpoint, picture, len(dataset.classes)
             ),
             may_go_on,

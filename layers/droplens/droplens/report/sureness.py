@@ -12,7 +12,7 @@ from droplens.statistics.intervals import wilson
 
 Document = Mapping[str, Any]
 
-DRAWN_POINTS = 200  # of a curve that has one for every picture
+DRAWN_POINTS = 200  # of a curve that has one for every image
 
 
 def sure(evaluation: Document) -> list[Child]:
@@ -21,7 +21,7 @@ def sure(evaluation: Document) -> list[Child]:
 
 
 def within_noise(calibration: Document) -> bool:
-    """Whether perfectly calibrated probabilities might show such an error on as many pictures."""
+    """Whether perfectly calibrated probabilities might show such an error on as many images."""
     return bool(calibration["ece_after"] <= calibration["ece_noise_limit"])
 
 

@@ -32,12 +32,12 @@ def points(difference: float) -> str:
 
 
 def correct(evaluation: Mapping[str, Any]) -> int:
-    """How many validation pictures were predicted correctly."""
+    """How many validation images were predicted correctly."""
     return sum(each["right"] for each in evaluation["classes"])
 
 
 def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
-    """Training pictures by class name, as far as the dataset tells."""
+    """Training images by class name, as far as the dataset tells."""
     return {each["name"]: each["train"] for each in (dataset or {}).get("per_class", [])}
 
 
