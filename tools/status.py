@@ -139,13 +139,13 @@ def _waiting(
         if isinstance(entry, ListedObject):
             if default is not None and known.get(default, Classifier("")).live:
                 continue
-            without_folder += layout.is_picture_key(entry.key)
+            without_folder += layout.is_image_key(entry.key)
             continue
         classifier = known.get(entry)
         if classifier is not None and classifier.live is not None:
             continue
         page, _ = bucket.page(f"{layout.INPUT}{entry}/")
-        pictures = sum(layout.is_picture_key(one.key) for one in page)
+        pictures = sum(layout.is_image_key(one.key) for one in page)
         if pictures:
             yield Waiting(entry, pictures, _waits_for(entry, classifier, known))
     if without_folder:

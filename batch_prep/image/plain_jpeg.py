@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from droplens.imaging.exif import UPRIGHT, orientation_of
-from droplens.imaging.structure import MOST_SEGMENTS
+from droplens.imaging.structure import MAX_SEGMENTS
 
 _START = b"\xff\xd8\xff"
 _BASELINE, _SCAN, _APP0, _APP1 = 0xC0, 0xDA, 0xE0, 0xE1
@@ -33,7 +33,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
     found = None
     has_exif = False
     place = 2
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         start = place + 4
         if start + _FRAME.size > len(data):
             return None

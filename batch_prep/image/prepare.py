@@ -11,10 +11,10 @@ from cykooz_resizer import FilterType
 
 from batch_prep.image import plain_jpeg
 from batch_prep.image.fingerprint import fingerprint
-from droplens.imaging.decode import trouble_is_the_pictures
+from droplens.imaging.decode import decoder_errors_as_image_errors
 from droplens.imaging.prepare import (
+    ImageInfo,
     Limits,
-    PictureInfo,
     Preprocessing,
     encode,
     is_only_resized,
@@ -51,9 +51,9 @@ def prepare(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prepar
     libraries clip at different times, a pixel may differ by 40. The bytes are the same on every
     processor. Thread-safe; nearly all of the work is done without Python's lock.
 
-    Raises droplens.imaging.prepare.PictureError exactly where that function does.
+    Raises droplens.imaging.prepare.ImageError exactly where that function does.
     """
-    with trouble_is_the_pictures():
+    with decoder_errors_as_image_errors():
         return _prepared(data, preprocessing, limits)
 
 
@@ -64,7 +64,7 @@ def _prepared(data: bytes, preprocessing: Preprocessing, limits: Limits) -> Prep
         decoded = plain_jpeg.decode(data)
     if decoded is not None:
         jpeg, image = encode(decoded, preprocessing, _LANCZOS)
-        info = PictureInfo("JPEG", *decoded.size)
+        info = ImageInfo("JPEG", *decoded.size)
     else:
         jpeg, info, image = prepare_with(data, preprocessing, limits, _LANCZOS)
     return Prepared(

@@ -16,7 +16,7 @@ from batch_prep.shards.pool import WorkerPool
 from batch_prep.shards.split import Plan
 from batch_prep.shards.spool import Spool, Spooled
 from batch_prep.sources.entries import Entry, File, Refused, Unreadable
-from droplens.imaging.prepare import Limits, PictureError, Preprocessing
+from droplens.imaging.prepare import ImageError, Limits, Preprocessing
 
 # Requests in flight: enough to hide S3's latency from two to eight cores.
 _FETCHERS = 64
@@ -115,7 +115,7 @@ class Packer:
     def _prepared(self, file: File, data: bytes) -> Outcome:
         try:
             prepared = prepare(data, self.preprocessing, self.limits)
-        except PictureError as error:
+        except ImageError as error:
             return Refused(file.name, file.parts, error.code, error.message)
         return prepared, hashlib.sha256(data).hexdigest()
 

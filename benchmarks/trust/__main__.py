@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import keep, mean_and_deviation, provenance, versions
 from benchmarks.trust.maps import MAPS, Labels, Rows
 from benchmarks.trust.pictures import Pictures, all_sets
-from droplens.evaluation.evaluation import Answer, evaluate
+from droplens.evaluation.evaluation import Prediction, evaluate
 from droplens.statistics.calibration import expected_error, halves, noise_floor, reliability
 from trainer.recipes.ridge_head import fit_head
 
@@ -146,7 +146,9 @@ def _threshold(
 ) -> float:
     """The probability from which the measurement would call answers confident; 2.0 for never."""
     answers = [
-        Answer(record=number, name="", sha256=digest, truth=truth, seconds=0.0, probabilities=row)
+        Prediction(
+            record=number, name="", sha256=digest, truth=truth, seconds=0.0, probabilities=row
+        )
         for number, (digest, truth, row) in enumerate(
             zip(digests, truths.tolist(), said.tolist(), strict=True)
         )

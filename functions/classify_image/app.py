@@ -1,4 +1,4 @@
-"""Pictures were dropped: classify them, side by side, and write their results."""
+"""Images were dropped: classify them, side by side, and write their results."""
 
 import asyncio
 import json
@@ -18,22 +18,22 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from droplens.aws.eventbridge import Announcer
+from droplens.aws.eventbridge import EventPublisher
 from droplens.aws.events import object_created
 from droplens.aws.s3 import Bucket
-from droplens.aws.sqs import RECEIVES_BESIDE_OTHERS, Postponer, grouped
+from droplens.aws.sqs import RECEIVES_BESIDE_OTHERS, VisibilityBackoff, grouped
 from droplens.classify.classify import CALL_SECONDS, CONNECT_SECONDS, READ_SECONDS, Classification
 from droplens.classify.routing import Router
 from droplens.domain.errors import NotBegun
 from droplens.imaging.prepare import Limits
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.settings import ClassificationSettings
 from droplens.runtime.telemetry import count, logger, metrics
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
 
 BATCH = 10  # messages in one invocation, as the template says
-# One patient attempt: what fails comes again by the queue, whose other pictures need not wait.
+# One patient attempt: what fails comes again by the queue, whose other images need not wait.
 ENDPOINT_CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=CONNECT_SECONDS,
@@ -43,25 +43,25 @@ SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
 CARDS = CachedCards(Cards(BUCKET))
-ANNOUNCER = Announcer(boto3.client("events"), SETTINGS.event_bus)
+PUBLISHER = EventPublisher(boto3.client("events"), SETTINGS.event_bus)
 CLASSIFICATION = Classification(
     bucket=BUCKET,
     cards=CARDS,
     router=Router(RUNS.any_of, CARDS.default_classifier),
     is_stranded=RUNS.is_stranded,
     runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
-    decoding=Room(Limits().max_pixels),
-    asking=Room(SETTINGS.calls_at_once),
-    ask_for_endpoint=ANNOUNCER.ask_for_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
+    decoding=WeightedSemaphore(Limits().max_pixels),
+    endpoint_calls=WeightedSemaphore(SETTINGS.concurrent_calls),
+    request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
 )
-POSTPONER = Postponer(boto3.client("sqs"), SETTINGS.picture_queue_url)
+BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
 THREADS = ThreadPoolExecutor(BATCH)
 # Where the whole batch failed, its messages are still failed one by one, each with its own delay.
 PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dict[str, Any] | None:
-    """One message: what S3 says of one picture. Returns its event's detail, if it has one."""
+    """One message: what S3 says of one image. Returns its event's detail, if it has one."""
     key = None
     try:
         dropped = object_created(json.loads(record.body))
@@ -106,7 +106,7 @@ def classify_together(
         context=context,
     )
     failed = {str(failure["itemIdentifier"]) for failure in response["batchItemFailures"]}
-    return failed | ANNOUNCER.announce(classified), not_begun
+    return failed | PUBLISHER.publish(classified), not_begun
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -126,8 +126,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         else:
             failed, not_begun = classify_together(group, context)
         failures += [message for message in ids if message in failed]
-        POSTPONER.postpone([one for one in group if one["messageId"] in failed], not_begun)
+        BACKOFF.hide([one for one in group if one["messageId"] in failed], not_begun)
         if number + 1 < len(groups):
-            POSTPONER.delete([one for one in group if one["messageId"] not in failed])
+            BACKOFF.delete([one for one in group if one["messageId"] not in failed])
     count("PicturePostponed", len(failures))
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from droplens.aws.sqs import UNATTENDED_SECONDS
+from droplens.aws.sqs import VISIBILITY_TIMEOUT_SECONDS
 from droplens.aws.tags import tag_list
 from droplens.classify.classify import CALL_SECONDS, READ_SECONDS
 from droplens.domain.run import RunKey, Stage, Status
@@ -142,7 +142,7 @@ def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_e
     stack: Stack,
 ) -> None:
     queue = stack.properties("PictureQueue")
-    assert queue["VisibilityTimeout"] == VISIBILITY_TIMEOUT == UNATTENDED_SECONDS
+    assert queue["VisibilityTimeout"] == VISIBILITY_TIMEOUT == VISIBILITY_TIMEOUT_SECONDS
     assert queue["VisibilityTimeout"] >= 6 * stack.properties("ClassifyImage")["Timeout"]
     redrive = queue["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == stack.attribute("PictureDlq", "Arn")
@@ -431,7 +431,7 @@ def test_pictures_that_fail_are_postponed_and_counted(
         app, "CLASSIFICATION", dataclasses.replace(app.CLASSIFICATION, runtime=broken)
     )
     put_off: list[dict[str, Any]] = []
-    monkeypatch.setattr(app.POSTPONER, "postpone", lambda late, _soon: put_off.extend(late))
+    monkeypatch.setattr(app.BACKOFF, "hide", lambda late, _soon: put_off.extend(late))
     [message] = events["sqs-picture-batch"]["Records"]
     bodies = [
         json.dumps(stored_picture(deployed, events["s3-picture"], f"input/cars/{name}.jpg", body))
@@ -468,8 +468,8 @@ def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_f
     go_live(app.CARDS.cards, card(RECORDED_RUN))
     late: list[tuple[list[str], set[str]]] = []
     monkeypatch.setattr(
-        app.POSTPONER,
-        "postpone",
+        app.BACKOFF,
+        "hide",
         lambda records, soon: late.append(([one["messageId"] for one in records], set(soon))),
     )
     [message] = events["sqs-picture-batch"]["Records"]
@@ -545,13 +545,13 @@ def test_a_picture_that_ends_the_process_takes_no_other_with_it(
 
     monkeypatch.setattr(app, "CLASSIFICATION", Deadly())
     sent: list[str] = []
-    real_announce = app.ANNOUNCER.announce
+    real_publish = app.PUBLISHER.publish
 
-    def announce(details: dict[str, Any]) -> set[str]:
+    def publish(details: dict[str, Any]) -> set[str]:
         sent.extend(details)
-        return set(real_announce(details))
+        return set(real_publish(details))
 
-    monkeypatch.setattr(app.ANNOUNCER, "announce", announce)
+    monkeypatch.setattr(app.PUBLISHER, "publish", publish)
     batch = suspects(deployed, events, ("killer", 4), ("victim", 3), ("new", 1), ("another new", 2))
     with pytest.raises(EndedByForce):
         app.handler({"Records": batch}, Context("request"))
@@ -574,8 +574,8 @@ def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
     go_live(app.CARDS.cards, card(RECORDED_RUN))
     late: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        app.POSTPONER,
-        "postpone",
+        app.BACKOFF,
+        "hide",
         lambda records, soon: late.extend(
             (one["messageId"], one["messageId"] in soon) for one in records
         ),
@@ -605,7 +605,7 @@ def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
         answers = [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"EventId": "3"}]
         return {"FailedEntryCount": 1, "Entries": answers}
 
-    monkeypatch.setattr(app.ANNOUNCER.events, "put_events", take_all_but_the_second)
+    monkeypatch.setattr(app.PUBLISHER.events, "put_events", take_all_but_the_second)
     [message] = events["sqs-picture-batch"]["Records"]
     records = [
         {

@@ -134,7 +134,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
 ) -> None:
     app = load("ClassifyImage")
     go_live(app.CARDS.cards, card(RECORDED_RUN))
-    monkeypatch.setattr(app.POSTPONER, "postpone", lambda *_: None)
+    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
     [message] = events["sqs-picture-batch"]["Records"]
 
     def handle(**bodies: bytes | None) -> dict[str, dict[str, Any]]:
@@ -189,8 +189,8 @@ def test_a_picture_that_waits_tells_its_key(
 
 
 def test_a_trace_is_annotated_with_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracer.put_annotation in telemetry.followers
+    assert tracer.put_annotation in telemetry.annotators
     annotated: dict[str, str] = {}
-    monkeypatch.setattr(telemetry, "followers", [annotated.__setitem__])
+    monkeypatch.setattr(telemetry, "annotators", [annotated.__setitem__])
     telemetry.follow(RUN)
     assert annotated == RUN.as_key()

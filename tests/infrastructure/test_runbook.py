@@ -153,7 +153,7 @@ def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """classify_image with a live model; nothing is put off at SQS."""
     app = load("ClassifyImage")
     go_live(app.CARDS.cards, card(RECORDED_RUN))
-    monkeypatch.setattr(app.POSTPONER, "postpone", lambda *_: None)
+    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
     return app
 
 

@@ -25,7 +25,7 @@ from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.imaging import prepare
 from droplens.imaging.prepare import Preprocessing
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey.promote import sender_preprocessing
 from droplens.journey.train import BUILTIN, DROPLENS
 from droplens.records.recordio import parse_record
@@ -139,8 +139,8 @@ def bodies(request: pytest.FixtureRequest, files: dict[str, bytes]) -> dict[str,
             router=Router(lambda _: True, lambda: None),
             is_stranded=lambda _: False,
             runtime=runtime,
-            decoding=Room(10**8),
-            asking=Room(1),
+            decoding=WeightedSemaphore(10**8),
+            endpoint_calls=WeightedSemaphore(1),
         )
         for name, data in files.items():
             key = f"input/cars/{name}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from droplens.aws.s3 import Bucket
-from droplens.classify.classify import META_PICTURE
+from droplens.classify.classify import META_IMAGE_ETAG
 from droplens.domain import layout
 from droplens.journey.failures import Failures
 from droplens.journey.invocation import Invocation
@@ -89,7 +89,7 @@ class Cloud:
             answer = self.s3.get_object(
                 Bucket=self.bucket.name, Key=version["Key"], VersionId=version["VersionId"]
             )
-            if META_PICTURE in answer["Metadata"]:
+            if META_IMAGE_ETAG in answer["Metadata"]:
                 found.append(json.loads(answer["Body"].read()))
         return found
 

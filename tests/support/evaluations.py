@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from droplens.evaluation.evaluation import Answer, evaluate
+from droplens.evaluation.evaluation import Prediction, evaluate
 
 SCRIPT = "<script>document.title='taken over'</script>"
 HOSTILE = (
@@ -37,7 +37,7 @@ def evaluation(
         said = truth if draw.random() < 0.5 + sure / 2 else (truth ^ 1) % len(classes)
         rest = (1 - sure) / (len(classes) - 1)
         answers.append(
-            Answer(
+            Prediction(
                 record=record,
                 name=f"{truth}/{record}.jpg",
                 sha256=hashlib.sha256(b"%d" % record).hexdigest(),

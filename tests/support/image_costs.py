@@ -20,7 +20,7 @@ from PIL import Image
 
 from batch_prep.image.prepare import prepare as pack
 from droplens.imaging import sandbox
-from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
+from droplens.imaging.prepare import ImageError, Limits, Preprocessing, decode, prepare
 
 PREPROCESSING = Preprocessing(shorter_side=256)
 # As measuring and answering prepare a picture, as packing does, and as the server decodes it.
@@ -72,7 +72,7 @@ def _told(data: bytes, work: Callable[[bytes], object]) -> dict[str, Any]:
     try:
         work(data)
         verdict = "picture"
-    except PictureError as error:
+    except ImageError as error:
         verdict = error.code
     except BaseException as error:  # noqa: BLE001
         verdict = f"{type(error).__name__}: {error}"

@@ -93,7 +93,7 @@ def _decode(
     for index, record in enumerate(records, start=first):
         try:
             pixels[index] = resize.pixels(record.payload)
-        except prepare.PictureError as error:
+        except prepare.ImageError as error:
             raise DatasetError(
                 f"{name}: record {record.id} cannot be read: {error.message}."
             ) from None

@@ -116,7 +116,7 @@ def extract(
 def _pixels(record: Record, channel: Channel, resize: Resize) -> NDArray[np.uint8]:
     try:
         return resize.pixels(record.payload)
-    except prepare.PictureError as error:
+    except prepare.ImageError as error:
         raise DatasetError(
             f"{channel.path.name}: record {record.id} cannot be read: {error.message}."
         ) from error

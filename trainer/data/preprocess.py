@@ -38,7 +38,7 @@ class Resize:
             raise ValueError(f"{PREPROCESSING_FILE}: unknown settings in {asdict(self)}")
 
     def pixels(self, data: bytes) -> NDArray[np.uint8]:
-        """uint8 [height, width, 3] of an encoded image. Raises prepare.PictureError.
+        """uint8 [height, width, 3] of an encoded image. Raises prepare.ImageError.
 
         Every pixel is within 1 level of Pillow's bilinear resize, in a quarter of its time
         (measured on photographs of cars); the pixels are the same on every processor.

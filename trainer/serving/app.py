@@ -89,7 +89,7 @@ class Model:
         return model
 
     def probabilities(self, data: bytes) -> list[float]:
-        """One probability per class for an encoded image. Raises prepare.PictureError."""
+        """One probability per class for an encoded image. Raises prepare.ImageError."""
         with self.decoding.admitted(data):
             pixels = self.resize.pixels(data)
         return _run(self.session, pixels)
@@ -167,7 +167,7 @@ class Application:
         accepted = _negotiate(accept, JSON, JSON_LINES)
         try:
             probabilities = self.model.probabilities(_read(environ))
-        except prepare.PictureError as error:
+        except prepare.ImageError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, error.code, error.message) from None
         value = {"prediction": probabilities} if accepted == JSON_LINES else probabilities
         return Response(HTTPStatus.OK, json.dumps(value).encode(), accepted)
@@ -188,7 +188,7 @@ class Application:
             return {"prediction": self.model.probabilities(_image_of(line))}
         except _MalformedLine as error:
             return error_json("line.malformed", str(error))
-        except prepare.PictureError as error:
+        except prepare.ImageError as error:
             return error_json(error.code, error.message)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from droplens.imaging import prepare
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 
 # Not used for decoding: for request bodies, and memory that the allocator does not return.
 _SPARE_BYTES = 128 * 2**20
@@ -86,13 +86,13 @@ class DecodingMemory:
         self._side = side
         whole = limit(root)
         self.free = None if whole is None else max(_LEAST_BYTES, whole - used(root) - _SPARE_BYTES)
-        self._room = None if self.free is None else Room(self.free)
+        self._room = None if self.free is None else WeightedSemaphore(self.free)
 
     @contextmanager
     def admitted(self, data: bytes) -> Iterator[None]:
         """Wait for the memory to decode `data`, and hold it until the context is left.
 
-        Raises prepare.PictureError for an image that takes more than all memory for decoding.
+        Raises prepare.ImageError for an image that takes more than all memory for decoding.
         """
         if self._room is None or self.free is None:
             yield
@@ -101,10 +101,10 @@ class DecodingMemory:
         if demand is None:
             demand = self.free
         elif demand > self.free:
-            raise prepare.PictureError(
+            raise prepare.ImageError(
                 "image.too_many_pixels",
                 f"decoding the picture takes {demand >> 20:,} MiB of memory, this server has "
                 f"{self.free >> 20:,} MiB for it: a larger EndpointMemoryMb gives more",
             )
-        with self._room.taken(demand):
+        with self._room.held(demand):
             yield

@@ -1,5 +1,5 @@
-"""What the functions and the containers share: one module knows each fact."""
+"""Code shared by the functions and the containers."""
 
 __version__ = "0.2.0"
-"""Of Droplens. What cannot import it repeats it: template.yaml, the labels of the images and
-CHANGELOG.md; tests/unit/test_version.py compares them."""
+"""The version of Droplens, repeated in template.yaml, the labels of the container images and
+CHANGELOG.md, which cannot import it; tests/unit/test_version.py compares them."""

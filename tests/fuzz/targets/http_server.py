@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
-from droplens.imaging.prepare import PictureError
+from droplens.imaging.prepare import ImageError
 from tests.fuzz.engine import Target
 from trainer.serving.app import Application, Model
 from trainer.serving.server import Server
@@ -19,7 +19,7 @@ class _NoModel:
     """What a model says of bytes that are no picture: decoding has a target of its own."""
 
     def probabilities(self, _data: bytes) -> list[float]:
-        raise PictureError("image.unreadable", "no picture")
+        raise ImageError("image.unreadable", "no picture")
 
 
 @cache

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from batch_prep.image.prepare import prepare as pack
 from droplens.imaging import decode as decoding
-from droplens.imaging.prepare import Limits, PictureError, Preprocessing, prepare
+from droplens.imaging.prepare import ImageError, Limits, Preprocessing, prepare
 from droplens.imaging.structure import structure_of
 from tests.fuzz.engine import Target
 from tests.support import hostile_images
@@ -51,7 +51,7 @@ def _decoded(data: bytes) -> None:
     if not data:
         return
     structure = structure_of(data)
-    with decoding.trouble_is_the_pictures(), decoding.opened(structure, LIMITS) as picture:
+    with decoding.decoder_errors_as_image_errors(), decoding.opened(structure, LIMITS) as picture:
         decoding.decoded(picture, structure, None)
 
 
@@ -62,7 +62,7 @@ def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 TARGETS = (
-    Target("pictures", seeds, _prepared, (PictureError,)),
-    Target("decoders", seeds, _decoded, (PictureError,)),
-    Target("image-structure", seeds, structure_of, (PictureError,)),
+    Target("pictures", seeds, _prepared, (ImageError,)),
+    Target("decoders", seeds, _decoded, (ImageError,)),
+    Target("image-structure", seeds, structure_of, (ImageError,)),
 )

@@ -15,7 +15,7 @@ from benchmarks.classify.flood import Dropped, drop, find_faults
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout, result
 from droplens.domain.result import classified_event
-from droplens.imaging.prepare import PictureInfo
+from droplens.imaging.prepare import ImageInfo
 from tests.support.builders import card
 
 OLDER = replace(card("20261122-120000-00000a"), classes=("a", "b", "c"))
@@ -47,7 +47,7 @@ class Story:
         probabilities = [said[name] for name in model.classes]
         ranked = result.rank(probabilities, replace(model, classes=order or model.classes))
         document = result.classified(
-            BUCKET, self.bucket.head(picture.key), PictureInfo("JPEG", 9, 9), ranked, model
+            BUCKET, self.bucket.head(picture.key), ImageInfo("JPEG", 9, 9), ranked, model
         )
         key = layout.result_key(picture.key, "cars")
         self.cloud.client("s3").put_object(

@@ -1,1 +1,1 @@
-"""AWS as the functions use it: requests, events and errors of one service a module."""
+"""AWS services as the functions use them, one module per service."""

@@ -1,4 +1,4 @@
-"""What classify_image tells others: of results, and of an endpoint that it found missing."""
+"""Events that classify_image publishes."""
 
 import json
 from collections.abc import Mapping
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 
-class Announcer:
-    """Sends events on one bus."""
+class EventPublisher:
+    """Publishes events on one bus."""
 
     def __init__(self, events: "EventBridgeClient", bus: str) -> None:
         self.events = events
         self.bus = bus
 
-    def announce(self, details: Mapping[str, dict[str, Any]]) -> set[str]:
-        """Send the events of at most ten messages in one call, once their results are stored.
+    def publish(self, details: Mapping[str, dict[str, Any]]) -> set[str]:
+        """Publish the events of at most ten messages in one call, once their results are stored.
 
-        details: by message. Returns the messages whose events were not taken: EventBridge decides
-        on each by itself.
+        details: by message id. Returns the ids of those whose events EventBridge refused, or of all
+        if the call failed.
         """
         if not details:
             return set()
         entries = [self._entry(EVENT_TYPE, one) for one in details.values()]
         try:
-            answer = self.events.put_events(Entries=entries)
+            response = self.events.put_events(Entries=entries)
         except (ClientError, BotoCoreError):
             keys = [detail["image"]["key"] for detail in details.values()]
             logger.warning("no event was sent", exc_info=True, keys=keys)
             return set(details)
         refused = {
             message: entry["ErrorCode"]
-            for message, entry in zip(details, answer["Entries"], strict=True)
+            for message, entry in zip(details, response["Entries"], strict=True)
             if "ErrorCode" in entry
         }
         if refused:
@@ -47,8 +47,11 @@ class Announcer:
             logger.warning("EventBridge refused events", codes=codes)
         return set(refused)
 
-    def ask_for_endpoint(self, bucket: str, classifier: str) -> None:
-        """Have pause_endpoint make a classifier's endpoint again; the next failure asks again."""
+    def request_endpoint(self, bucket: str, classifier: str) -> None:
+        """Have pause_endpoint create a classifier's endpoint again.
+
+        A failure is only logged: the next image that finds the endpoint missing sends it again.
+        """
         entry = self._entry(ENDPOINT_MISSING, {"bucket": bucket, "classifier": classifier})
         try:
             self.events.put_events(Entries=[entry])

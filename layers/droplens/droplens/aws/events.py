@@ -1,8 +1,8 @@
-"""What the functions are told: AWS's events read into what the journey needs of them.
+"""Parsers of the events that invoke the functions.
 
-Field names as AWS publishes them; fields that are not known are let pass. Keys in S3's EventBridge
-events are not URL-encoded, so they are never decoded. (Powertools' own class for these events does
-decode them: "a+b.jpg" would become "a b.jpg", which is why the detail is read here as it stands.)
+Field names are AWS's; unknown fields are ignored. Keys in S3's EventBridge events are not
+URL-encoded, so they are not decoded here. (Powertools' class for these events decodes them, which
+would turn "a+b.jpg" into "a b.jpg".)
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ RUN_RESUMED = "Run Resumed"  # our own, from resume_runs to the function of the 
 ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
 
 
-# Invocations that may follow one another from one event. Each gets ahead by a page of pictures or a
-# part of a measurement; at 12 minutes of work each it would be more than four days.
+# Invocations that one event may cause one after another. Each makes progress by at least a page of
+# images or a part of an evaluation; at 12 minutes each this is more than four days.
 LONGEST_CHAIN = 500
 
 
 class ChainTooLong(DroplensError):
-    """What was handed from one invocation to the next has not come to its end."""
+    """Work continued from one invocation to the next did not end within LONGEST_CHAIN."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,7 +42,7 @@ class ChainTooLong(DroplensError):
 
 
 class UnexpectedEvent(DroplensError):
-    """An event that no rule of ours should have let through."""
+    """An event that matches no event rule of the stack."""
 
     def __init__(self, message: str) -> None:
         super().__init__("event.unexpected", message)
@@ -52,9 +52,9 @@ class UnexpectedEvent(DroplensError):
 class ObjectCreated:
     """An object was stored. etag: without quotes; version_id: None on an unversioned bucket.
 
-    sequencer: the version's place among those of its key, see `is_later`; None where the event is
-    not S3's own. answered_by_default: our sweep has found a result of the default classifier for a
-    picture in another classifier's folder, which is to be removed once the picture is answered.
+    sequencer: orders the versions of a key, see `is_later`; None where the event is not from S3.
+    answered_by_default: the sweep has found a result of the default classifier for an image in
+    another classifier's folder, which is to be removed once the image has its own result.
     """
 
     bucket: str
@@ -67,21 +67,21 @@ class ObjectCreated:
 
     @property
     def version(self) -> str:
-        """What tells this version of the object from others of the same key."""
+        """An identifier of this version among those of the same key."""
         return self.version_id or self.etag
 
     def sequencer_of(self, found: ObjectInfo) -> str | None:
-        """The sequencer of the version that was found there, if it is the one that is told of."""
-        told = (self.etag, self.version_id or found.version_id)
-        return self.sequencer if told == (found.etag, found.version_id) else None
+        """The event's sequencer if `found` is the version that it is about, else None."""
+        version = (self.etag, self.version_id or found.version_id)
+        return self.sequencer if version == (found.etag, found.version_id) else None
 
 
 @dataclass(frozen=True, slots=True)
 class PackingEnded:
-    """A Batch job of ours reached its end.
+    """A Batch job of a run ended.
 
-    exit_code: None if no container ran; step: what batch_prep was to do; child: its index in an
-    array; waited_for: the array whose children this job had to wait for, as its parent does.
+    exit_code: None if no container ran; step: the subcommand of batch_prep; child: its index in an
+    array; waited_for: the job id of the array that this job depends on, or that it is itself.
     """
 
     run: RunKey
@@ -95,9 +95,9 @@ class PackingEnded:
 
 @dataclass(frozen=True, slots=True)
 class TrainingEnded:
-    """A training job reached its end: status Completed, Failed or Stopped.
+    """A training job ended: status Completed, Failed or Stopped.
 
-    time_used: seconds of training by the seconds it was given; None if it never began.
+    time_used: training time as a share of its limit; None if it never began.
     """
 
     job_name: str
@@ -109,7 +109,7 @@ class TrainingEnded:
 
 @dataclass(frozen=True, slots=True)
 class EndpointChanged:
-    """An endpoint changed its state. status: in the event's own UPPER_CASE."""
+    """An endpoint changed its status. status: in UPPER_CASE, as in the event."""
 
     name: str
     arn: str
@@ -119,7 +119,7 @@ class EndpointChanged:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRaised:
-    """One of the stack's alarms went off. meaning: its description; reason: CloudWatch's words."""
+    """One of the stack's alarms is raised. meaning: its description; reason: CloudWatch's text."""
 
     name: str
     meaning: str
@@ -128,11 +128,11 @@ class AlarmRaised:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSwitched:
-    """Another model is live: retire what it replaced, and have pictures answered.
+    """Another model is live: retire the one that it replaced and sweep the images.
 
-    generation: of the live card; reclassify: which answered pictures are to be answered again;
-    cursor: the last picture that was looked at, "" at the beginning; found: how many were sent;
-    turn: how many invocations have had it before.
+    generation: of the live model card; reclassify: which classified images are classified again;
+    cursor: the last key that the sweep has read, "" at the beginning; found: images enqueued;
+    turn: invocations that have worked on it before.
     """
 
     classifier: str
@@ -144,7 +144,7 @@ class ModelSwitched:
     turn: int = 0
 
     def after(self, cursor: str, found: int) -> "ModelSwitched":
-        """What is left of it for the next invocation. Raises ChainTooLong."""
+        """The event of the next invocation, which continues. Raises ChainTooLong."""
         return replace(self, cursor=cursor, found=found, turn=_next_turn(self.turn))
 
     @property
@@ -154,7 +154,7 @@ class ModelSwitched:
 
 
 def detail_type(event: Mapping[str, Any]) -> str:
-    """The event's kind, or "" for something that did not come by EventBridge."""
+    """The event's detail-type, or "" for an event that is not from EventBridge."""
     return str(event.get("detail-type", ""))
 
 
@@ -179,7 +179,7 @@ def object_created(event: Mapping[str, Any]) -> ObjectCreated:
 def is_later(sequencer: str, other: str) -> bool:
     """Whether the first of two sequencers of one key is the later one.
 
-    They are hexadecimal; the shorter one is filled up with zeros on its right.
+    They are hexadecimal; the shorter one is padded with zeros on its right.
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
     length = max(len(sequencer), len(other))
@@ -187,7 +187,7 @@ def is_later(sequencer: str, other: str) -> bool:
 
 
 def packing_ended(event: Mapping[str, Any]) -> PackingEnded | None:
-    """Read a Batch event; None for a job that was submitted by others and carries no run.
+    """Read a Batch event; None for a job that belongs to no run.
 
     Raises UnexpectedEvent.
     """
@@ -268,7 +268,7 @@ def alarm_raised(event: Mapping[str, Any]) -> AlarmRaised:
 
 
 def model_package_arn(event: Mapping[str, Any]) -> str:
-    """Which registered model was decided on. Raises UnexpectedEvent."""
+    """The ARN of the model package whose approval changed. Raises UnexpectedEvent."""
     try:
         return str(_detail(event)["ModelPackageArn"])
     except KeyError as error:
@@ -289,7 +289,7 @@ def switched_event(switched: ModelSwitched) -> dict[str, Any]:
 
 
 def continued(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The same event for the next invocation, which goes on. Raises ChainTooLong."""
+    """The same event for the next invocation, which continues. Raises ChainTooLong."""
     return {**event, "turn": _next_turn(int(event.get("turn", 0)))}
 
 
@@ -315,7 +315,7 @@ def run_resumed(event: Mapping[str, Any]) -> tuple[RunKey, Stage]:
 
 
 def missing_endpoint(event: Mapping[str, Any]) -> str:
-    """The classifier whose live endpoint a picture found missing. Raises UnexpectedEvent."""
+    """The classifier whose live endpoint an image found missing. Raises UnexpectedEvent."""
     try:
         return str(_detail(event)["classifier"])
     except KeyError as error:
@@ -330,13 +330,13 @@ def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _batch_reason(detail: Mapping[str, Any]) -> str:
-    """Batch tells the cause in up to three places: say each thing once."""
+    """The cause, from the up to four fields in which Batch puts it, without repetition."""
     last = (detail.get("attempts") or [{}])[-1]
     container = detail.get("container") or {}
-    said = [
+    reasons = [
         detail.get("statusReason"),
         container.get("reason"),
         last.get("statusReason"),
         (last.get("container") or {}).get("reason"),
     ]
-    return "; ".join(dict.fromkeys(str(reason) for reason in said if reason))
+    return "; ".join(dict.fromkeys(str(reason) for reason in reasons if reason))

@@ -1,4 +1,4 @@
-"""The bucket as the functions use it: conditional writes, and errors with names."""
+"""The S3 bucket of a stack, with conditional writes."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -26,20 +26,20 @@ _LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
 class Bucket:
-    """One S3 bucket. Every method raises ClientError for what it does not name itself."""
+    """One S3 bucket. Every method raises ClientError for errors that it does not document."""
 
     def __init__(self, client: "S3Client", name: str) -> None:
         self.client = client
         self.name = name
 
     def head(self, key: str, version_id: str | None = None) -> ObjectInfo:
-        """What S3 says of `key`. Raises ObjectMissing."""
+        """The metadata of `key`. Raises ObjectMissing."""
         version = {"VersionId": version_id} if version_id else {}
         try:
-            answer = self.client.head_object(Bucket=self.name, Key=key, **version)  # type: ignore[arg-type]
+            response = self.client.head_object(Bucket=self.name, Key=key, **version)  # type: ignore[arg-type]
         except ClientError as error:
             raise self._named(error, key) from error
-        return _info(key, answer)
+        return _info(key, response)
 
     def read(self, key: str) -> tuple[bytes, ObjectInfo]:
         """The whole object. Raises ObjectMissing."""
@@ -47,14 +47,14 @@ class Bucket:
         return body.read(), info
 
     def read_if_changed(self, key: str, etag: str) -> tuple[bytes, ObjectInfo] | None:
-        """The whole object, or None while its ETag still is `etag`. Raises ObjectMissing."""
+        """The whole object, or None if its ETag is still `etag`. Raises ObjectMissing."""
         try:
-            answer = self.client.get_object(Bucket=self.name, Key=key, IfNoneMatch=etag)
+            response = self.client.get_object(Bucket=self.name, Key=key, IfNoneMatch=etag)
         except ClientError as error:
             if error_code(error) in _NOT_MODIFIED:
                 return None
             raise self._named(error, key) from error
-        return answer["Body"].read(), _info(key, answer)
+        return response["Body"].read(), _info(key, response)
 
     def read_at_most(self, key: str, limit: int) -> tuple[bytes | None, ObjectInfo]:
         """The whole object, or None in its place if it has more than `limit` bytes.
@@ -68,18 +68,18 @@ class Bucket:
         return body.read(), info
 
     def stream(self, key: str) -> "StreamingBody":
-        """The object as it comes; to be closed by the caller. Raises ObjectMissing."""
+        """The object as a stream, which the caller closes. Raises ObjectMissing."""
         return self._opened(key)[1]
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` up to, not including, `end`. Raises ObjectMissing."""
         try:
-            answer = self.client.get_object(
+            response = self.client.get_object(
                 Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}"
             )
         except ClientError as error:
             raise self._named(error, key) from error
-        return answer["Body"].read()
+        return response["Body"].read()
 
     def write_json(
         self,
@@ -89,7 +89,7 @@ class Bucket:
         replacing: str | None = None,
         metadata: dict[str, str] | None = None,
     ) -> bool:
-        """Write `body` if `key` is still what the caller saw; False means somebody was first.
+        """Write `body` if `key` has not changed; False if another write was first.
 
         replacing: the ETag that the object must still have; None: it must not exist.
         """
@@ -104,7 +104,7 @@ class Bucket:
                 **condition,  # type: ignore[arg-type]
             )
         except ClientError as error:
-            # If-Match on an object that is gone by now answers with "no such key".
+            # If-Match on an object that was deleted returns NoSuchKey.
             if error_code(error) in _LOST_RACE | _MISSING:
                 return False
             raise
@@ -120,38 +120,38 @@ class Bucket:
                 start_after = page[-1].key
 
     def page(self, prefix: str, start_after: str = "") -> tuple[list[ListedObject], bool]:
-        """The next objects, 1,000 at most, by one call; and whether there are more after them."""
-        answer = self.client.list_objects_v2(
+        """The next objects, at most 1,000, by one call, and whether there are more."""
+        response = self.client.list_objects_v2(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after
         )
-        return [_listed(entry) for entry in answer.get("Contents", [])], answer["IsTruncated"]
+        return [_listed(entry) for entry in response.get("Contents", [])], response["IsTruncated"]
 
     def level(self, prefix: str, start_after: str = "") -> Iterator[ListedObject | str]:
-        """What stands directly below `prefix`: objects, and the names of folders as text.
+        """The objects directly below `prefix`, and the names of the folders as text.
 
-        In S3's order within each call's answer: its objects, then its folders.
+        Each page of S3's listing yields its objects, then its folders.
         """
         more: dict[str, str] = {"StartAfter": start_after}
         while more:
-            answer = self.client.list_objects_v2(
+            response = self.client.list_objects_v2(
                 Bucket=self.name,
                 Prefix=prefix,
                 Delimiter="/",
                 **more,  # type: ignore[arg-type]
             )
-            yield from map(_listed, answer.get("Contents", []))
-            for folder in answer.get("CommonPrefixes", []):
+            yield from map(_listed, response.get("Contents", []))
+            for folder in response.get("CommonPrefixes", []):
                 yield folder["Prefix"].removeprefix(prefix).removesuffix("/")
             more = (
-                {"ContinuationToken": answer["NextContinuationToken"]}
-                if answer["IsTruncated"]
+                {"ContinuationToken": response["NextContinuationToken"]}
+                if response["IsTruncated"]
                 else {}
             )
 
     def delete(self, key: str, etag: str) -> bool:
-        """Delete `key` if its ETag still is `etag`; False if it is not, or the object is gone.
+        """Delete `key` if its ETag is still `etag`; False if it is not, or the object is missing.
 
-        Where the bucket has versions, this one stays as a noncurrent version.
+        In a versioned bucket it stays as a noncurrent version.
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
         """
         try:
@@ -163,25 +163,25 @@ class Bucket:
         return True
 
     def delete_below(self, prefix: str) -> int:
-        """Delete everything below `prefix`, and return how many objects that was."""
+        """Delete all objects below `prefix`; returns their number."""
         deleted = 0
         keys = (entry.key for entry in self.entries(prefix))
         while batch := list(islice(keys, _MOST_DELETED_AT_ONCE)):
-            answer = self.client.delete_objects(
+            response = self.client.delete_objects(
                 Bucket=self.name,
                 Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
             )
-            for refused in answer.get("Errors", []):
+            for refused in response.get("Errors", []):
                 raise ClientError({"Error": dict(refused)}, "DeleteObjects")  # type: ignore[typeddict-item]
             deleted += len(batch)
         return deleted
 
     def _opened(self, key: str) -> tuple[ObjectInfo, "StreamingBody"]:
         try:
-            answer = self.client.get_object(Bucket=self.name, Key=key)
+            response = self.client.get_object(Bucket=self.name, Key=key)
         except ClientError as error:
             raise self._named(error, key) from error
-        return _info(key, answer), answer["Body"]
+        return _info(key, response), response["Body"]
 
     def _named(self, error: ClientError, key: str) -> Exception:
         return ObjectMissing(key) if error_code(error) in _MISSING else error
@@ -191,12 +191,12 @@ def _listed(entry: "ObjectTypeDef") -> ListedObject:
     return ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
 
 
-def _info(key: str, answer: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectInfo:
+def _info(key: str, response: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectInfo:
     return ObjectInfo(
         key=key,
-        etag=answer["ETag"].strip('"'),
-        version_id=answer.get("VersionId"),
-        bytes=answer["ContentLength"],
-        stored_at=answer["LastModified"],
-        metadata=answer.get("Metadata", {}),
+        etag=response["ETag"].strip('"'),
+        version_id=response.get("VersionId"),
+        bytes=response["ContentLength"],
+        stored_at=response["LastModified"],
+        metadata=response.get("Metadata", {}),
     )

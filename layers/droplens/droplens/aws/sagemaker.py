@@ -1,4 +1,4 @@
-"""SageMaker's endpoints and their parts: created once, looked at, removed; and whose they are."""
+"""Idempotent creation, status and removal of SageMaker resources."""
 
 import re
 import time
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
 
 _NOT_OFFERED = "not available in this region"
-# SageMaker answers so for a name that is taken, for one that is not there, and for an endpoint that
-# is at work; what it says tells them apart.
+# SageMaker's code for a name that exists already, for one that does not exist, and for an endpoint
+# that is being changed; only the message distinguishes them.
 _REFUSED = "ValidationException"
-# Of a model or configuration that was created a moment ago: SageMaker reads it from a store that is
-# eventually consistent, and asks for retries (API reference, CreateEndpoint).
+# For a model or configuration that was just created: SageMaker's store is eventually consistent,
+# and the API reference requires retries (CreateEndpoint).
 _NOT_YET_READABLE = re.compile(r"Could not find (model|endpoint configuration) \"")
 _TAKEN = re.compile(r"Cannot create already existing|already exists")
 _SERVES = {"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"}
-# Half a minute in all, within the minute that the functions have.
+# Seconds; half a minute in all, within the functions' timeout of a minute.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def create_once(create: Any, describe: Any, **request: Any) -> None:
-    """Create a resource whose name is of our making; one that is there is this very one.
+    """Create a resource under a name derived from its run; does nothing if it exists.
 
-    A resource that it needs and that is not readable yet is waited for. Raises QuotaReached, and
-    UserError for what SageMaker refuses.
+    Retries while a resource that it needs is not readable yet. Raises QuotaReached, and UserError
+    where SageMaker refuses the request.
     """
     for pause in (*PAUSES, None):
         try:
@@ -46,15 +46,16 @@ def create_once(create: Any, describe: Any, **request: Any) -> None:
                 )
                 time.sleep(pause)
                 continue
-            _judge(error, describe)
+            _raise_unless_existing(error, describe)
         return
 
 
-def _judge(error: ClientError, describe: Any) -> None:
-    """Return if a resource could not be created because it is there; raise otherwise."""
+def _raise_unless_existing(error: ClientError, describe: Any) -> None:
+    """Return if a resource could not be created because it exists; raise otherwise."""
     if error_code(error) == "ResourceLimitExceeded":
         raise refused_by_quota(error) from error
-    # What was made a moment ago and is gone again is no refusal: the next invocation makes it.
+    # A dependency that is not readable after all retries is no refusal: the retry of the event
+    # creates the resource.
     if error_code(error) != _REFUSED or _NOT_YET_READABLE.search(str(error)):
         raise error
     if _TAKEN.search(str(error)):  # it may itself not be readable yet
@@ -68,26 +69,26 @@ def _judge(error: ClientError, describe: Any) -> None:
 
 
 def refused_by_quota(error: Exception) -> UserError:
-    """What a `ResourceLimitExceeded` of SageMaker means: QuotaReached, or an end where waiting
-    cannot help."""
+    """The error for a `ResourceLimitExceeded`: QuotaReached, or UserError where the region does
+    not offer it."""
     if _NOT_OFFERED in str(error):
         return UserError("region.refused", f"SageMaker does not offer it here: {error}")
     return QuotaReached(error)
 
 
 class Serving(StrEnum):
-    """Whether pictures can be sent to an endpoint."""
+    """Whether an endpoint accepts invocations."""
 
     NOW = "now"
-    SOON = "soon"  # it is being made: SageMaker sends an event once it serves, or has failed
+    SOON = "soon"  # it is being created: SageMaker sends an event once it is in service or failed
     NOT = "not"
 
 
 def serving(sagemaker: "SageMakerClient", name: str) -> Serving:
-    """Whether the endpoint serves; one that SageMaker is at work on, for one, does all the while.
+    """Whether the endpoint serves, which it also does during an update.
 
-    An update or its rollback leaves the old fleet in traffic until the new one is, maintenance
-    changes nothing that was asked for, and an endpoint whose rollback failed "is in service with a
+    An update or its rollback keeps the old fleet in service until the new one is, maintenance
+    does not change the configuration, and an endpoint whose rollback failed "is in service with a
     mix" of both (API reference, DescribeEndpoint, EndpointStatus; Developer Guide, "Deployment
     guardrails for updating models in production").
     """
@@ -98,10 +99,10 @@ def serving(sagemaker: "SageMakerClient", name: str) -> Serving:
 
 
 def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> bool:
-    """Delete endpoint, configuration and model of one name; what is gone already is let be.
+    """Delete the endpoint, configuration and model of one name, as far as they exist.
 
-    False, with all three as they were, where the endpoint cannot be deleted now: its configuration
-    must not be deleted under it (API reference, DeleteEndpointConfig).
+    False, with nothing deleted, where the endpoint cannot be deleted now: its configuration must
+    not be deleted while it exists (API reference, DeleteEndpointConfig).
     """
     if not delete_endpoint(sagemaker, name):
         return False
@@ -122,8 +123,8 @@ def remove_endpoint(sagemaker: "SageMakerClient", name: str) -> bool:
 def delete_endpoint(sagemaker: "SageMakerClient", name: str) -> bool:
     """Delete the endpoint alone; False where SageMaker refuses that now.
 
-    It does while an endpoint is Creating, Updating or SystemUpdating: "Cannot update in-progress
-    endpoint" (aws/amazon-sagemaker-operator-for-k8s has both refusals' words; API reference,
+    It refuses while an endpoint is Creating, Updating or SystemUpdating: "Cannot update in-progress
+    endpoint" (aws/amazon-sagemaker-operator-for-k8s quotes both messages; API reference,
     DescribeEndpoint, for SystemUpdating).
     """
     try:
@@ -151,15 +152,15 @@ def _status(sagemaker: "SageMakerClient", name: str) -> str | None:
 def run_of_resource(
     sagemaker: "SageMakerClient", arn: str, tags: Mapping[str, str]
 ) -> RunKey | None:
-    """The run that a SageMaker resource is tagged with; its event may come without the tags."""
+    """The run in a resource's tags, or None. tags: of its event, which may lack them."""
     run = tagged_run(tags)
     if run is None:
         try:
-            answer = sagemaker.list_tags(ResourceArn=arn)
+            response = sagemaker.list_tags(ResourceArn=arn)
         except ClientError as error:
             logger.warning("tags cannot be read", arn=arn, error=str(error))
             return None
-        run = tagged_run(tag_map(answer["Tags"]))
+        run = tagged_run(tag_map(response["Tags"]))
     if run is None:
         logger.warning("resource belongs to no run", arn=arn)
     return run

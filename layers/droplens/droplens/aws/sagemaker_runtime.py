@@ -1,4 +1,4 @@
-"""Asking an endpoint for probabilities, and telling its troubles apart."""
+"""Calls of a SageMaker endpoint, with its failures as errors of ours."""
 
 import time
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.errors import error_code
 from droplens.domain.errors import RetryLater
-from droplens.domain.result import UnexpectedAnswer, parse_probabilities
+from droplens.domain.result import UnexpectedResponse, parse_probabilities
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "image/jpeg"
 _MISSING = {"ValidationError", "ValidationException"}
-# What a moment may mend (botocore's model of InvokeEndpoint; API reference, "Common Errors").
-# ModelNotReadyException: a serverless endpoint's resources are still being provisioned; no retry
-# mode of botocore's knows it.
+# Transient errors (botocore's model of InvokeEndpoint; API reference, "Common Errors").
+# ModelNotReadyException: a serverless endpoint's resources are still being provisioned; none of
+# botocore's retry modes retries it.
 _BUSY = {
     "InternalDependencyException",
     "InternalFailure",
@@ -26,40 +26,41 @@ _BUSY = {
     "ThrottlingException",
 }
 
-# Between calls of an endpoint that is measured: a minute in all, for a serverless one to provision.
-PATIENCE = (2, 4, 8, 16, 30)
+# Seconds between calls of an endpoint that is evaluated: a minute in all, in which a serverless one
+# is provisioned.
+PAUSES = (2, 4, 8, 16, 30)
 
 
 class EndpointMissing(RetryLater):
-    """No endpoint of that name serves now: it was replaced, or is not up yet."""
+    """No endpoint of that name is in service: it was replaced, or is being created."""
 
     def __init__(self, name: str) -> None:
         super().__init__("endpoint.missing", f"endpoint {name} does not serve")
 
 
 class EndpointBusy(RetryLater):
-    """The endpoint has no place for the call just now: it answered so at once."""
+    """The endpoint refused the call at once for lack of capacity."""
 
     def __init__(self, name: str, error: Exception) -> None:
         super().__init__("endpoint.failed", f"endpoint {name}: {error}")
 
 
 def probabilities(
-    runtime: "SageMakerRuntimeClient", name: str, picture: bytes, classes: int
+    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int
 ) -> list[float]:
     """The endpoint's probabilities for one prepared JPEG, one for each class, in class order.
 
     Raises EndpointMissing, EndpointBusy, RetryLater for every other failure of the call, and
-    UnexpectedAnswer.
+    UnexpectedResponse.
     """
     try:
-        answer = runtime.invoke_endpoint(
+        response = runtime.invoke_endpoint(
             EndpointName=name,
-            Body=picture,
+            Body=image,
             ContentType=CONTENT_TYPE,
             Accept="application/json",
         )
-        body = answer["Body"].read()
+        body = response["Body"].read()
     except ClientError as error:
         if error_code(error) in _MISSING:
             raise EndpointMissing(name) from error
@@ -70,18 +71,18 @@ def probabilities(
         raise RetryLater("endpoint.unreachable", f"endpoint {name}: {error}") from error
     try:
         return parse_probabilities(body, classes)
-    except UnexpectedAnswer as error:
-        raise UnexpectedAnswer(f"endpoint {name}: {error}") from error
+    except UnexpectedResponse as error:
+        raise UnexpectedResponse(f"endpoint {name}: {error}") from error
 
 
-def patient_probabilities(
-    runtime: "SageMakerRuntimeClient", name: str, picture: bytes, classes: int
+def probabilities_with_retries(
+    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int
 ) -> list[float]:
-    """As `probabilities`, for somebody who has a minute: a busy endpoint is asked again."""
-    for pause in PATIENCE:
+    """As `probabilities`, but for up to a minute a busy endpoint is called again."""
+    for pause in PAUSES:
         try:
-            return probabilities(runtime, name, picture, classes)
+            return probabilities(runtime, name, image, classes)
         except EndpointBusy as error:
             logger.info("endpoint is busy", endpoint=name, error=str(error), seconds=pause)
             time.sleep(pause)
-    return probabilities(runtime, name, picture, classes)
+    return probabilities(runtime, name, image, classes)

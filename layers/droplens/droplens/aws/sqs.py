@@ -1,17 +1,17 @@
-"""Failed pictures come again later and later: how long a message stays hidden after a failure.
+"""Exponential backoff for failed SQS messages, by their visibility timeout.
 
-SQS moves a message to the dead-letter queue once it was received maxReceiveCount (50) times. Were
-it back at once each time, a minute of a throttled endpoint would use them up. After failure n it
-stays hidden for min(FIRST_DELAY x 2^(n-1), LONGEST_DELAY) seconds, of which the second half is
-left to chance, so that pictures that failed together do not come back together. The 49 delays
-before the last try add up to 5.4 hours at the very least, 8 on average, and 10.8 at most: so long
-an endpoint may be away before the first picture has to be moved back by hand (`make redrive`),
-and 14 tries are the most that one hour costs.
+SQS moves a message to the dead-letter queue once it was received maxReceiveCount (50) times. With
+immediate retries a minute of a throttled endpoint would use them up. After failure n a message is
+hidden for min(FIRST_DELAY x 2^(n-1), LONGEST_DELAY) seconds, of which the second half is jitter,
+so that images that failed together are not retried together. The 49 delays before the last receive
+add up to 5.4 hours at least, 8 on average, and 10.8 at most: so long may an endpoint be unavailable
+before the first image has to be redriven by hand (`make redrive`). One hour takes at most 14
+receives.
 
-A message whose invocation was ended by force (out of memory, out of time) comes back after the
-queue's visibility timeout, and so do the others of its batch. Which of them was the cause is not
-known, but which cannot have been is: for those that came back sooner, each failure was reported.
-`grouped` has the others handled one at a time, after all that can be handled together.
+A message whose invocation was killed (out of memory, timeout) is visible again after the queue's
+visibility timeout, and so are the others of its batch. Which of them was the cause is not known,
+but a message that was visible earlier cannot have been: its failure was reported. `grouped` has the
+others handled one at a time, after all that can be handled together.
 """
 
 import random
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 10
 LONGEST_DELAY = 900
-# A message for which an invocation had no time left comes again at once, so many times: were an
-# endpoint to hang for long, it must not use up its tries meanwhile. The 49 delays lose two minutes
-# by it at most.
-SOON = 4
+# A message that an invocation had no time to try is hidden for FIRST_DELAY only, up to this many
+# receives. The limit keeps an endpoint that hangs from using up the receives; the 49 delays become
+# shorter by two minutes at most.
+QUICK_RECEIVES = 4
 # The queue's visibility timeout in seconds, as the template sets it.
-UNATTENDED_SECONDS = 720
-# A message that was received no more often is always handled beside others.
+VISIBILITY_TIMEOUT_SECONDS = 720
+# A message with no more receives is always handled together with others.
 RECEIVES_BESIDE_OTHERS = 2
 
 
 def delay(times: int, chance: float) -> int:
-    """Seconds to hide a message that failed when it was received for the `times`-th time.
+    """Seconds to hide a message after the failure of its `times`-th receive.
 
-    chance: from [0, 1).
+    chance: random, in [0, 1).
     """
     whole = min(FIRST_DELAY << min(times - 1, 16), LONGEST_DELAY)
     return round(whole / 2 + chance * whole / 2)
 
 
 def receives(record: Mapping[str, Any]) -> int:
-    """How often the message was received, this time included."""
+    """How often the message was received, including this time."""
     return int(record["attributes"]["ApproximateReceiveCount"])
 
 
 def may_end_invocations(record: Mapping[str, Any], now: float) -> bool:
-    """Whether a message that came back several times may have ended an invocation by force.
+    """Whether a message that was received several times may have crashed an invocation.
 
-    now: seconds since 1970. It cannot have where the visibility timeout has not passed since it was
-    received first: only a reported failure shortens the time for which a message is hidden.
+    now: seconds since 1970. It cannot have where the visibility timeout has not passed since its
+    first receive: only a reported failure shortens the time for which a message is hidden.
     """
     since = now - int(record["attributes"]["ApproximateFirstReceiveTimestamp"]) / 1000
-    return receives(record) > RECEIVES_BESIDE_OTHERS and since >= UNATTENDED_SECONDS
+    return receives(record) > RECEIVES_BESIDE_OTHERS and since >= VISIBILITY_TIMEOUT_SECONDS
 
 
 def grouped(records: Iterable[Mapping[str, Any]], now: float) -> list[list[Mapping[str, Any]]]:
-    """A batch as it is handled, group after group: what is safe together, then the others alone.
+    """A batch as groups to handle one after another: the safe messages, then each other alone.
 
-    now: as in `may_end_invocations`. Those that were received most often come last. What an
-    endpoint has failed for longer than the visibility timeout is handled alone too.
+    now: as in `may_end_invocations`. Those with the most receives come last. Messages that an
+    endpoint has failed for longer than the visibility timeout are handled alone too.
     """
     together: list[Mapping[str, Any]] = []
     alone: list[Mapping[str, Any]] = []
@@ -75,22 +75,20 @@ def grouped(records: Iterable[Mapping[str, Any]], now: float) -> list[list[Mappi
     return [*([together] if together else []), *([record] for record in alone)]
 
 
-class Postponer:
-    """Hides failed messages of one queue for their delay, and deletes those that are done."""
+class VisibilityBackoff:
+    """Hides the failed messages of one queue for their delay; deletes completed ones."""
 
     def __init__(self, sqs: "SQSClient", queue: str) -> None:
         self.sqs = sqs
         self.queue = queue
 
-    def postpone(
-        self, records: Iterable[Mapping[str, Any]], not_begun: Collection[str] = ()
-    ) -> None:
-        """Hide the messages of these failed records, as Lambda hands them out, at most ten.
+    def hide(self, records: Iterable[Mapping[str, Any]], not_begun: Collection[str] = ()) -> None:
+        """Hide the messages of failed records of a Lambda event, at most ten.
 
-        not_begun: ids of those that were not tried, and come again sooner.
+        not_begun: ids of those that were not tried, which are retried sooner.
 
-        Where SQS does not take that, the messages stay hidden for the queue's own visibility
-        timeout: later than need be, but nothing is lost, so that it is no failure.
+        Where SQS refuses, which is only logged, the messages stay hidden for the queue's own
+        visibility timeout.
         """
         entries = [
             {
@@ -103,7 +101,7 @@ class Postponer:
         if not entries:
             return
         try:
-            answer = self.sqs.change_message_visibility_batch(
+            response = self.sqs.change_message_visibility_batch(
                 QueueUrl=self.queue,
                 Entries=entries,  # type: ignore[arg-type]
             )
@@ -112,15 +110,15 @@ class Postponer:
                 "failed pictures are retried after the queue's visibility timeout", error=str(error)
             )
             return
-        if refused := answer.get("Failed"):
+        if refused := response.get("Failed"):
             logger.warning(
                 "failed pictures are retried after the queue's visibility timeout", refused=refused
             )
 
     def delete(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Delete these messages, at most ten, which Lambda would do once the invocation is over.
+        """Delete completed messages, at most ten, before the invocation ends.
 
-        What SQS does not take is left to Lambda, and no failure.
+        A refusal is only logged: Lambda deletes them after the invocation.
         """
         entries = [
             {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
@@ -129,19 +127,19 @@ class Postponer:
         if not entries:
             return
         try:
-            answer = self.sqs.delete_message_batch(
+            response = self.sqs.delete_message_batch(
                 QueueUrl=self.queue,
                 Entries=entries,  # type: ignore[arg-type]
             )
         except (ClientError, BotoCoreError) as error:
             logger.warning("completed messages are left for Lambda to delete", error=str(error))
             return
-        if refused := answer.get("Failed"):
+        if refused := response.get("Failed"):
             logger.warning("completed messages are left for Lambda to delete", refused=refused)
 
 
 def _delay_of(record: Mapping[str, Any], not_begun: Collection[str]) -> int:
     times = receives(record)
-    if record.get("messageId") in not_begun and times <= SOON:
+    if record.get("messageId") in not_begun and times <= QUICK_RECEIVES:
         times = 1
     return delay(times, random.random())

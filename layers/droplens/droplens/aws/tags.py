@@ -1,4 +1,4 @@
-"""The tags that tie a SageMaker resource to its run."""
+"""The tags of SageMaker resources that name their run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ TAG_RUN = "droplens:run"
 
 
 def tag_map(tags: Any) -> dict[str, str]:
-    """Tags as a mapping; AWS writes them as a mapping in some events, as a list in others."""
+    """Tags as a mapping; AWS sends a mapping in some events, a list in others."""
     if isinstance(tags, Mapping):
         return {str(key): str(value) for key, value in tags.items()}
     return {
@@ -20,7 +20,7 @@ def tag_map(tags: Any) -> dict[str, str]:
 
 
 def tag_list(run: RunKey) -> list[Any]:
-    """The tags that tie a SageMaker resource to its run."""
+    """The tags of a run's SageMaker resources, as a request takes them."""
     return [
         {"Key": TAG_CLASSIFIER, "Value": run.classifier},
         {"Key": TAG_RUN, "Value": run.run_id},

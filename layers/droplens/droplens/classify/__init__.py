@@ -1,1 +1,1 @@
-"""How a dropped picture gets its answer."""
+"""How a dropped image gets its answer."""

@@ -1,4 +1,4 @@
-"""From a dropped picture to its result: one right answer per picture version and model."""
+"""From a dropped image to its result: one right answer per image version and model."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ from droplens.domain import layout, result
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import Limits, PictureError, PictureInfo, prepare
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.prepare import ImageError, ImageInfo, Limits, prepare
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.telemetry import count, logger
 from droplens.state.cards import CachedCards
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # What a result object says of itself without being read.
-META_PICTURE = "picture-etag"
+META_IMAGE_ETAG = "picture-etag"
 META_VERSION = "picture-version"
 META_SEQUENCER = "picture-sequencer"
 META_KEY = "picture-key-sha256"
@@ -57,13 +57,14 @@ def unlimited() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """classify_image's tools, gathered once per process and shared by its threads.
+    """The classification of dropped images: one object per process, shared by its threads.
 
     is_stranded: whether a classifier's newest run ended without a model.
-    decoding: pixels that may be decoded at the same time, so that a batch of large pictures needs
-        no more memory than the largest one. asking: how many pictures the endpoint is asked at
-        the same time. ask_for_endpoint: where idle endpoints are paused, called with bucket and
-    classifier when the live one is missing.
+    decoding: pixels that may be decoded at the same time, so that a batch of large images needs
+        no more memory than the largest one.
+    endpoint_calls: calls of the endpoint at the same time.
+    request_endpoint: called with bucket and classifier when the live endpoint is missing; None
+        where idle endpoints are not removed.
     """
 
     bucket: Bucket
@@ -71,10 +72,10 @@ class Classification:
     router: Router
     is_stranded: Callable[[str], bool]
     runtime: "SageMakerRuntimeClient"
-    decoding: Room
-    asking: Room
+    decoding: WeightedSemaphore
+    endpoint_calls: WeightedSemaphore
     limits: Limits = field(default_factory=Limits)
-    ask_for_endpoint: Callable[[str, str], None] | None = None
+    request_endpoint: Callable[[str, str], None] | None = None
 
     def classify(
         self,
@@ -83,33 +84,33 @@ class Classification:
         *,
         isolated: bool = False,
     ) -> dict[str, Any] | None:
-        """Answer one picture and store the result.
+        """Answer one image and store the result.
 
         seconds_left: until the invocation is ended by force. A call of the endpoint for which there
-        may be too few is not begun, and NotBegun raised. isolated: decode the picture in a process
+        may be too few is not begun, and NotBegun raised. isolated: decode the image in a process
         of its own, however plain it looks.
 
         Returns the "Image Classified" event's detail, or None where there is nothing to answer:
-        not a picture's key, a picture that is gone, a folder that names no classifier, or no model
-        yet (the sweep of its promotion will find the picture). Raises RetryLater where the system
+        not an image's key, an image that is gone, a folder that names no classifier, or no model
+        yet (the sweep of its promotion will find the image). Raises RetryLater where the system
         is at fault.
         """
-        if not layout.is_picture_key(dropped.key):
+        if not layout.is_image_key(dropped.key):
             return None
         classifier, card = self._card_for(dropped.key)
         if classifier is None or card is None:
             self._wait(dropped.key, classifier)
             return None
         try:
-            # The picture as it is now, whatever version the event spoke of.
-            data, picture = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
+            # The image as it is now, whatever version the event spoke of.
+            data, image = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
         except ObjectMissing:
             logger.info("picture no longer exists", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(picture, data, card, seconds_left, isolated)
-        except PictureError as problem:
-            answer = result.rejected(self.bucket.name, picture, problem, card)
+            answer, card = self._answer(image, data, card, seconds_left, isolated)
+        except ImageError as problem:
+            answer = result.rejected(self.bucket.name, image, problem, card)
         rejected = answer["status"] == "rejected"
         logger.info(
             f"picture {answer['status']}",
@@ -120,13 +121,13 @@ class Classification:
         )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
-        told = self._store(picture, dropped.sequencer_of(picture), answer, card)
+        told = self._store(image, dropped.sequencer_of(image), answer, card)
         if dropped.answered_by_default:
-            self._remove_former(picture.key, card)
+            self._remove_former(image.key, card)
         return told
 
     def _remove_former(self, key: str, card: ModelCard) -> None:
-        """Remove what the default classifier answered, now that the picture's own one has.
+        """Remove what the default classifier answered, now that the image's own one has.
 
         Whoever is cut off before finds it again with the message's next try.
         """
@@ -138,7 +139,7 @@ class Classification:
                 logger.info("result of the default classifier is removed", key=key, result=place)
 
     def _wait(self, key: str, classifier: str | None) -> None:
-        """Say that a picture waits, and loudly if there is nothing for it to wait for."""
+        """Say that an image waits, and loudly if there is nothing for it to wait for."""
         folder = layout.first_folder(key)
         if classifier is None and folder is not None:
             logger.warning(
@@ -169,45 +170,45 @@ class Classification:
 
     def _answer(
         self,
-        picture: ObjectInfo,
+        image: ObjectInfo,
         data: bytes | None,
         card: ModelCard,
         seconds_left: Callable[[], float],
         isolated: bool,
     ) -> tuple[dict[str, Any], ModelCard]:
         if data is None:
-            raise PictureError(
+            raise ImageError(
                 "image.too_large",
-                f"{picture.bytes} bytes; at most {self.limits.max_bytes} are read",
+                f"{image.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
         prepared = partial(
-            prepare, data, limits=self.limits, room=self.decoding.taken, isolated=isolated
+            prepare, data, limits=self.limits, admit=self.decoding.held, isolated=isolated
         )
         body, info = prepared(preprocessing=card.preprocessing)
         try:
-            return self._asked(picture, body, info, card, seconds_left), card
+            return self._asked(image, body, info, card, seconds_left), card
         except EndpointMissing:
             # The endpoint was replaced after its card was read: ask the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.endpoint == card.endpoint:
-                if self.ask_for_endpoint:
-                    self.ask_for_endpoint(self.bucket.name, card.classifier)
+                if self.request_endpoint:
+                    self.request_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepared(preprocessing=fresh.preprocessing)
-            return self._asked(picture, body, info, fresh, seconds_left), fresh
+            return self._asked(image, body, info, fresh, seconds_left), fresh
 
     def _asked(
         self,
-        picture: ObjectInfo,
+        image: ObjectInfo,
         body: bytes,
-        info: PictureInfo,
+        info: ImageInfo,
         card: ModelCard,
         seconds_left: Callable[[], float],
     ) -> dict[str, Any]:
         body = fitting(body)
-        with self.asking.taken(1):
+        with self.endpoint_calls.held(1):
             answer = self._probabilities(card, body, seconds_left)
-        return result.classified(self.bucket.name, picture, info, result.rank(answer, card), card)
+        return result.classified(self.bucket.name, image, info, result.rank(answer, card), card)
 
     def _probabilities(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
@@ -229,7 +230,7 @@ class Classification:
         began = time.monotonic()
         try:
             answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
-        except (RetryLater, result.UnexpectedAnswer):
+        except (RetryLater, result.UnexpectedResponse):
             count("EndpointError", 1)
             raise
         count("EndpointError", 0)  # its average is the share, which has an alarm
@@ -237,14 +238,14 @@ class Classification:
         return answer
 
     def _store(
-        self, picture: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
+        self, image: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
     ) -> dict[str, Any] | None:
         """Write the result unless the same or a newer answer stands; return its event."""
-        key = layout.result_key(picture.key, card.classifier)
+        key = layout.result_key(image.key, card.classifier)
         ours = {
-            META_PICTURE: picture.etag,
-            META_VERSION: picture.version_id or "",
-            META_KEY: _key_digest(picture.key),
+            META_IMAGE_ETAG: image.etag,
+            META_VERSION: image.version_id or "",
+            META_KEY: _key_digest(image.key),
             META_RUN: card.run_id,
             META_GENERATION: str(card.generation),
         }
@@ -266,9 +267,9 @@ class Classification:
                     return result.classified_event(first, key, card.generation)
                 continue
             if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
-                key, replacing = layout.other_result_key(picture.key, card.classifier), None
+                key, replacing = layout.other_result_key(image.key, card.classifier), None
                 continue
-            if self._is_newer(standing.metadata, picture, sequencer, card):
+            if self._is_newer(standing.metadata, image, sequencer, card):
                 return None
             replacing = standing.etag
         raise RetryLater("result.contended", f"{key} keeps changing")
@@ -284,22 +285,22 @@ class Classification:
     def _is_newer(
         self,
         standing: Mapping[str, str],
-        picture: ObjectInfo,
+        image: ObjectInfo,
         sequencer: str | None,
         card: ModelCard,
     ) -> bool:
         """Whether the answer that stands, as its metadata tells it, is newer than ours."""
-        version = (picture.etag, picture.version_id or "")
-        if (standing.get(META_PICTURE), standing.get(META_VERSION)) == version:
+        version = (image.etag, image.version_id or "")
+        if (standing.get(META_IMAGE_ETAG), standing.get(META_VERSION)) == version:
             # By whose turn it was: after a rollback the older run's answer is the newer one.
             return int(standing.get(META_GENERATION, "0")) > card.generation
         if sequencer and (theirs := standing.get(META_SEQUENCER)):
             return is_later(theirs, sequencer)
         # Only events of S3 tell a version's place in the order: else ask which one is there now.
         try:
-            now = self.bucket.head(picture.key)
+            now = self.bucket.head(image.key)
         except ObjectMissing:
-            return True  # the picture no longer exists: whatever stands may stay
+            return True  # the image no longer exists: whatever stands may stay
         return (now.etag, now.version_id or "") != version
 
 

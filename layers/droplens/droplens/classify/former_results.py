@@ -1,8 +1,8 @@
-"""What the default classifier once answered for pictures in another classifier's folder.
+"""What the default classifier once answered for images in another classifier's folder.
 
 Until a folder of no classifier was nobody's, input/birds/a.jpg without a classifier "birds" was
 answered by the default one, say "cars", at results/cars/birds/a.jpg.json. Once "birds" answers the
-picture itself, that result is wrong and must not stand beside the right one.
+image itself, that result is wrong and must not stand beside the right one.
 """
 
 import json
@@ -16,30 +16,30 @@ from droplens.domain.errors import ObjectMissing
 MAX_RESULT_BYTES = 256 * 1024
 
 
-def former_results(bucket: Bucket, picture: str, default: str) -> Iterator[tuple[str, str]]:
-    """Key and ETag of each result of the classifier `default` for the key `picture`.
+def former_results(bucket: Bucket, image: str, default: str) -> Iterator[tuple[str, str]]:
+    """Key and ETag of each result of the classifier `default` for the key `image`.
 
-    Only what records this very picture and this very classifier: input/cars/birds/a.jpg has its
-    result at the same key. For a picture in the folder of `default` there are none.
+    Only what records this very image and this very classifier: input/cars/birds/a.jpg has its
+    result at the same key. For an image in the folder of `default` there are none.
     """
-    folder = layout.first_folder(picture)
+    folder = layout.first_folder(image)
     if folder is None or folder == default:
         return
     for place in (
-        layout.result_key(picture, default),
-        layout.other_result_key(picture, default),
+        layout.result_key(image, default),
+        layout.other_result_key(image, default),
     ):
         try:
             body, info = bucket.read_at_most(place, MAX_RESULT_BYTES)
         except ObjectMissing:
             continue
-        if body is not None and _is_result_of(body, picture, default):
+        if body is not None and _is_result_of(body, image, default):
             yield place, info.etag
 
 
-def _is_result_of(body: bytes, picture: str, classifier: str) -> bool:
+def _is_result_of(body: bytes, image: str, classifier: str) -> bool:
     try:
         found = json.loads(body)
-        return bool(found["image"]["key"] == picture and found["classifier"] == classifier)
+        return bool(found["image"]["key"] == image and found["classifier"] == classifier)
     except (ValueError, TypeError, LookupError, RecursionError):
         return False

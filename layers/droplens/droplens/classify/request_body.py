@@ -1,6 +1,6 @@
-"""A prepared picture in as many bytes as an endpoint takes.
+"""A prepared image in as many bytes as an endpoint takes.
 
-Only very long pictures at a large ImageSize need it: 10240 x 512 pixels of a busy texture are some
+Only very long images at a large ImageSize need it: 10240 x 512 pixels of a busy texture are some
 6 MB at the quality of records, 95.
 """
 
@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from droplens.imaging.prepare import PictureError
+from droplens.imaging.prepare import ImageError
 
 # A serverless endpoint takes 4 MB in a request (SageMaker Developer Guide, "Invoke a serverless
 # endpoint"), one on an instance 6 MiB (botocore's model of InvokeEndpoint): the smaller of both.
@@ -20,18 +20,18 @@ _QUALITIES = (85, 70, 50, 30)
 def fitting(jpeg: bytes, most: int = MAX_BODY) -> bytes:
     """The JPEG as it is if it has at most `most` bytes, else the same pixels encoded more coarsely.
 
-    Raises PictureError where none of the qualities is coarse enough.
+    Raises ImageError where none of the qualities is coarse enough.
     """
     if len(jpeg) <= most:
         return jpeg
-    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as picture:
-        size = picture.size
+    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as image:
+        size = image.size
         for quality in _QUALITIES:
             smaller = BytesIO()
-            picture.save(smaller, "JPEG", quality=quality, subsampling="4:2:0")
+            image.save(smaller, "JPEG", quality=quality, subsampling="4:2:0")
             if smaller.tell() <= most:
                 return smaller.getvalue()
-    raise PictureError(
+    raise ImageError(
         "image.too_large",
         f"resized for the model it is {size[0]} x {size[1]} pixels, which no JPEG of {most} bytes "
         "holds: that many an endpoint takes in one request",

@@ -1,4 +1,4 @@
-"""Which classifier answers which picture."""
+"""Which classifier answers which image."""
 
 import difflib
 from collections.abc import Callable, Collection
@@ -10,10 +10,10 @@ _COMPARED_CHARACTERS = 64
 
 
 class Router:
-    """Sends a picture to the classifier that its first folder names, and one that stands in no
+    """Sends an image to the classifier that its first folder names, and one that stands in no
     folder to the default classifier.
 
-    A folder that names no classifier is nobody's: its pictures wait until the classifier is there,
+    A folder that names no classifier is nobody's: its images wait until the classifier is there,
     or until somebody moves them. The default one knows nothing of what they show.
 
     is_known: whether a classifier has ever had a run.

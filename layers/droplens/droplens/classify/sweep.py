@@ -1,8 +1,8 @@
-"""The sweep: find the pictures that are to be answered and put them on the queue.
+"""The sweep: find the images that are to be answered and put them on the queue.
 
-S3 is the state, and events only hurry it: pictures that came before their first model, and
-pictures whose events were lost, are found by walking input/ and results/ side by side. Both
-listings come sorted, so memory does not grow with their length, and a million answered pictures
+S3 is the state, and events only hurry it: images that came before their first model, and
+images whose events were lost, are found by walking input/ and results/ side by side. Both
+listings come sorted, so memory does not grow with their length, and a million answered images
 take some two thousand calls.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 PAGE = 1000
 SEND_BATCH = 10  # SQS takes no more in one call
 READERS = 16
-# Results that are kept in memory because their pictures may still come.
+# Results that are kept in memory because their images may still come.
 AHEAD = 10 * PAGE
 
 ALL, UNSURE, NONE = "all", "unsure", "none"
@@ -37,7 +37,7 @@ ALL, UNSURE, NONE = "all", "unsure", "none"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep has come: the last picture looked at, how many were enqueued, whether that
+    """How far a sweep has come: the last image looked at, how many were enqueued, whether that
     is all."""
 
     cursor: str = ""
@@ -47,11 +47,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """One sweep of a classifier's pictures.
+    """One sweep of a classifier's images.
 
-    default: the classifier that answers pictures without a folder, or None. What it answered
+    default: the classifier that answers images without a folder, or None. What it answered
     formerly in this classifier's folder is swept too, so that it is replaced by a right answer.
-    reclassify: which answered pictures are to be answered again, "all", "unsure" or "none".
+    reclassify: which answered images are to be answered again, "all", "unsure" or "none".
     """
 
     bucket: Bucket
@@ -62,14 +62,14 @@ class Sweep:
     reclassify: str = NONE
 
     def run(self, progress: Progress, may_go_on: Callable[[], bool]) -> Progress:
-        """Enqueue pictures from `progress` on, a page at a time.
+        """Enqueue images from `progress` on, a page at a time.
 
         may_go_on: asked after each page, so that every attempt gets ahead.
         """
-        for pictures in self._walks(progress.cursor):
+        for images in self._walks(progress.cursor):
             results, former = Results(self.bucket, self.classifier), self._former()
-            for page in _batched(pictures, PAGE):
-                listed = [entry for entry in page if layout.is_picture_key(entry.key)]
+            for page in _batched(images, PAGE):
+                listed = [entry for entry in page if layout.is_image_key(entry.key)]
                 again = {entry.key for entry in listed if former and former.has(entry.key)}
                 again = self._answered_by_default(again)
                 wanted = {entry.key for entry in self._wanted(listed, results)} | again
@@ -80,9 +80,9 @@ class Sweep:
         return replace(progress, finished=True)
 
     def _walks(self, cursor: str) -> Iterator[Iterator[ListedObject]]:
-        """The pictures after `cursor`: of the default classifier first those without a folder.
+        """The images after `cursor`: of the default classifier first those without a folder.
 
-        Each is a walk of its own. Pictures in the classifier's folder lose its name in their
+        Each is a walk of its own. Images in the classifier's folder lose its name in their
         results' keys: among the others they would be out of order.
         """
         own = f"{layout.INPUT}{self.classifier}/"
@@ -93,13 +93,13 @@ class Sweep:
         yield self.bucket.entries(own, cursor if begun else "")
 
     def _former(self) -> "Results | None":
-        """The default classifier's results, where they may be of pictures in this one's folder."""
+        """The default classifier's results, where they may be of images in this one's folder."""
         if self.default in (None, self.classifier):
             return None
         return Results(self.bucket, str(self.default))
 
     def _answered_by_default(self, keys: set[str]) -> set[str]:
-        """Those of the pictures that the default classifier has answered, as its results record."""
+        """Those of the images that the default classifier has answered, as its results record."""
 
         def has_former(key: str) -> bool:
             return any(True for _ in former_results(self.bucket, key, str(self.default)))
@@ -111,20 +111,24 @@ class Sweep:
             found = pool.map(has_former, in_order)
             return {key for key, has in zip(in_order, found, strict=True) if has}
 
-    def _wanted(
-        self, pictures: Iterable[ListedObject], results: "Results"
-    ) -> Iterable[ListedObject]:
+    def _wanted(self, images: Iterable[ListedObject], results: "Results") -> Iterable[ListedObject]:
         if self.reclassify == ALL:
-            return pictures
-        asked = [(picture, results.has(picture.key)) for picture in pictures]
+            return images
+        entries_with_state = [(image, results.has(image.key)) for image in images]
         if self.reclassify == NONE:
-            return (picture for picture, answered in asked if not answered)
+            return (image for image, answered in entries_with_state if not answered)
         with ThreadPoolExecutor(READERS) as pool:
-            unsure = list(pool.map(lambda pair: not pair[1] or self._is_unsure(pair[0].key), asked))
-        return (picture for (picture, _), again in zip(asked, unsure, strict=True) if again)
+            unsure = list(
+                pool.map(
+                    lambda pair: not pair[1] or self._is_unsure(pair[0].key), entries_with_state
+                )
+            )
+        return (
+            image for (image, _), again in zip(entries_with_state, unsure, strict=True) if again
+        )
 
     def _is_unsure(self, key: str) -> bool:
-        """Whether the picture's result is an answer that was not confident, or none of ours."""
+        """Whether the image's result is an answer that was not confident, or none of ours."""
         for place in (layout.result_key, layout.other_result_key):
             try:
                 body, _ = self.bucket.read_at_most(place(key, self.classifier), MAX_RESULT_BYTES)
@@ -134,13 +138,13 @@ class Sweep:
                 return not confident
         return True
 
-    def _enqueue(self, pictures: Iterable[ListedObject], again: set[str]) -> int:
+    def _enqueue(self, images: Iterable[ListedObject], again: set[str]) -> int:
         """again: those whose results of the default classifier are to be removed."""
         count = 0
-        for batch in _batched(pictures, SEND_BATCH):
+        for batch in _batched(images, SEND_BATCH):
             messages = [
-                picture_message(self.bucket.name, picture, answered_by_default=picture.key in again)
-                for picture in batch
+                image_message(self.bucket.name, image, answered_by_default=image.key in again)
+                for image in batch
             ]
             _send(self.sqs, self.queue, messages)
             count += len(batch)
@@ -148,8 +152,8 @@ class Sweep:
 
 
 def _is_confident(result: bytes, key: str) -> bool | None:
-    """Whether the result of the picture `key` need not be asked again: it is confident, or a
-    rejection. None for what is not this picture's result, whoever wrote it there."""
+    """Whether the result of the image `key` need not be asked again: it is confident, or a
+    rejection. None for what is not this image's result, whoever wrote it there."""
     try:
         found = json.loads(result)
         if found["image"]["key"] != key:
@@ -160,10 +164,10 @@ def _is_confident(result: bytes, key: str) -> bool | None:
 
 
 class Results:
-    """Which pictures of a classifier have a result, asked in the order of the pictures' keys.
+    """Which images of a classifier have a result, asked in the order of the images' keys.
 
     The results' order is another one where a key begins like the next ("a-b.json" comes before
-    "a.json"), but the difference is local: results are read ahead, and forgotten once no picture
+    "a.json"), but the difference is local: results are read ahead, and forgotten once no image
     that is still to come can have them.
     """
 
@@ -175,16 +179,16 @@ class Results:
         self._forgotten_to = ""
         self._more = True
 
-    def has(self, picture: str) -> bool:
-        """Whether the picture has a result object."""
-        key = layout.result_key(picture, self.classifier)
-        bound = layout.result_bound(picture, self.classifier)
+    def has(self, image: str) -> bool:
+        """Whether the image has a result object."""
+        key = layout.result_key(image, self.classifier)
+        bound = layout.result_bound(image, self.classifier)
         if not key.startswith(bound):
             return self._exists(key)  # it stands out of the order
         self._forget(bound)
         while self._more and self._read_to < key:
             if len(self._ahead) > AHEAD:
-                return self._exists(key)  # the results of many a picture lie in between
+                return self._exists(key)  # the results of many an image lie in between
             self._read()
         return key in self._ahead
 
@@ -209,10 +213,10 @@ class Results:
         return True
 
 
-def picture_message(
+def image_message(
     bucket: str, entry: ListedObject, *, answered_by_default: bool = False
 ) -> dict[str, Any]:
-    """What S3's own event would say of the picture, as far as classify_image needs it.
+    """What S3's own event would say of the image, as far as classify_image needs it.
 
     answered_by_default: as `ObjectCreated` has it.
     """

@@ -1,4 +1,4 @@
-"""Folders below input/ that name no classifier, whose pictures nothing will answer by itself."""
+"""Folders below input/ that name no classifier, whose images nothing will answer by itself."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class CardError(Exception):
 class Measurement:
     """How the candidate did on validation records sent through its own endpoint.
 
-    pictures: how many were sent, of `available`; accuracy and top5: shares in [0, 1];
+    pictures: images sent, of `available` ones; accuracy and top5: shares in [0, 1];
     latency_ms_p50 and _p95: one InvokeEndpoint call, in milliseconds.
     """
 
@@ -43,7 +43,7 @@ class Measurement:
 
     @property
     def right(self) -> int:
-        """How many of the pictures were answered with their class."""
+        """How many of the images were answered with their class."""
         return round(self.accuracy * self.pictures)
 
 
@@ -53,9 +53,9 @@ class ModelCard:
 
     classes: names in the order of the endpoint's probabilities.
     calibration: what makes them mean what they say; ece_before, ece_after: the expected
-    calibration error without and with it, on pictures that it was not fitted on.
+    calibration error without and with it, on images that it was not fitted on.
     confident_from: the calibrated probability from which an answer is called confident, or None
-    where the measurement gave no such probability; coverage: the share of pictures that reach it.
+    where the measurement gave no such probability; coverage: the share of images that reach it.
     unconfident_because: why there is no confident_from, and thus no prediction is confident however
     probable it is; None where there is one, and on cards of earlier versions.
     comparison: with the model that was live (`comparison.Comparison.to_dict`), or None: when it was

@@ -8,7 +8,7 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def asked_percent(share: float) -> str:
+def exact_percent(share: float) -> str:
     """A share that somebody has set, with the digits that it was set with: 0.95 is "95 %"."""
     return f"{round(100 * share, 6):g} %"
 

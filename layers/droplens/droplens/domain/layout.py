@@ -1,11 +1,11 @@
 """The S3 layout: the one place that knows which key holds what.
 
-datasets/<classifier>/...            labelled pictures, completed by datasets/<classifier>/_READY
+datasets/<classifier>/...            labelled images, completed by datasets/<classifier>/_READY
 datasets/<classifier>.zip|.tar|...   or one archive of class folders
-datasets/<classifier>/labels.csv|... or a list that labels the pictures, put there last
-input/<classifier>/...               pictures to classify
+datasets/<classifier>/labels.csv|... or a list that labels the images, put there last
+input/<classifier>/...               images to classify
 input/<file>                         those that the default classifier answers
-results/<classifier>/....json        one answer per picture
+results/<classifier>/....json        one answer per image
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is the one that answers
@@ -28,7 +28,7 @@ BUILD = "build/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
-# A list that labels the pictures beside and below it.
+# A list that labels the images beside and below it.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
 MAX_KEY_BYTES = 1024
 # A name that is cut ends in "~", a digest of the whole and ".json".
@@ -58,7 +58,7 @@ class DatasetSource:
 
     @property
     def folder(self) -> str | None:
-        """The prefix that holds its pictures one by one, or None for an archive."""
+        """The prefix that holds its images one by one, or None for an archive."""
         folder, slash, name = self.key.rpartition("/")
         return folder + slash if not name or name in LABEL_LISTS else None
 
@@ -92,7 +92,7 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
     if rest in LABEL_LISTS and classifier:
         return DatasetSource(classifier, completed_key)
     if slash:
-        return None  # an ordinary file of a dataset, perhaps an archive among its pictures
+        return None  # an ordinary file of a dataset, perhaps an archive among its images
     for suffix in ARCHIVE_SUFFIXES:
         if name.endswith(suffix) and name != suffix:
             return DatasetSource(name.removesuffix(suffix), completed_key)
@@ -184,7 +184,7 @@ def report_key(classifier: str, run_id: str) -> str:
 
 
 def answers_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
-    """One part of the endpoint's answers, a line of JSON for each picture of `channel`."""
+    """One part of the endpoint's answers, a line of JSON for each image of `channel`."""
     mark = "" if channel == "validation" else f"{channel}-"
     return f"{report_prefix(classifier, run_id)}answers/{mark}{part:04}.jsonl"
 
@@ -201,18 +201,18 @@ def named_classifier(input_key: str) -> str | None:
     return first if first is not None and is_classifier_name(first) else None
 
 
-def is_picture_key(key: str) -> bool:
-    """Whether `key` can be a picture to classify: in input/, and not a folder marker."""
+def is_image_key(key: str) -> bool:
+    """Whether `key` can be an image to classify: in input/, and not a folder marker."""
     return key.startswith(INPUT) and not key.endswith("/")
 
 
 def result_key(input_key: str, classifier: str) -> str:
     """Where the answer of `classifier` for `input_key` stands.
 
-    A picture in its classifier's folder keeps the rest of its path; any other keeps its whole path
+    An image in its classifier's folder keeps the rest of its path; any other keeps its whole path
     below input/: a file without a folder, answered by the default classifier, which
-    formerly answered pictures in folders of no classifier too. A name that would grow longer than
-    S3 allows is cut and given a digest of the whole. A picture that is called like another's
+    formerly answered images in folders of no classifier too. A name that would grow longer than
+    S3 allows is cut and given a digest of the whole. An image that is called like another's
     `other_result_key` must not stand there.
     """
     if _is_other(_result_path(input_key, classifier), classifier):
@@ -224,10 +224,10 @@ def result_key(input_key: str, classifier: str) -> str:
 
 
 def result_bound(input_key: str, classifier: str) -> str:
-    """A text that sorts before this picture's result and before that of every picture whose key
+    """A text that sorts before this image's result and before that of every image whose key
     sorts after this one's, as long as both are in the classifier's folder or neither is.
 
-    It begins the picture's result, but where that has a digest for its whole name."""
+    It begins the image's result, but where that has a digest for its whole name."""
     return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")
 
 
@@ -237,7 +237,7 @@ def _result_path(input_key: str, classifier: str) -> str:
 
 
 def other_result_key(input_key: str, classifier: str) -> str:
-    """Where the answer stands if another picture's stands at `result_key` already.
+    """Where the answer stands if another image's stands at `result_key` already.
 
     input/a.jpg, answered by the default classifier, and input/<that classifier>/a.jpg meet there.
     """

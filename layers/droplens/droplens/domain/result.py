@@ -1,4 +1,4 @@
-"""The result: what Droplens says of one picture (schemas/result.v1.json)."""
+"""The result: what Droplens says of one image (schemas/result.v1.json)."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from droplens.domain.card import ModelCard
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import PictureError, PictureInfo
+from droplens.imaging.prepare import ImageError, ImageInfo
 from droplens.statistics.calibration import Calibration
 
 SCHEMA = "droplens.result.v1"
@@ -19,7 +19,7 @@ EVENT_SCHEMA = "droplens.image-classified.v1"
 TOP = 5
 
 
-class UnexpectedAnswer(Exception):
+class UnexpectedResponse(Exception):
     """An endpoint's answer that does not fit its model's class list."""
 
 
@@ -55,7 +55,7 @@ def best_first(probabilities: Sequence[float]) -> list[int]:
 def parse_probabilities(body: bytes, classes: int) -> list[float]:
     """An endpoint's answer: a JSON list with one number in [0, 1] for each of `classes` classes.
 
-    Raises UnexpectedAnswer.
+    Raises UnexpectedResponse.
     """
     try:
         answer = json.loads(body)
@@ -63,25 +63,25 @@ def parse_probabilities(body: bytes, classes: int) -> list[float]:
             raise TypeError(f"a {type(answer).__name__}")
         probabilities = [float(value) for value in answer]
     except (ValueError, TypeError) as error:
-        raise UnexpectedAnswer(f"the answer is not a list of numbers: {error}") from error
+        raise UnexpectedResponse(f"the answer is not a list of numbers: {error}") from error
     if len(probabilities) != classes:
-        raise UnexpectedAnswer(f"{len(probabilities)} probabilities for {classes} classes")
+        raise UnexpectedResponse(f"{len(probabilities)} probabilities for {classes} classes")
     if not all(0.0 <= p <= 1.000001 for p in probabilities):
-        raise UnexpectedAnswer("numbers that are no probabilities")
+        raise UnexpectedResponse("numbers that are no probabilities")
     return probabilities
 
 
 def classified(
-    bucket: str, picture: ObjectInfo, info: PictureInfo, ranked: list[Ranked], card: ModelCard
+    bucket: str, image: ObjectInfo, info: ImageInfo, ranked: list[Ranked], card: ModelCard
 ) -> dict[str, Any]:
-    """The result of a picture that was answered."""
+    """The result of an image that was answered."""
     best = ranked[0]
     confident = card.confident_from is not None and best.probability >= card.confident_from
     return {
         "schema": SCHEMA,
         "status": "classified",
         "image": {
-            **_image(bucket, picture),
+            **_image(bucket, image),
             "width": info.width,
             "height": info.height,
             "format": info.format,
@@ -99,13 +99,13 @@ def classified(
 
 
 def rejected(
-    bucket: str, picture: ObjectInfo, problem: PictureError, card: ModelCard
+    bucket: str, image: ObjectInfo, problem: ImageError, card: ModelCard
 ) -> dict[str, Any]:
-    """The result of a picture that cannot be answered, with the reason."""
+    """The result of an image that cannot be answered, with the reason."""
     return {
         "schema": SCHEMA,
         "status": "rejected",
-        "image": _image(bucket, picture),
+        "image": _image(bucket, image),
         "classifier": card.classifier,
         "error": {"code": problem.code, "message": problem.message},
         "model": _model(card),
@@ -118,13 +118,13 @@ def to_json(result: dict[str, Any]) -> bytes:
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
-def _image(bucket: str, picture: ObjectInfo) -> dict[str, Any]:
+def _image(bucket: str, image: ObjectInfo) -> dict[str, Any]:
     return {
         "bucket": bucket,
-        "key": picture.key,
-        "etag": picture.etag,
-        "version_id": picture.version_id,
-        "bytes": picture.bytes,
+        "key": image.key,
+        "etag": image.etag,
+        "version_id": image.version_id,
+        "bytes": image.bytes,
     }
 
 

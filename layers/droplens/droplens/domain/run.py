@@ -141,7 +141,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run's packing is: so many pictures of so many, None where not known."""
+    """How far a run's packing is: so many images of so many, None where not known."""
 
     stage: str
     done: int
@@ -155,10 +155,12 @@ def packing_progress(item: Mapping[str, Any]) -> Progress | None:
     array writes its own entry of `shards`. A child that has told nothing yet is taken to be as
     large as the others.
     """
-    told = item.get("progress")
-    if told:
-        total = told.get("total")
-        return Progress(told["stage"], int(told["done"]), None if total is None else int(total))
+    progress = item.get("progress")
+    if progress:
+        total = progress.get("total")
+        return Progress(
+            progress["stage"], int(progress["done"]), None if total is None else int(total)
+        )
     parts = list((item.get("shards") or {}).values())
     if not parts:
         return None

@@ -1,9 +1,9 @@
 """Whether a candidate is worse than the live model, or only unluckier.
 
-Both were measured on validation pictures of their own datasets. Those that both have seen for the
+Both were measured on validation images of their own datasets. Those that both have seen for the
 first time then, known by their bytes and their label, are compared pair by pair: what the live
 model said of them is in its own report, and the same endpoint would say it again. Where the class
-list has changed, the pictures of those classes are compared that both models know.
+list has changed, the images of those classes are compared that both models know.
 """
 
 import math
@@ -17,7 +17,7 @@ from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, mcnemar,
 
 # A candidate is refused where a model that is as good would look as bad this rarely.
 SIGNIFICANCE = 0.05
-# Pairs decide where they are at least this share of the candidate's pictures.
+# Pairs decide where they are at least this share of the candidate's images.
 ENOUGH_SHARED = 0.5
 
 
@@ -66,7 +66,7 @@ def compare(
     """Compare two evaluations; without the live model's own, its card's accuracy stands for it.
 
     A prediction counts as it was made: one of a class that the other model does not know is wrong
-    for a picture of one that both know.
+    for an image of one that both know.
     """
     names = {entry["name"] for entry in candidate["classes"]}
     known = names & set(live.classes)
@@ -96,7 +96,7 @@ def compare(
 def _answers(
     evaluation: Mapping[str, Any], known: AbstractSet[str]
 ) -> list[tuple[tuple[str, str], bool]]:
-    """Each picture of the known classes, by its bytes and class, and whether that was predicted."""
+    """Each image of the known classes, by its bytes and class, and whether that was predicted."""
     names = [entry["name"] for entry in evaluation["classes"]]
     return [
         ((answer["sha256"], names[answer["truth"]]), answer["top"][0][0] == answer["truth"])
@@ -129,7 +129,7 @@ def _paired(pairs: list[tuple[bool, bool]], about: Mapping[str, Any]) -> Compari
 def _unpaired(
     before: tuple[int, int], after: tuple[int, int], about: Mapping[str, Any]
 ) -> Comparison:
-    """before, after: how many were right, of how many pictures."""
+    """before, after: how many were right, of how many images."""
     if not before[1] or not after[1]:
         return Comparison(**about, method="none")
     shares = (after[0] / after[1], after[1], before[0] / before[1], before[1])
@@ -146,10 +146,10 @@ def _unpaired(
 
 
 def agresti_min(lost: int, won: int, pairs: int) -> tuple[float, float]:
-    """The 95 % interval of the difference of two shares that were counted on the same pictures.
+    """The 95 % interval of the difference of two shares that were counted on the same images.
 
     A. Agresti, Y. Min, "Simple improved confidence intervals for comparing matched proportions"
-    (2005): half a picture is added to each of the four kinds of pairs.
+    (2005): half an image is added to each of the four kinds of pairs.
     """
     lost_, won_, all_ = lost + 0.5, won + 0.5, pairs + 2
     value = (won_ - lost_) / all_
@@ -160,7 +160,7 @@ def agresti_min(lost: int, won: int, pairs: int) -> tuple[float, float]:
 def newcombe(
     share: float, asked: int, other: float, other_asked: int, z: float
 ) -> tuple[float, float]:
-    """The interval of `share` less `other`, each counted on pictures of its own.
+    """The interval of `share` less `other`, each counted on images of its own.
 
     R. G. Newcombe, "Interval estimation for the difference between independent proportions"
     (1998), method 10. z: as in `confidence.wilson`.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import quantiles
 from typing import Any
 
-from droplens.domain.figures import asked_percent
+from droplens.domain.figures import exact_percent
 from droplens.domain.result import top
 from droplens.statistics.calibration import (
     IDENTITY,
@@ -24,13 +24,13 @@ from droplens.statistics.intervals import Z95_ONE_SIDED, fewest, wilson
 
 SCHEMA = "droplens.evaluation.v1"
 
-# On fewer pictures a map follows their luck more than the model.
+# On fewer images a map follows their luck more than the model.
 FEWEST_TO_FIT = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the endpoint said of one picture.
+class Prediction:
+    """What the endpoint said of one image.
 
     record: its id in its channel; name: of the file it was packed from; sha256: of the packed
     JPEG; truth: its class; seconds: the one call; probabilities: as the endpoint gave them.
@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TopPrediction:
     """A best answer: whether it was right, and how probable it called itself."""
 
     right: bool
@@ -54,7 +54,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A calibration with its evidence, taken from pictures that it was not fitted on."""
+    """A calibration with its evidence, taken from images that it was not fitted on."""
 
     calibration: Calibration
     fitted_on: int
@@ -81,7 +81,7 @@ class Calibrated:
         }
 
 
-def calibrated(answers: Sequence[Answer], to_fit: Sequence[bool]) -> Calibrated:
+def calibrated(answers: Sequence[Prediction], to_fit: Sequence[bool]) -> Calibrated:
     """Fit on the one half and judge on the other."""
     fitted = [answer for answer, fits in zip(answers, to_fit, strict=True) if fits]
     others = [answer for answer, fits in zip(answers, to_fit, strict=True) if not fits] or fitted
@@ -104,7 +104,7 @@ def calibrated(answers: Sequence[Answer], to_fit: Sequence[bool]) -> Calibrated:
 
 
 def evaluate(
-    answers: Sequence[Answer], classes: Sequence[str], available: int, precision: float
+    answers: Sequence[Prediction], classes: Sequence[str], available: int, precision: float
 ) -> dict[str, Any]:
     """The body of evaluation.json. available: validation records that there are;
     precision: what share of confident answers must be right."""
@@ -112,7 +112,7 @@ def evaluate(
     result = calibrated(answers, to_fit)
     tops = [top(answer.probabilities, result.calibration) for answer in answers]
     judged = [
-        Judged(shown[0][0] == answer.truth, shown[0][1])
+        TopPrediction(shown[0][0] == answer.truth, shown[0][1])
         for answer, shown in zip(answers, tops, strict=True)
     ]
     cells = Counter(
@@ -154,9 +154,9 @@ def evaluate(
 
 
 def accuracy_on_test(
-    answers: Sequence[Answer], calibration: Calibration, available: int
+    answers: Sequence[Prediction], calibration: Calibration, available: int
 ) -> dict[str, Any] | None:
-    """The test section of evaluation.json, or None where the dataset brought no test pictures.
+    """The test section of evaluation.json, or None where the dataset brought no test images.
 
     answers: of test records; calibration: fitted on validation records alone; available: test
     records that there are. Nothing else of an evaluation depends on it.
@@ -172,10 +172,10 @@ def accuracy_on_test(
     }
 
 
-def confident(answers: Sequence[Judged], precision: float) -> dict[str, Any]:
-    """From which probability answers can be relied on, and how many pictures that answers.
+def confident(answers: Sequence[TopPrediction], precision: float) -> dict[str, Any]:
+    """From which probability answers can be relied on, and how many images that answers.
 
-    share: of the pictures at or above the threshold; precision_measured and low: of those, the
+    share: of the images at or above the threshold; precision_measured and low: of those, the
     share that is right, and its one-sided 95 % lower bound. reason: why there is no threshold, or
     None where there is one.
     """
@@ -196,19 +196,19 @@ def _no_threshold(pictures: int, precision: float) -> str:
     if needed is None or pictures < needed:
         return (
             f"too few validation pictures: {pictures}, and it takes {needed or 'more than any'} "
-            f"to show that {asked_percent(precision)} of the confident predictions are correct"
+            f"to show that {exact_percent(precision)} of the confident predictions are correct"
         )
     return (
-        f"at no probability are {asked_percent(precision)} of the predictions shown to be correct"
+        f"at no probability are {exact_percent(precision)} of the predictions shown to be correct"
     )
 
 
-def confident_from(answers: Sequence[Judged], precision: float) -> float | None:
+def confident_from(answers: Sequence[TopPrediction], precision: float) -> float | None:
     """The lowest probability from which answers can be relied on.
 
     That is: of the answers at or above it, a share of at least `precision` is right, also when
     the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None where no
-    probability gives that: for a precision of 95 %, on fewer than 52 pictures, however many were
+    probability gives that: for a precision of 95 %, on fewer than 52 images, however many were
     right.
     """
     threshold = None
@@ -240,7 +240,7 @@ def cross_validation(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     }
 
 
-def coverage(answers: Sequence[Judged]) -> list[list[float]]:
+def coverage(answers: Sequence[TopPrediction]) -> list[list[float]]:
     """For each probability that an answer had: the share of answers at or above it, and how many
     of those are right. From the surest to all."""
     return [
@@ -249,7 +249,7 @@ def coverage(answers: Sequence[Judged]) -> list[list[float]]:
     ]
 
 
-def _from_the_surest(answers: Sequence[Judged]) -> list[tuple[float, int, int]]:
+def _from_the_surest(answers: Sequence[TopPrediction]) -> list[tuple[float, int, int]]:
     """(probability, answers at or above it, right ones of those), equal probabilities together."""
     steps = []
     right = 0
@@ -268,7 +268,7 @@ def latencies(seconds: Sequence[float]) -> dict[str, float]:
     return {f"p{percent}": round(cuts[percent - 1], 2) for percent in (50, 95, 99)}
 
 
-def _bins(answers: Sequence[Answer], calibration: Calibration) -> list[Bin]:
+def _bins(answers: Sequence[Prediction], calibration: Calibration) -> list[Bin]:
     best = [(answer, top(answer.probabilities, calibration)[0]) for answer in answers]
     return reliability([(probability, index == a.truth) for a, (index, probability) in best])
 

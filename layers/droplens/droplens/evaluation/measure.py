@@ -21,7 +21,7 @@ from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.run import RunKey
-from droplens.evaluation.evaluation import Answer
+from droplens.evaluation.evaluation import Prediction
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.manifest import PackedDataset
 from droplens.records.recordio import parse_record, read_index
@@ -41,13 +41,13 @@ class OutOfTime(Exception):
 class Measured:
     """What the endpoint predicted of each channel's records; test: empty where there are none."""
 
-    validation: list[Answer]
-    test: list[Answer]
+    validation: list[Prediction]
+    test: list[Prediction]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record: its id, class, picture's name, and first byte and end in the file."""
+    """A record: its id, class, image's name, and first byte and end in the file."""
 
     record: int
     label: int
@@ -67,7 +67,7 @@ def measure(
     """Send a sample of each channel's records through `ask`, or all if they are not many.
 
     ask: one prepared JPEG to the candidate's probabilities, in class order.
-    may_go_on: asked after each part of PART pictures, so that every attempt gets ahead.
+    may_go_on: asked after each part of PART images, so that every attempt gets ahead.
     Raises UserError where there is nothing to measure on, and OutOfTime.
     """
     if dataset.validation == 0:
@@ -75,13 +75,13 @@ def measure(
             "measure.no_validation", "the dataset has no validation pictures: nothing to measure"
         )
 
-    def answer(channel: str, entry: Entry) -> Answer:
+    def answer(channel: str, entry: Entry) -> Prediction:
         records = f"{dataset.prefix}{channel}/{channel}.rec"
         payload = parse_record(bucket.read_range(records, entry.start, entry.end)).payload
         body, _ = prepare(payload, preprocessing)
         began = time.perf_counter()
         probabilities = ask(body)
-        return Answer(
+        return Prediction(
             record=entry.record,
             name=entry.name,
             sha256=hashlib.sha256(payload).hexdigest(),
@@ -90,7 +90,7 @@ def measure(
             probabilities=probabilities,
         )
 
-    found: dict[str, list[Answer]] = {VALIDATION: [], TEST: []}
+    found: dict[str, list[Prediction]] = {VALIDATION: [], TEST: []}
     has_asked = False
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         for channel in (VALIDATION, TEST) if dataset.test else (VALIDATION,):
@@ -156,7 +156,7 @@ def _read(bucket: Bucket, key: str) -> bytes | None:
         return None
 
 
-def _line(answer: Answer) -> str:
+def _line(answer: Prediction) -> str:
     document: dict[str, Any] = {
         "record": answer.record,
         "name": answer.name,
@@ -169,7 +169,7 @@ def _line(answer: Answer) -> str:
     return json.dumps(document, separators=(",", ":"))
 
 
-def _answer(line: bytes) -> Answer:
+def _answer(line: bytes) -> Prediction:
     document = json.loads(line)
     # A third of a list's memory: there may be millions of numbers.
-    return Answer(**{**document, "probabilities": array("d", document["probabilities"])})
+    return Prediction(**{**document, "probabilities": array("d", document["probabilities"])})

@@ -1,1 +1,1 @@
-"""Untrusted images: limits, structure scan, decoding, the sandbox, preprocessing."""
+"""Untrusted images: limits, structure scan, sandboxed decoding, preprocessing."""

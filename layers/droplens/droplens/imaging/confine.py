@@ -1,10 +1,10 @@
-"""What a process gives up before it looks at a stranger's bytes. Linux; elsewhere less.
+"""Confinement of a process that decodes untrusted bytes: seccomp and resource limits.
 
-After `confine` it can compute, take memory up to a limit, and read and write what is open already.
-It can open no file, no socket and no process, signal none, and run no program: a kernel filter
-(seccomp) refuses every other system call with EPERM, which needs no privilege once the process has
-given up gaining any. That holds in Lambda, Fargate and SageMaker as well as here, since filters
-may be stacked. Threads are let be: a decoder's worker is inside the same limits.
+After `confine` it can compute, allocate memory up to a limit, and read and write open descriptors.
+It can open no file or socket, start no process or program, and send no signal: a seccomp filter
+refuses every other system call with EPERM. With no_new_privs this needs no privilege, and since
+filters stack it also works in Lambda, Fargate and SageMaker. Threads are allowed: a decoder's
+threads are under the same limits. On systems other than Linux there are the resource limits only.
 
 Source: Linux's Documentation/userspace-api/seccomp_filter.rst and no_new_privs.rst, seccomp(2);
 numbers from the kernel's arch/x86/entry/syscalls/syscall_64.tbl and asm-generic/unistd.h.
@@ -28,7 +28,7 @@ _NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _CLONE_THREAD = 0x00010000
 _EPERM, _ENOSYS = 1, 38
 
-# The numbers on the two architectures below.
+# The allowed system calls: their numbers on the two architectures below.
 _CALLS = {
     "read": (0, 63),
     "write": (1, 64),
@@ -70,7 +70,7 @@ _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def warm_up() -> None:
-    """What takes time in a process that forks many: once, before."""
+    """Do once, before forking, what would otherwise take time in each fork."""
     if sys.platform == "linux" and platform.machine() in _ARCHITECTURES:
         _function()
         _program(platform.machine())
@@ -83,24 +83,25 @@ def die_with_parent() -> None:
 
 
 def limit(memory: int, cpu_seconds: float) -> None:
-    """memory: bytes above what this process has mapped already."""
+    """Limit this process. memory: bytes above those mapped already; cpu_seconds: CPU time."""
     if sys.platform == "linux":
         with open("/proc/self/statm") as file:  # noqa: PTH123  no import in a fork
             mapped = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + memory,) * 2)
-    # SIGPROF ends the process and tells why. The kernel's own limit has whole seconds only.
+    # SIGPROF ends the process, and is the cause that its parent reads. RLIMIT_CPU has whole
+    # seconds only.
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (ceil(cpu_seconds), ceil(cpu_seconds) + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def confine() -> bool:
-    """Give up every system call but those above; False where this system has no such filter."""
+    """Refuse this process every system call but those above; False where seccomp is missing."""
     if sys.platform != "linux" or platform.machine() not in _ARCHITECTURES:
         return False
     program = _program(platform.machine())
     code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: a count of instructions, and where they are.
+    # struct sock_fprog: the number of instructions, and their address.
     filter_ = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     pointer = ctypes.create_string_buffer(filter_, len(filter_))
     return (
@@ -122,7 +123,7 @@ def _function() -> Callable[..., int]:
 
 @cache
 def _program(machine: str) -> bytes:
-    """The filter in the kernel's classic BPF: an instruction has 8 bytes."""
+    """The filter as classic BPF, 8 bytes per instruction."""
     column = list(_ARCHITECTURES).index(machine)
 
     def step(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
@@ -136,7 +137,7 @@ def _program(machine: str) -> bytes:
     ]
     for numbers in _CALLS.values():
         steps += [step(_EQUAL, numbers[column], if_not=1), step(_RETURN, _ALLOW)]
-    # Its flags cannot be read by a filter; the C library then tries clone.
+    # clone3: a filter cannot read its flags. On ENOSYS the C library falls back to clone.
     steps += [step(_EQUAL, _CLONE3[column], if_not=1), step(_RETURN, _ERROR | _ENOSYS)]
     steps += [
         step(_EQUAL, _CLONE[column], if_not=3),

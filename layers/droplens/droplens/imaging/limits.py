@@ -1,4 +1,4 @@
-"""What a picture may be, and how it is said that one is not."""
+"""Limits that an image file must keep, with the errors for one that does not."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ CODES = frozenset(
 
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 FORMATS = (*PILLOW_FORMATS, "HEIF")
-# The decoders of these keep canvases of their own: 20 and 16 bytes for each pixel, where no other
-# format was seen to take more than 13.
+# The decoders of these keep a canvas of their own: 16 to 20 bytes a pixel were measured, and at
+# most 13 for every other format.
 HEAVY_FORMATS = ("WEBP", "AVIF", "HEIF")
 
 
-class PictureError(Exception):
-    """The picture cannot be used. code: one of CODES; message: a sentence for its owner."""
+class ImageError(Exception):
+    """An image that cannot be used. code: one of CODES; message: a sentence for its owner."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,18 +30,18 @@ class PictureError(Exception):
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself does not work here: no picture's fault."""
+    """The sandbox cannot run on this machine, whatever the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is refused before a pixel of it is decoded.
+    """Limits that are checked before a pixel is decoded.
 
     max_bytes: size of the encoded file.
-    max_pixels: width x height, read from the header; half of it for what takes twice the memory: a
-        WebP, AVIF or HEIC, transparency, CMYK, and more than 8 bits a colour. Pillow's own guard
-        stands above it: 178,956,970 pixels are refused whatever is set here.
-    max_aspect: longer by shorter side. A 2000x3 strip becomes 170,667x256 once it is resized.
+    max_pixels: width x height, read from the header; half of it for images that take twice the
+        memory: WebP, AVIF, HEIC, transparency, CMYK, and more than 8 bits per channel. Pillow's own
+        limit of 178,956,970 pixels holds whatever is set here.
+    max_aspect: longer by shorter side. A 2000x3 image becomes 170,667x256 once it is resized.
     """
 
     max_bytes: int = 25 * 1024 * 1024
@@ -50,8 +50,8 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureInfo:
-    """The picture as it came. format: Pillow's name of it; width, height: pixels, upright."""
+class ImageInfo:
+    """The image file. format: Pillow's name of it; width, height: pixels, upright."""
 
     format: str
     width: int
@@ -59,5 +59,5 @@ class PictureInfo:
 
 
 def weight(width: int, height: int, *, heavy: bool) -> int:
-    """A picture's pixels, in the memory that those of most take. heavy: it takes twice as much."""
+    """Width x height, doubled for a `heavy` image, whose pixels take twice the usual memory."""
     return width * height * (2 if heavy else 1)

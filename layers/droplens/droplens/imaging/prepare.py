@@ -1,9 +1,9 @@
-"""Pictures from strangers: hostile bytes in, an upright RGB picture within limits out.
+"""Preparation of untrusted image files: bytes in, an upright RGB image within limits out.
 
-Packing, measuring and answering all come through here, so that a model is asked with the very
-pixels that it was trained on. A file's structure is looked through first; what is plain is decoded
-in this process, the rest in one of its own (`imaging.sandbox`). No file of at most 25 MiB takes
-more than 3 s of a core or 1 GiB.
+Packing, evaluation and classification all use this module, so that a model sees the same pixels
+in training and inference. The structure of a file is scanned first; a plain one is decoded in this
+process, any other in a process of its own (`imaging.sandbox`). No file of at most 25 MiB takes more
+than 3 s of CPU time or 1 GiB of memory.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from droplens.imaging.exif import UPRIGHT
 from droplens.imaging.limits import (
     CODES,
     FORMATS,
+    ImageError,
+    ImageInfo,
     Limits,
-    PictureError,
-    PictureInfo,
 )
 from droplens.imaging.preprocess import (
     Preprocessing,
@@ -34,9 +34,9 @@ from droplens.imaging.structure import Structure, structure_of
 __all__ = [
     "CODES",
     "FORMATS",
+    "ImageError",
+    "ImageInfo",
     "Limits",
-    "PictureError",
-    "PictureInfo",
     "Preprocessing",
     "decode",
     "encode",
@@ -45,7 +45,7 @@ __all__ = [
     "prepare_with",
 ]
 
-Room = Callable[[int], AbstractContextManager[object]]
+Admission = Callable[[int], AbstractContextManager[object]]
 
 
 def decode(
@@ -54,44 +54,43 @@ def decode(
     shorter_side: int | None = None,
     *,
     isolated: bool = False,
-) -> tuple[Image.Image, PictureInfo]:
-    """The first frame of `data` as an upright RGB picture, transparency on white.
+) -> tuple[Image.Image, ImageInfo]:
+    """The first frame of `data` as an upright RGB image, transparency on white.
 
-    shorter_side: pixels that the caller will shrink the shorter side to. It lets a large JPEG be
-        shrunk while it is decoded, to no less than twice that size.
-    isolated: not in this process, however plain it is.
+    shorter_side: pixels of the shorter side to which the caller will resize. A large JPEG is then
+        scaled down while it is decoded, to no less than twice that size.
+    isolated: decode in the sandbox even a plain file.
 
-    Raises PictureError for anything that is not a whole picture within `limits`.
+    Raises ImageError for anything that is not a complete image within `limits`.
     """
     structure = _checked(data, limits)
     if isolated or not structure.plain:
         return sandbox.decode(structure, limits, shorter_side)
-    with decoding.trouble_is_the_pictures(), decoding.opened(structure, limits) as picture:
-        return decoding.decoded(picture, structure, shorter_side)
+    with decoding.decoder_errors_as_image_errors(), decoding.opened(structure, limits) as image:
+        return decoding.decoded(image, structure, shorter_side)
 
 
 def prepare(
     data: bytes,
     preprocessing: Preprocessing,
     limits: Limits = Limits(),
-    room: Room = nullcontext,
+    admit: Admission = nullcontext,
     *,
     isolated: bool = False,
-) -> tuple[bytes, PictureInfo]:
-    """`data` as the JPEG that a record stores and an endpoint is asked with.
+) -> tuple[bytes, ImageInfo]:
+    """`data` as the JPEG that a record stores and an endpoint receives.
 
-    The shorter side is brought to exactly `preprocessing.shorter_side` by Lanczos, up or down. An
-    upright baseline JPEG that has that size already passes through byte for byte but for its
-    metadata, once it has been decoded whole, so that what was prepared once is not encoded a
-    second time.
+    The shorter side is resized to exactly `preprocessing.shorter_side` by Lanczos, up or down. An
+    upright baseline JPEG of that size is returned as it is, without its metadata, after it has been
+    decoded completely: a prepared image is not encoded a second time.
 
-    room: given the number of the picture's pixels, as `weight` counts them, lets it in to be
-        decoded once there is room.
+    admit: called with the image's pixels as `limits.weight` counts them; returns a context that is
+        entered once the image may be decoded, and held until it is encoded.
     isolated: as in `decode`.
 
-    Raises PictureError as `decode` does.
+    Raises ImageError as `decode` does.
     """
-    jpeg, info, _ = prepare_with(data, preprocessing, limits, lanczos, room, isolated=isolated)
+    jpeg, info, _ = prepare_with(data, preprocessing, limits, lanczos, admit, isolated=isolated)
     return jpeg, info
 
 
@@ -100,26 +99,26 @@ def prepare_with(
     preprocessing: Preprocessing,
     limits: Limits,
     resize: Resize,
-    room: Room = nullcontext,
+    admit: Admission = nullcontext,
     *,
     isolated: bool = False,
-) -> tuple[bytes, PictureInfo, Image.Image]:
-    """As `prepare`, resizing by `resize`; third come the pixels before they are encoded, RGB or L.
+) -> tuple[bytes, ImageInfo, Image.Image]:
+    """As `prepare`, resizing by `resize`; also returns the pixels before the encoding, RGB or L.
 
-    resize: an RGB picture to (width, height) pixels, called only where that is a change.
+    resize: an RGB image to (width, height) pixels; not called for an image of that size.
     """
     structure = _checked(data, limits)
-    with room(structure.weight or limits.max_pixels), decoding.trouble_is_the_pictures():
+    with admit(structure.weight or limits.max_pixels), decoding.decoder_errors_as_image_errors():
         if isolated or not structure.plain:
             decoded, info = sandbox.decode(structure, limits, preprocessing.shorter_side)
             if structure.plain and _is_upright_and_prepared(structure, preprocessing, limits):
                 return structure.data, info, decoded
         else:
-            with decoding.opened(structure, limits) as picture:
-                if is_prepared(picture, preprocessing) and decoding.loaded(picture, structure) == 1:
-                    decoding.check_not_cut(picture, structure, None)
-                    return structure.data, PictureInfo("JPEG", *picture.size), picture.copy()
-                decoded, info = decoding.decoded(picture, structure, preprocessing.shorter_side)
+            with decoding.opened(structure, limits) as image:
+                if is_prepared(image, preprocessing) and decoding.loaded(image, structure) == 1:
+                    decoding.check_not_cut(image, structure, None)
+                    return structure.data, ImageInfo("JPEG", *image.size), image.copy()
+                decoded, info = decoding.decoded(image, structure, preprocessing.shorter_side)
         jpeg, prepared = encode(decoded, preprocessing, resize)
     return jpeg, info, prepared
 
@@ -127,17 +126,17 @@ def prepare_with(
 def _is_upright_and_prepared(
     structure: Structure, preprocessing: Preprocessing, limits: Limits
 ) -> bool:
-    """By its header alone, which Pillow reads without decoding anything."""
-    with decoding.opened(structure, limits) as picture:
-        return structure.orientation == UPRIGHT and is_prepared(picture, preprocessing)
+    """From the header alone, which Pillow reads without decoding anything."""
+    with decoding.opened(structure, limits) as image:
+        return structure.orientation == UPRIGHT and is_prepared(image, preprocessing)
 
 
 def _checked(data: bytes, limits: Limits) -> Structure:
-    """What the file's bytes and its header say, once that is within the limits."""
+    """The file's structure. Raises ImageError where it is beyond the limits."""
     if not data:
-        raise PictureError("image.empty", "the file is empty (0 bytes)")
+        raise ImageError("image.empty", "the file is empty (0 bytes)")
     if len(data) > limits.max_bytes:
-        raise PictureError(
+        raise ImageError(
             "image.too_large",
             f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}",
         )

@@ -1,4 +1,4 @@
-"""How a decoded picture becomes what a model is trained on and asked with."""
+"""Preprocessing of a decoded image, the same for training and inference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from PIL import Image
 
 from droplens.imaging.limits import Limits
 
-# A picture shrunk while it is decoded keeps this many times the wanted size for the real resize.
+# An image that is scaled down while it is decoded keeps this many times the target size, so that
+# the Lanczos resize still has detail to filter.
 DRAFT_MARGIN = 2
 
 Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
@@ -17,10 +18,10 @@ Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a picture becomes what a model is trained on and asked with.
+    """Resize, crop and JPEG quality of an image for training and inference.
 
-    shorter_side: pixels of the shorter side after the resize; the longer one follows.
-    crop: side of the square cut from the middle after the resize; None keeps the whole picture.
+    shorter_side: pixels of the shorter side after the resize; the aspect ratio is kept.
+    crop: side in pixels of the centre square cut after the resize; None keeps the whole image.
     quality: of the JPEG, 1 to 95, with 4:2:0 chroma.
     """
 
@@ -37,12 +38,12 @@ class Preprocessing:
             raise ValueError(f"quality is {self.quality}, expected 1 to 95")
 
     def to_dict(self) -> dict[str, int | None]:
-        """As dataset.json and the model card keep it."""
+        """The JSON object of dataset.json and of the model card."""
         return {"shorter_side": self.shorter_side, "crop": self.crop, "quality": self.quality}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """What `to_dict` gave."""
+        """Read what `to_dict` returned."""
         crop = stored["crop"]
         return cls(
             shorter_side=int(stored["shorter_side"]),
@@ -52,9 +53,9 @@ class Preprocessing:
 
 
 def is_only_resized(size: tuple[int, int], preprocessing: Preprocessing, limits: Limits) -> bool:
-    """Whether `prepare` decodes all of a JPEG of (width, height) pixels, and then resizes it.
+    """Whether `prepare` decodes a JPEG of (width, height) pixels in full size, then resizes it.
 
-    It is within the limits, is not prepared already, and is not shrunk while it is decoded.
+    False for one that is beyond the limits, prepared already, or scaled down while it is decoded.
     """
     shorter, longer = sorted(size)
     return (
@@ -65,21 +66,21 @@ def is_only_resized(size: tuple[int, int], preprocessing: Preprocessing, limits:
     )
 
 
-def is_prepared(picture: Image.Image, preprocessing: Preprocessing) -> bool:
-    """Whether the header is one of those that `prepare` writes."""
+def is_prepared(image: Image.Image, preprocessing: Preprocessing) -> bool:
+    """Whether the image has a header as `prepare` writes it, so that it need not be resized."""
     return (
-        picture.format == "JPEG"
-        and picture.mode in ("RGB", "L")
-        and not picture.info.keys() & {"progressive", "icc_profile"}
-        and min(picture.size) == preprocessing.shorter_side
-        and (preprocessing.crop is None or picture.size == (preprocessing.crop,) * 2)
+        image.format == "JPEG"
+        and image.mode in ("RGB", "L")
+        and not image.info.keys() & {"progressive", "icc_profile"}
+        and min(image.size) == preprocessing.shorter_side
+        and (preprocessing.crop is None or image.size == (preprocessing.crop,) * 2)
     )
 
 
 def encode(
     decoded: Image.Image, preprocessing: Preprocessing, resize: Resize
 ) -> tuple[bytes, Image.Image]:
-    """An upright RGB picture as the JPEG of `prepare_with`, and the pixels that it was made of."""
+    """Resize, crop and encode an upright RGB image; returns the JPEG and the pixels in it."""
     size = _resized(decoded.size, preprocessing.shorter_side)
     resized = decoded if decoded.size == size else resize(decoded, size)
     prepared = _crop(resized, preprocessing.crop)
@@ -88,9 +89,9 @@ def encode(
     return jpeg.getvalue(), prepared
 
 
-def lanczos(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """`picture` at (width, height) pixels."""
-    return picture.resize(size, Image.Resampling.LANCZOS)
+def lanczos(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`image` resized to (width, height) pixels by Pillow's Lanczos filter."""
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _resized(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
@@ -99,8 +100,8 @@ def _resized(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
     return width, height
 
 
-def _crop(picture: Image.Image, side: int | None) -> Image.Image:
+def _crop(image: Image.Image, side: int | None) -> Image.Image:
     if side is None:
-        return picture
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+        return image
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))

@@ -1,7 +1,7 @@
-"""Colour profiles: which are simple, and a picture in sRGB by its own.
+"""Conversion of images with an embedded ICC colour profile to sRGB.
 
-Phones store wide colours (Display P3): taken for sRGB they look pale, and unlike the pictures of
-the same things that a dataset from the web holds.
+Phones store Display P3. Read as sRGB such images look pale, unlike images of the same objects in a
+dataset from the web.
 """
 
 import struct
@@ -9,20 +9,20 @@ from io import BytesIO
 
 from PIL import Image
 
-# The kind of colour profile that fits a picture's mode, in ICC's four letters.
+# The ICC colour space signature that fits a Pillow mode.
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _HEADER = struct.Struct(">I4x4x4s4s4s")
 _TAG = struct.Struct(">4sII")
 _TAGS_AT = 128
-_MOST_TAGS = 64
-_MOST_BYTES = 64 * 1024
+_MAX_TAGS = 64
+_MAX_BYTES = 64 * 1024
 _CLASSES = (b"mntr", b"scnr", b"spac")
 
 
 def is_simple(profile: bytes) -> bool:
-    """Whether it holds matrices and curves only, as a display's or a camera's does.
+    """Whether a profile has matrices and curves only, as those of displays and cameras.
 
-    Tables of several dimensions, which printers need, are for the sandbox.
+    Profiles with multi-dimensional lookup tables, as of printers, are converted in the sandbox.
     Source: ICC.1:2022, 7.2 and 7.3.
     """
     try:
@@ -30,11 +30,11 @@ def is_simple(profile: bytes) -> bool:
         (count,) = struct.unpack_from(">I", profile, _TAGS_AT)
         if (
             size > len(profile)
-            or len(profile) > _MOST_BYTES
+            or len(profile) > _MAX_BYTES
             or kind not in _CLASSES
             or space not in (b"RGB ", b"GRAY")
             or connection != b"XYZ "
-            or count > _MOST_TAGS
+            or count > _MAX_TAGS
         ):
             return False
         for number in range(count):
@@ -46,22 +46,22 @@ def is_simple(profile: bytes) -> bool:
     return True
 
 
-def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    """`picture` in sRGB by its colour profile; None where that changes nothing or cannot be done.
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """`image` converted from `profile` to sRGB; None where it is sRGB already or cannot be.
 
-    A damaged profile around a sound picture is as none: lcms, or its binding, may raise anything.
+    A damaged profile is ignored: lcms, or its binding, may raise any exception.
     """
-    from PIL import ImageCms  # most pictures need not wait for lcms
+    from PIL import ImageCms  # imported here: most images need no lcms
 
-    if picture.mode not in _SPACES:
+    if image.mode not in _SPACES:
         return None
     try:
-        theirs = ImageCms.ImageCmsProfile(BytesIO(profile))
-        space, name = theirs.profile.xcolor_space, ImageCms.getProfileName(theirs)
-        if space != _SPACES[picture.mode] or "sRGB" in name:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        space, name = source.profile.xcolor_space, ImageCms.getProfileName(source)
+        if space != _SPACES[image.mode] or "sRGB" in name:
             return None
-        ours = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(picture, theirs, ours, outputMode="RGB")
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001

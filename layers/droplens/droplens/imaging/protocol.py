@@ -1,9 +1,9 @@
-"""What the sandbox and who asks it say to each other, over one socket for each picture.
+"""The protocol between the sandbox and its client, over one socket per image.
 
-There: a length, a JSON request, and the picture's file. Back: frames of a kind, a length and a
-body: RESULT, a JSON object with the pixels' size, and then PIXELS, bands of whole rows, RGB; or
-REFUSED, a code and a message; or, from the process that forks, ENDED: how one ended without an
-answer.
+Request: HEADER (lengths), a JSON object, the image file. Response: frames of a kind, a length and a
+body: RESULT, a JSON object with the size in pixels, followed by PIXELS, bands of whole RGB rows; or
+REFUSED, a code and a message; or, from the parent of the decoding process, ENDED: how that process
+ended without a response.
 """
 
 import json
@@ -17,31 +17,31 @@ READY = b"ready"
 RESULT, PIXELS, REFUSED, ENDED = b"R", b"P", b"E", b"X"
 # Of a band of pixels.
 BAND_BYTES = 1024 * 1024
-# What one process may take. No picture shall take 3 s and 1 GiB in all: the rest of both is for who
-# asks, who takes the pixels over, resizes and encodes them.
+# Limits of one process. An image may take 3 s of CPU and 1 GiB in all: the rest of both is for the
+# client, which receives the pixels, resizes and encodes them.
 _CPU_SECONDS, _CPU_SECONDS_OF_MANY, _MANY_PIXELS = 2.6, 1.6, 100_000_000
 WALL_SECONDS = 30.0
-MOST_MEMORY = 900 * 1024 * 1024
+MAX_MEMORY = 900 * 1024 * 1024
 
 
 def cpu_seconds(pixels: int) -> float:
-    """What the process of a picture of so many pixels may take of a core."""
+    """The CPU time in seconds that the process of an image of `pixels` may take."""
     share = min(1.0, pixels / _MANY_PIXELS)
     return _CPU_SECONDS + share * (_CPU_SECONDS_OF_MANY - _CPU_SECONDS)
 
 
 class Reader(Protocol):
-    """Blocking reads, into a buffer."""
+    """A stream with blocking reads into a buffer."""
 
     def recv_into(self, buffer: memoryview) -> int:
-        """How many bytes came; 0 at the end."""
+        """The number of bytes read; 0 at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A picture to decode, as `Structure` and `Limits` tell of it.
+    """An image to decode; the other fields are those of `Structure` and `Limits`.
 
-    memory: bytes that may be taken for it; seconds: of a core.
+    memory: bytes that the process may allocate; seconds: of CPU time.
     """
 
     format: str
@@ -54,24 +54,24 @@ class Request:
     seconds: float
 
     def header(self, data: bytes) -> bytes:
-        """What goes before the file."""
+        """The bytes that precede the file `data`."""
         body = json.dumps(asdict(self)).encode()
         return HEADER.pack(len(body), len(data)) + body
 
     @classmethod
     def read(cls, body: bytes | bytearray) -> "Request":
-        """What `header` wrote."""
+        """Read the JSON object that `header` wrote."""
         return cls(**json.loads(body))
 
 
 def frame(kind: bytes, value: dict[str, Any]) -> bytes:
-    """A frame with a JSON object."""
+    """A frame whose body is `value` as JSON."""
     body = json.dumps(value).encode()
     return FRAME.pack(kind, len(body)) + body
 
 
 def fill(source: Reader, buffer: bytearray) -> bool:
-    """Read all of `buffer`; False where the other side ended before."""
+    """Fill all of `buffer`; False where the stream ended before."""
     view = memoryview(buffer)
     while view:
         count = source.recv_into(view)

@@ -1,8 +1,7 @@
-"""Decoding in another process: what a picture does to its decoder, it does to itself only.
+"""Decoding of untrusted images in a confined process per image.
 
-One `imaging.worker` is kept for each process that needs one, started at the first picture that is
-not plain, and shared by its threads. It needs a socket pair and no shared memory, which Lambda has
-none of.
+Each process that needs one keeps one `imaging.worker`, started at the first image that is not
+plain and shared by its threads. It uses a socket pair, since Lambda has no shared memory.
 """
 
 import json
@@ -20,34 +19,35 @@ from typing import Any, Self
 from PIL import Image
 
 from droplens.imaging import protocol
-from droplens.imaging.limits import Limits, PictureError, PictureInfo, SandboxError
+from droplens.imaging.limits import ImageError, ImageInfo, Limits, SandboxError
 from droplens.imaging.structure import Structure
 
-# What a decoder and its file's tables take beside the pixels; what each pixel takes.
+# Bytes for a decoder and the file's tables; bytes for each pixel.
 _MEMORY = 128 * 1024 * 1024
 _PIXEL_MEMORY = 12
-# A picture's process is killed after WALL_SECONDS; its end is known soon after that.
-_ANSWER_SECONDS = protocol.WALL_SECONDS + 10
+# An image's process is killed after WALL_SECONDS, and reported soon after.
+_REPLY_SECONDS = protocol.WALL_SECONDS + 10
 _START_SECONDS = 60.0
-# What the interpreter needs to be found and to find its own libraries.
+# The interpreter and its shared libraries are found by these.
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
 _ATTEMPTS = 3
 
 
-class _Killed(Exception):
-    """A picture's process was killed, and not for anything that it did: memory was short."""
+class _OutOfMemory(Exception):
+    """The kernel killed an image's process because the machine was short of memory."""
 
 
-class _Gone(Exception):
-    """The worker ended, and nobody is there to say how the picture's process did."""
+class _WorkerEnded(Exception):
+    """The worker ended, so that no end of the image's process is reported."""
 
 
 def decode(
     structure: Structure, limits: Limits, shorter_side: int | None = None
-) -> tuple[Image.Image, PictureInfo]:
+) -> tuple[Image.Image, ImageInfo]:
     """As `imaging.decode.decoded`, in a process of its own.
 
-    Raises PictureError, also for a picture that ends or stalls its process, and SandboxError.
+    Raises ImageError, also for an image that crashes its decoder or exceeds the time, and
+    SandboxError.
     """
     pixels = structure.weight or limits.max_pixels
     seconds = protocol.cpu_seconds(structure.width * structure.height or limits.max_pixels)
@@ -58,104 +58,104 @@ def decode(
         max_bytes=limits.max_bytes,
         max_pixels=limits.max_pixels,
         max_aspect=limits.max_aspect,
-        memory=min(protocol.MOST_MEMORY, _MEMORY + _PIXEL_MEMORY * pixels),
+        memory=min(protocol.MAX_MEMORY, _MEMORY + _PIXEL_MEMORY * pixels),
         seconds=seconds,
     )
     for _ in range(_ATTEMPTS):
         worker = _worker()
         try:
             with worker.job() as connection:
-                return _asked(connection, request, structure.data)
-        except _Killed:
+                return _exchange(connection, request, structure.data)
+        except _OutOfMemory:
             continue
-        except _Gone:
+        except _WorkerEnded:
             _drop(worker)
-    raise PictureError(
+    raise ImageError(
         "image.unreadable",
         "the picture's decoder was killed each time, as where memory is short: a packing job's is "
         "the stack's parameter PackingMemoryMiB, an endpoint's EndpointMemoryMb",
     )
 
 
-def _asked(
+def _exchange(
     connection: socket.socket, request: protocol.Request, data: bytes
-) -> tuple[Image.Image, PictureInfo]:
-    connection.settimeout(_ANSWER_SECONDS)
+) -> tuple[Image.Image, ImageInfo]:
+    connection.settimeout(_REPLY_SECONDS)
     try:
         connection.sendall(request.header(data))
         connection.sendall(data)
     except BrokenPipeError:
-        pass  # it ended while it was being told: why is there to be read
+        pass  # it ended before it had read everything: its end is reported on the same socket
     except TimeoutError:
         raise _stalled() from None
     try:
-        return _answer(connection, request.seconds)
+        return _receive(connection, request.seconds)
     except TimeoutError:
         raise _stalled() from None
     except ConnectionError:
-        raise _Gone from None
+        raise _WorkerEnded from None
 
 
-def _answer(connection: socket.socket, seconds: float) -> tuple[Image.Image, PictureInfo]:
-    picture = info = None
+def _receive(connection: socket.socket, seconds: float) -> tuple[Image.Image, ImageInfo]:
+    image = info = None
     top = 0
     while True:
         kind, body = _frame(connection)
-        if kind == protocol.PIXELS and picture is not None:
-            rows = len(body) // (3 * picture.width)
-            band = Image.frombytes("RGB", (picture.width, rows), bytes(body))
-            picture.paste(band, (0, top))
+        if kind == protocol.PIXELS and image is not None:
+            rows = len(body) // (3 * image.width)
+            band = Image.frombytes("RGB", (image.width, rows), bytes(body))
+            image.paste(band, (0, top))
             top += rows
-            if top >= picture.height and info is not None:
-                return picture, info
+            if top >= image.height and info is not None:
+                return image, info
             continue
-        told = json.loads(body)
+        reply = json.loads(body)
         if kind == protocol.RESULT:
-            width, height = told["size"]
-            picture = Image.new("RGB", (width, height), None)  # each pixel is written next
-            info = PictureInfo(told["format"], told["width"], told["height"])
+            width, height = reply["size"]
+            image = Image.new("RGB", (width, height), None)  # uninitialised: every pixel follows
+            info = ImageInfo(reply["format"], reply["width"], reply["height"])
         elif kind == protocol.REFUSED:
-            raise PictureError(told["code"], told["message"])
+            raise ImageError(reply["code"], reply["message"])
         else:
-            raise _ended(told, seconds)
+            raise _ended(reply, seconds)
 
 
 def _frame(connection: socket.socket) -> tuple[bytes, bytearray]:
     header = bytearray(protocol.FRAME.size)
     if not protocol.fill(connection, header):
-        raise _Gone
+        raise _WorkerEnded
     kind, length = protocol.FRAME.unpack(header)
     body = bytearray(length)
     if not protocol.fill(connection, body):
-        raise _Gone
+        raise _WorkerEnded
     return kind, body
 
 
-def _stalled() -> PictureError:
-    return PictureError(
+def _stalled() -> ImageError:
+    return ImageError(
         "image.unreadable", f"decoding it takes more than {protocol.WALL_SECONDS:g} seconds"
     )
 
 
 def _ended(how: dict[str, Any], seconds: float) -> Exception:
-    """What is said of a picture whose process ended without an answer."""
+    """The error for an image whose process ended without a response."""
     number = int(how["signal"])
     if number in (signal.SIGPROF, signal.SIGXCPU) or how["seconds"] >= seconds:
-        return PictureError(
+        return ImageError(
             "image.unreadable",
             f"decoding it takes more than {seconds:.1f} seconds of a core",
         )
     if how["killed"]:
         return _stalled()
     if number == signal.SIGKILL:
-        return _Killed()
+        return _OutOfMemory()
     name = signal.Signals(number).name if number else f"exit code {how['code']}"
-    return PictureError("image.unreadable", f"the picture ends its decoder ({name})")
+    return ImageError("image.unreadable", f"the picture ends its decoder ({name})")
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """The process that forks. owner: the process that it was started by, and is for."""
+    """The process that forks for each image. owner: pid of the process that started it."""
 
     process: "subprocess.Popen[bytes]"
     control: socket.socket
@@ -164,11 +164,12 @@ class _Worker:
 
     @classmethod
     def started(cls) -> Self:
-        """Raises SandboxError."""
+        """Start a worker. Raises SandboxError."""
         control, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        # One arena for all threads: each further one reserves 64 MB of what is limited.
+        # One malloc arena for all threads: each further one reserves 64 MB of address space, which
+        # is limited.
         environment |= {"MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         with theirs:
             process = subprocess.Popen(
@@ -192,7 +193,7 @@ class _Worker:
 
     @contextmanager
     def job(self) -> Iterator[socket.socket]:
-        """A connection to a new fork of it. Raises _Gone."""
+        """A connection to a new fork of the worker. Raises _WorkerEnded."""
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -200,7 +201,7 @@ class _Worker:
                     with self.sending:
                         socket.send_fds(self.control, [b"j"], [theirs.fileno()])
                 except OSError:
-                    raise _Gone from None
+                    raise _WorkerEnded from None
             yield ours
 
     def stop(self) -> None:
@@ -209,53 +210,53 @@ class _Worker:
 
 
 _starting = threading.Lock()
-_kept: _Worker | None = None
+_current: _Worker | None = None
 
 
 def _worker() -> _Worker:
-    """The one of this process, started where it has none or lost it."""
-    global _kept
+    """This process's worker, started if there is none or it has ended."""
+    global _current
     with _starting:
-        if _kept is not None and _kept.owner != os.getpid():
-            _kept.control.close()  # a copy of another process's
-            _kept = None
-        if _kept is not None and _kept.process.poll() is not None:
-            _kept.stop()
-            _kept = None
-        if _kept is None:
-            _kept = _Worker.started()
-        return _kept
+        if _current is not None and _current.owner != os.getpid():
+            _current.control.close()  # inherited by a fork
+            _current = None
+        if _current is not None and _current.process.poll() is not None:
+            _current.stop()
+            _current = None
+        if _current is None:
+            _current = _Worker.started()
+        return _current
 
 
 def _drop(worker: _Worker) -> None:
-    global _kept
+    global _current
     with _starting:
-        if _kept is worker:
+        if _current is worker:
             worker.process.kill()
             worker.stop()
-            _kept = None
+            _current = None
 
 
-def _in_a_fork() -> None:
+def _reset_after_fork() -> None:
     global _starting
-    _starting = threading.Lock()  # a thread that is not here may have held it
+    _starting = threading.Lock()  # a thread of the parent may hold the old one
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def worker_pid() -> int | None:
-    """The process that is kept for this one, if there is any."""
+    """The pid of this process's worker, or None."""
     with _starting:
-        own = _kept is not None and _kept.owner == os.getpid()
-        return _kept.process.pid if _kept is not None and own else None
+        own = _current is not None and _current.owner == os.getpid()
+        return _current.process.pid if _current is not None and own else None
 
 
 def stop() -> None:
-    """End this process's worker, if it has one; the next picture starts another."""
-    global _kept
+    """End this process's worker, if it has one; the next image starts another."""
+    global _current
     with _starting:
-        if _kept is not None and _kept.owner == os.getpid():
-            _kept.stop()
-        _kept = None
+        if _current is not None and _current.owner == os.getpid():
+            _current.stop()
+        _current = None

@@ -1,6 +1,6 @@
-"""Pictures resized by the processor's vector instructions, at six times Pillow's speed.
+"""Image resizing with SIMD instructions, at six times Pillow's speed.
 
-For the containers: the layer of the functions has no cykooz-resizer, and resizes by Pillow.
+Only for the containers: the functions' layer has no cykooz-resizer and resizes with Pillow.
 """
 
 import threading
@@ -9,22 +9,22 @@ from cykooz_resizer import FilterType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
 
-class _Tools(threading.local):
-    """A Resizer keeps its buffers from one picture to the next, so each thread has its own."""
+class _ThreadResizer(threading.local):
+    """One Resizer per thread, since it reuses its buffers from one image to the next."""
 
     def __init__(self) -> None:
         self.resizer = Resizer()
         self.options = {kind: ResizeOptions(ResizeAlg.convolution(kind)) for kind in FilterType}
 
 
-_tools = _Tools()
+_local = _ThreadResizer()
 
 
-def resized(picture: Image.Image, size: tuple[int, int], kind: FilterType) -> Image.Image:
-    """`picture`, RGB or L, at (width, height) pixels. Every processor gives the same ones.
+def resized(image: Image.Image, size: tuple[int, int], kind: FilterType) -> Image.Image:
+    """`image`, RGB or L, resized to (width, height) pixels; equal results on every processor.
 
-    Threads may call this at the same time: the work is done without Python's lock.
+    Thread-safe; the GIL is released during the work.
     """
-    made = Image.new(picture.mode, size, None)  # each pixel is written next
-    _tools.resizer.resize_pil(picture, made, _tools.options[kind])
-    return made
+    target = Image.new(image.mode, size, None)  # uninitialised: every pixel is written next
+    _local.resizer.resize_pil(image, target, _local.options[kind])
+    return target

@@ -1,12 +1,15 @@
-"""Room for so much at once: threads that need more than is free wait for their turn."""
+"""A semaphore whose holders take more than one unit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
 
-class Room:
-    """`size` units for whoever takes them. A demand above all of it takes all of it."""
+class WeightedSemaphore:
+    """`size` units that threads share; who needs more than is free waits.
+
+    A demand above `size` waits for all units and holds them.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -14,8 +17,8 @@ class Room:
         self._changed = Condition()
 
     @contextmanager
-    def taken(self, units: int) -> Iterator[None]:
-        """Hold `units` of the room, once they are free."""
+    def held(self, units: int) -> Iterator[None]:
+        """Hold `units`, once they are free, until the context ends."""
         units = min(units, self.size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= units)

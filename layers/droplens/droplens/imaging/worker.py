@@ -1,12 +1,11 @@
-"""The process that decodes what is not plain: python -m droplens.imaging.worker SOCKET
+"""The sandbox's worker process: python -m droplens.imaging.worker SOCKET
 
-It imports the decoders once, looks at no picture itself, and forks for each. The fork has the one
-picture, an empty environment, and what `imaging.confine` leaves; it answers and ends, so that what
-a picture may have done to it is gone before the next. That costs some 7 ms of
-a core a picture.
+It imports the decoders once and forks for each image; the worker itself reads no image. The fork
+decodes one image under the limits of `imaging.confine`, sends the pixels and exits, so that nothing
+a malicious image did outlives it. This costs about 7 ms of CPU time per image.
 
-SOCKET: the number of an inherited socket. Over it come the sockets of single pictures; its end is
-the end of this process.
+SOCKET: the descriptor of an inherited socket, over which the sockets of single images arrive. The
+worker ends when it is closed.
 """
 
 import gc
@@ -24,22 +23,22 @@ from PIL import Image
 
 from droplens.imaging import decode, protocol
 from droplens.imaging.confine import confine, die_with_parent, limit, warm_up
-from droplens.imaging.limits import Limits, PictureError
+from droplens.imaging.limits import ImageError, Limits
 from droplens.imaging.structure import Structure
 
-_KEPT_DESCRIPTORS = 3  # standard input, output and error, which lead nowhere
+_KEPT_DESCRIPTORS = 3  # standard input, output and error, redirected to /dev/null
 
 
 class _Job:
-    """A picture's process. killed: whether it was for its time."""
+    """An image's process. killed: whether it was killed at its deadline."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.deadline = time.monotonic() + protocol.WALL_SECONDS
         self.killed = False
 
-    def tell(self, status: int, usage: resource.struct_rusage) -> None:
-        """Say how it ended; where it answered, nobody reads that any more."""
+    def report(self, status: int, usage: resource.struct_rusage) -> None:
+        """Send how the process ended; ignored by a client that has its response already."""
         ended = {
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
             "code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
@@ -59,30 +58,30 @@ def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     _import_decoders()
     warm_up()
-    woken, waker = os.pipe()
-    for end in (woken, waker):
+    wake_read, wake_write = os.pipe()
+    for end in (wake_read, wake_write):
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    # Ctrl-C and a service manager reach the whole group: who asked decides when this ends.
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    # Ctrl-C and service managers signal the whole process group; only the client ends the worker.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(_KEPT_DESCRIPTORS):
-        os.dup2(nothing, standard)  # what a C library says of hostile bytes is for no log
+        os.dup2(nothing, standard)  # messages of C libraries about malicious bytes reach no log
     os.close(nothing)
     gc.collect()
     gc.freeze()
-    gc.disable()  # a fork is over before it would be worth while
+    gc.disable()  # a fork ends before a collection would free anything
     control.sendall(protocol.READY)
     jobs: dict[int, _Job] = {}
     while True:
         wait = min((job.deadline for job in jobs.values()), default=None)
         seconds = None if wait is None else max(0.0, wait - time.monotonic())
-        sources: list[socket.socket | int] = [control, woken]
+        sources: list[socket.socket | int] = [control, wake_read]
         ready, _, _ = select.select(sources, [], [], seconds)
-        if woken in ready:
-            os.read(woken, 4096)
+        if wake_read in ready:
+            os.read(wake_read, 4096)
         _reap(jobs)
         for pid, job in jobs.items():
             if not job.killed and time.monotonic() >= job.deadline:
@@ -99,7 +98,7 @@ def main(descriptor: int) -> None:
 
 
 def _import_decoders() -> None:
-    """All that a fork may need: it can open no file."""
+    """Import all that a fork may need, since it cannot open files."""
     import encodings.ascii
     import encodings.idna
     import encodings.latin_1
@@ -109,7 +108,7 @@ def _import_decoders() -> None:
 
     Image.init()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    with suppress(PictureError):  # it will be said of each HEIC
+    with suppress(ImageError):  # raised again for each HEIC
         decode.register_heif()
 
 
@@ -119,7 +118,7 @@ def _reap(jobs: dict[int, _Job]) -> None:
         if not pid:
             return
         if job := jobs.pop(pid, None):
-            job.tell(status, usage)
+            job.report(status, usage)
 
 
 def _fork(connection: socket.socket, jobs: dict[int, _Job]) -> None:
@@ -142,8 +141,8 @@ def _fork(connection: socket.socket, jobs: dict[int, _Job]) -> None:
         os._exit(code)
 
 
-class _Blocking:
-    """A socket's descriptor, for which read and write are enough."""
+class _BlockingStream:
+    """A socket's descriptor by read and write, the system calls that the filter allows."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = FileIO(descriptor, "r+", closefd=False)
@@ -158,7 +157,7 @@ class _Blocking:
 
 
 def _serve(descriptor: int) -> None:
-    stream = _Blocking(descriptor)
+    stream = _BlockingStream(descriptor)
     header = bytearray(protocol.HEADER.size)
     if not protocol.fill(stream, header):
         return
@@ -168,35 +167,35 @@ def _serve(descriptor: int) -> None:
         return
     request = protocol.Request.read(body)
     limit(request.memory + 2 * data_bytes, request.seconds)
-    confine()  # before a byte of the picture
+    confine()  # before a byte of the image is read
     data = bytearray(data_bytes)
     if not protocol.fill(stream, data):
         return
     try:
-        with decode.trouble_is_the_pictures():
-            _answer(stream, request, bytes(data))
-    except PictureError as error:
-        answer = {"code": error.code, "message": error.message}
-        stream.send(protocol.frame(protocol.REFUSED, answer))
+        with decode.decoder_errors_as_image_errors():
+            _decode(stream, request, bytes(data))
+    except ImageError as error:
+        refusal = {"code": error.code, "message": error.message}
+        stream.send(protocol.frame(protocol.REFUSED, refusal))
 
 
-def _answer(stream: _Blocking, request: protocol.Request, data: bytes) -> None:
+def _decode(stream: _BlockingStream, request: protocol.Request, data: bytes) -> None:
     structure = Structure(request.format, 0, 0, data, request.orientation)
     limits = Limits(
         max_bytes=request.max_bytes, max_pixels=request.max_pixels, max_aspect=request.max_aspect
     )
     with decode.opened(structure, limits) as opened:
-        picture, info = decode.decoded(opened, structure, request.shorter_side)
+        image, info = decode.decoded(opened, structure, request.shorter_side)
     result = {
-        "size": picture.size,
+        "size": image.size,
         "format": info.format,
         "width": info.width,
         "height": info.height,
     }
     stream.send(protocol.frame(protocol.RESULT, result))
-    rows = max(1, protocol.BAND_BYTES // (3 * picture.width))
-    for top in range(0, picture.height, rows):
-        band = picture.crop((0, top, picture.width, min(top + rows, picture.height))).tobytes()
+    rows = max(1, protocol.BAND_BYTES // (3 * image.width))
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
         stream.send(protocol.FRAME.pack(protocol.PIXELS, len(band)) + band)
 
 

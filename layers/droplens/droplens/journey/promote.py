@@ -18,11 +18,11 @@ from droplens.aws.events import (
 )
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
-from droplens.aws.sagemaker_runtime import patient_probabilities
+from droplens.aws.sagemaker_runtime import probabilities_with_retries
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.errors import ObjectMissing, UserError
-from droplens.domain.figures import asked_percent, counted, percent
+from droplens.domain.figures import counted, exact_percent, percent
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.comparison import compare
 from droplens.evaluation.evaluation import accuracy_on_test, cross_validation, evaluate
@@ -148,7 +148,7 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: patient_probabilities(
+            lambda picture: probabilities_with_retries(
                 self.runtime, endpoint, picture, len(dataset.classes)
             ),
             invocation.has_time,
@@ -362,12 +362,12 @@ def too_inaccurate(measured: Measurement, minimum: float, confidence: float) -> 
     if low >= minimum:
         return None
     accuracy = f"validation accuracy {counted(measured.right, measured.pictures)}"
-    asked = f"MinimumAccuracy asks for {asked_percent(minimum)}"
+    asked = f"MinimumAccuracy asks for {exact_percent(minimum)}"
     if measured.accuracy < minimum or confidence == 0:
         return f"{accuracy}; {asked}"
     needed = fewest(minimum, z)
     return (
-        f"{accuracy}; {asked} at the lower end of the {asked_percent(confidence)} interval, which "
+        f"{accuracy}; {asked} at the lower end of the {exact_percent(confidence)} interval, which "
         f"is {percent(low)}. "
         + (
             "No number of pictures shows 100 %: ask for less"

@@ -1,4 +1,4 @@
-"""A packed dataset as batch_prep left it: what was really packed, and in which class order."""
+"""The manifest of a packed dataset, dataset.json."""
 
 import json
 from dataclasses import dataclass
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PackedDataset:
-    """The manifest of a run's records.
+    """What batch_prep has packed for a run.
 
-    classes: names, index = label; train, validation: records in each channel;
-    test: records that neither train nor validate: the test accuracy is measured on them;
-    shorter_side: of every packed picture, in pixels; bytes: of the .rec files that a training
-    reads, together; digest: equal for datasets of equal classes and pictures; warnings: sentences
-    on what looks like a mistake in it.
+    classes: names, index = label; train, validation, test: records in each channel, of which test
+    is used for the test accuracy only; shorter_side: of every packed image, in pixels; bytes: total
+    size of the .rec files that the training reads; digest: equal for datasets of equal classes and
+    images; warnings: sentences on probable mistakes in the dataset.
     """
 
     prefix: str

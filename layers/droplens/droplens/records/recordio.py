@@ -1,14 +1,14 @@
-"""RecordIO, the container of MXNet's training pictures: written and read without MXNet.
+"""Reader and writer of MXNet's RecordIO files, without MXNet.
 
-A file is a row of records, each a multiple of 4 bytes long, every number little-endian:
+A file is a sequence of records, each a multiple of 4 bytes long; numbers are little-endian:
 
     magic    uint32  0xCED7230A
     head     uint32  part (3 bits) and length in bytes (29 bits)
     data     length bytes, then zeros up to the next multiple of 4
 
-A reader that lost its place looks for the magic at multiples of 4, so data that holds the magic
-there is cut at it: the record becomes parts (first = 1, middle = 2, last = 3; 0 is a record in one
-piece) and the reader puts the magic back between them. An image record's data begins with
+A reader resynchronises at the magic at multiples of 4, so data that contains the magic there is
+split at it: the record becomes parts (first = 1, middle = 2, last = 3; 0 is an undivided record),
+and the reader inserts the magic between them again. An image record's data begins with
 
     flag     uint32  number of labels that follow the header; 0: the one label is in the header
     label    float32
@@ -38,12 +38,12 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 class RecordIOError(ValueError):
-    """The bytes are not a record; the message says at which byte offset and why."""
+    """Bytes that are not a record; the message has the byte offset and the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled picture: label (the class number), id, payload (an encoded JPEG)."""
+    """One labelled image: label (the class number), id, payload (an encoded JPEG)."""
 
     label: float
     id: int
@@ -137,7 +137,7 @@ def _head(part: int, length: int) -> int:
 
 
 def _aligned_magics(data: bytes) -> Iterator[int]:
-    """Every multiple of 4 at which `data` holds the magic."""
+    """Every multiple of 4 at which `data` contains the magic."""
     found = data.find(_MAGIC_BYTES)
     while found >= 0:
         if found % 4 == 0:

@@ -7,9 +7,9 @@ from droplens.report.confusion import pairs
 from droplens.report.markup import Child, Element, element, name
 from droplens.report.wording import (
     FEWEST_TO_CHART,
-    asked_percent,
     correct,
     counted,
+    exact_percent,
     names_of,
     percent,
     training_counts,
@@ -35,11 +35,11 @@ def standing(evaluation: Evaluation) -> tuple[str, str]:
 
 
 def _compared(gate: Evaluation) -> str:
-    minimum = f"MinimumAccuracy asks for {asked_percent(gate['minimum_accuracy'])}"
+    minimum = f"MinimumAccuracy asks for {exact_percent(gate['minimum_accuracy'])}"
     if gate["accuracy_confidence"] == 0:
         return f": {minimum}"
     return (
-        f": {minimum}, and the lower end of the {asked_percent(gate['accuracy_confidence'])} "
+        f": {minimum}, and the lower end of the {exact_percent(gate['accuracy_confidence'])} "
         f"interval is {percent(gate['lower_end'])}"
     )
 
@@ -74,7 +74,7 @@ def _who_looks(evaluation: Evaluation) -> Element:
     return _item(
         f"Review {percent(1 - share)} of the predictions.",
         f"From a probability of {percent(confident['threshold'])} up, at least "
-        f"{asked_percent(confident['precision'])} of the predictions are correct, and results say "
+        f"{exact_percent(confident['precision'])} of the predictions are correct, and results say "
         f"“confident: true”. That holds for {percent(share)} of the validation pictures.",
     )
 

@@ -1,4 +1,4 @@
-"""The validation pictures that the report shows: the worst mistakes and the least sure."""
+"""The validation images that the report shows: the worst mistakes and the least sure."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from droplens.imaging.prepare import decode
 from droplens.report.markup import Child, Element, element, name
 from droplens.report.wording import percent
 
-# Pictures in each of the two galleries, at about 5 KB: the page stays well below a megabyte.
+# Images in each of the two galleries, at about 5 KB: the page stays well below a megabyte.
 GALLERY = 24
 SIDE = 144
 QUALITY = 70
@@ -30,12 +30,12 @@ def least_sure(evaluation: Mapping[str, Any]) -> list[Answer]:
 
 
 def wanted(evaluation: Mapping[str, Any]) -> list[int]:
-    """The ids of the records whose pictures the report shows."""
+    """The ids of the records whose images the report shows."""
     return sorted({each["record"] for each in [*worst(evaluation), *least_sure(evaluation)]})
 
 
 def thumbnail(picture: bytes) -> bytes:
-    """A small JPEG of a packed picture. Raises PictureError."""
+    """A small JPEG of a packed image. Raises ImageError."""
     small, _ = decode(picture, shorter_side=SIDE)
     small.thumbnail((SIDE, SIDE))
     out = BytesIO()
@@ -46,7 +46,7 @@ def thumbnail(picture: bytes) -> bytes:
 def gallery(
     chosen: Sequence[Answer], names: Sequence[str], thumbnails: Mapping[int, bytes]
 ) -> list[Child]:
-    """Pictures with what was predicted and what they are."""
+    """Images with what was predicted and what they are."""
     if not chosen:
         return [element("p", "There are none.")]
     return [

@@ -21,9 +21,9 @@ from droplens.report.sureness import sure, within_noise
 from droplens.report.tables import table
 from droplens.report.wording import (
     FEWEST_TO_CHART,
-    asked_percent,
     correct,
     counted,
+    exact_percent,
     names_of,
     percent,
     points,
@@ -164,7 +164,7 @@ def _cross_validated(evaluation: Document) -> list[Child]:
 
 def _key_figures(evaluation: Document) -> list[Child]:
     confident, calibration = evaluation["confident"], evaluation["calibration"]
-    asked = asked_percent(confident["precision"])
+    asked = exact_percent(confident["precision"])
     threshold = confident["threshold"]
     found: list[Child] = [
         _key_figure(

@@ -30,7 +30,7 @@ def publish(
     """Write the report on a measured candidate; returns its key.
 
     training: as `read_training` found it. A report that cannot be made is logged and counted, and
-    None is returned: whether a model may answer is decided by figures, not by their picture.
+    None is returned: whether a model may answer is decided by figures, not by their presentation.
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:

@@ -7,12 +7,12 @@ from typing import Any
 from droplens.report.charts import Chart, figure, percent_axis
 from droplens.report.markup import Child, Element, element, json_block
 from droplens.report.tables import numbers
-from droplens.report.wording import FEWEST_TO_CHART, asked_percent, percent
+from droplens.report.wording import FEWEST_TO_CHART, exact_percent, percent
 from droplens.statistics.intervals import wilson
 
 Document = Mapping[str, Any]
 
-DRAWN_POINTS = 200  # of a curve that has one for every picture
+DRAWN_POINTS = 200  # of a curve that has one for every image
 
 
 def sure(evaluation: Document) -> list[Child]:
@@ -21,7 +21,7 @@ def sure(evaluation: Document) -> list[Child]:
 
 
 def within_noise(calibration: Document) -> bool:
-    """Whether perfectly calibrated probabilities might show such an error on as many pictures."""
+    """Whether perfectly calibrated probabilities might show such an error on as many images."""
     return bool(calibration["ece_after"] <= calibration["ece_noise_limit"])
 
 
@@ -158,7 +158,7 @@ def _coverage(evaluation: Document) -> list[Child]:
             figure(
                 chart.svg,
                 "Predictions from the most to the least probable. The dashed line is the precision "
-                f"asked for (ConfidentPrecision), {asked_percent(confident['precision'])}; the dot "
+                f"asked for (ConfidentPrecision), {exact_percent(confident['precision'])}; the dot "
                 "is where the slider stands.",
             ),
             element(

@@ -16,9 +16,9 @@ def percent(share: float, digits: int = 1) -> str:
     return _unbroken(figures.percent(share, digits))
 
 
-def asked_percent(share: float) -> str:
+def exact_percent(share: float) -> str:
     """A share that somebody has set: 95 %."""
-    return _unbroken(figures.asked_percent(share))
+    return _unbroken(figures.exact_percent(share))
 
 
 def counted(right: int, asked: int) -> str:
@@ -32,12 +32,12 @@ def points(difference: float) -> str:
 
 
 def correct(evaluation: Mapping[str, Any]) -> int:
-    """How many validation pictures were predicted correctly."""
+    """How many validation images were predicted correctly."""
     return sum(each["right"] for each in evaluation["classes"])
 
 
 def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
-    """Training pictures by class name, as far as the dataset tells."""
+    """Training images by class name, as far as the dataset tells."""
     return {each["name"]: each["train"] for each in (dataset or {}).get("per_class", [])}
 
 

@@ -1,1 +1,1 @@
-"""What a function gets from its environment: settings, logger, metrics, tracer."""
+"""The Lambda runtime of the functions: settings, logger, metrics, tracer."""

@@ -1,4 +1,4 @@
-"""What a function is told by its environment, read once and checked."""
+"""Settings of the functions, parsed from environment variables."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ def _parse(kind: Any, text: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JourneySettings(Settings):
-    """What every step of a run needs."""
+    """Settings of every step of a run."""
 
     bucket: str
     runs_table: str
@@ -60,7 +60,7 @@ class JourneySettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildingSettings(Settings):
-    """build_images: where sources are put, and the CodeBuild project that builds them."""
+    """build_images: the bucket of the sources and the CodeBuild project that builds them."""
 
     bucket: str
     build_project: str
@@ -68,10 +68,11 @@ class BuildingSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackingSettings(JourneySettings):
-    """prepare_dataset: the Batch queue and the side of the square that the model will see.
+    """prepare_dataset: the Batch queue, and how a dataset is packed.
 
-    packing_vcpus: of one job; packing_max_vcpus: of all that run at once; pictures_per_packing_job:
-    a larger dataset is packed by several. max_dataset_gib: a larger one is refused.
+    image_size: side of the model's input, in pixels; packing_vcpus: of one job; packing_max_vcpus:
+    of all concurrent jobs; pictures_per_packing_job: a larger dataset is packed by several jobs;
+    max_dataset_gib: a larger dataset is refused.
     """
 
     job_queue: str
@@ -85,14 +86,14 @@ class PackingSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings(JourneySettings):
-    """start_training: which trainer, on what, for how long.
+    """start_training: the trainer, its instance and its limits.
 
     trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe" or "finetune".
-    trainer_image_uri: our own image's address, which serves what either recipe trained;
-    finetune_image_uri: that of the one with PyTorch. training_instance_type: "auto" is what suits
-    the trainer and its region offers; learning_rate: 0 is the trainer's own. max_training_minutes:
-    hard stop, billed time at most. endpoint_mode: what deploy_endpoint will make of the model.
-    kms_key_arn: the user's key, or "".
+    trainer_image_uri: our own image, which serves the models of either recipe; finetune_image_uri:
+    our image with PyTorch. training_instance_type: "auto" is the first suitable type that the
+    region offers; learning_rate: 0 is the trainer's default; max_training_minutes: upper limit of
+    the billed time; endpoint_mode: as deploy_endpoint will use it; kms_key_arn: the user's key, or
+    "".
     """
 
     aws_region: str
@@ -115,9 +116,9 @@ class TrainingSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginSettings(JourneySettings):
-    """Whoever takes an image or a model archive from a run: where they may come from.
+    """Allowed origins of a run's container image and model archive.
 
-    url_suffix: of the partition's domain names; trainer_repository: the stack's own repository of
+    url_suffix: of the partition's domain names; trainer_repository: the stack's ECR repository of
     trainer images, without a tag.
     """
 
@@ -128,7 +129,7 @@ class OriginSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostingSettings(OriginSettings):
-    """deploy_endpoint: how a candidate is served.
+    """deploy_endpoint: the endpoint of a candidate.
 
     endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only;
     kms_key_arn: the user's key, or "".
@@ -144,12 +145,13 @@ class HostingSettings(OriginSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionSettings(OriginSettings):
-    """promote_endpoint: what a candidate must reach, who decides, and what follows a switch.
+    """promote_endpoint: the requirements on a candidate, and what follows its promotion.
 
-    minimum_accuracy: at the lower end of the accuracy's two-sided interval of accuracy_confidence;
-    confident_precision: the share of confident answers that must be right; approval: "automatic"
-    or "manual"; keep_models: replaced models whose endpoints go on serving; reclassify: "all",
-    "unsure" or "none" of the pictures that another model answered; code_version: of the layer.
+    minimum_accuracy: required of the lower end of the accuracy's two-sided interval with
+    accuracy_confidence; confident_precision: required precision of confident predictions;
+    approval: "automatic" or "manual"; keep_models: replaced models that keep their endpoints;
+    reclassify: "all", "unsure" or "none" of the images that another model classified;
+    code_version: of the layer.
     """
 
     picture_queue_url: str
@@ -164,7 +166,7 @@ class PromotionSettings(OriginSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackSettings(HostingSettings):
-    """rollback: how an endpoint is made again, and who does what follows a switch."""
+    """rollback: how an endpoint is created again, and the function that follows up a switch."""
 
     promote_function: str
     reclassify: str
@@ -172,7 +174,7 @@ class RollbackSettings(HostingSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumptionSettings(JourneySettings):
-    """resume_runs: the functions that try a stage again."""
+    """resume_runs: the functions that retry a stage."""
 
     train_function: str
     deploy_function: str
@@ -180,7 +182,7 @@ class ResumptionSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PausingSettings(Settings):
-    """pause_endpoint: after how many hours without a call an endpoint is idle."""
+    """pause_endpoint: the hours without a call after which an endpoint is idle."""
 
     bucket: str
     stop_idle_endpoint_hours: int
@@ -188,11 +190,11 @@ class PausingSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationSettings(Settings):
-    """classify_image: its bucket, its queue, the runs it may have to wait for, and its bus.
+    """classify_image: its bucket, queue, runs table and event bus, and its concurrency.
 
-    endpoint_max_concurrency: calls that an endpoint takes at the same time;
-    classify_max_concurrency: invocations of classify_image that share them;
-    stop_idle_endpoint_hours: 0 where an endpoint that is missing was not paused.
+    endpoint_max_concurrency: concurrent calls that an endpoint accepts;
+    classify_max_concurrency: concurrent invocations of classify_image, which share them;
+    stop_idle_endpoint_hours: 0 where idle endpoints are not removed.
     """
 
     bucket: str
@@ -204,6 +206,6 @@ class ClassificationSettings(Settings):
     stop_idle_endpoint_hours: int
 
     @property
-    def calls_at_once(self) -> int:
-        """How many of the endpoint's calls one invocation may have under way."""
+    def concurrent_calls(self) -> int:
+        """The concurrent calls of the endpoint that one invocation may make."""
         return max(1, self.endpoint_max_concurrency // self.classify_max_concurrency)

@@ -1,4 +1,4 @@
-"""Logger and metrics, made once and shared by every function."""
+"""Telemetry of the functions by Powertools, apart from tracing."""
 
 import os
 import warnings
@@ -10,32 +10,32 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens.domain.run import RunKey
 
-# Most invocations have nothing to count, and a warning in each log would hide the real ones.
+# Most invocations add no metric; a warning in each log would hide the relevant ones.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
 
-# Two stacks in one account are two services: an alarm counts the pictures of its own.
+# One service per stack, so that an alarm counts only the images of its own stack.
 SERVICE = os.environ.get("STACK", "droplens")
 logger = Logger(service=SERVICE)
 metrics = Metrics(namespace="Droplens", service=SERVICE)
 
 
-# Who else is told which run an invocation works for, as a name and a value: the tracer.
-followers: list[Callable[[str, str], None]] = []
+# Called with a name and a value for the run of an invocation; the tracer adds itself.
+annotators: list[Callable[[str, str], None]] = []
 
 
 def follow(run: RunKey) -> None:
-    """From here on, every log line of this invocation tells its run, and so does its trace."""
+    """Add the run to every further log line of this invocation, and to its trace."""
     logger.set_correlation_id(run.run_id)
     logger.append_keys(**run.as_key())
-    for tell in followers:
+    for annotate in annotators:
         for name, value in run.as_key().items():
-            tell(name, value)
+            annotate(name, value)
 
 
-_counting = Lock()
+_metrics_lock = Lock()
 
 
 def count(name: str, value: float = 1, unit: MetricUnit = MetricUnit.Count) -> None:
-    """Add to a metric, from whatever thread: powertools' own is made for one."""
-    with _counting:
+    """Add to a metric. Thread-safe, which Powertools' `add_metric` is not."""
+    with _metrics_lock:
         metrics.add_metric(name=name, unit=unit, value=value)

@@ -1,11 +1,13 @@
-"""The tracer, made once. It stands apart from telemetry since it brings the X-Ray SDK, which alone
-would add half to the cold start of classify_image: there, Lambda's own segments have to do.
+"""The X-Ray tracer of the functions.
+
+Apart from telemetry because the X-Ray SDK would make the cold start of classify_image half as long
+again; that function has Lambda's own segments only.
 """
 
 from aws_lambda_powertools import Tracer
 
-from droplens.runtime.telemetry import SERVICE, followers
+from droplens.runtime.telemetry import SERVICE, annotators
 
 tracer = Tracer(service=SERVICE)
-# X-Ray finds the traces of a run by it: annotation.run_id = "...".
-followers.append(tracer.put_annotation)
+# Makes traces searchable by run: annotation.run_id = "...".
+annotators.append(tracer.put_annotation)

@@ -1,1 +1,1 @@
-"""What is kept where: runs in DynamoDB, model cards in S3, models in the Model Registry."""
+"""Persistent state: runs in DynamoDB, model cards in S3, models in the Model Registry."""

@@ -1,4 +1,4 @@
-"""Model cards in the bucket: which model answers, and the one write that changes it."""
+"""Model cards in the bucket, with the conditional write that makes a model live."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from droplens.domain.errors import ObjectMissing, RetryLater
 from droplens.domain.rollback_target import way_back_after
 
 ATTEMPTS = 5
-# How long a function that answers pictures remembers the names of all classifiers.
+# How long classify_image caches the names of all classifiers.
 NAMES_SECONDS = 60.0
 
 
@@ -24,18 +24,18 @@ class Cards:
         self.bucket = bucket
 
     def live(self, classifier: str) -> ModelCard | None:
-        """The card that answers for `classifier` now, or None."""
+        """The live card of `classifier`, or None."""
         return self._live(classifier)[0]
 
     def all_live(self) -> Iterator[ModelCard]:
-        """The card that answers for each classifier now."""
+        """The live card of each classifier that has one."""
         for entry in self.bucket.entries(layout.MODELS):
             classifier = layout.live_classifier(entry.key)
             if classifier and (card := self.live(classifier)):
                 yield card
 
     def classifiers(self) -> set[str]:
-        """Every classifier of which something was packed or measured; new runs may have neither."""
+        """Every classifier with a packed dataset or a card, which a new classifier may not have."""
         return {
             name
             for prefix in (layout.PACKED, layout.MODELS)
@@ -44,7 +44,7 @@ class Cards:
         }
 
     def of_run(self, classifier: str, run_id: str) -> ModelCard | None:
-        """The card of one run, live or not, or None if the run was never measured."""
+        """The card of one run, live or not, or None if the run was never evaluated."""
         try:
             body, _ = self.bucket.read(layout.card_key(classifier, run_id))
         except ObjectMissing:
@@ -52,25 +52,24 @@ class Cards:
         return ModelCard.from_json(body)
 
     def keep(self, card: ModelCard) -> None:
-        """Store a run's own card; the first one stays."""
+        """Store a run's own card; does nothing if there is one."""
         self.bucket.write_json(layout.card_key(card.classifier, card.run_id), card.to_json())
 
     def make_live(
         self, card: ModelCard, judge: Callable[[ModelCard | None], ModelCard] | None = None
     ) -> ModelCard:
-        """Make `card` the one that answers, unless a newer run's does.
+        """Make `card` the live one, unless a newer run is or was live.
 
-        judge: given the live card that would be replaced, returns `card` with what it found, or
-        raises, and nothing is replaced. The write holds only for the card that was judged by:
-        where another has gone live in between, that one is judged by in turn.
+        judge: called with the live card that would be replaced; returns `card` with the outcome of
+        the comparison, or raises, and nothing is replaced. The write is conditional on the card
+        that `judge` was called with; if another went live in between, it is called with that one.
 
-        Returns the live card afterwards: this one (which then says whom it replaces), or the one
-        that stays.
+        Returns the live card afterwards: this one, with `replaces` set, or the one that stays.
         """
         return self._switch(card, lambda live: is_past(card, live), judge)
 
     def roll_back(self, card: ModelCard, leaving: str) -> ModelCard:
-        """Make `card` the one that answers, unless the run `leaving` does no longer.
+        """Make `card` the live one, if the run `leaving` still is.
 
         Returns the live card afterwards, as `make_live` does.
         """
@@ -82,7 +81,7 @@ class Cards:
         stays: Callable[[ModelCard], bool],
         judge: Callable[[ModelCard | None], ModelCard] | None = None,
     ) -> ModelCard:
-        """The one write. stays: whether a card that is live must not be replaced."""
+        """The conditional write. stays: whether the live card must not be replaced."""
         for _ in range(ATTEMPTS):
             live, etag = self._live(card.classifier)
             if live is not None and (live.run_id == card.run_id or stays(live)):
@@ -103,7 +102,7 @@ class Cards:
         raise RetryLater("promotion.contended", f"{card.classifier}: live.json keeps changing")
 
     def default_classifier(self) -> str | None:
-        """The classifier that answers pictures which name none, or None while there is none."""
+        """The classifier that answers images which name none, or None while there is none."""
         try:
             body, _ = self.bucket.read(layout.DEFAULT_CLASSIFIER_KEY)
         except ObjectMissing:
@@ -117,10 +116,7 @@ class Cards:
         )
 
     def live_since(self, classifier: str, etag: str | None) -> tuple[ModelCard, str] | None:
-        """The live card with its ETag; None while it still is the one of the ETag given.
-
-        Raises ObjectMissing where there is none.
-        """
+        """The live card with its ETag; None if its ETag is still `etag`. Raises ObjectMissing."""
         key = layout.live_card_key(classifier)
         read = self.bucket.read_if_changed(key, etag) if etag else self.bucket.read(key)
         return (ModelCard.from_json(read[0]), read[1].etag) if read else None
@@ -134,17 +130,17 @@ class Cards:
 
 
 def is_past(card: ModelCard, live: ModelCard | None) -> bool:
-    """Whether `card` has had its turn: it is live, or a newer run is or was.
+    """Whether `card` must not go live by promotion: it is live, or a newer run is or was.
 
-    Newer than any that was ever live: after a rollback, the one that was rolled back from does not
-    come back by a repeated event.
+    Compared with all that were ever live, so that after a rollback a repeated event does not
+    promote again the run that was rolled back from.
     """
     return live is not None and max(live.run_id, live.newest) >= card.run_id
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A card, its ETag, and until when it is believed (monotonic seconds)."""
+    """A cached card with its ETag; until: when it expires, in monotonic seconds."""
 
     card: ModelCard
     etag: str
@@ -152,11 +148,11 @@ class _Known:
 
 
 class CachedCards:
-    """Live cards, remembered for a few seconds by a function that answers many pictures.
+    """A thread-safe cache of the live cards, for a function that classifies many images.
 
-    Only a card is remembered, never its absence: a picture that found no model is left to the
-    sweep of the promotion, which is right only if there really was none at that moment. For any
-    number of threads, of which one at a time asks the bucket.
+    A missing card is not cached: an image without a model is left to the sweep that follows the
+    promotion, which is right only if there was no model at that moment. One thread at a time reads
+    from the bucket.
     """
 
     def __init__(self, cards: Cards, seconds: float = 5.0) -> None:
@@ -165,11 +161,11 @@ class CachedCards:
         self._known: dict[str, _Known] = {}
         self._default: tuple[str, float] | None = None
         self._classifiers: tuple[set[str], float] | None = None
-        self._asking = Lock()
+        self._lock = Lock()
 
     def live(self, classifier: str, *, fresh: bool = False) -> ModelCard | None:
-        """The live card; fresh: ask the bucket whatever is remembered."""
-        with self._asking:
+        """The live card, or None. fresh: read it from the bucket even if it is cached."""
+        with self._lock:
             known = self._known.get(classifier)
             if known and not fresh and time.monotonic() < known.until:
                 return known.card
@@ -186,8 +182,8 @@ class CachedCards:
             return self._known[classifier].card
 
     def default_classifier(self) -> str | None:
-        """The classifier that answers pictures which name none, or None while there is none."""
-        with self._asking:
+        """The classifier that answers images which name none, or None while there is none."""
+        with self._lock:
             if self._default and time.monotonic() < self._default[1]:
                 return self._default[0]
             name = self.cards.default_classifier()
@@ -195,8 +191,8 @@ class CachedCards:
             return name
 
     def classifiers(self) -> set[str]:
-        """Every classifier of which something was packed or measured, as `Cards` finds them."""
-        with self._asking:
+        """As `Cards.classifiers`, cached for NAMES_SECONDS."""
+        with self._lock:
             if self._classifiers is None or time.monotonic() >= self._classifiers[1]:
                 found = self.cards.classifiers()
                 self._classifiers = (found, time.monotonic() + NAMES_SECONDS)

@@ -1,4 +1,4 @@
-"""The packed dataset of a run, as batch_prep left it in the bucket."""
+"""The packed dataset of a run in the bucket."""
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
@@ -8,7 +8,7 @@ from droplens.records.manifest import PackedDataset, parse_manifest
 
 
 def read_packed(bucket: Bucket, run: RunKey) -> PackedDataset:
-    """Read dataset.json, which is written last. Raises UserError if it is not there."""
+    """Read dataset.json, which batch_prep writes last. Raises UserError if it is missing."""
     prefix = layout.packed_prefix(run.classifier, run.run_id)
     try:
         body, _ = bucket.read(f"{prefix}dataset.json")

@@ -1,6 +1,6 @@
-"""SageMaker's Model Registry: every model that may go live, with its evidence and its origin.
+"""SageMaker's Model Registry: every model that may go live, with its metrics and lineage.
 
-A model's approval status there is the switch by which a person lets it go live.
+A person approves a model for promotion by its approval status there.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ PENDING = "PendingManualApproval"
 
 
 class Registry:
-    """The models of one stack, a group for each classifier.
+    """The registered models of one stack, one model package group per classifier.
 
-    stack: its name, with which every group's begins; code_version: what registered them.
+    stack: the prefix of every group's name; code_version: of the code that registers a model.
     """
 
     def __init__(self, sagemaker: "SageMakerClient", stack: str, code_version: str) -> None:
@@ -37,9 +37,9 @@ class Registry:
     def register(
         self, card: ModelCard, run: Run, dataset: PackedDataset, bucket: str, status: str
     ) -> str:
-        """Add a measured model under the approval `status`; returns its ARN.
+        """Register an evaluated model with the approval `status`; returns its ARN.
 
-        Doing so again, within SageMaker's memory for its client tokens, adds nothing.
+        Idempotent by a client token, for as long as SageMaker keeps tokens.
         """
         group = naming.group_name(self.stack, card.classifier)
         create_once(
@@ -49,7 +49,7 @@ class Registry:
             ModelPackageGroupDescription=f"Droplens: models of the classifier {card.classifier}",
         )
         evaluation = layout.evaluation_key(card.classifier, card.run_id)
-        answer = self.sagemaker.create_model_package(
+        response = self.sagemaker.create_model_package(
             ModelPackageGroupName=group,
             ModelPackageDescription=f"Run {card.run_id}, validation accuracy "
             + counted(card.measured.right, card.measured.pictures),
@@ -74,10 +74,10 @@ class Registry:
             CustomerMetadataProperties=self._properties(card, run, dataset),
             ClientToken=_token(self.stack, run.key),
         )
-        return answer["ModelPackageArn"]
+        return response["ModelPackageArn"]
 
     def approval(self, arn: str) -> tuple[str, str]:
-        """The approval status, and what the person who set it had to say."""
+        """The approval status and its description, which the approver may have written."""
         found = self.sagemaker.describe_model_package(ModelPackageName=arn)
         return found["ModelApprovalStatus"], found.get("ApprovalDescription", "")
 
@@ -100,12 +100,12 @@ class Registry:
 
 
 def run_of_package(sagemaker: "SageMakerClient", arn: str) -> RunKey | None:
-    """The run that trained a registered model; None for one that others registered."""
+    """The run that trained a registered model; None for one that Droplens did not register."""
     found = sagemaker.describe_model_package(ModelPackageName=arn)
     return tagged_run(found.get("CustomerMetadataProperties", {}))
 
 
 def _token(stack: str, run: RunKey) -> str:
-    """The same for every attempt to register one run's model."""
+    """The client token, the same for every attempt to register one run's model."""
     identity = "\n".join((stack, run.classifier, run.run_id))
     return hashlib.sha256(identity.encode()).hexdigest()[:36]

@@ -1,9 +1,9 @@
-"""The Runs table: one item per run, each stage claimed and each end reached exactly once.
+"""The Runs table in DynamoDB: one item per run, with a lease for each stage.
 
-Events come twice, late and out of order. A stage is therefore claimed by a conditional write
-before its work, and marked done after it. Whoever finds the claim done, or held by somebody who
-is still within the lease, does nothing. A holder that died is succeeded by its own retry (Lambda
-repeats an event under the same request id) or by anybody once the lease has run out.
+Events arrive twice, late and out of order. A stage is therefore claimed by a conditional write
+before its work and marked done after it. An invocation that finds the claim done, or held under a
+lease that has not expired, does nothing. A holder that was killed is succeeded by its own retry
+(Lambda retries an event with the same request id), or by any invocation after the lease.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
 
 
-# The index of the runs that somebody must come back to, and the value that they all bear there.
+# The sparse index of the runs that wait or have endpoints to remove, and its partition key's value.
 ATTENTION = "attention"
 _NEEDED = "needed"
 
 
 def utc_now() -> datetime:
-    """Now, with its zone."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 class Runs:
-    """The Runs table, for one thread; `newest` and what rests on it for any number.
+    """The Runs table. Not thread-safe, except for `newest` and the methods that only use it.
 
-    boto3 builds the conditions of one Table in state that its threads share: two at once send each
-    other's placeholders, and a claim could be judged by the wrong condition.
+    boto3 builds the condition expressions of one Table in state that threads share: two at once
+    exchange their placeholders, and a claim could be made on the wrong condition.
 
-    owner: this invocation's request id; lease_seconds: how long it may still run, after which its
-    claims are anybody's.
+    owner: this invocation's request id; lease_seconds: how long it may still run, after which
+    others may take over its claims.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Runs:
 
     @classmethod
     def of_invocation(cls, table: "Table", context: "LambdaContext") -> Self:
-        """The table as one Lambda invocation may claim stages in it."""
+        """The table for one Lambda invocation: its request id, its remaining time as lease."""
         remaining = context.get_remaining_time_in_millis() // 1000
         return cls(table, owner=context.aws_request_id, lease_seconds=remaining + 1)
 
@@ -69,23 +69,23 @@ class Runs:
 
     def find_by_dataset(self, classifier: str, version: str) -> Run | None:
         """The newest run of `classifier` that packs this version of its dataset, or None."""
-        answer = self.table.query(
+        response = self.table.query(
             KeyConditionExpression=Key("classifier").eq(classifier),
             FilterExpression=Attr("dataset.version").eq(version),
             ScanIndexForward=False,
             ConsistentRead=True,
         )
-        return Run.from_record(answer["Items"][0]) if answer["Items"] else None
+        return Run.from_record(response["Items"][0]) if response["Items"] else None
 
     def newest(self, classifier: str) -> Run | None:
         """The last run that was opened for `classifier`, or None."""
-        answer = self.table.query(
-            KeyConditionExpression="classifier = :classifier",  # text, so that nothing is shared
+        response = self.table.query(
+            KeyConditionExpression="classifier = :classifier",  # text: no state shared by threads
             ExpressionAttributeValues={":classifier": classifier},
             ScanIndexForward=False,
             Limit=1,
         )
-        return Run.from_record(answer["Items"][0]) if answer["Items"] else None
+        return Run.from_record(response["Items"][0]) if response["Items"] else None
 
     def any_of(self, classifier: str) -> bool:
         """Whether `classifier` has ever had a run."""
@@ -101,18 +101,18 @@ class Runs:
         found: list[Run] = []
         more: dict[str, Any] = {}
         while True:
-            answer = self.table.query(
+            response = self.table.query(
                 KeyConditionExpression=Key("classifier").eq(classifier),
                 ConsistentRead=True,
                 **more,
             )
-            found += map(Run.from_record, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
+            found += map(Run.from_record, response["Items"])
+            if "LastEvaluatedKey" not in response:
                 return found
-            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+            more = {"ExclusiveStartKey": response["LastEvaluatedKey"]}
 
     def open(self, key: RunKey, dataset: Mapping[str, Any]) -> bool:
-        """Make the run's item if there is none yet; False if there is one."""
+        """Create the run's item; False if it exists."""
         now = self.clock().isoformat(timespec="seconds")
         item: dict[str, Any] = {
             **key.as_key(),
@@ -127,10 +127,10 @@ class Runs:
         )
 
     def claim(self, key: RunKey, stage: Stage, *, resuming: bool = False, **facts: Any) -> bool:
-        """Take `stage` of a run that has not ended; False if it is done or in other hands.
+        """Claim `stage` of a run that has not ended; False if it is done or claimed by another.
 
-        A run that waits is let be but by whoever is `resuming` the stage that it waits at. facts:
-        kept with the claim.
+        A run that waits can only be claimed by `resuming` the stage at which it waits. facts:
+        attributes stored with the claim.
         """
         now = self.clock()
         claim = Attr(f"claim_{stage}")
@@ -143,7 +143,7 @@ class Runs:
             )
         )
         for later in list(Stage)[list(Stage).index(stage) + 1 :]:
-            free &= Attr(f"claim_{later}").not_exists()  # a late event must not turn a run back
+            free &= Attr(f"claim_{later}").not_exists()  # a late event must not repeat a stage
         allowed: ConditionBase = free & Attr("status").is_in([status.value for status in CLAIMABLE])
         if resuming:
             waits = Attr("status").eq(Status.WAITING.value) & Attr("waits_for.stage").eq(
@@ -165,27 +165,27 @@ class Runs:
         )
 
     def finish(self, key: RunKey, stage: Stage, **facts: Any) -> None:
-        """Mark the stage done and keep what it found out."""
+        """Mark the stage done and store `facts`."""
         claim = {"owner": self.owner, "lease_until": 0, "done": True}
         self._update(key, Attr("run_id").exists(), {f"claim_{stage}": claim, **facts})
 
     def release(self, key: RunKey, stage: Stage) -> None:
-        """Let go of a stage that this invocation could not do, so that another may take it."""
+        """Release the claim on a stage that this invocation could not do."""
         claim = {"owner": self.owner, "lease_until": 0, "done": False}
         own = Attr(f"claim_{stage}.owner").eq(self.owner) & ~self._done(stage)
         self._update(key, own, {f"claim_{stage}": claim})
 
     def note(self, key: RunKey, **facts: Any) -> None:
-        """Keep facts of a run, whatever its state."""
+        """Store attributes of a run, whatever its status."""
         self._update(key, Attr("run_id").exists(), facts)
 
     def end(self, key: RunKey, status: Status, **facts: Any) -> bool:
-        """Bring a run to its end; False if it had ended before, and nothing is changed then."""
+        """End a run with `status`; False, with nothing changed, if it had ended before."""
         going = Attr("status").is_in([status.value for status in IN_PROGRESS])
         return self._update(key, going, {"status": status.value, "ended_at": self._now(), **facts})
 
     def wait(self, key: RunKey) -> None:
-        """Let go of a measured run until a person has decided on it."""
+        """Release an evaluated run until a person has approved or rejected it."""
         claim = {"owner": self.owner, "lease_until": 0, "done": False}
         self._update(
             key,
@@ -201,10 +201,10 @@ class Runs:
         of_try: tuple[str, str],
         surplus: str | None = None,
     ) -> bool:
-        """Have a run wait at `stage`, which is free again for whoever resumes it.
+        """Set a run to wait at `stage`, whose claim is released for its next attempt.
 
-        of_try: the fact that names what this try made, and the name. surplus: an endpoint that is
-        to be removed. False if the run is not at that stage any more, or at another try of it.
+        of_try: the attribute that names what this attempt created, and its value. surplus: an
+        endpoint that is to be removed. False if the run is at another stage or attempt by now.
         """
         at_it = Attr("status").eq(WORKING[stage].value) & Attr(of_try[0]).eq(of_try[1])
         free = {"owner": self.owner, "lease_until": 0, "done": False}
@@ -217,9 +217,9 @@ class Runs:
         return self._update(key, at_it, values, add=surplus)
 
     def begin_try(self, run: Run, until: int) -> bool:
-        """Take the next try of a run that waits; nobody else begins one before `until`.
+        """Begin the next attempt of a run that waits, and allow no other before `until`.
 
-        until: seconds since 1970. False if somebody has begun one since `run` was read.
+        until: seconds since 1970. False if another was begun since `run` was read.
         """
         waits = Attr("status").eq(Status.WAITING.value)
         same = Attr("waits_for.next_try").eq(run.waits_for["next_try"])
@@ -227,7 +227,7 @@ class Runs:
         return self._update(run.key, waits & same, {"waits_for": waits_for})
 
     def revive(self, key: RunKey, waits_for: Mapping[str, Any]) -> bool:
-        """Have a failed run wait for its next try; False if it is not failed any more."""
+        """Set a failed run to wait for its next attempt; False if it is not failed by now."""
         values = {
             "status": Status.WAITING.value,
             "waits_for": dict(waits_for),
@@ -237,37 +237,37 @@ class Runs:
         return self._update(key, failed, values, forget=("error", "ended_at", "notified"))
 
     def needing_attention(self) -> list[RunKey]:
-        """The runs that wait, or whose endpoints are still to be removed; perhaps others too."""
+        """The runs that wait or have endpoints to remove; may contain others."""
         found: list[RunKey] = []
         more: dict[str, Any] = {}
         while True:
-            answer = self.table.query(
+            response = self.table.query(
                 IndexName=ATTENTION, KeyConditionExpression=Key(ATTENTION).eq(_NEEDED), **more
             )
             found += [
-                RunKey(str(item["classifier"]), str(item["run_id"])) for item in answer["Items"]
+                RunKey(str(item["classifier"]), str(item["run_id"])) for item in response["Items"]
             ]
-            if "LastEvaluatedKey" not in answer:
+            if "LastEvaluatedKey" not in response:
                 return found
-            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+            more = {"ExclusiveStartKey": response["LastEvaluatedKey"]}
 
     def needs_none(self, key: RunKey) -> bool:
-        """Take a run off the list of `needing_attention`, unless it belongs there."""
+        """Remove a run from `needing_attention`, unless it waits or has endpoints to remove."""
         idle = Attr("status").ne(Status.WAITING.value) & Attr("to_remove").not_exists()
         return self._update(key, idle, {}, forget=(ATTENTION,))
 
     def to_be_removed(self, key: RunKey, endpoint: str) -> None:
-        """Keep that an endpoint is to be removed, until it is."""
+        """Record that an endpoint is to be removed, until `is_removed`."""
         self._update(key, Attr("run_id").exists(), {ATTENTION: _NEEDED}, add=endpoint)
 
     def is_removed(self, key: RunKey, endpoint: str) -> None:
-        """An endpoint that was to be removed is gone."""
+        """Record that an endpoint that was to be removed is deleted."""
         self._update(key, Attr("run_id").exists(), {}, take=endpoint)
 
     def replace(self, run: Run, by: str) -> bool:
         """Mark a live run as replaced by the run `by`.
 
-        False if it is not live any more, or has become live again since `run` was read.
+        False if it is not live by now, or has become live again since `run` was read.
         """
         return self._update(
             run.key,
@@ -276,9 +276,9 @@ class Runs:
         )
 
     def retire(self, run: Run) -> bool:
-        """Take a replaced run's endpoint out of use for good, before it is removed.
+        """Mark a replaced run's endpoint as retired, before it is removed.
 
-        False if the run is being restored, or has been since `run` was read: its endpoint serves.
+        False if the run is being or was restored since `run` was read: its endpoint serves.
         """
         return self._update(
             run.key,
@@ -287,10 +287,10 @@ class Runs:
         )
 
     def restore(self, key: RunKey, leaving: str, generation: int) -> bool:
-        """Begin to make a replaced run live again; False if it cannot be, or is being already.
+        """Begin to restore a replaced run; False if it cannot be, or is being restored already.
 
-        leaving, generation: of the model that is live now. A run whose model has just been
-        replaced may still be on record as live.
+        leaving, generation: run id and generation of the model that is live now. The status of a
+        run that was just replaced may still be LIVE.
         """
         return self._update(
             key,
@@ -303,7 +303,7 @@ class Runs:
         )
 
     def make_again(self, run: Run, endpoint: str) -> None:
-        """Give a run that is restored another endpoint; the one it had is to be removed."""
+        """Record a restored run's new endpoint; the one that it had is to be removed."""
         before = run.endpoint
         values: dict[str, Any] = {"endpoint": endpoint, "retired": False, "endpoint_removed": False}
         if before == endpoint:
@@ -313,11 +313,11 @@ class Runs:
             self._update(run.key, Attr("run_id").exists(), values, add=before)
 
     def endpoint_removed(self, run: Run) -> None:
-        """Keep that a retired run's endpoint is gone, unless the run has got another since."""
+        """Record that a retired run's endpoint is deleted, unless it has another by now."""
         self._update(run.key, _same(run, "endpoint"), {"endpoint_removed": True})
 
     def restored(self, key: RunKey, status: Status, **facts: Any) -> bool:
-        """End a restoration: LIVE, or REPLACED where it came to nothing."""
+        """End a restoration with `status`: LIVE, or REPLACED where it failed."""
         restoring = Attr("status").eq(Status.RESTORING.value)
         return self._update(key, restoring, {"status": status.value, **facts})
 
@@ -337,7 +337,8 @@ class Runs:
         add: str | None = None,
         take: str | None = None,
     ) -> bool:
-        """forget: facts to drop; add, take: an endpoint for the set `to_remove`, or from it."""
+        """forget: attributes to remove; add, take: an endpoint to add to or delete from the set
+        `to_remove`."""
         values = {**values, "updated_at": self._now()}
         # "#u" and ":u": boto3 numbers the condition's own placeholders "#n" and ":v".
         names = {f"#u{i}": name for i, name in enumerate([*values, *forget])}
@@ -370,14 +371,14 @@ class Runs:
 
 
 def _same(run: Run, attribute: str) -> ConditionBase:
-    """That an attribute of the run is still what it was when the run was read."""
+    """The condition that an attribute has not changed since the run was read."""
     if attribute in run.record:
         return Attr(attribute).eq(run.record[attribute])
     return Attr(attribute).not_exists()
 
 
 def _to_item(value: Any) -> Any:
-    """DynamoDB's numbers are decimals: floats are written with the digits that people read."""
+    """A value as boto3 takes it for DynamoDB: floats become decimals with the digits of `repr`."""
     if isinstance(value, float):
         return Decimal(repr(value))
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ BINS = 15
 
 _COLDEST, _HOTTEST = math.log(0.2), math.log(10.0)
 # How far from 1 a temperature is expected to be, as a standard deviation of its logarithm: it
-# keeps the luck of a few dozen pictures from moving it, and gives way to a few hundred.
+# keeps the luck of a few dozen images from moving it, and gives way to a few hundred.
 _EXPECTED = 0.5
 _MOST_UNIFORM = 0.5
 _GRID = 13
@@ -71,7 +71,7 @@ IDENTITY = Calibration()
 def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
     """The map under which it is most probable that the best answers were right where they were.
 
-    answers: probabilities in class order, one row for each picture; truths: its class.
+    answers: probabilities in class order, one row for each image; truths: its class.
 
     It is the best answer's probability that people act on, so that is what is fitted: the loss is
     that of a yes-or-no question. A normal prior on the logarithm of the temperature is added.
@@ -203,9 +203,9 @@ def noise_limit(bins: Sequence[Bin]) -> float:
 
 
 def halves(truths: Sequence[int], digests: Sequence[str]) -> list[bool]:
-    """Which pictures to fit on (True), the others being for the judgement.
+    """Which images to fit on (True), the others being for the judgement.
 
-    Each class is cut in two, by the order of its pictures' digests: the same in every attempt.
+    Each class is cut in two, by the order of its images' digests: the same in every attempt.
     """
     order = sorted(range(len(truths)), key=lambda i: (truths[i], digests[i]))
     to_fit = [False] * len(truths)

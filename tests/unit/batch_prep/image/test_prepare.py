@@ -14,7 +14,7 @@ from PIL import Image
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.image.prepare import Prepared, prepare
 from droplens.imaging import prepare as pictures
-from droplens.imaging.prepare import Limits, PictureError, Preprocessing
+from droplens.imaging.prepare import ImageError, Limits, Preprocessing
 from tests.support.photographs import some
 from tests.support.photos import ORIENTATION, encode, photo, with_flipped_bytes
 
@@ -34,7 +34,7 @@ def pixels(jpeg: bytes) -> np.ndarray:
 def refusal(prepare: Callable[[], object]) -> tuple[str, str] | None:
     try:
         prepare()
-    except PictureError as error:
+    except ImageError as error:
         return error.code, error.message
     return None
 

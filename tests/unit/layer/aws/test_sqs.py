@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droplens.aws.sqs import LONGEST_DELAY, Postponer, delay, grouped
+from droplens.aws.sqs import LONGEST_DELAY, VisibilityBackoff, delay, grouped
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import refusal
 
@@ -64,7 +64,7 @@ def test_a_failed_message_is_hidden_for_its_own_delay(
 
     monkeypatch.setattr(cloud.sqs, "change_message_visibility_batch", ask, raising=False)
     records[1]["attributes"]["ApproximateReceiveCount"] = "9"
-    Postponer(cloud.sqs, cloud.picture_queue).postpone(records)
+    VisibilityBackoff(cloud.sqs, cloud.picture_queue).hide(records)
     first, second = (entry["VisibilityTimeout"] for entry in asked[0]["Entries"])
     assert 5 <= first <= 10
     assert 450 <= second <= 900
@@ -72,7 +72,7 @@ def test_a_failed_message_is_hidden_for_its_own_delay(
 
 
 def test_where_nothing_failed_sqs_is_not_asked() -> None:
-    Postponer(object(), "queue").postpone([])  # type: ignore[arg-type]
+    VisibilityBackoff(object(), "queue").hide([])  # type: ignore[arg-type]
 
 
 class Refusing:
@@ -92,7 +92,7 @@ def test_a_message_that_cannot_be_hidden_longer_is_noted_and_no_failure(
     cloud: Cloud, error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue: Any = Refusing(error)
-    Postponer(queue, "queue").postpone(received(cloud, "a"))
+    VisibilityBackoff(queue, "queue").hide(received(cloud, "a"))
     assert "visibility timeout" in caplog.text
 
 
@@ -104,7 +104,7 @@ def test_what_was_not_begun_comes_again_soon_for_a_few_times(cloud: Cloud) -> No
             "receiptHandle": "handle",
             "attributes": {"ApproximateReceiveCount": str(receives)},
         }
-        Postponer(queue, "queue").postpone([record], {"late"})  # type: ignore[arg-type]
+        VisibilityBackoff(queue, "queue").hide([record], {"late"})  # type: ignore[arg-type]
         [entry] = queue.entries
         assert longest / 2 <= entry["VisibilityTimeout"] <= longest
 
@@ -156,9 +156,9 @@ def test_throttled_pictures_stay_together_until_the_visibility_timeout_has_passe
 
 def test_done_messages_are_deleted_at_once_and_the_others_stay(cloud: Cloud) -> None:
     records = received(cloud, "a", "b", "c")
-    Postponer(cloud.sqs, cloud.picture_queue).delete(records[:2])
+    VisibilityBackoff(cloud.sqs, cloud.picture_queue).delete(records[:2])
     assert hidden(cloud) == 1
-    Postponer(object(), "queue").delete([])  # type: ignore[arg-type]
+    VisibilityBackoff(object(), "queue").delete([])  # type: ignore[arg-type]
 
 
 class NoDeletion(Refusing):
@@ -173,5 +173,5 @@ def test_a_message_that_cannot_be_deleted_is_noted_and_no_failure(
     cloud: Cloud, error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue: Any = NoDeletion(error)
-    Postponer(queue, "queue").delete(received(cloud, "a"))
+    VisibilityBackoff(queue, "queue").delete(received(cloud, "a"))
     assert "left for Lambda" in caplog.text

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from droplens.aws.eventbridge import Announcer
+from droplens.aws.eventbridge import EventPublisher
 from droplens.aws.events import ObjectCreated, is_later
 from droplens.aws.s3 import Bucket
 from droplens.classify.classify import CALL_SECONDS, Classification
@@ -28,8 +28,8 @@ from droplens.domain import layout
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
 from droplens.domain.result import classified_event
 from droplens.domain.run import RunKey, Status
-from droplens.imaging.prepare import CODES, Limits, PictureError, Preprocessing, prepare
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.prepare import CODES, ImageError, Limits, Preprocessing, prepare
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
 from tests.support.aws_account import BUCKET, Cloud
@@ -482,8 +482,8 @@ def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None
         router=Router(lambda _: True, lambda: None),
         is_stranded=lambda _: False,
         runtime=FakeRuntime(redness),  # type: ignore[arg-type]
-        decoding=Room(10**8),
-        asking=Room(10),
+        decoding=WeightedSemaphore(10**8),
+        endpoint_calls=WeightedSemaphore(10),
     )
     with pytest.raises(RetryLater, match="keeps changing") as left:
         tools.classify(event)
@@ -710,7 +710,10 @@ def test_pictures_are_asked_about_side_by_side_but_no_more_than_the_endpoint_tak
         return redness(picture)
 
     events = [dropped(live, key=f"input/cars/{n}.jpg") for n in range(9)]
-    together(classification(live, FakeRuntime(model), asking=Room(3)).classify, events)
+    classify = classification(
+        live, FakeRuntime(model), endpoint_calls=WeightedSemaphore(3)
+    ).classify
+    together(classify, events)
     assert len(live.keys("results/")) == 9
     assert most == 3
 
@@ -781,7 +784,7 @@ def test_an_endpoint_that_is_away_is_asked_for_once(live: Cloud, withdrawn: bool
     asked: list[tuple[str, str]] = []
     runtime = FakeRuntime(redness, gone={card().endpoint})
     tools = classification(
-        live, runtime, ask_for_endpoint=lambda bucket, name: asked.append((bucket, name))
+        live, runtime, request_endpoint=lambda bucket, name: asked.append((bucket, name))
     )
     assert tools.cards.live("cars") is not None
     if withdrawn:
@@ -866,7 +869,7 @@ def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -
     tools = classification(live)
     sent = {name: tools.classify(dropped(live, key=f"input/cars/{name}.jpg")) for name in "ab"}
     details = {name: detail for name, detail in sent.items() if detail is not None}
-    assert Announcer(bus, "default").announce(details) == set()
+    assert EventPublisher(bus, "default").publish(details) == set()
     [entries] = bus.calls
     assert {(entry["Source"], entry["DetailType"]) for entry in entries} == {
         ("droplens", "Image Classified")
@@ -879,7 +882,7 @@ def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -
 
 def test_with_nothing_to_announce_nobody_is_called() -> None:
     bus: Any = FakeBus()
-    assert Announcer(bus, "default").announce({}) == set()
+    assert EventPublisher(bus, "default").publish({}) == set()
     assert bus.calls == []
 
 
@@ -888,7 +891,7 @@ def test_an_event_that_was_not_taken_is_sent_again_with_the_next_try(live: Cloud
     event, tools = dropped(live), classification(live)
     first = tools.classify(event)
     assert first is not None
-    assert Announcer(bus, "default").announce({"refused": first, "taken": first}) == {"refused"}
+    assert EventPublisher(bus, "default").publish({"refused": first, "taken": first}) == {"refused"}
     assert tools.classify(event) == first
 
 
@@ -900,7 +903,7 @@ def test_while_eventbridge_is_away_every_event_is_sent_again(live: Cloud, error:
     bus: Any = FakeBus(error=error)
     detail = classification(live).classify(dropped(live))
     assert detail is not None
-    assert Announcer(bus, "default").announce({"1": detail, "2": detail}) == {"1", "2"}
+    assert EventPublisher(bus, "default").publish({"1": detail, "2": detail}) == {"1", "2"}
 
 
 # --- an endpoint that is slow, busy, or takes no more
@@ -1014,6 +1017,6 @@ def test_a_very_long_picture_is_sent_in_as_many_bytes_as_an_endpoint_takes(
 
 
 def test_what_no_quality_fits_is_refused() -> None:
-    with pytest.raises(PictureError, match="640 x 640 pixels") as refused:
+    with pytest.raises(ImageError, match="640 x 640 pixels") as refused:
         fitting(noise(640, 640), 20_000)
     assert refused.value.code == "image.too_large"

@@ -14,7 +14,7 @@ from moto.s3.models import s3_backends
 
 from droplens.aws.events import object_created
 from droplens.aws.s3 import Bucket
-from droplens.classify.sweep import NONE, PAGE, Progress, Results, Sweep, picture_message
+from droplens.classify.sweep import NONE, PAGE, Progress, Results, Sweep, image_message
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing, RetryLater
 from droplens.domain.stored_object import ListedObject
@@ -65,7 +65,7 @@ def test_only_pictures_without_an_answer_are_enqueued(cloud: Cloud) -> None:
 def test_a_message_is_read_as_s3_s_own_event_is(cloud: Cloud) -> None:
     cloud.put("input/cars/a+b %41.jpg", b"xyz")
     [entry] = cloud.bucket.entries("input/")
-    created = object_created(picture_message(BUCKET, entry))
+    created = object_created(image_message(BUCKET, entry))
     assert (created.bucket, created.key, created.bytes) == (BUCKET, "input/cars/a+b %41.jpg", 3)
     assert created.etag == entry.etag
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from droplens.domain.figures import asked_percent, counted, percent
+from droplens.domain.figures import counted, exact_percent, percent
 from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, two_sided
 
 
@@ -17,7 +17,7 @@ def test_a_share_stands_with_its_counts_and_its_interval() -> None:
 
 def test_percentages_have_a_space_and_the_digits_that_are_asked_for() -> None:
     assert (percent(0.9224), percent(0.9, 0)) == ("92.2 %", "90 %")
-    assert [asked_percent(share) for share in (0.95, 0.999, 0.5, 1, 0.07)] == [
+    assert [exact_percent(share) for share in (0.95, 0.999, 0.5, 1, 0.07)] == [
         "95 %",
         "99.9 %",
         "50 %",

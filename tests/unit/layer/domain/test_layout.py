@@ -200,7 +200,7 @@ def test_nothing_that_the_system_writes_is_a_picture_or_a_dataset(
         layout.card_key(classifier, run),
         layout.DEFAULT_CLASSIFIER_KEY,
     ):
-        assert not layout.is_picture_key(key)
+        assert not layout.is_image_key(key)
         assert layout.dataset_source(key) is None
 
 
@@ -219,6 +219,6 @@ def test_a_live_card_s_key_tells_its_classifier_and_no_other_key_does(classifier
 
 
 def test_a_folder_marker_is_no_picture() -> None:
-    assert layout.is_picture_key("input/cars/a.jpg")
-    assert not layout.is_picture_key("input/cars/")
-    assert not layout.is_picture_key("datasets/cars/a.jpg")
+    assert layout.is_image_key("input/cars/a.jpg")
+    assert not layout.is_image_key("input/cars/")
+    assert not layout.is_image_key("datasets/cars/a.jpg")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.domain import result
-from droplens.domain.result import UnexpectedAnswer, parse_probabilities, rank
+from droplens.domain.result import UnexpectedResponse, parse_probabilities, rank
 from tests.support.builders import card
 
 
@@ -54,7 +54,7 @@ def test_a_probability_a_hair_above_one_is_one() -> None:
 def test_an_answer_that_is_not_one_probability_per_class_is_unexpected(
     body: bytes, why: str
 ) -> None:
-    with pytest.raises(UnexpectedAnswer, match=why):
+    with pytest.raises(UnexpectedResponse, match=why):
         parse_probabilities(body, 2)
 
 

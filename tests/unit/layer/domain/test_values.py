@@ -12,7 +12,7 @@ from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.layout import DatasetSource, NearMiss
 from droplens.domain.run import Progress, Run, RunKey
 from droplens.evaluation.comparison import Comparison
-from droplens.evaluation.evaluation import Answer, Calibrated, Judged
+from droplens.evaluation.evaluation import Calibrated, Prediction, TopPrediction
 from droplens.journey.deploy import Deployment
 from droplens.journey.failure_reasons import FailureReporter
 from droplens.journey.idle import IdleEndpoints
@@ -27,7 +27,7 @@ from droplens.state.cards import _Known
 from droplens.statistics.calibration import Bin, Calibration
 
 BY_NAME = [
-    Answer,
+    Prediction,
     Calibrated,
     Classification,
     Comparison,
@@ -52,7 +52,7 @@ BY_PLACE = [
     Bin,
     Calibration,
     DatasetSource,
-    Judged,
+    TopPrediction,
     NearMiss,
     Progress,
     Run,

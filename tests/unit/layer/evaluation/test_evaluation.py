@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.evaluation.evaluation import (
-    Answer,
-    Judged,
+    Prediction,
+    TopPrediction,
     accuracy_on_test,
     calibrated,
     confident,
@@ -25,14 +25,16 @@ from droplens.statistics.intervals import Z95_ONE_SIDED, wilson
 
 CLASSES = ("audi", "bmw", "fiat")
 JUDGED = st.lists(
-    st.builds(Judged, st.booleans(), st.sampled_from([0.1 * n for n in range(11)])),
+    st.builds(TopPrediction, st.booleans(), st.sampled_from([0.1 * n for n in range(11)])),
     min_size=1,
     max_size=60,
 )
 
 
-def answer(record: int, truth: int, probabilities: list[float], seconds: float = 0.01) -> Answer:
-    return Answer(
+def answer(
+    record: int, truth: int, probabilities: list[float], seconds: float = 0.01
+) -> Prediction:
+    return Prediction(
         record=record,
         name=f"{CLASSES[truth]}/{record}.jpg",
         sha256=f"{record:064x}",
@@ -42,7 +44,7 @@ def answer(record: int, truth: int, probabilities: list[float], seconds: float =
     )
 
 
-def overconfident(pictures: int, seed: int = 1) -> list[Answer]:
+def overconfident(pictures: int, seed: int = 1) -> list[Prediction]:
     """Answers that call themselves 99 % sure, and are right four times in five."""
     chance = random.Random(seed)
     answers = []
@@ -109,7 +111,7 @@ def test_the_sixth_class_is_not_among_the_first_five() -> None:
     row = [0.3, 0.2, 0.15, 0.13, 0.12, 0.1]
     names = [f"class {n}" for n in range(6)]
     answers = [
-        Answer(record=n, name="", sha256=str(n), truth=n, seconds=0, probabilities=row)
+        Prediction(record=n, name="", sha256=str(n), truth=n, seconds=0, probabilities=row)
         for n in (4, 5)
     ]
     assert evaluate(answers, names, 2, 0.95)["top5"]["value"] == 0.5
@@ -136,7 +138,7 @@ def test_figures_have_six_decimals_and_milliseconds_two() -> None:
     assert found["calibration"]["bins_before"] == [
         {"low": 0.666667, "high": 0.733333, "count": 1, "probability": 0.678912, "accuracy": 1.0}
     ]
-    assert coverage([Judged(True, 0.12345678)]) == [[0.123457, 1.0, 1.0]]
+    assert coverage([TopPrediction(True, 0.12345678)]) == [[0.123457, 1.0, 1.0]]
 
 
 # --- calibration
@@ -220,7 +222,7 @@ def test_the_best_probability_decides_what_is_confident() -> None:
 
 
 def test_the_precision_of_confident_answers_is_the_share_of_them_that_is_correct() -> None:
-    judged = [Judged(n < 98, 0.9) for n in range(100)] + [Judged(False, 0.5)] * 25
+    judged = [TopPrediction(n < 98, 0.9) for n in range(100)] + [TopPrediction(False, 0.5)] * 25
     found = confident(judged, 0.9)
     assert (found["threshold"], found["share"], found["precision_measured"]) == (0.9, 0.8, 0.98)
     # Wilson by hand: centre 0.9935, reach 0.0267, both divided by 1.0271.
@@ -228,16 +230,16 @@ def test_the_precision_of_confident_answers_is_the_share_of_them_that_is_correct
 
 
 def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
-    right = [Judged(True, 0.9)] * 60 + [Judged(True, 0.8)] * 40
-    assert confident_from([*right, *[Judged(False, 0.7)] * 9], 0.95) == 0.8
-    assert confident_from([*right, Judged(False, 0.7)], 0.95) == 0.7
+    right = [TopPrediction(True, 0.9)] * 60 + [TopPrediction(True, 0.8)] * 40
+    assert confident_from([*right, *[TopPrediction(False, 0.7)] * 9], 0.95) == 0.8
+    assert confident_from([*right, TopPrediction(False, 0.7)], 0.95) == 0.7
 
 
 @pytest.mark.parametrize(("pictures", "threshold"), [(51, None), (52, 0.9)])
 def test_on_too_few_pictures_no_answer_is_called_confident(
     pictures: int, threshold: float | None
 ) -> None:
-    assert confident_from([Judged(True, 0.9)] * pictures, 0.95) == threshold
+    assert confident_from([TopPrediction(True, 0.9)] * pictures, 0.95) == threshold
 
 
 @pytest.mark.parametrize(
@@ -253,27 +255,27 @@ def test_on_too_few_pictures_no_answer_is_called_confident(
 def test_certain_predictions_that_are_not_confident_have_their_reason(
     pictures: int, precision: float, reason: str
 ) -> None:
-    found = confident([Judged(True, 1.0)] * pictures, precision)
+    found = confident([TopPrediction(True, 1.0)] * pictures, precision)
     assert found["threshold"] is None
     assert found["reason"].startswith(reason)
 
 
 def test_with_the_fewest_pictures_that_would_do_an_error_is_the_reason() -> None:
     # All of 52 correct show 95 %, as above; of 51 of 52 correct the lower bound is 91.5 %.
-    found = confident([Judged(n > 0, 1.0) for n in range(52)], 0.95)
+    found = confident([TopPrediction(n > 0, 1.0) for n in range(52)], 0.95)
     assert found["reason"] == "at no probability are 95 % of the predictions shown to be correct"
 
 
 def test_a_precision_that_is_just_reached_is_reached() -> None:
     # Of none correct, the lower bound is 0.
-    assert confident_from([Judged(False, 0.5)], 0.0) == 0.5
+    assert confident_from([TopPrediction(False, 0.5)], 0.0) == 0.5
 
 
 def test_enough_pictures_and_too_many_errors_are_another_reason() -> None:
-    found = confident([Judged(n % 2 == 0, 1.0) for n in range(60)], 0.95)
+    found = confident([TopPrediction(n % 2 == 0, 1.0) for n in range(60)], 0.95)
     assert found["threshold"] is None
     assert found["reason"] == ("at no probability are 95 % of the predictions shown to be correct")
-    assert confident([Judged(True, 1.0)] * 25, 0.9)["reason"] is None
+    assert confident([TopPrediction(True, 1.0)] * 25, 0.9)["reason"] is None
 
 
 # --- what the trainer counted
@@ -325,7 +327,7 @@ def test_a_trainer_that_left_nothing_out_gives_no_second_figure(training: Any) -
 
 
 def test_a_lower_precision_is_reached_by_more_answers() -> None:
-    answers = [Judged(n % 10 > 0 or n < 60, 0.99 - n / 1000) for n in range(200)]
+    answers = [TopPrediction(n % 10 > 0 or n < 60, 0.99 - n / 1000) for n in range(200)]
     strict, lax = confident(answers, 0.95), confident(answers, 0.8)
     assert strict["threshold"] > lax["threshold"]
     assert strict["share"] < lax["share"] == 1.0
@@ -334,16 +336,16 @@ def test_a_lower_precision_is_reached_by_more_answers() -> None:
 
 
 def test_where_the_surest_answers_are_wrong_none_is_confident() -> None:
-    found = confident([Judged(False, 0.99), Judged(True, 0.9)], 0.95)
+    found = confident([TopPrediction(False, 0.99), TopPrediction(True, 0.9)], 0.95)
     assert (found["threshold"], found["share"], found["low"]) == (None, 0, None)
 
 
 def test_equal_probabilities_are_confident_together_or_not_at_all() -> None:
-    assert confident_from([Judged(True, 0.9), Judged(False, 0.9)], 0.95) is None
+    assert confident_from([TopPrediction(True, 0.9), TopPrediction(False, 0.9)], 0.95) is None
 
 
 @given(JUDGED)
-def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[Judged]) -> None:
+def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[TopPrediction]) -> None:
     def precise(threshold: float) -> bool:
         above = [a.right for a in answers if a.probability >= threshold]
         return wilson(sum(above), len(above), Z95_ONE_SIDED)[0] >= 0.6
@@ -353,7 +355,7 @@ def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[Judged
 
 
 @given(JUDGED)
-def test_coverage_grows_to_all_answers(answers: list[Judged]) -> None:
+def test_coverage_grows_to_all_answers(answers: list[TopPrediction]) -> None:
     steps = coverage(answers)
     shares = [share for _, share, _ in steps]
     assert shares == sorted(shares)
@@ -364,7 +366,7 @@ def test_coverage_grows_to_all_answers(answers: list[Judged]) -> None:
 def test_the_test_accuracy_has_its_counts_and_its_interval() -> None:
     """By hand: Wilson's interval of 7 of 8 is (0.875 + 0.2401 -+ 0.3319) / 1.4802."""
     answers = [
-        Answer(
+        Prediction(
             record=record,
             name=f"{record}.jpg",
             sha256=f"{record:064x}",

@@ -9,9 +9,9 @@ from botocore.exceptions import ReadTimeoutError
 
 from droplens.aws.sagemaker_runtime import EndpointMissing, probabilities
 from droplens.domain.errors import RetryLater, UserError
-from droplens.domain.result import UnexpectedAnswer
+from droplens.domain.result import UnexpectedResponse
 from droplens.domain.run import RunKey
-from droplens.evaluation.evaluation import Answer
+from droplens.evaluation.evaluation import Prediction
 from droplens.evaluation.measure import Entry, Measured, OutOfTime, entries, measure, sample
 from droplens.imaging.prepare import Preprocessing
 from droplens.journey.promote import sender_preprocessing
@@ -29,7 +29,7 @@ def both(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> Mea
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")
 
 
-def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Answer]:
+def measured(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> list[Prediction]:
     return both(cloud, ask, may_go_on).validation
 
 
@@ -122,7 +122,7 @@ def test_an_invocation_without_time_answers_one_part_of_both_channels_together(
 
 def test_two_who_measure_at_once_go_on_with_the_same_answers(cloud: Cloud) -> None:
     pack(cloud, validation=4)
-    faster: list[Answer] = []
+    faster: list[Prediction] = []
 
     def ask(picture: bytes) -> list[float]:
         if not faster:
@@ -195,7 +195,7 @@ def test_an_endpoint_is_asked_for_json() -> None:
 
 
 def test_an_answer_that_does_not_fit_names_its_endpoint() -> None:
-    with pytest.raises(UnexpectedAnswer, match="endpoint-1: 3 probabilities for 2 classes"):
+    with pytest.raises(UnexpectedResponse, match="endpoint-1: 3 probabilities for 2 classes"):
         asked(FakeRuntime(lambda _: [0.25, 0.25, 0.5]))
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from droplens.imaging import sandbox
-from droplens.imaging.prepare import CODES, PictureError, Preprocessing, prepare
+from droplens.imaging.prepare import CODES, ImageError, Preprocessing, prepare
 from droplens.state.cards import Cards
 from tests.support import hostile_images
 from tests.support.aws_account import Cloud
@@ -22,7 +22,7 @@ def verdict(data: bytes) -> str:
     """The code of the refusal, or "picture". Anything else that is raised is a fault of ours."""
     try:
         jpeg, _ = prepare(data, PREPROCESSING)
-    except PictureError as problem:
+    except ImageError as problem:
         return problem.code
     assert jpeg.startswith(b"\xff\xd8\xff")
     return "picture"

@@ -19,8 +19,8 @@ from PIL import Image, ImageChops, ImageCms, ImageStat
 from droplens.imaging.prepare import (
     CODES,
     FORMATS,
+    ImageError,
     Limits,
-    PictureError,
     Preprocessing,
     decode,
     prepare,
@@ -241,12 +241,12 @@ def test_a_phones_jpeg_with_a_second_picture_behind_is_a_jpeg() -> None:
     assert near(picture.getpixel((8, 8)), RED, 6)
 
 
-def refused(data: bytes, limits: Limits | None = None) -> PictureError:
-    with pytest.raises(PictureError) as raised:
+def refused(data: bytes, limits: Limits | None = None) -> ImageError:
+    with pytest.raises(ImageError) as raised:
         decode(data, limits or Limits())
     assert raised.value.code in CODES
     assert raised.value.message
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         prepare(data, Preprocessing(shorter_side=64), limits or Limits())
     return raised.value
 
@@ -417,7 +417,7 @@ def test_what_was_prepared_passes_through_byte_for_byte() -> None:
 def test_a_prepared_picture_that_was_cut_off_is_refused() -> None:
     preprocessing = Preprocessing(shorter_side=96)
     once, _ = prepare(encode(photo(), "PNG"), preprocessing)
-    with pytest.raises(PictureError, match="damaged"):
+    with pytest.raises(ImageError, match="damaged"):
         prepare(once[: len(once) // 2], preprocessing)
 
 
@@ -599,23 +599,23 @@ def test_a_jpeg_of_the_right_size_with_its_own_colours_is_encoded_in_srgb() -> N
         assert near(prepared.getpixel((8, 8)), BLUE, 12)
 
 
-# --- room, memory
+# --- admission, memory
 
 
-def test_a_picture_waits_for_room_of_its_pixels() -> None:
-    asked: list[int] = []
+def test_an_image_is_admitted_by_its_number_of_pixels() -> None:
+    requested: list[int] = []
 
     @contextmanager
-    def room(pixels: int) -> Iterator[None]:
-        asked.append(pixels)
+    def admit(pixels: int) -> Iterator[None]:
+        requested.append(pixels)
         yield
 
     preprocessing = Preprocessing(shorter_side=96)
-    once, _ = prepare(encode(photo(320, 240), "PNG"), preprocessing, room=room)
-    prepare(once, preprocessing, room=room)
-    with pytest.raises(PictureError):
-        prepare(b"no picture", preprocessing, room=room)
-    assert asked == [320 * 240, 128 * 96]
+    once, _ = prepare(encode(photo(320, 240), "PNG"), preprocessing, admit=admit)
+    prepare(once, preprocessing, admit=admit)
+    with pytest.raises(ImageError):
+        prepare(b"no picture", preprocessing, admit=admit)
+    assert requested == [320 * 240, 128 * 96]
 
 
 PEAK = """
@@ -659,7 +659,7 @@ def test_a_file_of_25_mib_is_taken_and_a_larger_one_is_not(size: int, refused: b
     data = encode(photo(64, 48), "JPEG")
     data += bytes(size - len(data))
     if refused:
-        with pytest.raises(PictureError) as told:
+        with pytest.raises(ImageError) as told:
             prepare(data, Preprocessing(shorter_side=32))
         assert told.value.code == "image.too_large"
     else:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from droplens.imaging import sandbox
-from droplens.imaging.prepare import Limits, PictureError, Preprocessing, decode, prepare
+from droplens.imaging.prepare import ImageError, Limits, Preprocessing, decode, prepare
 from tests.support import hostile_images, needs
 
 pytestmark = needs.only_with("linux", sys.platform == "linux", "the sandbox's limits are Linux's")
@@ -149,7 +149,7 @@ def test_the_environment_does_not_come_along(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_takes_too_long_is_refused_for_that() -> None:
-    with pytest.raises(PictureError, match=r"more than 2\.\d seconds of a core") as refused:
+    with pytest.raises(ImageError, match=r"more than 2\.\d seconds of a core") as refused:
         decode(slow())
     assert refused.value.code == "image.unreadable"
     assert decode(webp())[0].size == (64, 64)
@@ -162,7 +162,7 @@ def test_what_takes_too_much_memory_is_refused_for_that() -> None:
     tags += [(325, 4, 1, 8)]
     data = b"II*\0" + struct.pack("<IH", 8, len(tags))
     data += b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(400)
-    with pytest.raises(PictureError) as refused:
+    with pytest.raises(ImageError) as refused:
         decode(data)
     assert refused.value.code == "image.unreadable"
 
@@ -174,7 +174,7 @@ def test_what_ends_its_decoder_is_refused_and_nobody_else_is(number: signal.Sign
         attacked = pool.submit(decode, slow())
         os.kill(fork_at_work(), number)
         assert decode(webp())[0].size == (64, 64)
-        with pytest.raises(PictureError, match=rf"ends its decoder \({number.name}\)") as refused:
+        with pytest.raises(ImageError, match=rf"ends its decoder \({number.name}\)") as refused:
             attacked.result()
     assert refused.value.code == "image.unreadable"
 
@@ -184,7 +184,7 @@ def test_what_is_killed_for_others_memory_is_tried_again() -> None:
     with ThreadPoolExecutor(1) as pool:
         attacked = pool.submit(decode, slow())
         os.kill(fork_at_work(), signal.SIGKILL)
-        with pytest.raises(PictureError, match="seconds of a core"):  # the second time
+        with pytest.raises(ImageError, match="seconds of a core"):  # the second time
             attacked.result()
 
 
@@ -233,7 +233,7 @@ def test_the_worker_ends_with_its_process(repo_root: Path) -> None:
 
 def test_limits_hold_where_only_a_decoder_knows_the_size() -> None:
     data = hostile_images.sound()["avif"]
-    with pytest.raises(PictureError) as refused:
+    with pytest.raises(ImageError) as refused:
         decode(data, Limits(max_pixels=1000))
     assert refused.value.code == "image.too_many_pixels"
 

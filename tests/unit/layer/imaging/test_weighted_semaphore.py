@@ -5,16 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 
 
 def test_no_more_is_taken_than_there_is() -> None:
-    room, lock = Room(10), threading.Lock()
+    room, lock = WeightedSemaphore(10), threading.Lock()
     now = most = 0
 
     def take(units: int) -> None:
         nonlocal now, most
-        with room.taken(units):
+        with room.held(units):
             with lock:
                 now += units
                 most = max(most, now)
@@ -29,10 +29,10 @@ def test_no_more_is_taken_than_there_is() -> None:
 
 
 def test_small_demands_are_met_side_by_side() -> None:
-    room, together = Room(3), threading.Barrier(3, timeout=30)
+    room, together = WeightedSemaphore(3), threading.Barrier(3, timeout=30)
 
     def take() -> int:
-        with room.taken(1):
+        with room.held(1):
             return together.wait()
 
     with ThreadPoolExecutor(3) as pool:
@@ -40,16 +40,16 @@ def test_small_demands_are_met_side_by_side() -> None:
 
 
 def test_a_demand_above_all_of_it_takes_all_of_it() -> None:
-    room = Room(5)
-    with room.taken(500):
+    room = WeightedSemaphore(5)
+    with room.held(500):
         pass
-    with room.taken(5):
+    with room.held(5):
         pass
 
 
 def test_what_failed_gives_its_room_back() -> None:
-    room = Room(1)
-    with pytest.raises(ValueError, match="no"), room.taken(1):
+    room = WeightedSemaphore(1)
+    with pytest.raises(ValueError, match="no"), room.held(1):
         raise ValueError("no")
-    with room.taken(1):
+    with room.held(1):
         pass

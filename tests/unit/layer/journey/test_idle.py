@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 import pytest
 
-from droplens.aws.eventbridge import Announcer
+from droplens.aws.eventbridge import EventPublisher
 from droplens.aws.events import ENDPOINT as ENDPOINT_CHANGED
 from droplens.aws.sagemaker import remove_endpoint
 from droplens.aws.sagemaker_runtime import EndpointMissing
@@ -15,7 +15,7 @@ from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.domain import naming
 from droplens.domain.run import Status
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey import deploy
 from droplens.journey.deploy import Artefact
 from droplens.journey.idle import IdleEndpoints
@@ -239,8 +239,8 @@ def classification(cloud: Cloud, runtime: FakeRuntime, **more: Any) -> Classific
         router=Router(cloud.runs().any_of, cards.default_classifier),
         is_stranded=cloud.runs().is_stranded,
         runtime=runtime,  # type: ignore[arg-type]
-        decoding=Room(10**8),
-        asking=Room(10),
+        decoding=WeightedSemaphore(10**8),
+        endpoint_calls=WeightedSemaphore(10),
         **more,
     )
 
@@ -248,8 +248,8 @@ def classification(cloud: Cloud, runtime: FakeRuntime, **more: Any) -> Classific
 def test_a_picture_that_misses_it_asks_for_it_and_is_answered_once(live: Cloud) -> None:
     bus: Any = Bus()
     runtime = FakeRuntime(redness, gone={ENDPOINT})
-    asking = Announcer(bus, "default").ask_for_endpoint
-    classify = classification(live, runtime, ask_for_endpoint=asking).classify
+    request = EventPublisher(bus, "default").request_endpoint
+    classify = classification(live, runtime, request_endpoint=request).classify
     picture = dropped(live, jpeg((220, 10, 20)))
     paused(live)
     for tries in (1, 2):
@@ -269,10 +269,10 @@ def test_a_picture_that_misses_it_asks_for_it_and_is_answered_once(live: Cloud) 
 def test_a_bus_that_is_away_changes_nothing_for_the_picture(live: Cloud) -> None:
     bus: Any = Bus()
     bus.error = refusal("InternalFailure", "PutEvents")
-    asking = Announcer(bus, "default").ask_for_endpoint
+    request = EventPublisher(bus, "default").request_endpoint
     runtime = FakeRuntime(redness, gone={ENDPOINT})
     with pytest.raises(EndpointMissing):
-        classification(live, runtime, ask_for_endpoint=asking).classify(dropped(live))
+        classification(live, runtime, request_endpoint=request).classify(dropped(live))
 
 
 def test_where_nothing_is_paused_nobody_is_asked(live: Cloud) -> None:

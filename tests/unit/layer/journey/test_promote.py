@@ -15,7 +15,7 @@ from droplens.aws.events import ENDPOINT, MODEL_PACKAGE
 from droplens.aws.tags import tag_list
 from droplens.domain.card import Measurement
 from droplens.domain.errors import RetryLater
-from droplens.domain.result import UnexpectedAnswer
+from droplens.domain.result import UnexpectedResponse
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.measure import OutOfTime
 from droplens.journey.failures import Failures
@@ -542,7 +542,7 @@ def test_a_serverless_endpoint_that_is_not_ready_yet_is_waited_for(
 
 
 def test_an_endpoint_with_other_classes_never_goes_live(candidate: Cloud, cards: Cards) -> None:
-    with pytest.raises(UnexpectedAnswer, match="3 probabilities for 2 classes"):
+    with pytest.raises(UnexpectedResponse, match="3 probabilities for 2 classes"):
         promote(candidate, runtime=FakeRuntime(lambda _: [0.2, 0.3, 0.5]))
     assert cards.live("cars") is None
 

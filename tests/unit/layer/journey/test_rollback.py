@@ -16,7 +16,7 @@ from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.domain.errors import DroplensError, RetryLater, UserError
 from droplens.domain.run import Run, RunKey, Status
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey import deploy
 from droplens.journey.rollback import Restoration, Rollback, RollbackRequest
 from droplens.state import endpoints
@@ -386,8 +386,8 @@ def test_while_models_change_every_label_is_that_of_the_model_that_answered(
             router=Router(lambda _: True, lambda: "cars"),
             is_stranded=lambda _: False,
             runtime=endpoints,  # type: ignore[arg-type]
-            decoding=Room(10**8),
-            asking=Room(10),
+            decoding=WeightedSemaphore(10**8),
+            endpoint_calls=WeightedSemaphore(10),
         )
         for number in range(60):
             key = f"input/cars/{worker}-{number}.jpg"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from droplens.domain import layout
-from droplens.evaluation.evaluation import Answer, cross_validation, evaluate
+from droplens.evaluation.evaluation import Prediction, cross_validation, evaluate
 from droplens.report.confusion import order, pairs
 from droplens.report.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.report.page import render
@@ -57,7 +57,7 @@ def test_the_answer_and_its_uncertainty_come_first() -> None:
 def counted_on(right: int, pictures: int, probability: float = 0.9) -> dict[str, Any]:
     """The evaluation of a model of two classes, with so many pictures predicted correctly."""
     answers = [
-        Answer(
+        Prediction(
             record=record,
             name=f"{record}.jpg",
             sha256=f"{record:064x}",

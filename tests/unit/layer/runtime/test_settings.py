@@ -66,7 +66,7 @@ def test_invocations_share_what_the_endpoint_takes(endpoint: int, classify: int,
         classify_max_concurrency=classify,
         stop_idle_endpoint_hours=0,
     )
-    assert settings.calls_at_once == each
+    assert settings.concurrent_calls == each
 
 
 def test_every_settings_field_has_a_type_that_can_be_read() -> None:

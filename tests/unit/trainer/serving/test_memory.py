@@ -124,7 +124,7 @@ def test_a_picture_that_would_take_more_than_all_is_refused_by_the_parameter_s_n
 ) -> None:
     decoding = DecodingMemory(224, machine(tmp_path, 1024 * 1024, 200 * 1024))
     with (
-        pytest.raises(prepare.PictureError, match="EndpointMemoryMb") as refused,
+        pytest.raises(prepare.ImageError, match="EndpointMemoryMb") as refused,
         decoding.admitted(encoded((9000, 9000), "PNG")),
     ):
         raise AssertionError("let in")

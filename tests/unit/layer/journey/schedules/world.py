@@ -21,7 +21,7 @@ from droplens.domain import layout
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import RetryLater, UserError
 from droplens.domain.run import RunKey, Status
-from droplens.imaging.weighted_semaphore import Room
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey.failures import Failures
 from droplens.journey.invocation import Invocation
 from droplens.journey.promote import Promotion
@@ -263,8 +263,8 @@ class World:
             router=Router(lambda _: True, cards.default_classifier),
             is_stranded=lambda _: False,
             runtime=self.runtime,
-            decoding=Room(10**8),
-            asking=Room(10),
+            decoding=WeightedSemaphore(10**8),
+            endpoint_calls=WeightedSemaphore(10),
         )
         self.written.pop(name, None)
         detail = classification.classify(dropped)
