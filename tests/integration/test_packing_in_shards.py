@@ -123,7 +123,7 @@ def test_an_archive_beyond_its_budget_of_memory_waits_in_the_destination(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(spool, "_PIECE_BYTES", 10_000)
-    monkeypatch.setattr(spool, "_MOST_BYTES", 20_000)
+    monkeypatch.setattr(spool, "_MOST_HELD_BYTES", 20_000)
     monkeypatch.setattr(spool.Staging.__init__, "__defaults__", (20_000,))
     written = []
     write = storage.Bucket.write
