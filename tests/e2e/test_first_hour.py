@@ -136,5 +136,5 @@ def test_the_first_hour(clone: Cloud, run: Callable[..., list[str]]) -> None:
     shown = run("destroy-local", **{"Type the stack's name": "droplens"})
     assert shown[-1] == "nothing is left of droplens"
     refused = run("redrive-local", fails=True)
-    assert any("no stack droplens: `make deploy-local` makes it" in line for line in refused)
+    assert any("no stack droplens: `make deploy-local` creates it" in line for line in refused)
     assert "its state is kept" in run("down")[-1]

@@ -26,7 +26,7 @@ def in_the_clouds_python(script: str) -> None:
 
 def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
     in_the_clouds_python("""
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_seams as seams
         from ministack.core import router
 
         scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sagemaker/aws4_request, "
@@ -42,7 +42,7 @@ def test_every_seam_is_where_we_reach_for_it() -> None:
         import inspect
         import zipfile
 
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_seams as seams
         from ministack import app
         from ministack.core import (
             iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
@@ -136,7 +136,7 @@ def test_every_place_where_a_limit_is_checked_is_there() -> None:
 
 def test_conditions_split_what_a_parameter_says() -> None:
     in_the_clouds_python("""
-        from localcloud import ministack_seams as seams
+        from localcloud.emulator import ministack_seams as seams
         from ministack.services.cloudformation import changesets, stacks
 
         seams.split_in_conditions()

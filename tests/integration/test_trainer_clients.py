@@ -252,12 +252,12 @@ def test_who_has_connected_may_ask_for_a_moment_after_the_stop(
 # As if the process had been stopped by a busy machine just after it said that it serves.
 LATE = """
 import time
-from trainer import listen
-run = listen.Server.run
+from trainer.serving import server as http
+run = http.Server.run
 def late(server):
     time.sleep(1)
     run(server)
-listen.Server.run = late
+http.Server.run = late
 """
 
 
