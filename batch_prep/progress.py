@@ -150,7 +150,7 @@ class RunItem:
             self._set(["shards", shard], counts)
 
     def _set(self, path: list[str], value: dict, *, unless_there: bool = False) -> None:
-        names = {f"#{place}": name for place, name in enumerate(path)}
+        names = {f"#{index}": name for index, name in enumerate(path)}
         target = ".".join(names)
         self._client.update_item(
             TableName=self._table,

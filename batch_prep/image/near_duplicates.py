@@ -75,12 +75,12 @@ def _reach(rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
     size = min(_SAMPLE, len(kept))
     sample = _unit(rows[kept[generator.choice(len(kept), size, replace=False)]])
     # Plus one: a row that is in the sample has itself as its nearest.
-    place = size - 1 - min(_COPIES_IN_SAMPLE + 1, size - 1)
+    nth = size - 1 - min(_COPIES_IN_SAMPLE + 1, size - 1)
     reach = np.empty(len(kept), np.float32)
     for start in range(0, len(kept), _REACHED_AT_ONCE):
         similarity = _unit(rows[kept[start : start + _REACHED_AT_ONCE]]) @ sample.T
-        similarity.partition(place, axis=1)
-        reach[start : start + _REACHED_AT_ONCE] = (1 - similarity[:, place]) / _APART
+        similarity.partition(nth, axis=1)
+        reach[start : start + _REACHED_AT_ONCE] = (1 - similarity[:, nth]) / _APART
     return reach.clip(_SAME, _NEAR)
 
 

@@ -32,12 +32,12 @@ def size_of(data: bytes) -> tuple[int, int] | None:
         return None
     found = None
     has_exif = False
-    place = 2
+    offset = 2
     for _ in range(MAX_SEGMENTS):
-        start = place + 4
+        start = offset + 4
         if start + _FRAME.size > len(data):
             return None
-        kind, length = _SEGMENT.unpack_from(data, place)
+        kind, length = _SEGMENT.unpack_from(data, offset)
         if kind == _SCAN:
             return found if data[start : start + 1] == bytes([_COMPONENTS]) else None
         if kind == _BASELINE and found is None and length >= 2 + _FRAME.size:
@@ -47,11 +47,11 @@ def size_of(data: bytes) -> tuple[int, int] | None:
             found = width, height
         elif kind == _APP1 and not has_exif:
             has_exif = True
-            if not _is_upright(data[start : place + 2 + length]):
+            if not _is_upright(data[start : offset + 2 + length]):
                 return None
         elif kind not in _SKIPPED:
             return None
-        place += 2 + length
+        offset += 2 + length
     return None
 
 

@@ -1,1 +1,1 @@
-"""What was packed: checked for being a dataset, and written as dataset.json."""
+"""The packed dataset with its manifest, dataset.json."""

@@ -135,10 +135,10 @@ def split(report: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[dict[s
     shown = dict(report)
     for key in _LISTS:
         names = 0
-        for place, entry in enumerate(report[key]):
+        for index, entry in enumerate(report[key]):
             names += len(entry.get("names", ())) or 1
             if names > MOST_LISTED:
-                shown[key] = report[key][:place]
+                shown[key] = report[key][:index]
                 continued[key] = f"{key}.jsonl"
                 files[f"{key}.jsonl"] = report[key]
                 break

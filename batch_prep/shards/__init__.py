@@ -1,1 +1,1 @@
-"""Work split over jobs and processes, and its files merged into one dataset."""
+"""Packing in shards, by several jobs or processes, merged into one dataset."""

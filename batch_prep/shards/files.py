@@ -71,16 +71,16 @@ class Shard:
         for name in ("done.json", "report.jsonl", *(f"{channel}.rec" for channel in CHANNELS)):
             yield self.path(name)
 
-    def done(self, place: Folder) -> dict[str, Any] | None:
+    def done(self, folder: Folder) -> dict[str, Any] | None:
         """The content of done.json, or None where the shard is not complete."""
         try:
-            return dict(json.loads(place.read(self.path("done.json"))))
+            return dict(json.loads(folder.read(self.path("done.json"))))
         except FileNotFoundError:
             return None
 
-    def report(self, place: Folder) -> Iterator[PackedImage | Skipped]:
+    def report(self, folder: Folder) -> Iterator[PackedImage | Skipped]:
         """Every packed image, in the order of the records, and every skipped file."""
-        with place.open(self.path("report.jsonl")) as lines:
+        with folder.open(self.path("report.jsonl")) as lines:
             for line in lines:
                 row = json.loads(line)
                 if len(row) == len(Skipped.__slots__):
@@ -93,15 +93,15 @@ class Shard:
 class ShardWriter:
     """Writes one shard's report and a shard file for each of `channels`; a context manager."""
 
-    def __init__(self, place: Folder, shard: Shard, channels: Sequence[str]) -> None:
-        self._place = place
+    def __init__(self, folder: Folder, shard: Shard, channels: Sequence[str]) -> None:
+        self._folder = folder
         self._shard = shard
         self._channels = channels
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
         names = ("report.jsonl", *(f"{channel}.rec" for channel in self._channels))
-        writers = (self._place.writer(self._shard.path(name)) for name in names)
+        writers = (self._folder.writer(self._shard.path(name)) for name in names)
         self._report, *records = self._files.enter_context(together(*writers))
         self._records = {
             channel: RecordWriter(file)
@@ -146,23 +146,23 @@ class ShardWriter:
         self._report.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 
 
-def mark_done(place: Folder, shard: Shard, plan: Plan) -> None:
+def mark_done(folder: Folder, shard: Shard, plan: Plan) -> None:
     """Write done.json. Every other file of the shard must be complete."""
     done = {
         "reading": asdict(plan.reading),
         "dataset": plan.dataset,
         "shard": plan.shard,
     }
-    place.write(shard.path("done.json"), json.dumps(done).encode())
+    folder.write(shard.path("done.json"), json.dumps(done).encode())
 
 
-def packed_shards(place: Folder, count: int) -> tuple[list[Shard], Reading]:
+def packed_shards(folder: Folder, count: int) -> tuple[list[Shard], Reading]:
     """All shards, and the reading of the dataset, which is the same for all of them.
 
     Raises JobError where a shard is missing, or where they were not planned on the same dataset.
     """
     shards = [Shard(number, count) for number in range(count)]
-    found = [shard.done(place) for shard in shards]
+    found = [shard.done(folder) for shard in shards]
     missing = [shard.number for shard, done in zip(shards, found, strict=True) if done is None]
     if missing:
         raise JobError(

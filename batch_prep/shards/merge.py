@@ -136,8 +136,8 @@ def _write_channels(
             written[f"{path}.rec"] = Written(sum(span.length for span in spans), None)
         with together(*files) as opened:
             lists = {
-                channel: ChannelLists(*opened[2 * place : 2 * place + 2])
-                for place, channel in enumerate(channels)
+                channel: ChannelLists(*opened[2 * index : 2 * index + 2])
+                for index, channel in enumerate(channels)
             }
 
             def skip(skipped: Skipped) -> None:

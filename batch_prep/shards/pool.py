@@ -64,8 +64,8 @@ class WorkerPool(Generic[Item, Result]):
     def start(self) -> None:
         """Start the processes, without waiting until they have imported their modules."""
         cores = sorted(os.sched_getaffinity(0)) if self._forked else []
-        while (place := len(self._workers)) < self._processes:
-            core = cores[place] if len(cores) == self._processes else None
+        while (index := len(self._workers)) < self._processes:
+            core = cores[index] if len(cores) == self._processes else None
             self._workers.append(_Worker(self._work, self._stack, self._forked, core))
 
     @property
@@ -82,8 +82,8 @@ class WorkerPool(Generic[Item, Result]):
         count = len(self._workers)
         for number in range(count):
             self._send(number, items[number::count])
-        for place in range(len(items)):
-            number = place % count
+        for index in range(len(items)):
+            number = index % count
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
                     result = self._workers[number].receive()
@@ -94,10 +94,10 @@ class WorkerPool(Generic[Item, Result]):
                     self._replace(number)
                     # Results arrive in order, so this item is the one that the process worked on.
                     if attempt < _ATTEMPTS:
-                        self._send(number, items[place::count])
+                        self._send(number, items[index::count])
                         continue
-                    result = self._fallback(items[place], ended.how)
-                    self._send(number, items[place + count :: count])
+                    result = self._fallback(items[index], ended.how)
+                    self._send(number, items[index + count :: count])
             yield result
 
     def _send(self, number: int, items: Sequence[Item]) -> None:

@@ -296,7 +296,7 @@ class _Drawing:
         self.own.sort(key=lambda one: one[:2])
         images = [
             Planned(
-                first + place,
+                first + index,
                 label_of[number],
                 channel_of[split]
                 if channel_of is not None
@@ -305,7 +305,7 @@ class _Drawing:
                 else TRAIN,
                 image,
             )
-            for place, (draw, _, number, image, split) in enumerate(self.own)
+            for index, (draw, _, number, image, split) in enumerate(self.own)
         ]
         hashed: list[object] = [names, self.seed, validation]
         if channel_of is not None:

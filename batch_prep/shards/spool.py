@@ -39,8 +39,8 @@ class Spooled:
 class Spool:
     """Bytes in chunks: the latest in memory, earlier ones beyond the budget in a folder."""
 
-    def __init__(self, place: Folder, most_bytes: int = _MOST_HELD_BYTES) -> None:
-        self._place = place
+    def __init__(self, folder: Folder, most_bytes: int = _MOST_HELD_BYTES) -> None:
+        self._folder = folder
         self._most = most_bytes
         self._chunks: list[bytearray | None] = []
         self._written = 0
@@ -61,16 +61,16 @@ class Spool:
         kept = self._chunks[chunk]
         if kept is not None:
             return bytes(kept[offset : offset + length])
-        return self._place.read_span(Span(self._path(chunk), offset, offset + length))
+        return self._folder.read_span(Span(self._path(chunk), offset, offset + length))
 
     def clear(self) -> None:
         """Remove all chunks, in memory and in the folder."""
-        self._place.remove(self._path(chunk) for chunk in range(self._written))
+        self._folder.remove(self._path(chunk) for chunk in range(self._written))
         self._chunks.clear()
         self._written = 0
 
     def _write_out(self, chunk: int) -> None:
-        self._place.write(self._path(chunk), bytes(self._chunks[chunk] or b""))
+        self._folder.write(self._path(chunk), bytes(self._chunks[chunk] or b""))
         self._chunks[chunk] = None
         self._written += 1
 
@@ -79,9 +79,9 @@ class Spool:
 
 
 @contextmanager
-def temporary_spool(place: Folder) -> Iterator[Spool]:
+def temporary_spool(folder: Folder) -> Iterator[Spool]:
     """A spool that is cleared when the context is left."""
-    spool = Spool(place)
+    spool = Spool(folder)
     try:
         yield spool
     finally:

@@ -1,1 +1,1 @@
-"""Where labelled images come from: folders, archives, label files."""
+"""Sources of labelled images: folders, archives, label files."""

@@ -113,10 +113,10 @@ class _Meter:
         self._limits = limits
         self._members = 0
         self._records = 0
-        self.place = "its beginning"
+        self.position = "its beginning"
 
     def count(self, member: str) -> None:
-        self.place = member
+        self.position = member
         self._members += 1
         if self._members > self._limits.max_members:
             self._refuse(f"more than {self._limits.max_members:,} members")
@@ -137,8 +137,8 @@ class _Meter:
 
     def _refuse(self, size: str) -> None:
         raise JobError(
-            f"The archive {self._archive} is refused as a decompression bomb: at {self.place} it "
-            f"has come to {size}."
+            f"The archive {self._archive} is refused as a decompression bomb: at {self.position} "
+            f"it has come to {size}."
         )
 
 
@@ -308,7 +308,7 @@ def _tar_entries(
             yield entry
     if file.last_block != bytes(_TAR_BLOCK):
         # tarfile treats a truncated or garbled header as the end of the archive.
-        raise JobError(f"The archive {name} is damaged or cut off after {meter.place}.")
+        raise JobError(f"The archive {name} is damaged or cut off after {meter.position}.")
 
 
 def _next_tar_member(
@@ -377,5 +377,5 @@ def _damage_of(archive: str, meter: _Meter) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise JobError(
-            f"The archive {archive} is damaged at or after {meter.place}: {error}."
+            f"The archive {archive} is damaged at or after {meter.position}: {error}."
         ) from error

@@ -75,33 +75,33 @@ def open_source(url: str, limits: ArchiveLimits, images: int) -> Iterator[Source
         yield Source(lambda: archive.entries, archive.total, streamed=True)
 
 
-def _open_folder(place: Folder, limits: ArchiveLimits, images: int) -> Source:
-    top = {listed.path: listed.size for listed in place.files()}
+def _open_folder(root: Folder, limits: ArchiveLimits, images: int) -> Source:
+    top = {listed.path: listed.size for listed in root.files()}
     lists = [path for path in top if path in LABEL_LISTS]
     if len(lists) > 1:
-        raise JobError(f"{place.url} holds {' and '.join(lists)}: keep the one that is right.")
-    if lists or (lists := exported_lists(place, top)):
-        return _open_lists(place, lists, limits.max_member_bytes, images)
+        raise JobError(f"{root.url} holds {' and '.join(lists)}: keep the one that is right.")
+    if lists or (lists := exported_lists(root, top)):
+        return _open_lists(root, lists, limits.max_member_bytes, images)
     if stanford_cars.is_published(top):
-        labelled, total = stanford_cars.open_cars(place, top, limits)
+        labelled, total = stanford_cars.open_cars(root, top, limits)
         return Source(lambda: labelled, total, listed=stanford_cars.NAME, streamed=True)
-    return Source(lambda: _class_folders(place, limits.max_member_bytes))
+    return Source(lambda: _class_folders(root, limits.max_member_bytes))
 
 
-def _class_folders(place: Folder, max_bytes: int) -> Iterator[Entry]:
+def _class_folders(root: Folder, max_bytes: int) -> Iterator[Entry]:
     listed = None
-    for listed in place.list():
-        if (entry := _entry(place, listed, max_bytes)) is not None:
+    for listed in root.list():
+        if (entry := _entry(root, listed, max_bytes)) is not None:
             yield entry
     if listed is None:
-        raise JobError(f"There is nothing at {place.url}.")
+        raise JobError(f"There is nothing at {root.url}.")
 
 
-def _open_lists(place: Folder, names: list[str], max_bytes: int, images: int) -> Source:
-    lists = [read_list(place, name, _LINES_PER_IMAGE * images) for name in names]
+def _open_lists(root: Folder, names: list[str], max_bytes: int, images: int) -> Source:
+    lists = [read_list(root, name, _LINES_PER_IMAGE * images) for name in names]
     other = _Uploads(path for labels in lists for path in labels.rows)
     found: dict[str, Listed] = {}
-    for listed in place.list():
+    for listed in root.list():
         if any(listed.path in labels.rows for labels in lists):
             found[listed.path] = listed
         elif other.names:
@@ -111,7 +111,7 @@ def _open_lists(place: Folder, names: list[str], max_bytes: int, images: int) ->
 
     def entries() -> Iterator[Entry]:
         for labels in lists:
-            yield from _listed_images(labels, place, found, max_bytes)
+            yield from _listed_images(labels, root, found, max_bytes)
 
     return Source(entries, total, listed=" and ".join(names))
 
@@ -143,18 +143,18 @@ class _Uploads:
 
 
 def _listed_images(
-    labels: Labels, place: Folder, found: dict[str, Listed], max_bytes: int
+    labels: Labels, root: Folder, found: dict[str, Listed], max_bytes: int
 ) -> Iterator[Entry]:
     yield from labels.refused
     for path, (label, _, split) in labels.rows.items():
         listed = found.get(path)
         if listed is None:
-            yield labels.refusal_of(path, "row.missing", f"{place.url} has no such file")
+            yield labels.refusal_of(path, "row.missing", f"{root.url} has no such file")
         else:
-            yield _file(place, listed, (label, *safe_parts(listed.path)), max_bytes, split)
+            yield _file(root, listed, (label, *safe_parts(listed.path)), max_bytes, split)
 
 
-def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
+def _entry(root: Folder, listed: Listed, max_bytes: int) -> Entry | None:
     try:
         parts = safe_parts(listed.path)
     except UnsafePath as error:
@@ -163,21 +163,21 @@ def _entry(place: Folder, listed: Listed, max_bytes: int) -> Entry | None:
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
         return ignored_entry(readable(listed.path), parts)
-    return _file(place, listed, parts, max_bytes)
+    return _file(root, listed, parts, max_bytes)
 
 
 def _file(
-    place: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int, split: str = ""
+    root: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int, split: str = ""
 ) -> File | Refused:
     name = readable(listed.path)
     return refusal(name, parts, listed.size, max_bytes) or File(
-        name, parts, partial(_read, place, listed), listed.size, listed.version, split
+        name, parts, partial(_read, root, listed), listed.size, listed.version, split
     )
 
 
-def _read(place: Folder, listed: Listed) -> bytes:
+def _read(root: Folder, listed: Listed) -> bytes:
     try:
-        return place.read(listed.path, listed.version)
+        return root.read(listed.path, listed.version)
     except FileNotFoundError:
         raise Unreadable("file.gone", "removed while the dataset was being packed") from None
     except FileChanged:

@@ -58,8 +58,8 @@ class _BadLabel(ValueError):
     """A row has no usable label; the message gives the reason."""
 
 
-def read_list(place: Folder, name: str, most_lines: int) -> Labels:
-    """The labelled list `name` of the folder `place`, in the format of its ending.
+def read_list(root: Folder, name: str, most_lines: int) -> Labels:
+    """The labelled list `name` of the folder `root`, in the format of its ending.
 
     most_lines: the limit of lines, since rows are kept in memory, some 300 bytes each. Raises
     JobError where there is no such file, or it is longer, no text, or without the needed columns.
@@ -70,40 +70,40 @@ def read_list(place: Folder, name: str, most_lines: int) -> Labels:
     ]
     if file == _ONE_HOT:
         kind = _one_hot_rows
-    names = _class_names(place) if kind in (_json_rows, _lst_rows) else []
+    names = _class_names(root) if kind in (_json_rows, _lst_rows) else []
     unit = "task" if kind is _task_rows else "line"
     split = named_split(folder)
-    with _opened(place, name, _LONGEST_DOCUMENT if kind is _task_rows else _LONGEST_LIST) as stream:
+    with _opened(root, name, _LONGEST_DOCUMENT if kind is _task_rows else _LONGEST_LIST) as stream:
         lines = _lines(
             stream, name, most_lines, longest=None if kind is _task_rows else _LONGEST_LINE
         )
-        rows = (_located(row, place, folder + slash, split) for row in kind(lines, names))
+        rows = (_located(row, root, folder + slash, split) for row in kind(lines, names))
         labels = gather(name, rows, unit)
     if not labels.rows and not labels.refused:
-        raise JobError(f"{place.url}{name} names no picture.")
+        raise JobError(f"{root.url}{name} names no picture.")
     return labels
 
 
-def exported_lists(place: Folder, top: Collection[str]) -> list[str]:
-    """The label files of an export, at the top of `place` or in the folders of its splits.
+def exported_lists(root: Folder, top: Collection[str]) -> list[str]:
+    """The label files of an export, at the top of `root` or in the folders of its splits.
 
-    top: the files at the top of `place`. Empty where files of these names have no labels but, for
+    top: the files at the top of `root`. Empty where files of these names have no labels but, for
     example, captions.
     """
     for name in EXPORTS:
         if name in top:
-            return [name] if _has_labels(place, name) else []
+            return [name] if _has_labels(root, name) else []
     for name in EXPORTS:
-        if place.exists(f"train/{name}"):
+        if root.exists(f"train/{name}"):
             paths = [f"{folder}/{name}" for folder in _SPLIT_FOLDERS]
-            found = [path for path in paths if path.startswith("train/") or place.exists(path)]
-            return [path for path in found if _has_labels(place, path)]
+            found = [path for path in paths if path.startswith("train/") or root.exists(path)]
+            return [path for path in found if _has_labels(root, path)]
     return []
 
 
-def _has_labels(place: Folder, name: str) -> bool:
+def _has_labels(root: Folder, name: str) -> bool:
     """Whether the first row has a label, or names a column of labels."""
-    with _opened(place, name) as stream:
+    with _opened(root, name) as stream:
         first = next((line for line in _lines(stream, name, _MOST_NAMES) if line.strip()), "")
     if name.endswith(_ONE_HOT):
         return True
@@ -117,14 +117,14 @@ def _has_labels(place: Folder, name: str) -> bool:
     return _header(next(csv.reader([first], delimiter=delimiter), [])) is not None
 
 
-def _opened(place: Folder, name: str, longest: int = _LONGEST_LIST) -> BinaryIO:
+def _opened(root: Folder, name: str, longest: int = _LONGEST_LIST) -> BinaryIO:
     try:
-        stream = place.open(name)
+        stream = root.open(name)
     except FileNotFoundError:
-        raise JobError(f"There is no list at {place.url}{name}.") from None
+        raise JobError(f"There is no list at {root.url}{name}.") from None
     if stream.seek(0, io.SEEK_END) > longest:
         stream.close()
-        raise JobError(f"{place.url}{name} has more than {longest:,} bytes.")
+        raise JobError(f"{root.url}{name} has more than {longest:,} bytes.")
     stream.seek(0)
     return stream
 
@@ -149,13 +149,13 @@ def _lines(
             raise JobError(f"Line {number} of {name} is not UTF-8: save the list so.") from None
 
 
-def _class_names(place: Folder) -> list[str]:
+def _class_names(root: Folder) -> list[str]:
     """The class names by number of a file in NAME_FILES; empty where there is none."""
-    name = next((name for name in NAME_FILES if place.exists(name)), None)
+    name = next((name for name in NAME_FILES if root.exists(name)), None)
     if name is None:
         return []
     found: dict[str, int] = {}
-    with _opened(place, name) as stream:
+    with _opened(root, name) as stream:
         for number, line in enumerate(_lines(stream, name, _MOST_NAMES), 1):
             class_name = line.strip()
             if not class_name:
@@ -173,7 +173,7 @@ def _class_names(place: Folder) -> list[str]:
 
 
 def _located(
-    row: Row | BadRow, place: Folder, folder: str = "", split: str | None = None
+    row: Row | BadRow, root: Folder, folder: str = "", split: str | None = None
 ) -> Row | BadRow:
     """The row with its path relative to the dataset.
 
@@ -184,10 +184,10 @@ def _located(
     if "://" not in row.path:
         path = _studio_path(row.path) or (folder + row.path if row.path else "")
         return replace(row, path=path, split=row.split if split is None else split)
-    path = row.path.removeprefix(place.url)
+    path = row.path.removeprefix(root.url)
     if path == row.path:
         reason = (
-            f"it lies outside the dataset. Only {place.url} is read, so that a list cannot have "
+            f"it lies outside the dataset. Only {root.url} is read, so that a list cannot have "
             "pictures read that its owner has no access to: copy it there"
         )
         return BadRow(row.number, row.path, "row.elsewhere", reason)

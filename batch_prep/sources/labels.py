@@ -73,19 +73,19 @@ class Labels:
     refused: list[Refused] = field(default_factory=list)
     _bad: int = 0
 
-    def place(self, number: int) -> str:
+    def position(self, number: int) -> str:
         """The position of a row, for messages."""
         return f"{self.unit} {number} of {self.name}"
 
     def refuse(self, bad: BadRow) -> None:
         """Record a row that cannot be used. Raises JobError at _MOST_BAD_ROWS."""
-        place = self.place(bad.number)
+        position = self.position(bad.number)
         self._add(
             Refused(
-                one_line(readable(bad.path), MAX_KEY_BYTES) or place,
+                one_line(readable(bad.path), MAX_KEY_BYTES) or position,
                 (),
                 bad.code,
-                one_line(f"{place}: {bad.reason}", MAX_REASON),
+                one_line(f"{position}: {bad.reason}", MAX_REASON),
             )
         )
 
@@ -108,7 +108,7 @@ class Labels:
         """The refusal of the image at a row's path."""
         label, number, _ = self.rows[path]
         name = readable(path)
-        return Refused(name, (label, name), code, f"{self.place(number)}: {reason}")
+        return Refused(name, (label, name), code, f"{self.position(number)}: {reason}")
 
 
 def gather(name: str, rows: Iterable[Row | BadRow], unit: str = "line") -> Labels:

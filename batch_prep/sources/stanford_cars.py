@@ -44,14 +44,14 @@ def is_published(names: Mapping[str, int]) -> bool:
 
 
 def open_cars(
-    place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits
+    root: Folder, sizes: Mapping[str, int], limits: ArchiveLimits
 ) -> tuple[Iterator[Entry], int]:
     """The labelled images, which can be iterated once, and the least number of entries.
 
-    sizes: in bytes, of the files at the top of `place`. Where the combined form is there, the
+    sizes: in bytes, of the files at the top of `root`. Where the combined form is there, the
     devkit's archives are not read. Raises JobError where labels are missing.
     """
-    files = _Files(place, sizes, limits)
+    files = _Files(root, sizes, limits)
     refused: list[Refused] = []
     if _ALL in sizes:
         parts = [_Part(_ALL, files.labels(_ALL_ANNOTATIONS, _ALL_ANNOTATIONS, "relative_im_path"))]
@@ -64,37 +64,37 @@ def open_cars(
             reason = f"without {_TEST_ANNOTATIONS} beside it nothing labels its pictures"
             refused.append(Refused(_TEST, (), "list.unlabelled", reason))
     total = sum(len(part.labels.rows) + len(part.labels.refused) for part in parts)
-    return _entries(place, parts, refused, limits), total + len(refused)
+    return _entries(root, parts, refused, limits), total + len(refused)
 
 
 def _entries(
-    place: Folder, parts: list[_Part], refused: list[Refused], limits: ArchiveLimits
+    root: Folder, parts: list[_Part], refused: list[Refused], limits: ArchiveLimits
 ) -> Iterator[Entry]:
     yield from refused
     for part in parts:
-        with _opened(place, part.archive) as stream:
+        with _opened(root, part.archive) as stream:
             archive = open_archive(stream, part.archive, limits)
             yield from from_archive(part.labels, archive, part.archive)
 
 
-def _opened(place: Folder, name: str) -> BinaryIO:
+def _opened(root: Folder, name: str) -> BinaryIO:
     try:
-        return place.open(name)
+        return root.open(name)
     except FileNotFoundError:
-        raise JobError(f"{place.url}{name} was removed while it was being packed.") from None
+        raise JobError(f"{root.url}{name} was removed while it was being packed.") from None
 
 
 class _Files:
     """The .mat files beside the archives; for one that is missing, that in the devkit."""
 
-    def __init__(self, place: Folder, sizes: Mapping[str, int], limits: ArchiveLimits) -> None:
-        self._place = place
+    def __init__(self, root: Folder, sizes: Mapping[str, int], limits: ArchiveLimits) -> None:
+        self._root = root
         self._sizes = sizes
         self._limits = limits
         self._devkit = self._unpacked() if _ALL not in sizes and _DEVKIT in sizes else {}
 
     def _unpacked(self) -> dict[str, bytes]:
-        with _opened(self._place, _DEVKIT) as stream:
+        with _opened(self._root, _DEVKIT) as stream:
             return {
                 entry.parts[-1]: entry.read()
                 for entry in open_archive(stream, _DEVKIT, self._limits).entries
@@ -121,9 +121,9 @@ class _Files:
         try:
             value = read_mat(self._read(name), [variable]).get(variable)
         except MatError as error:
-            raise JobError(f"{self._place.url}{name} cannot be read: {error}.") from error
+            raise JobError(f"{self._root.url}{name} cannot be read: {error}.") from error
         if not isinstance(value, tuple) or not value:
-            raise JobError(f"{self._place.url}{name} has no array '{variable}'.")
+            raise JobError(f"{self._root.url}{name} has no array '{variable}'.")
         return cast("tuple[Value, ...]", value)
 
     def _read(self, name: str) -> bytes:
@@ -131,15 +131,15 @@ class _Files:
             if name in self._devkit:
                 return self._devkit[name]
             raise JobError(
-                f"{self._place.url} holds Stanford Cars' pictures, but not {name}, which labels "
+                f"{self._root.url} holds Stanford Cars' pictures, but not {name}, which labels "
                 f"them{'' if _ALL in self._sizes else f', nor {_DEVKIT} with it'}."
             )
         if self._sizes[name] > self._limits.max_member_bytes:
             raise JobError(
-                f"{self._place.url}{name} has {self._sizes[name]:,} bytes, the limit is "
+                f"{self._root.url}{name} has {self._sizes[name]:,} bytes, the limit is "
                 f"{self._limits.max_member_bytes:,}."
             )
-        with _opened(self._place, name) as stream:
+        with _opened(self._root, name) as stream:
             return stream.read()
 
 

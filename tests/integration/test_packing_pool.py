@@ -31,20 +31,20 @@ from tests.support.repository import ROOT
 # Forks two processes, which have been started before there is a thread, as a job does.
 FORKING = """
 import json, sys, time
-from batch_prep.shards.pool import Crew
+from batch_prep.shards.pool import WorkerPool
 from tests.support.pool_work import large, squares
 
 def pids():
     with open("/proc/thread-self/children") as children:
         return [int(pid) for pid in children.read().split()]
 
-with Crew(squares if "squares" in sys.argv else large, 2, forked=True) as crew:
-    crew.start()
+with WorkerPool(squares if "squares" in sys.argv else large, 2, forked=True) as pool:
+    pool.start()
     print(json.dumps(pids()), flush=True)
     if "squares" in sys.argv:
-        print(json.dumps([list(crew.spread(range(20))), list(crew.spread(range(3)))]))
+        print(json.dumps([list(pool.map(range(20))), list(pool.map(range(3)))]))
     elif "busy" in sys.argv:
-        next(crew.spread(range(1000)))
+        next(pool.map(range(1000)))
         print("waiting", flush=True)
         time.sleep(60)
     elif "idle" in sys.argv:

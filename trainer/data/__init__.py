@@ -1,1 +1,1 @@
-"""Records in, pixels and features out."""
+"""A channel of records as pixels or features."""
