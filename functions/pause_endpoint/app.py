@@ -1,4 +1,4 @@
-"""An endpoint has been idle for hours: remove it. An image misses it: make it again."""
+"""An endpoint is idle: remove it. An image needs it: create it again."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +27,8 @@ IDLE_ENDPOINTS = IdleEndpoints(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Take classify_image's "Endpoint Missing" event, or any other, on a schedule, to check all."""
+    """Handle classify_image's "Endpoint Missing" event, or a scheduled one, which removes idle
+    endpoints."""
     if detail_type(event) == ENDPOINT_MISSING:
         return {"resumed": IDLE_ENDPOINTS.resume(missing_endpoint(event))}
     return {"paused": IDLE_ENDPOINTS.pause(datetime.now(UTC))}

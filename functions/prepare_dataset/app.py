@@ -1,4 +1,4 @@
-"""A labelled dataset is complete: open its run and have AWS Batch pack it."""
+"""A labelled dataset is complete: create its run and submit its packing to AWS Batch."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ PACKING = Packing(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take an S3 "Object Created" event of datasets/."""
+    """Handle an S3 "Object Created" event of datasets/."""
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     run = PACKING.start(object_created(event), invocation)
     return {"run": run.as_key() if run else None}

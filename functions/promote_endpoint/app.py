@@ -1,4 +1,4 @@
-"""An endpoint is in service or a model approved: make it live. A model went live: retire others."""
+"""An endpoint is in service or a model approved: promote it. A model was switched: follow up."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ RETIREMENT = Retirement(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
+    """Handle a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
     "Model Switched" event."""
     again = Invoker(LAMBDA, context.function_name)
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic, again)

@@ -1,4 +1,4 @@
-"""A step of a run failed: record why, and notify once."""
+"""A step of a run failed, or an alarm is raised: record the cause and notify subscribers."""
 
 from typing import Any
 
@@ -29,7 +29,8 @@ REPORTER = FailureReporter(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a failure of Batch or SageMaker, Lambda's record of a function's, or an alarm."""
+    """Handle a failure event of Batch or SageMaker, Lambda's record of a failed invocation, or an
+    alarm."""
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     run = REPORTER.report(event, invocation)
     return {"run": run.as_key() if run else None}

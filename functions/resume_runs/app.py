@@ -1,4 +1,4 @@
-"""Runs wait for a quota or for capacity: try them again, on a schedule or for a person."""
+"""Runs wait for a quota or for capacity: retry them, on a schedule or on request."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ RESUMPTION = Resumption(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take {"classifier": name}, with "run_id" for another run than the newest that waits, or any
-    other event, on a schedule, to check all that wait."""
+    """Handle {"classifier": name}, with "run_id" for another run than the newest that waits, or a
+    scheduled event, which retries all waiting runs."""
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     if "classifier" in event:
         request = ResumeRequest(classifier=event["classifier"], run_id=event.get("run_id") or None)

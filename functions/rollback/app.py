@@ -1,4 +1,4 @@
-"""A person wants an earlier model back: make it live again."""
+"""A person requests an earlier model: make it live again."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ ROLLBACK = Rollback(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take {"classifier": name}, with "run_id" for another run than the one that was live before
+    """Handle {"classifier": name}, with "run_id" for another run than the one that was live before
     the live one, and "reclassify" for another choice than the stack's."""
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic, PROMOTE)
     request = RollbackRequest(
