@@ -1,4 +1,4 @@
-"""A training is complete, or a run that waited is tried again: create the endpoint of its run."""
+"""A training is complete, or a waiting run is retried: create the endpoint of the run."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "SageMaker Training Job State Change" event of a job that completed, or our own
-    "Run Resumed"."""
+    """Handle a "SageMaker Training Job State Change" event of a completed job, or our own "Run
+    Resumed"."""
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     if detail_type(event) == RUN_RESUMED:

@@ -1,4 +1,4 @@
-"""An endpoint has been idle for hours: remove it. An image misses it: make it again."""
+"""An endpoint is idle: remove it. An image needs it: create it again."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,8 @@ CLOUDWATCH = boto3.client("cloudwatch")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
-    """Take classify_image's "Endpoint Missing" event, or any other, by the clock, to look round."""
+    """Handle classify_image's "Endpoint Missing" event, or a scheduled one, which removes idle
+    endpoints."""
     if detail_type(event) == ENDPOINT_MISSING:
         return {"resumed": resume(missing_endpoint(event), CARDS, SAGEMAKER)}
     hours = SETTINGS.stop_idle_endpoint_hours

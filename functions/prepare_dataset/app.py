@@ -1,4 +1,4 @@
-"""A labelled dataset is complete: open its run and have AWS Batch pack it."""
+"""A labelled dataset is complete: create its run and submit its packing to AWS Batch."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take an S3 "Object Created" event of datasets/."""
+    """Handle an S3 "Object Created" event of datasets/."""
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     run = start_packing(object_created(event), BUCKET, runs, BATCH, failures, SETTINGS)

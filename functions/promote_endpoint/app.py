@@ -1,4 +1,4 @@
-"""An endpoint is in service or a model approved: make it live. Another is live: follow that up."""
+"""An endpoint is in service or a model approved: promote it. A model was switched: follow up."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
 SAGEMAKER = boto3.client("sagemaker")
 SNS = boto3.client("sns")
 LAMBDA = boto3.client("lambda")
-# A serverless endpoint's first answers come from a cold start, or not at first: ask again.
+# A serverless endpoint's first calls meet a cold start, and may fail: retry.
 PATIENT = Config(retries={"mode": "standard", "total_max_attempts": 8}, read_timeout=70)
 PROMOTION = Promotion(
     bucket=BUCKET,
@@ -42,7 +42,7 @@ SWITCHING = Switching(
     queue=SETTINGS.picture_queue_url,
     keep_models=SETTINGS.keep_models,
 )
-# What the slowest step between two looks at the clock may take.
+# Upper bound of the slowest step between two checks of the remaining time.
 MARGIN_SECONDS = 180
 
 
@@ -50,7 +50,7 @@ MARGIN_SECONDS = 180
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
+    """Handle a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
     "Model Switched" event."""
 
     def may_go_on() -> bool:

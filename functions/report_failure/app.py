@@ -1,4 +1,4 @@
-"""A step of a run failed: write down why, and tell whoever asked to be told."""
+"""A step of a run failed, or an alarm is raised: record the cause and notify subscribers."""
 
 from typing import Any
 
@@ -25,7 +25,8 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a failure of Batch or SageMaker, Lambda's record of a function's, or an alarm."""
+    """Handle a failure event of Batch or SageMaker, Lambda's record of a failed invocation, or an
+    alarm."""
     runs = Runs(TABLE, owner=context.aws_request_id)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     run = Reporter(BUCKET, runs, BATCH, SAGEMAKER, failures).report(event)

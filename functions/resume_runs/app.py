@@ -1,4 +1,4 @@
-"""Runs wait for a quota or for capacity: try them again, by the clock or for a person."""
+"""Runs wait for a quota or for capacity: retry them, on a schedule or on request."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ LAMBDA = boto3.client("lambda")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take {"classifier": name}, with "run_id" for another run than the newest that waits, or any
-    other event, by the clock, to look after all that wait."""
+    """Handle {"classifier": name}, with "run_id" for another run than the newest that waits, or a
+    scheduled event, which retries all waiting runs."""
     runs = Runs.of_invocation(TABLE, context)
     resumption = Resumption(
         runs=runs,

@@ -1,4 +1,4 @@
-"""Somebody wants an earlier model back: make it live again."""
+"""A person requests an earlier model: make it live again."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ FOLLOW_UP = Invoker(boto3.client("lambda"), SETTINGS.promote_function)
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take {"classifier": name}, with "run_id" for another run than the one that was live before
+    """Handle {"classifier": name}, with "run_id" for another run than the one that was live before
     the live one, and "reclassify" for another choice than the stack's."""
     runs = Runs.of_invocation(TABLE, context)
     run, status = roll_back(

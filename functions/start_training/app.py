@@ -1,4 +1,4 @@
-"""A dataset is packed, or a run that waited is tried again: have SageMaker train on it."""
+"""A dataset is packed, or a waiting run is retried: start the training of the run."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ SNS = boto3.client("sns")
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a "Batch Job State Change" event of a job that succeeded, or our own "Run Resumed"."""
+    """Handle a "Batch Job State Change" event of a succeeded job, or our own "Run Resumed"."""
     runs = Runs.of_invocation(TABLE, context)
     failures = Failures(runs, SNS, SETTINGS.failure_topic)
     if detail_type(event) == RUN_RESUMED:
