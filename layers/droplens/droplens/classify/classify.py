@@ -107,20 +107,20 @@ class Classification:
             logger.info("picture no longer exists", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(image, data, card, seconds_left, isolated)
+            document, card = self._classified(image, data, card, seconds_left, isolated)
         except ImageError as problem:
-            answer = result.rejected(self.bucket.name, image, problem, card)
-        rejected = answer["status"] == "rejected"
+            document = result.rejected(self.bucket.name, image, problem, card)
+        rejected = document["status"] == "rejected"
         logger.info(
-            f"picture {answer['status']}",
+            f"picture {document['status']}",
             key=dropped.key,
             classifier=card.classifier,
             run_id=card.run_id,
-            code=answer["error"]["code"] if rejected else None,
+            code=document["error"]["code"] if rejected else None,
         )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
-        detail = self._store(image, dropped.sequencer_of(image), answer, card)
+        detail = self._store(image, dropped.sequencer_of(image), document, card)
         if dropped.answered_by_default:
             self._remove_former(image.key, card)
         return detail
@@ -167,7 +167,7 @@ class Classification:
         classifier = self.router.classifier_for(key)
         return classifier, self.cards.live(classifier) if classifier else None
 
-    def _answer(
+    def _classified(
         self,
         image: ObjectInfo,
         data: bytes | None,
@@ -185,7 +185,7 @@ class Classification:
         )
         body, info = prepared(preprocessing=card.preprocessing)
         try:
-            return self._asked(image, body, info, card, seconds_left), card
+            return self._predicted(image, body, info, card, seconds_left), card
         except EndpointMissing:
             # The endpoint was replaced after its card was read: call the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
@@ -194,9 +194,9 @@ class Classification:
                     self.request_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepared(preprocessing=fresh.preprocessing)
-            return self._asked(image, body, info, fresh, seconds_left), fresh
+            return self._predicted(image, body, info, fresh, seconds_left), fresh
 
-    def _asked(
+    def _predicted(
         self,
         image: ObjectInfo,
         body: bytes,
@@ -206,8 +206,8 @@ class Classification:
     ) -> dict[str, Any]:
         body = fitting(body)
         with self.endpoint_calls.held(1):
-            answer = self._probabilities(card, body, seconds_left)
-        return result.classified(self.bucket.name, image, info, result.rank(answer, card), card)
+            predicted = self._probabilities(card, body, seconds_left)
+        return result.classified(self.bucket.name, image, info, result.rank(predicted, card), card)
 
     def _probabilities(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
@@ -228,16 +228,16 @@ class Classification:
             raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
         began = time.monotonic()
         try:
-            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+            found = probabilities(self.runtime, card.endpoint, body, len(card.classes))
         except (RetryLater, result.UnexpectedResponse):
             count("EndpointError", 1)
             raise
         count("EndpointError", 0)  # its average is the share, which has an alarm
         count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
-        return answer
+        return found
 
     def _store(
-        self, image: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
+        self, image: ObjectInfo, sequencer: str | None, document: dict[str, Any], card: ModelCard
     ) -> dict[str, Any] | None:
         """Write the result unless the same or a newer one exists; returns its event's detail."""
         key = layout.result_key(image.key, card.classifier)
@@ -249,11 +249,11 @@ class Classification:
             META_GENERATION: str(card.generation),
         }
         metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
-        body = result.to_json(answer)
+        body = result.to_json(document)
         replacing: str | None = None
         for _ in range(ATTEMPTS):
             if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
-                return result.classified_event(answer, key, card.generation)
+                return result.classified_event(document, key, card.generation)
             try:
                 standing = self.bucket.head(key)
             except ObjectMissing:

@@ -183,7 +183,7 @@ def report_key(classifier: str, run_id: str) -> str:
     return f"{report_prefix(classifier, run_id)}index.html"
 
 
-def answers_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
+def predictions_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
     """One part of the endpoint's predictions, a line of JSON for each image of `channel`."""
     mark = "" if channel == "validation" else f"{channel}-"
     return f"{report_prefix(classifier, run_id)}answers/{mark}{part:04}.jsonl"

@@ -61,10 +61,10 @@ def parse_probabilities(body: bytes, classes: int) -> list[float]:
     Raises UnexpectedResponse.
     """
     try:
-        answer = json.loads(body)
-        if not isinstance(answer, list):
-            raise TypeError(f"a {type(answer).__name__}")
-        probabilities = [float(value) for value in answer]
+        values = json.loads(body)
+        if not isinstance(values, list):
+            raise TypeError(f"a {type(values).__name__}")
+        probabilities = [float(value) for value in values]
     except (ValueError, TypeError) as error:
         raise UnexpectedResponse(f"the answer is not a list of numbers: {error}") from error
     if len(probabilities) != classes:
@@ -143,26 +143,26 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
-    """The detail of the "Image Classified" event for the result `answer` at `key`.
+def classified_event(result: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
+    """The detail of the "Image Classified" event for the result `result` at `key`.
 
     Its id is the same whenever it is published again. generation: of the model card; it is part of
     the id, since after a rollback the same model classifies the image again, and a consumer that
     dropped this as a repeat would keep the result of the model that was rolled back from.
     """
-    image, model = answer["image"], answer["model"]
+    image, model = result["image"], result["model"]
     version = image["version_id"] or image["etag"]
     identity = "\n".join((key, version, model["run_id"], str(generation)))
     detail = {
         "schema": EVENT_SCHEMA,
         "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "status": answer["status"],
-        "classifier": answer["classifier"],
+        "status": result["status"],
+        "classifier": result["classifier"],
         "image": image,
         "result": {"bucket": image["bucket"], "key": key},
         "model": model,
     }
     for part in ("prediction", "error"):
-        if part in answer:
-            detail[part] = answer[part]
+        if part in result:
+            detail[part] = result[part]
     return detail

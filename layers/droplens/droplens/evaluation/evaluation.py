@@ -209,12 +209,10 @@ def _no_threshold(pictures: int, precision: float) -> str:
 
 
 def confident_from(predictions: Sequence[TopPrediction], precision: float) -> float | None:
-    """The lowest probability from which answers can be relied on.
+    """The lowest probability at or above which predictions have the required precision.
 
-    That is: of the answers at or above it, a share of at least `precision` is right, also when
-    the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None where no
-    probability gives that: for a precision of 95 %, on fewer than 52 images, however many were
-    right.
+    The one-sided 95 % lower bound of their precision must reach `precision`. None where it does so
+    at no probability: for a precision of 95 % on fewer than 52 images, even if all are correct.
     """
     threshold = None
     for probability, total, right in _by_descending_probability(predictions):

@@ -96,7 +96,7 @@ def measure(
         for channel in (VALIDATION, TEST) if dataset.test else (VALIDATION,):
             chosen = sample(entries(bucket, dataset, channel), SAMPLE)
             for number, part in enumerate(_parts(chosen)):
-                key = layout.answers_key(run.classifier, run.run_id, number, channel)
+                key = layout.predictions_key(run.classifier, run.run_id, number, channel)
                 body = _read(bucket, key)
                 if body is None:
                     if has_predicted and not may_go_on():

@@ -69,15 +69,15 @@ class Calibration:
 IDENTITY = Calibration()
 
 
-def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
+def fit(predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
     """Fit the calibration by maximum a posteriori of whether the top predictions are correct.
 
-    answers: probabilities in class order, one row for each image; truths: its class.
+    predictions: probabilities in class order, one row for each image; truths: its class.
 
     Decisions rest on the top prediction's probability, so the loss is the binary cross-entropy of
     that one, with a normal prior on the logarithm of the temperature.
     """
-    logits = [array("d", [math.log(max(p, _LEAST)) for p in answer]) for answer in answers]
+    logits = [array("d", [math.log(max(p, _LEAST)) for p in row]) for row in predictions]
     for row in logits:
         largest = max(row)
         for place, logit in enumerate(row):
@@ -128,10 +128,10 @@ def _least(function: Callable[[float], float], low: float, high: float) -> tuple
     return (left, at_left) if at_left < at_right else (right, at_right)
 
 
-def log_loss(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
+def log_loss(predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
     """The mean negative log-likelihood of the true classes."""
     losses = [
-        -math.log(max(answer[truth], _LEAST)) for answer, truth in zip(answers, truths, strict=True)
+        -math.log(max(row[truth], _LEAST)) for row, truth in zip(predictions, truths, strict=True)
     ]
     return math.fsum(losses) / len(losses)
 
@@ -147,13 +147,13 @@ class Bin:
     accuracy: float
 
 
-def reliability(answers: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
+def reliability(predictions: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
     """The non-empty bins of equal width, in ascending order of probability.
 
-    answers: the top prediction's probability, and whether it is correct.
+    predictions: the top prediction's probability, and whether it is correct.
     """
     held: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for probability, right in answers:
+    for probability, right in predictions:
         held[min(int(probability * bins), bins - 1)].append((probability, right))
     return [
         Bin(
