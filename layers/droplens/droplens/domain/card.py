@@ -1,4 +1,4 @@
-"""The model card: how to classify with one model, and its evaluation."""
+"""The model card: what is needed to classify with one evaluated model."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Errors of the functions: permanent ones for the user to fix, and transient ones to retry."""
+"""Errors of the functions, permanent or to be retried."""
 
 from droplens.domain.text import one_line
 

@@ -1,4 +1,4 @@
-"""Calibration of probabilities: temperature scaling with a uniform mixture, and its error.
+"""Calibration of probabilities by temperature scaling with a uniform mixture.
 
 C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks" (2017),
 for temperature scaling and for the expected calibration error; J. Zhang, B. Kailkhura, T. Y.-J.
