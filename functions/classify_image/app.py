@@ -1,4 +1,4 @@
-"""Images were dropped: classify them, side by side, and write their results."""
+"""Images were dropped: classify them concurrently and write their results."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
 
 BATCH = 10  # messages in one invocation, as the template says
-# One patient attempt: what fails comes again by the queue, whose other images need not wait.
+# One attempt with a long timeout: a failed image is retried by the queue, without delaying others.
 ENDPOINT_CONFIG = Config(
     retries={"total_max_attempts": 1, "mode": "standard"},
     connect_timeout=CONNECT_SECONDS,
@@ -56,12 +56,12 @@ CLASSIFICATION = Classification(
 )
 BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
 THREADS = ThreadPoolExecutor(BATCH)
-# Where the whole batch failed, its messages are still failed one by one, each with its own delay.
+# If the whole batch fails, its messages still fail one by one, each with its own delay.
 PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dict[str, Any] | None:
-    """One message: what S3 says of one image. Returns its event's detail, if it has one."""
+    """Classify the image of one message. Returns its event's detail, if it has one."""
     key = None
     try:
         dropped = object_created(json.loads(record.body))
@@ -78,7 +78,7 @@ def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dic
 def classify_together(
     records: Sequence[Mapping[str, Any]], context: LambdaContext
 ) -> tuple[set[str], set[str]]:
-    """Classify these messages side by side, and send their events.
+    """Classify these messages concurrently, and publish their events.
 
     Returns the ids of those that failed, and of those among them that were not begun.
     """
@@ -89,7 +89,7 @@ def classify_together(
         return context.get_remaining_time_in_millis() / 1000
 
     async def classify_beside_others(record: SQSRecord) -> None:
-        """In a thread: S3 and the endpoint are waited for together."""
+        """In a thread, since S3 and the endpoint are called with blocking I/O."""
         loop = asyncio.get_running_loop()
         try:
             detail = await loop.run_in_executor(THREADS, classify_record, record, seconds_left)
@@ -112,10 +112,10 @@ def classify_together(
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    """Take a batch of messages; those that fail come again, later each time, the others do not.
+    """Classify a batch of messages; those that fail are retried with exponential backoff.
 
-    A message that may have ended an earlier invocation by force is handled alone, after the others
-    are stored, reported and deleted: if it does so again, none of them is lost or repeated.
+    A message that may have crashed an earlier invocation is handled alone, after the results of
+    the others are stored and published and their messages deleted: another crash repeats none.
     """
     failures: list[str] = []
     groups = grouped(event["Records"], time.time())

@@ -1,1 +1,1 @@
-"""How a dropped image gets its answer."""
+"""Classification of dropped images."""

@@ -1,4 +1,4 @@
-"""From a dropped image to its result: one right answer per image version and model."""
+"""The classification of one dropped image, idempotent per image version and model."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
 
 
-# What a result object says of itself without being read.
+# The metadata of a result object.
 META_IMAGE_ETAG = "picture-etag"
 META_VERSION = "picture-version"
 META_SEQUENCER = "picture-sequencer"
@@ -41,17 +41,17 @@ META_GENERATION = "live-generation"
 
 ATTEMPTS = 5
 
-# The longest that one call of the endpoint may take: 60 s are SageMaker's own limit for an answer.
+# Timeouts of one call of the endpoint; SageMaker's own limit for a response is 60 s.
 CONNECT_SECONDS = 5
 READ_SECONDS = 50
-# And what comes after it: the result is written and told of.
+# Including what follows: the result is written and its event published.
 CALL_SECONDS = CONNECT_SECONDS + READ_SECONDS + 10
-# A call that was turned away at once is made once more, after up to so many seconds.
+# A call that a busy endpoint refused is repeated once, after up to so many seconds.
 PAUSE_SECONDS = 2.0
 
 
 def unlimited() -> float:
-    """The seconds that are left to somebody who is in no hurry."""
+    """The remaining seconds of a caller without a deadline."""
     return math.inf
 
 
@@ -84,16 +84,15 @@ class Classification:
         *,
         isolated: bool = False,
     ) -> dict[str, Any] | None:
-        """Answer one image and store the result.
+        """Classify one image and store the result.
 
-        seconds_left: until the invocation is ended by force. A call of the endpoint for which there
-        may be too few is not begun, and NotBegun raised. isolated: decode the image in a process
-        of its own, however plain it looks.
+        seconds_left: until the invocation times out. A call of the endpoint for which there may be
+        too few is not begun, and NotBegun is raised. isolated: decode the image in the sandbox even
+        if it is plain.
 
-        Returns the "Image Classified" event's detail, or None where there is nothing to answer:
-        not an image's key, an image that is gone, a folder that names no classifier, or no model
-        yet (the sweep of its promotion will find the image). Raises RetryLater where the system
-        is at fault.
+        Returns the detail of the "Image Classified" event, or None where there is no result: not an
+        image's key, a deleted image, a folder that names no classifier, or no model yet (the sweep
+        after its promotion finds the image). Raises RetryLater for transient faults.
         """
         if not layout.is_image_key(dropped.key):
             return None
@@ -102,34 +101,34 @@ class Classification:
             self._wait(dropped.key, classifier)
             return None
         try:
-            # The image as it is now, whatever version the event spoke of.
+            # The current version, which may be newer than the event's.
             data, image = self.bucket.read_at_most(dropped.key, self.limits.max_bytes)
         except ObjectMissing:
             logger.info("picture no longer exists", key=dropped.key)
             return None
         try:
-            answer, card = self._answer(image, data, card, seconds_left, isolated)
+            document, card = self._classified(image, data, card, seconds_left, isolated)
         except ImageError as problem:
-            answer = result.rejected(self.bucket.name, image, problem, card)
-        rejected = answer["status"] == "rejected"
+            document = result.rejected(self.bucket.name, image, problem, card)
+        rejected = document["status"] == "rejected"
         logger.info(
-            f"picture {answer['status']}",
+            f"picture {document['status']}",
             key=dropped.key,
             classifier=card.classifier,
             run_id=card.run_id,
-            code=answer["error"]["code"] if rejected else None,
+            code=document["error"]["code"] if rejected else None,
         )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
-        told = self._store(image, dropped.sequencer_of(image), answer, card)
+        detail = self._store(image, dropped.sequencer_of(image), document, card)
         if dropped.answered_by_default:
             self._remove_former(image.key, card)
-        return told
+        return detail
 
     def _remove_former(self, key: str, card: ModelCard) -> None:
-        """Remove what the default classifier answered, now that the image's own one has.
+        """Remove the default classifier's result, now that the image's own classifier has one.
 
-        Whoever is cut off before finds it again with the message's next try.
+        After a crash before this, the next receive of the message does it.
         """
         default = self.router.default()
         if default is None or layout.first_folder(key) != card.classifier:
@@ -139,7 +138,7 @@ class Classification:
                 logger.info("result of the default classifier is removed", key=key, result=place)
 
     def _wait(self, key: str, classifier: str | None) -> None:
-        """Say that an image waits, and loudly if there is nothing for it to wait for."""
+        """Log that an image waits; as a warning with a metric if it waits for no run."""
         folder = layout.first_folder(key)
         if classifier is None and folder is not None:
             logger.warning(
@@ -161,14 +160,14 @@ class Classification:
         logger.info("picture waits for its first model", key=key, classifier=classifier)
 
     def _card_for(self, key: str) -> tuple[str | None, ModelCard | None]:
-        """The classifier that answers, and its live card."""
+        """The classifier for `key`, and its live card."""
         named = layout.named_classifier(key)
         if named is not None and (card := self.cards.live(named)):
             return named, card
         classifier = self.router.classifier_for(key)
         return classifier, self.cards.live(classifier) if classifier else None
 
-    def _answer(
+    def _classified(
         self,
         image: ObjectInfo,
         data: bytes | None,
@@ -186,18 +185,18 @@ class Classification:
         )
         body, info = prepared(preprocessing=card.preprocessing)
         try:
-            return self._asked(image, body, info, card, seconds_left), card
+            return self._predicted(image, body, info, card, seconds_left), card
         except EndpointMissing:
-            # The endpoint was replaced after its card was read: ask the one that is live now.
+            # The endpoint was replaced after its card was read: call the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.endpoint == card.endpoint:
                 if self.request_endpoint:
                     self.request_endpoint(self.bucket.name, card.classifier)
                 raise
             body, info = prepared(preprocessing=fresh.preprocessing)
-            return self._asked(image, body, info, fresh, seconds_left), fresh
+            return self._predicted(image, body, info, fresh, seconds_left), fresh
 
-    def _asked(
+    def _predicted(
         self,
         image: ObjectInfo,
         body: bytes,
@@ -207,13 +206,13 @@ class Classification:
     ) -> dict[str, Any]:
         body = fitting(body)
         with self.endpoint_calls.held(1):
-            answer = self._probabilities(card, body, seconds_left)
-        return result.classified(self.bucket.name, image, info, result.rank(answer, card), card)
+            predicted = self._probabilities(card, body, seconds_left)
+        return result.classified(self.bucket.name, image, info, result.rank(predicted, card), card)
 
     def _probabilities(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
     ) -> list[float]:
-        """The endpoint's answer; once more where it was busy and there is time for it."""
+        """The endpoint's probabilities; with one retry where it is busy and there is time."""
         try:
             return self._call(card, body, seconds_left)
         except EndpointBusy:
@@ -224,23 +223,23 @@ class Classification:
             return self._call(card, body, seconds_left)
 
     def _call(self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]) -> list[float]:
-        """One call, counted: whether it failed, and if not, what it took."""
+        """One call, with metrics of failure and latency."""
         if (left := seconds_left()) < CALL_SECONDS:
             raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
         began = time.monotonic()
         try:
-            answer = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+            found = probabilities(self.runtime, card.endpoint, body, len(card.classes))
         except (RetryLater, result.UnexpectedResponse):
             count("EndpointError", 1)
             raise
         count("EndpointError", 0)  # its average is the share, which has an alarm
         count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
-        return answer
+        return found
 
     def _store(
-        self, image: ObjectInfo, sequencer: str | None, answer: dict[str, Any], card: ModelCard
+        self, image: ObjectInfo, sequencer: str | None, document: dict[str, Any], card: ModelCard
     ) -> dict[str, Any] | None:
-        """Write the result unless the same or a newer answer stands; return its event."""
+        """Write the result unless the same or a newer one exists; returns its event's detail."""
         key = layout.result_key(image.key, card.classifier)
         ours = {
             META_IMAGE_ETAG: image.etag,
@@ -250,19 +249,19 @@ class Classification:
             META_GENERATION: str(card.generation),
         }
         metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
-        body = result.to_json(answer)
+        body = result.to_json(document)
         replacing: str | None = None
         for _ in range(ATTEMPTS):
             if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
-                return result.classified_event(answer, key, card.generation)
+                return result.classified_event(document, key, card.generation)
             try:
                 standing = self.bucket.head(key)
             except ObjectMissing:
                 replacing = None  # it was deleted meanwhile
                 continue
             if ours.items() <= standing.metadata.items():
-                # A repeat. Its event may not have gone out: send it again, under the same id, of
-                # the answer that stands. Ours may differ: a decoder may have met its time limit.
+                # A repeat. Its event may not have been published: publish it again, with the same
+                # id and the stored result, since ours may differ: a decoder may have timed out.
                 if (first := self._unchanged(key, standing)) is not None:
                     return result.classified_event(first, key, card.generation)
                 continue
@@ -275,7 +274,7 @@ class Classification:
         raise RetryLater("result.contended", f"{key} keeps changing")
 
     def _unchanged(self, key: str, standing: ObjectInfo) -> dict[str, Any] | None:
-        """The answer that stands, or None if another has taken its place since it was looked at."""
+        """The stored result, or None if it has changed since its metadata was read."""
         try:
             body, info = self.bucket.read(key)
         except ObjectMissing:
@@ -289,21 +288,21 @@ class Classification:
         sequencer: str | None,
         card: ModelCard,
     ) -> bool:
-        """Whether the answer that stands, as its metadata tells it, is newer than ours."""
+        """Whether the stored result, by its metadata, is newer than ours."""
         version = (image.etag, image.version_id or "")
         if (standing.get(META_IMAGE_ETAG), standing.get(META_VERSION)) == version:
-            # By whose turn it was: after a rollback the older run's answer is the newer one.
+            # By generation, since after a rollback the older run's result is the newer one.
             return int(standing.get(META_GENERATION, "0")) > card.generation
-        if sequencer and (theirs := standing.get(META_SEQUENCER)):
-            return is_later(theirs, sequencer)
-        # Only events of S3 tell a version's place in the order: else ask which one is there now.
+        if sequencer and (stored := standing.get(META_SEQUENCER)):
+            return is_later(stored, sequencer)
+        # Only events of S3 have a sequencer; without one, compare with the current version.
         try:
             now = self.bucket.head(image.key)
         except ObjectMissing:
-            return True  # the image no longer exists: whatever stands may stay
+            return True  # the image no longer exists: keep the stored result
         return (now.etag, now.version_id or "") != version
 
 
 def _key_digest(key: str) -> str:
-    """Metadata travels in headers: a digest stands for keys of any script."""
+    """A digest of the key: metadata are HTTP headers, which are limited to ASCII."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""What the default classifier once answered for images in another classifier's folder.
+"""Results of the default classifier for images in another classifier's folder.
 
-Until a folder of no classifier was nobody's, input/birds/a.jpg without a classifier "birds" was
-answered by the default one, say "cars", at results/cars/birds/a.jpg.json. Once "birds" answers the
-image itself, that result is wrong and must not stand beside the right one.
+In earlier versions input/birds/a.jpg, without a classifier "birds", was classified by the default
+one, for example "cars", with its result at results/cars/birds/a.jpg.json. Once "birds" classifies
+the image, that result is wrong and must be removed.
 """
 
 import json
@@ -12,14 +12,14 @@ from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
 
-# A larger object among the results is none: five classes' names and a key are a few kilobytes.
+# A larger object is not a result: five class names and a key have a few kilobytes.
 MAX_RESULT_BYTES = 256 * 1024
 
 
 def former_results(bucket: Bucket, image: str, default: str) -> Iterator[tuple[str, str]]:
     """Key and ETag of each result of the classifier `default` for the key `image`.
 
-    Only what records this very image and this very classifier: input/cars/birds/a.jpg has its
+    Only objects whose content names this image and this classifier: input/cars/birds/a.jpg has its
     result at the same key. For an image in the folder of `default` there are none.
     """
     folder = layout.first_folder(image)

@@ -1,7 +1,7 @@
-"""A prepared image in as many bytes as an endpoint takes.
+"""The request body of an endpoint call, within the endpoint's size limit.
 
-Only very long images at a large ImageSize need it: 10240 x 512 pixels of a busy texture are some
-6 MB at the quality of records, 95.
+Only very long images at a large ImageSize exceed it: 10240 x 512 pixels of a detailed texture have
+about 6 MB at the JPEG quality of records, 95.
 """
 
 from io import BytesIO
@@ -18,9 +18,9 @@ _QUALITIES = (85, 70, 50, 30)
 
 
 def fitting(jpeg: bytes, most: int = MAX_BODY) -> bytes:
-    """The JPEG as it is if it has at most `most` bytes, else the same pixels encoded more coarsely.
+    """The JPEG unchanged if it has at most `most` bytes, else encoded at a lower quality.
 
-    Raises ImageError where none of the qualities is coarse enough.
+    Raises ImageError where it is too large even at the lowest quality.
     """
     if len(jpeg) <= most:
         return jpeg

@@ -1,4 +1,4 @@
-"""Which classifier answers which image."""
+"""Routing of dropped images to classifiers."""
 
 import difflib
 from collections.abc import Callable, Collection
@@ -10,11 +10,11 @@ _COMPARED_CHARACTERS = 64
 
 
 class Router:
-    """Sends an image to the classifier that its first folder names, and one that stands in no
-    folder to the default classifier.
+    """Routes an image to the classifier named by its first folder, or without a folder to the
+    default classifier.
 
-    A folder that names no classifier is nobody's: its images wait until the classifier is there,
-    or until somebody moves them. The default one knows nothing of what they show.
+    Images in a folder that names no classifier wait until there is such a classifier, or until
+    they are moved: the default classifier was not trained for them.
 
     is_known: whether a classifier has ever had a run.
     default: the default classifier's name, or None while there is none.
@@ -25,7 +25,7 @@ class Router:
         self.default = default
 
     def classifier_for(self, key: str) -> str | None:
-        """The classifier that answers `key`, or None if for now there is none."""
+        """The classifier for `key`, or None if there is none yet."""
         if layout.first_folder(key) is None:
             return self.default()
         named = layout.named_classifier(key)
@@ -33,9 +33,9 @@ class Router:
 
 
 def likely_classifier(folder: str, classifiers: Collection[str]) -> str | None:
-    """The classifier that whoever wrote `folder` most likely meant, or None if none is near.
+    """The classifier with the name most similar to `folder`, or None if none is similar.
 
-    By difflib's ratio of matching characters, whatever the case.
+    By difflib's ratio of matching characters, ignoring case.
     """
     written = folder[:_COMPARED_CHARACTERS].casefold()
     near = difflib.get_close_matches(written, sorted(classifiers), n=1)

@@ -1,9 +1,8 @@
-"""The sweep: find the images that are to be answered and put them on the queue.
+"""The sweep of input/: images that need a classification are put on the queue.
 
-S3 is the state, and events only hurry it: images that came before their first model, and
-images whose events were lost, are found by walking input/ and results/ side by side. Both
-listings come sorted, so memory does not grow with their length, and a million answered images
-take some two thousand calls.
+It finds images that were dropped before the first model, and images whose events were lost, by a
+merge of the listings of input/ and results/. Both are sorted, so memory does not grow with
+their length, and a million classified images take about two thousand calls.
 """
 
 import json
@@ -29,7 +28,7 @@ T = TypeVar("T")
 PAGE = 1000
 SEND_BATCH = 10  # SQS takes no more in one call
 READERS = 16
-# Results that are kept in memory because their images may still come.
+# Results kept in memory, whose images may come later in the listing.
 AHEAD = 10 * PAGE
 
 ALL, UNSURE, NONE = "all", "unsure", "none"
@@ -37,8 +36,8 @@ ALL, UNSURE, NONE = "all", "unsure", "none"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sweep has come: the last image looked at, how many were enqueued, whether that
-    is all."""
+    """Progress of a sweep. cursor: the last key read; found: images enqueued; finished: whether
+    all keys are read."""
 
     cursor: str = ""
     found: int = 0
@@ -49,9 +48,9 @@ class Progress:
 class Sweep:
     """One sweep of a classifier's images.
 
-    default: the classifier that answers images without a folder, or None. What it answered
-    formerly in this classifier's folder is swept too, so that it is replaced by a right answer.
-    reclassify: which answered images are to be answered again, "all", "unsure" or "none".
+    default: the default classifier, or None. Images in this classifier's folder with a result of
+    the default classifier are enqueued too, so that it is replaced.
+    reclassify: which classified images are to be classified again, "all", "unsure" or "none".
     """
 
     bucket: Bucket
@@ -64,7 +63,7 @@ class Sweep:
     def run(self, progress: Progress, may_go_on: Callable[[], bool]) -> Progress:
         """Enqueue images from `progress` on, a page at a time.
 
-        may_go_on: asked after each page, so that every attempt gets ahead.
+        may_go_on: called after each page, so that every attempt makes progress.
         """
         for images in self._walks(progress.cursor):
             results, former = Results(self.bucket, self.classifier), self._former()
@@ -80,10 +79,10 @@ class Sweep:
         return replace(progress, finished=True)
 
     def _walks(self, cursor: str) -> Iterator[Iterator[ListedObject]]:
-        """The images after `cursor`: of the default classifier first those without a folder.
+        """The images after `cursor`: for the default classifier first those without a folder.
 
-        Each is a walk of its own. Images in the classifier's folder lose its name in their
-        results' keys: among the others they would be out of order.
+        Two listings, since result keys lack the name of the classifier's folder: in one listing
+        the order of images and results would differ.
         """
         own = f"{layout.INPUT}{self.classifier}/"
         begun = cursor.startswith(own)
@@ -99,7 +98,7 @@ class Sweep:
         return Results(self.bucket, str(self.default))
 
     def _answered_by_default(self, keys: set[str]) -> set[str]:
-        """Those of the images that the default classifier has answered, as its results record."""
+        """The keys of those images that have a result of the default classifier."""
 
         def has_former(key: str) -> bool:
             return any(True for _ in former_results(self.bucket, key, str(self.default)))
@@ -114,21 +113,17 @@ class Sweep:
     def _wanted(self, images: Iterable[ListedObject], results: "Results") -> Iterable[ListedObject]:
         if self.reclassify == ALL:
             return images
-        entries_with_state = [(image, results.has(image.key)) for image in images]
+        with_state = [(image, results.has(image.key)) for image in images]
         if self.reclassify == NONE:
-            return (image for image, answered in entries_with_state if not answered)
+            return (image for image, answered in with_state if not answered)
         with ThreadPoolExecutor(READERS) as pool:
             unsure = list(
-                pool.map(
-                    lambda pair: not pair[1] or self._is_unsure(pair[0].key), entries_with_state
-                )
+                pool.map(lambda pair: not pair[1] or self._is_unsure(pair[0].key), with_state)
             )
-        return (
-            image for (image, _), again in zip(entries_with_state, unsure, strict=True) if again
-        )
+        return (image for (image, _), again in zip(with_state, unsure, strict=True) if again)
 
     def _is_unsure(self, key: str) -> bool:
-        """Whether the image's result is an answer that was not confident, or none of ours."""
+        """Whether the image's result is not confident, or there is no valid result."""
         for place in (layout.result_key, layout.other_result_key):
             try:
                 body, _ = self.bucket.read_at_most(place(key, self.classifier), MAX_RESULT_BYTES)
@@ -139,7 +134,8 @@ class Sweep:
         return True
 
     def _enqueue(self, images: Iterable[ListedObject], again: set[str]) -> int:
-        """again: those whose results of the default classifier are to be removed."""
+        """Returns the number of images. again: keys whose result of the default classifier is to
+        be removed."""
         count = 0
         for batch in _batched(images, SEND_BATCH):
             messages = [
@@ -152,8 +148,8 @@ class Sweep:
 
 
 def _is_confident(result: bytes, key: str) -> bool | None:
-    """Whether the result of the image `key` need not be asked again: it is confident, or a
-    rejection. None for what is not this image's result, whoever wrote it there."""
+    """Whether the result of the image `key` is confident or a rejection; None for an object that
+    is not a result of this image."""
     try:
         found = json.loads(result)
         if found["image"]["key"] != key:
@@ -164,11 +160,11 @@ def _is_confident(result: bytes, key: str) -> bool | None:
 
 
 class Results:
-    """Which images of a classifier have a result, asked in the order of the images' keys.
+    """Whether images of a classifier have a result, for images in the order of their keys.
 
-    The results' order is another one where a key begins like the next ("a-b.json" comes before
-    "a.json"), but the difference is local: results are read ahead, and forgotten once no image
-    that is still to come can have them.
+    The order of results differs where one key is a prefix of another ("a-b.json" sorts before
+    "a.json"), but only locally: results are read ahead, and dropped once no later image can have
+    them.
     """
 
     def __init__(self, bucket: Bucket, classifier: str) -> None:
@@ -184,11 +180,11 @@ class Results:
         key = layout.result_key(image, self.classifier)
         bound = layout.result_bound(image, self.classifier)
         if not key.startswith(bound):
-            return self._exists(key)  # it stands out of the order
+            return self._exists(key)  # a digest only: not in the order of images
         self._forget(bound)
         while self._more and self._read_to < key:
             if len(self._ahead) > AHEAD:
-                return self._exists(key)  # the results of many an image lie in between
+                return self._exists(key)  # too many results in between
             self._read()
         return key in self._ahead
 
@@ -198,7 +194,7 @@ class Results:
             self._ahead.popitem(last=False)
 
     def _read(self) -> None:
-        # Results that nobody will ask for are not even listed.
+        # Skip results that no later image can have.
         start = max(self._read_to, self._forgotten_to)
         page, self._more = self.bucket.page(f"{layout.RESULTS}{self.classifier}/", start)
         self._ahead.update((entry.key, None) for entry in page)
@@ -216,9 +212,9 @@ class Results:
 def image_message(
     bucket: str, entry: ListedObject, *, answered_by_default: bool = False
 ) -> dict[str, Any]:
-    """What S3's own event would say of the image, as far as classify_image needs it.
+    """A message in the form of S3's event for the image, with what classify_image reads of it.
 
-    answered_by_default: as `ObjectCreated` has it.
+    answered_by_default: as in `ObjectCreated`.
     """
     return {
         "source": "droplens.sweep",

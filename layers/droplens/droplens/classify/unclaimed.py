@@ -1,4 +1,4 @@
-"""Folders below input/ that name no classifier, whose images nothing will answer by itself."""
+"""Folders below input/ that name no classifier, so that their images are not classified."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from droplens.classify.routing import likely_classifier
 from droplens.domain import layout
 from droplens.state.cards import Cards
 
-# A bucket may have a folder for every day: some are enough to see what is wrong.
+# A bucket may have a folder for every day: a few are enough for a message.
 MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """A folder's name, and the classifier that it most likely was to name, if one is near."""
+    """A folder's name, and the classifier with the most similar name, if there is one."""
 
     folder: str
     likely: str | None
 
     def to_dict(self) -> dict[str, str | None]:
-        """As it stands in a run's item."""
+        """The map in a run's item."""
         return {"folder": self.folder, "likely": self.likely}
 
 

@@ -1,1 +1,1 @@
-"""What a run, a model and an account's region are: pure, without an AWS client."""
+"""The domain model: runs, model cards, results, names. Pure, without AWS clients."""

@@ -1,4 +1,4 @@
-"""The model card: everything needed to answer with one model, and how good it was measured."""
+"""The model card: what is needed to classify with one evaluated model."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from droplens.statistics.calibration import IDENTITY, Calibration
 
 SCHEMA = "droplens.model-card.v1"
 
-# What cards of earlier versions do not hold.
+# Defaults of fields that cards of earlier versions lack.
 _ABSENT: dict[str, Any] = {
     "calibration": {**IDENTITY.to_dict(), "ece_before": None, "ece_after": None},
     "coverage": None,
@@ -23,12 +23,12 @@ _ABSENT: dict[str, Any] = {
 
 
 class CardError(Exception):
-    """A stored model card is not one that this version can read."""
+    """A stored model card that this version cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """How the candidate did on validation records sent through its own endpoint.
+    """The evaluation of a candidate on validation records sent through its own endpoint.
 
     pictures: images sent, of `available` ones; accuracy and top5: shares in [0, 1];
     latency_ms_p50 and _p95: one InvokeEndpoint call, in milliseconds.
@@ -43,7 +43,7 @@ class Measurement:
 
     @property
     def right(self) -> int:
-        """How many of the images were answered with their class."""
+        """The number of images that were predicted correctly."""
         return round(self.accuracy * self.pictures)
 
 
@@ -52,20 +52,20 @@ class ModelCard:
     """One model as classify_image uses it.
 
     classes: names in the order of the endpoint's probabilities.
-    calibration: what makes them mean what they say; ece_before, ece_after: the expected
-    calibration error without and with it, on images that it was not fitted on.
-    confident_from: the calibrated probability from which an answer is called confident, or None
-    where the measurement gave no such probability; coverage: the share of images that reach it.
-    unconfident_because: why there is no confident_from, and thus no prediction is confident however
-    probable it is; None where there is one, and on cards of earlier versions.
-    comparison: with the model that was live (`comparison.Comparison.to_dict`), or None: when it was
-    measured, and in the live card when it went live, which is with the one that it replaces.
-    replaces: the run whose endpoint this one took over from, or None.
-    generation: how often the live model has changed, this time included; 0 if it never was live.
-    newest: the newest run that was ever live. Whoever is older goes live by a rollback only.
-    way_back: the runs that rollbacks go back to, one after another (`journey.way_back`); None in
-    the live card of an earlier version, and where the card is no live one.
-    droplens_version: of the Droplens that measured the model; "" on cards from before 0.2.0.
+    calibration: of these probabilities; ece_before, ece_after: the expected calibration error
+    without and with it, on images that it was not fitted on.
+    confident_from: the calibrated probability from which a prediction is confident, or None where
+    the evaluation gave no such probability; coverage: the share of images that reach it.
+    unconfident_because: why there is no confident_from, so that no prediction is confident; None
+    where there is one, and on cards of earlier versions.
+    comparison: with the model that was live (`comparison.Comparison.to_dict`), or None; in the live
+    card with the model that it replaces, else with the one that was live at the evaluation.
+    replaces: the run that was live before, or None.
+    generation: how often the live model has changed, including this time; 0 if it never was live.
+    newest: the newest run that was ever live. An older run goes live by a rollback only.
+    way_back: the targets of successive rollbacks (`domain.rollback_target`); None in a live card of
+    an earlier version, and in cards that are not live.
+    droplens_version: the version that evaluated the model; "" on cards from before 0.2.0.
     """
 
     classifier: str

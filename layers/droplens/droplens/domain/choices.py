@@ -1,4 +1,4 @@
-"""What the parameters that may say "auto" become in a region; shared with `make preflight`."""
+"""Resolution of the parameters that may be "auto"; shared with `make preflight`."""
 
 import re
 
@@ -16,25 +16,24 @@ FINETUNE = "finetune"
 SERVERLESS = "serverless"
 REALTIME = "realtime"
 
-# What auto takes: the first of these that the region offers. GPUs by price among those with
-# bfloat16, then T4, which has none; the last costs twice as much. The built-in algorithm's
-# documentation knows none newer than g5.
+# For auto, in order of preference. GPUs by price among those with bfloat16, then T4, which lacks
+# it; the last costs twice as much. The built-in algorithm's documentation has none newer than g5.
 FINETUNE_CANDIDATES = ("ml.g5.xlarge", "ml.g6.xlarge", "ml.g4dn.xlarge", "ml.g6e.xlarge")
 BUILTIN_CANDIDATES = ("ml.g5.xlarge", "ml.g4dn.xlarge")
 CPU_CANDIDATES = ("ml.m5.xlarge", "ml.m6i.xlarge", "ml.m7i.xlarge")
 ENDPOINT_CANDIDATES = ("ml.m5.large", "ml.m6i.large", "ml.m7i.large")
 
-# One with a GPU that the CUDA 13 of our PyTorch still knows: it has left out those of P2 and P3.
+# Instances with a GPU that CUDA 13, as in our PyTorch, supports: no longer those of P2 and P3.
 # https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
 FINETUNE_INSTANCES = re.compile(r"ml\.[gp][4-9]")
 BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
 
 
 def training_instance(setting: str, trainer: str, recipe: str, region: str) -> str:
-    """The instance type that trains. setting: TrainingInstanceType, trainer: TrainerImage.
+    """The training instance type. setting: TrainingInstanceType, trainer: TrainerImage.
 
-    Raises UserError, naming the parameter, where the trainer cannot use it or where auto finds
-    none that the region is known to offer.
+    Raises UserError, naming the parameter, where the trainer does not support the type or where
+    auto finds none that the region is known to offer.
     """
     builtin = trainer == BUILTIN
     finetune = not builtin and recipe == FINETUNE
@@ -55,7 +54,7 @@ def training_instance(setting: str, trainer: str, recipe: str, region: str) -> s
             f"the built-in algorithm does not train on {setting}: choose a TrainingInstanceType "
             "of the families p2, p3, g4dn or g5",
         )
-    # It would run on a CPU too: for hours, which are paid for, until MaxTrainingMinutes ends them.
+    # It would also run on a CPU, but for hours that are billed, until MaxTrainingMinutes.
     if finetune and not FINETUNE_INSTANCES.match(setting):
         raise UserError(
             "training.instance",
@@ -66,7 +65,7 @@ def training_instance(setting: str, trainer: str, recipe: str, region: str) -> s
 
 
 def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
-    """The instance types among which auto chooses, the best first."""
+    """The instance types for auto, in order of preference."""
     if trainer == BUILTIN:
         return BUILTIN_CANDIDATES
     return FINETUNE_CANDIDATES if recipe == FINETUNE else CPU_CANDIDATES
@@ -75,9 +74,9 @@ def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
 def endpoint_mode(setting: str, trainer: str, region: str) -> str:
     """serverless or realtime. setting: EndpointMode, trainer: TrainerImage.
 
-    auto takes serverless only where AWS's list names the region, and for our own image: whether the
-    built-in algorithm's old container runs serverless is not known. Who asks for serverless by name
-    gets it, except where it is known to be missing: there UserError names the parameter.
+    auto is serverless only where AWS's list names the region, and for our own image: whether the
+    built-in algorithm's old container runs serverless is not known. An explicit serverless is
+    used; raises UserError, naming the parameter, where the region is known not to offer it.
     """
     offered = regions.region(region).serverless_inference
     if setting == AUTO:

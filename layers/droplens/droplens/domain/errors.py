@@ -1,4 +1,4 @@
-"""The errors that the functions tell apart: the user's to mend, and those that time mends."""
+"""Errors of the functions, permanent or to be retried."""
 
 from droplens.domain.text import one_line
 
@@ -6,8 +6,8 @@ from droplens.domain.text import one_line
 class DroplensError(Exception):
     """Base of all errors that Droplens raises itself.
 
-    code: a short stable word for programs; message: a sentence for people, of bounded length and
-    on one line whatever names it quotes.
+    code: a short stable identifier for programs; message: a sentence for people, of bounded length
+    and on one line, whatever names it quotes.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -17,41 +17,41 @@ class DroplensError(Exception):
 
 
 class UserError(DroplensError):
-    """Trying again cannot help: the run ends, and its record says why."""
+    """A permanent error: the run ends, and its record has code and message."""
 
 
 class LimitReached(UserError):
-    """A limit of AWS that passes: the run waits for it where its stage can be tried again."""
+    """A temporary limit of AWS: the run waits for it where its stage can be retried."""
 
 
 class CapacityMissing(LimitReached):
-    """AWS has no instances of the kind just now."""
+    """AWS has no capacity for the instance type at present."""
 
-    def __init__(self, said: str) -> None:
-        super().__init__("aws.capacity", f"AWS has no capacity for it at present: {said}")
+    def __init__(self, reason: str) -> None:
+        super().__init__("aws.capacity", f"AWS has no capacity for it at present: {reason}")
 
 
 class QuotaReached(LimitReached):
-    """The account has no room for it: only its owner can ask AWS for more."""
+    """A service quota of the account is reached; its owner can request an increase."""
 
-    def __init__(self, said: Exception) -> None:
+    def __init__(self, reason: Exception) -> None:
         super().__init__(
             "account.quota",
             f"the AWS account's quota is reached; ask for more in the Service Quotas console, or "
-            f"choose another instance type: {said}",
+            f"choose another instance type: {reason}",
         )
 
 
 class RetryLater(DroplensError):
-    """The system's own trouble (throttling, an endpoint away): the event must come again."""
+    """A transient fault (throttling, a missing endpoint): the event must be retried."""
 
 
 class NotBegun(RetryLater):
-    """There was no time left for it: nothing was tried, and it should come again soon."""
+    """The invocation had no time left: nothing was tried, and a retry should come soon."""
 
 
 class ObjectMissing(DroplensError):
-    """The object, or the version of it that was asked for, is not there."""
+    """The object, or the requested version of it, does not exist."""
 
     def __init__(self, key: str) -> None:
         super().__init__("object.missing", f"{key} is not in the bucket")

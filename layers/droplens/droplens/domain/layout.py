@@ -1,16 +1,16 @@
-"""The S3 layout: the one place that knows which key holds what.
+"""The S3 layout: which keys hold what.
 
 datasets/<classifier>/...            labelled images, completed by datasets/<classifier>/_READY
 datasets/<classifier>.zip|.tar|...   or one archive of class folders
 datasets/<classifier>/labels.csv|... or a list that labels the images, put there last
 input/<classifier>/...               images to classify
-input/<file>                         those that the default classifier answers
-results/<classifier>/....json        one answer per image
+input/<file>                         those for the default classifier
+results/<classifier>/....json        one result per image
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
 training/<classifier>/<run>/...      what SageMaker writes
-models/<classifier>/...              model cards; live.json is the one that answers
-reports/<classifier>/<run>/...       how a model was measured: evaluation.json, answers/, index.html
-build/<image>/<tag>.zip              a container image's sources; build/asked/: who waits for it
+models/<classifier>/...              model cards; live.json is that of the live model
+reports/<classifier>/<run>/...       a model's evaluation: evaluation.json, answers/, index.html
+build/<image>/<tag>.zip              a container image's sources; build/asked/: requests for it
 """
 
 import hashlib
@@ -28,10 +28,10 @@ BUILD = "build/"
 
 READY_MARKER = "_READY"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
-# A list that labels the images beside and below it.
+# Label files, for the images beside and below them.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
 MAX_KEY_BYTES = 1024
-# A name that is cut ends in "~", a digest of the whole and ".json".
+# A truncated name ends in "~", a digest of the whole name and ".json".
 _DIGEST_CHARACTERS = 16
 _CUT_BYTES = MAX_KEY_BYTES - 1 - _DIGEST_CHARACTERS - len(".json")
 DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
@@ -39,7 +39,7 @@ DEFAULT_CLASSIFIER_KEY = f"{MODELS}default.json"
 # Endings of archives that are not read, and markers that are not `READY_MARKER`.
 _OTHER_ARCHIVES = (".7z", ".rar", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz")
 _OTHER_MARKERS = ("_ready", "_ready.txt")
-# Archives that a dataset may hold: Stanford Cars' own.
+# Archives that a dataset may contain: those of Stanford Cars.
 _INNER_ARCHIVES = ("car_ims.tgz", "cars_train.tgz", "cars_test.tgz", "car_devkit.tgz")
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -65,9 +65,9 @@ class DatasetSource:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """An object that looks as if it should complete a dataset, and does not.
+    """An object that was probably meant to complete a dataset, but does not.
 
-    classifier: whose dataset it seems to be; "" where it names none. advice: what to do instead.
+    classifier: of the dataset; "" where it names none. advice: what to do instead.
     """
 
     classifier: str
@@ -86,7 +86,7 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
         return None
     if name.endswith("/" + READY_MARKER):
         classifier = name.removesuffix("/" + READY_MARKER)
-        # "datasets//_READY" names nobody, and no run can be kept under an empty name.
+        # "datasets//_READY" names no classifier, and DynamoDB refuses an empty key.
         return DatasetSource(classifier, f"{DATASETS}{classifier}/") if classifier else None
     classifier, slash, rest = name.partition("/")
     if rest in LABEL_LISTS and classifier:
@@ -100,7 +100,7 @@ def dataset_source(completed_key: str) -> DatasetSource | None:
 
 
 def near_miss(key: str) -> NearMiss | None:
-    """What `key`, which completes no dataset, was probably meant to complete; None if nothing."""
+    """The dataset that `key`, which completes none, was probably meant to complete, or None."""
     path = key.removeprefix(DATASETS)
     if path == key:
         return None
@@ -143,7 +143,7 @@ def packed_prefix(classifier: str, run_id: str) -> str:
 
 
 def shards_prefix(classifier: str, run_id: str) -> str:
-    """Where batch_prep keeps the shards of a dataset until it has joined them."""
+    """Where batch_prep keeps the shards of a dataset until they are merged."""
     return f"{packed_prefix(classifier, run_id)}work/"
 
 
@@ -153,50 +153,50 @@ def training_prefix(classifier: str, run_id: str) -> str:
 
 
 def live_card_key(classifier: str) -> str:
-    """The model card that answers for `classifier`."""
+    """The live model card of `classifier`."""
     return f"{MODELS}{classifier}/live.json"
 
 
 def live_classifier(key: str) -> str | None:
-    """The classifier whose live card stands at `key`, or None where another thing stands."""
+    """The classifier whose live card has the key `key`, or None for any other key."""
     classifier = key.removeprefix(MODELS).partition("/")[0]
     return classifier if key == live_card_key(classifier) else None
 
 
 def card_key(classifier: str, run_id: str) -> str:
-    """The model card of one run, kept after another one went live."""
+    """The model card of one run, live or not."""
     return f"{MODELS}{classifier}/{run_id}/card.json"
 
 
 def report_prefix(classifier: str, run_id: str) -> str:
-    """Where the measurement of a run's model stands."""
+    """Where the evaluation of a run's model is stored."""
     return f"{REPORTS}{classifier}/{run_id}/"
 
 
 def evaluation_key(classifier: str, run_id: str) -> str:
-    """What the measurement of a run's model found."""
+    """The evaluation of a run's model, as JSON."""
     return f"{report_prefix(classifier, run_id)}evaluation.json"
 
 
 def report_key(classifier: str, run_id: str) -> str:
-    """The page that shows what the measurement found."""
+    """The evaluation of a run's model, as an HTML report."""
     return f"{report_prefix(classifier, run_id)}index.html"
 
 
-def answers_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
-    """One part of the endpoint's answers, a line of JSON for each image of `channel`."""
+def predictions_key(classifier: str, run_id: str, part: int, channel: str = "validation") -> str:
+    """One part of the endpoint's predictions, a line of JSON for each image of `channel`."""
     mark = "" if channel == "validation" else f"{channel}-"
     return f"{report_prefix(classifier, run_id)}answers/{mark}{part:04}.jsonl"
 
 
 def first_folder(input_key: str) -> str | None:
-    """The name of the first folder below input/, or None for a file that stands in no folder."""
+    """The name of the first folder below input/, or None for a file directly in input/."""
     first, slash, _ = input_key.removeprefix(INPUT).partition("/")
     return first if slash else None
 
 
 def named_classifier(input_key: str) -> str | None:
-    """The name of the first folder if a classifier can be called so, else None."""
+    """The name of the first folder if it is a valid classifier name, else None."""
     first = first_folder(input_key)
     return first if first is not None and is_classifier_name(first) else None
 
@@ -207,13 +207,13 @@ def is_image_key(key: str) -> bool:
 
 
 def result_key(input_key: str, classifier: str) -> str:
-    """Where the answer of `classifier` for `input_key` stands.
+    """The key of the result of `classifier` for `input_key`.
 
     An image in its classifier's folder keeps the rest of its path; any other keeps its whole path
-    below input/: a file without a folder, answered by the default classifier, which
-    formerly answered images in folders of no classifier too. A name that would grow longer than
-    S3 allows is cut and given a digest of the whole. An image that is called like another's
-    `other_result_key` must not stand there.
+    below input/: a file without a folder, for the default classifier, which in earlier versions
+    also classified images in folders of no classifier. A name that would be longer than S3 allows
+    is truncated and gets a digest of the whole. An image with the name of another one's
+    `other_result_key` has its result at its own `other_result_key`.
     """
     if _is_other(_result_path(input_key, classifier), classifier):
         return other_result_key(input_key, classifier)
@@ -224,10 +224,10 @@ def result_key(input_key: str, classifier: str) -> str:
 
 
 def result_bound(input_key: str, classifier: str) -> str:
-    """A text that sorts before this image's result and before that of every image whose key
-    sorts after this one's, as long as both are in the classifier's folder or neither is.
+    """A lower bound, in S3's order, of this image's result key and those of all images whose keys
+    sort after this one's, provided that all or none are in the classifier's folder.
 
-    It begins the image's result, but where that has a digest for its whole name."""
+    It is a prefix of the image's result key, except where that is a digest only."""
     return _result_path(input_key, classifier).encode()[:_CUT_BYTES].decode(errors="ignore")
 
 
@@ -237,9 +237,9 @@ def _result_path(input_key: str, classifier: str) -> str:
 
 
 def other_result_key(input_key: str, classifier: str) -> str:
-    """Where the answer stands if another image's stands at `result_key` already.
+    """The key of the result if another image's result is at `result_key` already.
 
-    input/a.jpg, answered by the default classifier, and input/<that classifier>/a.jpg meet there.
+    input/a.jpg, for the default classifier, and input/<that classifier>/a.jpg have the same.
     """
     return f"{RESULTS}{classifier}/~{_digest(input_key)}.json"
 

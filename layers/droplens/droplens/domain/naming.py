@@ -1,4 +1,4 @@
-"""Names derived from a run, so that a repeated event meets what the first one made."""
+"""Resource names derived from a run, so that repeated events address the same resources."""
 
 import hashlib
 import re
@@ -9,17 +9,17 @@ from droplens.domain.errors import UserError
 # SageMaker allows 63 characters, and IAM compares SageMaker resource names in lower case.
 MAX_NAME = 63
 MAX_STACK = 30
-# No stack's name holds two hyphens in a row or ends with one, so that no other stack's names begin
-# with a stack's name and two hyphens: permissions and event rules tell droplens from droplens-dev.
+# No stack's name contains two hyphens in a row or ends with one, so that no other stack's resource
+# names begin with this prefix: IAM policies and event rules distinguish droplens and droplens-dev.
 SEPARATOR = "--"
 _STACK = re.compile(r"[a-z](-?[a-z0-9])*")
 
 
 def run_id(completed_at: datetime, identity: str) -> str:
-    """The run of one completed dataset, e.g. "20261122-120000-1a2b3c".
+    """The run id of one completed dataset, e.g. "20261122-120000-1a2b3c".
 
     completed_at: when S3 stored the completing object; it makes run ids sort by age.
-    identity: key and version of that object, so that every delivery of its event gives one run.
+    identity: key and version of that object, so that every delivery of its event gives one id.
     """
     digest = hashlib.sha256(identity.encode()).hexdigest()[:6]
     return f"{completed_at.astimezone(UTC):%Y%m%d-%H%M%S}-{digest}"
@@ -28,9 +28,9 @@ def run_id(completed_at: datetime, identity: str) -> str:
 def resource_name(stack: str, classifier: str, run: str) -> str:
     """The name of the run's job, model and endpoint: <stack>--<classifier>-<run>, 63 at most.
 
-    A classifier that does not fit is cut and given a digest, so that two long names that begin
-    alike stay apart. Raises UserError for a stack name that leaves no room, is not lower case, or
-    could be mistaken for another's.
+    A classifier name that is too long is truncated and gets a digest, so that names with a common
+    prefix stay distinct. Raises UserError for a stack name that is too long, not in lower case, or
+    ambiguous.
     """
     prefix = _prefix(stack)
     room = MAX_NAME - len(prefix) - len(run) - 1

@@ -1,7 +1,7 @@
-"""What AWS offers where, from one file with its sources and dates: regions.json.
+"""What AWS offers in each region, from regions.json, which has sources and dates.
 
-`make regions` writes the file anew. A region that it does not know is neither offered nor refused
-anything here: the callers take the conservative side and say so.
+`make regions` generates the file. For a region that is not in it nothing is known, and callers
+choose the conservative option and report that.
 """
 
 import json
@@ -14,12 +14,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One region. known: regions.json has it; else nothing of the rest is known.
+    """One region. known: whether it is in regions.json; if not, the other fields are empty.
 
     partition, dns_suffix: as in AWS::Partition and AWS::URLSuffix, or "" where not known.
-    serverless_inference: whether SageMaker has it there; None where AWS's list does not say.
-    jobs, hosting: the instance types that SageMaker bills there for jobs and for endpoints, of
-    those that Droplens may choose.
+    serverless_inference: whether SageMaker offers it; None where AWS's list does not say.
+    jobs, hosting: the instance types with a SageMaker price for jobs and for endpoints, of those
+    that Droplens may choose.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Region:
     def first_offered(self, candidates: Iterable[str]) -> str | None:
         """The first candidate for a job; None where the region is known and has none of them.
 
-        There is no list of training alone: one that other jobs run on is the better sign, one
-        that endpoints run on the weaker. In a region that is not known it is the first candidate.
+        AWS publishes no list for training alone: a price for other jobs is the stronger
+        indication, a price for endpoints the weaker. Unknown regions get the first candidate.
         """
         candidates = tuple(candidates)
         if not self.jobs and not self.hosting:
@@ -48,13 +48,13 @@ class Region:
 
 @cache
 def as_of() -> str:
-    """The date of the data, for messages."""
+    """The date of the data in regions.json, for messages."""
     return str(_data()["as_of"])
 
 
 @cache
 def region(name: str) -> Region:
-    """The region of that name, such as eu-west-1; `known` is False where there is no such entry."""
+    """The region called `name`, such as eu-west-1; with `known` False if it has no entry."""
     data = _data()
     serverless = data["serverless_inference"]
     for partition, entry in data["partitions"].items():

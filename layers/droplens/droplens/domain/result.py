@@ -1,4 +1,4 @@
-"""The result: what Droplens says of one image (schemas/result.v1.json)."""
+"""The result of one image (schemas/result.v1.json)."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ TOP = 5
 
 
 class UnexpectedResponse(Exception):
-    """An endpoint's answer that does not fit its model's class list."""
+    """A response of an endpoint that does not fit its model's class list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,10 @@ class Ranked:
 
 
 def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
-    """The TOP most probable classes, best first, with calibrated probabilities."""
+    """The TOP most probable classes, best first, with calibrated probabilities.
+
+    probabilities: as the endpoint returned them, in class order.
+    """
     return [
         Ranked(card.classes[index], probability)
         for index, probability in top(probabilities, card.calibration)
@@ -40,7 +43,7 @@ def rank(probabilities: list[float], card: ModelCard) -> list[Ranked]:
 
 
 def top(probabilities: Sequence[float], calibration: Calibration) -> list[tuple[int, float]]:
-    """The TOP most probable classes as a result shows them: index and calibrated probability."""
+    """The TOP most probable classes, best first: index and calibrated probability."""
     calibrated = calibration.apply(probabilities)
     return [
         (index, min(1.0, round(calibrated[index], 6))) for index in best_first(probabilities)[:TOP]
@@ -48,20 +51,20 @@ def top(probabilities: Sequence[float], calibration: Calibration) -> list[tuple[
 
 
 def best_first(probabilities: Sequence[float]) -> list[int]:
-    """The class indices from the most to the least probable; ties in class order."""
+    """The class indices by descending probability; ties in class order."""
     return sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
 
 
 def parse_probabilities(body: bytes, classes: int) -> list[float]:
-    """An endpoint's answer: a JSON list with one number in [0, 1] for each of `classes` classes.
+    """Parse an endpoint's response: a JSON list with one number in [0, 1] for each class.
 
     Raises UnexpectedResponse.
     """
     try:
-        answer = json.loads(body)
-        if not isinstance(answer, list):
-            raise TypeError(f"a {type(answer).__name__}")
-        probabilities = [float(value) for value in answer]
+        values = json.loads(body)
+        if not isinstance(values, list):
+            raise TypeError(f"a {type(values).__name__}")
+        probabilities = [float(value) for value in values]
     except (ValueError, TypeError) as error:
         raise UnexpectedResponse(f"the answer is not a list of numbers: {error}") from error
     if len(probabilities) != classes:
@@ -74,7 +77,7 @@ def parse_probabilities(body: bytes, classes: int) -> list[float]:
 def classified(
     bucket: str, image: ObjectInfo, info: ImageInfo, ranked: list[Ranked], card: ModelCard
 ) -> dict[str, Any]:
-    """The result of an image that was answered."""
+    """The result of an image that was classified."""
     best = ranked[0]
     confident = card.confident_from is not None and best.probability >= card.confident_from
     return {
@@ -101,7 +104,7 @@ def classified(
 def rejected(
     bucket: str, image: ObjectInfo, problem: ImageError, card: ModelCard
 ) -> dict[str, Any]:
-    """The result of an image that cannot be answered, with the reason."""
+    """The result of an image that cannot be classified, with the reason."""
     return {
         "schema": SCHEMA,
         "status": "rejected",
@@ -114,7 +117,7 @@ def rejected(
 
 
 def to_json(result: dict[str, Any]) -> bytes:
-    """A result as it is stored: UTF-8, names of any script readable, on one line for Athena."""
+    """A result as it is stored: UTF-8 without escapes, on one line for Athena."""
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
@@ -140,25 +143,26 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def classified_event(answer: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
-    """The "Image Classified" event's detail. id: the same whenever it is sent again.
+def classified_event(result: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
+    """The detail of the "Image Classified" event for the result `result` at `key`.
 
-    generation: of the card that answered. After a rollback the same model answers once more, and
-    whoever drops that as a repeat would keep the answer of the model that was rolled back from.
+    Its id is the same whenever it is published again. generation: of the model card; it is part of
+    the id, since after a rollback the same model classifies the image again, and a consumer that
+    dropped this as a repeat would keep the result of the model that was rolled back from.
     """
-    image, model = answer["image"], answer["model"]
+    image, model = result["image"], result["model"]
     version = image["version_id"] or image["etag"]
     identity = "\n".join((key, version, model["run_id"], str(generation)))
     detail = {
         "schema": EVENT_SCHEMA,
         "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "status": answer["status"],
-        "classifier": answer["classifier"],
+        "status": result["status"],
+        "classifier": result["classifier"],
         "image": image,
         "result": {"bucket": image["bucket"], "key": key},
         "model": model,
     }
     for part in ("prediction", "error"):
-        if part in answer:
-            detail[part] = answer[part]
+        if part in result:
+            detail[part] = result[part]
     return detail

@@ -1,4 +1,4 @@
-"""A run: its key, its stages and states, and what its record holds."""
+"""A run as its record in DynamoDB has it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 
 class Stage(StrEnum):
-    """The steps of a run, each done by one function."""
+    """The stages of a run, each done by one function."""
 
     PACK = "pack"
     TRAIN = "train"
@@ -16,8 +16,8 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a run stands. The first six pass; the others are ends, but that a model which was
-    replaced may be restored to go live again, and a failed run taken up by a person."""
+    """The status of a run. The first six are transient, the others final, except that a replaced
+    model may be restored, and a person may resume a failed run."""
 
     PACKING = "packing"
     TRAINING = "training"
@@ -41,7 +41,7 @@ WORKING = {
 }
 CLAIMABLE = frozenset({*WORKING.values(), Status.AWAITING})
 IN_PROGRESS = CLAIMABLE | {Status.WAITING}
-# Whose model is live, or was and can be so again.
+# The model is live, or was and can be live again.
 MAY_RETURN = frozenset({Status.LIVE, Status.REPLACED, Status.RESTORING})
 
 
@@ -66,7 +66,7 @@ _NUMBERS = ("image_size", "generation", "restored_from_generation")
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """Which run: the classifier it trains, and its own id."""
+    """The key of a run: its classifier and its id."""
 
     classifier: str
     run_id: str
@@ -78,15 +78,15 @@ class RunKey:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as its record holds it. A field that the run has not come to is empty.
+    """A run. Fields of stages that it has not reached are empty.
 
     dataset: "key", "version" and "etag" of the object that completed it; trainer, image, image_size
-    (pixels): what the model is trained with; model_data: the model archive's S3 URI; endpoint: its
-    name; to_remove: names of endpoints that are to be removed; retired: its endpoint is out of use
-    for good; generation: of its model card when it went live; leaving, restored_from_generation:
-    the live run that it is to replace again, and that one's generation; error: "stage", "code" and
-    "message"; waits_for: see journey/waiting.py; accuracy: on validation images, 0 to 1; times: ISO
-    8601 in UTC; record: every attribute as the table holds it.
+    (pixels): of the training; model_data: the model archive's S3 URI; endpoint: its name;
+    to_remove: names of endpoints that are to be removed; retired: whether its endpoint will not be
+    used again; generation: of its model card when it went live; leaving, restored_from_generation:
+    the live run that its restoration replaces, and that one's generation; error: "stage", "code"
+    and "message"; waits_for: see journey/waiting.py; accuracy: on validation images, 0 to 1; times:
+    ISO 8601 in UTC; record: all attributes of the item.
     """
 
     key: RunKey
@@ -141,7 +141,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run's packing is: so many images of so many, None where not known."""
+    """Progress of a run's packing. done, total: images; total is None where it is not known."""
 
     stage: str
     done: int
@@ -149,11 +149,11 @@ class Progress:
 
 
 def packing_progress(item: Mapping[str, Any]) -> Progress | None:
-    """What batch_prep last told of its progress in a run's item, or None if it has told nothing.
+    """The progress that batch_prep last wrote into a run's item, or None if there is none.
 
-    One job writes `progress`, and so does the job that joins shards; before it, each child of an
-    array writes its own entry of `shards`. A child that has told nothing yet is taken to be as
-    large as the others.
+    A single job and the job that merges shards write `progress`; before that, each child of an
+    array writes its own entry of `shards`. A child without an entry is assumed to be as large as
+    the others.
     """
     progress = item.get("progress")
     if progress:

@@ -1,4 +1,4 @@
-"""An object of the bucket without its body."""
+"""Metadata of S3 objects."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What S3 says of an object without its body. etag: without quotes; bytes: its size."""
+    """An object without its body. etag: without quotes; bytes: its size."""
 
     key: str
     etag: str
@@ -18,7 +18,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as a listing tells it."""
+    """An object of a listing. etag: without quotes; bytes: its size."""
 
     key: str
     etag: str

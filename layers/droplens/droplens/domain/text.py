@@ -1,40 +1,40 @@
-"""Text that strangers chose, made fit for a log line, a mail, a table's item and a class name.
+"""Sanitising of untrusted text for log lines, mails, items and class names.
 
-A file name may have 600 KB, line ends that forge log lines, and characters that turn the direction
-in which the rest of the line is read. Whoever puts such a name into a sentence need not know:
-errors and notifications go through here where they are made.
+A file name may have 600 KB, line breaks that forge log lines, and characters that reverse the
+direction of the text. Errors and notifications are sanitised where they are created, so that no
+caller has to.
 """
 
 import unicodedata
 
-# DynamoDB takes 400 KB an item, SNS 256 KB a message, a person less.
+# Far below the limits of DynamoDB (400 KB per item) and SNS (256 KB per message): people read it.
 MAX_SENTENCE = 2000
 MAX_MESSAGE = 16_000
 MAX_CLASS_NAME = 256
-# Joiners within words and emoji: invisible by themselves, and they turn nothing around.
+# Joiners within words and emoji: invisible, but they do not change the direction of text.
 _JOINERS = "\u200c\u200d"
 _REPLACEMENT = "\ufffd"
 
 
 def one_line(text: str, most: int = MAX_SENTENCE) -> str:
-    """`text` of at most `most` characters on one line, without any that cannot be seen.
+    """`text` on one line of at most `most` characters, without invisible ones.
 
-    Of a longer one the middle is left out, and how much it was.
+    The middle of a longer text is replaced by the number of characters left out.
     """
     if len(text) <= most and text.isprintable():
         return text
-    # A character becomes one character, so that nothing far beyond the bound is looked at.
+    # Shortened first, so that only `most` characters are examined: each is replaced by one.
     return "".join(map(_visible, _shortened(text, most)))
 
 
 def paragraphs(text: str, most: int = MAX_MESSAGE) -> str:
-    """As `one_line`, but line ends stay."""
+    """As `one_line`, but keeps line breaks."""
     lines = _shortened(text, most).split("\n")
     return "\n".join("".join(map(_visible, line)) for line in lines)
 
 
 def class_name_problem(name: str) -> str | None:
-    """Why `name` cannot be a class's, in words that go on after "it"; None where it can."""
+    """Why `name` cannot be a class name, as a phrase that follows "it"; None where it can."""
     if len(name) > MAX_CLASS_NAME:
         return f"has {len(name):,} characters, the limit is {MAX_CLASS_NAME}"
     for character in name:
@@ -51,7 +51,7 @@ def class_name_problem(name: str) -> str | None:
 def _visible(character: str) -> str:
     if character.isprintable() or character in _JOINERS:
         return character
-    # Line and paragraph separators, and spaces that are none of ASCII's.
+    # Line and paragraph separators, and spaces outside ASCII.
     if character.isspace():
         return " "
     return _REPLACEMENT

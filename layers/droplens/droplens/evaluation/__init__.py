@@ -1,1 +1,1 @@
-"""How good a candidate is: measured, evaluated, compared with the live model."""
+"""Evaluation of a candidate, and its comparison with the live model."""

@@ -1,9 +1,8 @@
-"""Whether a candidate is worse than the live model, or only unluckier.
+"""Statistical comparison of a candidate with the live model.
 
-Both were measured on validation images of their own datasets. Those that both have seen for the
-first time then, known by their bytes and their label, are compared pair by pair: what the live
-model said of them is in its own report, and the same endpoint would say it again. Where the class
-list has changed, the images of those classes are compared that both models know.
+Each was evaluated on the validation images of its own dataset. The images in both, identified by
+their bytes and their label, are compared as pairs: the live model's predictions are in its own
+evaluation. Where the class list has changed, images of the common classes are compared.
 """
 
 import math
@@ -15,26 +14,26 @@ from typing import Any
 from droplens.domain.card import ModelCard
 from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, mcnemar, wilson
 
-# A candidate is refused where a model that is as good would look as bad this rarely.
+# A candidate is refused where the p-value of the hypothesis that it is not worse is below this.
 SIGNIFICANCE = 0.05
-# Pairs decide where they are at least this share of the candidate's images.
+# The comparison is paired where pairs are at least this share of the candidate's images.
 ENOUGH_SHARED = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A candidate beside the live model, on the classes that both know.
+    """The comparison of a candidate with the live model, on the classes that both know.
 
-    method: "paired", "unpaired", or "none" where there is nothing to compare: no class that both
-    know, or another class list than the live model's and no evaluation of that one.
+    method: "paired", "unpaired", or "none" where there is nothing to compare: no common class, or
+    class lists that differ without an evaluation of the live model.
     pictures: those compared in pairs; only_before, only_after: those that just one of the two
-    answered rightly. pictures_before, pictures_after: of these classes, what each model was
-    measured on, or the pairs; right_before, right_after: those of them that it answered rightly.
+    predicted correctly. pictures_before, pictures_after: the images of these classes on which each
+    model was evaluated, or the pairs; right_before, right_after: those predicted correctly.
     difference: the candidate's accuracy less the live one's, with its 95 % interval.
     p_value: one-sided, of the hypothesis that the candidate is not worse.
     same_task: whether both know the same classes; classes: how many both know; classes_added,
     classes_removed: how many only the candidate, or only the live model, knows.
-    worse: whether the candidate is, beyond chance, which keeps it from going live.
+    worse: whether the candidate is significantly worse, and must not go live.
     """
 
     run_id: str
@@ -55,7 +54,7 @@ class Comparison:
     worse: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as cards and reports hold it."""
+        """The JSON object of model cards and evaluations."""
         difference = self.difference
         return {**asdict(self), "difference": None if difference is None else dict(difference)}
 
@@ -63,10 +62,10 @@ class Comparison:
 def compare(
     candidate: Mapping[str, Any], live: ModelCard, live_evaluation: Mapping[str, Any] | None
 ) -> Comparison:
-    """Compare two evaluations; without the live model's own, its card's accuracy stands for it.
+    """Compare two evaluations, or the candidate's with the accuracy in the live model's card.
 
-    A prediction counts as it was made: one of a class that the other model does not know is wrong
-    for an image of one that both know.
+    For an image of a class that both know, a prediction of a class that only one of the models
+    knows is incorrect.
     """
     names = {entry["name"] for entry in candidate["classes"]}
     known = names & set(live.classes)
@@ -96,7 +95,8 @@ def compare(
 def _answers(
     evaluation: Mapping[str, Any], known: AbstractSet[str]
 ) -> list[tuple[tuple[str, str], bool]]:
-    """Each image of the known classes, by its bytes and class, and whether that was predicted."""
+    """Each image of the known classes, as (SHA-256, class), and whether it was predicted
+    correctly."""
     names = [entry["name"] for entry in evaluation["classes"]]
     return [
         ((answer["sha256"], names[answer["truth"]]), answer["top"][0][0] == answer["truth"])
@@ -129,7 +129,7 @@ def _paired(pairs: list[tuple[bool, bool]], about: Mapping[str, Any]) -> Compari
 def _unpaired(
     before: tuple[int, int], after: tuple[int, int], about: Mapping[str, Any]
 ) -> Comparison:
-    """before, after: how many were right, of how many images."""
+    """before, after: correct predictions, and images."""
     if not before[1] or not after[1]:
         return Comparison(**about, method="none")
     shares = (after[0] / after[1], after[1], before[0] / before[1], before[1])
@@ -146,10 +146,10 @@ def _unpaired(
 
 
 def agresti_min(lost: int, won: int, pairs: int) -> tuple[float, float]:
-    """The 95 % interval of the difference of two shares that were counted on the same images.
+    """The 95 % interval of the difference of two proportions on matched pairs.
 
     A. Agresti, Y. Min, "Simple improved confidence intervals for comparing matched proportions"
-    (2005): half an image is added to each of the four kinds of pairs.
+    (2005): 0.5 is added to each cell of the 2x2 table.
     """
     lost_, won_, all_ = lost + 0.5, won + 0.5, pairs + 2
     value = (won_ - lost_) / all_
@@ -158,15 +158,15 @@ def agresti_min(lost: int, won: int, pairs: int) -> tuple[float, float]:
 
 
 def newcombe(
-    share: float, asked: int, other: float, other_asked: int, z: float
+    share: float, total: int, other: float, other_total: int, z: float
 ) -> tuple[float, float]:
-    """The interval of `share` less `other`, each counted on images of its own.
+    """The interval of `share` minus `other`, proportions of independent samples.
 
     R. G. Newcombe, "Interval estimation for the difference between independent proportions"
-    (1998), method 10. z: as in `confidence.wilson`.
+    (1998), method 10. z: as in `intervals.wilson`.
     """
-    low, high = wilson(round(share * asked), asked, z)
-    other_low, other_high = wilson(round(other * other_asked), other_asked, z)
+    low, high = wilson(round(share * total), total, z)
+    other_low, other_high = wilson(round(other * other_total), other_total, z)
     value = share - other
     return (
         value - math.hypot(share - low, other_high - other),

@@ -1,4 +1,4 @@
-"""What a measurement says of a model: evaluation.json, which gate, card and report page read."""
+"""The evaluation of a model from its predictions: the content of evaluation.json."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ from droplens.statistics.intervals import Z95_ONE_SIDED, fewest, wilson
 
 SCHEMA = "droplens.evaluation.v1"
 
-# On fewer images a map follows their luck more than the model.
+# On fewer images the calibration would fit their noise.
 FEWEST_TO_FIT = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the endpoint said of one image.
+    """The endpoint's prediction for one image.
 
-    record: its id in its channel; name: of the file it was packed from; sha256: of the packed
-    JPEG; truth: its class; seconds: the one call; probabilities: as the endpoint gave them.
+    record: its id in its channel; name: of the file that was packed; sha256: of the packed JPEG;
+    truth: its class; seconds: duration of the call; probabilities: as the endpoint returned them.
     """
 
     record: int
@@ -46,7 +46,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class TopPrediction:
-    """A best answer: whether it was right, and how probable it called itself."""
+    """A prediction's most probable class: whether it is correct, and its probability."""
 
     right: bool
     probability: float
@@ -54,7 +54,7 @@ class TopPrediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """A calibration with its evidence, taken from images that it was not fitted on."""
+    """A calibration with its errors on images that it was not fitted on."""
 
     calibration: Calibration
     fitted_on: int
@@ -65,7 +65,7 @@ class Calibrated:
     log_loss_after: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration as evaluation.json holds it."""
+        """The JSON object of evaluation.json."""
         return {
             **self.calibration.to_dict(),
             "fitted_on": self.fitted_on,
@@ -81,113 +81,118 @@ class Calibrated:
         }
 
 
-def calibrated(answers: Sequence[Prediction], to_fit: Sequence[bool]) -> Calibrated:
-    """Fit on the one half and judge on the other."""
-    fitted = [answer for answer, fits in zip(answers, to_fit, strict=True) if fits]
-    others = [answer for answer, fits in zip(answers, to_fit, strict=True) if not fits] or fitted
+def calibrated(predictions: Sequence[Prediction], to_fit: Sequence[bool]) -> Calibrated:
+    """Fit on the predictions marked in `to_fit`, and measure the errors on the others."""
+    fitted = [prediction for prediction, fits in zip(predictions, to_fit, strict=True) if fits]
+    others = [
+        prediction for prediction, fits in zip(predictions, to_fit, strict=True) if not fits
+    ] or fitted
     calibration = IDENTITY
     if len(fitted) >= FEWEST_TO_FIT:
         calibration = fit(
-            [answer.probabilities for answer in fitted], [answer.truth for answer in fitted]
+            [prediction.probabilities for prediction in fitted],
+            [prediction.truth for prediction in fitted],
         )
-    truths = [answer.truth for answer in others]
-    said = [answer.probabilities for answer in others]
+    truths = [prediction.truth for prediction in others]
+    raw = [prediction.probabilities for prediction in others]
     return Calibrated(
         calibration=calibration,
         fitted_on=len(fitted) if calibration != IDENTITY else 0,
         judged_on=len(others),
         before=_bins(others, IDENTITY),
         after=_bins(others, calibration),
-        log_loss_before=log_loss(said, truths),
-        log_loss_after=log_loss([calibration.apply(row) for row in said], truths),
+        log_loss_before=log_loss(raw, truths),
+        log_loss_after=log_loss([calibration.apply(row) for row in raw], truths),
     )
 
 
 def evaluate(
-    answers: Sequence[Prediction], classes: Sequence[str], available: int, precision: float
+    predictions: Sequence[Prediction], classes: Sequence[str], available: int, precision: float
 ) -> dict[str, Any]:
-    """The body of evaluation.json. available: validation records that there are;
-    precision: what share of confident answers must be right."""
-    to_fit = halves([a.truth for a in answers], [a.sha256 for a in answers])
-    result = calibrated(answers, to_fit)
-    tops = [top(answer.probabilities, result.calibration) for answer in answers]
+    """The content of evaluation.json. available: number of validation records; precision: required
+    share of correct predictions among the confident ones."""
+    to_fit = halves([a.truth for a in predictions], [a.sha256 for a in predictions])
+    result = calibrated(predictions, to_fit)
+    tops = [top(prediction.probabilities, result.calibration) for prediction in predictions]
     judged = [
-        TopPrediction(shown[0][0] == answer.truth, shown[0][1])
-        for answer, shown in zip(answers, tops, strict=True)
+        TopPrediction(shown[0][0] == prediction.truth, shown[0][1])
+        for prediction, shown in zip(predictions, tops, strict=True)
     ]
     cells = Counter(
-        (answer.truth, shown[0][0]) for answer, shown in zip(answers, tops, strict=True)
+        (prediction.truth, shown[0][0]) for prediction, shown in zip(predictions, tops, strict=True)
     )
     per_class = _per_class(classes, cells)
     scores = [entry["f1"] for entry in per_class if entry["f1"] is not None]
     in_top = sum(
-        answer.truth in [index for index, _ in shown]
-        for answer, shown in zip(answers, tops, strict=True)
+        prediction.truth in [index for index, _ in shown]
+        for prediction, shown in zip(predictions, tops, strict=True)
     )
     return {
         "schema": SCHEMA,
-        "pictures": len(answers),
+        "pictures": len(predictions),
         "available": available,
-        "accuracy": _share(sum(answer.right for answer in judged), len(answers)),
-        "top5": _share(in_top, len(answers)),
+        "accuracy": _share(sum(prediction.right for prediction in judged), len(predictions)),
+        "top5": _share(in_top, len(predictions)),
         "macro_f1": _rounded(sum(scores) / len(scores)),
-        "latency_ms": latencies([answer.seconds for answer in answers]),
+        "latency_ms": latencies([prediction.seconds for prediction in predictions]),
         "classes": per_class,
-        "confusion": [[truth, said, count] for (truth, said), count in sorted(cells.items())],
+        "confusion": [
+            [truth, predicted, count] for (truth, predicted), count in sorted(cells.items())
+        ],
         "calibration": result.to_dict(),
         "confident": confident(judged, precision),
         "coverage": coverage(judged),
         "answers": [
             {
-                "record": answer.record,
-                "name": answer.name,
-                "sha256": answer.sha256,
-                "truth": answer.truth,
+                "record": prediction.record,
+                "name": prediction.name,
+                "sha256": prediction.sha256,
+                "truth": prediction.truth,
                 "half": "fit" if fits else "judge",
                 "top": [[index, probability] for index, probability in shown],
-                "raw": round(answer.probabilities[shown[0][0]], 6),
-                "ms": round(answer.seconds * 1000, 2),
+                "raw": round(prediction.probabilities[shown[0][0]], 6),
+                "ms": round(prediction.seconds * 1000, 2),
             }
-            for answer, fits, shown in zip(answers, to_fit, tops, strict=True)
+            for prediction, fits, shown in zip(predictions, to_fit, tops, strict=True)
         ],
     }
 
 
 def accuracy_on_test(
-    answers: Sequence[Prediction], calibration: Calibration, available: int
+    predictions: Sequence[Prediction], calibration: Calibration, available: int
 ) -> dict[str, Any] | None:
-    """The test section of evaluation.json, or None where the dataset brought no test images.
+    """The test section of evaluation.json, or None where the dataset has no test images.
 
-    answers: of test records; calibration: fitted on validation records alone; available: test
-    records that there are. Nothing else of an evaluation depends on it.
+    predictions: for test records; calibration: fitted on validation records alone; available:
+    number of test records. Nothing else of an evaluation depends on it.
     """
-    if not answers:
+    if not predictions:
         return None
-    right = sum(top(each.probabilities, calibration)[0][0] == each.truth for each in answers)
+    right = sum(top(each.probabilities, calibration)[0][0] == each.truth for each in predictions)
     return {
-        "pictures": len(answers),
+        "pictures": len(predictions),
         "available": available,
         "right": right,
-        "accuracy": _share(right, len(answers)),
+        "accuracy": _share(right, len(predictions)),
     }
 
 
-def confident(answers: Sequence[TopPrediction], precision: float) -> dict[str, Any]:
-    """From which probability answers can be relied on, and how many images that answers.
+def confident(predictions: Sequence[TopPrediction], precision: float) -> dict[str, Any]:
+    """The threshold from which predictions have the required precision, with its coverage.
 
-    share: of the images at or above the threshold; precision_measured and low: of those, the
-    share that is right, and its one-sided 95 % lower bound. reason: why there is no threshold, or
-    None where there is one.
+    share: of the images at or above the threshold; precision_measured and low: precision of those,
+    and its one-sided 95 % lower bound. reason: why there is no threshold, or None where there is
+    one.
     """
-    threshold = confident_from(answers, precision)
-    above = [a.right for a in answers if threshold is not None and a.probability >= threshold]
+    threshold = confident_from(predictions, precision)
+    above = [a.right for a in predictions if threshold is not None and a.probability >= threshold]
     return {
         "precision": precision,
         "threshold": threshold,
-        "share": _rounded(len(above) / len(answers)),
+        "share": _rounded(len(above) / len(predictions)),
         "precision_measured": _rounded(sum(above) / len(above)) if above else None,
         "low": _rounded(wilson(sum(above), len(above), Z95_ONE_SIDED)[0]) if above else None,
-        "reason": _no_threshold(len(answers), precision) if threshold is None else None,
+        "reason": _no_threshold(len(predictions), precision) if threshold is None else None,
     }
 
 
@@ -203,26 +208,23 @@ def _no_threshold(pictures: int, precision: float) -> str:
     )
 
 
-def confident_from(answers: Sequence[TopPrediction], precision: float) -> float | None:
-    """The lowest probability from which answers can be relied on.
+def confident_from(predictions: Sequence[TopPrediction], precision: float) -> float | None:
+    """The lowest probability at or above which predictions have the required precision.
 
-    That is: of the answers at or above it, a share of at least `precision` is right, also when
-    the sample's luck is allowed for (the one-sided 95 % lower bound of that share). None where no
-    probability gives that: for a precision of 95 %, on fewer than 52 images, however many were
-    right.
+    The one-sided 95 % lower bound of their precision must reach `precision`. None where it does so
+    at no probability: for a precision of 95 % on fewer than 52 images, even if all are correct.
     """
     threshold = None
-    for probability, asked, right in _from_the_surest(answers):
-        if wilson(right, asked, Z95_ONE_SIDED)[0] >= precision:
+    for probability, total, right in _by_descending_probability(predictions):
+        if wilson(right, total, Z95_ONE_SIDED)[0] >= precision:
             threshold = probability
     return threshold
 
 
 def cross_validation(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What the trainer counted on its own training records, each left out once, or None.
+    """The trainer's leave-one-out cross-validation accuracy on its training records, or None.
 
-    training: the artefact's training.json, which recipe probe writes such figures into: every
-    record was answered by a head that was fitted to all the others.
+    training: the artefact's training.json, in which recipe probe writes these figures.
     """
     found = (training or {}).get("cross_validation")
     try:
@@ -240,66 +242,73 @@ def cross_validation(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     }
 
 
-def coverage(answers: Sequence[TopPrediction]) -> list[list[float]]:
-    """For each probability that an answer had: the share of answers at or above it, and how many
-    of those are right. From the surest to all."""
+def coverage(predictions: Sequence[TopPrediction]) -> list[list[float]]:
+    """The precision-coverage curve: for each probability that a prediction has, the share of
+    predictions at or above it and their precision, by descending probability."""
     return [
-        [round(probability, 6), _rounded(asked / len(answers)), _rounded(right / asked)]
-        for probability, asked, right in _from_the_surest(answers)
+        [round(probability, 6), _rounded(total / len(predictions)), _rounded(right / total)]
+        for probability, total, right in _by_descending_probability(predictions)
     ]
 
 
-def _from_the_surest(answers: Sequence[TopPrediction]) -> list[tuple[float, int, int]]:
-    """(probability, answers at or above it, right ones of those), equal probabilities together."""
+def _by_descending_probability(
+    predictions: Sequence[TopPrediction],
+) -> list[tuple[float, int, int]]:
+    """(probability, predictions at or above it, correct ones of those), by descending
+    probability."""
     steps = []
     right = 0
-    ordered = sorted(answers, key=lambda answer: -answer.probability)
-    for count, answer in enumerate(ordered, start=1):
-        right += answer.right
-        if count == len(ordered) or ordered[count].probability < answer.probability:
-            steps.append((answer.probability, count, right))
+    ordered = sorted(predictions, key=lambda prediction: -prediction.probability)
+    for count, prediction in enumerate(ordered, start=1):
+        right += prediction.right
+        if count == len(ordered) or ordered[count].probability < prediction.probability:
+            steps.append((prediction.probability, count, right))
     return steps
 
 
 def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """Percentiles of single calls, in milliseconds."""
+    """Percentiles of the durations of calls, in milliseconds."""
     times = [1000 * value for value in seconds]
     cuts = quantiles(times, n=100, method="inclusive") if len(times) > 1 else times * 99
     return {f"p{percent}": round(cuts[percent - 1], 2) for percent in (50, 95, 99)}
 
 
-def _bins(answers: Sequence[Prediction], calibration: Calibration) -> list[Bin]:
-    best = [(answer, top(answer.probabilities, calibration)[0]) for answer in answers]
+def _bins(predictions: Sequence[Prediction], calibration: Calibration) -> list[Bin]:
+    best = [
+        (prediction, top(prediction.probabilities, calibration)[0]) for prediction in predictions
+    ]
     return reliability([(probability, index == a.truth) for a, (index, probability) in best])
 
 
 def _per_class(classes: Sequence[str], cells: Counter[tuple[int, int]]) -> list[dict[str, Any]]:
-    asked: Counter[int] = Counter()
-    answered: Counter[int] = Counter()
-    for (truth, said), count in cells.items():
-        asked[truth] += count
-        answered[said] += count
+    total: Counter[int] = Counter()
+    predicted_total: Counter[int] = Counter()
+    for (truth, predicted), count in cells.items():
+        total[truth] += count
+        predicted_total[predicted] += count
     rows = []
     for index, name in enumerate(classes):
         right = cells[index, index]
-        either = asked[index] + answered[index]
+        either = total[index] + predicted_total[index]
         rows.append(
             {
                 "name": name,
-                "pictures": asked[index],
-                "answered": answered[index],
+                "pictures": total[index],
+                "answered": predicted_total[index],
                 "right": right,
-                "precision": _rounded(right / answered[index]) if answered[index] else None,
-                "recall": _rounded(right / asked[index]) if asked[index] else None,
-                "f1": _rounded(2 * right / either) if asked[index] else None,
+                "precision": _rounded(right / predicted_total[index])
+                if predicted_total[index]
+                else None,
+                "recall": _rounded(right / total[index]) if total[index] else None,
+                "f1": _rounded(2 * right / either) if total[index] else None,
             }
         )
     return rows
 
 
-def _share(right: int, asked: int) -> dict[str, float]:
-    low, high = wilson(right, asked)
-    return {"value": right / asked, "low": _rounded(low), "high": _rounded(high)}
+def _share(right: int, total: int) -> dict[str, float]:
+    low, high = wilson(right, total)
+    return {"value": right / total, "low": _rounded(low), "high": _rounded(high)}
 
 
 def _bin(entry: Bin) -> dict[str, Any]:

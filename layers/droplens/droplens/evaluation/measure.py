@@ -1,9 +1,9 @@
-"""How good a candidate is: records sent through the endpoint that will serve.
+"""Predictions of a candidate for evaluation records, through the endpoint that will serve.
 
-Those are the validation records and, where the dataset brought a test split of its own, the test
-records, which are kept apart: nothing is decided by them or fitted on them. Answers are kept in the
-bucket by the hundred as they come. Whoever measures the same run again, because time ran out or a
-call failed, goes on from there.
+These are the validation records and, where the dataset has a test split of its own, the test
+records, which are kept apart: nothing is decided by them or fitted on them. Predictions are stored
+in the bucket in parts of a hundred. An invocation that evaluates the same run again, after a
+timeout or a failed call, continues with the next part.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.manifest import PackedDataset
 from droplens.records.recordio import parse_record, read_index
 
-# Of so many independent answers a share of 90 % is known to within one point.
+# With so many independent predictions the 95 % interval of an accuracy of 90 % is +-1 point.
 SAMPLE = 4000
 PART = 100
 CONCURRENCY = 4
@@ -34,12 +34,12 @@ VALIDATION, TEST = "validation", "test"
 
 
 class OutOfTime(Exception):
-    """Answers are missing, and this invocation has no time for more: go on in another."""
+    """Predictions are missing, and this invocation has no time left: continue in another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the endpoint predicted of each channel's records; test: empty where there are none."""
+    """The predictions for each channel's records; test: empty where there are none."""
 
     validation: list[Prediction]
     test: list[Prediction]
@@ -47,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record: its id, class, image's name, and first byte and end in the file."""
+    """A record: its id, class, file name, and byte range [start, end) in the record file."""
 
     record: int
     label: int
@@ -61,26 +61,26 @@ def measure(
     run: RunKey,
     dataset: PackedDataset,
     preprocessing: Preprocessing,
-    ask: Callable[[bytes], list[float]],
+    predict_one: Callable[[bytes], list[float]],
     may_go_on: Callable[[], bool],
 ) -> Measured:
-    """Send a sample of each channel's records through `ask`, or all if they are not many.
+    """Predict a sample of each channel's records by `predict_one`, or all up to SAMPLE.
 
-    ask: one prepared JPEG to the candidate's probabilities, in class order.
-    may_go_on: asked after each part of PART images, so that every attempt gets ahead.
-    Raises UserError where there is nothing to measure on, and OutOfTime.
+    predict_one: returns the candidate's probabilities, in class order, for one prepared JPEG.
+    may_go_on: called after each part of PART images, so that every attempt makes progress.
+    Raises UserError where there are no validation records, and OutOfTime.
     """
     if dataset.validation == 0:
         raise UserError(
             "measure.no_validation", "the dataset has no validation pictures: nothing to measure"
         )
 
-    def answer(channel: str, entry: Entry) -> Prediction:
+    def predict(channel: str, entry: Entry) -> Prediction:
         records = f"{dataset.prefix}{channel}/{channel}.rec"
         payload = parse_record(bucket.read_range(records, entry.start, entry.end)).payload
         body, _ = prepare(payload, preprocessing)
         began = time.perf_counter()
-        probabilities = ask(body)
+        probabilities = predict_one(body)
         return Prediction(
             record=entry.record,
             name=entry.name,
@@ -91,32 +91,32 @@ def measure(
         )
 
     found: dict[str, list[Prediction]] = {VALIDATION: [], TEST: []}
-    has_asked = False
+    has_predicted = False
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         for channel in (VALIDATION, TEST) if dataset.test else (VALIDATION,):
             chosen = sample(entries(bucket, dataset, channel), SAMPLE)
             for number, part in enumerate(_parts(chosen)):
-                key = layout.answers_key(run.classifier, run.run_id, number, channel)
+                key = layout.predictions_key(run.classifier, run.run_id, number, channel)
                 body = _read(bucket, key)
                 if body is None:
-                    if has_asked and not may_go_on():
+                    if has_predicted and not may_go_on():
                         raise OutOfTime
-                    has_asked = True
-                    answers = pool.map(partial(answer, channel), part)
-                    body = "\n".join(map(_line, answers)).encode()
+                    has_predicted = True
+                    predictions = pool.map(partial(predict, channel), part)
+                    body = "\n".join(map(_line, predictions)).encode()
                     if not bucket.write_json(key, body):
-                        body = bucket.read(key)[0]  # another invocation was first: take its own
-                found[channel] += map(_answer, body.splitlines())
+                        body = bucket.read(key)[0]  # another invocation was first: use its part
+                found[channel] += map(_prediction, body.splitlines())
     return Measured(found[VALIDATION], found[TEST])
 
 
 def entries(bucket: Bucket, dataset: PackedDataset, channel: str = VALIDATION) -> list[Entry]:
-    """The records of a channel, as the index and the list beside them tell."""
+    """The records of a channel, from the index and the list next to the record file."""
     stem = f"{dataset.prefix}{channel}/{channel}"
     index = read_index(bucket.read(f"{stem}.idx")[0].decode())
     ends = [*(offset for _, offset in index[1:]), bucket.head(f"{stem}.rec").bytes]
     listed = {}
-    # Not splitlines(), which would also cut at the odd separators that a name may hold.
+    # Not splitlines(), which also splits at other separators, which a name may contain.
     for line in bucket.read(f"{stem}.lst")[0].decode().rstrip("\n").split("\n"):
         record, label, name = line.split("\t")
         listed[int(record)] = (int(float(label)), name)
@@ -127,9 +127,9 @@ def entries(bucket: Bucket, dataset: PackedDataset, channel: str = VALIDATION) -
 
 
 def sample(records: Sequence[Entry], most: int) -> list[Entry]:
-    """All records, or about `most` of them: the same share of every class, at least one of each.
+    """All records, or a stratified sample of about `most`, with at least one of each class.
 
-    Names decide which, so that the models of two datasets are measured on what both hold.
+    Chosen by the hash of names, so that models of two similar datasets share many of them.
     """
     if len(records) <= most:
         return list(records)
@@ -156,20 +156,20 @@ def _read(bucket: Bucket, key: str) -> bytes | None:
         return None
 
 
-def _line(answer: Prediction) -> str:
+def _line(prediction: Prediction) -> str:
     document: dict[str, Any] = {
-        "record": answer.record,
-        "name": answer.name,
-        "sha256": answer.sha256,
-        "truth": answer.truth,
-        "seconds": round(answer.seconds, 6),
-        # Six digits, also of the least probable: the truth may be among them.
-        "probabilities": [float(f"{value:.6g}") for value in answer.probabilities],
+        "record": prediction.record,
+        "name": prediction.name,
+        "sha256": prediction.sha256,
+        "truth": prediction.truth,
+        "seconds": round(prediction.seconds, 6),
+        # Six significant digits, also of small values: the true class may have one.
+        "probabilities": [float(f"{value:.6g}") for value in prediction.probabilities],
     }
     return json.dumps(document, separators=(",", ":"))
 
 
-def _answer(line: bytes) -> Prediction:
+def _prediction(line: bytes) -> Prediction:
     document = json.loads(line)
-    # A third of a list's memory: there may be millions of numbers.
+    # An array has a third of a list's memory, and there may be millions of numbers.
     return Prediction(**{**document, "probabilities": array("d", document["probabilities"])})

@@ -236,7 +236,7 @@ def _check_scans(scans: int, width: int, height: int) -> None:
     if scans > _USUAL_SCANS and scans * width * height > _MAX_SCANNED_PIXELS:
         raise ImageError(
             "image.too_many_pixels",
-            f"the picture of {width:,}x{height:,} pixels is all_scans {scans:,} times over",
+            f"the picture of {width:,}x{height:,} pixels is painted {scans:,} times over",
         )
 
 

@@ -1,1 +1,1 @@
-"""The report on a measured candidate: reports/<classifier>/<run>/index.html."""
+"""The HTML report on an evaluated candidate: reports/<classifier>/<run>/index.html."""

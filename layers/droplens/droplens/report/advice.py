@@ -1,11 +1,10 @@
-"""What the figures say in words: the answer first, then what its reader can do about it."""
+"""The report's section with recommendations, derived from the evaluation."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from droplens.report.confusion import pairs
-from droplens.report.markup import Child, Element, element, name
-from droplens.report.wording import (
+from droplens.report.formatting import (
     FEWEST_TO_CHART,
     correct,
     counted,
@@ -14,20 +13,21 @@ from droplens.report.wording import (
     percent,
     training_counts,
 )
+from droplens.report.markup import Child, Element, element, name
 
 # Half the width of the accuracy's 95 % interval above which the figure is called rough.
 ROUGH = 0.04
-# A pair of classes is worth a look once it makes this share of all mistakes, and this many.
+# A pair of classes is mentioned from this share of all errors, and this many errors.
 PAIR_SHARE, PAIR_MISTAKES = 0.08, 3
 WEAK_RECALL, WEAK_PICTURES, WEAK_SHOWN = 0.5, 3, 5
-# Calibration error beyond the noise that is worth a sentence.
+# Calibration error above the noise floor from which it is mentioned.
 MISCALIBRATED = 0.03
 
 Evaluation = Mapping[str, Any]
 
 
 def standing(evaluation: Evaluation) -> tuple[str, str]:
-    """How the candidate ended, as a word for the style sheet and as a sentence."""
+    """The outcome for the candidate: a class name of the style sheet, and a sentence."""
     decision = evaluation["decision"]
     if decision["code"] is not None:
         return "refused", f"Refused: {decision['reason']}."
@@ -45,7 +45,7 @@ def _compared(gate: Evaluation) -> str:
 
 
 def advice(evaluation: Evaluation, dataset: Mapping[str, Any] | None) -> Element:
-    """What to do, the most useful first."""
+    """The list of recommendations, the most useful first."""
     return element(
         "ol",
         _who_looks(evaluation),
@@ -80,7 +80,9 @@ def _who_looks(evaluation: Evaluation) -> Element:
 
 
 def _look_alike(evaluation: Evaluation) -> Element | None:
-    mistakes = sum(count for truth, answer, count in evaluation["confusion"] if truth != answer)
+    mistakes = sum(
+        count for truth, predicted, count in evaluation["confusion"] if truth != predicted
+    )
     confused = pairs(evaluation["confusion"])
     if not confused:
         return None

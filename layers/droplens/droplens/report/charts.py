@@ -1,10 +1,10 @@
-"""Line and dot charts as SVG, drawn in colours that the page's style sheet gives them."""
+"""Line and dot charts as SVG, with colours from the page's style sheet."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from droplens.report.formatting import percent
 from droplens.report.markup import Child, Element, append, element
-from droplens.report.wording import percent
 
 # In the SVG's own units; the page shows it at most 1.3 times as large.
 WIDTH, HEIGHT = 340, 250
@@ -16,9 +16,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One direction of a chart: what it shows, from where to where, and which values it names.
+    """One axis of a chart: its title, range and ticks.
 
-    ticks: pairs of a value and what stands there.
+    ticks: pairs of a value and its label.
     """
 
     title: str
@@ -27,22 +27,22 @@ class Axis:
     ticks: Sequence[tuple[float, str]]
 
     def share(self, value: float) -> float:
-        """Where `value` lies on the way from low to high."""
+        """The position of `value` on the axis: 0 at low, 1 at high."""
         return (value - self.low) / (self.high - self.low)
 
 
 def percent_axis(title: str, low: float = 0.0, high: float = 1.0) -> Axis:
-    """An axis of shares, named in percent at steps that leave room to read them."""
+    """An axis of shares, labelled in percent, with at most six steps."""
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6)
     ticks = [(i * step, percent(i * step, 0)) for i in range(round(1 / step) + 1)]
     return Axis(title, low, high, [tick for tick in ticks if low - 1e-9 <= tick[0] <= high + 1e-9])
 
 
 class Chart:
-    """An SVG with two axes; marks are added in the order in which they are to lie."""
+    """An SVG with two axes; later marks are drawn over earlier ones."""
 
     def __init__(self, x: Axis, y: Axis, described: str) -> None:
-        """described: what a reader who cannot see the chart should know of it."""
+        """described: the text for screen readers."""
         self._x, self._y = x, y
         self.svg = element(
             "svg",
@@ -54,7 +54,7 @@ class Chart:
         self._frame()
 
     def at(self, x: float, y: float) -> Point:
-        """A point of the data in units of the SVG."""
+        """A point of the data in SVG coordinates."""
         return (
             round(LEFT + self._x.share(x) * (WIDTH - LEFT - RIGHT), 2),
             round(HEIGHT - BOTTOM - self._y.share(y) * (HEIGHT - TOP - BOTTOM), 2),
@@ -87,7 +87,7 @@ class Chart:
         )
 
     def label(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
-        """Words at a point."""
+        """Text at a point."""
         left, top = self.at(x, y)
         words = element("text", text, class_=kind or None, x=left, y=top, text_anchor=anchor)
         append(self.svg, words)

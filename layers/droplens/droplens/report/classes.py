@@ -1,11 +1,11 @@
-"""How each class fares."""
+"""The report's table of per-class metrics."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from droplens.report.formatting import FEWEST_TO_SHARE, names_of, percent, training_counts
 from droplens.report.markup import Child, Element, element, name
 from droplens.report.tables import NOTHING, table
-from droplens.report.wording import FEWEST_TO_SHARE, names_of, percent, training_counts
 
 Document = Mapping[str, Any]
 
@@ -15,12 +15,12 @@ def classes(evaluation: Document, dataset: Document | None) -> list[Child]:
     trained = training_counts(dataset)
     names = names_of(evaluation)
     mistaken: dict[int, tuple[int, int]] = {}
-    for truth, answer, count in evaluation["confusion"]:
-        if truth != answer and count > mistaken.get(truth, (0, 0))[0]:
-            mistaken[truth] = (count, answer)
+    for truth, predicted, count in evaluation["confusion"]:
+        if truth != predicted and count > mistaken.get(truth, (0, 0))[0]:
+            mistaken[truth] = (count, predicted)
     rows = []
     for number, each in enumerate(evaluation["classes"]):
-        count, answer = mistaken.get(number, (0, 0))
+        count, predicted = mistaken.get(number, (0, 0))
         rows.append(
             [
                 name(each["name"]),
@@ -29,7 +29,7 @@ def classes(evaluation: Document, dataset: Document | None) -> list[Child]:
                 _f1(each["f1"], each["pictures"]),
                 each["pictures"],
                 trained.get(each["name"], NOTHING),
-                [name(names[answer]), f" ({count})"] if count else NOTHING,
+                [name(names[predicted]), f" ({count})"] if count else NOTHING,
             ]
         )
     columns = (
@@ -59,11 +59,11 @@ def _f1(value: float | None, pictures: int) -> Element | str:
     return element("data", percent(value, 0), value=value)
 
 
-def _share(value: float | None, right: int, asked: int, *, bar: bool = False) -> Element | str:
+def _share(value: float | None, right: int, total: int, *, bar: bool = False) -> Element | str:
     if value is None:
         return NOTHING
-    if asked < FEWEST_TO_SHARE:
-        return element("data", f"{right} of {asked}", value=value)
+    if total < FEWEST_TO_SHARE:
+        return element("data", f"{right} of {total}", value=value)
     if not bar:
         return element("data", percent(value, 0), value=value)
     drawn = element(

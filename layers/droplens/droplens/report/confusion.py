@@ -1,12 +1,12 @@
-"""The confusion matrix: classes in an order that brings together what is confused."""
+"""The report's confusion matrix, in an order that puts confused classes next to each other."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from droplens.report.formatting import names_of
 from droplens.report.markup import Child, Element, element, json_block, name
 from droplens.report.tables import table
-from droplens.report.wording import names_of
 
 # From this many classes on, a cell is too small for names and numbers until it is magnified.
 READABLE_CLASSES = 30
@@ -16,22 +16,21 @@ Cell = tuple[int, int, int]
 
 
 def pairs(cells: Iterable[Cell]) -> list[tuple[int, int, int]]:
-    """Every two classes that were taken for each other, and how often; the most confused first."""
+    """The pairs of classes confused with each other, with counts, the most confused first."""
     counts: Counter[tuple[int, int]] = Counter()
-    for truth, answer, count in cells:
-        if truth != answer:
-            counts[min(truth, answer), max(truth, answer)] += count
+    for truth, predicted, count in cells:
+        if truth != predicted:
+            counts[min(truth, predicted), max(truth, predicted)] += count
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return [(one, other, count) for (one, other), count in ordered]
 
 
 def order(classes: int, cells: Iterable[Cell]) -> list[int]:
-    """The classes in an order in which the confused stand beside each other.
+    """The classes in an order in which confused ones are neighbours.
 
-    The most confused pair is joined first, then the next one, each bringing along the row of
-    classes that it stands in already: single-linkage clustering, where the rows are turned so that
-    the two meet if they stand at an end. Rows of confused classes come first, the longest in front,
-    then the classes that are confused with none; equals in the order that they came in.
+    Single-linkage clustering: the clusters of the most confused pair are concatenated first, then
+    those of the next pair; a cluster is reversed where this makes the two classes neighbours.
+    Larger clusters come first, classes without confusion last; ties keep the class order.
     """
     rows = {label: [label] for label in range(classes)}
     for one, other, _ in pairs(cells):
@@ -50,15 +49,15 @@ def order(classes: int, cells: Iterable[Cell]) -> list[int]:
 
 
 def matrix(names: Sequence[str], cells: Sequence[Cell]) -> tuple[Element, Element]:
-    """The matrix, and the data by which the page's script reads it out: the names in the matrix's
-    order, and every filled cell as row, column, count."""
+    """The matrix, and the data with which the page's script describes cells: the names in the
+    matrix's order, and every non-zero cell as row, column, count."""
     ordered = order(len(names), cells)
     place = {label: position for position, label in enumerate(ordered)}
-    asked: Counter[int] = Counter()
+    total: Counter[int] = Counter()
     for truth, _, count in cells:
-        asked[truth] += count
-    placed = sorted((place[truth], place[answer], count) for truth, answer, count in cells)
-    totals = [asked[label] for label in ordered]
+        total[truth] += count
+    placed = sorted((place[truth], place[predicted], count) for truth, predicted, count in cells)
+    totals = [total[label] for label in ordered]
     side = len(names)
     drawing = element(
         "svg",
@@ -101,18 +100,18 @@ def _cell(row: int, column: int, share: float) -> Element:
         y=row,
         width=1,
         height=1,
-        # The faintest must still be seen.
+        # The lightest cell must be visible.
         fill_opacity=round(0.45 + 0.55 * share, 3),
     )
 
 
 def confused(evaluation: Mapping[str, Any]) -> list[Child]:
     """The matrix, the buttons that magnify it, and the most confused pairs as a table."""
-    cells = [(truth, answer, count) for truth, answer, count in evaluation["confusion"]]
+    cells = [(truth, predicted, count) for truth, predicted, count in evaluation["confusion"]]
     names = names_of(evaluation)
     mistaken = pairs(cells)
     shown, data = matrix(names, cells)
-    taken = Counter({(truth, answer): count for truth, answer, count in cells})
+    taken = Counter({(truth, predicted): count for truth, predicted, count in cells})
     rows: list[list[Child | list[Child]]] = [
         [
             _pair(one, other, names),
@@ -125,8 +124,8 @@ def confused(evaluation: Mapping[str, Any]) -> list[Child]:
     controls = element(
         "div",
         (
-            element("button", sign, type="button", data_zoom=step, aria_label=said)
-            for sign, step, said in (
+            element("button", sign, type="button", data_zoom=step, aria_label=label)
+            for sign, step, label in (
                 ("+", "in", "Magnify the matrix"),
                 ("\N{MINUS SIGN}", "out", "Shrink the matrix"),
                 ("All", "fit", "Show the whole matrix"),

@@ -1,18 +1,18 @@
-"""Learning curves, or what stands in their place."""
+"""The report's section on the training: learning curves or the regularisation path."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
 from droplens.report.charts import Axis, Chart, figure, percent_axis
+from droplens.report.formatting import percent
 from droplens.report.markup import Child, element
-from droplens.report.wording import percent
 
 Document = Mapping[str, Any]
 
 
 def trained(training: Document | None) -> list[Child]:
-    """How the training went, as far as the trainer tells."""
+    """The section on the training; empty without training.json."""
     if training is None:
         return []
     accuracy = ", ".join(

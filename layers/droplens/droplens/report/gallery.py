@@ -1,4 +1,4 @@
-"""The validation images that the report shows: the worst mistakes and the least sure."""
+"""The report's galleries of validation images: confident errors, low confidence."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -6,37 +6,42 @@ from io import BytesIO
 from typing import Any
 
 from droplens.imaging.prepare import decode
+from droplens.report.formatting import percent
 from droplens.report.markup import Child, Element, element, name
-from droplens.report.wording import percent
 
-# Images in each of the two galleries, at about 5 KB: the page stays well below a megabyte.
+# Images in each of the two galleries, with about 5 KB each: the page stays well below 1 MB.
 GALLERY = 24
 SIDE = 144
 QUALITY = 70
 
-Answer = Mapping[str, Any]
+Entry = Mapping[str, Any]
 
 
-def worst(evaluation: Mapping[str, Any]) -> list[Answer]:
-    """The wrong answers, the surest first."""
+def most_confident_errors(evaluation: Mapping[str, Any]) -> list[Entry]:
+    """The incorrect predictions, by descending probability."""
     wrong = [each for each in evaluation["answers"] if each["top"][0][0] != each["truth"]]
     return sorted(wrong, key=lambda each: (-each["top"][0][1], each["record"]))[:GALLERY]
 
 
-def least_sure(evaluation: Mapping[str, Any]) -> list[Answer]:
-    """The answers of the lowest probability."""
-    answers: list[Answer] = evaluation["answers"]
+def lowest_confidence(evaluation: Mapping[str, Any]) -> list[Entry]:
+    """The predictions with the lowest probability."""
+    answers: list[Entry] = evaluation["answers"]
     return sorted(answers, key=lambda each: (each["top"][0][1], each["record"]))[:GALLERY]
 
 
 def wanted(evaluation: Mapping[str, Any]) -> list[int]:
     """The ids of the records whose images the report shows."""
-    return sorted({each["record"] for each in [*worst(evaluation), *least_sure(evaluation)]})
+    return sorted(
+        {
+            each["record"]
+            for each in [*most_confident_errors(evaluation), *lowest_confidence(evaluation)]
+        }
+    )
 
 
-def thumbnail(picture: bytes) -> bytes:
+def thumbnail(image: bytes) -> bytes:
     """A small JPEG of a packed image. Raises ImageError."""
-    small, _ = decode(picture, shorter_side=SIDE)
+    small, _ = decode(image, shorter_side=SIDE)
     small.thumbnail((SIDE, SIDE))
     out = BytesIO()
     small.save(out, "JPEG", quality=QUALITY, optimize=True)
@@ -44,17 +49,17 @@ def thumbnail(picture: bytes) -> bytes:
 
 
 def gallery(
-    chosen: Sequence[Answer], names: Sequence[str], thumbnails: Mapping[int, bytes]
+    chosen: Sequence[Entry], names: Sequence[str], thumbnails: Mapping[int, bytes]
 ) -> list[Child]:
-    """Images with what was predicted and what they are."""
+    """Images with their predicted and actual classes."""
     if not chosen:
         return [element("p", "There are none.")]
     return [
-        element("ul", (_picture(answer, names, thumbnails) for answer in chosen), class_="gallery")
+        element("ul", (_image(answer, names, thumbnails) for answer in chosen), class_="gallery")
     ]
 
 
-def _picture(answer: Answer, names: Sequence[str], thumbnails: Mapping[int, bytes]) -> Element:
+def _image(answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes]) -> Element:
     (label, probability), truth = answer["top"][0], answer["truth"]
     thumbnail = thumbnails.get(answer["record"])
     if thumbnail is None:

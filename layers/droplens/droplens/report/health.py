@@ -1,4 +1,4 @@
-"""What the dataset holds, and what could not be used."""
+"""The report's section on the dataset."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from droplens.report.tables import table
 
 Document = Mapping[str, Any]
 
-LISTED = 20  # rows of lists that a dataset could make endless
+LISTED = 20  # rows of each list, whose length depends on the dataset
 
 
 def health(dataset: Document | None) -> list[Child]:
-    """Counts, balance, and what was left out and why."""
+    """Counts, class balance, warnings, and unused files with reasons."""
     if dataset is None:
         return []
     counts = dataset["counts"]
@@ -26,8 +26,8 @@ def health(dataset: Document | None) -> list[Child]:
         ("upscaled", "smaller than the model's input"),
     )
     facts = [
-        element("div", element("dt", said), element("dd", f"{counts[key]:,}", class_="figure"))
-        for key, said in kinds
+        element("div", element("dt", label), element("dd", f"{counts[key]:,}", class_="figure"))
+        for key, label in kinds
         if key in counts
     ]
     found: list[Child] = [element("dl", facts, class_="facts")]
@@ -61,7 +61,7 @@ def health(dataset: Document | None) -> list[Child]:
         entries = dataset.get(key) or []
         if entries:
             rows = [_dataset_row(key, each) for each in entries[:LISTED]]
-            # A long list goes on in a file beside the manifest, of which the page shows no more.
+            # A long list continues in a file next to the manifest, which the page does not show.
             continued = key in dataset.get("continued", {})
             total = dataset["counts"][key] if continued else len(entries)
             more = f", the first {LISTED}" if total > LISTED else ""

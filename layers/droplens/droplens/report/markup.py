@@ -1,4 +1,4 @@
-"""Elements of an HTML page as a tree: what strangers have written cannot become markup in it."""
+"""HTML as an element tree, in which untrusted text cannot become markup."""
 
 import json
 import re
@@ -15,10 +15,10 @@ Attribute = str | int | float | bool | None
 
 
 def element(tag: str, *children: Child | Iterable[Child], **attributes: Attribute) -> Element:
-    """`<tag attributes>children</tag>`; every text in it is escaped when the page is written.
+    """`<tag attributes>children</tag>`; text is escaped when the page is serialised.
 
-    None among the children is left out, and so is an attribute that is None or False; True gives
-    the attribute alone. `_` in an attribute's name stands for `-`, and one at its end is dropped.
+    Children that are None are omitted, and so are attributes that are None or False; True gives an
+    attribute without a value. `_` in an attribute's name becomes `-`, a trailing one is dropped.
     """
     made = ET.Element(tag)
     for name, value in attributes.items():
@@ -30,7 +30,7 @@ def element(tag: str, *children: Child | Iterable[Child], **attributes: Attribut
 
 
 def append(parent: Element, *children: Child | Iterable[Child]) -> None:
-    """Add to what `parent` holds."""
+    """Append children to `parent`."""
     for child in children:
         if child is None:
             continue
@@ -43,18 +43,18 @@ def append(parent: Element, *children: Child | Iterable[Child]) -> None:
 
 
 def name(text: str) -> Element:
-    """Somebody's name of something: it cannot turn the direction of the text around it."""
+    """A name from a user: isolated, so that it cannot change the direction of other text."""
     return element("bdi", text)
 
 
 def json_block(identifier: str, value: Any) -> Element:
-    """Data for the page's script, which nothing inside it can end: "<" is written as an escape."""
+    """JSON data for the page's script; "<" is escaped, so that no value can end the element."""
     text = json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
     return element("script", text, type="application/json", id=identifier)
 
 
 def document(root: Element) -> bytes:
-    """The page as it is stored."""
+    """The page as UTF-8 HTML."""
     text: str = ET.tostring(root, encoding="unicode", method="html")
     return b"<!doctype html>\n" + text.encode()
 

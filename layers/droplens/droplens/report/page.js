@@ -1,6 +1,6 @@
 "use strict";
 
-// --- Tables sort by their headings; equal rows keep the order that they had ---
+// --- Tables are sorted by their headings; the sort is stable ---
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
@@ -29,7 +29,7 @@ function compare(a, b) {
   return String(a).localeCompare(String(b), undefined, { numeric: true });
 }
 
-// --- The slider walks along the curve of precision against coverage ---
+// --- The slider selects a point of the precision-coverage curve ---
 
 const slider = document.getElementById("from");
 if (slider) {
@@ -53,7 +53,7 @@ function read(id) {
   return JSON.parse(document.getElementById(id).textContent);
 }
 
-// --- The confusion matrix is magnified, scrolled and read out cell by cell ---
+// --- The confusion matrix: magnified, scrolled, described cell by cell ---
 
 const matrix = document.querySelector(".matrix");
 if (matrix) {
@@ -71,7 +71,7 @@ if (matrix) {
   const READABLE = 11, LARGEST = 40;
   let size = 0, at = -1;
 
-  // The cell size at which the whole matrix is seen, with its names where they can be read.
+  // The cell size at which the whole matrix fits, with its names where they are legible.
   function whole() {
     const room = Math.min(matrix.parentElement.clientWidth - 2, 0.85 * window.innerHeight);
     const gutter = Math.min(192, 0.3 * window.innerWidth);
@@ -80,7 +80,7 @@ if (matrix) {
   }
   function magnify(to) {
     let next = Math.max(whole(), Math.min(LARGEST, to));
-    // Names beside a cell of broken size would slowly drift from it.
+    // With a fractional cell size the names would drift from their rows.
     if (next >= READABLE) next = Math.floor(next);
     const grown = size ? next / size : 0;
     const across = (matrix.scrollLeft + matrix.clientWidth / 2) * grown;

@@ -1,7 +1,7 @@
-"""The report on one measured candidate: a single HTML file that asks nothing of any network.
+"""The report on one evaluated candidate: a single HTML file without external resources.
 
-Its input is the evaluation, the packed dataset's manifest and the trainer's training.json. The
-style sheet and the script stand inside it; its Content-Security-Policy lets run no other.
+Its input is the evaluation, the packed dataset's manifest and the trainer's training.json. Style
+sheet and script are inline; the Content-Security-Policy allows no others.
 """
 
 import base64
@@ -12,14 +12,10 @@ from typing import Any
 
 from droplens.report.advice import advice, standing
 from droplens.report.classes import classes
+from droplens.report.confidence import confidence, within_noise
 from droplens.report.confusion import READABLE_CLASSES, confused
 from droplens.report.curves import trained
-from droplens.report.gallery import gallery, least_sure, worst
-from droplens.report.health import health
-from droplens.report.markup import Child, Element, document, element, name
-from droplens.report.sureness import sure, within_noise
-from droplens.report.tables import table
-from droplens.report.wording import (
+from droplens.report.formatting import (
     FEWEST_TO_CHART,
     correct,
     counted,
@@ -28,9 +24,13 @@ from droplens.report.wording import (
     percent,
     points,
 )
+from droplens.report.gallery import gallery, lowest_confidence, most_confident_errors
+from droplens.report.health import health
+from droplens.report.markup import Child, Element, document, element, name
+from droplens.report.tables import table
 
 HERE = Path(__file__).parent
-CELL = 24  # CSS pixels of a matrix cell that can be read
+CELL = 24  # CSS pixels of a matrix cell with a number
 
 Document = Mapping[str, Any]
 
@@ -45,19 +45,23 @@ def render(
     """The page, as UTF-8 HTML.
 
     evaluation: evaluation.json; dataset: dataset.json; training: the artefact's training.json,
-    each None where there is none. thumbnails: small JPEGs by record id, of those that
-    `gallery.wanted` asks for; a missing one is left blank.
+    each None where there is none. thumbnails: small JPEGs by record id, for the ids of
+    `gallery.wanted`; a missing one is left blank.
     """
     names = names_of(evaluation)
     sections: list[tuple[str, str, list[Child]]] = [
         ("advice", "What to do", [advice(evaluation, dataset)]),
-        ("sure", "Calibration and confidence", sure(evaluation)),
+        ("sure", "Calibration and confidence", confidence(evaluation)),
         ("confused", "Confusion matrix", confused(evaluation)),
-        ("mistakes", "Most confident errors", gallery(worst(evaluation), names, thumbnails or {})),
+        (
+            "mistakes",
+            "Most confident errors",
+            gallery(most_confident_errors(evaluation), names, thumbnails or {}),
+        ),
         (
             "unsure",
             "Lowest-confidence predictions",
-            gallery(least_sure(evaluation), names, thumbnails or {}),
+            gallery(lowest_confidence(evaluation), names, thumbnails or {}),
         ),
         ("classes", "Classes", classes(evaluation, dataset)),
         ("before", "Comparison with the live model", _comparison(evaluation)),
@@ -65,7 +69,7 @@ def render(
         ("dataset", "Dataset", health(dataset)),
         ("about", "About these figures", _about(evaluation)),
     ]
-    told = [(key, title, content) for key, title, content in sections if content]
+    shown = [(key, title, content) for key, title, content in sections if content]
     script = (HERE / "page.js").read_text("utf-8")
     style = (HERE / "page.css").read_text("utf-8") + _sizes(len(evaluation["classes"]))
     policy = (
@@ -87,8 +91,8 @@ def render(
         "body",
         element("a", "Skip to the figures", class_="skip", href="#main"),
         _header(evaluation),
-        _navigation((key, title) for key, title, _ in told),
-        element("main", (_section(*each) for each in told), id="main", tabindex=-1),
+        _navigation((key, title) for key, title, _ in shown),
+        element("main", (_section(*each) for each in shown), id="main", tabindex=-1),
         _footer(evaluation),
         element("script", script),
     )
@@ -164,7 +168,7 @@ def _cross_validated(evaluation: Document) -> list[Child]:
 
 def _key_figures(evaluation: Document) -> list[Child]:
     confident, calibration = evaluation["confident"], evaluation["calibration"]
-    asked = exact_percent(confident["precision"])
+    required = exact_percent(confident["precision"])
     threshold = confident["threshold"]
     found: list[Child] = [
         _key_figure(
@@ -178,10 +182,10 @@ def _key_figures(evaluation: Document) -> list[Child]:
         _key_figure(
             "Auto-accept threshold",
             "None" if threshold is None else percent(threshold),
-            f"Results say “confident: false”, at any probability: {asked} cannot be shown."
+            f"Results say “confident: false”, at any probability: {required} cannot be shown."
             if threshold is None
-            else f"At or above this probability at least {asked} of the predictions are correct, "
-            "and results say “confident: true”.",
+            else f"At or above this probability at least {required} of the predictions are "
+            "correct, and results say “confident: true”.",
         ),
         _calibration_figure(calibration),
     ]
@@ -250,7 +254,7 @@ def _comparison(evaluation: Document) -> list[Child]:
         )
         return [element("p", f"Nothing was compared with the live model: {why}.")]
     difference = comparison["difference"]
-    said = (
+    text = (
         f"{points(difference['value'])}, with a 95 % interval from {points(difference['low'])} to "
         f"{points(difference['high'])}"
     )
@@ -268,12 +272,12 @@ def _comparison(evaluation: Document) -> list[Child]:
             ["Correct where the other was not", comparison["only_before"], comparison["only_after"]]
         )
     how = (
-        f"Both models predicted the same {comparison['pictures']:,} pictures. Difference: {said}: "
+        f"Both models predicted the same {comparison['pictures']:,} pictures. Difference: {text}: "
         f"{_verdict(comparison)} (a model no worse would do so badly with a probability of "
         f"{comparison['p_value']:.2g}; McNemar's test)."
         if paired
         else "Each model was measured on validation pictures of its own. Difference: "
-        f"{said}: {_verdict(comparison)} (Newcombe's interval)."
+        f"{text}: {_verdict(comparison)} (Newcombe's interval)."
     )
     return [
         element("p", _compared_classes(comparison), how),
@@ -330,7 +334,7 @@ def _about(evaluation: Document) -> list[Child]:
         ),
     )
     rows = (
-        element("div", element("dt", term), element("dd", name(str(said)))) for term, said in facts
+        element("div", element("dt", term), element("dd", name(str(text)))) for term, text in facts
     )
     return [
         element(

@@ -1,4 +1,4 @@
-"""Gather from the bucket what the report shows, and write it there."""
+"""Publication of the report in the bucket."""
 
 import json
 import tarfile
@@ -27,10 +27,10 @@ def publish(
     evaluation: Mapping[str, Any],
     training: Mapping[str, Any] | None,
 ) -> str | None:
-    """Write the report on a measured candidate; returns its key.
+    """Write the report on an evaluated candidate; returns its key, or None if that failed.
 
-    training: as `read_training` found it. A report that cannot be made is logged and counted, and
-    None is returned: whether a model may answer is decided by figures, not by their presentation.
+    training: as `read_training` returned it. A failure is logged and counted only: it must not keep
+    a model from going live.
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:
@@ -43,7 +43,7 @@ def publish(
         bucket.client.put_object(
             Bucket=bucket.name, Key=key, Body=page, ContentType="text/html; charset=utf-8"
         )
-    except Exception:  # noqa: BLE001  whatever goes wrong with a page, a good model goes live
+    except Exception:  # noqa: BLE001  a failed report must not fail the promotion
         logger.exception("the report could not be made", key=key)
         count("ReportFailed")
         return None
@@ -51,10 +51,10 @@ def publish(
 
 
 def read_training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
-    """training.json out of an artefact, which holds it if our image trained it; else None.
+    """training.json of a model archive, or None: only our own trainer image writes it.
 
-    model_data: the artefact's s3:// address. One that cannot be read is logged, and None: what it
-    holds is shown beside what was measured, and decides nothing.
+    model_data: the archive's s3:// URI. An archive that cannot be read is logged, and None: its
+    content is shown in the report, but nothing is decided by it.
     """
     try:
         return _training(bucket, model_data)
@@ -66,7 +66,7 @@ def read_training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
 
 
 def _training(bucket: Bucket, model_data: str) -> Mapping[str, Any] | None:
-    """It is read as the artefact comes, without keeping that."""
+    """Read from the stream, without storing the archive."""
     body = bucket.stream(model_data.removeprefix(f"s3://{bucket.name}/"))
     with body, tarfile.open(fileobj=cast(Any, body), mode="r|gz") as artefact:
         for number, member in enumerate(artefact):

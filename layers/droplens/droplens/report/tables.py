@@ -1,11 +1,11 @@
-"""Tables that can be read aloud, scrolled by keyboard and sorted."""
+"""Accessible, sortable HTML tables."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from droplens.report.markup import Child, Element, element
 
-NOTHING = "\N{EN DASH}"  # stands in a table for what there is none of
+NOTHING = "\N{EN DASH}"  # an empty cell
 
 
 def table(
@@ -15,9 +15,9 @@ def table(
     *,
     sortable: bool = False,
 ) -> Element:
-    """A table whose first column names its rows; on a narrow screen it scrolls inside itself.
+    """A table whose first column has the row headings; scrollable on a narrow screen.
 
-    sortable: its headings are buttons, by which the page's script sorts it.
+    sortable: the column headings are buttons by which the page's script sorts it.
     """
     lines = list(rows)
     headings = (
@@ -54,7 +54,7 @@ def _alignment(cell: Any) -> str | None:
 
 
 def numbers(columns: Sequence[str], rows: Iterable[Sequence[Child]]) -> Element:
-    """The numbers behind a chart, folded away."""
+    """The numbers of a chart, as a collapsed table."""
     return element(
         "details", element("summary", "Numbers"), table("Numbers of the chart", columns, rows)
     )

@@ -1,4 +1,4 @@
-"""SageMaker's Model Registry: every model that may go live, with its metrics and lineage.
+"""SageMaker's Model Registry: every model that may go live, with its metrics.
 
 A person approves a model for promotion by its approval status there.
 """

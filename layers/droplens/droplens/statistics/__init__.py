@@ -1,1 +1,1 @@
-"""Calibration and confidence intervals: pure functions of numbers."""
+"""Statistics of predictions, as pure functions: calibration, intervals, tests."""

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a map, fitted on some answers and judged on others.
+"""Calibration of probabilities by temperature scaling with a uniform mixture.
 
 C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks" (2017),
 for temperature scaling and for the expected calibration error; J. Zhang, B. Kailkhura, T. Y.-J.
@@ -14,33 +14,34 @@ from typing import Any, Self
 BINS = 15
 
 _COLDEST, _HOTTEST = math.log(0.2), math.log(10.0)
-# How far from 1 a temperature is expected to be, as a standard deviation of its logarithm: it
-# keeps the luck of a few dozen images from moving it, and gives way to a few hundred.
+# Standard deviation of the normal prior on the logarithm of the temperature: it outweighs the noise
+# of a few dozen images, and is outweighed by a few hundred.
 _EXPECTED = 0.5
 _MOST_UNIFORM = 0.5
 _GRID = 13
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_LEAST = 1e-12  # stands for a probability that was rounded to 0, whose logarithm there is none of
+_LEAST = 1e-12  # in place of a probability that was rounded to 0, whose logarithm is undefined
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The map from what an endpoint says to what a result says.
+    """The map from an endpoint's probabilities to those of a result.
 
-    temperature: above 1 the probabilities come closer together, below 1 they part.
-    uniform: the share of a guess among all classes that is mixed in, so that nothing is certain.
+    temperature: above 1 the distribution becomes flatter, below 1 sharper.
+    uniform: weight in [0, 0.5] of the uniform distribution that is mixed in, so that no
+    probability is 1.
     """
 
     temperature: float = 1.0
     uniform: float = 0.0
 
     def apply(self, probabilities: Sequence[float]) -> list[float]:
-        """Every class's probability to the power of 1/temperature, made to sum to 1, and mixed
-        with the uniform distribution. The order stays the same.
+        """Calibrated probabilities, in class order: to the power of 1/temperature, normalised, and
+        mixed with the uniform distribution. The ranking does not change.
         """
         if self == IDENTITY:
             return list(probabilities)
-        # Divided by the largest first, so that not all of them become 0.
+        # Divided by the largest first, so that not all of them underflow to 0.
         largest = max(probabilities)
         powers = [(p / largest) ** (1 / self.temperature) for p in probabilities]
         scale = (1 - self.uniform) / sum(powers)
@@ -48,7 +49,7 @@ class Calibration:
         return [power * scale + least for power in powers]
 
     def to_dict(self) -> dict[str, Any]:
-        """The map as cards and reports hold it."""
+        """The JSON object of model cards and evaluations."""
         if self == IDENTITY:
             return {"method": "none", "parameters": {}}
         return {
@@ -68,15 +69,15 @@ class Calibration:
 IDENTITY = Calibration()
 
 
-def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
-    """The map under which it is most probable that the best answers were right where they were.
+def fit(predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibration:
+    """Fit the calibration by maximum a posteriori of whether the top predictions are correct.
 
-    answers: probabilities in class order, one row for each image; truths: its class.
+    predictions: probabilities in class order, one row for each image; truths: its class.
 
-    It is the best answer's probability that people act on, so that is what is fitted: the loss is
-    that of a yes-or-no question. A normal prior on the logarithm of the temperature is added.
+    Decisions rest on the top prediction's probability, so the loss is the binary cross-entropy of
+    that one, with a normal prior on the logarithm of the temperature.
     """
-    logits = [array("d", [math.log(max(p, _LEAST)) for p in answer]) for answer in answers]
+    logits = [array("d", [math.log(max(p, _LEAST)) for p in row]) for row in predictions]
     for row in logits:
         largest = max(row)
         for place, logit in enumerate(row):
@@ -85,7 +86,7 @@ def fit(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibratio
     classes = len(logits[0])
 
     def mixed(heat: float) -> tuple[float, float]:
-        """The best mixture at a logarithm of the temperature, and its loss."""
+        """The best uniform weight for a logarithm of the temperature, and its loss."""
         inverse = math.exp(-heat)
         best = [1 / sum([math.exp(inverse * logit) for logit in row]) for row in logits]
         uniform, loss = _least(lambda share: _loss(best, right, share, classes), 0, _MOST_UNIFORM)
@@ -109,7 +110,7 @@ def _loss(best: Sequence[float], right: Sequence[bool], uniform: float, classes:
 
 
 def _least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
-    """Where between low and high a function of one valley is least, and its value there.
+    """The minimum of a unimodal function on [low, high]: its argument and value.
 
     By golden section search, to a 300th of the interval.
     """
@@ -127,17 +128,17 @@ def _least(function: Callable[[float], float], low: float, high: float) -> tuple
     return (left, at_left) if at_left < at_right else (right, at_right)
 
 
-def log_loss(answers: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
-    """The mean negative logarithm of the probability that the true classes were given."""
+def log_loss(predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> float:
+    """The mean negative log-likelihood of the true classes."""
     losses = [
-        -math.log(max(answer[truth], _LEAST)) for answer, truth in zip(answers, truths, strict=True)
+        -math.log(max(row[truth], _LEAST)) for row, truth in zip(predictions, truths, strict=True)
     ]
     return math.fsum(losses) / len(losses)
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers whose probability is in [low, high): how many, how probable and how right (mean)."""
+    """Top predictions with a probability in [low, high): count, mean probability, accuracy."""
 
     low: float
     high: float
@@ -146,13 +147,13 @@ class Bin:
     accuracy: float
 
 
-def reliability(answers: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
-    """The bins of equal width that hold any answers, from the least to the most probable.
+def reliability(predictions: Sequence[tuple[float, bool]], bins: int = BINS) -> list[Bin]:
+    """The non-empty bins of equal width, in ascending order of probability.
 
-    answers: the best class's probability, and whether it was right.
+    predictions: the top prediction's probability, and whether it is correct.
     """
     held: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for probability, right in answers:
+    for probability, right in predictions:
         held[min(int(probability * bins), bins - 1)].append((probability, right))
     return [
         Bin(
@@ -168,7 +169,7 @@ def reliability(answers: Sequence[tuple[float, bool]], bins: int = BINS) -> list
 
 
 def expected_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far apart probability and accuracy are, on average."""
+    """The expected calibration error (ECE): mean |probability - accuracy|, weighted by count."""
     total = sum(entry.count for entry in bins)
     return (
         math.fsum(entry.count * abs(entry.probability - entry.accuracy) for entry in bins) / total
@@ -176,10 +177,10 @@ def expected_error(bins: Sequence[Bin]) -> float:
 
 
 def noise_floor(bins: Sequence[Bin]) -> float:
-    """The expected calibration error that honest probabilities show by chance on as many answers.
+    """The expected ECE of perfectly calibrated probabilities on as many predictions.
 
-    Each bin's share of right answers is nearly normal about its probability; this is the mean
-    distance of a normal from its mean, the standard deviation times the root of 2/pi.
+    Each bin's accuracy is nearly normal about its probability; this is the mean absolute deviation
+    of a normal, its standard deviation times the root of 2/pi.
     """
     total = sum(entry.count for entry in bins)
     chance = (
@@ -190,10 +191,10 @@ def noise_floor(bins: Sequence[Bin]) -> float:
 
 
 def noise_limit(bins: Sequence[Bin]) -> float:
-    """The expected calibration error that honest probabilities stay below 19 times in 20.
+    """The ECE that perfectly calibrated probabilities stay below 19 times in 20.
 
-    The noise floor and two standard deviations: a bin's distance is that of a normal from its
-    mean, whose variance is (1 - 2/pi) of the normal's.
+    The noise floor plus two standard deviations: the absolute deviation of a normal has (1 - 2/pi)
+    of the normal's variance.
     """
     total = sum(entry.count for entry in bins)
     variance = math.fsum(
@@ -203,9 +204,9 @@ def noise_limit(bins: Sequence[Bin]) -> float:
 
 
 def halves(truths: Sequence[int], digests: Sequence[str]) -> list[bool]:
-    """Which images to fit on (True), the others being for the judgement.
+    """A stratified split into images to fit on (True) and to evaluate the calibration on (False).
 
-    Each class is cut in two, by the order of its images' digests: the same in every attempt.
+    By the order of digests within each class, so that every attempt gives the same split.
     """
     order = sorted(range(len(truths)), key=lambda i: (truths[i], digests[i]))
     to_fit = [False] * len(truths)

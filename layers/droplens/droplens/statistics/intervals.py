@@ -1,4 +1,4 @@
-"""How far a share that was counted on a sample can be trusted, alone or beside another."""
+"""Confidence intervals and tests of proportions."""
 
 import math
 from statistics import NormalDist
@@ -8,42 +8,42 @@ Z95_TWO_SIDED = 1.959964
 Z95_ONE_SIDED = 1.644854
 
 
-def wilson(right: int, asked: int, z: float = Z95_TWO_SIDED) -> tuple[float, float]:
-    """The Wilson score interval of a share of `asked` (> 0) independent answers.
+def wilson(right: int, total: int, z: float = Z95_TWO_SIDED) -> tuple[float, float]:
+    """The Wilson score interval of `right` of `total` (> 0) independent predictions.
 
-    z: 1.96 gives an interval that holds the true share 95 times in 100; of its ends alone, each
-    at 1.64 is a bound that holds as often.
+    z: 1.96 gives the two-sided 95 % interval; at 1.64 each end alone is a one-sided 95 % bound.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
-    share = right / asked
-    scale = 1 + z**2 / asked
-    centre = share + z**2 / (2 * asked)
-    reach = z * math.sqrt(share * (1 - share) / asked + z**2 / (4 * asked**2))
+    share = right / total
+    scale = 1 + z**2 / total
+    centre = share + z**2 / (2 * total)
+    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     return max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale)
 
 
 def two_sided(confidence: float) -> float:
-    """The z of an interval that holds the true share with a probability of `confidence` < 1.
+    """The z of a two-sided interval with the given confidence (< 1).
 
-    0.95 gives 1.96; 0 gives 0, for which `wilson` is the counted share itself.
+    0.95 gives 1.96; 0 gives 0, for which `wilson` returns the observed proportion.
     """
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def fewest(share: float, z: float) -> int | None:
-    """On how many answers, all of them right, `wilson`'s lower end reaches `share`; None for 1.
+    """The fewest predictions that, all correct, bring `wilson`'s lower end to `share`; None for 1.
 
-    Its lower end is n / (n + z²) there.
+    The lower end is then n / (n + z²).
     """
     return max(1, math.ceil(z**2 * share / (1 - share))) if share < 1 else None
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """How probable it is to lose so many or more of the pairs that differ, if both are equal.
+    """The one-sided mid-p value of McNemar's exact test that the second of two models is no worse.
 
-    The exact test counts the observed number by half (mid-p): M. W. Fagerland, S. Lydersen,
-    P. Laake, "The McNemar test for binary matched-pairs data" (2013).
+    lost, won: pairs that only the first, or only the second, model predicted correctly.
+
+    M. W. Fagerland, S. Lydersen, P. Laake, "The McNemar test for binary matched-pairs data" (2013).
     """
     differ = lost + won
     as_bad = 2 * sum(math.comb(differ, k) for k in range(lost + 1, differ + 1))

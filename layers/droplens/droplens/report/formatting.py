@@ -1,29 +1,29 @@
-"""How the report says numbers and finds names."""
+"""Formatting of figures in the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from droplens.domain import figures
 
-# On fewer predictions a chart shows their luck.
+# On fewer predictions a chart shows mostly noise.
 FEWEST_TO_CHART = 50
-# Of a class: a share of fewer is told as a count.
+# Of a class: with fewer images counts are shown in place of a share.
 FEWEST_TO_SHARE = 5
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share as it is read, never broken into two lines: 91.4 %."""
+    """A share in percent, without a line break: 91.4 %."""
     return _unbroken(figures.percent(share, digits))
 
 
 def exact_percent(share: float) -> str:
-    """A share that somebody has set: 95 %."""
+    """A share that was configured: 95 %."""
     return _unbroken(figures.exact_percent(share))
 
 
-def counted(right: int, asked: int) -> str:
+def counted(right: int, total: int) -> str:
     """A share with its counts and its 95 % interval: 92.2 % (119 of 129; 86.3 to 95.7)."""
-    return _unbroken(figures.counted(right, asked))
+    return _unbroken(figures.counted(right, total))
 
 
 def points(difference: float) -> str:
@@ -37,7 +37,7 @@ def correct(evaluation: Mapping[str, Any]) -> int:
 
 
 def training_counts(dataset: Mapping[str, Any] | None) -> dict[str, int]:
-    """Training images by class name, as far as the dataset tells."""
+    """Training images by class name; empty without a dataset manifest."""
     return {each["name"]: each["train"] for each in (dataset or {}).get("per_class", [])}
 
 

@@ -1,27 +1,27 @@
-"""How far probabilities can be taken at their word, and what to make of that."""
+"""The report's section on calibration and the auto-accept threshold."""
 
 from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
 from droplens.report.charts import Chart, figure, percent_axis
+from droplens.report.formatting import FEWEST_TO_CHART, exact_percent, percent
 from droplens.report.markup import Child, Element, element, json_block
 from droplens.report.tables import numbers
-from droplens.report.wording import FEWEST_TO_CHART, exact_percent, percent
 from droplens.statistics.intervals import wilson
 
 Document = Mapping[str, Any]
 
-DRAWN_POINTS = 200  # of a curve that has one for every image
+DRAWN_POINTS = 200  # of a curve with one point per image
 
 
-def sure(evaluation: Document) -> list[Child]:
-    """The reliability diagrams, and what share of predictions a threshold leaves for review."""
+def confidence(evaluation: Document) -> list[Child]:
+    """The reliability diagrams, and the precision-coverage curve with its threshold slider."""
     return [*_calibration(evaluation["calibration"]), *_coverage(evaluation)]
 
 
 def within_noise(calibration: Document) -> bool:
-    """Whether perfectly calibrated probabilities might show such an error on as many images."""
+    """Whether the calibration error is one that perfectly calibrated probabilities may have."""
     return bool(calibration["ece_after"] <= calibration["ece_noise_limit"])
 
 
@@ -76,7 +76,7 @@ def _what_calibration_did(calibration: Document) -> str:
 
 
 def too_few(what: str) -> Element:
-    """What stands in place of a chart or a figure that would show nothing but luck."""
+    """The text in place of a chart or figure that would show only noise."""
     return element("p", element("strong", "Too few pictures to tell:"), f" {what}.", class_="few")
 
 
