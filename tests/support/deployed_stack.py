@@ -1,4 +1,4 @@
-"""A small stack in moto's account, as the commands for people find it: by its outputs."""
+"""A small stack in moto's account, which the commands find by its outputs."""
 
 import json
 from collections.abc import Iterator
