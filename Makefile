@@ -10,28 +10,28 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 DATASET ?=
 SCALE ?=
-# Another DROPLENS_LOCAL and DROPLENS_PORT are another local cloud beside the first.
+# Another DROPLENS_LOCAL and DROPLENS_PORT give a second local cloud.
 DROPLENS_LOCAL ?= .local
 export PYTHON DATASET DROPLENS_LOCAL SCALE
 
 bin = .local/venv/$(1)/bin
-# For programs that import the layer, which no environment has installed.
+# For programs that import the layer, which is installed in no environment.
 LAYER := PYTHONPATH=.:layers/droplens
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
-# For what works on a cloud that is up: its environment, or that it is down.
+# For commands on a running local cloud: its environment, or an error if it is down.
 LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
-# What sam has built before; several local clouds may share it.
+# sam's build cache; several local clouds may share it.
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
-# One more than two cores: the end-to-end tests wait for most of their time, in two of these.
+# One more than two cores: end-to-end tests mostly wait, in two of these processes.
 TEST_PROCESSES ?= 3
-# RECORD=1 writes into docs/tried.json and the table of both READMEs that it was tried, and when.
+# RECORD=1 writes date and outcome into docs/tried.json and the table of both READMEs.
 RECORD ?=
 JUNIT := $(if $(RECORD),--junitxml=.local/tests.xml)
 export RECORD
 # Further template parameters for deploy-local: PARAMETERS="MinimumAccuracy=0.9".
 PARAMETERS ?=
 REFERENCE := .local/reference/image-classification.json
-# The saved answers of make deploy for your own account: yours, not the repository's.
+# The saved settings of make deploy for your account; not in the repository.
 ACCOUNT_CONFIG ?= samconfig.account.toml
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -42,11 +42,11 @@ help: ## list the targets
 		/^[a-z0-9-]+:.*## / && group {printf "%s%s\n", shown++ ? "\n" : "", group; group = ""}
 		/^[a-z0-9-]+:.*## / && shown {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# --- What a newcomer runs ---
+# --- Start here ---
 
-# In an account: RECIPE=finetune, YES=1 asks nobody, MINUTES=90 to give up after, REMOVE=stack to end
-# a removal that was cut off, PARAMETERS="..." as below. The shell makes way, so that whoever ends
-# make ends the demo, which then cleans up.
+# In an account: RECIPE=finetune, YES=1 without questions, MINUTES=90 as a time limit, REMOVE=stack to
+# complete an interrupted removal, PARAMETERS="..." as below. exec replaces the shell, so that a signal
+# to make reaches the demo, which then cleans up.
 .PHONY: demo
 demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders; ACCOUNT=1: in your AWS account
 	@account=()
@@ -67,7 +67,8 @@ test: lint types check-template venvs-test $(REFERENCE) ## every check and every
 
 # --- The local cloud ---
 
-# A removed .local had the environments too: who still runs is said before they are made anew.
+# If .local was deleted, the environments are gone too: a process that still runs is reported before
+# they are created again.
 .PHONY: no-orphan
 no-orphan: python
 	@$(PYTHON) -m localcloud.orphans
@@ -76,11 +77,11 @@ no-orphan: python
 up: no-orphan venvs-cloud ## start the local cloud on 127.0.0.1
 	@$(LOCALCLOUD) up
 
-# Our own trainer, since SageMaker's built-in algorithm runs on SageMaker only, and its recipe for a
-# CPU, on demand, since the account is a new one and has no spot instances. The layer is built by the
-# interpreter that will run it, so that its python3.X must be found first.
-# sam keeps its working files where it is started: below DROPLENS_LOCAL, one place for each cloud.
-# What it says, some 470 lines, goes to a log beside them.
+# Our own trainer, since SageMaker's built-in algorithm runs on SageMaker only, with the recipe for a
+# CPU, on demand, since a new account has no quota of spot instances. The layer is built by the
+# interpreter that will run it, so that its python3.X must be first on the PATH.
+# sam keeps its working files in its working directory: below DROPLENS_LOCAL, one for each local cloud.
+# Its output, some 470 lines, goes to a log next to them.
 .PHONY: deploy-local
 deploy-local: up ## build the template and deploy it to the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
@@ -98,7 +99,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	python -m tools.outputs
 
 .PHONY: logs
-logs: venvs-cloud ## follow what functions, jobs and endpoints say
+logs: venvs-cloud ## follow the logs of functions, jobs and endpoints
 	@$(LOCALCLOUD) logs --follow
 
 .PHONY: down
@@ -107,10 +108,10 @@ down: no-orphan venvs-cloud ## stop the local cloud; its state is kept for the n
 
 # --- A real account ---
 
-# sam refuses a --config-file that does not exist, also with --guided: the answers are asked for and
-# written first. It keeps its working files where it is started.
+# sam refuses a --config-file that does not exist, also with --guided: the settings are asked for and
+# written first. sam keeps its working files in its working directory.
 .PHONY: deploy
-deploy: venvs-tools ## build and deploy to your AWS account; the first time it asks what it needs to know
+deploy: venvs-tools ## build and deploy to your AWS account; asks for settings the first time
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
 	[ -f "$$config" ] || python -m tools.account "$$config"
@@ -121,13 +122,13 @@ deploy: venvs-tools ## build and deploy to your AWS account; the first time it a
 	sam deploy --config-file "$$config"
 
 .PHONY: preflight
-preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## ask your AWS account whether a deployment and a first run would succeed: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
+preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## check whether a deployment and a first run would succeed in your AWS account: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
 	@config="$(ACCOUNT_CONFIG)"
 	if [ -n "$${LOCAL:-}" ]; then $(LOCAL_ENVIRONMENT); config=; fi
 	$(LAYER) $(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
 		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
 
-# Further options of the sum: OPTIONS="--pictures 1000000"; --help lists them.
+# Further options of the calculation: OPTIONS="--pictures 1000000"; --help lists them.
 OPTIONS ?=
 
 .PHONY: cost
@@ -137,7 +138,7 @@ cost: python ## what it costs idle, for a training run and for 1,000 pictures, b
 # --- A deployed stack, in your account or on this machine ---
 
 # A command whose name ends in -local works on the local cloud, the same without it on the account of
-# `make deploy`. If the local cloud cannot say how it is reached, nothing else is asked instead.
+# `make deploy`. If the local cloud is down, the command fails and contacts nothing else.
 define aimed
 	config=()
 	case $@ in
@@ -189,7 +190,7 @@ redrive-local: venvs-tools venvs-cloud ## as redrive, on the local cloud
 	$(call tool,redrive)
 
 .PHONY: destroy destroy-local
-destroy: venvs-tools ## remove the stack in your AWS account and all that it made: [STACK=name] [YES=1]
+destroy: venvs-tools ## remove the stack in your AWS account and everything it created: [STACK=name] [YES=1]
 	@$(aimed)
 	$(call tool,destroy) "$${config[@]}" $${STACK:+--stack "$$STACK"} $${YES:+--yes}
 destroy-local: venvs-tools venvs-cloud ## as destroy, on the local cloud: [YES=1]
@@ -198,10 +199,10 @@ destroy-local: venvs-tools venvs-cloud ## as destroy, on the local cloud: [YES=1
 
 # --- For an editor ---
 
-# Editors look for .venv, and take types, ruff and pytest from there. With HOOK=1, git runs
+# Editors look for .venv, and use its mypy, ruff and pytest. With HOOK=1, git runs
 # .pre-commit-config.yaml before each commit of this clone and of all worktrees that share it.
 .PHONY: setup
-setup: python ## make the environment that editors find as .venv; HOOK=1: check before each commit, by pre-commit
+setup: python ## create the environment that editors find as .venv; HOOK=1: check before each commit, by pre-commit
 	@$(PYTHON) tools/venvs.py dev $${HOOK:+hooks}
 	[ -L .venv ] || [ ! -e .venv ] || { echo ".venv is no link: remove or rename it first"; exit 1; }
 	ln -sfn $(dir $(call bin,dev)) .venv
@@ -210,17 +211,17 @@ setup: python ## make the environment that editors find as .venv; HOOK=1: check 
 # --- Checks and tests ---
 
 .PHONY: format
-format: venvs-dev ## rewrite the sources in the project's format, with the mends that ruff is sure of
+format: venvs-dev ## rewrite the sources in the project's format, with ruff's safe fixes
 	@$(call bin,dev)/ruff format -q
 	$(call bin,dev)/ruff check -q --fix
 
 .PHONY: lint
-lint: venvs-dev ## check format and habits (ruff)
+lint: venvs-dev ## check format and lint rules (ruff)
 	@$(call bin,dev)/ruff format --check -q
 	$(call bin,dev)/ruff check -q
 	echo "lint: no findings"
 
-# (Of boto3's clients mypy would list all 400 on a mistake.)
+# (On an error mypy would list all 400 overloads of boto3's clients.)
 .PHONY: types
 types: venvs-dev ## check types (mypy, strict)
 	@$(call bin,dev)/mypy $(wildcard layers/droplens/droplens functions batch_prep trainer \
@@ -230,7 +231,7 @@ types: venvs-dev ## check types (mypy, strict)
 # WS1000 knows no condition (in China there is no tracing); tests/infrastructure holds every function
 # to a log group with a retention, and to tracing. W1100 refuses the merges of YAML's, which sam writes
 # out before CloudFormation reads the template, as tests/infrastructure holds too (cfn-lint itself
-# accepts aliases in SAM templates, W1101). What checkov leaves out, and why, stands in .checkov.yaml.
+# accepts aliases in SAM templates, W1101). What checkov skips, and why, is in .checkov.yaml.
 TEMPLATE ?= template.yaml
 .PHONY: check-template
 check-template: venvs-checkers ## check template.yaml as written and as SAM expands it
@@ -246,9 +247,9 @@ check-template: venvs-checkers ## check template.yaml as written and as SAM expa
 	for check in "$${checks[@]}"; do wait $$check || failed=1; done
 	[ $$failed = 0 ] && echo "check-template: no findings"
 
-# Not part of make test: what was found yesterday is not this change's fault, and it needs osv.dev.
+# Not part of make test: a new vulnerability is not caused by the change under test, and it needs osv.dev.
 .PHONY: audit
-audit: venvs-audit venvs-dev ## name the libraries in the locked wheels; ask osv.dev for vulnerabilities
+audit: venvs-audit venvs-dev ## list the libraries in the locked wheels; look up vulnerabilities in osv.dev
 	@$(call bin,dev)/python -m tools.bundled
 	$(call bin,audit)/python -m tools.audit
 
@@ -257,7 +258,7 @@ unit: venvs-dev $(REFERENCE) ## tests of single modules, in two processes
 	@$(call bin,dev)/python -m pytest --numprocesses=2 --dist=loadscope tests/unit
 integration: venvs-test ## tests of parts together, with real servers on this machine
 	@$(call bin,dev)/python -m pytest tests/integration
-infrastructure: venvs-test ## tests of what the template promises
+infrastructure: venvs-test ## tests of the template
 	@$(call bin,dev)/python -m pytest tests/infrastructure
 e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
@@ -269,37 +270,37 @@ MINUTES ?= 10
 # FUZZ="--target tar --start 100000" for one target and other mutants.
 FUZZ ?=
 .PHONY: fuzz
-fuzz: venvs-dev ## mutants of what strangers send, for longer than the gate's minute: MINUTES=10
+fuzz: venvs-dev ## fuzz the parsers of untrusted bytes, for longer than make test's minute: MINUTES=10
 	@$(LAYER) $(call bin,dev)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
 # --- Benchmarks ---
 
 .PHONY: bench-packing
-bench-packing: python ## pack the same pictures as notebooks do and as we do; SCALE=1,20 shows memory
+bench-packing: python ## pack the same pictures as notebooks do and by batch_prep; SCALE=1,20 measures memory
 	@$(PYTHON) tools/venvs.py dev im2rec
 	$(LAYER) $(call bin,dev)/python -m benchmarks.packing \
 		$${SCALE:+--scale "$$SCALE"}
 
 .PHONY: bench-classify
-bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under a flood; PICTURES=10000
+bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under load; PICTURES=10000
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.classify \
 		$${PICTURES:+--pictures "$$PICTURES"}
 
 .PHONY: bench-trust
-bench-trust: venvs-dev ## how honest the probabilities are on unseen pictures; REPEATS=2 for a quick look
+bench-trust: venvs-dev ## calibration of the probabilities on unseen pictures; REPEATS=2 for a quick look
 	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
 	$(LAYER) $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
 .PHONY: bench-probe
-bench-probe: python ## recipe probe on 196 car models, on the CPU, beside its peers; SPLITS=1 PICTURES=600 for a quick look
+bench-probe: python ## recipe probe on 196 car models, on the CPU, next to baselines; SPLITS=1 PICTURES=600 for a quick look
 	@$(PYTHON) tools/venvs.py dev mxnet
 	$(LAYER) $(call bin,dev)/python -m benchmarks.training.probe \
 		$${SPLITS:+--splits "$$SPLITS"} $${PICTURES:+--pictures "$$PICTURES"}
 
-# A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 takes that interpreter's.
+# A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 uses that interpreter's.
 .PHONY: bench-training
-bench-training: python ## fine-tune beside a plain loop, on a GPU where there is one; PICTURES=400 for a quick look
+bench-training: python ## fine-tune next to a plain loop, on a GPU if there is one; PICTURES=400 for a quick look
 	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
 	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
@@ -310,17 +311,17 @@ bench-training: python ## fine-tune beside a plain loop, on a GPU where there is
 	fi
 
 .PHONY: bench-serving
-bench-serving: venvs-dev ## the serving container beside bare ONNX Runtime; ROUNDS=3 for a quick look
+bench-serving: venvs-dev ## the serving container next to bare ONNX Runtime; ROUNDS=3 for a quick look
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
 .PHONY: bench-join
-bench-join: venvs-dev ## memory that the join of packed shards takes for each picture: PICTURES=300000,900000
+bench-join: venvs-dev ## memory of the merge of packed shards per picture: PICTURES=300000,900000
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.packing.join_memory \
 		$${PICTURES:+--pictures "$$PICTURES"}
 
 .PHONY: mutants
-mutants: venvs-dev ## small faults in the modules that decide things: which do tests notice? MINUTES=10 MODULES="plan runs" KEEP=1 SEED=1
+mutants: venvs-dev ## mutation tests of the modules that make decisions: MINUTES=10 MODULES="plan runs" KEEP=1 SEED=1
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.mutants \
 		$${MINUTES:+--minutes "$$MINUTES"} $${MODULES:+--modules $$MODULES} \
 		$${SEED:+--seed "$$SEED"} $${KEEP:+--keep}
@@ -334,7 +335,7 @@ docs: venvs-dev ## render README*.md and docs/*.md from docs/source; CHECK=1 onl
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock
-lock: venvs-lock ## write every lock anew from its .in file; UPGRADE=1 takes newer indirect packages
+lock: venvs-lock ## regenerate every lock from its .in file; UPGRADE=1 takes newer indirect packages
 	@for source in $$(git ls-files -co --exclude-standard '*.in'); do \
 		echo "  $$source"; \
 		options=$$(sed -n 's/^# uv: //p' $$source); \
@@ -355,7 +356,7 @@ freeze-interface: venvs-dev ## the template's parameters and outputs change on p
 
 # Not part of lock: only PyTorch's own index, or a folder of its wheels, has the CPU build.
 .PHONY: lock-torch-cpu
-lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=folder or page of CPU wheels
+lock-torch-cpu: venvs-lock ## regenerate the lock of the tests' PyTorch: WHEELS=folder or page of CPU wheels
 	@[ -n "$${WHEELS:-}" ] || { echo 'where are they? make lock-torch-cpu WHEELS=...'; exit 2; }
 	cd trainer
 	sed 's/^torch==.*/&+cpu/' requirements-finetune.in | "$(CURDIR)/$(call bin,lock)/uv" pip compile -q \
@@ -365,22 +366,22 @@ lock-torch-cpu: venvs-lock ## write the lock of the tests' PyTorch anew: WHEELS=
 		- -o ../tests/requirements-torch.txt
 
 .PHONY: builtin-registry
-builtin-registry: $(REFERENCE) ## write the registry map of SageMaker's built-in algorithm anew
+builtin-registry: $(REFERENCE) ## regenerate the registry map of SageMaker's built-in algorithm
 	@$(PYTHON) tools/builtin_registry.py write $(REFERENCE)
 
 .PHONY: deployer-policy
-deployer-policy: venvs-dev ## write docs/deployer-policy.json anew, from what the template needs
+deployer-policy: venvs-dev ## regenerate docs/deployer-policy.json from the template
 	@$(LAYER) $(call bin,dev)/python -m tools.preflight.policy > docs/deployer-policy.json
 
 .PHONY: regions
-regions: venvs-tools ## write what AWS offers in which region anew, from botocore's and cfn-lint's data
+regions: venvs-tools ## regenerate the list of AWS offerings by region, from botocore's and cfn-lint's data
 	@$(call bin,tools)/python -m tools.regions
 
 $(REFERENCE): requirements/sagemaker-reference.txt tools/builtin_registry.py
 	@$(PYTHON) tools/builtin_registry.py fetch $@
 
 .PHONY: clean
-clean: ## remove all that was built or cached; the local cloud must be down
+clean: ## remove everything built or cached; the local cloud must be down
 	@if [ -x $(call bin,cloud)/python ]; then $(LOCALCLOUD) down; fi
 	rm -rf .local .venv .aws-sam .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

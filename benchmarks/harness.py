@@ -33,7 +33,7 @@ def stored(name: str) -> dict[str, Any]:
 
 
 def keep(name: str, report: Mapping[str, Any]) -> None:
-    """Write the figures over the earlier ones. ValueError: they lack what `provenance` says."""
+    """Replace the earlier figures. ValueError: the keys of `provenance` are missing."""
     missing = set(PROVENANCE) - report.keys()
     if missing:
         raise ValueError(f"{name}: figures without {', '.join(sorted(missing))}")

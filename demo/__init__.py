@@ -1,4 +1,4 @@
-"""The demo: a folder of labelled pictures becomes a classifier before the reader's eyes."""
+"""The demo: trains a classifier on a folder of labelled images, and shows every step."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class DemoError(Exception):
-    """The demo cannot go on. The message says what is wrong; `hint` what its reader can do."""
+    """The demo cannot continue. The message is the reason; `hint` is what the user can do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -1,11 +1,11 @@
-"""The whole journey before the reader's eyes: labelled pictures in, answered pictures out.
+"""The whole journey, shown step by step: labelled images in, predictions out.
 
     python -m demo                       on this machine, with scanned digits
     python -m demo --dataset FOLDER      your own pictures: one folder of them per class
     python -m demo --account             in your AWS account, in a stack that is removed again
 
 `make demo` sets up the virtual environments first: make demo DATASET=FOLDER, make demo ACCOUNT=1.
-The local cloud is left as it was found, up or down; with KEEP=1 it stays up.
+The local cloud is left as before, up or down; with KEEP=1 it stays up.
 """
 
 import argparse
@@ -45,12 +45,12 @@ STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo. 0: every held-out picture was answered; 1: something failed; 130: stopped."""
+    """Run the demo. 0: every held-out image has a result; 1: something failed; 130: stopped."""
     options = _parser().parse_args(arguments)
     console = Console()
     if options.account or options.remove:
         code = account.main(console, options, run)
-        # A local cloud that stands for an account is none.
+        # A local cloud in place of an account does not count.
         if code == 0 and not options.remove and "AWS_ENDPOINT_URL" not in os.environ:
             _record("account", f"recipe {options.recipe}, removed again")
         return code
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _record(kind: str, outcome: str) -> None:
-    """With RECORD=1: that this was tried today."""
+    """With RECORD=1: record that this was tried today."""
     if os.environ.get("RECORD"):
         tried.record(kind, outcome)
 
 
 def run(console: Console, folder: Path | None, place: Place) -> Outcome:
-    """The demo from the pictures to their answers, step by step on the screen."""
+    """The demo from the images to their predictions, step by step on the screen."""
     console.print(
         "\n[bold]Droplens[/bold]  A folder of labelled pictures becomes a classifier, "
         f"{place.says}.\n",
@@ -163,7 +163,7 @@ def _follow(screen: Screen, journey: Journey, before: str) -> str:
 
 
 def _came_of(stage: Status, journey: Journey, news: News) -> str:
-    """What came of a stage that is over, in a few words."""
+    """The outcome of a finished stage, in a few words."""
     match stage:
         case Status.PACKING:
             counts = journey.packed(news.run_id)["counts"]
@@ -183,7 +183,7 @@ def _came_of(stage: Status, journey: Journey, news: News) -> str:
 
 
 def _examine(screen: Screen, journey: Journey, folder: str, split: Split) -> list[Answer]:
-    """Drop the held-out pictures into input/ and gather the results."""
+    """Upload the held-out images to input/ and collect the results."""
     exam = exam_names(split.held_out)
     for done in journey.ask(folder, exam):
         screen.update(ANSWERS, f"dropped into {journey.input_uri}", done, len(exam))
@@ -219,7 +219,7 @@ def _keep_report(page: bytes | None, path: Path) -> Path | None:
 
 @contextmanager
 def _left_as_found(screen: Screen, place: Place) -> Iterator[None]:
-    """Whatever happens inside, the place is left as it is to be left."""
+    """Close the place at the end, also after an exception."""
     try:
         yield
     finally:

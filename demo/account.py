@@ -1,7 +1,7 @@
-"""The demo in an AWS account: a stack of its own name, the same journey, a report, and no trace.
+"""The demo in an AWS account: its own stack, the same journey, a report, and its removal.
 
 make demo ACCOUNT=1                       RECIPE=finetune, YES=1, DATASET=..., MINUTES=90
-make demo ACCOUNT=1 REMOVE=droplens-demo-k3x9qa      ends a removal that was cut off
+make demo ACCOUNT=1 REMOVE=droplens-demo-k3x9qa      completes an interrupted removal
 """
 
 import argparse
@@ -52,13 +52,13 @@ from tools.destroy import stack_status
 
 PREFIX = "droplens-demo-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9]{{6}}")
-LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # none that is taken for another
+LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters and digits that look alike
 STACK, CHECKS, REMOVAL = "Stack", "Checks", "Removal"
 MINUTES = 90
 METRICS_WAIT = 300
 REMOVAL_ATTEMPTS = 3
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
-# For tools that are run as they are by make; what they say is to be seen as they say it.
+# For tools that are run as make runs them; their output is shown unbuffered.
 IMPORTS = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "droplens")]),
     "PYTHONUNBUFFERED": "1",
@@ -94,10 +94,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 class Interruptions:
-    """Ctrl-C, SIGTERM and a terminal that goes: the first ends the demo, which then removes what
-    it made.
+    """Ctrl-C, SIGTERM and a closed terminal: the first ends the demo, which then removes what
+    it created.
 
-    While that goes on the next one only warns, and the one after that ends the removal, too.
+    During the removal the next one only warns, and the one after that ends the removal, too.
     """
 
     def __init__(self, warn: Callable[[], None]) -> None:
@@ -110,7 +110,7 @@ class Interruptions:
         self._count = max(self._count, 1)
 
     def over(self) -> None:
-        """Whoever heeded them before does so again."""
+        """Restore the earlier signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -123,9 +123,9 @@ class Interruptions:
 
 
 def hush_where_nobody_reads(descriptor: int) -> None:
-    """What is written there goes nowhere from now on, if its terminal or its pipe has gone.
+    """Redirect the stream to nowhere if its terminal or pipe is closed.
 
-    Else the first line that the removal writes would end it.
+    Otherwise the first line that the removal writes would end it.
     """
     looking = select.poll()
     looking.register(descriptor, 0)
@@ -137,7 +137,7 @@ def hush_where_nobody_reads(descriptor: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one demo is to do. folder: for its own files, of all demos in accounts."""
+    """The settings of one demo. folder: for the files of all demos in accounts."""
 
     stack: str
     folder: Path
@@ -150,22 +150,22 @@ class Plan:
 
     @property
     def own_folder(self) -> Path:
-        """Files of this one demo: what is needed to remove it."""
+        """The folder of this demo's files, which its removal needs."""
         return self.folder / self.stack
 
     @property
     def config(self) -> Path:
-        """Its configuration of sam."""
+        """Its samconfig.toml."""
         return self.own_folder / CONFIG
 
     @property
     def finish(self) -> str:
-        """The one command that ends its removal."""
+        """The command that completes its removal."""
         return f"make demo ACCOUNT=1 REMOVE={self.stack}"
 
 
 class AccountStack:
-    """A stack in the user's account for the length of one demo; a Place."""
+    """A stack in the user's account during one demo; a Place."""
 
     title = STACK
     says = "in your AWS account, and all of it is removed at the end"
@@ -186,16 +186,16 @@ class AccountStack:
 
     @property
     def last_titles(self) -> list[str]:
-        """The steps after the answers."""
+        """The titles of the steps after the predictions."""
         return [CHECKS, REMOVAL]
 
     @property
     def deployed(self) -> str:
-        """Where the stack is now, in words."""
+        """Where the stack is, in words."""
         return f"{self.plan.stack} in {self.plan.region}, deployed by sam"
 
     def prepare(self) -> None:
-        """Write what deployment and removal read; raises DemoError where the name is taken."""
+        """Write the files for deployment and removal; raises DemoError if the stack exists."""
         if stack_status(self.clients, self.plan.stack):
             raise DemoError(
                 f"there is a stack {self.plan.stack} already", "the same command takes another name"
@@ -206,7 +206,7 @@ class AccountStack:
         plan.config.write_text(text, encoding="utf-8")
 
     def preflight(self) -> bool:
-        """Whether the account can take it, said on the screen."""
+        """Check the account (preflight) and show the outcome."""
         done = subprocess.run(
             [str(TOOLS / "python"), "-m", "tools.preflight", "--config", str(self.plan.config)],
             cwd=ROOT,
@@ -247,7 +247,7 @@ class AccountStack:
         return connect(classifier, self.plan.stack, self.clients, PATIENCE, LOOK_INSIDE)
 
     def examine(self, screen: Screen, journey: Journey, folder: str, run_id: str) -> None:
-        """What only an account shows."""
+        """Check what only an account can show."""
         assert self.picture is not None
         examination = Examination(
             self.clients, self.plan.stack, self.record, self.plan.metrics_wait
@@ -260,11 +260,11 @@ class AccountStack:
 
     @property
     def counted(self) -> str:
-        """How many checks came out how."""
+        """The number of checks by outcome."""
         return ", ".join(f"{self.record.count(outcome)} {outcome.value}" for outcome in Found)
 
     def close(self, screen: Screen) -> None:
-        """Remove all of it and look whether it is gone; then nothing of it is left in `record`."""
+        """Remove everything and verify that; the outcome is noted in `record`."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.interruptions.removal_begins()
         for descriptor in (1, 2):
@@ -302,8 +302,8 @@ class AccountStack:
             self.record.measure("from beginning to end", took, "s")
 
     def _destroy(self, log: Path, watch: Callable[[str], None]) -> None:
-        """As make destroy, which can be run again: an interruption may meet it as it starts, and
-        a stack may refuse to go at first."""
+        """As make destroy, repeated: an interruption may end it at its start, and deleting a stack
+        may fail at first."""
         command = [sys.executable, "-m", "tools.destroy", "--config", str(self.plan.config)]
         for attempt in range(1, REMOVAL_ATTEMPTS + 1):
             try:
@@ -338,8 +338,8 @@ def main(
     options: argparse.Namespace,
     run: Callable[[Console, Path | None, Place], Outcome],
 ) -> int:
-    """Run the demo in the account. 0: every promise was kept as far as could be seen, and nothing
-    is left; 1: not so; 130: stopped."""
+    """Run the demo in the account. 0: no check failed, and nothing is left; 1: otherwise; 130:
+    stopped."""
     try:
         if options.remove:
             return _finish_removal(console, options)
@@ -407,7 +407,7 @@ def _demonstrate(
 
 
 def _finish_removal(console: Console, options: argparse.Namespace) -> int:
-    """Remove what an earlier demo left, by the files that it wrote before it deployed."""
+    """Remove what an earlier demo left, using the files that it wrote before deploying."""
     folder = _folder()
     if not NAME.fullmatch(options.remove):
         raise DemoError(
@@ -448,7 +448,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "PythonRuntime": lambda_python(),
         "TrainerImage": "droplens",
         "Recipe": options.recipe,
-        # A new account has no quota of spot instances, and its time is worth more than the cents.
+        # A new account has no quota of spot instances, and waiting costs more than it saves.
         "UseSpot": "false",
         "MaxTrainingMinutes": str(cost.DEMO_TRAINING_MINUTES),
         "LogRetentionDays": "1",
@@ -491,7 +491,7 @@ def _sam_version() -> str:
 
 
 def _print_cost(console: Console, plan: Plan, learned: int, answered: int) -> None:
-    """What it will cost, before anything does."""
+    """The expected cost, before anything is created."""
     prices = cost.Prices()
     lines = list(cost.demo(plan.recipe, learned, answered + SINGLE_PICTURES, TIMED_CALLS))
     total = sum(map(prices.listed, lines))
@@ -517,7 +517,7 @@ def _print_cost(console: Console, plan: Plan, learned: int, answered: int) -> No
 
 
 def _agree(options: argparse.Namespace, plan: Plan) -> None:
-    """Ask once. Raises DemoError unless it is agreed to."""
+    """Ask for confirmation. Raises DemoError without it."""
     if options.yes:
         return
     if not sys.stdin.isatty():
@@ -534,9 +534,9 @@ def _agree(options: argparse.Namespace, plan: Plan) -> None:
 
 
 def _redaction(identity: dict[str, Any], plan: Plan, classifier: str) -> Redaction:
-    """Who the account, its user and this machine are, out of every text.
+    """Removes the identity of account, user and machine from texts.
 
-    classifier: of the user's own dataset, or "": its folder may bear a person's name.
+    classifier: of the user's own dataset, or "": its folder may have a person's name.
     """
     user = identity["Arn"].rpartition("/")[2]
     words = {
@@ -553,7 +553,7 @@ def _redaction(identity: dict[str, Any], plan: Plan, classifier: str) -> Redacti
 
 
 def _advice(reason: str) -> str:
-    """What to do about AWS's reason; "" where it is none of the known ones."""
+    """What to do about AWS's reason; "" for an unknown one."""
     lower = reason.lower()
     if "not authorized" in lower or "accessdenied" in lower or "access denied" in lower:
         return "have the right that it names given to your identity, then run the same command"

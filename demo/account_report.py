@@ -1,4 +1,4 @@
-"""What a demo in an account has to report, without what belongs to nobody else.
+"""The report of a demo in an account, without identifying data.
 
 The files can be attached to an issue: no account id, no ARN, no address, no name of a person.
 """
@@ -18,14 +18,14 @@ from typing import Any
 SCHEMA = "droplens.account-demo.v1"
 _ARN = re.compile(r"arn:aws[a-z-]*:([a-z0-9-]*):[^\s\"'`,;)\]}>]*")
 _ACCOUNT = re.compile(r"(?<![0-9A-Za-z])[0-9]{12}(?![0-9A-Za-z])")
-# Access keys, and the unique ids of users and roles: all begin alike.
+# Access keys, and the unique ids of users and roles: all begin with A.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 _KEY = re.compile(r"\bA[A-Z]{3}[A-Z2-7]{12,}\b")
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[A-Za-z]{2,}")
 
 
 class Outcome(StrEnum):
-    """What came of a check. UNKNOWN: it could not be made, which is no good news."""
+    """The outcome of a check. UNKNOWN: it could not be made; it does not count as kept."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise, whether it was kept, and what was seen or what AWS said."""
+    """One check, its outcome, and what was observed or AWS's message."""
 
     what: str
     outcome: Outcome
@@ -53,9 +53,9 @@ class Measure:
 
 @dataclass(slots=True)
 class Record:
-    """All that a demo in an account came to know. steps: seconds and whether it failed, by title.
+    """Everything that a demo in an account found out. steps: seconds and failure, by title.
 
-    error: why it ended early, and what to do; left: what the removal could not remove.
+    error: why it ended early, and what to do; left: what could not be removed.
     """
 
     began: datetime
@@ -77,12 +77,12 @@ class Record:
         self.measures.append(Measure(what, value, unit, note))
 
     def count(self, outcome: Outcome) -> int:
-        """How many checks came out so."""
+        """The number of checks with this outcome."""
         return sum(check.outcome is outcome for check in self.checks)
 
 
 class Redaction:
-    """Takes names out of a text. words: whole words to take out, each with what stands instead."""
+    """Replaces names in a text. words: whole words, each with its replacement."""
 
     def __init__(self, words: Mapping[str, str]) -> None:
         # The longest first: a folder's name before the name in it.
@@ -102,7 +102,7 @@ class Redaction:
 
 
 def versions(root: Path, sam: str) -> dict[str, str]:
-    """What was tried with what. sam: the words of `sam --version`."""
+    """Versions of the software used. sam: the output of `sam --version`."""
     found = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,6 +1,6 @@
 """What only a deployed stack in an account can show: measured and checked through AWS's own APIs.
 
-Whatever AWS does not answer is "unknown", with its words; it is never taken for kept.
+A check whose request fails is "unknown", with AWS's message; it never counts as kept.
 """
 
 import io
@@ -36,7 +36,7 @@ def share(values: Sequence[float], percent: int) -> float:
 
 
 def first_failure(clients: Clients, stack: str) -> str:
-    """The first resource that could not be made, with CloudFormation's reason; "" if there is none.
+    """The first resource that could not be created, with the reason; "" if there is none.
 
     What failed only because another one had is named "cancelled" by CloudFormation.
     """
@@ -69,9 +69,9 @@ def image_builds(clients: Clients, stack: str) -> Iterator[tuple[str, float]]:
 
 
 class Examination:
-    """Looks at one stack after its journey, and notes in `record` what it sees.
+    """Checks one stack after its journey, and adds the outcomes to `record`.
 
-    metrics_wait: seconds within which CloudWatch is to show the stack's metrics.
+    metrics_wait: seconds to wait for the stack's metrics in CloudWatch.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class Examination:
         picture: Picture,
         watch: Callable[[str], None],
     ) -> None:
-        """Every look, one after the other; one that AWS refuses does not stop the next.
+        """All checks, one after the other; a refused request does not stop the next.
 
-        folder: of the exam; picture: is dropped alone, and sent to the endpoint, to be timed.
+        folder: of the held-out images; picture: uploaded and sent to the endpoint alone, timed.
         """
         looks: dict[str, Callable[[], None]] = {
             "a run begins when its dataset is complete": lambda: self._begins(journey, run_id),
@@ -400,9 +400,9 @@ LISTINGS = (
 def verify_removal(
     clients: Clients, stack: str, record: Record, watch: Callable[[str], None]
 ) -> list[str]:
-    """List what bears the stack's name, kind by kind; notes a check for each, returns what is left.
+    """List resources with the stack's name; notes a check for each kind, returns what is left.
 
-    The name has a random end, so that whatever has it in its own is the stack's.
+    The name ends at random, so that every resource with that name is the stack's.
     """
     looks: dict[str, Callable[[], list[str]]] = {
         "stacks": lambda: _stacks(clients, stack),

@@ -1,4 +1,4 @@
-"""A folder of class folders: what is in it, what to call it, and which pictures to keep back."""
+"""A folder of class folders: its images, the classifier's name, and the held-out split."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The pictures of a folder. others: how many files in it are no pictures by their name."""
+    """The images of a folder. others: the number of files without an image's extension."""
 
     classifier: str
     folder: Path
@@ -47,22 +47,22 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Pictures to learn from, and pictures that the cloud must not see before the exam."""
+    """Images for the dataset, and held-out images, which are uploaded after training only."""
 
     learning: tuple[Picture, ...]
     held_out: tuple[Picture, ...]
 
 
 def classifier_name(folder_name: str) -> str:
-    """A classifier's name out of a folder's: lower-case letters, digits and '-', at most 31."""
+    """A classifier's name from a folder's: lower-case letters, digits and '-', at most 31."""
     name = re.sub(r"[^a-z0-9]+", "-", folder_name.lower()).strip("-")[:NAME_LENGTH].rstrip("-")
     return name or "pictures"
 
 
 def read_folder(folder: Path) -> Dataset:
-    """Everything below `folder`/<class>/, hidden files and folders left aside.
+    """Everything below `folder`/<class>/, without hidden files and folders.
 
-    Raises DemoError, in words for the folder's owner, where no classifier can come of it.
+    Raises DemoError, with a message for the user, if it cannot be a dataset.
     """
     if not folder.exists():
         raise DemoError(f"{folder} does not exist")
@@ -92,10 +92,10 @@ def read_folder(folder: Path) -> Dataset:
 
 
 def hold_out(dataset: Dataset, seed: int = 0) -> Split:
-    """Keep a fifth of each class back, at least one and at most HELD_OUT_MOST, chosen by `seed`.
+    """Hold out a fifth of each class, at least one and at most HELD_OUT_MOST, chosen by `seed`.
 
-    Only pictures that open, and whose bytes stand nowhere else in the dataset, are kept back:
-    an exam asks nothing that was in the lessons. Raises DemoError where no picture is such.
+    Only images that can be opened, and whose bytes are unique in the dataset, are held out: no
+    test image may be a training image. Raises DemoError if there is none.
     """
     repeated = _repeated(dataset.pictures)
     by_class: dict[str, list[Picture]] = defaultdict(list)
@@ -124,7 +124,7 @@ def hold_out(dataset: Dataset, seed: int = 0) -> Split:
 
 
 def exam_names(pictures: Iterable[Picture]) -> dict[str, Picture]:
-    """A file name of its own for each picture; the class is not in it, so it gives nothing away."""
+    """A unique file name for each image, which does not contain its class."""
     pictures = tuple(pictures)
     uses = Counter(picture.path.name for picture in pictures)
     return {
@@ -177,7 +177,7 @@ def _opens(path: Path) -> bool:
 
 
 def _repeated(pictures: Iterable[Picture]) -> set[Path]:
-    """The pictures whose bytes another one has too; only equal sizes are compared."""
+    """The images with the same bytes as another one; only equal sizes are compared."""
     by_size: dict[int, list[Path]] = defaultdict(list)
     for picture in pictures:
         by_size[picture.path.stat().st_size].append(picture.path)

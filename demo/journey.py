@@ -1,4 +1,4 @@
-"""The journey through the cloud, by nothing but its public interface: S3 in, S3 out.
+"""The journey through the cloud, by its public interface only: S3 in, S3 out.
 
 The Runs table and the training log are only read, to show what is happening.
 """
@@ -40,10 +40,10 @@ _ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long the demo waits in one place, in seconds.
+    """The longest waits, in seconds.
 
-    poll: between two looks; run_begins: from the last upload to the run's item; run_moves: without
-    any news of a run; answer: without any new answer.
+    poll: between two requests; run_begins: from the last upload to the run's item; run_moves:
+    without progress of a run; answer: without any new result.
     """
 
     poll: float = 0.3
@@ -53,7 +53,7 @@ class Patience:
 
 
 class Clients:
-    """Clients of one cloud. options: what every one of them is made with, `config` beside it."""
+    """Clients of one cloud. options: arguments of every client, in addition to `config`."""
 
     def __init__(self, session: boto3.Session, config: Config, **options: Any) -> None:
         self.session, self.config, self.options = session, config, options
@@ -71,7 +71,7 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How a run stands: its status, how much of the present stage is done, and what it said."""
+    """A run's progress: its status, the done share of the current stage, and its message."""
 
     status: Status
     done: int | None = None
@@ -86,10 +86,10 @@ class News:
 
 
 class Journey:
-    """One classifier's way through one deployed stack.
+    """One classifier's journey through one deployed stack.
 
     bucket: the stack's; runs: its Runs table; s3 and logs: clients of the same cloud;
-    look_inside: how its reader sees what functions, jobs and endpoints said.
+    look_inside: how the user can read the logs of functions, jobs and endpoints.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class Journey:
         self._runs, self._s3, self._logs = runs, s3, logs
 
     def upload(self, pictures: Iterable[Picture]) -> Iterator[int]:
-        """Make `pictures` the classifier's dataset, and declare it complete; yields the count done.
+        """Upload `pictures` as the classifier's dataset, and declare it complete; yields the count.
 
-        What an earlier dataset left under the same name is deleted: a picture that is held out
-        today must not be learnt from because it was uploaded yesterday.
+        An earlier dataset of the same name is deleted: an image that is held out now must not be
+        used for training because it was uploaded earlier.
         """
         prefix = f"{layout.DATASETS}{self.classifier}/"
         wanted = {f"{prefix}{picture.label}/{picture.name}": picture for picture in pictures}
@@ -126,10 +126,10 @@ class Journey:
         return str(found["run_id"]) if found else ""
 
     def follow(self, after: str) -> Iterator[News]:
-        """News of the first run younger than the run `after`, until it has ended.
+        """The progress of the first run newer than the run `after`, until it has ended.
 
-        Raises DemoError where no run begins, where nothing is heard of it for too long, and where
-        it fails, is refused or has to wait, with the reason that stands in its record.
+        Raises DemoError if no run begins, if it makes no progress for too long, and if it fails,
+        is refused or has to wait, with the reason in its record.
         """
         last, heard, log = News(Status.PACKING), time.monotonic(), None
         run = ""
@@ -163,13 +163,13 @@ class Journey:
             time.sleep(self.patience.poll)
 
     def ask(self, folder: str, exam: Mapping[str, Picture]) -> Iterator[int]:
-        """Drop pictures at input/<classifier>/<folder>/<name>; yields the count done."""
+        """Upload images to input/<classifier>/<folder>/<name>; yields the count."""
         yield from self._put(
             {self.input_key(folder, name): picture for name, picture in exam.items()}
         )
 
     def answers(self, folder: str, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each picture's name and result, as they come; ends early when no more come."""
+        """Each image's name and result, as they arrive; ends early if no more arrive."""
         waiting = {
             layout.result_key(self.input_key(folder, name), self.classifier): name for name in names
         }
@@ -187,11 +187,11 @@ class Journey:
         return self._get_run(run_id) or {}
 
     def packed(self, run_id: str) -> dict[str, Any]:
-        """What the packing job says of the dataset: counts, skipped pictures, duplicates."""
+        """The packing job's dataset.json: counts, skipped images, duplicates."""
         return self._read(layout.packed_prefix(self.classifier, run_id) + "dataset.json")
 
     def live_card(self) -> dict[str, Any]:
-        """The model card that answers now, with what was measured before it went live."""
+        """The live model card, with the figures measured before it went live."""
         return self._read(layout.live_card_key(self.classifier))
 
     def written(self, prefix: str) -> dict[str, datetime]:
@@ -206,7 +206,7 @@ class Journey:
         }
 
     def report(self, run_id: str) -> bytes | None:
-        """The page on how the run's model was measured; None where it could not be made."""
+        """The report page of the run's model; None if there is none."""
         try:
             answer = self._s3.get_object(
                 Bucket=self.bucket, Key=layout.report_key(self.classifier, run_id)
@@ -216,7 +216,7 @@ class Journey:
         return answer["Body"].read()
 
     def input_key(self, folder: str, name: str) -> str:
-        """Where a picture of the exam is dropped."""
+        """The key of a held-out image below input/."""
         return f"{layout.INPUT}{self.classifier}/{folder}/{name}"
 
     @property
@@ -226,11 +226,11 @@ class Journey:
 
     @property
     def input_uri(self) -> str:
-        """Where pictures to classify are dropped."""
+        """The URI below which images to classify are uploaded."""
         return f"s3://{self.bucket}/{layout.INPUT}{self.classifier}/"
 
     def results_uri(self, folder: str) -> str:
-        """Where the results of an exam stand."""
+        """The URI of the results of a folder of images."""
         return f"s3://{self.bucket}/{layout.RESULTS}{self.classifier}/{folder}/"
 
     def _read(self, key: str) -> dict[str, Any]:
@@ -300,7 +300,7 @@ def connect(
 
 
 class LogTail:
-    """What one job writes to CloudWatch Logs, read on from where the last look ended."""
+    """One job's lines in CloudWatch Logs, read from where the last read ended."""
 
     def __init__(self, logs: "LogsClient", group: str, stream_prefix: str) -> None:
         self._logs, self._group, self._prefix = logs, group, stream_prefix
@@ -313,13 +313,13 @@ class LogTail:
 
     @property
     def said(self) -> str:
-        """The latest news in words, e.g. "accuracy 99.1 % train, 95.3 % validation"."""
+        """The latest figures in words, e.g. "accuracy 99.1 % train, 95.3 % validation"."""
         shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
         told = f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
         return f"{told}; {_TRIES_INT8}" if self._tries_int8 else told
 
     def look(self) -> None:
-        """Read the new lines, and keep the progress and the accuracies that they tell."""
+        """Read the new lines, and store their progress and accuracies."""
         try:
             if not self._stream:
                 streams = self._logs.describe_log_streams(
@@ -339,7 +339,7 @@ class LogTail:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceNotFoundException":
                 raise
-            return  # the job has not said anything yet
+            return  # the job has not logged anything yet
         self._token = page["nextForwardToken"]
         for event in page["events"]:
             self._take(event["message"])
@@ -369,7 +369,7 @@ def _news(item: Mapping[str, Any], log: LogTail | None) -> News:
 
 
 def _ending(news: News) -> str:
-    """In plain words, why a run ended without a live model."""
+    """The reason why a run ended without a live model, for the user."""
     error = news.item.get("error") or {}
     run = f"run {news.run_id}"
     reason = error.get("message") or "its record gives no reason"

@@ -1,4 +1,4 @@
-"""The local cloud as the demo meets it: bring it up with the template deployed, take it down."""
+"""The local cloud for the demo: start it with the template deployed, stop it."""
 
 import os
 import signal
@@ -29,9 +29,9 @@ LAST_LINES = 12  # of a failed command's log that its reader is shown
 
 
 class LocalCloud:
-    """The one local cloud of this working copy. folder: where the demo keeps its own files.
+    """The local cloud of this working copy. folder: for the demo's own files.
 
-    It is left as it was found, up or down; with keep, it stays up.
+    It is left as before, up or down; with keep, it stays up.
     """
 
     title = "Local cloud"
@@ -52,7 +52,7 @@ class LocalCloud:
         self.stays_up = keep or self.is_up()
 
     def is_up(self) -> bool:
-        """Whether it was started and answers."""
+        """Whether it was started and responds."""
         answer = subprocess.run(
             [*LOCALCLOUD, "status"],
             cwd=ROOT,
@@ -65,21 +65,21 @@ class LocalCloud:
     def deploy(self, watch: Callable[[str], None]) -> None:
         """`make deploy-local`: start the cloud, build the images, sam build, sam deploy.
 
-        watch: told the newest line of output a few times a second. Raises DemoError with the end
-        of the log where the command fails.
+        watch: gets the newest line of output a few times a second. Raises DemoError with the end
+        of the log if the command fails.
         """
-        # A new account's quotas take one classifier; whoever shows several has asked for more.
+        # A new account's quotas allow one classifier; several need larger quotas.
         self._run([*LOCALCLOUD, "quotas", *MORE_ENDPOINTS], self.deploy_log)
         self._run(["make", "--no-print-directory", "deploy-local"], self.deploy_log, watch)
 
     @property
     def deployed(self) -> str:
-        """Where the stack is now, in words."""
+        """Where the stack is, in words."""
         return f"{self.url}, with the stack {STACK!r} deployed by sam"
 
     @property
     def last_titles(self) -> list[str]:
-        """The steps after the answers."""
+        """The titles of the steps after the predictions."""
         return [] if self.stays_up else [SHUT_DOWN]
 
     def connect(self, classifier: str) -> Journey:
@@ -99,10 +99,10 @@ class LocalCloud:
         return connect(classifier, STACK, clients, Patience(), LOOK_INSIDE)
 
     def examine(self, screen: Screen, journey: Journey, folder: str, run_id: str) -> None:
-        """Nothing: what the journey shows on one machine, it has shown."""
+        """Nothing: on one machine there is no more to check."""
 
     def close(self, screen: Screen) -> None:
-        """Down, unless it is to stay up."""
+        """Stop it, unless it is to stay up."""
         if self.stays_up:
             return
         impatience = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,10 +129,10 @@ def run_command(
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run it, its output in `log`; `watch` is told the newest line a few times a second.
+    """Run it, its output in `log`; `watch` gets the newest line a few times a second.
 
-    environment: variables beside those of this process. Raises DemoError with the end of the log
-    where the command fails. An interruption ends the command and its children.
+    environment: variables in addition to those of this process. Raises DemoError with the end of
+    the log if the command fails. An interruption ends the command and its children.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output, _started(command, output, cwd, environment or {}) as process:
@@ -150,7 +150,7 @@ def run_command(
 
 
 def last_line(log: Path) -> str:
-    """The newest line of a log that says something, or "". Reads its last 4 KiB only."""
+    """The newest line of a log that is not empty, or "". Reads its last 4 KiB only."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
@@ -162,7 +162,7 @@ def _started(
     command: list[str], output: IO[bytes], cwd: Path, variables: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a session of its own, so that Ctrl-C reaches it through us, and only once."""
-    # What the make above us hands down (its job server, DATASET=...) is not meant for this one.
+    # The calling make's variables (its job server, DATASET=...) are not meant for this one.
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,4 @@
-"""Where the journey runs: the same code walks through the local cloud and through an account."""
+"""The interface of the place where the journey runs: the local cloud or an account."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +9,11 @@ from demo.screen import Screen
 
 
 class Place(Protocol):
-    """One cloud for the length of one demo.
+    """One cloud during one demo.
 
     title: of the step that deploys; says: the place in words; folder: for the demo's own files;
-    url: the endpoint that clients have to be told, or ""; stays_up: whether it runs afterwards;
-    removes: whether all that the demo made is gone then.
+    url: the endpoint URL for clients, or ""; stays_up: whether it runs afterwards;
+    removes: whether everything that the demo created is removed.
     """
 
     title: str
@@ -25,20 +25,20 @@ class Place(Protocol):
 
     @property
     def last_titles(self) -> list[str]:
-        """The steps after the answers."""
+        """The titles of the steps after the predictions."""
 
     @property
     def deployed(self) -> str:
-        """Where the stack is now, in words."""
+        """Where the stack is, in words."""
 
     def deploy(self, watch: Callable[[str], None]) -> None:
-        """Have the stack there. watch: told what is going on."""
+        """Deploy the stack. watch: gets lines on its progress."""
 
     def connect(self, classifier: str) -> Journey:
         """The classifier's journey through that stack."""
 
     def examine(self, screen: Screen, journey: Journey, folder: str, run_id: str) -> None:
-        """Check what only this place can show. folder: of the exam below input/<classifier>/."""
+        """Check what only this place can show. folder: below input/<classifier>/."""
 
     def close(self, screen: Screen) -> None:
-        """Leave the place as it is to be left, whatever has happened before."""
+        """Stop or remove it; called in every case, also after an exception."""

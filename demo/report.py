@@ -1,4 +1,4 @@
-"""The closing report: who was right, how sure that is, where the answers are, what to try next."""
+"""The closing report: predictions, accuracy, places of the results, next commands."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from droplens.domain.figures import counted, percent
 
 ROWS = 20  # that a table of many answers shows
 ROWS_WITH_PICTURES = 10  # each is THUMBNAIL[1] lines high
-WRONG_SHARE = 0.7  # of the rows, at most: leaves room to see some right ones, too
+WRONG_SHARE = 0.7  # of the rows, at most, so that some correct ones are shown too
 THUMBNAIL = (26, 7)  # columns, lines
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One picture of the exam with what the cloud said of it. result: None if nothing came."""
+    """One held-out image with its result, None if there is none."""
 
     name: str
     picture: Picture
@@ -33,19 +33,19 @@ class Answer:
 
     @property
     def label(self) -> str | None:
-        """The class that was answered, or None for a rejected or missing answer."""
+        """The predicted class, or None for a rejected or missing result."""
         if self.result is None or self.result["status"] != "classified":
             return None
         return str(self.result["prediction"]["label"])
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the truth."""
+        """Whether the prediction is correct."""
         return self.label == self.picture.label
 
     @property
     def confident(self) -> bool:
-        """Whether the answer says that it can be relied on."""
+        """Whether the prediction is confident."""
         if self.result is None or self.label is None:
             return False
         return bool(self.result["prediction"]["confident"])
@@ -53,12 +53,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a demo that came to its end has to report.
+    """The outcome of a finished demo.
 
     measured: the live model card's "measured"; unconfident_because: why no prediction of that model
-    is called confident, or None; seconds: how long each step took; report: a copy of the page on
-    how the model was measured, None where there is none; removed: whether the bucket of the results
-    is gone.
+    is confident, or None; seconds: how long each step took; report: a copy of the model's
+    report page, or None; removed: whether the bucket of the results was deleted.
     """
 
     answers: Sequence[Answer]
@@ -75,7 +74,7 @@ class Outcome:
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
-    """At most `rows` of many: the wrong ones first, then right ones spread over all classes."""
+    """At most `rows` of many: the wrong ones first, then correct ones spread over all classes."""
     wrong = [answer for answer in answers if not answer.right]
     right = [answer for answer in answers if answer.right]
     if len(answers) > rows:
@@ -122,7 +121,7 @@ def print_answers(console: Console, outcome: Outcome) -> None:
     facts.add_row("Confident", _confident_line(outcome))
     facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in total: {steps}")
     console.print(facts, highlight=False)
-    # Addresses and commands are never broken into lines: they are there to be copied.
+    # Addresses and commands are never wrapped, so that they can be copied.
     copies = f"{_short(outcome.results_folder)}/ (copies)"
     places = [("Results", outcome.results_uri), ("", copies)]
     if outcome.removed:

@@ -1,4 +1,4 @@
-"""Live progress: a list of steps that fills in where there is a terminal, plain lines elsewhere."""
+"""Live progress: a list of steps that is redrawn in a terminal, plain lines elsewhere."""
 
 import os
 import time
@@ -31,7 +31,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """How long the step has been going on, or went on."""
+        """The step's duration so far, or in total."""
         return (self.ended or time.monotonic()) - self.began if self.began else 0.0
 
 
@@ -58,7 +58,7 @@ class Screen:
 
     @contextmanager
     def step(self, title: str, detail: str = "") -> Iterator[Step]:
-        """The step runs inside the block; after it, it is done, or failed if the block raised."""
+        """The step lasts as long as the block; it has failed if the block raised."""
         self.begin(title, detail)
         try:
             yield self.steps[title]
@@ -68,7 +68,7 @@ class Screen:
         self.end(title)
 
     def begin(self, title: str, detail: str = "") -> None:
-        """The step runs from now on."""
+        """Start the step."""
         step = self.steps[title]
         step.began, step.detail = time.monotonic(), detail
         self._tell(step, detail or "begins")
@@ -76,14 +76,14 @@ class Screen:
     def update(
         self, title: str, detail: str, done: int | None = None, total: int | None = None
     ) -> None:
-        """What the step is doing, and how far it is where that can be counted."""
+        """Set what the step is doing, and its count where there is one."""
         step = self.steps[title]
         step.detail, step.done, step.total = detail, done, total
         if time.monotonic() - self._told >= PLAIN_EVERY:
             self._tell(step, " ".join(filter(None, [_counted(step), detail])))
 
     def end(self, title: str, detail: str = "", failed: bool = False) -> None:
-        """The step is over. detail: what came of it; without one, the last detail stays."""
+        """End the step. detail: its outcome; without one, the last detail stays."""
         step = self.steps[title]
         step.ended, step.failed, step.done, step.total = time.monotonic(), failed, None, None
         step.detail = detail or step.detail
@@ -97,7 +97,7 @@ class Screen:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Room for the "^C" that a terminal writes where the cursor is: it must not begin a line.
+        # Space for the "^C" that a terminal writes at the cursor: it must not begin a line.
         table = Table.grid(padding=(0, 1))
         table.width = options.max_width - len("^C") - 1
         table.add_column(width=1)
@@ -120,7 +120,7 @@ class Screen:
 
 
 def is_interactive(console: Console) -> bool:
-    """Whether there is a person at a terminal that can redraw its lines."""
+    """Whether the output is a terminal that can redraw its lines."""
     return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("CI")
 
 

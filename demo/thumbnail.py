@@ -1,4 +1,4 @@
-"""A picture as coloured half blocks: two pixels to a character, for terminals that have colour."""
+"""An image as coloured half blocks: two pixels to a character, for terminals with colour."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _ENOUGH_COLOURS = {"256", "truecolor"}
 
 
 def can_show(console: Console) -> bool:
-    """Whether pictures come out as pictures: a terminal with at least 256 colours and UTF-8."""
+    """Whether images can be shown: a terminal with at least 256 colours and UTF-8."""
     return (
         console.is_terminal
         and console.color_system in _ENOUGH_COLOURS
@@ -22,10 +22,10 @@ def can_show(console: Console) -> bool:
 
 
 def thumbnail(path: Path, columns: int, lines: int) -> Text:
-    """The picture upright and whole within `columns` x `lines`; empty where it cannot be read."""
+    """The image upright and whole within `columns` x `lines`; empty if it cannot be decoded."""
     try:
         with Image.open(path) as picture:
-            picture.draft("RGB", (columns * 4, lines * 8))  # a JPEG is shrunk while it is read
+            picture.draft("RGB", (columns * 4, lines * 8))  # scales a JPEG while it is decoded
             upright = ImageOps.exif_transpose(picture).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return Text("")

@@ -1,4 +1,4 @@
-"""What every kind of test shares: no AWS account, and where the real photographs are."""
+"""Fixtures of all tests: no AWS account, and the real photographs."""
 
 import os
 from pathlib import Path
@@ -17,14 +17,14 @@ _END_TO_END = "tests/e2e/"
 _CLOUDS_OF_THEIR_OWN = tuple(
     f"{_END_TO_END}test_{name}.py" for name in ("account_demo", "chaos", "deploy_command")
 )
-# What takes longest, and so begins.
+# The longest, which start first.
 _FIRST = (_END_TO_END, "tests/containers/", "tests/integration/test_trainer_finetune.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep a developer's own AWS account, profile and endpoint out of every test.
+    """Hide a developer's own AWS account, profile and endpoint from every test.
 
-    What tests need beyond that, and which may be skipped, is the plugin `needs`.
+    The plugin `needs` handles what tests need beyond that, and which may be skipped.
     """
     config.pluginmanager.register(needs)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -40,9 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Files(LoadScopeScheduling):
-    """Shares tests among processes file by file, since a file's tests share what they set up.
+    """Distributes tests to processes by file, since a file's tests share their fixtures.
 
-    So do those that the same deployed clouds serve. What takes longest begins.
+    Tests on the same deployed clouds stay together too. The longest start first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -53,12 +53,12 @@ class Files(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
-    """Where processes share the tests (pytest-xdist)."""
+    """Called by pytest-xdist."""
     return Files(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """As `Files` has them begin."""
+    """Order the tests as `Files` does."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in _FIRST])
 
@@ -82,7 +82,7 @@ def photographs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 def cars24() -> Path:
     """24 folders of car photographs, one per model, which are not part of the repository.
 
-    Read from the folder named by DROPLENS_CARS24, else from shared/ beside the repository.
+    Read from the folder named by DROPLENS_CARS24, else from shared/ next to the repository.
     """
     named = os.environ.get("DROPLENS_CARS24")
     folder = Path(named or ROOT.parent / "shared" / "data" / "cars" / "cars24")

@@ -1,8 +1,8 @@
-"""classify_image against a bare handler, under a flood, and with faults: make bench-classify
+"""classify_image against a bare handler, under load, and with faults injected: make bench-classify
 
 In a local cloud of its own, with the real template deployed and endpoints whose answers can be
 foretold: our handler and a bare one in turns on the same pictures; what a cold start imports;
-pictures dropped at once, and swept, in growing numbers; and the run with faults (chaos.py).
+images uploaded at once, and swept, in growing numbers; the run with faults injected (chaos.py).
 Writes benchmarks/results/classify.json, which `make docs` shows in docs/classifying.md.
 """
 
@@ -36,7 +36,7 @@ WARMUP = 3
 
 
 def ratios(cloud: Cloud, batches: int, size: int) -> dict[str, Any]:
-    """Our handler and the bare one in turns on batches of `size` pictures, never seen before.
+    """Our handler and the bare one alternately on batches of `size` pictures, never seen before.
 
     handler_ratio: the median over the pairs of ours to bare, with its quartiles; cpu_ratio: the
     same of the processes' own time.

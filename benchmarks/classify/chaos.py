@@ -1,8 +1,8 @@
-"""Everything goes wrong at once, and yet: nothing lost, nothing doubled, nothing wrong.
+"""Many faults injected at once, after which no result is missing, duplicated or wrong.
 
-Pictures are dropped as fast as the local cloud takes them, every S3 event comes one to three times
-and in any order, the endpoint throttles, fails and dies, Lambda workers are killed in the middle
-of their batches, and half-way a second model with another order of classes is promoted.
+Images are uploaded as fast as the local cloud accepts them, S3 events are delivered one to three
+times and in any order, the endpoint throttles, fails and is killed, Lambda workers are killed
+within their batches, and half-way a second model with another order of classes is promoted.
 """
 
 import json
@@ -23,20 +23,20 @@ ROUGH = {"DROPLENS_DELIVERY": "rough", "DROPLENS_AUTH": "true"}
 CLASSIFIER = "chaos"
 OLDER, NEWER = "20261122-120000-00000a", "20261122-130000-00000b"
 NAMES = tuple(f"class {letter}" for letter in "abcdefg")
-# In the template a killed worker's pictures come back after twelve minutes. Here it is seconds, so
-# that pictures also come back while the worker that has them is still busy with them.
+# In the template a killed worker's messages are visible again after twelve minutes. Here it is
+# seconds, so that some are also received again while a worker still processes them.
 VISIBILITY_SECONDS = 10
 OUTAGE_SECONDS = 4.0
 KINDS = ("workers", "endpoints")
-MOST_FAULT_SECONDS = 30.0
+LONGEST_INJECTION_SECONDS = 30.0
 FAULTS = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
 
 
 def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
-    """Drop `count` pictures while faults are injected; what became of them, once all are answered.
+    """Upload `count` images while faults are injected; counts of faults, once all have a result.
 
-    Faults are injected until half of them are and something was killed of each kind, or
-    MOST_FAULT_SECONDS after the last was dropped.
+    Injection lasts until half of them have one and a process of each kind was killed, or
+    LONGEST_INJECTION_SECONDS after the last upload.
     patience: seconds to wait for the others; raises TimeoutError.
     """
     older = cloud.new_model(RunKey(CLASSIFIER, OLDER), NAMES)
@@ -51,7 +51,7 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
         for number, body in enumerate(pictures.jpegs(count, SIDE))
     ]
     started = time.monotonic()
-    with _listening(cloud) as told:
+    with _listening(cloud) as details:
         cloud.localcloud("faults", *FAULTS)
         dropped = drop(cloud, named[: count // 2])
         cloud.make_live(newer)
@@ -59,12 +59,12 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
         time.sleep(OUTAGE_SECONDS)
         cloud.localcloud("faults", *FAULTS)
         dropped += drop(cloud, named[count // 2 :])
-        # Where workers start slower than they are killed, it would never be half.
+        # If workers start more slowly than they are killed, half is never reached.
         with suppress(TimeoutError):
             eventually(
                 lambda: answered(cloud, CLASSIFIER) >= count // 2 and all(_killed(cloud).values()),
                 "half of the answers, in spite of those killed",
-                MOST_FAULT_SECONDS,
+                LONGEST_INJECTION_SECONDS,
             )
         cloud.localcloud("faults")
         await_answers(cloud, CLASSIFIER, count, patience)
@@ -72,16 +72,16 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
     return {
         "pictures": count,
         "seconds": round(seconds, 1),
-        "events": len(told),
+        "events": len(details),
         **_killed(cloud),
         "dead_letters": _dead_letters(cloud),
-        **find_faults(cloud, dropped, [older, newer], told).counts(),
+        **find_faults(cloud, dropped, [older, newer], details).counts(),
     }
 
 
 @contextmanager
 def _listening(cloud: Cloud) -> Iterator[list[dict[str, Any]]]:
-    """A consumer's rule and queue; within, the details of all events that come are gathered."""
+    """A consumer's rule and queue; yields the list of the details of all events received."""
     sqs, rules = cloud.client("sqs"), cloud.client("events")
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:listener"
     may_send = {
@@ -95,7 +95,7 @@ def _listening(cloud: Cloud) -> Iterator[list[dict[str, Any]]]:
     pattern = {"source": ["droplens"], "detail-type": ["Image Classified"]}
     rules.put_rule(Name="listener", EventPattern=json.dumps(pattern))
     rules.put_targets(Rule="listener", Targets=[{"Id": "queue", "Arn": arn}])
-    told: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
     over = threading.Event()
 
     def listen() -> None:
@@ -105,7 +105,7 @@ def _listening(cloud: Cloud) -> Iterator[list[dict[str, Any]]]:
                 QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=3 if last else 1
             ).get("Messages", [])
             for message in messages:
-                told.append(json.loads(message["Body"])["detail"])
+                details.append(json.loads(message["Body"])["detail"])
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
             if last and not messages:
                 return
@@ -113,14 +113,14 @@ def _listening(cloud: Cloud) -> Iterator[list[dict[str, Any]]]:
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        yield told
+        yield details
     finally:
         over.set()
         listener.join()
 
 
 def _dead_letters(cloud: Cloud) -> int:
-    """Messages that were given up on."""
+    """The number of messages in the dead-letter queues."""
     sqs = cloud.client("sqs")
     return sum(
         int(

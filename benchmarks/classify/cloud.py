@@ -246,7 +246,7 @@ def deployed(folder: Path, **extra: str) -> Iterator[Cloud]:
 def eventually(
     look: Callable[[], bool], what: str, patience: float = PATIENCE, every: float = 0.2
 ) -> None:
-    """Wait until `look`, called `every` so many seconds, says so. Raises TimeoutError."""
+    """Call `look` every `every` seconds until it returns true. Raises TimeoutError."""
     until = time.monotonic() + patience
     while not look():
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Pictures dropped at once, and what became of each: answered, lost, answered twice or wrongly."""
+"""Images uploaded at once, and the fault of each result: missing, duplicated or wrong."""
 
 import json
 import time
@@ -51,7 +51,7 @@ class Faults:
 
 
 def drop(cloud: Cloud, pictures: Iterable[tuple[str, bytes]]) -> list[Dropped]:
-    """Put all pictures, from several threads at once."""
+    """Upload all images, from several threads."""
     s3 = cloud.client("s3")
 
     def put(picture: tuple[str, bytes]) -> Dropped:
@@ -95,11 +95,11 @@ def find_faults(
     cards: Iterable[ModelCard],
     told: Iterable[Mapping[str, Any]] | None = None,
 ) -> Faults:
-    """Hold every version of every result of one classifier against what was promised.
+    """Compare every version of every result of one classifier with the contract.
 
     Raises jsonschema.ValidationError for one that is not as the published schema says.
 
-    told: the details of all "Image Classified" events that came; None: nobody listened.
+    told: the details of all "Image Classified" events received; None: there was no listener.
     """
     models = {card.run_id: card for card in cards}
     [classifier] = {card.classifier for card in models.values()}
@@ -165,7 +165,7 @@ def _compare_events(
     stored: Mapping[str, list[dict[str, Any]]],
     told: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Each result that stands was told of, and nothing else was; one id always says the same."""
+    """Each current result has an event, no other event exists, and equal ids have equal details."""
 
     def identity(key: str, document: Mapping[str, Any]) -> tuple[str, str, str]:
         return key, document["image"]["etag"], document["model"]["run_id"]

@@ -1,12 +1,12 @@
-"""Our handler and a bare one in turns, in one process: python handlers.py PLAN
+"""Our handler and a bare one alternately, in one process: python handlers.py PLAN
 
 Runs on the functions' interpreter with the built layer and the deployed function's variables. PLAN
 is a JSON file: {"endpoint", "batches": [[S3's event, ...], ...], "warmup": batches not counted}.
 Prints a JSON list of {"way", "batch", "seconds", "cpu_seconds"}, one for each batch and way.
 
 The bare handler is what a tutorial shows: get_object, invoke_endpoint, put_object for one picture
-after the other. It looks at nothing, so it answers twice, overwrites newer answers, tells nobody
-downstream and loses a batch to one bad picture.
+after the other. It checks nothing: it classifies duplicates, overwrites newer results, sends no
+events, and one bad image fails a whole batch.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """What a cold start of classify_image costs before its first picture, against bare boto3.
 
-Each sample is a process of its own on the functions' interpreter with the built layer, in turns.
+Each sample is a process of its own on the functions' interpreter with the built layer, alternately.
 """
 
 import json

@@ -26,7 +26,7 @@ def jpegs(count: int, side: int, *, start: int = 0) -> Iterator[bytes]:
 
 
 def bare(jpeg: bytes) -> bytes:
-    """What an endpoint is asked with: a prepared JPEG goes there without its metadata."""
+    """The request body for an endpoint: a prepared JPEG without its metadata."""
     if jpeg[:4] != b"\xff\xd8\xff\xfe":
         return jpeg
     return jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6], "big") :]

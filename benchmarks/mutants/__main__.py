@@ -6,11 +6,11 @@
 A module's tests are collected once, and each mutant of a function is put into a fork of that
 process (session.py). A mutant of what runs at import is written into a copy of the repository,
 where the tests run in a process of their own. Tests that fail, or take far longer than without the
-mutant, have killed it. What survives is printed; a mutant that no test can tell from the original
-stands in equivalent.toml, with the reason.
+mutant, have killed it. Survivors are printed; one that no test can distinguish from the original
+is listed in equivalent.toml, with the reason.
 
-What results/mutants.json says was killed stays so with KEEP=1 until the module's source changes,
-also where its tests have changed: without its entry there, all are tried anew.
+With KEEP=1, a mutant recorded as killed is not tried again until the module's source changes, even
+if its tests change: delete the module's entry to try all again.
 """
 
 import argparse
@@ -55,7 +55,7 @@ _ended_early = threading.Event()
 @dataclass(frozen=True, slots=True)
 class Module:
     """A module under test. file, tests: paths in the repository. slow: tests of these that are
-    not run, as they take long and tell no mutant that the others do not."""
+    not run, since they take long and kill no mutant that the others do not."""
 
     name: str
     file: str
@@ -122,7 +122,7 @@ def equivalents() -> dict[tuple[str, str, str, str], str]:
 
 
 def main() -> None:
-    """Try, print and, where asked, keep."""
+    """Try the mutants, print the score and, with --keep, store it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1e9, help="how long to try")
     parser.add_argument("--modules", nargs="*", help="names in modules.toml; all by default")
@@ -174,7 +174,7 @@ def _digest(module: Module) -> str:
 
 
 def _held(module: Module, seed: int) -> Score:
-    """What the results file holds of a module's source: it stays killed what was."""
+    """The module's score in the results file, if its source and the seed are the same."""
     entry = stored("mutants").get("modules", {}).get(module.name)
     if entry is None or (entry["source"], entry["seed"]) != (_digest(module), seed):
         return Score()
@@ -187,7 +187,7 @@ def _held(module: Module, seed: int) -> Score:
 
 
 def _keep(module: Module, score: Score, seed: int) -> None:
-    """Write what became of a module's mutants beside what is held of the others."""
+    """Write a module's score into the results file, which keeps those of the others."""
     made = provenance()
     result = stored("mutants") | made
     result.setdefault("modules", {})
@@ -232,7 +232,7 @@ def _tried(module: Module, copies: list[Path], seed: int, held: Score, until: fl
     """What became of a module's mutants, in the order of the seed. Exits where its tests fail."""
     order = mutants((ROOT / module.file).read_text("utf-8"))
     random.Random(seed).shuffle(order)
-    # What was not killed before may be now, except for what no test can tell from the original.
+    # Those not killed before may be now, except for equivalent ones.
     again = held.not_killed
     retried = [number for number in again if not _is_equivalent(module, order[number])]
     score = Score(

@@ -32,7 +32,7 @@ from hypothesis import Phase, settings
 
 from benchmarks.mutants.operators import Mutant
 
-# A mutant may loop for ever: of the time that the tests take without it, and seconds beside.
+# A mutant may loop for ever: a factor of the tests' time without it, and seconds added to it.
 SLOWER, GRACE_SECONDS = 4.0, 10.0
 # While other processes have the processors, a mutant's tests take longer by the clock.
 _CLOCK = 6.0

@@ -1,4 +1,4 @@
-"""Pack the same pictures in two ways, in turns: make bench-packing
+"""Pack the same images in two ways, alternately: make bench-packing
 
 The way people do it (boto3, im2rec.py from MXNet's wheel, boto3) and batch_prep, from and to one
 S3 on this machine that answers as late as the real one; then im2rec.py and batch_prep on local

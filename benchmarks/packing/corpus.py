@@ -21,7 +21,7 @@ _QUALITY = 92
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Class folders of JPEGs. said: what they are, in words; count; bytes: of all of them."""
+    """Class folders of JPEGs. said: their description; count; bytes: of all of them."""
 
     folder: Path
     said: str

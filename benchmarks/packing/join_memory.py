@@ -1,4 +1,4 @@
-"""What the join of a dataset holds in memory for each picture, on reports that are made up.
+"""Memory of the merge of a dataset's shards per image, on synthetic reports.
 
     make bench-join         PICTURES=300000,900000 for other sizes
 
@@ -32,7 +32,7 @@ from batch_prep.shards.split import Reading
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "join_memory.json"
 SHARDS, CLASSES = 8, 100
-# A record is as long as its header, so that the disk holds ten million.
+# A record is as long as its header, so that ten million fit on the disk.
 RECORD_BYTES = 32
 
 

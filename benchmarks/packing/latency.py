@@ -3,7 +3,7 @@
     python -m benchmarks.packing.latency PORT MILLISECONDS
 
 Prints the port that it listens on. What a client sends arrives that much later, in order and with
-no loss of throughput; the answers pass at once.
+no loss of throughput; responses are not delayed.
 """
 
 import asyncio

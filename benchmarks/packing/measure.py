@@ -98,7 +98,7 @@ def _resident(pid: int) -> int:
 
 
 def _read(path: str) -> str:
-    """What a file says of a process; nothing of one that has just ended."""
+    """The content of a process's file; empty for a process that has just ended."""
     try:
         with open(path, encoding="ascii") as file:  # noqa: PTH123  a third of the time
             return file.read()

@@ -17,7 +17,7 @@ Packed = dict[str, bytes]
 
 
 def packed(records: Path) -> Packed:
-    """Every picture in the .rec files below `records`, by the name in the .lst beside it."""
+    """Every picture in the .rec files below `records`, by the name in the .lst next to it."""
     found: Packed = {}
     for path in records.rglob("*.rec"):
         names = {

@@ -66,7 +66,7 @@ class Store:
         self._numbers = count(1)
 
     def answer(self, request: Request) -> Answer:
-        """Do what is asked."""
+        """Execute the command."""
         _, _, key = request.path.partition("/")
         actions: dict[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "list-type"): self._list,

@@ -1,4 +1,4 @@
-"""The serving container beside bare ONNX Runtime, in turns on the same pictures: make bench-serving
+"""The serving container and bare ONNX Runtime, alternately on the same images: make bench-serving
 
     ROUNDS=3 make bench-serving        a quick look
 
@@ -215,7 +215,7 @@ def latencies(
 def usual_latency(model: Path, tensors: Sequence[Tensor], rounds: int) -> dict[str, float]:
     """Milliseconds of `session.run` with ONNX Runtime's own options.
 
-    Its idle threads spin, so that it is measured with nothing beside it.
+    Its idle threads spin, so that nothing else may run while it is measured.
     """
     session = onnxruntime.InferenceSession(os.fspath(model), providers=["CPUExecutionProvider"])
     took = []

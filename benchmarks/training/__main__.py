@@ -1,4 +1,4 @@
-"""Recipe finetune beside a plain fine-tuning loop: the same pictures, net, epochs and machine.
+"""Recipe finetune and a plain fine-tuning loop on the same images, network, epochs and machine.
 
     make bench-training            PICTURES=400 EPOCHS=3 for a quick look
 
@@ -92,7 +92,7 @@ def run_ours(base: Path) -> dict[str, Any]:
 
 
 def run_plain(base: Path, arguments: argparse.Namespace) -> list[dict[str, float]]:
-    """What the plain loop tells of each of its epochs."""
+    """The figures that the plain loop prints for each epoch."""
     sizes = [str(each) for each in (arguments.epochs, arguments.batch, arguments.side)]
     out = base / "plain.json"
     command = [sys.executable, "-m", "benchmarks.training.plain", str(base), *sizes, str(out)]
@@ -109,7 +109,7 @@ def _profile(base: Path) -> dict[str, float]:
 def summary(
     ours: Mapping[str, Any], plain: list[dict[str, float]], profile: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What the result says. Speeds are medians over the epochs after the first, which warms up."""
+    """A result's summary. Speeds are medians over the epochs after the first, which warms up."""
     epochs = ours["epochs"]
     best = epochs[ours["best_epoch"]]
     pictures = ours["pictures_per_epoch"]

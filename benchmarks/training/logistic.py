@@ -1,4 +1,4 @@
-"""The peer of recipe probe: a notebook's logistic regression on the channel means of the same net.
+"""Baseline of recipe probe: a notebook's logistic regression on the channel means of the same net.
 
     python -m benchmarks.training.logistic BASE SIDE OUT.npz
 

@@ -1,4 +1,4 @@
-"""The other peer of recipe probe: MXNet's ResNet-18 from scratch, for a given time on the CPU.
+"""Baseline of recipe probe: MXNet's ResNet-18 from scratch, for a given time on the CPU.
 
     python mxnet_resnet.py BASE CLASSES SECONDS OUT.json    where there is MXNet
 

@@ -1,4 +1,4 @@
-"""The peer: how a net is usually fine-tuned, in one plain loop.
+"""The baseline: how a network is usually fine-tuned, in one plain loop.
 
     python -m benchmarks.training.plain BASE EPOCHS BATCH SIDE OUT.json
 

@@ -2,8 +2,8 @@
 
     make bench-probe            SPLITS=1 PICTURES=600 for a quick look
 
-Each split holds another fifth of every class out. The training container's own entry point runs as
-a process of its own, and the model that it wrote answers the pictures held out. Its peers get the
+Each split holds out another fifth of every class. The training container's own entry point runs as
+a process of its own, and the model that it wrote classifies the held-out images. Baselines get the
 same records: what a notebook does with the same net, a logistic regression on its channel means
 (C = 1, as scikit-learn has it); and on the first split MXNet's ResNet-18 from scratch, which is
 what SageMaker's built-in algorithm trains, for the time that probe took.
@@ -135,10 +135,10 @@ def measured_run(command: Sequence[str], **environment: str) -> dict[str, float]
 
 
 def judge(answers: Answers, labels: Labels) -> dict[str, float]:
-    """Of probabilities [records, classes].
+    """Figures of probabilities [records, classes].
 
-    ece: as the model says them; ece_calibrated: after the map that a measurement of the endpoint
-    fits, each half of the pictures by the map of the other half.
+    ece: of the model's probabilities; ece_calibrated: after the calibration that promotion fits,
+    each half of the images by the map of the other half.
     """
     order = np.argsort(-answers, axis=1)
     right = order[:, 0] == labels

@@ -1,7 +1,8 @@
-"""Ways to make probabilities honest, ours among them, all with one face.
+"""Calibration methods, ours among them, with one interface.
 
-Each is fitted on answers with their truths, and then says of other answers how probable the best
-class is. An answer is a row of probabilities in class order, as an endpoint gives it.
+Each is fitted on predictions with their true classes, and then gives the probability of the top
+class of other predictions. A prediction is a row of probabilities in class order, as an endpoint
+returns it.
 """
 
 from collections.abc import Callable

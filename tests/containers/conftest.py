@@ -52,7 +52,7 @@ def containers(
 
 
 def _unpacked(repo_root: Path, image: str, work: Path) -> Path:
-    """What CodeBuild builds from: the uploaded zip, unpacked with the modes that it holds."""
+    """CodeBuild's build context: the uploaded zip, unpacked with its file modes."""
     context = work / image
     with zipfile.ZipFile(BytesIO(collect(repo_root, image).zip())) as archive:
         for entry in archive.infolist():
@@ -80,7 +80,7 @@ def _base(engine: Engine, cache: Path, dockerfile: str) -> str | None:
 
 
 def _on_another_base(dockerfile: Path, base: str, changed: Path) -> Path:
-    """The same Dockerfile with one line changed, beside the context."""
+    """The same Dockerfile with one line changed, next to the context."""
     text, found = re.subn(r"(?m)^FROM .*$", f"FROM {base}", dockerfile.read_text("utf-8"))
     assert found == 1
     changed.write_text(text, "utf-8")

@@ -178,7 +178,7 @@ def serving(containers: Containers, model: Path, *options: str) -> AbstractConte
 
 
 def wait_for_processes(containers: Containers, name: str, more: int) -> None:
-    """Until the container's first process has so many beside it."""
+    """Wait until the container's first process has that many children."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         listed = containers.engine.call("top", name, "pid", check=False).stdout.splitlines()
@@ -196,7 +196,7 @@ def stop(containers: Containers, name: str) -> int:
 
 
 def ask(containers: Containers, name: str, picture: bytes, times: int = 1) -> list[list[object]]:
-    """Status and body of so many requests at once, and then of a health check."""
+    """Status and body of that many concurrent requests, and then of a health check."""
     engine = containers.engine
     done = subprocess.run(
         [*engine.command, "exec", "-i", name, "python", "-c", CLIENT, str(times)],

@@ -16,7 +16,7 @@ from tests.support.drawn_images import drawing
 
 @pytest.fixture(scope="session")
 def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Any]:
-    """Start deployed local clouds, each with a folder and a port of its own."""
+    """Start deployed local clouds, each with its own folder and port."""
     if not (repo_root / ".local/venv/cloud").is_dir():
         pytest.fail("make test makes the environments that the local cloud needs")
     with contextlib.ExitStack() as stack:
@@ -41,14 +41,14 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
             cloud = Cloud(repo_root, environment, f"http://127.0.0.1:{port}")
             stack.callback(cloud.localcloud, "down")
             if deployed:
-                # A grown account, which the tests of all else may share.
+                # An established account's quotas, shared by all other tests.
                 cloud.localcloud("quotas", "--published")
                 cloud.deploy()
             else:
                 cloud.make("up")
             return cloud
 
-        # Session fixtures come before the one that keeps a developer's account out of each test.
+        # Session fixtures are set up before the one that hides a developer's account.
         credentials = {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
@@ -83,7 +83,7 @@ def rough_cloud(clouds: Callable[..., Cloud]) -> Cloud:
 
 @pytest.fixture(scope="session")
 def live_patterns(cloud: Cloud) -> dict[str, Any]:
-    """The run of a classifier "patterns" that is live, with two pictures dropped before it was."""
+    """The run of a classifier "patterns" that is live, with two images uploaded before it was."""
     for label in CLASSES[:2]:
         cloud.put(f"input/patterns/early {label}+%2B.jpg", drawing(label, 900))
     cloud.upload_dataset("patterns")
@@ -94,7 +94,7 @@ def live_patterns(cloud: Cloud) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def account(clouds: Callable[..., Cloud], tmp_path_factory: pytest.TempPathFactory) -> Cloud:
-    """A new account: a local cloud with nothing in it, known by AWS's own variables only."""
+    """A new account: an empty local cloud, configured by AWS's own variables only."""
     cloud = clouds(deployed=False)
     answers = tmp_path_factory.mktemp("saved answers") / "account.toml"
     cloud.environment |= cloud.keys | {"ACCOUNT_CONFIG": str(answers)}

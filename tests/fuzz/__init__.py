@@ -1,4 +1,4 @@
-"""Fuzzing of all that reads what strangers send: `make fuzz MINUTES=10`, and a minute in the gate.
+"""Fuzzing of all parsers of untrusted bytes: `make fuzz MINUTES=10`, and a minute in `make test`.
 
-A module in targets/ has TARGETS; every find that was mended joins corpus/<target>/.
+A module in targets/ has TARGETS; every fixed finding is added to corpus/<target>/.
 """

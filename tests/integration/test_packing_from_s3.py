@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from batch_prep.storage import s3 as s3_storage
-from tests.support.faulty_s3 import FaultyS3, Request, Trouble, nothing
+from tests.support.faulty_s3 import Fault, FaultyS3, Request, nothing
 from tests.support.packing import Files, good, job, jpeg, manifest, put, zipped
 
 RECORDS = [
@@ -40,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def s3(seaweed: str) -> Any:
-    """A client that meets no trouble."""
+    """A client that meets no fault."""
     return boto3.client("s3", endpoint_url=seaweed)
 
 
@@ -76,14 +76,12 @@ def often(request: Request) -> bool:
     return request.before == 0 and crc32(f"{request.method} {request.key}".encode()) % 3 == 0
 
 
-@pytest.mark.parametrize("trouble", Trouble)
-def test_what_passes_changes_nothing(
-    front: FaultyS3, s3: Any, bucket: str, trouble: Trouble
-) -> None:
+@pytest.mark.parametrize("fault", Fault)
+def test_what_passes_changes_nothing(front: FaultyS3, s3: Any, bucket: str, fault: Fault) -> None:
     source = upload(s3, bucket, good("abc", each=10))
-    front.fate = lambda request: trouble if often(request) else None
+    front.fate = lambda request: fault if often(request) else None
     assert job(source, f"s3://{bucket}/troubled/") == 0
-    assert front.met[trouble] > 5
+    assert front.met[fault] > 5
     front.fate = nothing
     assert job(source, f"s3://{bucket}/calm/") == 0
     assert records(s3, bucket, "troubled/") == records(s3, bucket, "calm/")
@@ -95,10 +93,10 @@ def test_a_listing_that_is_throttled_is_asked_for_again(
 ) -> None:
     source = upload(s3, bucket, good())
     front.fate = lambda request: (
-        Trouble.SLOW_DOWN if "list-type" in request.query and request.before < 2 else None
+        Fault.SLOW_DOWN if "list-type" in request.query and request.before < 2 else None
     )
     assert job(source, tmp_path) == 0
-    assert front.met[Trouble.SLOW_DOWN] >= 2
+    assert front.met[Fault.SLOW_DOWN] >= 2
 
 
 def test_a_picture_that_vanishes_or_changes_on_the_way_is_left_out(
@@ -128,11 +126,11 @@ def test_a_picture_that_never_comes_fails_by_its_name(
 ) -> None:
     source = upload(s3, bucket, good())
     lost = "datasets/letters/b/2.jpg"
-    front.fate = lambda request: Trouble.INTERNAL_ERROR if request.key == lost else None
+    front.fate = lambda request: Fault.INTERNAL_ERROR if request.key == lost else None
     assert job(source, f"s3://{bucket}/packed/") == 75
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert sentence.startswith(f"Could not read s3://{bucket}/{lost}: ")
-    assert front.met[Trouble.INTERNAL_ERROR] > 1
+    assert front.met[Fault.INTERNAL_ERROR] > 1
     told = s3.get_object(Bucket=bucket, Key="packed/failure.json")["Body"].read()
     assert json.loads(told) == {"message": sentence}
     assert "dataset.json" not in keys(s3, bucket, "packed/")
@@ -144,18 +142,18 @@ def test_a_picture_that_never_comes_fails_by_its_name(
     assert "failure.json" not in keys(s3, bucket, "packed/")
 
 
-@pytest.mark.parametrize("trouble", [Trouble.INTERNAL_ERROR, Trouble.RESET])
+@pytest.mark.parametrize("fault", [Fault.INTERNAL_ERROR, Fault.RESET])
 def test_an_upload_that_never_succeeds_fails_by_its_name(
     front: FaultyS3,
     s3: Any,
     bucket: str,
     impatient: None,
     capsys: pytest.CaptureFixture[str],
-    trouble: Trouble,
+    fault: Fault,
 ) -> None:
     source = upload(s3, bucket, good())
     front.fate = lambda request: (
-        trouble if request.method == "PUT" and request.key.endswith("train.rec") else None
+        fault if request.method == "PUT" and request.key.endswith("train.rec") else None
     )
     assert job(source, f"s3://{bucket}/packed/") == 75
     sentence = capsys.readouterr().err.splitlines()[-1]
@@ -168,7 +166,7 @@ def test_an_s3_that_is_gone_fails_with_a_sentence(
     front: FaultyS3, s3: Any, bucket: str, impatient: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = upload(s3, bucket, good())
-    front.fate = lambda _: Trouble.RESET
+    front.fate = lambda _: Fault.RESET
     assert job(source, f"s3://{bucket}/packed/") == 75
     assert capsys.readouterr().err.splitlines()[-1].startswith("Could not ")
     assert not keys(s3, bucket, "packed/")
@@ -181,10 +179,10 @@ def test_a_part_of_a_large_upload_that_fails_is_sent_again(
     source = upload(s3, bucket, large)
     more = ("--shorter-side", "1500")
     front.fate = lambda request: (
-        Trouble.SLOW_DOWN if "partNumber" in request.query and not request.before else None
+        Fault.SLOW_DOWN if "partNumber" in request.query and not request.before else None
     )
     assert job(source, f"s3://{bucket}/troubled/", *more) == 0
-    assert front.met[Trouble.SLOW_DOWN] > 1
+    assert front.met[Fault.SLOW_DOWN] > 1
     front.fate = nothing
     assert job(source, f"s3://{bucket}/calm/", *more) == 0
     assert records(s3, bucket, "troubled/") == records(s3, bucket, "calm/")
@@ -210,19 +208,19 @@ def test_every_name_that_s3_takes_is_packed(
     assert packed == {name for name in files if "\n" not in name and "\t" not in name}
 
 
-@pytest.mark.parametrize("trouble", Trouble)
+@pytest.mark.parametrize("fault", Fault)
 def test_an_archive_is_read_through_trouble(
-    front: FaultyS3, s3: Any, bucket: str, tmp_path: Path, trouble: Trouble
+    front: FaultyS3, s3: Any, bucket: str, tmp_path: Path, fault: Fault
 ) -> None:
     files = {f"{'ab'[n % 2]}/{n}.jpg": jpeg(n, (1500, 1500)) for n in range(16)}
     archive = zipped(files)
     assert len(archive) > 8 * 1024 * 1024  # more than one request's worth
     s3.put_object(Bucket=bucket, Key="datasets/letters.zip", Body=archive)
     front.fate = lambda request: (
-        trouble if request.method == "GET" and request.before % 2 == 0 else None
+        fault if request.method == "GET" and request.before % 2 == 0 else None
     )
     assert job(f"s3://{bucket}/datasets/letters.zip", tmp_path / "troubled") == 0
-    assert front.met[trouble] > 1
+    assert front.met[fault] > 1
     assert (
         job(put(tmp_path / "in", {"letters.zip": archive}) / "letters.zip", tmp_path / "calm") == 0
     )

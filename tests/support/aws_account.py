@@ -1,4 +1,4 @@
-"""One AWS account in this process, as the layer's tests see it."""
+"""An AWS account in this process, for the layer's tests."""
 
 import json
 from collections.abc import Callable

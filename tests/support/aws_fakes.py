@@ -1,6 +1,6 @@
 """Small stand-ins for the services that moto does not run: SageMaker and Batch.
 
-They keep what they were told, validate every request against botocore's own service model, and
+They record requests, validate each of them against botocore's own service model, and
 raise the errors that AWS raises.
 """
 
@@ -24,7 +24,7 @@ _SESSION = botocore.session.get_session()
 
 
 def refusal(code: str, operation: str, message: str = "refused") -> ClientError:
-    """The error that boto3 raises when AWS answers with `code`."""
+    """The error that boto3 raises for AWS's error `code`."""
     return ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
 
@@ -205,7 +205,7 @@ class FakeFunctions:
 
 @dataclass
 class FakeRuntime:
-    """Answers with `answer(picture)`; endpoints that are `gone` are not found."""
+    """Returns `answer(picture)`; endpoints in `gone` are not found."""
 
     answer: Callable[[bytes], Any]
     gone: set[str] = field(default_factory=set)
@@ -223,5 +223,5 @@ class FakeRuntime:
 
 
 def nobody(event: object) -> None:
-    """Stands where an invocation would be asked for, and none may be."""
+    """In place of an invocation that must not happen: fails the test."""
     pytest.fail(f"another invocation was asked for: {event}")

@@ -1,4 +1,4 @@
-"""Runs, cards, pictures and records that the layer's tests are made of."""
+"""Builders of runs, cards, images and records for the layer's tests."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Images that are dropped, and what classify_image classifies them with."""
+"""Uploaded images, and the classification that processes them."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""CloudWatch in small: metrics out of what functions print, and alarms that look at them."""
+"""A small CloudWatch: metrics from the output of functions, and alarms evaluated on them."""
 
 import json
 from collections import defaultdict

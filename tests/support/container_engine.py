@@ -1,4 +1,4 @@
-"""Docker or Podman, whichever is there: builds an image and runs it as AWS runs it."""
+"""Docker or Podman, whichever is available: builds an image and runs it as AWS does."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""A function that dies at one of its calls, as Lambda ends one at any time."""
+"""A crash at one call of a function, since Lambda may end one at any time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

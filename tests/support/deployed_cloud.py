@@ -1,4 +1,4 @@
-"""A local cloud with the stack deployed, as a user meets it."""
+"""A local cloud with the stack deployed, used as a user would."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A small stack in moto's account, as the commands for people find it: by its outputs."""
+"""A small stack in moto's account, which the commands find by its outputs."""
 
 import json
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ class Deployed:
         self.runs = Runs(self.table, owner="test")
 
     def answering(self, *answers: dict[str, Any]) -> Functions:
-        """Have the stack's functions answer so, in turn."""
+        """Let the stack's functions return these responses, in order."""
         functions, others = Functions(*answers), Stack.client
         self.monkeypatch.setattr(
             Stack,

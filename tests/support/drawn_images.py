@@ -1,4 +1,4 @@
-"""Pictures that the tests draw: three textures that a pretrained network tells apart."""
+"""Generated images: three textures that a pretrained network distinguishes."""
 
 import io
 import random

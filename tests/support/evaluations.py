@@ -1,4 +1,4 @@
-"""Evaluations as a measurement leaves them, of models that never were."""
+"""Evaluations as promotion writes them, of models that do not exist."""
 
 import hashlib
 import random

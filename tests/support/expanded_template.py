@@ -1,4 +1,4 @@
-"""The template as it would be deployed: values filled in, rules and policies that can be asked."""
+"""The template as it would be deployed: with values, and rules and policies to evaluate."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""An unreliable way to a real S3 server: a relay on which a test says what goes wrong."""
+"""A proxy to a real S3 server that injects the faults that a test chooses."""
 
 import http.client
 import os
@@ -17,20 +17,20 @@ from urllib.parse import unquote, urlsplit
 _HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
 
-class Trouble(Enum):
-    """What may happen to a request."""
+class Fault(Enum):
+    """The fault injected into a request."""
 
     SLOW_DOWN = auto()  # 503, as S3 throttles
     INTERNAL_ERROR = auto()  # 500
-    RESET = auto()  # the connection is reset, an answer's in the middle of its body
-    CUT = auto()  # the connection is closed in the middle of the answer's body
-    SLOW = auto()  # the body dribbles in
+    RESET = auto()  # the connection is reset, for a GET in the middle of the response's body
+    CUT = auto()  # the connection is closed in the middle of the response's body
+    SLOW = auto()  # the body arrives in small pieces, slowly
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request on its way. key: without the bucket; query: as sent; before: how many times the
-    same request came already."""
+    """A request before it is forwarded. key: without the bucket; query: as sent; before: how often
+    the same request was received before."""
 
     method: str
     key: str
@@ -38,25 +38,25 @@ class Request:
     before: int
 
 
-Fate = Callable[[Request], Trouble | None]
+Fate = Callable[[Request], Fault | None]
 
 
 def nothing(_: Request) -> None:
-    """A way on which nothing goes wrong."""
+    """No fault."""
     return
 
 
 class FaultyS3:
-    """The front of the server at `upstream`, while its context is open.
+    """The proxy in front of the server at `upstream`, while its context is open.
 
-    fate: says what each request meets, None for nothing; it may also do something to the bucket
-    first. Called by several threads. met: how often each trouble was met.
+    fate: chooses each request's fault, None for no fault; it may also change the bucket
+    first. Called by several threads. met: how often each fault was injected.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.fate: Fate = nothing
-        self.met: Counter[Trouble] = Counter()
+        self.met: Counter[Fault] = Counter()
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = Lock()
         front = self
@@ -79,18 +79,18 @@ class FaultyS3:
             thread.join()
             self._server.server_close()
 
-    def meet(self, method: str, target: str) -> Trouble | None:
+    def meet(self, method: str, target: str) -> Fault | None:
         """What becomes of this request."""
         path, _, query = target.partition("?")
         with self._lock:
             before = self._seen[method, target]
             self._seen[method, target] += 1
         key = unquote(path).removeprefix("/").partition("/")[2]
-        trouble = self.fate(Request(method, key, query, before))
-        if trouble:
+        fault = self.fate(Request(method, key, query, before))
+        if fault:
             with self._lock:
-                self.met[trouble] += 1
-        return trouble
+                self.met[fault] += 1
+        return fault
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -99,15 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _relay(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        trouble = self.s3.meet(self.command, self.path)
-        if trouble is Trouble.SLOW_DOWN:
+        fault = self.s3.meet(self.command, self.path)
+        if fault is Fault.SLOW_DOWN:
             self._refuse(503, "SlowDown")
             return
-        if trouble is Trouble.INTERNAL_ERROR:
+        if fault is Fault.INTERNAL_ERROR:
             self._refuse(500, "InternalError")
             return
-        if trouble in (Trouble.RESET, Trouble.CUT) and self.command != "GET":
-            self._hang_up(trouble)
+        if fault in (Fault.RESET, Fault.CUT) and self.command != "GET":
+            self._hang_up(fault)
             return
         upstream = http.client.HTTPConnection(self.s3.upstream, timeout=60)
         try:
@@ -117,15 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
                     upstream.putheader(name, value)
             upstream.endheaders(body)
             answer = upstream.getresponse()
-            self._answer(answer, answer.read(), trouble)
+            self._answer(answer, answer.read(), fault)
         finally:
             upstream.close()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _relay  # noqa: N815  the server's names
 
-    def _answer(
-        self, answer: http.client.HTTPResponse, body: bytes, trouble: Trouble | None
-    ) -> None:
+    def _answer(self, answer: http.client.HTTPResponse, body: bytes, fault: Fault | None) -> None:
         self.send_response_only(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in (*_HOP_BY_HOP, "content-length"):
@@ -135,10 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.status != http.HTTPStatus.NO_CONTENT:
             self.send_header("content-length", length)
         self.end_headers()
-        if trouble in (Trouble.RESET, Trouble.CUT):
+        if fault in (Fault.RESET, Fault.CUT):
             self.wfile.write(body[: len(body) // 2])
-            self._hang_up(trouble)
-        elif trouble is Trouble.SLOW:
+            self._hang_up(fault)
+        elif fault is Fault.SLOW:
             step = max(1, len(body) // 5)
             for start in range(0, len(body), step):
                 self.wfile.write(body[start : start + step])
@@ -154,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _hang_up(self, trouble: Trouble) -> None:
+    def _hang_up(self, fault: Fault) -> None:
         self.close_connection = True
-        if trouble is Trouble.RESET:
+        if fault is Fault.RESET:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
         else:

@@ -1,4 +1,4 @@
-"""Hostile files under pictures' names, the same in every run: what strangers may drop."""
+"""Malicious and broken files with names of images, the same in every run."""
 
 import random
 import struct
@@ -45,7 +45,7 @@ def sound() -> dict[str, bytes]:
 
 
 def certainly_hostile() -> Iterator[tuple[str, bytes]]:
-    """Names and files of which none is a picture that anybody could answer."""
+    """Names and files of which none is an image that can be classified."""
     chance = random.Random(SEED)
     yield "empty", b""
     for size in (1, 3, 64, 5000):
@@ -127,7 +127,7 @@ def costly() -> Iterator[tuple[str, bytes, str]]:
 
 
 def troubled() -> Iterator[tuple[str, bytes]]:
-    """Names and sound pictures whose metadata made Pillow raise anything at all."""
+    """Names and valid images whose metadata made Pillow raise unexpected exceptions."""
     photo = Image.effect_mandelbrot((64, 48), (-2, -1.2, 0.6, 1.2), 60).convert("RGB")
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for place in (16, 20, 12):

@@ -1,9 +1,9 @@
-"""What a picture costs whoever prepares it: its verdict, seconds of a core, and peak of memory.
+"""The cost of preparing an image: its outcome, CPU seconds, and peak memory.
 
     python -m tests.support.image_costs FOLDER     each file in it, a JSON line for each
 
-Each file has a process of its own, with a sandbox of its own, whose costs are added; what the two
-take for a small picture is taken off, so that what is told is above the idle process.
+Each file is prepared in a new process with a new sandbox, whose costs are added; a small image's
+cost is subtracted, so that the figures are above the idle process.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Keys that nearly complete a dataset: the classifier that each means, and words of the advice."""
+"""Keys that nearly complete a dataset: the intended classifier, and words of the advice."""
 
 NEAR_MISSES = {
     "datasets/_READY": ("", "for example datasets/cars/_READY"),

@@ -61,7 +61,7 @@ JOB = """
         sys.exit(int(os.environ.get("EXIT_CODE", "0")))
 """
 
-# A trainer whose model is what its hyperparameters say, and a server that answers by them.
+# A trainer whose model is its hyperparameters, and a server that returns them.
 MODEL = """
     import json, os, sys, time
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -132,7 +132,7 @@ def image(name: str) -> str:
 
 
 def eventually(what: str, look: Callable[[], T | None], *, within: float = 20.0) -> T:
-    """The first true answer of `look`; fails, naming what was awaited, when none comes."""
+    """The first true value of `look`; fails, with what was awaited, after a timeout."""
     until = time.monotonic() + within
     while not (found := look()):
         assert time.monotonic() < until, f"{what} did not happen within {within} s"

@@ -1,4 +1,4 @@
-"""AWS Batch of a local cloud, as a test meets it."""
+"""AWS Batch of a local cloud, for tests."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""SageMaker of a local cloud, as a test meets it."""
+"""SageMaker of a local cloud, for tests."""
 
 import io
 import json

@@ -75,7 +75,7 @@ def _no_environment(name: str) -> str | None:
 
 
 def _no_cars24() -> str | None:
-    """A folder that is named must be there; nobody can be asked for these research data."""
+    """A named folder must exist; these research data cannot be downloaded."""
     return None if os.environ.get("DROPLENS_CARS24") else "they may not be passed on"
 
 

@@ -1,4 +1,4 @@
-"""Photographs of our own making: a dataset as somebody uploads it, the same in every run."""
+"""Generated photographs: a dataset as a user uploads it, the same in every run."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photographs that the tests make themselves, as files, sound and damaged."""
+"""Generated photographs as files, valid and damaged."""
 
 import base64
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""What the tests of the worker pool have its processes do.
+"""Tasks for the processes of the worker pool in its tests.
 
 In a module of its own, since each process imports it: it imports hardly anything.
 """

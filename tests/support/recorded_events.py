@@ -1,4 +1,4 @@
-"""The events of AWS that are recorded in events/."""
+"""The recorded AWS events in events/."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A result of each kind, as the published schema has it."""
+"""A result of each kind in the published schema."""
 
 from tests.support.builders import RUN
 

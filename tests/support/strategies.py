@@ -1,4 +1,4 @@
-"""What Hypothesis draws in more than one test module."""
+"""Hypothesis strategies used by more than one test module."""
 
 from hypothesis import strategies as st
 

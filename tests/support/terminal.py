@@ -1,4 +1,4 @@
-"""A command as a person meets it: in a terminal, with answers to its questions."""
+"""A command run in a pseudo-terminal, with answers to its questions."""
 
 import os
 import pty

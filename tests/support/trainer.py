@@ -167,7 +167,7 @@ def ask(
     path: str = "/invocations",
     **headers: str,
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """Status, headers and body of one answer.
+    """Status, headers and body of one response.
 
     body: sent in chunks where it is an iterator; headers: their names with _ for -.
     """

@@ -1,4 +1,4 @@
-"""Settings of start_training, and a packed dataset to train on."""
+"""Settings of start_training, and a packed dataset."""
 
 import dataclasses
 

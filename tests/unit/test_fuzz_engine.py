@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import engine
-from tests.fuzz.engine import Find, Target, all_targets, cases, fuzz, mutant, report, run
+from tests.fuzz.engine import Finding, Target, all_targets, cases, fuzz, mutant, report, run
 
 
 def target(read: Callable[[bytes], object]) -> Target:
@@ -113,5 +113,5 @@ def test_the_corpus_is_of_targets_that_there_are() -> None:
 
 
 def test_a_find_is_kept_under_its_content(tmp_path: Path) -> None:
-    paths = {Find("zip", "x", data).save(tmp_path) for data in (b"a", b"b", b"a")}
+    paths = {Finding("zip", "x", data).save(tmp_path) for data in (b"a", b"b", b"a")}
     assert len(paths) == 2

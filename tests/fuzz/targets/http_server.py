@@ -1,4 +1,4 @@
-"""The trainer's server, over a socket: whatever is sent, it answers in HTTP and goes on."""
+"""The trainer's server, over a socket: it responds to any input in HTTP and keeps running."""
 
 import base64
 import os
@@ -16,7 +16,7 @@ from trainer.serving.server import Server
 
 
 class _NoModel:
-    """What a model says of bytes that are no picture: decoding has a target of its own."""
+    """The model's error for bytes that are no image: decoding has a target of its own."""
 
     def probabilities(self, _data: bytes) -> list[float]:
         raise ImageError("image.unreadable", "no picture")

@@ -19,7 +19,7 @@ from tests.support import hostile_images
 from tests.support.photos import HEIC, heic
 
 PREPROCESSING = Preprocessing(shorter_side=96)
-# A mutant that says it has a hundred megapixels is decoded like one of four, only for longer.
+# A mutant whose header declares a hundred megapixels is decoded like one of four, only for longer.
 LIMITS = Limits(max_pixels=4_000_000)
 
 

@@ -68,6 +68,7 @@ def test_a_message_is_read_as_s3_s_own_event_is(cloud: Cloud) -> None:
     created = object_created(image_message(BUCKET, entry))
     assert (created.bucket, created.key, created.bytes) == (BUCKET, "input/cars/a+b %41.jpg", 3)
     assert created.etag == entry.etag
+    assert not created.answered_by_default
 
 
 # Names whose order changes once ".json" follows them: "-" sorts before ".", "/" after it.
