@@ -22,7 +22,10 @@ from localcloud.settings import (
 FORMER_FAULTS_COMMAND = "trouble"
 
 
-def _up(settings: Settings, _: argparse.Namespace) -> None:
+def _up(settings: Settings, arguments: argparse.Namespace) -> None:
+    if lifecycle.is_outdated(settings):
+        print("the local cloud was started from another version of its code: restarting it")
+        _down(settings, arguments)
     started = time.monotonic()
     fresh = lifecycle.up(settings)
     took = f"in {time.monotonic() - started:.1f} s" if fresh else "already"

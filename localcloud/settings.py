@@ -63,6 +63,11 @@ class Settings:
         return self.cloud / "lock"
 
     @property
+    def version_file(self) -> Path:
+        """Digest of the code that the running local cloud was started from."""
+        return self.cloud / "version"
+
+    @property
     def pid_file(self) -> Path:
         return self.cloud / "pids.json"
 

@@ -1,6 +1,7 @@
 """Starts and stops the processes of the local cloud."""
 
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ def _up(settings: Settings, caller: Mapping[str, str]) -> bool:
             "free one, for example DROPLENS_PORT=4577"
         )
     prepare_folders(settings)
+    settings.version_file.write_text(_code_digest(settings), encoding="utf-8")
     with settings.server_log.open("w") as log:
         guard = subprocess.Popen(
             [sys.executable, "-m", "localcloud.emulator.server", "guard"],
@@ -103,6 +105,17 @@ def unfinished_jobs(settings: Settings) -> list[str]:
     ]
 
 
+def is_outdated(settings: Settings) -> bool:
+    """Whether it runs, and was started from other code than there is now."""
+    if not is_running(settings):
+        return False
+    try:
+        started_from = settings.version_file.read_text(encoding="utf-8")
+    except FileNotFoundError:  # versions before 0.2.0 did not write it
+        return True
+    return started_from != _code_digest(settings)
+
+
 def is_running(settings: Settings) -> bool:
     """Whether the guard holds its lock, which ends with its process: no file can be stale."""
     if not settings.lock_file.is_file():
@@ -127,6 +140,16 @@ def running_pids(settings: Settings) -> dict[str, int]:
 def is_healthy(settings: Settings) -> bool:
     """Whether it responds."""
     return responds(settings.port, "/_ministack/health", seconds=5)
+
+
+def _code_digest(settings: Settings) -> str:
+    """SHA-256 of the package's sources and its locked requirements, as hexadecimal digits."""
+    folder = settings.root / "localcloud"
+    digest = hashlib.sha256()
+    for file in sorted([*folder.rglob("*.py"), folder / "requirements.txt"]):
+        digest.update(f"{file.relative_to(folder)}\n".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _await_health(settings: Settings, guard: "subprocess.Popen[bytes] | None") -> None:

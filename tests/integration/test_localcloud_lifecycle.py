@@ -207,6 +207,21 @@ def test_up_is_idempotent_and_status_tells_it(new_cloud: Callable[[], Cloud]) ->
     assert "healthy" in cloud.cli("status").stdout
 
 
+def test_up_restarts_a_cloud_that_other_code_has_started(new_cloud: Callable[[], Cloud]) -> None:
+    cloud = new_cloud()
+    cloud.up()
+    cloud.client("s3").create_bucket(Bucket="kept")
+    assert "already" in cloud.cli("up").stdout
+    before = cloud.pids()
+    (cloud.folder / "local" / "cloud" / "version").write_text("another")
+    shown = cloud.cli("up").stdout
+    assert "another version of its code: restarting it" in shown
+    assert "local cloud up in" in shown
+    assert cloud.pids()["server"] != before["server"]
+    assert "kept" in [one["Name"] for one in cloud.client("s3").list_buckets()["Buckets"]]
+    assert "already" in cloud.cli("up").stdout
+
+
 def test_two_ups_at_once_start_one_cloud(new_cloud: Callable[[], Cloud]) -> None:
     cloud = new_cloud()
     with ThreadPoolExecutor() as together:
