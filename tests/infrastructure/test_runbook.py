@@ -150,7 +150,8 @@ def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict
 
 @pytest.fixture
 def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """classify_image with a live model; nothing is put off at SQS."""
+    """classify_image with a live model, which hides no message in SQS."""
+    metrics.clear_metrics()  # of tests that ran before in this process
     app = load("ClassifyImage")
     go_live(app.CARDS.cards, card(RECORDED_RUN))
     monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
