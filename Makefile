@@ -242,7 +242,7 @@ check-template: venvs-checkers ## check template.yaml as written and as SAM expa
 	cfn-lint --append-rules cfn_lint_serverless.rules --ignore-checks WS1000 WS1004 W1100 \
 		--template $(TEMPLATE) & checks=($$!)
 	cfn-lint --template $$expanded & checks+=($$!)
-	$(call bin,checkov)/checkov --config-file .checkov.yaml -f $$expanded & checks+=($$!)
+	$(call bin,checkov)/python -m checkov.main --config-file .checkov.yaml -f $$expanded & checks+=($$!)
 	failed=0
 	for check in "$${checks[@]}"; do wait $$check || failed=1; done
 	[ $$failed = 0 ] && echo "check-template: no findings"
