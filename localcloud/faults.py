@@ -18,7 +18,7 @@ from localcloud.settings import LocalCloudError
 
 log = logging.getLogger("localcloud")
 
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class InvokeFault(Enum):
@@ -116,7 +116,7 @@ class FaultInjector:
 
     def _poll(self, actions: dict[str, Callable[[random.Random], bool]]) -> None:
         while True:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             requested = Faults.stored(self._file)
             if requested != self._active:
                 log.warning("fault injection: %s", requested)
@@ -125,7 +125,7 @@ class FaultInjector:
                 mean_seconds = getattr(requested, name)
                 if (
                     mean_seconds
-                    and self._chance.random() < _POLL_SECONDS / mean_seconds
+                    and self._chance.random() < POLL_SECONDS / mean_seconds
                     and act(self._chance)
                 ):
                     log.warning("fault injection: %s", name)
