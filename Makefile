@@ -63,7 +63,7 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
 	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
 		--no-loadscope-reorder $(JUNIT)
-	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(JUNIT:--junitxml=%=--junit %); fi
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(patsubst --junitxml=%,--junit %,$(JUNIT)); fi
 
 # --- The local cloud ---
 
@@ -264,7 +264,7 @@ e2e: venvs-test ## tests of the whole journey in a local cloud of their own
 	@$(call bin,dev)/python -m pytest tests/e2e
 containers: venvs-dev ## build the real images and run them as AWS does; needs Docker, or Podman as root
 	@$(call bin,dev)/python -m pytest tests/containers $(JUNIT)
-	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried containers $(JUNIT:--junitxml=%=--junit %); fi
+	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried containers $(patsubst --junitxml=%,--junit %,$(JUNIT)); fi
 
 MINUTES ?= 10
 # FUZZ="--target tar --start 100000" for one target and other mutants.
