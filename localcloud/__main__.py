@@ -11,7 +11,7 @@ from localcloud.containers.images import ImageStore
 from localcloud.credentials import operator_key
 from localcloud.emulator import lifecycle
 from localcloud.emulator.quotas import QUOTAS, Quotas
-from localcloud.faults import POLL_SECONDS, Faults
+from localcloud.faults import Faults
 from localcloud.settings import (
     REGION,
     LocalCloudError,
@@ -90,7 +90,6 @@ def _faults(settings: Settings, options: argparse.Namespace) -> None:
         raise LocalCloudError("the cloud is down")
     requested = Faults(**{field.name: getattr(options, field.name) for field in fields(Faults)})
     requested.store(settings.faults_file)
-    time.sleep(5 * POLL_SECONDS)  # the server has read them by then
     print("faults are injected" if requested != Faults() else "no faults are injected any more")
 
 

@@ -1,6 +1,6 @@
 """Fault injection: `python -m localcloud faults --help`.
 
-The command writes the requested faults to a file that the running server polls, so that they begin
+The command writes the requested faults to a file that the running server reads, so that they begin
 and end while the cloud is up. A server injects none when it starts.
 """
 
@@ -18,7 +18,7 @@ from localcloud.settings import LocalCloudError
 
 log = logging.getLogger("localcloud")
 
-POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class InvokeFault(Enum):
@@ -60,7 +60,7 @@ class Faults:
             raise LocalCloudError("no-capacity is a share: it is at most 1")
 
     def store(self, file: Path) -> None:
-        """Request these faults, in place of earlier ones, from the server that polls `file`."""
+        """Request these faults, in place of earlier ones, from the server that reads `file`."""
         temporary = file.with_suffix(".new")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
         temporary.replace(file)
@@ -75,13 +75,13 @@ class Faults:
 
 
 class FaultInjector:
-    """Injects the faults that a file requests, from a background thread."""
+    """Injects the faults that a file requests, for each call that asks for them; those at random
+    times, from a background thread."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)
         self._file = file
         self._chance = random.Random()
-        self._active = Faults()
 
     def start(
         self,
@@ -100,32 +100,33 @@ class FaultInjector:
 
     def invoke_fault(self) -> InvokeFault | None:
         """The fault of one InvokeEndpoint call; None: it reaches the container."""
-        active, drawn = self._active, self._chance.random()
+        active, drawn = self.active, self._chance.random()
         if drawn < active.throttle:
             return InvokeFault.THROTTLED
         return InvokeFault.FAILED if drawn < active.throttle + active.fail else None
 
     @property
     def active(self) -> Faults:
-        """The faults that are injected now."""
-        return self._active
+        """The requested faults. Read each time, so that a request has effect at once."""
+        return Faults.stored(self._file)
 
     def lacks_capacity(self) -> bool:
         """Whether the instances that are requested next are unavailable."""
-        return self._chance.random() < self._active.no_capacity
+        return self._chance.random() < self.active.no_capacity
 
     def _poll(self, actions: dict[str, Callable[[random.Random], bool]]) -> None:
+        logged = Faults()
         while True:
-            time.sleep(POLL_SECONDS)
-            requested = Faults.stored(self._file)
-            if requested != self._active:
+            time.sleep(_POLL_SECONDS)
+            requested = self.active
+            if requested != logged:
                 log.warning("fault injection: %s", requested)
-                self._active = requested
+                logged = requested
             for name, act in actions.items():
                 mean_seconds = getattr(requested, name)
                 if (
                     mean_seconds
-                    and self._chance.random() < POLL_SECONDS / mean_seconds
+                    and self._chance.random() < _POLL_SECONDS / mean_seconds
                     and act(self._chance)
                 ):
                     log.warning("fault injection: %s", name)

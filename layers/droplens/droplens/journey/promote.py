@@ -137,19 +137,16 @@ class Promotion:
             raise
 
     def _measured(self, run: Run, invocation: Invocation) -> ModelCard:
-        endpoint = run.endpoint
-        model_data = run.model_data
-        check_origin(run.image, model_data, run.key, self.settings)
+        check_origin(run.image, run.model_data, run.key, self.settings)
         dataset = read_packed(self.bucket, run.key)
-        trainer = run.trainer
-        preprocessing = sender_preprocessing(dataset, trainer, run.image_size)
+        preprocessing = sender_preprocessing(dataset, run.trainer, run.image_size)
         measured = measure(
             self.bucket,
             run.key,
             dataset,
             preprocessing,
             lambda picture: probabilities_with_retries(
-                self.runtime, endpoint, picture, len(dataset.classes)
+                self.runtime, run.endpoint, picture, len(dataset.classes)
             ),
             invocation.has_time,
         )
@@ -162,13 +159,13 @@ class Promotion:
         calibration = Calibration.from_dict(found["calibration"])
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
-        training = read_training(self.bucket, model_data)
+        training = read_training(self.bucket, run.model_data)
         measured_at = datetime.now(UTC).isoformat(timespec="seconds")
         evaluation: dict[str, Any] = {
             **found,
             **run.key.as_key(),
-            "endpoint": endpoint,
-            "trainer": trainer,
+            "endpoint": run.endpoint,
+            "trainer": run.trainer,
             "measured_at": measured_at,
             "droplens_version": __version__,
             "cross_validation": cross_validation(training),
@@ -179,8 +176,8 @@ class Promotion:
         card = ModelCard(
             classifier=run.key.classifier,
             run_id=run.key.run_id,
-            endpoint=endpoint,
-            trainer=trainer,
+            endpoint=run.endpoint,
+            trainer=run.trainer,
             classes=dataset.classes,
             preprocessing=preprocessing,
             measured=measurement(found),
@@ -258,9 +255,8 @@ class Promotion:
         manual = self.settings.approval == MANUAL
         package = run.model_package
         if not package:
-            image, model_data = run.image, run.model_data
             try:  # it may have been measured in another invocation, and its item changed since
-                check_origin(image, model_data, run.key, self.settings)
+                check_origin(run.image, run.model_data, run.key, self.settings)
             except UserError as error:
                 raise Refused(error.code, error.message) from error
             package = self.registry.register(
