@@ -15,7 +15,7 @@ others handled one at a time, after all that can be handled together.
 """
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -98,22 +98,14 @@ class VisibilityBackoff:
             }
             for number, record in enumerate(records)
         ]
-        if not entries:
-            return
-        try:
-            response = self.sqs.change_message_visibility_batch(
+        self._send(
+            entries,
+            lambda: self.sqs.change_message_visibility_batch(
                 QueueUrl=self.queue,
                 Entries=entries,  # type: ignore[arg-type]
-            )
-        except (ClientError, BotoCoreError) as error:
-            logger.warning(
-                "failed pictures are retried after the queue's visibility timeout", error=str(error)
-            )
-            return
-        if refused := response.get("Failed"):
-            logger.warning(
-                "failed pictures are retried after the queue's visibility timeout", refused=refused
-            )
+            ),
+            "failed pictures are retried after the queue's visibility timeout",
+        )
 
     def delete(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Delete completed messages, at most ten, before the invocation ends.
@@ -124,18 +116,31 @@ class VisibilityBackoff:
             {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
             for number, record in enumerate(records)
         ]
+        self._send(
+            entries,
+            lambda: self.sqs.delete_message_batch(
+                QueueUrl=self.queue,
+                Entries=entries,  # type: ignore[arg-type]
+            ),
+            "completed messages are left for Lambda to delete",
+        )
+
+    def _send(
+        self,
+        entries: Sequence[Mapping[str, Any]],
+        send: Callable[[], Mapping[str, Any]],
+        refused: str,
+    ) -> None:
+        """Send a batch request, if it has entries. A refusal is only logged, as `refused`."""
         if not entries:
             return
         try:
-            response = self.sqs.delete_message_batch(
-                QueueUrl=self.queue,
-                Entries=entries,  # type: ignore[arg-type]
-            )
+            response = send()
         except (ClientError, BotoCoreError) as error:
-            logger.warning("completed messages are left for Lambda to delete", error=str(error))
+            logger.warning(refused, error=str(error))
             return
-        if refused := response.get("Failed"):
-            logger.warning("completed messages are left for Lambda to delete", refused=refused)
+        if failed := response.get("Failed"):
+            logger.warning(refused, refused=failed)
 
 
 def _delay_of(record: Mapping[str, Any], not_begun: Collection[str]) -> int:

@@ -120,8 +120,9 @@ class Retirement:
 
     def _remove(self, run: Run, runs: Runs) -> bool:
         """Remove the run's endpoint, if it has one; False where SageMaker refuses that now."""
-        endpoint = run.endpoint
-        return not endpoint or endpoints.dispose(self.sagemaker, runs, run.key, endpoint)
+        if not run.endpoint:
+            return True
+        return endpoints.dispose(self.sagemaker, runs, run.key, run.endpoint)
 
     def _note_unclaimed(self, run: RunKey, runs: Runs) -> None:
         """Record in the run which folders of images name no classifier, a typo perhaps."""
