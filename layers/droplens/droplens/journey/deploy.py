@@ -7,12 +7,11 @@ from droplens.aws.events import TrainingEnded
 from droplens.aws.sagemaker import create_once, run_of_resource
 from droplens.aws.sagemaker_volumes import volume_key
 from droplens.aws.tags import tag_list
-from droplens.domain import choices, naming
+from droplens.domain import choices
 from droplens.domain.run import RunKey, Stage
 from droplens.journey.invocation import Invocation
 from droplens.journey.origin import check_origin
 from droplens.journey.train import DROPLENS, count_time
-from droplens.journey.waiting import name_of_try
 from droplens.runtime.settings import HostingSettings
 from droplens.runtime.telemetry import follow, logger
 
@@ -73,25 +72,19 @@ class Deployment:
     ) -> str | None:
         """training_job: None for the one on record."""
         runs = invocation.runs
-        record = runs.get(run)
-        name = None
-        if record is not None:
-            mark = name_of_try(record, Stage.DEPLOY)
-            name = naming.resource_name(self.settings.stack, run.classifier, mark)
-        # Recorded before the endpoint exists, so that it is found and removed whatever fails here.
-        if name is None or not runs.claim(run, Stage.DEPLOY, resuming=resuming, endpoint=name):
-            logger.info("stage is done, or claimed by another invocation")
-            invocation.failures.notify_once(run)
+        claimed = invocation.claim_try(run, Stage.DEPLOY, self.settings.stack, resuming=resuming)
+        if claimed is None:
             return None
+        record, name = claimed
         with invocation.failures.recorded(run, Stage.DEPLOY):
             job = self.sagemaker.describe_training_job(
-                TrainingJobName=training_job or (record.training_job if record else "")
+                TrainingJobName=training_job or record.training_job
             )
             artefact = Artefact(
                 # An earlier version did not record it: the image that trained the model serves it.
-                image=(record and record.image) or job["AlgorithmSpecification"]["TrainingImage"],
+                image=record.image or job["AlgorithmSpecification"]["TrainingImage"],
                 model_data=job["ModelArtifacts"]["S3ModelArtifacts"],
-                trainer=(record and record.trainer) or DROPLENS,
+                trainer=record.trainer or DROPLENS,
             )
             check_origin(artefact.image, artefact.model_data, run, self.settings)
             runs.note(run, image=artefact.image, model_data=artefact.model_data)

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from droplens.domain import naming
+from droplens.domain.run import Run, RunKey, Stage
 from droplens.journey.failures import Failures
+from droplens.journey.waiting import NAME_OF_TRY, name_of_try
+from droplens.runtime.telemetry import logger
 from droplens.state.runs import Runs
 
 if TYPE_CHECKING:
@@ -59,3 +63,24 @@ class Invocation:
     def has_time(self) -> bool:
         """Whether a step may begin its next part, or has to leave it to another invocation."""
         return self.seconds_left() > MARGIN_SECONDS
+
+    def claim_try(
+        self, key: RunKey, stage: Stage, stack: str, *, resuming: bool
+    ) -> tuple[Run, str] | None:
+        """Claim the next try of a stage that creates a resource of SageMaker.
+
+        stack: its name; resuming: whether a run that waits may be claimed. Returns the run as it
+        was recorded before, and the resource's name, another one at each try; None where the stage
+        is done, or claimed by another invocation.
+        """
+        run = self.runs.get(key)
+        if run is not None:
+            name = naming.resource_name(stack, key.classifier, name_of_try(run, stage))
+            # Recorded before the resource exists: it is found and removed whatever fails later, and
+            # events of earlier tries are recognised by their names.
+            recorded: dict[str, Any] = {NAME_OF_TRY[stage]: name}
+            if self.runs.claim(key, stage, resuming=resuming, **recorded):
+                return run, name
+        logger.info("stage is done, or claimed by another invocation")
+        self.failures.notify_once(key)
+        return None

@@ -14,13 +14,12 @@ from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import refused_by_quota
 from droplens.aws.sagemaker_volumes import volume_gb, volume_key
 from droplens.aws.tags import tag_list
-from droplens.domain import choices, layout, naming
+from droplens.domain import choices, layout
 from droplens.domain.errors import UserError
 from droplens.domain.run import RunKey, Stage
 from droplens.domain.text import one_line
 from droplens.journey import pack
 from droplens.journey.invocation import Invocation
-from droplens.journey.waiting import name_of_try
 from droplens.records.manifest import PackedDataset
 from droplens.runtime.settings import TrainingSettings
 from droplens.runtime.telemetry import count, follow, logger
@@ -80,16 +79,10 @@ class Training:
 
     def _create(self, run: RunKey, invocation: Invocation, *, resuming: bool) -> str | None:
         runs, settings = invocation.runs, self.settings
-        record = runs.get(run)
-        name = None
-        if record is not None:
-            mark = name_of_try(record, Stage.TRAIN)
-            name = naming.resource_name(settings.stack, run.classifier, mark)
-        # Recorded before the job exists: events of earlier jobs of the run are known by their name.
-        if name is None or not runs.claim(run, Stage.TRAIN, resuming=resuming, training_job=name):
-            logger.info("stage is done, or claimed by another invocation")
-            invocation.failures.notify_once(run)
+        claimed = invocation.claim_try(run, Stage.TRAIN, settings.stack, resuming=resuming)
+        if claimed is None:
             return None
+        _, name = claimed
         with invocation.failures.recorded(run, Stage.TRAIN):
             dataset = read_packed(self.bucket, run)
             request = training_request(run, dataset, self.bucket.name, settings, name)
