@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.support.deployed_functions import deployed, load  # noqa: F401  fixtures
+from tests.support.deployed_functions import classify_image, deployed, load  # noqa: F401  fixtures
 from tests.support.expanded_template import REGION, Stack, expanded_in
 
 

@@ -419,19 +419,19 @@ def test_a_bad_message_does_not_hold_up_the_others_of_its_batch(
 
 def test_pictures_that_fail_are_postponed_and_counted(
     deployed: Cloud,
-    load: Callable[[str], ModuleType],
+    classify_image: ModuleType,
     events: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
     broken = FakeRuntime(redness, error=refusal("ThrottlingException", "InvokeEndpoint"))
     monkeypatch.setattr(
-        app, "CLASSIFICATION", dataclasses.replace(app.CLASSIFICATION, runtime=broken)
+        classify_image,
+        "CLASSIFICATION",
+        dataclasses.replace(classify_image.CLASSIFICATION, runtime=broken),
     )
     put_off: list[dict[str, Any]] = []
-    monkeypatch.setattr(app.BACKOFF, "hide", lambda late, _soon: put_off.extend(late))
+    monkeypatch.setattr(classify_image.BACKOFF, "hide", lambda late, _soon: put_off.extend(late))
     [message] = events["sqs-picture-batch"]["Records"]
     bodies = [
         json.dumps(stored_picture(deployed, events["s3-picture"], f"input/cars/{name}.jpg", body))
@@ -440,7 +440,7 @@ def test_pictures_that_fail_are_postponed_and_counted(
     records = [
         {**message, "messageId": f"message-{n}", "body": body} for n, body in enumerate(bodies)
     ]
-    answer = app.handler({"Records": records}, Context("request"))
+    answer = classify_image.handler({"Records": records}, Context("request"))
     assert sorted(item["itemIdentifier"] for item in answer["batchItemFailures"]) == [
         "message-0",
         "message-2",
@@ -460,26 +460,24 @@ def test_an_endpoint_that_hangs_leaves_time_for_what_comes_after_it(stack: Stack
 
 def test_a_picture_for_which_no_time_is_left_comes_again_soon_and_is_not_asked_for(
     deployed: Cloud,
-    load: Callable[[str], ModuleType],
+    classify_image: ModuleType,
     events: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
     late: list[tuple[list[str], set[str]]] = []
     monkeypatch.setattr(
-        app.BACKOFF,
+        classify_image.BACKOFF,
         "hide",
         lambda records, soon: late.append(([one["messageId"] for one in records], set(soon))),
     )
     [message] = events["sqs-picture-batch"]["Records"]
     message["body"] = json.dumps(dropped(deployed, events["s3-picture"], jpeg()))
     in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
-    answer = app.handler({"Records": [message]}, in_a_hurry)
+    answer = classify_image.handler({"Records": [message]}, in_a_hurry)
     name = message["messageId"]
     assert answer == {"batchItemFailures": [{"itemIdentifier": name}]}
     assert late == [([name], {name})]
-    assert app.CLASSIFICATION.runtime.asked == []
+    assert classify_image.CLASSIFICATION.runtime.asked == []
 
 
 class EndedByForce(BaseException):
@@ -527,13 +525,11 @@ def left_on_the_queue(cloud: Cloud) -> int:
 
 def test_a_picture_that_ends_the_process_takes_no_other_with_it(
     deployed: Cloud,
-    load: Callable[[str], ModuleType],
+    classify_image: ModuleType,
     events: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
-    real = app.CLASSIFICATION.classify
+    real = classify_image.CLASSIFICATION.classify
     order = []
 
     class Deadly:
@@ -543,18 +539,18 @@ def test_a_picture_that_ends_the_process_takes_no_other_with_it(
                 raise EndedByForce
             return real(dropped, *arguments, **keywords)
 
-    monkeypatch.setattr(app, "CLASSIFICATION", Deadly())
+    monkeypatch.setattr(classify_image, "CLASSIFICATION", Deadly())
     sent: list[str] = []
-    real_publish = app.PUBLISHER.publish
+    real_publish = classify_image.PUBLISHER.publish
 
     def publish(details: dict[str, Any]) -> set[str]:
         sent.extend(details)
         return set(real_publish(details))
 
-    monkeypatch.setattr(app.PUBLISHER, "publish", publish)
+    monkeypatch.setattr(classify_image.PUBLISHER, "publish", publish)
     batch = suspects(deployed, events, ("killer", 4), ("victim", 3), ("new", 1), ("another new", 2))
     with pytest.raises(EndedByForce):
-        app.handler({"Records": batch}, Context("request"))
+        classify_image.handler({"Records": batch}, Context("request"))
     assert sorted(order[:2]) == ["input/cars/another new.jpg", "input/cars/new.jpg"]
     assert order[2:] == ["input/cars/victim.jpg", "input/cars/killer.jpg"]
     assert sorted(deployed.keys("results/")) == [
@@ -566,15 +562,13 @@ def test_a_picture_that_ends_the_process_takes_no_other_with_it(
 
 def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
     deployed: Cloud,
-    load: Callable[[str], ModuleType],
+    classify_image: ModuleType,
     events: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
     late: list[tuple[str, bool]] = []
     monkeypatch.setattr(
-        app.BACKOFF,
+        classify_image.BACKOFF,
         "hide",
         lambda records, soon: late.extend(
             (one["messageId"], one["messageId"] in soon) for one in records
@@ -582,22 +576,20 @@ def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
     )
     batch = suspects(deployed, events, ("first", 3), ("second", 4))
     in_a_hurry = HurriedContext("request", seconds=CALL_SECONDS - 1)
-    answer = app.handler({"Records": batch}, in_a_hurry)
+    answer = classify_image.handler({"Records": batch}, in_a_hurry)
     names = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
     assert names == ["first", "second"]
     assert late == [("first", True), ("second", True)]
-    assert app.CLASSIFICATION.runtime.asked == []
+    assert classify_image.CLASSIFICATION.runtime.asked == []
     assert left_on_the_queue(deployed) == 2
 
 
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
     deployed: Cloud,
-    load: Callable[[str], ModuleType],
+    classify_image: ModuleType,
     events: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
     calls = []
 
     def take_all_but_the_second(**request: Any) -> dict[str, Any]:
@@ -605,7 +597,7 @@ def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
         answers = [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}, {"EventId": "3"}]
         return {"FailedEntryCount": 1, "Entries": answers}
 
-    monkeypatch.setattr(app.PUBLISHER.events, "put_events", take_all_but_the_second)
+    monkeypatch.setattr(classify_image.PUBLISHER.events, "put_events", take_all_but_the_second)
     [message] = events["sqs-picture-batch"]["Records"]
     records = [
         {
@@ -617,7 +609,7 @@ def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
         }
         for number in range(3)
     ]
-    answer = app.handler({"Records": records}, Context("request"))
+    answer = classify_image.handler({"Records": records}, Context("request"))
 
     [announced] = calls
     failed = announced[1].removeprefix("input/cars/").removesuffix(".jpg")

@@ -127,14 +127,12 @@ def test_a_rollback_tells_the_run_that_comes_back(
 
 def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
     deployed: Cloud,
-    load: Load,
+    classify_image: ModuleType,
     events: dict[str, Any],
     lines: Lines,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
-    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
+    monkeypatch.setattr(classify_image.BACKOFF, "hide", lambda *_: None)
     [message] = events["sqs-picture-batch"]["Records"]
 
     def handle(**bodies: bytes | None) -> dict[str, dict[str, Any]]:
@@ -145,7 +143,7 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
             if body is None:
                 deployed.s3.delete_object(Bucket=deployed.bucket.name, Key=key)
             records.append({**message, "messageId": str(number), "body": json.dumps(event)})
-        app.handler({"Records": records}, Context("request"))
+        classify_image.handler({"Records": records}, Context("request"))
         return {line["key"]: line for line in lines()}
 
     told = handle(good=jpeg(), bad=b"no picture", gone=None)
@@ -160,8 +158,10 @@ def test_every_line_of_a_picture_tells_its_key_and_the_answer_its_run(
         assert told[f"input/cars/{name}.jpg"]["run_id"] == RECORDED_RUN
 
     error = refusal("ThrottlingException", "InvokeEndpoint")
-    throttled = dataclasses.replace(app.CLASSIFICATION, runtime=FakeRuntime(redness, error=error))
-    monkeypatch.setattr(app, "CLASSIFICATION", throttled)
+    throttled = dataclasses.replace(
+        classify_image.CLASSIFICATION, runtime=FakeRuntime(redness, error=error)
+    )
+    monkeypatch.setattr(classify_image, "CLASSIFICATION", throttled)
     [line] = handle(later=jpeg()).values()
     assert (line["level"], line["message"]) == ("WARNING", "picture will be retried")
     assert "ThrottlingException" in line["exception"]

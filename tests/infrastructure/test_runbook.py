@@ -22,7 +22,7 @@ from droplens.state.packed import read_packed
 from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
-from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness
+from tests.support.builders import IMAGE, jpeg, model_data, pack, redness
 from tests.support.cloudwatch import goes_off, printed, watched
 from tests.support.deployed_functions import (
     RECORDED_RUN,
@@ -149,13 +149,11 @@ def messages(deployed: Cloud, events: dict[str, Any]) -> Callable[..., list[dict
 
 
 @pytest.fixture
-def classify(load: Load, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def classify(classify_image: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """classify_image with a live model, which hides no message in SQS."""
     metrics.clear_metrics()  # of tests that ran before in this process
-    app = load("ClassifyImage")
-    go_live(app.CARDS.cards, card(RECORDED_RUN))
-    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
-    return app
+    monkeypatch.setattr(classify_image.BACKOFF, "hide", lambda *_: None)
+    return classify_image
 
 
 def answering_with(app: ModuleType, runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:

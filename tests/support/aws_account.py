@@ -15,6 +15,13 @@ from droplens.state.runs import Runs
 from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker, nobody
 
 BUCKET = "droplens-bucket"
+# What the settings of every step of a run have in common.
+JOURNEY: dict[str, Any] = {
+    "bucket": BUCKET,
+    "runs_table": "runs",
+    "stack": "droplens",
+    "failure_topic": "topic",
+}
 MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
 VISIBILITY_TIMEOUT = 720  # of the queue of images, in seconds; held to the template likewise
 

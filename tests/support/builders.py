@@ -14,17 +14,14 @@ from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
 from droplens.runtime.settings import HostingSettings
 from droplens.state.cards import Cards
-from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, JOURNEY, Cloud
 
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
 NAME = "droplens--cars-20261122-120000-1a2b3c"
 REPOSITORY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer"
 IMAGE = f"{REPOSITORY}:1a2b3c"
 HOSTING = HostingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
+    **JOURNEY,
     aws_region="us-east-1",
     url_suffix="amazonaws.com",
     trainer_repository=REPOSITORY,

@@ -60,29 +60,25 @@ class Cloud:
 
     def make(self, *targets: str) -> str:
         """Run make, in this cloud's environment; returns its output."""
-        done = subprocess.run(
-            ["make", *targets],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"make {targets}:\n{done.stdout}\n{done.stderr}"
+        done = self._run("make", *targets)
         return done.stdout + done.stderr
 
     def localcloud(self, *words: str) -> str:
         """Run the local cloud's own command line."""
+        python = str(self.root / ".local/venv/cloud/bin/python")
+        return self._run(python, "-m", "localcloud", *words).stdout
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [str(self.root / ".local/venv/cloud/bin/python"), "-m", "localcloud", *words],
+            command,
             cwd=self.root,
             env=self.environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"localcloud {words}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}"
+        return done
 
     def deploy(self, **changed: str) -> None:
         """Deploy the stack, or deploy it anew with other settings."""

@@ -17,7 +17,7 @@ from droplens.aws.s3 import Bucket
 from droplens.runtime import settings
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime
-from tests.support.builders import redness
+from tests.support.builders import card, go_live, redness
 from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, Stack
 
 FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
@@ -114,6 +114,14 @@ def load(
         return app
 
     return load
+
+
+@pytest.fixture
+def classify_image(load: Callable[[str], ModuleType]) -> ModuleType:
+    """classify_image, with a live model of classifier cars."""
+    app = load("ClassifyImage")
+    go_live(app.CARDS.cards, card(RECORDED_RUN))
+    return app
 
 
 def of_run(event: dict[str, Any], run: str) -> dict[str, Any]:

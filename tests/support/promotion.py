@@ -10,15 +10,12 @@ from droplens.journey.retire import Retirement
 from droplens.runtime.settings import PromotionSettings
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
-from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_account import JOURNEY, Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import IMAGE, REPOSITORY, RUN, model_data, redness
 
 SETTINGS = PromotionSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
+    **JOURNEY,
     aws_region="us-east-1",
     url_suffix="amazonaws.com",
     trainer_repository=REPOSITORY,

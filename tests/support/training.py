@@ -4,14 +4,11 @@ import dataclasses
 
 from droplens.records.manifest import PackedDataset
 from droplens.runtime.settings import TrainingSettings
-from tests.support.aws_account import BUCKET
+from tests.support.aws_account import JOURNEY
 from tests.support.builders import RUN
 
 SETTINGS = TrainingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
+    **JOURNEY,
     aws_region="us-east-1",
     url_suffix="amazonaws.com",
     sagemaker_role="arn:aws:iam::123456789012:role/droplens-TrainingRole",

@@ -16,15 +16,12 @@ from droplens.domain.stored_object import ListedObject
 from droplens.journey import pack
 from droplens.runtime.settings import PackingSettings
 from droplens.state.runs import Runs
-from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, JOURNEY, Cloud
 from tests.support.crashes import crash_in
 from tests.support.incomplete_datasets import NEAR_MISSES
 
 SETTINGS = PackingSettings(
-    bucket=BUCKET,
-    runs_table="runs",
-    stack="droplens",
-    failure_topic="topic",
+    **JOURNEY,
     job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/droplens-packing",
     job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/droplens-batch-prep:3",
     image_size=224,
