@@ -18,7 +18,7 @@ _DIGEST_BYTES = 16
 
 # 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by the limits
 # of pixels and aspect ratio it is at most 44,721.
-_ROW = np.dtype(
+ROW = np.dtype(
     [
         ("sha256", f"S{_DIGEST_BYTES}"),
         ("start", np.int64),
@@ -43,7 +43,7 @@ class Table:
     """
 
     def __init__(self) -> None:
-        self._rows: np.ndarray = np.zeros(0, _ROW)
+        self._rows: np.ndarray = np.zeros(0, ROW)
         self._fingerprints: np.ndarray = np.zeros((0, FINGERPRINT_BYTES), np.int8)
         self._used = 0
 

@@ -32,7 +32,7 @@ import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
 from benchmarks.harness import CARS24, ROOT, cpu, extremes, keep, provenance, stored, versions
-from benchmarks.packing import corpus, join_memory, quality
+from benchmarks.packing import corpus, quality
 from benchmarks.packing.corpus import Corpus
 from benchmarks.packing.measure import Cost, run
 from benchmarks.packing.price import ten_million
@@ -375,7 +375,7 @@ def memory_table(sizes: list[dict[str, Any]]) -> str:
 def arithmetic(results: dict[str, Any]) -> str:
     """What ten million pictures take and cost at the measured rate, as a Markdown table."""
     speed, cores = results["pictures_per_second"], results["machine"]["cores"]
-    join_ms = json.loads(join_memory.RESULTS.read_text())["ms_a_picture"]
+    join_ms = stored("join_memory")["ms_a_picture"]
     return ten_million(speed, cores, results["record_bytes"], join_ms)
 
 

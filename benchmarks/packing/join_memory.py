@@ -12,13 +12,11 @@ import base64
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from batch_prep.image.fingerprint import FINGERPRINT_BYTES
+from batch_prep.manifest.dataset import ROW
 from batch_prep.shards.files import Shard
 from batch_prep.shards.split import Reading
+from benchmarks.harness import ROOT, keep, provenance
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "join_memory.json"
 SHARDS, CLASSES = 8, 100
 # A record is as long as its header, so that ten million fit on the disk.
 RECORD_BYTES = 32
@@ -136,9 +134,9 @@ def table(results: dict[str, Any]) -> str:
         ("planning a shard: class and place of every picture", "12", "120 MB"),
         ("the shard's own pictures, at most 250,000 by default", "about 400", "100 MB"),
         (
-            "joining: a row (42), a fingerprint (90), and the search for near-duplicates",
+            f"merge: a row ({ROW.itemsize}), a fingerprint ({FINGERPRINT_BYTES}), near-duplicates",
             f"{results['bytes_a_picture']}",
-            f"{at_ten_million}, with {results['fixed_mib']} MiB that any join takes",
+            f"{at_ten_million}, with {results['fixed_mib']} MiB that any merge takes",
         ),
     ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
@@ -152,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", default="300000,900000", help="two sizes (%(default)s)")
     parser.add_argument("--skipped", type=int, default=400_000, help="files (%(default)s)")
     given = parser.parse_args(arguments)
+    measured = provenance()
     less, more = sorted(int(size) for size in given.pictures.split(","))
     joins = []
     for pictures, skipped in ((less, 0), (more, 0), (more, given.skipped)):
@@ -160,13 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     each = bytes_each(joins[0], joins[1])
     fixed = joins[0].peak_mib - each * less / 2**20
     of_skipped = (joins[2].peak_mib - joins[1].peak_mib) * 2**20 / max(given.skipped, 1)
-    described = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     results = {
-        "commit": commit.strip(),
-        "command": f"make bench-join PICTURES={given.pictures}",
-        "machine": {"cores": os.cpu_count(), "system": platform.platform()},
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "bytes_a_picture": round(each),
         "bytes_a_skipped_file": round(of_skipped),
         "fixed_mib": round(fixed),
@@ -175,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "joins": [asdict(one) for one in joins],
     }
     print(json.dumps({key: value for key, value in results.items() if key != "joins"}, indent=1))
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    keep("join_memory", measured | results)
 
 
 if __name__ == "__main__":

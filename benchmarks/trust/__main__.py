@@ -14,7 +14,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +27,6 @@ from droplens.evaluation.evaluation import Prediction, evaluate
 from droplens.statistics.calibration import expected_error, halves, noise_floor, reliability
 from trainer.recipes.ridge_head import fit_head
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "trust.json"
 HELD_OUT = 0.2
 # What `ConfidentPrecision` is by default, and what settles for less.
 PRECISIONS = (95, 90)

@@ -21,9 +21,9 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.support import container_engine, container_standin
+from tests.support.repository import ROOT
 from tools.venvs import ONLY_ON, absence
 
-ROOT = Path(__file__).resolve().parents[2]
 _PREFIX = "without "
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -12,9 +12,9 @@ import pytest
 from botocore import xform_name
 
 from droplens.domain import layout
+from tests.support.repository import ROOT
 from tools.contract import RESULT, validate
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/*.md", "demo/*.md", "tests/fuzz/corpus/*.md")

@@ -2,11 +2,11 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.repository import ROOT
+
 LOCKS = sorted(
     source.relative_to(ROOT).with_suffix(".txt").as_posix()
     for depth in ("*/*.in", "*/*/*.in")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+from benchmarks.harness import RESULTS
+
 FILES = sorted(path.name for path in RESULTS.glob("*.json"))
 Json = dict[str, Any]
 
