@@ -210,11 +210,13 @@ class FakeRuntime:
     answer: Callable[[bytes], Any]
     gone: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
     error: Exception | None = None
 
     def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
         check_request("sagemaker-runtime", "InvokeEndpoint", request)
         self.asked.append(request["EndpointName"])
+        self.accepted.append(request["Accept"])
         if self.error is not None:
             raise self.error
         if request["EndpointName"] in self.gone:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.errors import error_code
+from droplens.domain.choices import BUILTIN
 from droplens.domain.errors import RetryLater
-from droplens.domain.result import UnexpectedResponse, parse_probabilities
+from droplens.domain.result import Response, UnexpectedResponse, parse_response
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
 
 CONTENT_TYPE = "image/jpeg"
+JSON = "application/json"
+# With the novelty beside the probabilities. A container image of an earlier version returns the
+# second type; the built-in algorithm knows no list of types.
+PREDICTION = f"application/vnd.droplens.prediction+json, {JSON}"
 _MISSING = {"ValidationError", "ValidationException"}
 # Transient errors (botocore's model of InvokeEndpoint; API reference, "Common Errors").
 # ModelNotReadyException: a serverless endpoint's resources are still being provisioned; none of
@@ -45,10 +50,12 @@ class EndpointBusy(RetryLater):
         super().__init__("endpoint.failed", f"endpoint {name}: {error}")
 
 
-def probabilities(
-    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int
-) -> list[float]:
-    """The endpoint's probabilities for one prepared JPEG, one for each class, in class order.
+def predict(
+    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int, trainer: str
+) -> Response:
+    """The endpoint's response for one prepared JPEG: a probability for each class, in class order.
+
+    trainer: of the endpoint's model, as `domain.choices` names it.
 
     Raises EndpointMissing, EndpointBusy, RetryLater for every other failure of the call, and
     UnexpectedResponse.
@@ -58,7 +65,7 @@ def probabilities(
             EndpointName=name,
             Body=image,
             ContentType=CONTENT_TYPE,
-            Accept="application/json",
+            Accept=JSON if trainer == BUILTIN else PREDICTION,
         )
         body = response["Body"].read()
     except ClientError as error:
@@ -70,19 +77,19 @@ def probabilities(
     except BotoCoreError as error:
         raise RetryLater("endpoint.unreachable", f"endpoint {name}: {error}") from error
     try:
-        return parse_probabilities(body, classes)
+        return parse_response(body, classes)
     except UnexpectedResponse as error:
         raise UnexpectedResponse(f"endpoint {name}: {error}") from error
 
 
-def probabilities_with_retries(
-    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int
-) -> list[float]:
-    """As `probabilities`, but for up to a minute a busy endpoint is called again."""
+def predict_with_retries(
+    runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int, trainer: str
+) -> Response:
+    """As `predict`, but for up to a minute a busy endpoint is called again."""
     for pause in PAUSES:
         try:
-            return probabilities(runtime, name, image, classes)
+            return predict(runtime, name, image, classes, trainer)
         except EndpointBusy as error:
             logger.info("endpoint is busy", endpoint=name, error=str(error), seconds=pause)
             time.sleep(pause)
-    return probabilities(runtime, name, image, classes)
+    return predict(runtime, name, image, classes, trainer)

@@ -14,7 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens.aws.events import ObjectCreated, is_later
 from droplens.aws.s3 import Bucket
-from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, probabilities
+from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, predict
 from droplens.classify.former_results import former_results
 from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router, likely_classifier
@@ -206,13 +206,14 @@ class Classification:
     ) -> dict[str, Any]:
         body = fitting(body)
         with self.endpoint_calls.held(1):
-            predicted = self._probabilities(card, body, seconds_left)
-        return result.classified(self.bucket.name, image, info, result.rank(predicted, card), card)
+            response = self._response(card, body, seconds_left)
+        ranked = result.rank(response.probabilities, card)
+        return result.classified(self.bucket.name, image, info, ranked, card)
 
-    def _probabilities(
+    def _response(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
-    ) -> list[float]:
-        """The endpoint's probabilities; with one retry where it is busy and there is time."""
+    ) -> result.Response:
+        """The endpoint's response; with one retry where it is busy and there is time."""
         try:
             return self._call(card, body, seconds_left)
         except EndpointBusy:
@@ -222,13 +223,15 @@ class Classification:
             time.sleep(pause)
             return self._call(card, body, seconds_left)
 
-    def _call(self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]) -> list[float]:
+    def _call(
+        self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
+    ) -> result.Response:
         """One call, with metrics of failure and latency."""
         if (left := seconds_left()) < CALL_SECONDS:
             raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
         began = time.monotonic()
         try:
-            found = probabilities(self.runtime, card.endpoint, body, len(card.classes))
+            found = predict(self.runtime, card.endpoint, body, len(card.classes), card.trainer)
         except (RetryLater, result.UnexpectedResponse):
             count("EndpointError", 1)
             raise

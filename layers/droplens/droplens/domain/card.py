@@ -1,11 +1,15 @@
 """The model card: what is needed to classify with one evaluated model."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from droplens.imaging.prepare import Preprocessing
 from droplens.statistics.calibration import IDENTITY, Calibration
+from droplens.statistics.conformal import LabelSets
+
+T = TypeVar("T")
 
 SCHEMA = "droplens.model-card.v1"
 
@@ -15,6 +19,9 @@ _ABSENT: dict[str, Any] = {
     "coverage": None,
     "comparison": None,
     "unconfident_because": None,
+    "confident_by_class": None,
+    "novelty": None,
+    "candidates": None,
     "generation": 0,
     "newest": "",
     "way_back": None,
@@ -48,6 +55,33 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Novelty:
+    """The novelty of the dataset's own images, none of which the model was fitted to.
+
+    limit: an image of a greater novelty is unfamiliar; share: of the own images, how many are
+    measured to be; quantiles: 101 of the own images' novelty, ascending, at the levels 0, 0.01, …
+    1.
+    """
+
+    limit: float
+    share: float
+    quantiles: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of model cards."""
+        return {"limit": self.limit, "share": self.share, "quantiles": list(self.quantiles)}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote. Raises KeyError, TypeError, ValueError."""
+        return cls(
+            limit=float(document["limit"]),
+            share=float(document["share"]),
+            quantiles=tuple(float(value) for value in document["quantiles"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """One model as classify_image uses it.
 
@@ -58,6 +92,10 @@ class ModelCard:
     the evaluation gave no such probability; coverage: the share of images that reach it.
     unconfident_because: why there is no confident_from, so that no prediction is confident; None
     where there is one, and on cards of earlier versions.
+    confident_by_class: thresholds that replace confident_from for predictions of these classes, by
+    name, or None.
+    novelty: from where an image is unfamiliar; None where the model cannot tell.
+    candidates: the conformal label sets, or None where the evaluation gave none.
     comparison: with the model that was live (`comparison.Comparison.to_dict`), or None; in the live
     card with the model that it replaces, else with the one that was live at the evaluation.
     replaces: the run that was live before, or None.
@@ -82,12 +120,29 @@ class ModelCard:
     ece_after: float | None = None
     coverage: float | None = None
     unconfident_because: str | None = None
+    confident_by_class: dict[str, float] | None = None
+    novelty: Novelty | None = None
+    candidates: LabelSets | None = None
     comparison: dict[str, Any] | None = None
     replaces: str | None = None
     generation: int = 0
     newest: str = ""
     way_back: tuple[str, ...] | None = None
     droplens_version: str = ""
+
+    def is_confident(self, label: str, probability: float) -> bool:
+        """Whether a prediction of `label` with this calibrated probability is confident.
+
+        An unfamiliar image is never confident, whatever this says.
+        """
+        threshold = (self.confident_by_class or {}).get(label, self.confident_from)
+        return threshold is not None and probability >= threshold
+
+    def is_familiar(self, novelty: float | None) -> bool | None:
+        """Whether an image of this novelty is like the own images; None where one cannot tell."""
+        if self.novelty is None or novelty is None:
+            return None
+        return novelty <= self.novelty.limit
 
     def to_json(self) -> bytes:
         """The card as it is stored."""
@@ -110,6 +165,9 @@ class ModelCard:
             "confident_from": self.confident_from,
             "coverage": self.coverage,
             "unconfident_because": self.unconfident_because,
+            "confident_by_class": self.confident_by_class,
+            "novelty": self.novelty and self.novelty.to_dict(),
+            "candidates": self.candidates and self.candidates.to_dict(),
             "comparison": self.comparison,
             "promoted_at": self.promoted_at,
             "replaces": self.replaces,
@@ -141,6 +199,9 @@ class ModelCard:
                 confident_from=document["confident_from"],
                 coverage=document["coverage"],
                 unconfident_because=document["unconfident_because"],
+                confident_by_class=document["confident_by_class"],
+                novelty=_optional(Novelty.from_dict, document["novelty"]),
+                candidates=_optional(LabelSets.from_dict, document["candidates"]),
                 comparison=document["comparison"],
                 promoted_at=document["promoted_at"],
                 replaces=document["replaces"],
@@ -151,3 +212,7 @@ class ModelCard:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error
+
+
+def _optional(read: Callable[[dict[str, Any]], T], document: dict[str, Any] | None) -> T | None:
+    return None if document is None else read(document)

@@ -1,7 +1,9 @@
 """The result of one image (schemas/result.v1.json)."""
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,18 @@ TOP = 5
 
 class UnexpectedResponse(Exception):
     """A response of an endpoint that does not fit its model's class list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An endpoint's response for one image.
+
+    probabilities: in class order; novelty: the greater, the less like the training images, or None
+    where the model does not compute it.
+    """
+
+    probabilities: list[float]
+    novelty: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +69,35 @@ def best_first(probabilities: Sequence[float]) -> list[int]:
     return sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
 
 
-def parse_probabilities(body: bytes, classes: int) -> list[float]:
-    """Parse an endpoint's response: a JSON list with one number in [0, 1] for each class.
+def parse_response(body: bytes, classes: int) -> Response:
+    """Parse an endpoint's response: a JSON list with one number in [0, 1] for each class, or an
+    object with this list in `probabilities` and a finite number or null in `novelty`.
 
     Raises UnexpectedResponse.
     """
+    novelty = None
     try:
         values = json.loads(body)
+        if isinstance(values, dict) and "probabilities" in values:
+            values, novelty = values["probabilities"], values.get("novelty")
         if not isinstance(values, list):
             raise TypeError(f"a {type(values).__name__}")
         probabilities = [float(value) for value in values]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise UnexpectedResponse(f"the answer is not a list of numbers: {error}") from error
     if len(probabilities) != classes:
         raise UnexpectedResponse(f"{len(probabilities)} probabilities for {classes} classes")
     if not all(0.0 <= p <= 1.000001 for p in probabilities):
         raise UnexpectedResponse("numbers that are no probabilities")
-    return probabilities
+    return Response(probabilities, None if novelty is None else _finite(novelty))
+
+
+def _finite(novelty: Any) -> float:
+    if isinstance(novelty, (int, float)) and not isinstance(novelty, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(value := float(novelty)):
+                return value
+    raise UnexpectedResponse("a novelty that is no finite number")
 
 
 def classified(
@@ -79,7 +105,6 @@ def classified(
 ) -> dict[str, Any]:
     """The result of an image that was classified."""
     best = ranked[0]
-    confident = card.confident_from is not None and best.probability >= card.confident_from
     return {
         "schema": SCHEMA,
         "status": "classified",
@@ -93,7 +118,7 @@ def classified(
         "prediction": {
             "label": best.label,
             "probability": best.probability,
-            "confident": confident,
+            "confident": card.is_confident(best.label, best.probability),
         },
         "top": [{"label": entry.label, "probability": entry.probability} for entry in ranked],
         "model": _model(card),

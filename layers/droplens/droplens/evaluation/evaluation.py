@@ -33,7 +33,8 @@ class Prediction:
     """The endpoint's prediction for one image.
 
     record: its id in its channel; name: of the file that was packed; sha256: of the packed JPEG;
-    truth: its class; seconds: duration of the call; probabilities: as the endpoint returned them.
+    truth: its class; seconds: duration of the call; probabilities, novelty: as the endpoint
+    returned them; novelty is None where it returned none.
     """
 
     record: int
@@ -42,6 +43,7 @@ class Prediction:
     truth: int
     seconds: float
     probabilities: Sequence[float]
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from typing import Any
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing, UserError
+from droplens.domain.result import Response
 from droplens.domain.run import RunKey
 from droplens.evaluation.evaluation import Prediction
 from droplens.imaging.prepare import Preprocessing, prepare
@@ -61,12 +62,12 @@ def measure(
     run: RunKey,
     dataset: PackedDataset,
     preprocessing: Preprocessing,
-    predict_one: Callable[[bytes], list[float]],
+    predict_one: Callable[[bytes], Response],
     may_go_on: Callable[[], bool],
 ) -> Measured:
     """Predict a sample of each channel's records by `predict_one`, or all up to SAMPLE.
 
-    predict_one: returns the candidate's probabilities, in class order, for one prepared JPEG.
+    predict_one: returns the candidate's response for one prepared JPEG.
     may_go_on: called after each part of PART images, so that every attempt makes progress.
     Raises UserError where there are no validation records, and OutOfTime.
     """
@@ -80,14 +81,15 @@ def measure(
         payload = parse_record(bucket.read_range(records, entry.start, entry.end)).payload
         body, _ = prepare(payload, preprocessing)
         began = time.perf_counter()
-        probabilities = predict_one(body)
+        response = predict_one(body)
         return Prediction(
             record=entry.record,
             name=entry.name,
             sha256=hashlib.sha256(payload).hexdigest(),
             truth=entry.label,
             seconds=time.perf_counter() - began,
-            probabilities=probabilities,
+            probabilities=response.probabilities,
+            novelty=response.novelty,
         )
 
     found: dict[str, list[Prediction]] = {VALIDATION: [], TEST: []}
@@ -165,6 +167,7 @@ def _line(prediction: Prediction) -> str:
         "seconds": round(prediction.seconds, 6),
         # Six significant digits, also of small values: the true class may have one.
         "probabilities": [float(f"{value:.6g}") for value in prediction.probabilities],
+        "novelty": prediction.novelty,
     }
     return json.dumps(document, separators=(",", ":"))
 

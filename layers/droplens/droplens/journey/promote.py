@@ -18,7 +18,7 @@ from droplens.aws.events import (
 )
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
-from droplens.aws.sagemaker_runtime import probabilities_with_retries
+from droplens.aws.sagemaker_runtime import predict_with_retries
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.errors import ObjectMissing, UserError
@@ -145,8 +145,8 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: probabilities_with_retries(
-                self.runtime, run.endpoint, picture, len(dataset.classes)
+            lambda picture: predict_with_retries(
+                self.runtime, run.endpoint, picture, len(dataset.classes), run.trainer
             ),
             invocation.has_time,
         )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from droplens.domain.card import CardError, ModelCard
+from droplens.domain.card import CardError, ModelCard, Novelty
 from droplens.statistics.calibration import IDENTITY, Calibration
+from droplens.statistics.conformal import THRESHOLD, LabelSets
 from tests.support.builders import card
 
 
@@ -21,6 +22,9 @@ from tests.support.builders import card
         {"comparison": {"worse": False}, "generation": 3, "newest": "20261130-000000-b"},
         {"way_back": ("20261102-000000-b", "20261101-000000-a")},
         {"way_back": ()},
+        {"confident_by_class": {"Škoda": 0.75}},
+        {"novelty": Novelty(limit=2.5, share=0.01, quantiles=tuple(n / 40 for n in range(101)))},
+        {"candidates": LabelSets(0.95, THRESHOLD, {"probability": 0.125})},
     ],
 )
 def test_a_card_is_read_as_it_was_written(changes: dict[str, Any]) -> None:
@@ -52,6 +56,9 @@ SINCE_CALIBRATION = {
     "calibration",
     "coverage",
     "unconfident_because",
+    "confident_by_class",
+    "novelty",
+    "candidates",
     "comparison",
     "generation",
     "newest",
@@ -80,3 +87,31 @@ def test_a_card_that_lacks_anything_is_refused(missing: str) -> None:
 def test_a_card_that_is_none_is_refused(text: bytes) -> None:
     with pytest.raises(CardError):
         ModelCard.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "probability", "confident"),
+    [
+        ({}, "red", 0.8, True),
+        ({}, "red", 0.799999, False),
+        ({"confident_from": None}, "red", 1.0, False),
+        ({"confident_by_class": {"red": 0.6}}, "red", 0.6, True),
+        ({"confident_by_class": {"red": 0.9}}, "red", 0.8, False),
+        ({"confident_by_class": {"red": 0.6}}, "blue", 0.6, False),
+        ({"confident_by_class": {"red": 0.6}}, "blue", 0.8, True),
+        ({"confident_from": None, "confident_by_class": {"red": 0.6}}, "red", 0.6, True),
+        ({"confident_from": None, "confident_by_class": {"red": 0.6}}, "blue", 1.0, False),
+    ],
+)
+def test_a_prediction_needs_the_threshold_of_its_class(
+    changes: dict[str, Any], label: str, probability: float, confident: bool
+) -> None:
+    assert card(**changes).is_confident(label, probability) is confident
+
+
+def test_an_image_is_unfamiliar_above_the_limit() -> None:
+    model = card(novelty=Novelty(limit=2.5, share=0.01, quantiles=(0.0,) * 101))
+    assert model.is_familiar(2.5) is True
+    assert model.is_familiar(2.500001) is False
+    assert model.is_familiar(None) is None
+    assert card().is_familiar(2.5) is None

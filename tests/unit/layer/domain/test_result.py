@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.domain import result
-from droplens.domain.result import UnexpectedResponse, parse_probabilities, rank
+from droplens.domain.result import Response, UnexpectedResponse, parse_response, rank
 from tests.support.builders import card
 
 
@@ -38,6 +38,15 @@ def test_a_probability_a_hair_above_one_is_one() -> None:
         (b"", "not a list"),
         (b"no", "not a list"),
         (b'{"predictions": []}', "not a list"),
+        (b'{"probabilities": null}', "not a list"),
+        (b'{"probabilities": [1.0], "novelty": 1}', "1 probabilities for 2"),
+        (b'{"probabilities": [0.5, 0.5], "novelty": NaN}', "no finite number"),
+        (b'{"probabilities": [0.5, 0.5], "novelty": 1e999}', "no finite number"),
+        (b'{"probabilities": [0.5, 0.5], "novelty": 1' + b"0" * 400 + b"}", "no finite number"),
+        (b'{"probabilities": [0.5, 0.5], "novelty": "1"}', "no finite number"),
+        (b'{"probabilities": [0.5, 0.5], "novelty": true}', "no finite number"),
+        (b"[1" + b"0" * 400 + b", 0]", "not a list"),
+        (b"[" * 100_000, "not a list"),
         (b'"01"', "not a list"),
         (b"0.5", "not a list"),
         (b'[0.5, "many"]', "not a list"),
@@ -55,14 +64,26 @@ def test_an_answer_that_is_not_one_probability_per_class_is_unexpected(
     body: bytes, why: str
 ) -> None:
     with pytest.raises(UnexpectedResponse, match=why):
-        parse_probabilities(body, 2)
+        parse_response(body, 2)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200))
 def test_probabilities_are_read_as_they_were_sent(probabilities: list[float]) -> None:
-    assert parse_probabilities(json.dumps(probabilities).encode(), len(probabilities)) == (
-        probabilities
-    )
+    body = json.dumps(probabilities).encode()
+    assert parse_response(body, len(probabilities)) == Response(probabilities, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "novelty"),
+    [
+        (b'{"probabilities": [0.25, 0.75], "novelty": 12.5}', 12.5),
+        (b'{"probabilities": [0.25, 0.75], "novelty": -3}', -3.0),
+        (b'{"probabilities": [0.25, 0.75], "novelty": null}', None),
+        (b'{"probabilities": [0.25, 0.75], "since": 2}', None),
+    ],
+)
+def test_a_response_may_have_a_novelty(body: bytes, novelty: float | None) -> None:
+    assert parse_response(body, 2) == Response([0.25, 0.75], novelty)
 
 
 def test_json_of_a_result_keeps_every_script_readable() -> None:

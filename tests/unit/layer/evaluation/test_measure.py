@@ -2,14 +2,16 @@
 
 import dataclasses
 import hashlib
+import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from droplens.aws.sagemaker_runtime import EndpointMissing, probabilities
+from droplens.aws.sagemaker_runtime import PREDICTION, EndpointMissing, predict
+from droplens.domain.choices import BUILTIN, DROPLENS
 from droplens.domain.errors import RetryLater, UserError
-from droplens.domain.result import UnexpectedResponse
+from droplens.domain.result import Response, UnexpectedResponse
 from droplens.domain.run import RunKey
 from droplens.evaluation.evaluation import Prediction
 from droplens.evaluation.measure import Entry, Measured, OutOfTime, entries, measure, sample
@@ -23,7 +25,11 @@ from tests.support.builders import RUN, SIDE, pack, redness
 
 def both(cloud: Cloud, ask: Any = redness, may_go_on: Any = lambda: True) -> Measured:
     dataset = read_packed(cloud.bucket, RUN)
-    return measure(cloud.bucket, RUN, dataset, Preprocessing(SIDE), ask, may_go_on)
+    return measure(cloud.bucket, RUN, dataset, Preprocessing(SIDE), responding(ask), may_go_on)
+
+
+def responding(ask: Any) -> Any:
+    return lambda picture: Response(ask(picture), None)
 
 
 NEWER = RunKey("cars", "20261124-120000-bbbbbb")
@@ -82,13 +88,40 @@ def test_answers_are_kept_as_they_come_and_never_asked_for_again(
     assert measured(cloud, pytest.fail) == answers
 
 
+def test_the_novelty_is_kept_with_the_answers(cloud: Cloud) -> None:
+    pack(cloud, validation=3)
+    dataset, novelties = read_packed(cloud.bucket, RUN), iter((0.125, None, 1e-9))
+
+    def respond(picture: bytes) -> Response:
+        return Response(redness(picture), next(novelties))
+
+    def again(respond: Any) -> list[float | None]:
+        found = measure(cloud.bucket, RUN, dataset, Preprocessing(SIDE), respond, lambda: True)
+        return sorted((answer.novelty for answer in found.validation), key=str)
+
+    assert again(respond) == again(pytest.fail) == [0.125, 1e-9, None]
+
+
+def test_answers_of_an_earlier_version_have_no_novelty(cloud: Cloud) -> None:
+    pack(cloud, validation=2)
+    before = measured(cloud)
+    [part] = parts(cloud)
+    lines = [json.loads(line) for line in cloud.bucket.read(part)[0].splitlines()]
+    for line in lines:
+        del line["novelty"]
+    cloud.put(part, "\n".join(map(json.dumps, lines)).encode())
+    assert measured(cloud, pytest.fail) == before
+
+
 def test_test_records_are_answered_apart_from_the_validation_records(cloud: Cloud) -> None:
     pack(cloud, validation=6)
     alone = both(cloud)
     assert alone.test == []
     pack(cloud, NEWER, validation=6, test=8)
     dataset = read_packed(cloud.bucket, NEWER)
-    found = measure(cloud.bucket, NEWER, dataset, Preprocessing(SIDE), redness, lambda: True)
+    found = measure(
+        cloud.bucket, NEWER, dataset, Preprocessing(SIDE), responding(redness), lambda: True
+    )
     assert [answer.sha256 for answer in found.validation] == [a.sha256 for a in alone.validation]
     assert [answer.record for answer in found.test] == list(range(8))
     assert [answer.truth for answer in found.test] == [0, 1, 0, 0, 0, 1, 0, 0]
@@ -186,12 +219,24 @@ def test_only_the_built_in_algorithm_needs_its_pictures_cropped(
 # --- the endpoint itself
 
 
-def asked(runtime: Any, classes: int = 2) -> list[float]:
-    return probabilities(runtime, "endpoint-1", b"jpeg", classes)
+def asked(runtime: Any, classes: int = 2, trainer: str = DROPLENS) -> Response:
+    return predict(runtime, "endpoint-1", b"jpeg", classes, trainer)
 
 
-def test_an_endpoint_is_asked_for_json() -> None:
-    assert asked(FakeRuntime(lambda _: [0.25, 0.75])) == [0.25, 0.75]
+def test_an_endpoint_is_asked_for_the_novelty_too() -> None:
+    runtime = FakeRuntime(lambda _: {"probabilities": [0.25, 0.75], "novelty": 1.5})
+    assert asked(runtime) == Response([0.25, 0.75], 1.5)
+    assert runtime.accepted == [PREDICTION]
+
+
+def test_a_container_image_of_an_earlier_version_returns_a_list() -> None:
+    assert asked(FakeRuntime(lambda _: [0.25, 0.75])) == Response([0.25, 0.75], None)
+
+
+def test_the_built_in_algorithm_is_asked_for_json_only() -> None:
+    runtime = FakeRuntime(lambda _: [0.25, 0.75])
+    assert asked(runtime, trainer=BUILTIN) == Response([0.25, 0.75], None)
+    assert runtime.accepted == ["application/json"]
 
 
 def test_an_answer_that_does_not_fit_names_its_endpoint() -> None:
