@@ -1,6 +1,8 @@
 """The files of a trained model.
 
-model.onnx: `image` uint8 [N, height, width, 3] to `probabilities` float32 [N, classes];
+model.onnx: `image` uint8 [N, height, width, 3] to `probabilities` float32 [N, classes] and
+`novelty` float32 [N], the greater the less like the training images; models of earlier versions
+have no `novelty`;
 model.int8.onnx: the same in 8-bit integers, where that was found as accurate and faster;
 classes.json: the class names, in the order of the probabilities;
 preprocessing.json: how an encoded image becomes `image`;
@@ -18,6 +20,9 @@ CLASSES_FILE = "classes.json"
 PREPROCESSING_FILE = "preprocessing.json"
 TRAINING_FILE = "training.json"
 WEIGHTS_FILE = "weights.pt"
+
+# The outputs of a graph, which are fetched by these names.
+PROBABILITIES, NOVELTY = "probabilities", "novelty"
 
 
 def read_classes(path: Path) -> list[str]:

@@ -40,6 +40,8 @@ from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import FEATURES, build_backbone, find_weights, read_weights
 from trainer.nets.int8 import quantize
+from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 
 RESIZE = Resize(width=288, height=288)
@@ -122,14 +124,15 @@ def corpus(photographs: Path | None) -> tuple[str, list[bytes]]:
 
 
 def write_model(folder: Path) -> None:
-    """An artefact of recipe probe. Its head is made up: what it answers takes no less time."""
+    """An artefact of recipe probe. Head and novelty are made up: that takes no less time."""
     chance = np.random.default_rng(0)
     head = Head(
         weight=chance.normal(0, 0.1, (FEATURES, CLASSES)).astype(np.float32),
         bias=np.zeros(CLASSES, np.float32),
         temperature=1.0,
     )
-    model = assemble(build_backbone(read_weights(find_weights())), head, RESIZE)
+    novelty = fit_novelty(chance.random((2, HEAD_CHANNELS), np.float32)).novelty
+    model = assemble(build_backbone(read_weights(find_weights())), head, novelty, RESIZE)
     folder.mkdir(parents=True)
     onnx.save(model, os.fspath(folder / MODEL_FILE))
     write_json(folder / CLASSES_FILE, [f"class {number}" for number in range(CLASSES)])

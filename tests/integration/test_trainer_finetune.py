@@ -145,7 +145,7 @@ def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
     np.testing.assert_allclose(
         _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
     )
-    one_by_one = [model.probabilities(payload) for _, payload in VALIDATION]
+    one_by_one = [model.predict(payload).probabilities for _, payload in VALIDATION]
     np.testing.assert_allclose(one_by_one, _by_onnx(base, images), atol=TOLERANCE)
     right = (np.argmax(one_by_one, 1) == [label for label, _ in VALIDATION]).mean()
     assert right == report(base)["accuracy"]["validation"]
@@ -153,7 +153,7 @@ def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
 
 def _by_onnx(base: Path, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
-    return session.run(None, {"image": images})[0]
+    return session.run(["probabilities"], {"image": images})[0]
 
 
 def _by_pytorch(base: Path, images: np.ndarray, python: str, tmp_path: Path) -> np.ndarray:

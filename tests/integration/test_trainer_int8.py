@@ -37,6 +37,8 @@ from trainer.nets.int8 import (
     int8_variant,
     quantize,
 )
+from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 from trainer.serving.app import Model
 from trainer.settings import Folders
@@ -139,8 +141,8 @@ def test_any_number_of_pictures_is_answered_at_once(
     folder = serve_int8(base, int8, tmp_path)
     model = Model.load(folder / "model")
     images = np.concatenate(pixels(base, VALIDATION[:5]))
-    many = model.session.run(None, {"image": images})[0]
-    one_by_one = [model.probabilities(jpeg) for _, jpeg in VALIDATION[:5]]
+    many = model.session.run(["probabilities"], {"image": images})[0]
+    one_by_one = [model.predict(jpeg).probabilities for _, jpeg in VALIDATION[:5]]
     np.testing.assert_allclose(many, one_by_one, atol=1e-3)
 
 
@@ -165,7 +167,8 @@ def test_the_server_takes_the_variant_that_was_kept_and_answers_nearly_as_before
         for _, jpeg in VALIDATION:
             status, _, body = ask(server, jpeg, Content_Type="image/jpeg")
             assert status == 200
-            said, expected = np.array(json.loads(body)), np.array(before.probabilities(jpeg))
+            said = np.array(json.loads(body))
+            expected = np.array(before.predict(jpeg).probabilities)
             moved.append(np.abs(said - expected).sum() / 2)
             agreeing += int(said.argmax() == expected.argmax())
     assert np.mean(moved) <= MAX_MOVED
@@ -183,9 +186,10 @@ def test_a_model_whose_answers_hang_on_digits_that_int8_has_not_keeps_none(
         np.zeros(1000, np.float32),
         temperature=1.0,
     )
+    novelty = fit_novelty(chance.random((9, HEAD_CHANNELS), np.float32)).novelty
     backbone = onnx.load(str(probe_weights / BACKBONE_FILE))
     job = open_job(Folders(base))
-    variant = int8_variant(job, assemble(backbone, head, job.resize))
+    variant = int8_variant(job, assemble(backbone, head, novelty, job.resize))
     assert variant.model is None
     assert not variant.report["kept"]
     assert variant.report["moved"] > MAX_MOVED

@@ -5,12 +5,14 @@ import contextlib
 import http.client
 import json
 import random
+import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import onnx
 import pytest
 from PIL import Image
 
@@ -23,6 +25,7 @@ from tests.support.trainer import (
     serving,
 )
 from trainer.serving.app import MAX_BYTES, MAX_LINES, Model
+from trainer.serving.response import PREDICTION_JSON
 
 PICTURES = drawn_records(2, first_seed=100)
 JPEG = PICTURES[0][1]
@@ -62,7 +65,7 @@ def test_the_answer_over_http_is_the_models(server: Server, probe_base: Path) ->
     model = Model.load(probe_base / "model")
     for _, payload in PICTURES:
         body = ask(server, payload, Content_Type="image/jpeg")[2]
-        assert json.loads(body) == pytest.approx(model.probabilities(payload), abs=1e-5)
+        assert json.loads(body) == pytest.approx(model.predict(payload).probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -83,22 +86,61 @@ def test_pictures_are_taken_under_every_content_type_of_the_contract(
 
 
 @pytest.mark.parametrize(
-    ("accept", "lines"),
+    ("accept", "form"),
     [
-        ("application/json", False),
-        ("*/*", False),
-        ("", False),
-        ("text/html, application/json;q=0.9", False),
-        ("application/jsonlines", True),
-        ("Application/JSONLines;verbose=true", True),
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("text/html, application/json;q=0.9", "application/json"),
+        ("application/jsonlines", "application/jsonlines"),
+        ("Application/JSONLines;verbose=true", "application/jsonlines"),
+        (f"{PREDICTION_JSON}, application/json", PREDICTION_JSON),
     ],
 )
-def test_the_answers_form_follows_accept(server: Server, accept: str, lines: bool) -> None:
+def test_the_responses_form_follows_accept(
+    server: Server, probe_base: Path, accept: str, form: str
+) -> None:
     status, headers, body = ask(server, JPEG, Content_Type="image/jpeg", Accept=accept)
-    answer = json.loads(body)
-    assert status == 200
-    assert headers["Content-Type"] == f"application/json{'lines' if lines else ''}"
-    assert len(answer["prediction"] if lines else answer) == len(LABELS)
+    assert (status, headers["Content-Type"]) == (200, form)
+    expected = Model.load(probe_base / "model").predict(JPEG)
+    probabilities = pytest.approx(expected.probabilities, abs=1e-5)
+    novelty = pytest.approx(expected.novelty, rel=1e-4)
+    assert (
+        json.loads(body)
+        == {
+            "application/json": probabilities,
+            "application/jsonlines": {"prediction": probabilities, "novelty": novelty},
+            PREDICTION_JSON: {"probabilities": probabilities, "novelty": novelty},
+        }[form]
+    )
+
+
+def test_a_model_of_an_earlier_version_is_served_without_a_novelty(
+    probe_base: Path, probe_weights: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(probe_base / "model", tmp_path / "model")
+    graph = onnx.load(str(probe_base / "model/model.onnx"))
+    assert graph.graph.output.pop().name == "novelty"
+    onnx.save(graph, str(tmp_path / "model/model.onnx"))
+    with serving(tmp_path, probe_weights) as server:
+        for accept, form in (
+            (PREDICTION_JSON, "probabilities"),
+            ("application/jsonlines", "prediction"),
+        ):
+            status, _, body = ask(server, JPEG, Content_Type="image/jpeg", Accept=accept)
+            response = json.loads(body)
+            assert status == 200
+            assert len(response.pop(form)) == len(LABELS)
+            assert response == ({"novelty": None} if form == "probabilities" else {})
+
+
+def test_a_graph_without_probabilities_is_not_served(probe_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(probe_base / "model", tmp_path / "model")
+    graph = onnx.load(str(probe_base / "model/model.onnx"))
+    del graph.graph.output[0]
+    onnx.save(graph, str(tmp_path / "model/model.onnx"))
+    with pytest.raises(ValueError, match="has no output probabilities, only novelty"):
+        Model.load(tmp_path / "model")
 
 
 def line(**fields: object) -> bytes:
@@ -131,8 +173,11 @@ def test_every_line_of_json_lines_is_answered_and_none_fails_another(
     answers = dict(zip(lines, map(json.loads, text.decode().splitlines()), strict=True))
     model = Model.load(probe_base / "model")
     for name, payload in (("first", first), ("last", last)):
-        expected = model.probabilities(payload)
-        assert answers.pop(name) == {"prediction": pytest.approx(expected, abs=1e-5)}
+        expected = model.predict(payload)
+        assert answers.pop(name) == {
+            "prediction": pytest.approx(expected.probabilities, abs=1e-5),
+            "novelty": pytest.approx(expected.novelty, rel=1e-4),
+        }
     for name, answer in answers.items():
         code = name if "." in name else "line.malformed"
         assert answer["error"]["code"] == code

@@ -25,6 +25,8 @@ from tests.support.trainer import (
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
 from trainer.nets.convert import write_backbone
+from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 from trainer.serving.app import Model
 
@@ -93,7 +95,7 @@ def test_training_json_tells_how_the_model_came_to_be(
     assert len(path) >= 3
     assert min(path, key=lambda step: step["loss"])["l2"] == report["cross_validation"]["l2"]
     assert report["temperature"] > 0
-    assert report["seconds"].keys() == {"read", "features", "head", "int8"}
+    assert report["seconds"].keys() == {"read", "features", "novelty", "head", "int8"}
     assert report["versions"]["onnxruntime"] == onnxruntime.__version__
 
 
@@ -115,11 +117,39 @@ def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
     features = extract(weights / "backbone.onnx", channel, resize, 4)
     images = np.stack([resize.pixels(payload) for _, payload in VALIDATION])
     session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
-    probabilities = session.run(None, {"image": images})[0]
+    probabilities = session.run(["probabilities"], {"image": images})[0]
     assert probabilities.shape == (len(VALIDATION), len(LABELS))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     # Two passes through float32 arithmetic in batches of different sizes.
     np.testing.assert_allclose(probabilities, head.probabilities(features), atol=1e-3)
+
+
+def test_the_graphs_novelty_is_that_of_its_channel_means(
+    job: tuple[Path, subprocess.CompletedProcess[str]], weights: Path
+) -> None:
+    base, _ = job
+    resize = Resize.read(base / "model")
+    features = {
+        name: extract(
+            weights / "backbone.onnx",
+            Channel.open(name, base / "input/data" / name, len(LABELS)),
+            resize,
+            4,
+        )[:, -HEAD_CHANNELS:]
+        for name in ("train", "validation")
+    }
+    fit = fit_novelty(features["train"])
+    images = np.stack([resize.pixels(payload) for _, payload in VALIDATION])
+    session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
+    [novelty] = session.run(["novelty"], {"image": images})
+    assert novelty.shape == (len(VALIDATION),)
+    np.testing.assert_allclose(novelty, fit.novelty.of(features["validation"]), rtol=1e-3)
+    report = json.loads((base / "model/training.json").read_text("utf-8"))["novelty"]
+    assert report == fit.report()
+    assert report["left_out"] == len(TRAIN)
+    assert len(report["quantiles"]) == 1001
+    noise = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3)).astype(np.uint8)
+    assert session.run(["novelty"], {"image": noise})[0].min() > report["quantiles"][-1]
 
 
 def test_the_model_answers_one_picture_and_many_alike_and_refuses_another_shape(
@@ -128,8 +158,8 @@ def test_the_model_answers_one_picture_and_many_alike_and_refuses_another_shape(
     base, _ = job
     model = Model.load(base / "model")
     images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
-    many = model.session.run(None, {"image": images})[0]
-    one_by_one = [model.probabilities(payload) for _, payload in VALIDATION]
+    many = model.session.run(["probabilities"], {"image": images})[0]
+    one_by_one = [model.predict(payload).probabilities for _, payload in VALIDATION]
     np.testing.assert_allclose(many, one_by_one, atol=1e-3)
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
         model.session.run(None, {"image": images[:, 1:]})

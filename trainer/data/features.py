@@ -100,7 +100,7 @@ def extract(
 
     def run(records: list[Record]) -> NDArray[np.float32]:
         images = np.stack([_pixels(record, channel, resize) for record in records])
-        result: NDArray[np.float32] = session.run(None, {"image": images})[0]
+        result: NDArray[np.float32] = session.run(["features"], {"image": images})[0]
         return result
 
     done, reported = 0, time.monotonic()

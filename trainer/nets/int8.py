@@ -35,7 +35,7 @@ from onnxruntime.quantization import (
 )
 
 from droplens.statistics.intervals import mcnemar
-from trainer.artefact import INT8_FILE, MODEL_FILE
+from trainer.artefact import INT8_FILE, MODEL_FILE, PROBABILITIES
 from trainer.cpu import cores, open_session
 from trainer.data.features import pixels_of
 from trainer.job import Job
@@ -281,7 +281,7 @@ def try_both(
     for image in images:
         for session, outputs, took in zip(sessions, predicted, seconds, strict=True):
             started = perf_counter()
-            [probabilities] = session.run(None, {"image": image})
+            [probabilities] = session.run([PROBABILITIES], {"image": image})
             took.append(perf_counter() - started)
             outputs.append(probabilities)
     return Trial(

@@ -41,8 +41,9 @@ from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.backbone import Backbone, export, load_backbone
 from trainer.recipes.augment import Augmentation
+from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head, fit_head, fit_temperature
-from trainer.settings import SettingsError
+from trainer.settings import Hyperparameters, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -208,20 +209,26 @@ class Network(nn.Module):
         Gradients of a randomly initialised classifier distort the pretrained features (Kumar et
         al., 2022, arXiv:2202.10054).
         """
-        self.eval()
-        shape, features = job.settings.image_shape, []
-        order = np.arange(len(training))
-        for pixels, _ in training.batches(order, 2 * job.settings.mini_batch_size):
-            x = pixels.permute(0, 3, 1, 2).float()
-            x = functional.interpolate(x, shape, mode="bilinear", antialias=True)
-            features.append(self.features(x).cpu())
+        features = self.features_of(training, job.settings)
         labels, classes = training.labels.cpu().numpy(), len(job.classes)
-        head = fit_head(torch.cat(features).numpy(), labels, classes, job.settings.seed).head
+        head = fit_head(features, labels, classes, job.settings.seed).head
         # The head's scores are 1 for the true class and 0 for others; the smoothed labels are most
         # likely at this difference of logits.
         margin = log1p(classes * (1 - LABEL_SMOOTHING) / LABEL_SMOOTHING)
         self.classifier.weight.copy_(torch.from_numpy(head.weight.T * margin))
         self.classifier.bias.copy_(torch.from_numpy(head.bias * margin))
+
+    @torch.inference_mode()
+    def features_of(self, images: Pixels, settings: Hyperparameters) -> NDArray[np.float32]:
+        """float32 [N, features] of training images, resized to the network's input."""
+        self.eval()
+        features = []
+        order = np.arange(len(images))
+        for pixels, _ in images.batches(order, 2 * settings.mini_batch_size):
+            x = pixels.permute(0, 3, 1, 2).float()
+            x = functional.interpolate(x, settings.image_shape, mode="bilinear", antialias=True)
+            features.append(self.features(x).cpu())
+        return torch.cat(features).numpy()
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """float32 [N, features] of images [N, 3, H, W] of 0 to 255."""
@@ -517,6 +524,7 @@ class Fitting:
             temperature,
         )
         resize = self.job.resize
+        novelty = fit_novelty(network.features_of(self.training, self.settings))
         features = export(network.backbone, resize.height, resize.width)
         trained = sum(entry["train_seconds"] for entry in self.epochs)
         images = self.steps * self.batch
@@ -525,12 +533,13 @@ class Fitting:
             "best_epoch": best,
             "stopped_early": len(self.epochs) < self.settings.epochs,
             "temperature": temperature,
+            "novelty": novelty.report(),
             "augmentation": asdict(self.augmentation),
             "pictures_per_epoch": images,
             "pictures_per_second": len(self.epochs) * images / trained,
             "environment": self._environment(),
         }
-        return Outcome(assemble(features, head, resize), accuracies, report)
+        return Outcome(assemble(features, head, novelty.novelty, resize), accuracies, report)
 
     def _environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = {

@@ -9,6 +9,8 @@ from trainer.data.features import extract
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import BACKBONE_FILE
+from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import fit_head
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,8 @@ def probe(job: Job) -> Outcome:
     with job.timings.step("features"):
         train_features = extract(backbone, training, job.resize, settings.mini_batch_size)
         validation_features = extract(backbone, validation, job.resize, settings.mini_batch_size)
+    with job.timings.step("novelty"):
+        novelty = fit_novelty(train_features[:, -HEAD_CHANNELS:])
     with job.timings.step("head"):
         fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
 
@@ -40,6 +44,7 @@ def probe(job: Job) -> Outcome:
             "l2": fit.l2,
         },
         "temperature": fit.head.temperature,
+        "novelty": novelty.report(),
     }
-    model = assemble(onnx.load(os.fspath(backbone)), fit.head, job.resize)
+    model = assemble(onnx.load(os.fspath(backbone)), fit.head, novelty.novelty, job.resize)
     return Outcome(model, accuracies, report)

@@ -5,11 +5,14 @@
     GET  /ping                   200 once the model is loaded
     GET  /execution-parameters   Batch Transform's defaults for settings that a job does not give
     POST /invocations            an encoded image in, one probability per class out, in the
-                                 classes' order: [0.9, 0.1], or {"prediction": [0.9, 0.1]} for
-                                 Accept: application/jsonlines
+                                 classes' order: [0.9, 0.1]; by Accept also
+        application/jsonlines                          {"prediction": [0.9, 0.1], "novelty": 1.2}
+        application/vnd.droplens.prediction+json    {"probabilities": [0.9, 0.1], "novelty": 1.2}
     POST /invocations            as application/jsonlines, {"image": "<base64>"} on every line in,
-                                 {"prediction": [0.9, 0.1]} or {"error": {…}} on every line out
+                                 {"prediction": [0.9, 0.1], "novelty": 1.2} or {"error": {…}} on
+                                 every line out
 
+A model of an earlier version has no novelty: then lines of JSON lack it, and elsewhere it is null.
 Errors are {"error": {"code", "message"}}. Nothing is written to disk except large request bodies,
 in the system's temporary folder.
 
@@ -26,7 +29,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
@@ -36,11 +39,25 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
-from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, read_classes
+from trainer.artefact import (
+    CLASSES_FILE,
+    INT8_FILE,
+    MODEL_FILE,
+    NOVELTY,
+    PROBABILITIES,
+    read_classes,
+)
 from trainer.cpu import cores, open_session
 from trainer.data.preprocess import Resize
 from trainer.serving.memory import DecodingMemory
-from trainer.serving.response import JSON, JSON_LINES, RequestError, Response, error_json
+from trainer.serving.response import (
+    JSON,
+    JSON_LINES,
+    PREDICTION_JSON,
+    RequestError,
+    Response,
+    error_json,
+)
 from trainer.serving.server import HEALTH_CHECK, Server
 from trainer.settings import Folders
 
@@ -57,11 +74,23 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of one image: a probability per class, and the novelty where the model has that output."""
+
+    probabilities: list[float]
+    novelty: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """The artefact of a training job, loaded. file: name of the graph in use."""
+    """The artefact of a training job, loaded.
+
+    file: name of the graph in use; outputs: names of those of its outputs that are fetched.
+    """
 
     file: str
     session: onnxruntime.InferenceSession
+    outputs: tuple[str, ...]
     resize: Resize
     classes: list[str]
     decoding: DecodingMemory
@@ -75,29 +104,39 @@ class Model:
         resize = Resize.read(folder)
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
+        outputs = _outputs(session, folder / file)
         blank = np.zeros((resize.height, resize.width, 3), np.uint8)
-        outputs = len(_run(session, blank))
+        probabilities = len(_run(session, outputs, blank).probabilities)
         classes = read_classes(folder / CLASSES_FILE)
         # After a run, since free memory is measured without that of the network.
         decoding = DecodingMemory(max(resize.width, resize.height))
-        model = cls(file, session, resize, classes, decoding)
-        if outputs != len(model.classes):
+        if probabilities != len(classes):
             raise ValueError(
-                f"{folder}: {file} has outputs for {outputs} classes, {CLASSES_FILE} names "
-                f"{len(model.classes)}"
+                f"{folder}: {file} has outputs for {probabilities} classes, {CLASSES_FILE} names "
+                f"{len(classes)}"
             )
-        return model
+        return cls(file, session, outputs, resize, classes, decoding)
 
-    def probabilities(self, data: bytes) -> list[float]:
-        """One probability per class for an encoded image. Raises prepare.ImageError."""
+    def predict(self, data: bytes) -> Prediction:
+        """The prediction for an encoded image. Raises prepare.ImageError."""
         with self.decoding.admitted(data):
             pixels = self.resize.pixels(data)
-        return _run(self.session, pixels)
+        return _run(self.session, self.outputs, pixels)
 
 
-def _run(session: onnxruntime.InferenceSession, pixels: NDArray[np.uint8]) -> list[float]:
-    response: list[float] = session.run(None, {"image": pixels[None]})[0][0].tolist()
-    return response
+def _outputs(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, ...]:
+    """PROBABILITIES, and NOVELTY where the graph has it. Raises ValueError without the former."""
+    found = [output.name for output in session.get_outputs()]
+    if PROBABILITIES not in found:
+        raise ValueError(f"{path} has no output {PROBABILITIES}, only {', '.join(found)}")
+    return (PROBABILITIES, NOVELTY) if NOVELTY in found else (PROBABILITIES,)
+
+
+def _run(
+    session: onnxruntime.InferenceSession, outputs: tuple[str, ...], pixels: NDArray[np.uint8]
+) -> Prediction:
+    probabilities, *novelty = session.run(outputs, {"image": pixels[None]})
+    return Prediction(probabilities[0].tolist(), novelty[0][0].item() if novelty else None)
 
 
 class Application:
@@ -164,12 +203,12 @@ class Application:
                 f"Content-Type is {sent!r}, expected one of "
                 f"{', '.join((*IMAGE_TYPES, JSON_LINES))}.",
             )
-        accepted = _negotiate(accept, JSON, JSON_LINES)
+        accepted = _negotiate(accept, JSON, JSON_LINES, PREDICTION_JSON)
         try:
-            probabilities = self.model.probabilities(_read(environ))
+            prediction = self.model.predict(_read(environ))
         except prepare.ImageError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, error.code, error.message) from None
-        value = {"prediction": probabilities} if accepted == JSON_LINES else probabilities
+        value = _FORMS[accepted](prediction)
         return Response(HTTPStatus.OK, json.dumps(value).encode(), accepted)
 
     def _predict_lines(self, body: bytes) -> bytes:
@@ -185,11 +224,26 @@ class Application:
 
     def _predict_line(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"prediction": self.model.probabilities(_image_of(line))}
+            return _line(self.model.predict(_image_of(line)))
         except _MalformedLine as error:
             return error_json("line.malformed", str(error))
         except prepare.ImageError as error:
             return error_json(error.code, error.message)
+
+
+def _line(prediction: Prediction) -> dict[str, Any]:
+    """As the built-in algorithm returns it, and with the novelty where the model has it."""
+    line: dict[str, Any] = {"prediction": prediction.probabilities}
+    if prediction.novelty is not None:
+        line["novelty"] = prediction.novelty
+    return line
+
+
+_FORMS: dict[str, Callable[[Prediction], Any]] = {
+    JSON: lambda prediction: prediction.probabilities,
+    JSON_LINES: _line,
+    PREDICTION_JSON: asdict,
+}
 
 
 class _MalformedLine(ValueError):
@@ -232,7 +286,7 @@ def _negotiate(accept: str, *offered: str) -> str:
         if accepted in offered:
             return accepted
     raise RequestError(
-        HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {' or '.join(offered)}."
+        HTTPStatus.NOT_ACCEPTABLE, "http.accept", f"Answers are {', '.join(offered)}."
     )
 
 

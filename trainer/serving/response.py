@@ -8,6 +8,8 @@ from http import HTTPStatus
 log = logging.getLogger(__name__)
 
 JSON, JSON_LINES = "application/json", "application/jsonlines"
+# {"probabilities": […], "novelty": 1.2}; JSON stays the bare list for callers that know no other.
+PREDICTION_JSON = "application/vnd.droplens.prediction+json"
 
 
 @dataclass(frozen=True, slots=True)

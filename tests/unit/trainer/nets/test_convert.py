@@ -103,7 +103,7 @@ def test_the_backbone_computes_what_a_plain_reading_of_the_network_does(
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
     image = np.kron(coarse, np.ones((12, 12, 1), np.uint8))[:height, :width]
-    features = session.run(None, {"image": image[None]})[0][0]
+    features = session.run(["features"], {"image": image[None]})[0][0]
     expected = forward(weights, image)
     assert features.shape == expected.shape == (FEATURES,)
     assert expected.std() > 0.1
@@ -114,8 +114,8 @@ def test_pictures_in_one_batch_do_not_change_each_other(
     session: onnxruntime.InferenceSession,
 ) -> None:
     images = np.random.default_rng(3).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
-    together = session.run(None, {"image": images})[0]
-    apart = np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
+    together = session.run(["features"], {"image": images})[0]
+    apart = np.concatenate([session.run(["features"], {"image": each[None]})[0] for each in images])
     np.testing.assert_allclose(together, apart, atol=1e-3)
 
 
