@@ -162,18 +162,18 @@ class _Reader:
         return _combined(base, self._negated(), _raised) if self._take({"^"}) else base
 
     def _single(self) -> Value:
-        token = self._next()
-        if token == "(":
+        word = self._next()
+        if word == "(":
             inner = self.either()
             self._expect(")")
             return inner
-        if token == "IF":
+        if word == "IF":
             return self._choice()
-        if token[0].isdigit():
-            return float(token)
-        if token in self._values:
-            return self._values[token]
-        raise ExpressionError(f"{token!r} is no Id, and no function that is known here")
+        if word[0].isdigit():
+            return float(word)
+        if word in self._values:
+            return self._values[word]
+        raise ExpressionError(f"{word!r} is no Id, and no function that is known here")
 
     def _choice(self) -> Value:
         self._expect("(")

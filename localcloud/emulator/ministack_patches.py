@@ -246,7 +246,14 @@ def provide_metric_math_alarms() -> None:
         metric_math.check_alarm({**properties, "Metrics": queries})
         of_one = {name: value for name, value in properties.items() if name != "Metrics"}
         alarm: Json = record(name, {**of_one, "Namespace": "-", "MetricName": "-"})
-        for field in ("Namespace", "MetricName", "Statistic", "ExtendedStatistic", "Period", "Unit"):
+        for field in (
+            "Namespace",
+            "MetricName",
+            "Statistic",
+            "ExtendedStatistic",
+            "Period",
+            "Unit",
+        ):
             alarm.pop(field, None)
         return {**alarm, "Metrics": queries}
 

@@ -1,4 +1,4 @@
-"""A result of each kind in the published schema."""
+"""A result of each kind, in both versions of the published schema."""
 
 from tests.support.builders import RUN
 
@@ -18,12 +18,13 @@ BEST = {"label": "Škoda", "probability": 0.87}
 
 
 CLASSIFIED = {
-    "schema": "droplens.result.v1",
+    "schema": "droplens.result.v2",
     "status": "classified",
     "image": {**PICTURE, "width": 1024, "height": 683, "format": "JPEG"},
     "classifier": "cars",
-    "prediction": {**BEST, "confident": True},
+    "prediction": {**BEST, "confident": True, "familiar": True, "familiarity": 0.42},
     "top": [BEST, {"label": "Citroën", "probability": 0.06}],
+    "candidates": ["Škoda", "Citroën"],
     "model": MODEL,
     "classified_at": "2026-11-22T12:00:00Z",
 }
@@ -33,8 +34,22 @@ ERROR = {"code": "image.unreadable", "message": "the picture is damaged"}
 
 
 REJECTED = {
-    **{name: value for name, value in CLASSIFIED.items() if name not in ("prediction", "top")},
+    **{
+        name: value
+        for name, value in CLASSIFIED.items()
+        if name not in ("prediction", "top", "candidates")
+    },
     "status": "rejected",
     "image": PICTURE,
     "error": ERROR,
 }
+
+
+CLASSIFIED_V1 = {
+    **{name: value for name, value in CLASSIFIED.items() if name != "candidates"},
+    "schema": "droplens.result.v1",
+    "prediction": {**BEST, "confident": True},
+}
+
+
+REJECTED_V1 = {**REJECTED, "schema": "droplens.result.v1"}

@@ -58,12 +58,20 @@ def alarms(template: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {
             "Threshold": each["Properties"]["Threshold"],
-            "window": each["Properties"]["Period"]
+            "window": _period(each["Properties"])
             * each["Properties"].get("DatapointsToAlarm", each["Properties"]["EvaluationPeriods"]),
         }
         for name, each in template["Resources"].items()
         if each["Type"] == "AWS::CloudWatch::Alarm"
     }
+
+
+def _period(alarm: Mapping[str, Any]) -> int:
+    """Seconds of one period; an alarm of an expression has it in its metrics."""
+    if "Metrics" not in alarm:
+        return int(alarm["Period"])
+    [period] = {each["MetricStat"]["Period"] for each in alarm["Metrics"] if "MetricStat" in each}
+    return int(period)
 
 
 def alarm_counts(template: Mapping[str, Any]) -> dict[str, int]:
