@@ -42,12 +42,12 @@ def validate(name: str, document: Any) -> None:
     validator(name, closed=True).validate(document)
 
 
-def validate_result(document: Any) -> None:
-    """Validate a result of v1 or v2 against the schema that its own `schema` names.
+def validate_named(document: Any) -> None:
+    """Validate a result or an event of either version against the schema that it names.
 
     Raises jsonschema.ValidationError.
     """
-    names = {f"droplens.{name}": name for name in (RESULT_V1, RESULT)}
+    names = {f"droplens.{name}": name for name in (RESULT, EVENT, RESULT_V1, EVENT_V1)}
     validate(names.get(document.get("schema"), RESULT), document)
 
 
