@@ -16,8 +16,8 @@ HOURS_A_MONTH = 730
 PRICES = Path(__file__).parent / "prices.json"
 PACKING = Path(__file__).parent.parent / "benchmarks/results/packing.json"
 
-# Metrics of alarms, by which these are billed, and dashboards, by the template's parameter Monitoring:
-# PicturesUnfamiliar has three, every other alarm one.
+# Metrics of alarms, by which these are billed, and dashboards, by the template's parameter
+# Monitoring: PicturesUnfamiliar has three metrics, every other alarm one.
 MONITORING = {"all": (15, 1), "essential": (7, 0)}
 # Lambda polls an empty queue by five pollers, 20 seconds each.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html

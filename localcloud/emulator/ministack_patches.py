@@ -14,7 +14,7 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
@@ -257,7 +257,7 @@ def provide_metric_math_alarms() -> None:
             alarm.pop(field, None)
         return {**alarm, "Metrics": queries}
 
-    def statistic(stat: Json) -> float | None:
+    def statistic(stat: Mapping[str, Any]) -> float | None:
         metric = stat["Metric"]
         dimensions = cloudwatch._dims_from_list(metric.get("Dimensions", []))
         key = (metric["Namespace"], metric["MetricName"], cloudwatch._dims_key(dimensions))

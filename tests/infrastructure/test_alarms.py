@@ -8,7 +8,7 @@ import pytest
 
 from droplens.classify.drift import expected_share
 from tests.support.alarms import ALARMS, COUNTED
-from tests.support.cloudwatch import all_watched, goes_off
+from tests.support.cloudwatch import Metric, all_watched, goes_off
 from tests.support.expanded_template import STACK, Stack, matches
 
 ESSENTIAL = ALARMS[:7]
@@ -76,10 +76,8 @@ def test_the_share_of_rejected_pictures_is_an_average(stack: Stack) -> None:
     assert alarm["EvaluationPeriods"] > 1
 
 
-UNFAMILIAR, EXPECTED = (
-    ("Droplens", name, (("service", STACK),))
-    for name in ("PictureUnfamiliar", "UnfamiliarExpected")
-)
+UNFAMILIAR: Metric = ("Droplens", "PictureUnfamiliar", (("service", STACK),))
+EXPECTED: Metric = ("Droplens", "UnfamiliarExpected", (("service", STACK),))
 
 
 def unfamiliar_raised(stack: Stack, unfamiliar: int, pictures: int, expected: float) -> bool:

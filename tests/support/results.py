@@ -1,8 +1,10 @@
 """A result of each kind, in both versions of the published schema."""
 
+from typing import Any
+
 from tests.support.builders import RUN
 
-PICTURE = {
+PICTURE: dict[str, Any] = {
     "bucket": "droplens-bucket",
     "key": "input/cars/a.jpg",
     "etag": "5a105e8b9d40e1329780d62ea2265d8a",
@@ -17,7 +19,7 @@ MODEL = {"run_id": RUN.run_id, "endpoint": "droplens--cars", "accuracy": 0.91}
 BEST = {"label": "Škoda", "probability": 0.87}
 
 
-CLASSIFIED = {
+CLASSIFIED: dict[str, Any] = {
     "schema": "droplens.result.v2",
     "status": "classified",
     "image": {**PICTURE, "width": 1024, "height": 683, "format": "JPEG"},
@@ -33,7 +35,7 @@ CLASSIFIED = {
 ERROR = {"code": "image.unreadable", "message": "the picture is damaged"}
 
 
-REJECTED = {
+REJECTED: dict[str, Any] = {
     **{
         name: value
         for name, value in CLASSIFIED.items()
@@ -45,11 +47,11 @@ REJECTED = {
 }
 
 
-CLASSIFIED_V1 = {
+CLASSIFIED_V1: dict[str, Any] = {
     **{name: value for name, value in CLASSIFIED.items() if name != "candidates"},
     "schema": "droplens.result.v1",
     "prediction": {**BEST, "confident": True},
 }
 
 
-REJECTED_V1 = {**REJECTED, "schema": "droplens.result.v1"}
+REJECTED_V1: dict[str, Any] = {**REJECTED, "schema": "droplens.result.v1"}

@@ -93,7 +93,7 @@ def alarm_counts(template: Mapping[str, Any]) -> dict[str, int]:
 
 
 def drift(template: Mapping[str, Any]) -> dict[str, int]:
-    """Of how many pictures, and beyond how many standard deviations, PicturesUnfamiliar is raised."""
+    """The fewest pictures and the standard deviations from which PicturesUnfamiliar is raised."""
     queries = template["Resources"]["PicturesUnfamiliar"]["Properties"]["Metrics"]
     [expression] = [each["Expression"] for each in queries if "Expression" in each]
     [(fewest, deviations)] = re.findall(r"pictures < (\d+),.* - (\d+) \* \(expected", expression)

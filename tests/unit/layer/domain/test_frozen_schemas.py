@@ -71,7 +71,7 @@ def test_a_change_of_meaning_shows_and_one_of_words_does_not() -> None:
 
 def test_a_field_that_is_required_from_now_on_is_a_change() -> None:
     former = {"properties": {"a": {"type": "object", "properties": {"b": {}}}}, "required": ["a"]}
-    grown = {
+    grown: dict[str, Any] = {
         "properties": {"a": {"type": "object", "properties": {"b": {}, "c": {}}}, "d": {}},
         "required": ["a"],
     }
