@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,8 +22,8 @@ from types import FrameType
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from demo import DemoError, account, digits
-from demo.dataset import Dataset, Split, exam_names, hold_out, read_folder
+from demo import DemoError, account, digits, stranger
+from demo.dataset import Dataset, Picture, Split, exam_names, hold_out, read_folder
 from demo.journey import Journey, News
 from demo.machine import LocalCloud
 from demo.place import Place
@@ -110,17 +110,21 @@ def run(console: Console, folder: Path | None, place: Place) -> Outcome:
                 screen.update(UPLOAD, f"{len(split.learning)} pictures, then {journey.ready_uri}")
             run_id = _follow(screen, journey, before)
             with screen.step(ANSWERS, "dropping the held-out pictures"):
-                answers = _examine(screen, journey, f"demo-{run_id}", split)
+                exam = exam_names(split.held_out)
+                drawn = stranger.draw(place.folder / "pictures", frozenset(exam))
+                asked = {**exam, drawn.name: drawn}
+                *answers, unknown = _examine(screen, journey, f"demo-{run_id}", asked)
             card = journey.live_card()
             report = journey.report(run_id)
             place.examine(screen, journey, f"demo-{run_id}", run_id)
     kept = place.folder / dataset.classifier
     return Outcome(
         answers=answers,
+        stranger=unknown,
         measured=card["measured"],
         unconfident_because=card.get("unconfident_because"),
         results_uri=journey.results_uri(f"demo-{run_id}"),
-        results_folder=_keep(answers, kept / "results"),
+        results_folder=_keep([*answers, unknown], kept / "results"),
         report=_keep_report(report, kept / "report.html"),
         input_uri=journey.input_uri,
         endpoint_url=place.url,
@@ -182,9 +186,10 @@ def _came_of(stage: Status, journey: Journey, news: News) -> str:
             return f"validation accuracy {measured_line(measured)}, so it went live"
 
 
-def _examine(screen: Screen, journey: Journey, folder: str, split: Split) -> list[Answer]:
-    """Upload the held-out images to input/ and collect the results."""
-    exam = exam_names(split.held_out)
+def _examine(
+    screen: Screen, journey: Journey, folder: str, exam: Mapping[str, Picture]
+) -> list[Answer]:
+    """Upload the images to input/ and collect the results, in the same order."""
     for done in journey.ask(folder, exam):
         screen.update(ANSWERS, f"dropped into {journey.input_uri}", done, len(exam))
     screen.update(ANSWERS, "dropped; classify_image is starting", 0, len(exam))

@@ -7,10 +7,11 @@ import io
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from PIL import Image, ImageOps
@@ -291,9 +292,7 @@ class Examination:
                 alarm["AlarmName"]
                 for alarm in alarms
                 if alarm["AlarmName"] not in seen
-                and self._points(
-                    alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"], "SampleCount"
-                )
+                and self._points(*_metric_of(alarm), "SampleCount")
             }
             if len(seen) == len(alarms) or time.monotonic() >= until:
                 break
@@ -305,7 +304,7 @@ class Examination:
             return
         for alarm in alarms:
             name = alarm["AlarmName"].removeprefix(f"{self._stack}--")
-            metric = f"{alarm['Namespace']} {alarm['MetricName']}"
+            metric = " ".join(_metric_of(alarm)[:2])
             self._record.check(
                 f"CloudWatch has the metric of the alarm {name}",
                 True if alarm["AlarmName"] in seen else False if metric in ALWAYS else None,
@@ -338,6 +337,16 @@ ALWAYS = {
     "Droplens PictureRejected",
     "Droplens TrainingTimeUsed",
 }
+
+
+def _metric_of(alarm: Mapping[str, Any]) -> tuple[str, str, list[dict[str, str]]]:
+    """Namespace, name and dimensions of an alarm's metric, of an expression's first one."""
+    metric = alarm
+    if "MetricName" not in alarm:
+        metric = next(
+            one["MetricStat"]["Metric"] for one in alarm["Metrics"] if "MetricStat" in one
+        )
+    return metric["Namespace"], metric["MetricName"], metric["Dimensions"]
 
 
 def _why(metric: str) -> str:

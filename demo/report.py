@@ -50,12 +50,26 @@ class Answer:
             return False
         return bool(self.result["prediction"]["confident"])
 
+    @property
+    def familiar(self) -> bool | None:
+        """Whether the image is like the training images; None where that is not known."""
+        if self.result is None or self.label is None:
+            return None
+        familiar: bool | None = self.result["prediction"].get("familiar")
+        return familiar
+
+    @property
+    def candidates(self) -> list[str] | None:
+        """The classes that the image may show, or None where that is not known."""
+        return None if self.result is None else self.result.get("candidates")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The outcome of a finished demo.
 
-    measured: the live model card's "measured"; unconfident_because: why no prediction of that model
+    stranger: the answer for an image of none of the classes, or None; measured: the live model
+    card's "measured"; unconfident_because: why no prediction of that model
     is confident, or None; seconds: how long each step took; report: a copy of the model's
     report page, or None; removed: whether the bucket of the results was deleted.
     """
@@ -71,6 +85,7 @@ class Outcome:
     seconds: Mapping[str, float]
     removed: bool = False
     unconfident_because: str | None = None
+    stranger: Answer | None = None
 
 
 def selection(answers: Sequence[Answer], rows: int) -> list[Answer]:
@@ -119,6 +134,10 @@ def print_answers(console: Console, outcome: Outcome) -> None:
     )
     facts.add_row("Validation accuracy", f"{measured_line(outcome.measured)} before it went live")
     facts.add_row("Confident", _confident_line(outcome))
+    if line := _familiar_line(outcome):
+        facts.add_row("Unfamiliar", line)
+    if line := _candidates_line(outcome.answers):
+        facts.add_row("Candidates", line)
     facts.add_row("Seconds", f"{sum(outcome.seconds.values()):.0f} in total: {steps}")
     console.print(facts, highlight=False)
     # Addresses and commands are never wrapped, so that they can be copied.
@@ -145,6 +164,28 @@ def _confident_line(outcome: Outcome) -> str:
     confident = [answer for answer in outcome.answers if answer.confident]
     right = sum(answer.right for answer in confident)
     return f"{len(confident)} of {len(outcome.answers)}, {right} of them correct"
+
+
+def _familiar_line(outcome: Outcome) -> str:
+    """Which images are unlike the training images; "" where no result says so."""
+    told = [answer for answer in outcome.answers if answer.familiar is not None]
+    own = f"{sum(not answer.familiar for answer in told)} of {len(told)} held-out pictures"
+    if outcome.stranger is None or outcome.stranger.familiar is None:
+        return own if told else ""
+    verdict = "taken for familiar" if outcome.stranger.familiar else "unfamiliar"
+    if not outcome.stranger.confident:
+        verdict += ", so not confident" if not outcome.stranger.familiar else ", not confident"
+    return f"{own}; a picture of {outcome.stranger.picture.label}: {verdict}"
+
+
+def _candidates_line(answers: Sequence[Answer]) -> str:
+    """How often the candidates hold the actual class; "" where no result has any."""
+    told = [(answer.picture.label, answer.candidates) for answer in answers if answer.candidates]
+    if not told:
+        return ""
+    held = sum(label in candidates for label, candidates in told)
+    each = sum(len(candidates) for _, candidates in told) / len(told)
+    return f"hold the actual class of {held} of {len(told)} pictures, {each:.1f} classes on average"
 
 
 def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
@@ -224,6 +265,8 @@ def _row(answer: Answer, *, has_threshold: bool) -> list[Text]:
         truth.append(f"\n(predicted no. {rank})", "dim")
     share = Text(percent(prediction["probability"]))
     no = "no" if has_threshold else "no: no threshold"
+    if answer.familiar is False:
+        no = "no: unfamiliar"
     sure = Text("yes", "green") if prediction["confident"] else Text(no, "yellow")
     return [name, label, share, sure, truth, _mark(answer.right)]
 

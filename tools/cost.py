@@ -16,8 +16,9 @@ HOURS_A_MONTH = 730
 PRICES = Path(__file__).parent / "prices.json"
 PACKING = Path(__file__).parent.parent / "benchmarks/results/packing.json"
 
-# Alarms and dashboards by the template's parameter Monitoring.
-MONITORING = {"all": (12, 1), "essential": (7, 0)}
+# Metrics of alarms, by which these are billed, and dashboards, by the template's parameter
+# Monitoring: PicturesUnfamiliar has three metrics, every other alarm one.
+MONITORING = {"all": (15, 1), "essential": (7, 0)}
 # Lambda polls an empty queue by five pollers, 20 seconds each.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH
@@ -25,8 +26,9 @@ POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH
 EVENTS_A_PICTURE = 3
 # SendMessage by EventBridge, ReceiveMessage and DeleteMessage by Lambda, without batches.
 REQUESTS_A_PICTURE = 3
-# Metrics that classify_image emits in every hour with pictures.
-METRICS_OF_PICTURES = 5
+# Metrics that classify_image emits in every hour with pictures of one classifier; each further
+# classifier has one more.
+METRICS_OF_PICTURES = 8
 # Images that promote_endpoint sends to a candidate at most; twice as many with a test split.
 MEASURED_AT_MOST = 4000
 PART_BYTES = 8 * 2**20
@@ -113,7 +115,7 @@ class Prices:
 def idle(usage: Usage) -> Iterator[Line]:
     """A month without pictures and training."""
     alarms, dashboards = MONITORING[usage.monitoring]
-    yield Line("alarms", alarms, "alarm")
+    yield Line("metrics of alarms", alarms, "alarm")
     yield Line("dashboards", dashboards, "dashboard")
     yield Line("GB stored in the bucket", usage.stored_gb, "s3_storage")
     yield Line("GB of old versions, 30 days", usage.old_versions_gb, "s3_storage")
@@ -195,7 +197,7 @@ def demo(recipe: str, learned: int, answered: int, pictures: int) -> Iterator[Li
     )
     yield Line("pictures and code uploaded", learned + answered + 50, "s3_put")
     yield Line("GB of container images, for the time", images_gb * month, "image_storage")
-    yield Line("alarms, for the time", alarms * month, "alarm")
+    yield Line("metrics of alarms, for the time", alarms * month, "alarm")
     yield Line("dashboards, for the time", dashboards * month, "dashboard")
 
 

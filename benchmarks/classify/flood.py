@@ -14,7 +14,7 @@ from benchmarks.classify.pictures import bare
 from droplens.domain import layout
 from droplens.domain.card import ModelCard
 from droplens.domain.result import TOP
-from tools.contract import EVENT, RESULT, validate
+from tools.contract import validate_named
 
 THREADS = 8
 
@@ -150,7 +150,7 @@ def _versions(cloud: Cloud, prefix: str) -> dict[str, list[dict[str, Any]]]:
         key, version_id = version
         answer = s3.get_object(Bucket=cloud.bucket, Key=key, VersionId=version_id)
         result = json.loads(answer["Body"].read())
-        validate(RESULT, result)
+        validate_named(result)
         return key, result
 
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -174,7 +174,7 @@ def _compare_events(
     by_id: dict[str, Mapping[str, Any]] = {}
     heard = set()
     for detail in told:
-        validate(EVENT, detail)
+        validate_named(detail)
         about = identity(detail["result"]["key"], detail)
         heard.add(about)
         if (

@@ -28,7 +28,7 @@ from droplens.domain.errors import NotBegun
 from droplens.imaging.prepare import Limits
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.settings import ClassificationSettings
-from droplens.runtime.telemetry import count, logger, metrics
+from droplens.runtime.telemetry import count, flush_of_classifiers, logger, metrics
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
 
@@ -53,6 +53,7 @@ CLASSIFICATION = Classification(
     decoding=WeightedSemaphore(Limits().max_pixels),
     endpoint_calls=WeightedSemaphore(SETTINGS.concurrent_calls),
     request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
+    result_schema=SETTINGS.result_schema,
 )
 BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
 THREADS = ThreadPoolExecutor(BATCH)
@@ -130,4 +131,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailure
         if number + 1 < len(groups):
             BACKOFF.delete([one for one in group if one["messageId"] not in failed])
     count("PicturePostponed", len(failures))
+    flush_of_classifiers()
     return {"batchItemFailures": [{"itemIdentifier": message} for message in failures]}

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from secrets import token_hex
@@ -29,7 +29,7 @@ from ministack.core import (
     router,
 )
 from ministack.core.responses import error_response_json, json_response, request_scope
-from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs
+from ministack.services import cloudwatch, codebuild, eventbridge, lambda_svc, s3, sns, sqs
 from ministack.services.cloudformation import (
     changesets,
     engine,
@@ -38,6 +38,7 @@ from ministack.services.cloudformation import (
     stacks,
 )
 
+from localcloud.emulator import metric_math
 from localcloud.emulator.events import Event
 from localcloud.emulator.service import Request, Response
 from localcloud.settings import ACCOUNT, REGION
@@ -231,6 +232,69 @@ def evaluate_functions_in_conditions() -> None:
     for module in (engine, stacks, changesets, handlers):
         if hasattr(module, "_evaluate_conditions"):
             module._evaluate_conditions = evaluate_all
+
+
+def provide_metric_math_alarms() -> None:
+    """Alarms of CloudFormation that watch an expression, which MiniStack refuses. As it does with
+    other alarms, each is evaluated when a metric is sent, over its last period."""
+    record, evaluate = provisioners._cw_metric_alarm_record, cloudwatch._evaluate_alarm
+
+    def recorded(name: str, properties: Json) -> Json:
+        if not properties.get("Metrics"):
+            return record(name, properties)
+        queries = [_numbers_and_flags(query) for query in properties["Metrics"]]
+        metric_math.check_alarm({**properties, "Metrics": queries})
+        of_one = {name: value for name, value in properties.items() if name != "Metrics"}
+        alarm: Json = record(name, {**of_one, "Namespace": "-", "MetricName": "-"})
+        for field in (
+            "Namespace",
+            "MetricName",
+            "Statistic",
+            "ExtendedStatistic",
+            "Period",
+            "Unit",
+        ):
+            alarm.pop(field, None)
+        return {**alarm, "Metrics": queries}
+
+    def statistic(stat: Mapping[str, Any]) -> float | None:
+        metric = stat["Metric"]
+        dimensions = cloudwatch._dims_from_list(metric.get("Dimensions", []))
+        key = (metric["Namespace"], metric["MetricName"], cloudwatch._dims_key(dimensions))
+        since = time.time() - stat["Period"]
+        recent = [one for one in cloudwatch._metrics.get(key, []) if one["Timestamp"] >= since]
+        value = cloudwatch._stat_value(cloudwatch._calc_stats(recent), stat["Stat"], recent)
+        return float(value) if recent and value is not None else None
+
+    def evaluated(alarm: Json) -> None:
+        if "Metrics" not in alarm:
+            evaluate(alarm)
+            return
+        value = metric_math.evaluate_alarm(alarm["Metrics"], statistic)
+        if value is None:
+            return
+        # MiniStack compares and records the state for a metric that has this one value.
+        watched = ("metric math", alarm["AlarmName"], "")
+        cloudwatch._metrics[watched] = [{"Timestamp": time.time(), "Value": value}]
+        stand_in = {**alarm, "Namespace": watched[0], "MetricName": watched[1]}
+        stand_in |= {"Statistic": "Average", "Period": 60}
+        try:
+            evaluate(stand_in)
+        finally:
+            del cloudwatch._metrics[watched]
+        for field in ("StateValue", "StateReason", "StateUpdatedTimestamp"):
+            alarm[field] = stand_in[field]
+
+    provisioners._cw_metric_alarm_record = recorded
+    cloudwatch._evaluate_alarm = evaluated
+
+
+def _numbers_and_flags(query: Json) -> Json:
+    """An entry of Metrics with its types, of which a template's parameters may be text."""
+    typed = {**query, "ReturnData": str(query.get("ReturnData", True)).lower() == "true"}
+    if "MetricStat" in query:
+        typed["MetricStat"] = {**query["MetricStat"], "Period": int(query["MetricStat"]["Period"])}
+    return typed
 
 
 def provide_message_move_task() -> None:

@@ -147,6 +147,7 @@ def serve(settings: Settings) -> None:
     patches.convert_numeric_parameters()
     patches.evaluate_functions_in_conditions()
     patches.provide_message_move_task()
+    patches.provide_metric_math_alarms()
     patches.run_lambda_workers_with(interpreter)
     patches.share_unzipped_code(settings.temporary / "unzipped")
     patches.invoke_rule_targets_asynchronously()

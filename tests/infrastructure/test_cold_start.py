@@ -17,6 +17,7 @@ HEAVY = {
     "numpy": "the containers' arrays",
     "pydantic": "powertools' parser",
     "requests": "boto3 speaks HTTP by itself",
+    "statistics": "quantiles of the normal distribution, for promote_endpoint",
     "unittest": "for tests",
     "PIL.ImageFont": "nothing is written on a picture",
     "droplens.journey.deploy": "deploy_endpoint's",

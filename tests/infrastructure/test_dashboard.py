@@ -22,8 +22,13 @@ def widgets(stack: Stack) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def shown(widgets: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     """Namespace, name, dimension and its value of each metric."""
-    found = [full_names(widget["properties"]["metrics"]) for widget in widgets]
+    found = [full_names(metric_rows(widget)) for widget in widgets]
     return {metric for metrics in found for metric in metrics}
+
+
+def metric_rows(widget: dict[str, Any]) -> list[list[Any]]:
+    """The rows of a widget that name a metric."""
+    return [row for row in widget["properties"]["metrics"] if isinstance(row[0], str)]
 
 
 def full_names(rows: list[list[Any]]) -> list[tuple[str, ...]]:
@@ -52,6 +57,22 @@ def test_all_that_droplens_counts_is_shown_under_the_stack_s_name(
     assert own == {("Droplens", name, "service", STACK) for name in COUNTED | SHOWN_ONLY}
     outcomes = {f"Run{status.value.capitalize()}" for status in Status}
     assert {metric[1] for metric in own if metric[1].startswith("Run")} <= outcomes
+
+
+def test_the_probability_is_searched_for_by_classifier(
+    stack: Stack, widgets: list[dict[str, Any]]
+) -> None:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html
+    expressions = [
+        part["expression"]
+        for widget in widgets
+        for row in widget["properties"]["metrics"]
+        for part in row
+        if isinstance(part, dict) and "expression" in part
+    ]
+    schema, name = "{Droplens,service,classifier}", "PredictionProbability"
+    terms = f'service="{STACK}" MetricName="{name}"'
+    assert expressions == [f"SEARCH('{schema} {terms}', 'Average')"]
 
 
 def test_every_queue_and_every_function_is_shown(stack: Stack, shown: set[tuple[str, ...]]) -> None:

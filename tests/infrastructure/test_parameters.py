@@ -41,6 +41,7 @@ PARAMETERS = {
     "ConfidentPrecision": 0.95,
     "KeepModels": 0,
     "Reclassify": "none",
+    "ResultSchema": "v2",
     "StopIdleEndpointHours": 0,
     "KmsKeyArn": "",
     "PermissionsBoundary": "",

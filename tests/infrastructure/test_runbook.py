@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -14,23 +15,25 @@ import pytest
 from droplens.aws.events import UnexpectedEvent
 from droplens.aws.tags import tag_list
 from droplens.classify import classify as classification
+from droplens.domain.card import Measurement, Novelty
 from droplens.domain.run import RunKey, Status
 from droplens.imaging import sandbox
 from droplens.report.publish import publish
 from droplens.runtime.telemetry import metrics
+from droplens.state.cards import Cards
 from droplens.state.packed import read_packed
 from tests.support.alarms import ALARMS
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
-from tests.support.builders import IMAGE, jpeg, model_data, pack, redness
-from tests.support.cloudwatch import goes_off, printed, watched
+from tests.support.builders import IMAGE, card, go_live, jpeg, model_data, pack, redness
+from tests.support.cloudwatch import all_watched, goes_off, printed, watched
 from tests.support.deployed_functions import (
     RECORDED_RUN,
     Context,
     of_run,
     stored_picture,
 )
-from tests.support.expanded_template import BUCKET, Stack, matches
+from tests.support.expanded_template import BUCKET, STACK, Stack, matches
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 
@@ -73,7 +76,7 @@ def test_the_runbook_names_only_what_there_is(
         for path in (repo_root / folder).rglob("*.py")
     )
     for said in re.findall(r'message = "([^"]+)"', text):
-        assert said in layer or said == "picture rejected"  # composed of its status
+        assert said in layer or said.removeprefix("picture ") in ("classified", "rejected")
     targets = set(re.findall(r"^([a-z-]+):", (repo_root / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
     parameters = stack.template["Parameters"].keys() | stack.template["Outputs"].keys()
@@ -238,6 +241,50 @@ def test_files_that_are_no_pictures(
     raised = [name for name in ALARMS if goes_off(stack.properties(name), counted)]
     assert raised == ["PicturesMostlyRejected"]
     told("PicturesMostlyRejected")
+
+
+@pytest.mark.parametrize(("unfamiliar", "raised"), [(5, []), (10, ["PicturesUnfamiliar"])])
+def test_pictures_of_something_else(
+    stack: Stack,
+    deployed: Cloud,
+    load: Load,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unfamiliar: int,
+    raised: list[str],
+) -> None:
+    """A hundred pictures, of which a model that can tell finds some unfamiliar: the blue ones."""
+    own = Novelty(limit=0.5, share=0.01, quantiles=tuple(n / 200 for n in range(101)))
+    measured = Measurement(
+        pictures=1000, available=1000, accuracy=0.9, top5=1.0, latency_ms_p50=5, latency_ms_p95=9
+    )
+    go_live(Cards(deployed.bucket), card(novelty=own, measured=measured))
+    app = load("ClassifyImage")
+    metrics.clear_metrics()
+    monkeypatch.setattr(app.BACKOFF, "hide", lambda *_: None)
+
+    def response(picture: bytes) -> dict[str, Any]:
+        blue, red = redness(picture)
+        return {"probabilities": [blue, red], "novelty": blue}
+
+    answering_with(app, FakeRuntime(response), monkeypatch)
+    bodies = [jpeg((20, 10, 220))] * unfamiliar + [jpeg()] * (100 - unfamiliar)
+    records = messages(*bodies)
+    counted: dict[Any, list[float]] = defaultdict(list)
+    for start in range(0, len(records), app.BATCH):
+        app.handler({"Records": records[start : start + app.BATCH]}, Context("request"))
+        for metric, values in printed(capsys.readouterr().out).items():
+            counted[metric] += values
+    shares, _ = all_watched(stack.properties("PicturesUnfamiliar"))
+    assert sum(counted[shares]) == unfamiliar
+    assert len(counted[shares]) == len(records)
+    own_metric = (("classifier", "cars"), ("service", STACK))
+    assert len(counted["Droplens", "PredictionProbability", own_metric]) == len(records)
+    assert [name for name in ALARMS if goes_off(stack.properties(name), counted)] == raised
+    for name in raised:
+        told(name)
 
 
 def test_pictures_of_a_classifier_whose_run_failed(

@@ -46,7 +46,8 @@ def test_every_patched_function_has_the_expected_signature() -> None:
         from ministack import app
         from ministack.core import (
             iam_actions, iam_evaluator, lambda_runtime, persistence, responses, sigv4)
-        from ministack.services import codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts
+        from ministack.services import (
+            cloudwatch, codebuild, eventbridge, lambda_svc, s3, sns, sqs, sts)
         from ministack.services.cloudformation import engine, provisioners
 
         def parameters(function):
@@ -97,6 +98,9 @@ def test_every_patched_function_has_the_expected_signature() -> None:
             "signature", "secret", "method", "raw_path", "query_params", "headers", "body"]
         assert "batch" in iam_actions.SERVICE_TO_IAM_NAMESPACE
         assert callable(app._build_persistence_save_dict)
+        assert parameters(provisioners._cw_metric_alarm_record) == ["name", "props"]
+        assert parameters(cloudwatch._evaluate_alarm) == ["alarm"]
+        assert parameters(cloudwatch._stat_value) == ["stats", "stat_name", "points"]
         mapping = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
         assert {"create", "update", "delete"} <= mapping.keys()
         for name in ("ComputeEnvironment", "JobQueue", "JobDefinition"):
@@ -146,6 +150,54 @@ def test_conditions_may_split_a_parameter() -> None:
             for registry, private in (("1.dkr.ecr.a.b", True), ("docker.io", False)):
                 found = module._evaluate_conditions(template, {"Registry": {"Value": registry}})
                 assert found == {"Private": private}
+    """)
+
+
+def test_an_alarm_of_metric_math_watches_its_expression() -> None:
+    run_in_cloud_environment("""
+        import json
+
+        from localcloud.emulator import ministack_patches as patches
+        from localcloud.emulator.metric_math import ExpressionError
+        from ministack.services import cloudwatch
+        from ministack.services.cloudformation import provisioners
+
+        def metric(identifier, stat):
+            dimensions = [{"Name": "service", "Value": "droplens"}]
+            watched = {"Namespace": "N", "MetricName": "Odd", "Dimensions": dimensions}
+            stat = {"Metric": watched, "Period": "3600", "Stat": stat}
+            return {"Id": identifier, "MetricStat": stat, "ReturnData": "false"}
+
+        def alarm(expression):
+            metrics = [metric("odd", "Sum"), metric("all", "SampleCount")]
+            return {
+                "AlarmName": "odd", "Threshold": 0.2, "EvaluationPeriods": 1,
+                "ComparisonOperator": "GreaterThanThreshold",
+                "Metrics": [*metrics, {"Id": "share", "Expression": expression}]}
+
+        def send(values, service):
+            dimensions = [{"Name": "service", "Value": service}]
+            datum = {"MetricName": "Odd", "Dimensions": dimensions, "Values": values}
+            cloudwatch._put_metric_data({}, {"Namespace": "N", "MetricData": [datum]}, False, True)
+            return cloudwatch._alarms["odd"]["StateValue"]
+
+        patches.provide_metric_math_alarms()
+        provisioner = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
+        try:
+            provisioner["create"]("Odd", alarm("SQRT(odd)"), "stack")
+        except ExpressionError as error:
+            assert "SQRT" in str(error)
+        else:
+            raise AssertionError("it was accepted")
+        provisioner["create"]("Odd", alarm("IF(all < 4, 0, odd / all)"), "stack")
+        assert send([1, 1, 1], "another") == "INSUFFICIENT_DATA"
+        assert send([1, 1, 1], "droplens") == "OK"
+        assert send([0], "droplens") == "ALARM"
+        assert send([0] * 20, "droplens") == "OK"
+        described = cloudwatch._describe_alarms({}, {"AlarmNames": ["odd"]}, False, True)
+        [found] = json.loads(described[2])["MetricAlarms"]
+        assert "MetricName" not in found and len(found["Metrics"]) == 3
+        assert found["Metrics"][0]["MetricStat"]["Period"] == 3600
     """)
 
 

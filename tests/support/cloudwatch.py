@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from statistics import fmean, median
 from typing import Any
 
+from localcloud.emulator.metric_math import check_alarm, evaluate_alarm
+
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, name and dimensions."""
 
 STATISTICS: dict[str, Callable[[list[float]], float]] = {
     "Sum": sum,
+    "SampleCount": lambda values: float(len(values)),
     "Average": fmean,
     "Maximum": max,
     "p50": median,
@@ -44,12 +47,31 @@ def watched(alarm: Mapping[str, Any]) -> Metric:
     return (alarm["Namespace"], alarm["MetricName"], dimensions)
 
 
+def all_watched(alarm: Mapping[str, Any]) -> list[Metric]:
+    """The metrics that an alarm looks at, more than one where it watches an expression."""
+    if "Metrics" not in alarm:
+        return [watched(alarm)]
+    statistics = [query["MetricStat"] for query in alarm["Metrics"] if "MetricStat" in query]
+    return list(dict.fromkeys(watched(statistic["Metric"]) for statistic in statistics))
+
+
 def goes_off(alarm: Mapping[str, Any], metrics: Mapping[Metric, list[float]]) -> bool:
     """Whether the alarm goes off if each of its periods is like this one."""
-    values = metrics.get(watched(alarm))
-    if not values:
+    if (value := _value(alarm, metrics)) is None:
         assert alarm["TreatMissingData"] == "notBreaching"
         return False
-    statistic = STATISTICS[alarm.get("Statistic") or alarm["ExtendedStatistic"]]
     assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    return bool(statistic(values) > alarm["Threshold"])
+    return bool(value > alarm["Threshold"])
+
+
+def _value(alarm: Mapping[str, Any], metrics: Mapping[Metric, list[float]]) -> float | None:
+    def statistic(metric: Metric, name: str) -> float | None:
+        values = metrics.get(metric)
+        return STATISTICS[name](values) if values else None
+
+    if "Metrics" not in alarm:
+        return statistic(watched(alarm), alarm.get("Statistic") or alarm["ExtendedStatistic"])
+    check_alarm(alarm)
+    return evaluate_alarm(
+        alarm["Metrics"], lambda stat: statistic(watched(stat["Metric"]), stat["Stat"])
+    )

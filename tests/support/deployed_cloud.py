@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.support.drawn_images import drawing
-from tools.contract import RESULT, validate
+from tools.contract import validate_named
 
 CLASSES = ("checks", "rings", "stripes")
 
@@ -148,7 +148,7 @@ class Cloud:
         """Wait for a result, and hold it to the published schema."""
         body = self.eventually(lambda: self.get(key), key)
         result: dict[str, Any] = json.loads(body)
-        validate(RESULT, result)
+        validate_named(result)
         return result
 
     def eventually(self, look: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

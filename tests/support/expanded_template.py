@@ -278,6 +278,10 @@ def matches(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
     """
     for name, wanted in pattern.items():
+        if name == "$or":
+            if not any(matches(one, event) for one in wanted):
+                return False
+            continue
         found = event.get(name)
         if isinstance(wanted, dict):
             if not isinstance(found, dict) or not matches(wanted, found):

@@ -36,6 +36,7 @@ def computed(facts: Mapping[str, Any]) -> dict[str, Any]:
         "alarms": alarm_counts(template.document),
         "budget": budget(template.document),
         "build": build(template.document),
+        "drift": drift(template.document),
         "demo_minutes": {recipe: minutes for recipe, (_, minutes, _) in cost.DEMO.items()},
         "grid": {"strengths": len(L2_GRID), "record_kb": 4 * FEATURES / 1000},
         "http": {status.name: str(status.value) for status in HTTPStatus},
@@ -58,7 +59,7 @@ def alarms(template: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {
             "Threshold": each["Properties"]["Threshold"],
-            "window": each["Properties"]["Period"]
+            "window": _period(each["Properties"])
             * each["Properties"].get("DatapointsToAlarm", each["Properties"]["EvaluationPeriods"]),
         }
         for name, each in template["Resources"].items()
@@ -66,15 +67,37 @@ def alarms(template: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _period(alarm: Mapping[str, Any]) -> int:
+    """Seconds of one period; an alarm of an expression has it in its metrics."""
+    if "Metrics" not in alarm:
+        return int(alarm["Period"])
+    [period] = {each["MetricStat"]["Period"] for each in alarm["Metrics"] if "MetricStat" in each}
+    return int(period)
+
+
 def alarm_counts(template: Mapping[str, Any]) -> dict[str, int]:
-    """How many alarms there are by Monitoring."""
+    """How many alarms there are by Monitoring, and how many metrics that of an expression has."""
     conditions = [
         each.get("Condition")
         for each in template["Resources"].values()
         if each["Type"] == "AWS::CloudWatch::Alarm"
     ]
     fewer = conditions.count("MonitorsAll")
-    return {"all": len(conditions), "essential": len(conditions) - fewer, "fewer": fewer}
+    statistics = template["Resources"]["PicturesUnfamiliar"]["Properties"]["Metrics"]
+    return {
+        "all": len(conditions),
+        "essential": len(conditions) - fewer,
+        "fewer": fewer,
+        "metrics_of_math": sum("MetricStat" in each for each in statistics),
+    }
+
+
+def drift(template: Mapping[str, Any]) -> dict[str, int]:
+    """The fewest pictures and the standard deviations from which PicturesUnfamiliar is raised."""
+    queries = template["Resources"]["PicturesUnfamiliar"]["Properties"]["Metrics"]
+    [expression] = [each["Expression"] for each in queries if "Expression" in each]
+    [(fewest, deviations)] = re.findall(r"pictures < (\d+),.* - (\d+) \* \(expected", expression)
+    return {"fewest": int(fewest), "deviations": int(deviations)}
 
 
 def budget(template: Mapping[str, Any]) -> dict[str, float]:

@@ -44,10 +44,10 @@ class Story:
     def answer(self, picture: Dropped, model: Any = NEWER, *, order: Any = None) -> None:
         """Write the result of `model`, its answer read with the class list `order`."""
         said = foretold(picture.body, model.classes)
-        probabilities = [said[name] for name in model.classes]
-        ranked = result.rank(probabilities, replace(model, classes=order or model.classes))
+        response = result.Response([said[name] for name in model.classes], novelty=None)
+        reading = replace(model, classes=order or model.classes)
         document = result.classified(
-            BUCKET, self.bucket.head(picture.key), ImageInfo("JPEG", 9, 9), ranked, model
+            BUCKET, self.bucket.head(picture.key), ImageInfo("JPEG", 9, 9), response, reading
         )
         key = layout.result_key(picture.key, "cars")
         self.cloud.client("s3").put_object(

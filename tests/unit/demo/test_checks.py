@@ -208,6 +208,25 @@ def alarm(cloudwatch: Any, name: str, namespace: str, metric: str) -> None:
     )
 
 
+def alarm_of_an_expression(cloudwatch: Any, name: str, metric: str) -> None:
+    watched = {
+        "Namespace": "Droplens",
+        "MetricName": metric,
+        "Dimensions": [{"Name": "service", "Value": STACK}],
+    }
+    statistic = {"Metric": watched, "Period": 300, "Stat": "Sum"}
+    cloudwatch.put_metric_alarm(
+        AlarmName=f"{STACK}--{name}",
+        Metrics=[
+            {"Id": "half", "Expression": "count / 2", "ReturnData": True},
+            {"Id": "count", "MetricStat": statistic, "ReturnData": False},
+        ],
+        EvaluationPeriods=1,
+        ComparisonOperator="GreaterThanThreshold",
+        Threshold=0,
+    )
+
+
 def point(cloudwatch: Any, namespace: str, metric: str, name: str, value: str) -> None:
     dimensions = [{"Name": name, "Value": value}]
     cloudwatch.put_metric_data(
@@ -234,18 +253,21 @@ def test_a_metric_that_every_journey_writes_must_be_there_and_others_may_be_abse
         "RunsFail": "RunFailed",
     }.items():
         alarm(cloudwatch, name, "Droplens", metric)
+    alarm_of_an_expression(cloudwatch, "PicturesUnfamiliar", "PictureUnfamiliar")
     function = f"{STACK}-classify-image"
     point(cloudwatch, "AWS/Lambda", "Invocations", "FunctionName", function)
     point(cloudwatch, "Droplens", "EndpointError", "service", STACK)
+    point(cloudwatch, "Droplens", "PictureUnfamiliar", "service", STACK)
     Examination(clients, STACK, record, metrics_wait=0)._alarms()
     found = outcomes(record)
     assert found["CloudWatch has the metric of the alarm EndpointErrors"] is Outcome.PASSED
     assert found["CloudWatch has the metric of the alarm EndpointSlow"] is Outcome.FAILED
     assert found["CloudWatch has the metric of the alarm RunsFail"] is Outcome.UNKNOWN
-    assert found["none of 3 alarms was raised"] is Outcome.PASSED
+    assert found["CloudWatch has the metric of the alarm PicturesUnfamiliar"] is Outcome.PASSED
+    assert found["none of 4 alarms was raised"] is Outcome.PASSED
     cloudwatch.set_alarm_state(
         AlarmName=f"{STACK}--RunsFail", StateValue="ALARM", StateReason="a run failed"
     )
     again = Record(record.began)
     Examination(clients, STACK, again, metrics_wait=0)._alarms()
-    assert outcomes(again)["none of 3 alarms was raised"] is Outcome.FAILED
+    assert outcomes(again)["none of 4 alarms was raised"] is Outcome.FAILED

@@ -199,3 +199,45 @@ def test_where_there_is_a_threshold_the_confident_predictions_are_counted() -> N
     print_report(on, outcome([answer("a", "a"), wrong, unsure, missing]))
     assert "2 of 4, 1 of them correct" in printed(on)
     assert "no: no threshold" not in printed(on)
+
+
+def of_v2(label: str, *, familiar: bool | None, candidates: list[str] | None) -> dict[str, Any]:
+    result = classified(label, confident=familiar is True)
+    share = None if familiar is None else 0.5 * familiar
+    result["prediction"] |= {"familiar": familiar, "familiarity": share}
+    return {**result, "candidates": candidates}
+
+
+def test_the_report_says_what_is_unfamiliar_and_what_a_picture_may_show() -> None:
+    def told(name: str, truth: str, familiar: bool, candidates: list[str]) -> Answer:
+        picture = Picture(Path("/none") / name, truth, name)
+        return Answer(name, picture, of_v2("a", familiar=familiar, candidates=candidates))
+
+    answers = [
+        told("1.png", "a", True, ["a"]),
+        told("2.png", "b", True, ["a", "b"]),
+        told("3.png", "c", False, ["a", "b", "d"]),
+    ]
+    stranger = told("s.png", "none of the classes", False, ["a"])
+    on = console()
+    print_report(on, replace(outcome(answers), stranger=stranger))
+    text = " ".join(printed(on).split())
+    assert "1 of 3 held-out pictures; a picture of none of the classes: unfamiliar, so not" in text
+    assert "hold the actual class of 2 of 3 pictures, 2.0 classes on average" in text
+    assert "no: unfamiliar" in text
+
+
+def test_a_picture_that_is_taken_for_one_of_the_classes_is_not_passed_over() -> None:
+    picture = Picture(Path("/none/s.png"), "none of the classes", "s.png")
+    stranger = Answer("s.png", picture, of_v2("a", familiar=True, candidates=None))
+    on = console()
+    print_report(on, replace(outcome([answer("a", "a")]), stranger=stranger))
+    assert "none of the classes: taken for familiar" in " ".join(printed(on).split())
+
+
+def test_a_model_that_cannot_tell_has_no_such_lines() -> None:
+    on = console()
+    stranger = answer("none of the classes", "a")
+    print_report(on, replace(outcome([answer("a", "a")]), stranger=stranger))
+    assert "Unfamiliar" not in printed(on)
+    assert "Candidates" not in printed(on)

@@ -14,7 +14,7 @@ from droplens.state.cards import Cards
 from droplens.state.runs import ATTENTION
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION
-from tools.contract import RESULT, validate
+from tools.contract import validate_named
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,7 @@ def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[
         account = Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
         yield account
         for written in account.results():
-            validate(RESULT, written)
+            validate_named(written)
 
 
 @pytest.fixture

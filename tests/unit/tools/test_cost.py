@@ -66,13 +66,20 @@ def test_alarms_and_dashboards_are_counted_in_the_template(
 ) -> None:
     assert template["Parameters"]["Monitoring"]["AllowedValues"] == list(cost.MONITORING)
     made = [
-        resource["Type"]
+        resource
         for resource in template["Resources"].values()
         if monitoring == "all" or resource.get("Condition") != "MonitorsAll"
     ]
-    alarms, dashboards = cost.MONITORING[monitoring]
-    assert made.count("AWS::CloudWatch::Alarm") == alarms
-    assert made.count("AWS::CloudWatch::Dashboard") == dashboards
+    billed = [
+        statistic
+        for alarm in made
+        if alarm["Type"] == "AWS::CloudWatch::Alarm"
+        for statistic in alarm["Properties"].get("Metrics", [{"MetricStat": {}}])
+        if "MetricStat" in statistic
+    ]
+    metrics, dashboards = cost.MONITORING[monitoring]
+    assert len(billed) == metrics
+    assert [resource["Type"] for resource in made].count("AWS::CloudWatch::Dashboard") == dashboards
 
 
 def test_every_price_has_its_unit_and_its_source() -> None:
@@ -110,7 +117,7 @@ def test_a_run_grows_with_its_pictures_and_its_minutes() -> None:
 def test_options_change_the_sums(capsys: pytest.CaptureFixture[str]) -> None:
     cost.main(["--monitoring", "essential", "--kms-keys", "1"])
     output = capsys.readouterr().out
-    assert "| alarms | 7 | $0.70 | $0.00 |" in output
+    assert "| metrics of alarms | 7 | $0.70 | $0.00 |" in output
     assert "| KMS keys | 1 | $1.00 | $1.00 |" in output
     assert "dashboards" not in output
 

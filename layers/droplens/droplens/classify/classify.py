@@ -15,6 +15,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from droplens.aws.events import ObjectCreated, is_later
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, predict
+from droplens.classify.drift import count_prediction
 from droplens.classify.former_results import former_results
 from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router, likely_classifier
@@ -65,6 +66,7 @@ class Classification:
     endpoint_calls: calls of the endpoint at the same time.
     request_endpoint: called with bucket and classifier when the live endpoint is missing; None
         where idle endpoints are not removed.
+    result_schema: the version of results and events, "v1" or "v2".
     """
 
     bucket: Bucket
@@ -76,6 +78,7 @@ class Classification:
     endpoint_calls: WeightedSemaphore
     limits: Limits = field(default_factory=Limits)
     request_endpoint: Callable[[str, str], None] | None = None
+    result_schema: str = result.V2
 
     def classify(
         self,
@@ -116,10 +119,12 @@ class Classification:
             key=dropped.key,
             classifier=card.classifier,
             run_id=card.run_id,
-            code=document["error"]["code"] if rejected else None,
+            **({"code": document["error"]["code"]} if rejected else _logged(document)),
         )
         count("PictureClassified", int(not rejected))
         count("PictureRejected", int(rejected))  # its average is the share, which has an alarm
+        if not rejected:
+            count_prediction(document["prediction"], card)
         detail = self._store(image, dropped.sequencer_of(image), document, card)
         if dropped.answered_by_default:
             self._remove_former(image.key, card)
@@ -207,8 +212,7 @@ class Classification:
         body = fitting(body)
         with self.endpoint_calls.held(1):
             response = self._response(card, body, seconds_left)
-        ranked = result.rank(response.probabilities, card)
-        return result.classified(self.bucket.name, image, info, ranked, card)
+        return result.classified(self.bucket.name, image, info, response, card)
 
     def _response(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
@@ -252,6 +256,7 @@ class Classification:
             META_GENERATION: str(card.generation),
         }
         metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
+        document = result.in_version(document, self.result_schema)
         body = result.to_json(document)
         replacing: str | None = None
         for _ in range(ATTEMPTS):
@@ -266,6 +271,7 @@ class Classification:
                 # A repeat. Its event may not have been published: publish it again, with the same
                 # id and the stored result, since ours may differ: a decoder may have timed out.
                 if (first := self._unchanged(key, standing)) is not None:
+                    first = result.in_version(first, self.result_schema)
                     return result.classified_event(first, key, card.generation)
                 continue
             if standing.metadata.get(META_KEY, ours[META_KEY]) != ours[META_KEY]:
@@ -304,6 +310,13 @@ class Classification:
         except ObjectMissing:
             return True  # the image no longer exists: keep the stored result
         return (now.etag, now.version_id or "") != version
+
+
+def _logged(document: dict[str, Any]) -> dict[str, Any]:
+    """What the log line of a classified image has of its prediction: numbers, which queries add."""
+    prediction = document["prediction"]
+    unfamiliar = None if prediction["familiar"] is None else int(not prediction["familiar"])
+    return {"probability": prediction["probability"], "unfamiliar": unfamiliar}
 
 
 def _key_digest(key: str) -> str:

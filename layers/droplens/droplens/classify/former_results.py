@@ -12,8 +12,8 @@ from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
 
-# A larger object is not a result: five class names and a key have a few kilobytes.
-MAX_RESULT_BYTES = 256 * 1024
+# A larger object is not a result: its candidates are at most 10,000 class names of 255 bytes.
+MAX_RESULT_BYTES = 4 * 2**20
 
 
 def former_results(bucket: Bucket, image: str, default: str) -> Iterator[tuple[str, str]]:

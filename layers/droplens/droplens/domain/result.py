@@ -1,4 +1,7 @@
-"""The result of one image (schemas/result.v1.json)."""
+"""The result of one image and its event, in both versions of their schemas (schemas/).
+
+`classified` and `rejected` make results of v2, and `in_version` makes one of v1 of them.
+"""
 
 import contextlib
 import hashlib
@@ -13,12 +16,17 @@ from droplens.domain.card import ModelCard
 from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import ImageError, ImageInfo
 from droplens.statistics.calibration import Calibration
+from droplens.statistics.familiarity import familiarity
 
-SCHEMA = "droplens.result.v1"
+V1, V2 = "v1", "v2"
+RESULTS = {version: f"droplens.result.{version}" for version in (V1, V2)}
+EVENTS = {version: f"droplens.image-classified.{version}" for version in (V1, V2)}
 EVENT_SOURCE = "droplens"
 EVENT_TYPE = "Image Classified"
-EVENT_SCHEMA = "droplens.image-classified.v1"
 TOP = 5
+# What v1 lacks: fields of a result, and of its prediction.
+_RESULT_SINCE_V2 = ("candidates",)
+_PREDICTION_SINCE_V2 = ("familiar", "familiarity")
 
 
 class UnexpectedResponse(Exception):
@@ -101,12 +109,12 @@ def _finite(novelty: Any) -> float:
 
 
 def classified(
-    bucket: str, image: ObjectInfo, info: ImageInfo, ranked: list[Ranked], card: ModelCard
+    bucket: str, image: ObjectInfo, info: ImageInfo, response: Response, card: ModelCard
 ) -> dict[str, Any]:
     """The result of an image that was classified."""
-    best = ranked[0]
+    ranked = rank(response.probabilities, card)
     return {
-        "schema": SCHEMA,
+        "schema": RESULTS[V2],
         "status": "classified",
         "image": {
             **_image(bucket, image),
@@ -115,15 +123,33 @@ def classified(
             "format": info.format,
         },
         "classifier": card.classifier,
-        "prediction": {
-            "label": best.label,
-            "probability": best.probability,
-            "confident": card.is_confident(best.label, best.probability),
-        },
+        "prediction": _prediction(ranked[0], response.novelty, card),
         "top": [{"label": entry.label, "probability": entry.probability} for entry in ranked],
+        "candidates": _candidates(response.probabilities, card),
         "model": _model(card),
         "classified_at": _now(),
     }
+
+
+def _prediction(best: Ranked, novelty: float | None, card: ModelCard) -> dict[str, Any]:
+    familiar = card.is_familiar(novelty)
+    share = None
+    if card.novelty is not None and novelty is not None:
+        share = round(familiarity(novelty, card.novelty.quantiles), 4)
+    return {
+        "label": best.label,
+        "probability": best.probability,
+        "confident": familiar is not False and card.is_confident(best.label, best.probability),
+        "familiar": familiar,
+        "familiarity": share,
+    }
+
+
+def _candidates(probabilities: list[float], card: ModelCard) -> list[str] | None:
+    if card.candidates is None:
+        return None
+    calibrated = card.calibration.apply(probabilities)
+    return [card.classes[index] for index in card.candidates.apply(calibrated)]
 
 
 def rejected(
@@ -131,7 +157,7 @@ def rejected(
 ) -> dict[str, Any]:
     """The result of an image that cannot be classified, with the reason."""
     return {
-        "schema": SCHEMA,
+        "schema": RESULTS[V2],
         "status": "rejected",
         "image": _image(bucket, image),
         "classifier": card.classifier,
@@ -139,6 +165,26 @@ def rejected(
         "model": _model(card),
         "classified_at": _now(),
     }
+
+
+def in_version(result: dict[str, Any], version: str) -> dict[str, Any]:
+    """The result as consumers of `version` expect it. One of v1 stays one: v2 has fields that were
+    not kept."""
+    if version == V2 or _version(result) == V1:
+        return result
+    older = {name: value for name, value in result.items() if name not in _RESULT_SINCE_V2}
+    older["schema"] = RESULTS[V1]
+    if "prediction" in older:
+        older["prediction"] = {
+            name: value
+            for name, value in older["prediction"].items()
+            if name not in _PREDICTION_SINCE_V2
+        }
+    return older
+
+
+def _version(result: dict[str, Any]) -> str:
+    return V1 if result["schema"] == RESULTS[V1] else V2
 
 
 def to_json(result: dict[str, Any]) -> bytes:
@@ -169,7 +215,7 @@ def _now() -> str:
 
 
 def classified_event(result: dict[str, Any], key: str, generation: int) -> dict[str, Any]:
-    """The detail of the "Image Classified" event for the result `result` at `key`.
+    """The detail of the "Image Classified" event for the result `result` at `key`, in its version.
 
     Its id is the same whenever it is published again. generation: of the model card; it is part of
     the id, since after a rollback the same model classifies the image again, and a consumer that
@@ -179,7 +225,7 @@ def classified_event(result: dict[str, Any], key: str, generation: int) -> dict[
     version = image["version_id"] or image["etag"]
     identity = "\n".join((key, version, model["run_id"], str(generation)))
     detail = {
-        "schema": EVENT_SCHEMA,
+        "schema": EVENTS[_version(result)],
         "id": hashlib.sha256(identity.encode()).hexdigest()[:32],
         "status": result["status"],
         "classifier": result["classifier"],

@@ -194,7 +194,8 @@ class ClassificationSettings(Settings):
 
     endpoint_max_concurrency: concurrent calls that an endpoint accepts;
     classify_max_concurrency: concurrent invocations of classify_image, which share them;
-    stop_idle_endpoint_hours: 0 where idle endpoints are not removed.
+    stop_idle_endpoint_hours: 0 where idle endpoints are not removed; result_schema: "v1" or "v2",
+    the version of results and events.
     """
 
     bucket: str
@@ -204,6 +205,7 @@ class ClassificationSettings(Settings):
     endpoint_max_concurrency: int
     classify_max_concurrency: int
     stop_idle_endpoint_hours: int
+    result_schema: str
 
     @property
     def concurrent_calls(self) -> int:

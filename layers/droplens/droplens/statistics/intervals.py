@@ -1,7 +1,6 @@
 """Confidence intervals and tests of proportions."""
 
 import math
-from statistics import NormalDist
 
 # Standard normal quantiles.
 Z95_TWO_SIDED = 1.959964
@@ -27,6 +26,9 @@ def two_sided(confidence: float) -> float:
 
     0.95 gives 1.96; 0 gives 0, for which `wilson` returns the observed proportion.
     """
+    # Not at the top: it takes 20 ms of a cold start of classify_image, which does not call this.
+    from statistics import NormalDist
+
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 

@@ -7,15 +7,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from PIL import Image
 
 from droplens.aws.eventbridge import EventPublisher
@@ -25,6 +24,7 @@ from droplens.classify.classify import CALL_SECONDS, Classification
 from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router
 from droplens.domain import layout
+from droplens.domain.card import Novelty
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
 from droplens.domain.result import classified_event
 from droplens.domain.run import RunKey, Status
@@ -32,11 +32,19 @@ from droplens.imaging.prepare import CODES, ImageError, Limits, Preprocessing, p
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
+from droplens.statistics.conformal import THRESHOLD, LabelSets
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, refusal
 from tests.support.builders import RUN, card, go_live, jpeg, redness
 from tests.support.classification import BLUE, KEY, RED, classification, dropped
+from tests.support.repository import ROOT
+from tools.contract import EVENT as EVENT_SCHEMA
+from tools.contract import EVENT_V1, RESULT_V1, validate
+from tools.contract import RESULT as RESULT_SCHEMA
 
+FROZEN = ROOT / "tests/unit/layer/domain/frozen"
+# The own images' novelty is uniform between 0 and 4.
+OWN = Novelty(limit=3.96, share=0.01, quantiles=tuple(n / 25 for n in range(101)))
 RESULT = "results/cars/a+b %41 車.jpg.json"
 NEWER = "20261124-120000-bbbbbb"
 
@@ -50,23 +58,12 @@ def live(cloud: Cloud, cards: Cards) -> Cloud:
     return cloud
 
 
-@pytest.fixture
-def valid(repo_root: Path) -> Any:
-    """Fails for a document that its schema does not allow."""
-
-    def check(name: str, document: Any) -> None:
-        schema = json.loads((repo_root / "schemas" / f"{name}.json").read_text("utf-8"))
-        jsonschema.Draft202012Validator(schema).validate(document)
-
-    return check
-
-
-def test_a_picture_is_answered(live: Cloud, valid: Any) -> None:
+def test_a_picture_is_answered(live: Cloud) -> None:
     event = dropped(live)
     sent = classification(live).classify(event)
     stored = live.json(RESULT)
-    valid("result.v1", stored)
-    valid("image-classified.v1", sent)
+    validate(RESULT_SCHEMA, stored)
+    validate(EVENT_SCHEMA, sent)
     assert stored["status"] == "classified"
     assert stored["prediction"]["label"] == "red"
     assert stored["prediction"]["confident"] is True
@@ -96,6 +93,97 @@ def test_confidence_is_the_model_card_s_threshold(
     assert cloud.json(RESULT)["prediction"]["confident"] is confident
 
 
+def telling(novelty: float | None) -> FakeRuntime:
+    """An endpoint that tells this novelty of every picture."""
+    return FakeRuntime(lambda body: {"probabilities": redness(body), "novelty": novelty})
+
+
+@pytest.mark.parametrize(
+    ("novelty", "familiar", "familiarity"),
+    [(-1.0, True, 1.0), (2.0, True, 0.5), (3.96, True, 0.01), (3.97, False, 0.0075), (9, False, 0)],
+)
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_an_unfamiliar_picture_is_never_confident(
+    cloud: Cloud,
+    cards: Cards,
+    novelty: float,
+    familiar: bool,
+    familiarity: float,
+    version: str,
+) -> None:
+    go_live(cards, card(novelty=OWN, confident_from=0.5))
+    classification(cloud, telling(novelty), result_schema=version).classify(dropped(cloud))
+    prediction = cloud.json(RESULT)["prediction"]
+    assert prediction["confident"] is familiar
+    if version == "v2":
+        assert prediction["familiar"] is familiar
+        assert prediction["familiarity"] == pytest.approx(familiarity)
+
+
+@pytest.mark.parametrize(
+    ("own", "novelty"), [(None, None), (None, 3.0), (OWN, None)], ids=["neither", "card", "model"]
+)
+def test_a_model_that_cannot_tell_what_is_familiar_says_so(
+    cloud: Cloud, cards: Cards, own: Novelty | None, novelty: float | None
+) -> None:
+    go_live(cards, card(novelty=own))
+    classification(cloud, telling(novelty)).classify(dropped(cloud))
+    prediction = cloud.json(RESULT)["prediction"]
+    assert (prediction["familiar"], prediction["familiarity"]) == (None, None)
+    assert prediction["confident"] is True
+    assert cloud.json(RESULT)["candidates"] is None
+
+
+@pytest.mark.parametrize(("least", "candidates"), [(0.9, ["red"]), (0.001, ["red", "blue"])])
+def test_candidates_are_the_model_card_s(
+    cloud: Cloud, cards: Cards, least: float, candidates: list[str]
+) -> None:
+    go_live(cards, card(candidates=LabelSets(0.95, THRESHOLD, {"probability": least})))
+    classification(cloud).classify(dropped(cloud))
+    assert cloud.json(RESULT)["candidates"] == candidates
+
+
+@pytest.mark.parametrize("body", [RED, b"no picture"])
+def test_v1_is_written_as_it_always_was(cloud: Cloud, cards: Cards, body: bytes) -> None:
+    go_live(
+        cards,
+        card(novelty=OWN, candidates=LabelSets(0.95, THRESHOLD, {"probability": 0.001})),
+    )
+    sent = classification(cloud, telling(0.5), result_schema="v1").classify(dropped(cloud, body))
+    for name, document in ((RESULT_V1, cloud.json(RESULT)), (EVENT_V1, sent)):
+        frozen = json.loads((FROZEN / f"{name}.json").read_text("utf-8"))
+        Draft202012Validator(frozen).validate(document)
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "sent"),
+    [("v1", "v2", "v1"), ("v2", "v1", "v1"), ("v1", "v1", "v1"), ("v2", "v2", "v2")],
+)
+def test_a_repeat_after_a_change_of_the_version_sends_what_its_consumers_know(
+    live: Cloud, stored: str, now: str, sent: str
+) -> None:
+    event = dropped(live)
+    first = classification(live, result_schema=stored).classify(event)
+    again = classification(live, result_schema=now).classify(event)
+    assert first is not None
+    assert again is not None
+    assert again["id"] == first["id"]
+    assert live.json(RESULT)["schema"] == f"droplens.result.{stored}"
+    validate(EVENT_V1 if sent == "v1" else EVENT_SCHEMA, again)
+
+
+def test_the_log_says_how_probable_and_whether_unfamiliar(
+    cloud: Cloud, cards: Cards, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    go_live(cards, card(novelty=OWN))
+    classification(cloud, telling(9.0)).classify(dropped(cloud))
+    [line] = [one for one in caplog.records if one.getMessage() == "picture classified"]
+    probability = cloud.json(RESULT)["prediction"]["probability"]
+    assert vars(line)["probability"] == probability
+    assert vars(line)["unfamiliar"] == 1
+
+
 @pytest.mark.parametrize("key", ["input/cars/", "results/cars/a.jpg.json", "datasets/cars/a.jpg"])
 def test_what_is_no_picture_s_key_is_let_be(live: Cloud, key: str) -> None:
     runtime = FakeRuntime(redness)
@@ -114,10 +202,10 @@ def test_a_picture_whose_own_model_is_in_the_making_is_not_the_default_s(live: C
     assert live.keys("results/") == []
 
 
-def test_a_picture_without_a_folder_is_the_default_s(live: Cloud, valid: Any) -> None:
+def test_a_picture_without_a_folder_is_the_default_s(live: Cloud) -> None:
     classification(live).classify(dropped(live, key="input/a.jpg"))
     stored = live.json("results/cars/a.jpg.json")
-    valid("result.v1", stored)
+    validate(RESULT_SCHEMA, stored)
     assert stored["classifier"] == "cars"
 
 
@@ -246,15 +334,13 @@ def test_there_is_a_picture_for_every_reason() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(REJECTED))
-def test_a_picture_that_cannot_be_classified_gets_the_reason(
-    live: Cloud, valid: Any, code: str
-) -> None:
+def test_a_picture_that_cannot_be_classified_gets_the_reason(live: Cloud, code: str) -> None:
     runtime = FakeRuntime(redness)
     limits = Limits(max_bytes=200_000, max_pixels=250_000)
     sent = classification(live, runtime, limits=limits).classify(dropped(live, REJECTED[code]))
     stored = live.json(RESULT)
-    valid("result.v1", stored)
-    valid("image-classified.v1", sent)
+    validate(RESULT_SCHEMA, stored)
+    validate(EVENT_SCHEMA, sent)
     assert (stored["status"], stored["error"]["code"]) == ("rejected", code)
     assert "prediction" not in stored
     assert runtime.asked == []
@@ -270,10 +356,10 @@ def test_a_picture_overwritten_with_a_huge_one_is_judged_by_what_it_is_now(live:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_other_formats_are_answered_too(live: Cloud, valid: Any, kind: str) -> None:
+def test_other_formats_are_answered_too(live: Cloud, kind: str) -> None:
     classification(live).classify(dropped(live, encoded(kind), "input/cars/a"))
     stored = live.json("results/cars/a.json")
-    valid("result.v1", stored)
+    validate(RESULT_SCHEMA, stored)
     assert stored["image"]["format"] == kind
 
 
@@ -303,7 +389,7 @@ def test_an_overwritten_picture_is_answered_anew(live: Cloud) -> None:
     assert first["id"] != second["id"]
 
 
-def test_two_pictures_that_would_share_a_result_both_get_one(live: Cloud, valid: Any) -> None:
+def test_two_pictures_that_would_share_a_result_both_get_one(live: Cloud) -> None:
     named, unnamed = "input/cars/same.jpg", "input/same.jpg"
     assert layout.result_key(named, "cars") == layout.result_key(unnamed, "cars")
     tool = classification(live)
@@ -316,7 +402,7 @@ def test_two_pictures_that_would_share_a_result_both_get_one(live: Cloud, valid:
     assert [result["image"]["key"] for result in stored] == [named, unnamed]
     assert tool.classify(events[1]) == told[1]
     for result in stored:
-        valid("result.v1", result)
+        validate(RESULT_SCHEMA, result)
 
 
 def test_a_picture_called_like_another_s_result_takes_it_from_none(live: Cloud) -> None:
@@ -661,13 +747,13 @@ def test_a_log_line_tells_what_became_of_a_picture(
     tools.classify(dropped(live))
     tools.classify(dropped(live, b"no picture", "input/cars/b.jpg"))
     told = [vars(record) for record in caplog.records]
-    assert [(one["msg"], one["key"], one["code"]) for one in told] == [
+    assert [(one["msg"], one["key"], one.get("code")) for one in told] == [
         ("picture classified", KEY, None),
         ("picture rejected", "input/cars/b.jpg", "image.unreadable"),
     ]
 
 
-def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud, valid: Any) -> None:
+def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud) -> None:
     tools = classification(live)
     keys = ["input/cars/" + "é" * 500 + name + ".jpg" for name in "abc"]
     keys = [key + "x" * (1024 - len(key.encode())) for key in keys]
@@ -677,7 +763,7 @@ def test_a_key_as_long_as_s3_allows_has_one_result(live: Cloud, valid: Any) -> N
     assert set(live.keys("results/")) == results
     for key in results:
         assert len(key.encode()) <= 1024
-        valid("result.v1", live.json(key))
+        validate(RESULT_SCHEMA, live.json(key))
 
 
 # --- many at once
@@ -822,6 +908,7 @@ def test_an_answer_that_does_not_fit_the_classes_never_becomes_a_result(
 def test_an_event_s_id_is_that_of_picture_version_model_and_generation(path: str) -> None:
     image = {"bucket": BUCKET, "etag": "e1", "version_id": None, "key": f"input/cars/{path}"}
     answer: dict[str, Any] = {
+        "schema": "droplens.result.v2",
         "status": "classified",
         "classifier": "cars",
         "image": image,
@@ -864,7 +951,7 @@ class FakeBus:
         }
 
 
-def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -> None:
+def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud) -> None:
     bus: Any = FakeBus()
     tools = classification(live)
     sent = {name: tools.classify(dropped(live, key=f"input/cars/{name}.jpg")) for name in "ab"}
@@ -876,7 +963,7 @@ def test_answers_are_announced_on_the_bus_in_one_call(live: Cloud, valid: Any) -
     }
     for entry, name in zip(entries, "ab", strict=True):
         detail = json.loads(entry["Detail"])
-        valid("image-classified.v1", detail)
+        validate(EVENT_SCHEMA, detail)
         assert detail == details[name]
 
 

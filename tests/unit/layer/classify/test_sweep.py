@@ -14,12 +14,14 @@ from moto.s3.models import s3_backends
 
 from droplens.aws.events import object_created
 from droplens.aws.s3 import Bucket
+from droplens.classify.former_results import MAX_RESULT_BYTES
 from droplens.classify.sweep import NONE, PAGE, Progress, Results, Sweep, image_message
-from droplens.domain import layout
+from droplens.domain import layout, result
 from droplens.domain.errors import ObjectMissing, RetryLater
 from droplens.domain.stored_object import ListedObject
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import ACCOUNT
+from tests.support.results import CLASSIFIED, CLASSIFIED_V1
 
 
 def sweep(
@@ -130,9 +132,9 @@ def test_the_default_classifier_s_sweep_does_not_list_what_stands_in_other_folde
 
 
 def answered_formerly(cloud: Cloud, key: str, place: str | None = None, by: str = "cars") -> str:
-    result = {"status": "classified", "classifier": by, "image": {"key": key}}
+    document = {"status": "classified", "classifier": by, "image": {"key": key}}
     place = place or layout.result_key(key, "cars")
-    cloud.put(place, json.dumps(result).encode())
+    cloud.put(place, json.dumps(document).encode())
     return place
 
 
@@ -360,13 +362,28 @@ def test_a_sweep_that_ran_out_of_time_is_gone_on_with(
 
 
 def judged(cloud: Cloud, key: str, status: str = "classified", confident: bool = True) -> None:
-    result: dict[str, Any] = {"status": status, "image": {"key": key}}
+    document: dict[str, Any] = {"status": status, "image": {"key": key}}
     if status == "classified":
-        result["prediction"] = {"confident": confident}
+        document["prediction"] = {"confident": confident}
     place = layout.result_key(key, "cars")
     if any(entry.key == place for entry in cloud.bucket.entries(place)):
         place = layout.other_result_key(key, "cars")
-    cloud.put(place, json.dumps(result).encode())
+    cloud.put(place, json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("document", [CLASSIFIED, CLASSIFIED_V1], ids=["v2", "v1"])
+@pytest.mark.parametrize("confident", [True, False])
+def test_results_of_both_versions_are_read(
+    cloud: Cloud, document: dict[str, Any], confident: bool
+) -> None:
+    key = document["image"]["key"]
+    cloud.put(key, b"x")
+    prediction = {**document["prediction"], "confident": confident}
+    if not confident and "familiar" in prediction:
+        prediction |= {"familiar": False, "familiarity": 0.0}
+    stored = result.to_json({**document, "prediction": prediction})
+    cloud.put(layout.result_key(key, "cars"), stored)
+    assert swept(cloud, reclassify="unsure") == ([] if confident else [key])
 
 
 @pytest.mark.parametrize(
@@ -429,7 +446,7 @@ GARBAGE = [
     b'{"image": {"key": "input/cars/a"}}',
     b'{"image": {"key": "input/cars/a"}, "status": "classified"}',
     b'{"image": {"key": "input/cars/a"}, "status": "classified", "prediction": []}',
-    b" " * 300_000 + b'{"image": {"key": "input/cars/a"}, "status": "rejected"}',
+    b" " * MAX_RESULT_BYTES + b'{"image": {"key": "input/cars/a"}, "status": "rejected"}',
 ]
 
 

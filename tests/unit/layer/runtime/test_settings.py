@@ -65,6 +65,7 @@ def test_invocations_share_what_the_endpoint_takes(endpoint: int, classify: int,
         endpoint_max_concurrency=endpoint,
         classify_max_concurrency=classify,
         stop_idle_endpoint_hours=0,
+        result_schema="v2",
     )
     assert settings.concurrent_calls == each
 
