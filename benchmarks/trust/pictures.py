@@ -15,7 +15,8 @@ from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
-from trainer.nets.convert import BACKBONE_FILE, write_backbone
+from trainer.nets.convert import backbone_file, write_backbone
+from trainer.nets.specification import LITE0
 
 DEMO_PYTHON = ROOT / ".local" / "venv" / "demo" / "bin" / "python"
 BATCH = 32
@@ -86,7 +87,7 @@ def _seen(name: str, side: int, pictures: Labelled, folder: Path) -> Pictures:
         for number, (label, data) in enumerate(pictures):
             label_number = numbers.setdefault(label, len(numbers))
             writer.write(number, label_number, prepare(data, preprocessing)[0])
-    backbone = folder / BACKBONE_FILE
+    backbone = folder / backbone_file(LITE0.name)
     if not backbone.exists():
         write_backbone(folder)
     channel = Channel.open(name, packed, len(numbers))
