@@ -298,6 +298,11 @@ bench-probe: python ## recipe probe on 196 car models, on the CPU, next to basel
 	$(LAYER) $(call bin,dev)/python -m benchmarks.training.probe \
 		$${SPLITS:+--splits "$$SPLITS"} $${PICTURES:+--pictures "$$PICTURES"}
 
+.PHONY: bench-backbones
+bench-backbones: venvs-dev ## the packaged networks next to each other, by recipe probe; SPLITS=1 for a quick look
+	@$(PYTHON) tools/venvs.py demo
+	$(LAYER) $(call bin,dev)/python -m benchmarks.backbones $${SPLITS:+--splits "$$SPLITS"}
+
 # A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 uses that interpreter's.
 .PHONY: bench-training
 bench-training: python ## fine-tune next to a plain loop, on a GPU if there is one; PICTURES=400 for a quick look
@@ -359,7 +364,8 @@ freeze-interface: venvs-dev ## the template's parameters and outputs change on p
 lock-torch-cpu: venvs-lock ## regenerate the lock of the tests' PyTorch: WHEELS=folder or page of CPU wheels
 	@[ -n "$${WHEELS:-}" ] || { echo 'where are they? make lock-torch-cpu WHEELS=...'; exit 2; }
 	cd trainer
-	sed 's/^torch==.*/&+cpu/' requirements-finetune.in | "$(CURDIR)/$(call bin,lock)/uv" pip compile -q \
+	cat requirements-finetune.in requirements-timm.in | \
+		sed 's/^torch==.*/&+cpu/; /^-r requirements-finetune.in/d' | "$(CURDIR)/$(call bin,lock)/uv" pip compile -q \
 		--no-config --find-links "$$WHEELS" --universal --python-version 3.11 --generate-hashes \
 		--no-strip-extras --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock-torch-cpu WHEELS=..." \

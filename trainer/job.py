@@ -31,7 +31,7 @@ class Timings:
 class Job:
     """A training job whose channels were checked.
 
-    weights: the folder of the backbone converted at image build.
+    weights: the folder of the backbones converted at image build.
     dataset: SHA-256 of the record file of each channel, by the channel's name.
     """
 

@@ -13,11 +13,10 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from trainer.nets.specification import LITE0, PACKAGED
+
 PROBE, FINETUNE = "probe", "finetune"
 RECIPES = (PROBE, FINETUNE)
-# The backbone in the container image. Any other name is one of the package timm.
-PACKAGED_BACKBONE = "efficientnet-lite0"
-
 # Names of the built-in algorithm that are accepted without effect: `finetune` always uses AdamW
 # with a cosine schedule, in the precision that suits the device.
 BUILTIN_ONLY = frozenset(
@@ -27,11 +26,11 @@ BUILTIN_ONLY = frozenset(
     }
 )
 # The only ones with an effect on `probe`: it fits a linear head in closed form, so that settings of
-# optimisation, backbone and augmentation have none.
+# optimisation and augmentation have none.
 OF_PROBE = frozenset(
     {
         *("num_classes", "num_training_samples", "recipe", "seed", "serving_precision"),
-        *("image_shape", "mini_batch_size", "multi_label"),
+        *("backbone", "image_shape", "mini_batch_size", "multi_label"),
     }
 )
 # Defaults that replace those of the built-in algorithm, which are for SGD.
@@ -129,7 +128,7 @@ class Hyperparameters:
     image_shape: height and width of the network's input in pixels.
     mini_batch_size: the most images in a pass through the network.
     seed: of all randomness of the run.
-    backbone: PACKAGED_BACKBONE, or a name that timm knows.
+    backbone: a packaged network, or for `finetune` a name that timm knows.
     compile: whether PyTorch compiles the net; auto: where the run is long enough to save time.
     device: of `finetune`; auto: a GPU where there is one, gpu: SettingsError without one.
     learning_rate: of `finetune`, the maximum, of the last layer, for batches of 128 images.
@@ -140,7 +139,7 @@ class Hyperparameters:
     num_classes: int = _integer(2, MAX_CLASSES)
     num_training_samples: int = _integer(1)
     recipe: str = _choice(*RECIPES, default=PROBE)
-    backbone: str = field(metadata={"parse": str}, default=PACKAGED_BACKBONE)
+    backbone: str = field(metadata={"parse": str}, default=LITE0.name)
     compile: str = _choice("auto", "always", "never", default="auto")
     device: str = _choice("auto", "gpu", default="auto")
     serving_precision: str = _choice("auto", "fp32", default="auto")
@@ -177,6 +176,11 @@ class Hyperparameters:
         if self.multi_label:
             raise SettingsError(
                 "Hyperparameter multi_label=1 is not supported: a picture has one label."
+            )
+        if self.recipe == PROBE and self.backbone not in PACKAGED:
+            raise SettingsError(
+                f"Hyperparameter backbone={self.backbone!r} needs recipe={FINETUNE}: recipe "
+                f"{PROBE} has features of {' and '.join(PACKAGED)} only."
             )
 
     @classmethod

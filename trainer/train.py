@@ -19,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -39,6 +40,7 @@ from trainer.data.features import Channel, DatasetError
 from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
 from trainer.nets.int8 import Variant, int8_variant
+from trainer.nets.pretrained import origin
 from trainer.recipes.probe import probe
 from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
 from trainer.supervise import OUT_OF_MEMORY
@@ -182,6 +184,7 @@ def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
         "recipe": settings.recipe,
         "hyperparameters": settings.as_given(),
         "without_effect": settings.without_effect(),
+        "backbone": _backbone(job),
         "dataset_sha256": job.dataset,
         "records": {name: sum(count) for name, count in counts.items()},
         "records_per_class": [
@@ -197,6 +200,16 @@ def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
         "peak_memory_mb": _peak_memory_mb(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
+
+
+def _backbone(job: Job) -> dict[str, Any]:
+    """The network's name, and where its pretrained weights come from; null where it had none."""
+    settings = job.settings
+    pretrained = settings.recipe == PROBE or settings.use_pretrained_model
+    found = origin(settings.backbone, job.weights) if pretrained else None
+    return {"name": settings.backbone, "source": None, "sha256": None} | (
+        asdict(found) if found else {}
+    )
 
 
 def _peak_memory_mb() -> int:

@@ -38,9 +38,9 @@ from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
 from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
-from trainer.nets.convert import FEATURES, build_backbone, find_weights, read_weights
+from trainer.nets.convert import build_backbone, read_weights
 from trainer.nets.int8 import quantize
-from trainer.nets.specification import HEAD_CHANNELS
+from trainer.nets.specification import HEAD_CHANNELS, LITE0
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 
@@ -127,12 +127,12 @@ def write_model(folder: Path) -> None:
     """An artefact of recipe probe. Head and novelty are made up: that takes no less time."""
     chance = np.random.default_rng(0)
     head = Head(
-        weight=chance.normal(0, 0.1, (FEATURES, CLASSES)).astype(np.float32),
+        weight=chance.normal(0, 0.1, (LITE0.features, CLASSES)).astype(np.float32),
         bias=np.zeros(CLASSES, np.float32),
         temperature=1.0,
     )
     novelty = fit_novelty(chance.random((2, HEAD_CHANNELS), np.float32)).novelty
-    model = assemble(build_backbone(read_weights(find_weights())), head, novelty, RESIZE)
+    model = assemble(build_backbone(LITE0, read_weights(LITE0)), head, novelty, RESIZE)
     folder.mkdir(parents=True)
     onnx.save(model, os.fspath(folder / MODEL_FILE))
     write_json(folder / CLASSES_FILE, [f"class {number}" for number in range(CLASSES)])

@@ -18,7 +18,8 @@ from scipy.optimize import minimize
 from trainer.artefact import CLASSES_FILE, read_classes
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
-from trainer.nets.convert import build_features, find_weights, read_weights
+from trainer.nets.convert import build_features, read_weights
+from trainer.nets.specification import LITE0
 from trainer.recipes.ridge_head import softmax
 
 MAX_ITERATIONS = 100
@@ -35,7 +36,7 @@ def main(base: str, side: str, out: str) -> None:
     resize = Resize(width=int(side), height=int(side))
     with TemporaryDirectory() as folder:
         net = Path(folder) / "net.onnx"
-        onnx.save(build_features(read_weights(find_weights())), os.fspath(net))
+        onnx.save(build_features(LITE0, read_weights(LITE0)), os.fspath(net))
         seen, unseen = (extract(net, channel, resize, BATCH) for channel in (train, validation))
     mean, deviation = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-6)
     seen, unseen = ((each - mean) / deviation for each in (seen, unseen))

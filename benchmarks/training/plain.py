@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from droplens.records.recordio import read_records
 from trainer.cpu import cores
 from trainer.nets.backbone import load_backbone
+from trainer.nets.specification import LITE0
 from trainer.recipes.finetune import Network
-from trainer.settings import PACKAGED_BACKBONE
 
 
 class Records(Dataset):
@@ -65,7 +65,7 @@ def main(base: str, epochs: str, batch: str, side: str, out: str) -> None:
         Records(data / "validation/validation.rec", int(side), False), **options
     )
     classes = len(json.loads((data / "classes/classes.json").read_text("utf-8")))
-    net = Network(load_backbone(PACKAGED_BACKBONE, True), classes).to(device)
+    net = Network(load_backbone(LITE0.name, True, (int(side), int(side))), classes).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(epochs))
     told = []

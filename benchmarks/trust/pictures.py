@@ -15,7 +15,8 @@ from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
-from trainer.nets.convert import BACKBONE_FILE, write_backbone
+from trainer.nets.convert import backbone_file, write_backbone
+from trainer.nets.specification import LITE0, Specification
 
 DEMO_PYTHON = ROOT / ".local" / "venv" / "demo" / "bin" / "python"
 BATCH = 32
@@ -38,20 +39,21 @@ class Pictures:
     labels: NDArray[np.int64]
 
 
-def all_sets() -> Iterator[Pictures]:
-    """Both sets of cars, those that are there; else the demo's digits."""
+def all_sets(net: Specification = LITE0) -> Iterator[Pictures]:
+    """Both sets of cars, those that are there; else the demo's digits. net: the network that sees
+    them."""
     found = False
     with TemporaryDirectory() as work:
         folder = Path(work)
         if (CARS / "cars24").is_dir():
             found = True
-            yield _seen("cars24", 288, _folder(CARS / "cars24"), folder)
+            yield _seen("cars24", 288, _folder(CARS / "cars24"), folder, net)
         if (CARS / "cars196-224px.tar").is_file():
             found = True
-            yield _seen("cars196", 224, _archive(CARS / "cars196-224px.tar"), folder)
+            yield _seen("cars196", 224, _archive(CARS / "cars196-224px.tar"), folder, net)
         if not found:
             print(f"There are no cars in {CARS}: taking scanned digits, which tell less.")
-            yield _seen("digits", 64, _folder(_digits(folder)), folder)
+            yield _seen("digits", 64, _folder(_digits(folder)), folder, net)
 
 
 def _folder(root: Path) -> Labelled:
@@ -76,7 +78,9 @@ def _digits(folder: Path) -> Path:
     return folder / "digits"
 
 
-def _seen(name: str, side: int, pictures: Labelled, folder: Path) -> Pictures:
+def _seen(
+    name: str, side: int, pictures: Labelled, folder: Path, net: Specification = LITE0
+) -> Pictures:
     """Pack the pictures as batch_prep does, and look at them as the trainer does."""
     packed = folder / name
     packed.mkdir(exist_ok=True)
@@ -86,9 +90,9 @@ def _seen(name: str, side: int, pictures: Labelled, folder: Path) -> Pictures:
         for number, (label, data) in enumerate(pictures):
             label_number = numbers.setdefault(label, len(numbers))
             writer.write(number, label_number, prepare(data, preprocessing)[0])
-    backbone = folder / BACKBONE_FILE
+    backbone = folder / backbone_file(net.name)
     if not backbone.exists():
-        write_backbone(folder)
+        write_backbone(folder, net)
     channel = Channel.open(name, packed, len(numbers))
     features = extract(backbone, channel, Resize(width=side, height=side), BATCH)
     return Pictures(name, side, tuple(numbers), features, channel.labels)

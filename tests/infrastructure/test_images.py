@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
-from droplens.domain import layout
+from droplens.domain import choices, layout
 from droplens.journey.container_images import (
     BUILD_ARGUMENTS,
     MOST_SECONDS_FOR_A_START,
@@ -21,11 +21,14 @@ from droplens.journey.container_images import (
 )
 from tests.support.expanded_template import ACCOUNT, BUCKET, Stack, listed, with_parameters
 
+LITE2 = "efficientnet-lite2"
+SMALL = {"TrainerOwnImage"}
 REPOSITORIES = ("BatchPrepImages", "TrainerImages")
 ADDRESS = {
     "BatchPrepImage": ("batch-prep", "BatchPrepImages"),
     "TrainerOwnImage": ("trainer", "TrainerImages"),
     "FinetuneImage": ("trainer", "TrainerImages"),
+    "TimmImage": ("trainer", "TrainerImages"),
 }
 
 
@@ -47,11 +50,21 @@ def test_a_repository_scans_and_never_changes_a_tag_and_goes_with_the_stack(
 
 def test_images_with_pytorch_do_not_pile_up(stack: Stack, repo_root: Path) -> None:
     policy = stack.properties("TrainerImages")["LifecyclePolicy"]["LifecyclePolicyText"]
-    first, _ = json.loads(policy)["rules"]
-    assert first["selection"]["countNumber"] == 2
-    [prefix] = first["selection"]["tagPrefixList"]
-    assert collect(repo_root, "trainer", "finetune", "base").tag.startswith(prefix)
-    assert not collect(repo_root, "trainer").tag.startswith(prefix)
+    for rule, variant in zip(json.loads(policy)["rules"], ("finetune", "timm"), strict=False):
+        assert rule["selection"]["countNumber"] == 2
+        [prefix] = rule["selection"]["tagPrefixList"]
+        assert collect(repo_root, "trainer", variant, "base").tag.startswith(prefix)
+        assert not collect(repo_root, "trainer").tag.startswith(prefix)
+
+
+def test_pretrained_weights_are_no_image_among_others_that_expires(stack: Stack) -> None:
+    """ECR: what a rule of a higher priority selects is expired by that rule or by none."""
+    policy = stack.properties("TrainerImages")["LifecyclePolicy"]["LifecyclePolicyText"]
+    rules = json.loads(policy)["rules"]
+    [kept] = [rule for rule in rules if rule["selection"].get("tagPrefixList") == ["weights-"]]
+    [others] = [rule for rule in rules if rule["selection"]["tagStatus"] == "any"]
+    assert kept["rulePriority"] < others["rulePriority"]
+    assert kept["selection"]["countNumber"] >= 100
 
 
 @pytest.mark.parametrize("name", ADDRESS)
@@ -79,6 +92,7 @@ def test_one_image_is_built_after_the_other(stack: Stack) -> None:
     resources = stack.template["Resources"]
     assert "BatchPrepImage" in resources["TrainerOwnImage"]["DependsOn"]
     assert resources["FinetuneImage"]["Properties"]["Base"] == {"Ref": "TrainerOwnImage"}
+    assert resources["TimmImage"]["Properties"]["Base"] == {"Ref": "FinetuneImage"}
 
 
 def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
@@ -88,30 +102,44 @@ def test_job_and_training_use_the_image_that_was_built(stack: Stack) -> None:
     assert training["Variables"]["TRAINER_IMAGE_URI"] == {
         "Fn::If": ["HasOwnTrainer", {"Ref": "TrainerOwnImage"}, ""]
     }
+    with_pytorch = {"Fn::If": ["Finetunes", {"Ref": "FinetuneImage"}, ""]}
     assert training["Variables"]["FINETUNE_IMAGE_URI"] == {
-        "Fn::If": ["Finetunes", {"Ref": "FinetuneImage"}, ""]
+        "Fn::If": ["UsesTimm", {"Ref": "TimmImage"}, with_pytorch]
     }
 
 
-def test_the_image_with_pytorch_is_made_from_the_trainer_s(stack: Stack, repo_root: Path) -> None:
-    given = stack.template["Resources"]["FinetuneImage"]["Properties"]
-    assert given["Base"] == {"Ref": "TrainerOwnImage"}
+@pytest.mark.parametrize("name", ["FinetuneImage", "TimmImage"])
+def test_a_variant_has_a_dockerfile(stack: Stack, repo_root: Path, name: str) -> None:
+    given = stack.template["Resources"][name]["Properties"]
     assert (repo_root / dockerfile_of(given["Image"], given["Variant"])).is_file()
 
 
 @pytest.mark.parametrize(
-    ("trainer", "recipe", "made"),
+    ("trainer", "recipe", "instance", "backbone", "made"),
     [
-        ("builtin", "probe", set()),
-        ("builtin", "finetune", set()),
-        ("droplens", "probe", {"TrainerOwnImage"}),
-        ("droplens", "finetune", {"TrainerOwnImage", "FinetuneImage"}),
+        ("builtin", "probe", "auto", LITE2, set()),
+        ("builtin", "finetune", "auto", "resnet50", set()),
+        ("droplens", "probe", "auto", LITE2, SMALL),
+        ("droplens", "probe", "ml.g5.xlarge", "resnet50", SMALL),
+        ("droplens", "finetune", "auto", LITE2, SMALL | {"FinetuneImage"}),
+        ("droplens", "finetune", "auto", "resnet50", SMALL | {"FinetuneImage", "TimmImage"}),
+        ("droplens", "auto", "auto", LITE2, SMALL),
+        ("droplens", "auto", "ml.m5.xlarge", "resnet50", SMALL),
+        ("droplens", "auto", "ml.g5.xlarge", LITE2, SMALL | {"FinetuneImage"}),
+        ("droplens", "auto", "ml.p4d.24xlarge", "a.b", SMALL | {"FinetuneImage", "TimmImage"}),
     ],
 )
 def test_no_image_is_built_that_nothing_would_run(
-    stack: Stack, trainer: str, recipe: str, made: set[str]
+    stack: Stack, trainer: str, recipe: str, instance: str, backbone: str, made: set[str]
 ) -> None:
-    chosen = with_parameters(stack, TrainerImage=trainer, Recipe=recipe)
+    chosen = with_parameters(
+        stack,
+        TrainerImage=trainer,
+        Recipe=recipe,
+        TrainingInstanceType=instance,
+        Backbone=backbone,
+    )
+    assert chosen.holds({"Condition": "Finetunes"}) == choices.fine_tunes(trainer, recipe, instance)
     assert made | {"BatchPrepImage"} == chosen.of_type("Custom::ContainerImage").keys()
 
 
@@ -154,6 +182,7 @@ FAKES = {
     "docker": """\
 printf "%s\\n" docker "$@" > "$CALLS/$$"
 [ "$1" = login ] && exit
+if [ "$2" = imagetools ]; then ! grep -qsF "$4" "${REFUSALS%/*}/unknown"; exit; fi
 if [ -s "$REFUSALS" ]; then head -1 "$REFUSALS"; sed -i 1d "$REFUSALS"; exit 1; fi
 """,
 }
@@ -222,13 +251,91 @@ def test_a_build_signs_in_to_the_registry_and_makes_the_image_that_was_asked_for
         f"type=image,name={GIVEN['IMAGE_URI']},oci-mediatypes=false,push=true"
     )
     # By name alone: docker reads the values from the environment, whatever they hold.
-    assert [value for option, value in pairs if option == "--build-arg"] == named
+    assert arguments_of(build) == named
 
 
 def test_a_build_signs_in_to_a_private_registry_of_the_base_too(shell: Shell) -> None:
     assert shell.build(BASE_REGISTRY=f"{MIRROR}/docker-hub/library") == 0
     assert [call[-1] for call in shell.calls if call[0] == "aws"] == ["cn-north-1", "us-east-1"]
     assert [call[-1] for call in shell.calls if call[1] == "login"] == [HOST, MIRROR]
+
+
+def arguments_of(build: list[str]) -> list[str]:
+    """The names of a build's arguments: docker reads the values from the environment."""
+    return [word.partition("=")[2] for word in build if word.startswith("--build-arg=")]
+
+
+WEIGHTS = f"{HOST}/droplens/trainer:weights-resnet50"
+OF_TIMM = {"BASE": f"{HOST}/droplens/trainer:finetune-1a", "BACKBONE": "resnet50"}
+
+
+@pytest.mark.parametrize("given", ["", "s3://my-weights/timm/"])
+def test_the_first_build_keeps_the_pretrained_weights_as_an_image(shell: Shell, given: str) -> None:
+    (shell.folder / "unknown").write_text(WEIGHTS)
+    assert shell.build(**OF_TIMM, **({"BACKBONE_WEIGHTS": given} if given else {})) == 0
+    builds = [call for call in shell.calls if call[2:3] == ["build"]]
+    made, kept = sorted(builds, key=lambda call: "--target" in call)
+    assert dict(itertools.pairwise(kept))["--target"] == "weights"
+    assert f"type=image,name={WEIGHTS},oci-mediatypes=false,push=true" in kept
+    assert arguments_of(kept) == ["BASE", "BACKBONE"]
+    assert arguments_of(made) == ["BASE", "BACKBONE", "WEIGHTS"]
+    copied = [call for call in shell.calls if call[:3] == ["aws", "s3", "cp"]]
+    wanted = [f"{given}resnet50.safetensors", "weights/backbone.safetensors"]
+    assert [call[-2:] for call in copied] == ([wanted] if given else [])
+
+
+def test_a_later_build_takes_the_weights_of_the_first(shell: Shell) -> None:
+    assert shell.build(**OF_TIMM, BACKBONE_WEIGHTS="s3://my-weights/others/") == 0
+    [made] = [call for call in shell.calls if call[2:3] == ["build"]]
+    assert "--target" not in made
+    assert arguments_of(made) == ["BASE", "BACKBONE", "WEIGHTS"]
+    assert not [call for call in shell.calls if call[:2] == ["aws", "s3"]]
+
+
+def test_weights_that_cannot_be_provided_end_the_build(shell: Shell) -> None:
+    (shell.folder / "unknown").write_text(WEIGHTS)
+    assert shell.build("ERROR: there is no network resnet50", **OF_TIMM) != 0
+    assert len([call for call in shell.calls if call[2:3] == ["build"]]) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "s3://my-weights/", "s3://my.weights/timm/x/"])
+def test_a_build_reads_the_user_s_weights_and_nothing_else_of_that_bucket(
+    stack: Stack, prefix: str
+) -> None:
+    chosen = with_parameters(
+        stack, Recipe="finetune", Backbone="resnet50.a1_in1k", BackboneWeights=prefix
+    )
+    read = {
+        resource
+        for statement in chosen.statements("ImageBuildRole")
+        if "s3:GetObject" in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if BUCKET not in resource
+    }
+    named = f"arn:aws:s3:::{prefix.removeprefix('s3://')}resnet50.a1_in1k.safetensors"
+    assert read == ({named} if prefix else set())
+    packaged = with_parameters(stack, Recipe="finetune", BackboneWeights=prefix)
+    assert not packaged.holds({"Condition": "HasOwnWeights"})
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "met"),
+    [
+        ("BuiltinHasItsOwnNetwork", {"TrainerImage": "builtin"}, True),
+        ("BuiltinHasItsOwnNetwork", {"TrainerImage": "builtin", "Backbone": LITE2}, False),
+        ("ProbeHasPackagedNetworks", {"Recipe": "probe", "Backbone": LITE2}, True),
+        ("ProbeHasPackagedNetworks", {"Recipe": "probe", "Backbone": "resnet50"}, False),
+    ],
+)
+def test_a_network_that_the_training_would_not_use_is_refused(
+    stack: Stack, rule: str, parameters: dict[str, str], met: bool
+) -> None:
+    given = with_parameters(stack, **parameters)
+    written = given.template["Rules"][rule]
+    assert not stack.holds(written["RuleCondition"])
+    assert given.holds(written["RuleCondition"])
+    [assertion] = written["Assertions"]
+    assert given.holds(assertion["Assert"]) == met
 
 
 THROTTLED = "#3 ERROR: toomanyrequests: Rate exceeded"

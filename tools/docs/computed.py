@@ -11,7 +11,7 @@ from droplens.domain import layout
 from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
 from localcloud.emulator import quotas
 from tools import cost
-from trainer.nets.convert import FEATURES
+from trainer.nets.specification import LITE0, PACKAGED
 from trainer.recipes.ridge_head import L2_GRID
 
 # (right, of): what docs/trust.md shows of the interval that MinimumAccuracy is compared with.
@@ -35,10 +35,11 @@ def computed(facts: Mapping[str, Any]) -> dict[str, Any]:
         "alarm": alarms(template.document),
         "alarms": alarm_counts(template.document),
         "budget": budget(template.document),
+        "backbones": {net.name[-5:]: net.features for net in PACKAGED.values()},
         "build": build(template.document),
         "drift": drift(template.document),
         "demo_minutes": {recipe: minutes for recipe, (_, minutes, _) in cost.DEMO.items()},
-        "grid": {"strengths": len(L2_GRID), "record_kb": 4 * FEATURES / 1000},
+        "grid": {"strengths": len(L2_GRID), "record_kb": 4 * LITE0.features / 1000},
         "http": {status.name: str(status.value) for status in HTTPStatus},
         "kept": kept(template.resource["Bucket"]),
         "quota": {

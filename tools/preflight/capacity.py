@@ -80,8 +80,11 @@ class Capacity:
         return Finding(State.OK, "region", f"{name}, partition {known.partition}")
 
     def training(self) -> Finding:
-        """The quota of the training instance, spot or on demand."""
+        """The quota of the training instance, spot or on demand. Raises UserError."""
         trainer, recipe = self.chosen["TrainerImage"], self.chosen["Recipe"]
+        choices.check_backbone(
+            self.chosen["Backbone"], trainer, recipe, self.chosen["TrainingInstanceType"]
+        )
         instance = choices.training_instance(
             self.chosen["TrainingInstanceType"], trainer, recipe, self.account.region
         )
@@ -117,13 +120,14 @@ class Capacity:
             quota = self.quotas.by_name("sagemaker", _training(name, spot=on_spot))
             return quota is not None and quota.value >= 1
 
+        tuned = choices.fine_tunes(trainer, recipe, instance)
         price = "about three times the price" if spot else "cheaper, and may wait for capacity"
         if allowed(instance, on_spot=not spot):
             yield f"UseSpot={'false' if spot else 'true'} ({price})"
-        for other in choices.training_candidates(trainer, recipe):
+        for other in choices.training_candidates(trainer, choices.FINETUNE if tuned else recipe):
             if other != instance and allowed(other, on_spot=spot):
                 yield f"TrainingInstanceType={other}"
-        if trainer == choices.DROPLENS and recipe == choices.FINETUNE:
+        if tuned:
             for other in choices.CPU_CANDIDATES:
                 if allowed(other, on_spot=spot):
                     yield f"Recipe={choices.PROBE} (on {other}, without a GPU; docs/probe.md)"

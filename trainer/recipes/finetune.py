@@ -192,7 +192,10 @@ class Network(nn.Module):
         torch.manual_seed(settings.seed)
         earlier = _read_earlier(job)
         pretrained = settings.use_pretrained_model and earlier is None
-        network = cls(load_backbone(settings.backbone, pretrained), len(job.classes))
+        network = cls(
+            load_backbone(settings.backbone, pretrained, settings.image_shape, job.weights),
+            len(job.classes),
+        )
         nn.init.normal_(network.classifier.weight, std=0.01)
         nn.init.zeros_(network.classifier.bias)
         network.to(training.device)

@@ -8,7 +8,7 @@ import onnx
 from trainer.data.features import extract
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
-from trainer.nets.convert import BACKBONE_FILE
+from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import fit_head
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def probe(job: Job) -> Outcome:
     """Extract the features of both channels and fit the head to those of training."""
     settings, training, validation = job.settings, job.training, job.validation
-    backbone = job.weights / BACKBONE_FILE
+    backbone = job.weights / backbone_file(settings.backbone)
     with job.timings.step("features"):
         train_features = extract(backbone, training, job.resize, settings.mini_batch_size)
         validation_features = extract(backbone, validation, job.resize, settings.mini_batch_size)

@@ -134,6 +134,23 @@ def test_a_new_account_s_missing_spot_instance_fails_with_request_link_and_ways_
 
 
 @pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        (["Recipe=probe", "Backbone=resnet50"], "Backbone=resnet50 needs Recipe=finetune"),
+        (["TrainerImage=builtin", "Backbone=efficientnet-lite2"], "needs TrainerImage=droplens"),
+        (["Recipe=auto", "Backbone=resnet50"], "needs a TrainingInstanceType with a GPU"),
+        (["Backbone=hf-hub:a"], "Backbone=hf-hub:a is not efficientnet-lite0, "),
+    ],
+)
+def test_a_network_that_the_training_would_not_use_fails(
+    preflight: Preflight, parameters: list[str], reason: str
+) -> None:
+    status, output = preflight(empty_account(READY), "--parameters", *parameters)
+    assert status == 1
+    assert [row for row in rows(output, "") if row.startswith("FAILS") and reason in row], output
+
+
+@pytest.mark.parametrize(
     ("parameters", "quotas"),
     [
         (["UseSpot=false"], instances(demand__ml_g5_xlarge=1)),

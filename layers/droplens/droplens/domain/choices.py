@@ -9,9 +9,11 @@ AUTO = "auto"
 # TrainerImage
 BUILTIN = "builtin"
 DROPLENS = "droplens"
-# Recipe, of our own image
+# Recipe, of our own image; auto is both, one after the other, where fine_tunes() says so.
 PROBE = "probe"
 FINETUNE = "finetune"
+# Backbone: the networks whose pretrained weights are in the trainer's image; others are timm's.
+PACKAGED_BACKBONES = ("efficientnet-lite0", "efficientnet-lite2")
 # EndpointMode
 SERVERLESS = "serverless"
 REALTIME = "realtime"
@@ -27,6 +29,36 @@ ENDPOINT_CANDIDATES = ("ml.m5.large", "ml.m6i.large", "ml.m7i.large")
 # https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes/
 FINETUNE_INSTANCES = re.compile(r"ml\.[gp][4-9]")
 BUILTIN_INSTANCES = ("ml.p2.", "ml.p3.", "ml.g4dn.", "ml.g5.")
+# Of all instances with a GPU.
+GPU_INSTANCES = ("ml.g", "ml.p")
+
+
+def fine_tunes(trainer: str, recipe: str, instance: str) -> bool:
+    """Whether a training fine-tunes a network, and so takes the image with PyTorch.
+
+    trainer: TrainerImage, instance: TrainingInstanceType. Recipe auto does where that names a GPU.
+    """
+    if trainer == BUILTIN:
+        return False
+    return recipe == FINETUNE or (recipe == AUTO and instance.startswith(GPU_INSTANCES))
+
+
+def check_backbone(backbone: str, trainer: str, recipe: str, instance: str) -> None:
+    """Raise UserError, naming the parameter, for a Backbone that the training does not use."""
+    packaged = " and ".join(PACKAGED_BACKBONES)
+    if trainer == BUILTIN:
+        if backbone != PACKAGED_BACKBONES[0]:
+            raise UserError(
+                "training.backbone",
+                "the built-in algorithm trains a network of its own: "
+                f"Backbone={backbone} needs TrainerImage={DROPLENS}",
+            )
+    elif backbone not in PACKAGED_BACKBONES and not fine_tunes(trainer, recipe, instance):
+        instead = "a TrainingInstanceType with a GPU" if recipe == AUTO else f"Recipe={FINETUNE}"
+        raise UserError(
+            "training.backbone",
+            f"recipe {PROBE} has features of {packaged} only: Backbone={backbone} needs {instead}",
+        )
 
 
 def training_instance(setting: str, trainer: str, recipe: str, region: str) -> str:
@@ -36,7 +68,7 @@ def training_instance(setting: str, trainer: str, recipe: str, region: str) -> s
     auto finds none that the region is known to offer.
     """
     builtin = trainer == BUILTIN
-    finetune = not builtin and recipe == FINETUNE
+    finetune = fine_tunes(trainer, recipe, setting)
     if setting == AUTO:
         candidates = training_candidates(trainer, recipe)
         offered = regions.region(region).first_offered(candidates)
@@ -58,7 +90,7 @@ def training_instance(setting: str, trainer: str, recipe: str, region: str) -> s
     if finetune and not FINETUNE_INSTANCES.match(setting):
         raise UserError(
             "training.instance",
-            f"recipe {FINETUNE} does not train on {setting}: choose a TrainingInstanceType of the "
+            f"recipe {recipe} does not train on {setting}: choose a TrainingInstanceType of the "
             f"families g4dn, p4d or newer, or Recipe={PROBE}, which needs no GPU",
         )
     return setting

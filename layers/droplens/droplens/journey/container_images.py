@@ -79,6 +79,12 @@ _RESERVE_SECONDS = 60.0
 BUILD_ARGUMENTS = {"BaseImageRegistry": "BASE_REGISTRY", "PipIndexUrl": "PIP_INDEX_URL"}
 """Properties of the custom resource that every Dockerfile takes as build arguments."""
 
+VARIANT_ARGUMENTS = {"Backbone": "BACKBONE"}
+"""The same, of variants."""
+UNTAGGED = {"BackboneWeights": "BACKBONE_WEIGHTS"}
+"""Properties that become variables of the build, and no part of the image's tag: pretrained weights
+are read by the first build only, whose weights are those of every other one."""
+
 Record = dict[str, Any]
 T = TypeVar("T")
 
@@ -157,6 +163,8 @@ def _copied(context: Path, dockerfile: Path) -> Iterator[Path]:
         keyword, *words = shlex.split(line, comments=True) or [""]
         if keyword.upper() != "COPY":
             continue
+        if any(word.startswith("--from=") for word in words):
+            continue  # out of another stage
         *names, _ = (word for word in words if not word.startswith("--"))
         for name in names:
             path = context / name
@@ -279,11 +287,7 @@ class ImageBuilder:
         properties = request["ResourceProperties"]
         image, variant = properties["Image"], properties.get("Variant", "")
         base = properties.get("Base", "")
-        arguments = {
-            argument: properties[name]
-            for name, argument in BUILD_ARGUMENTS.items()
-            if properties.get(name)
-        }
+        arguments = _given(properties, BUILD_ARGUMENTS | VARIANT_ARGUMENTS)
         sources = collect(self.context, image, variant, base, arguments)
         uri = f"{properties['RepositoryUri']}:{sources.tag}"
         new = _has_new_permissions(request)
@@ -294,6 +298,7 @@ class ImageBuilder:
             "DOCKERFILE": dockerfile_of(image, variant),
             **({"BASE": base} if base else {}),
             **arguments,
+            **_given(properties, UNTAGGED),
         }
         order = self._once_permitted(
             new, lambda: self._recorded(request, image, sources, uri, variables)
@@ -477,6 +482,13 @@ class ImageBuilder:
         # CodeBuild's own lines repeat the phases.
         own = [line for line in lines if line and not line.startswith("[Container]")]
         return own[-_LAST_LINES:]
+
+
+def _given(properties: Record, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of those properties that are not empty. variables: by property."""
+    return {
+        variable: properties[name] for name, variable in variables.items() if properties.get(name)
+    }
 
 
 def _failed_phases(about: Record) -> list[Record]:

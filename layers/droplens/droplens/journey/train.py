@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 BUILTIN = choices.BUILTIN
 DROPLENS = choices.DROPLENS
-PROBE = choices.PROBE
-FINETUNE = choices.FINETUNE
 
 # The pretrained network of the built-in algorithm exists for this size only.
 BUILTIN_IMAGE_SIZE = 224
@@ -135,7 +133,13 @@ def training_request(
 ) -> dict[str, Any]:
     """The CreateTrainingJob request. Raises UserError where the settings cannot work."""
     builtin = settings.trainer_image == BUILTIN
-    finetune = not builtin and settings.recipe == FINETUNE
+    finetune = choices.fine_tunes(
+        settings.trainer_image, settings.recipe, settings.training_instance_type
+    )
+    # Raises UserError for a network that the training would not use.
+    choices.check_backbone(
+        settings.backbone, settings.trainer_image, settings.recipe, settings.training_instance_type
+    )
     instance = choices.training_instance(
         settings.training_instance_type,
         settings.trainer_image,
@@ -167,7 +171,7 @@ def training_request(
         "HyperParameters": (
             _builtin_hyperparameters(dataset, settings)
             if builtin
-            else _droplens_hyperparameters(dataset, settings)
+            else _droplens_hyperparameters(dataset, settings, finetune=finetune)
         ),
         "InputDataConfig": channels,
         "OutputDataConfig": {"S3OutputPath": output},
@@ -247,9 +251,15 @@ def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings)
     }
 
 
-def _droplens_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
-    values = {**_common_hyperparameters(dataset, settings), "recipe": settings.recipe}
-    if settings.recipe == PROBE:
+def _droplens_hyperparameters(
+    dataset: PackedDataset, settings: TrainingSettings, *, finetune: bool
+) -> dict[str, str]:
+    values = {
+        **_common_hyperparameters(dataset, settings),
+        "recipe": settings.recipe,
+        "backbone": settings.backbone,
+    }
+    if not finetune:
         return values
     # What is not set here is best left to the recipe (trainer/settings.py).
     values |= {"epochs": str(settings.epochs), "device": "gpu"}

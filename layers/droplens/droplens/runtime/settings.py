@@ -88,12 +88,12 @@ class PackingSettings(JourneySettings):
 class TrainingSettings(JourneySettings):
     """start_training: the trainer, its instance and its limits.
 
-    trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe" or "finetune".
-    trainer_image_uri: our own image, which serves the models of either recipe; finetune_image_uri:
-    our image with PyTorch. training_instance_type: "auto" is the first suitable type that the
-    region offers; learning_rate: 0 is the trainer's default; max_training_minutes: upper limit of
-    the billed time; endpoint_mode: as deploy_endpoint will use it; kms_key_arn: the user's key, or
-    "".
+    trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe", "finetune" or "auto";
+    backbone: its network. trainer_image_uri: our own image, which serves the models of any recipe;
+    finetune_image_uri: our image with PyTorch, and with timm for a network of timm.
+    training_instance_type: "auto" is the first suitable type that the region offers; learning_rate:
+    0 is the trainer's default; max_training_minutes: upper limit of the billed time; endpoint_mode:
+    as deploy_endpoint will use it; kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -103,6 +103,7 @@ class TrainingSettings(JourneySettings):
     trainer_image_uri: str
     finetune_image_uri: str
     recipe: str
+    backbone: str
     training_instance_type: str
     use_spot: bool
     kms_key_arn: str

@@ -292,6 +292,35 @@ def test_the_tag_changes_with_the_recipe_and_with_the_build_arguments(
     assert len({before, other, index, collect(context, "batch-prep").tag}) == 4
 
 
+def test_what_a_stage_copies_from_another_is_no_source(context: Path) -> None:
+    before = collect(context, "batch-prep", "fast", f"{URI}:1")
+    with (context / "batch_prep/fast.Dockerfile").open("a") as dockerfile:
+        dockerfile.write("COPY --from=other /weights /opt/weights\n")
+    assert collect(context, "batch-prep", "fast", f"{URI}:1").files.keys() == before.files.keys()
+
+
+def test_a_network_is_part_of_the_tag_and_the_source_of_its_weights_is_not(
+    builder: ImageBuilder, asking: CloudFormation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(builder.codebuild, "start_build", lambda **call: calls.append(call))
+    for backbone, weights in (("a", ""), ("a", "s3://mine/"), ("b", "")):
+        request = asking.request()
+        request["RequestId"] += f"{len(calls)}"
+        request["ResourceProperties"] |= {
+            "Variant": "fast",
+            "Base": f"{URI}:1",
+            "Backbone": backbone,
+            "BackboneWeights": weights,
+        }
+        builder.handle(request, LAMBDA_SECONDS)
+    first, second, third = map(variables_of, calls)
+    assert first["IMAGE_URI"] == second["IMAGE_URI"] != third["IMAGE_URI"]
+    assert [each["BACKBONE"] for each in (first, second, third)] == ["a", "a", "b"]
+    assert second["BACKBONE_WEIGHTS"] == "s3://mine/"
+    assert "BACKBONE_WEIGHTS" not in first
+
+
 @pytest.mark.parametrize(
     ("image", "line", "reason"),
     [

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.aws.events import PackingEnded
+from droplens.domain import choices
 from droplens.domain.errors import UserError
 from droplens.domain.run import Run, Stage, Status
 from droplens.journey import train as training
@@ -23,10 +24,11 @@ from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import check_request
 from tests.support.builders import NAME, RUN, pack
 from tests.support.crashes import crash_in
-from tests.support.training import DATASET, FINETUNE, OURS, SETTINGS
+from tests.support.training import AUTO, DATASET, FINETUNE, OURS, SETTINGS
+from trainer.nets.specification import PACKAGED
 from trainer.settings import RECIPES, Folders, Hyperparameters
 
-ALL = {"builtin": SETTINGS, "probe": OURS, "finetune": FINETUNE}
+ALL = {"builtin": SETTINGS, "probe": OURS, "finetune": FINETUNE, "auto": AUTO}
 EVERY = pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
 SAGEMAKER: Any = botocore.session.get_session().get_service_model("sagemaker")
 INSTANCES = SAGEMAKER.shape_for("TrainingInstanceType").enum
@@ -85,6 +87,7 @@ def test_our_own_image_s_request() -> None:
         "image_shape": "3,288,288",
         "mini_batch_size": "32",
         "recipe": "probe",
+        "backbone": "efficientnet-lite0",
     }
     assert made["ResourceConfig"]["InstanceType"] == "ml.m5.xlarge"
     [classes] = [c for c in made["InputDataConfig"] if c["ChannelName"] == "classes"]
@@ -106,6 +109,69 @@ def test_finetune_s_request() -> None:
     }
     assert made["InputDataConfig"] == request(OURS)["InputDataConfig"]
     assert made["ResourceConfig"]["InstanceType"] == "ml.g5.xlarge"
+
+
+def test_auto_with_a_gpu_is_one_job_in_the_image_that_can_do_both() -> None:
+    made, finetune = request(AUTO, epochs=12), request(FINETUNE, epochs=12)
+    assert made["AlgorithmSpecification"] == finetune["AlgorithmSpecification"]
+    assert made["HyperParameters"] == finetune["HyperParameters"] | {"recipe": "auto"}
+    assert made["ResourceConfig"] == finetune["ResourceConfig"]
+    assert made["CheckpointConfig"] == finetune["CheckpointConfig"]
+
+
+@pytest.mark.parametrize("instance", ["auto", "ml.c7i.4xlarge"])
+def test_auto_without_a_gpu_is_a_job_of_the_small_image(instance: str) -> None:
+    made = request(AUTO, training_instance_type=instance)
+    probe = request(OURS, training_instance_type=instance)
+    assert made["AlgorithmSpecification"] == probe["AlgorithmSpecification"]
+    assert made["HyperParameters"] == probe["HyperParameters"] | {"recipe": "auto"}
+    assert made["ResourceConfig"] == probe["ResourceConfig"]
+    assert "CheckpointConfig" not in made
+
+
+def test_auto_on_a_gpu_that_cannot_fine_tune_is_refused() -> None:
+    with pytest.raises(UserError, match="recipe auto does not train on ml"):
+        request(AUTO, training_instance_type="ml.p3.2xlarge")
+
+
+@pytest.mark.parametrize(
+    ("settings", "backbone"),
+    [
+        (OURS, "efficientnet-lite2"),
+        (FINETUNE, "efficientnet-lite2"),
+        (FINETUNE, "resnet50.a1_in1k"),
+        (AUTO, "resnet50.a1_in1k"),
+    ],
+)
+def test_the_network_is_a_choice(settings: TrainingSettings, backbone: str) -> None:
+    sent = request(settings, backbone=backbone)["HyperParameters"]
+    assert sent["backbone"] == backbone
+    assert Hyperparameters.from_strings(sent).backbone == backbone
+
+
+@pytest.mark.parametrize(
+    ("settings", "backbone", "advice"),
+    [
+        (SETTINGS, "efficientnet-lite2", "Backbone=efficientnet-lite2 needs TrainerImage=droplens"),
+        (OURS, "resnet50.a1_in1k", "Backbone=resnet50.a1_in1k needs Recipe=finetune"),
+        (
+            dataclasses.replace(AUTO, training_instance_type="auto"),
+            "resnet50.a1_in1k",
+            "Backbone=resnet50.a1_in1k needs a TrainingInstanceType with a GPU",
+        ),
+    ],
+)
+def test_a_network_that_the_training_would_not_use_is_refused(
+    settings: TrainingSettings, backbone: str, advice: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(advice)) as told:
+        request(settings, backbone=backbone)
+    assert told.value.code == "training.backbone"
+
+
+def test_networks_and_recipes_have_the_names_that_the_trainer_has() -> None:
+    assert tuple(PACKAGED) == choices.PACKAGED_BACKBONES
+    assert {choices.PROBE, choices.FINETUNE, choices.AUTO} == set(RECIPES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -148,7 +214,7 @@ def test_boto3_would_send_it(settings: TrainingSettings, use_spot: bool) -> None
 def test_our_own_containers_reach_no_network_in_training() -> None:
     """The built-in one may fetch its pretrained network from S3 itself."""
     isolated = {name: request(settings)["EnableNetworkIsolation"] for name, settings in ALL.items()}
-    assert isolated == {"builtin": False, "probe": True, "finetune": True}
+    assert isolated == {"builtin": False, "probe": True, "finetune": True, "auto": True}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

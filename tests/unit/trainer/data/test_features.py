@@ -10,7 +10,8 @@ from PIL import Image
 from droplens.records.recordio import RecordWriter
 from trainer.data.features import Channel, DatasetError, extract
 from trainer.data.preprocess import Resize
-from trainer.nets.convert import FEATURES, write_backbone
+from trainer.nets.convert import write_backbone
+from trainer.nets.specification import LITE0
 
 
 def jpeg(seed: int, size: tuple[int, int] = (80, 60)) -> bytes:
@@ -74,7 +75,7 @@ def test_features_come_in_the_records_order_whatever_the_batch(
     channel = Channel.open("train", write(tmp_path, *((0, data) for data in payloads)), 1)
     resize = Resize(width=64, height=64)
     one_by_one, in_fours = (extract(backbone, channel, resize, size) for size in (1, 4))
-    assert one_by_one.shape == (11, FEATURES)
+    assert one_by_one.shape == (11, LITE0.features)
     np.testing.assert_allclose(one_by_one, in_fours, atol=1e-3)
     distances = np.linalg.norm(one_by_one[:, None] - in_fours[None], axis=2)
     assert distances.argmin(axis=1).tolist() == list(range(11))

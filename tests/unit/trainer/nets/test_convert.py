@@ -1,5 +1,6 @@
 """The converted backbone computes what the pretrained network computes, and reads nothing else."""
 
+import dataclasses
 import pickle
 import struct
 import sys
@@ -15,33 +16,40 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer.nets.convert import (
-    FEATURES,
-    PART_BLOCK,
-    PART_PRODUCTS,
-    WHOLE_PRODUCTS,
     Weights,
     WeightsError,
     build_backbone,
     choose_pairs,
-    find_weights,
     read_state_dict,
     read_weights,
 )
+from trainer.nets.specification import LITE0, LITE2, PACKAGED, WHOLE_PRODUCTS, Specification
 
-# Of the 16 blocks, by the paper's table 1; only the first one does not expand.
-STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+# Of the blocks, by the paper's table 1 and its repeats times 1 and 1.2; only the first one does not
+# expand.
+STRIDES = {
+    "efficientnet-lite0": (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1),
+    "efficientnet-lite2": (1, 2, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1),
+}
+# The last block before the one that halves the image the last time, and its channels.
+PARTS = {"efficientnet-lite0": (10, 112), "efficientnet-lite2": (14, 120)}
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 Array = NDArray[Any]
 
 
-@pytest.fixture(scope="module")
-def weights() -> Weights:
-    return read_weights(find_weights())
+@pytest.fixture(scope="module", params=PACKAGED.values(), ids=PACKAGED)
+def net(request: pytest.FixtureRequest) -> Specification:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def session(weights: Weights) -> onnxruntime.InferenceSession:
-    model = build_backbone(weights).SerializeToString()
+def weights(net: Specification) -> Weights:
+    return read_weights(net)
+
+
+@pytest.fixture(scope="module")
+def session(net: Specification, weights: Weights) -> onnxruntime.InferenceSession:
+    model = build_backbone(net, weights).SerializeToString()
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
@@ -60,7 +68,7 @@ def convolve(x: Array, weight: Array, stride: int = 1, groups: int = 1) -> Array
     return np.einsum("chwij,cij->chw", windows, weight[:, 0])
 
 
-def forward(weights: Weights, image: Array) -> Array:
+def forward(name: str, weights: Weights, image: Array) -> Array:
     """The features of one picture, straight from the papers: nothing folded, all in float64."""
 
     def norm(x: Array, name: str) -> Array:
@@ -80,7 +88,7 @@ def forward(weights: Weights, image: Array) -> Array:
     x = ((image.astype(np.float64) - 127) / 128).transpose(2, 0, 1)
     x = relu6(norm(convolve(x, weights["_conv_stem.weight"], 2), "_bn0"))
     parts: Array = np.empty(0)
-    for index, stride in enumerate(STRIDES):
+    for index, stride in enumerate(STRIDES[name]):
         block = f"_blocks.{index}"
         y = x
         if index > 0:
@@ -89,8 +97,8 @@ def forward(weights: Weights, image: Array) -> Array:
         y = relu6(norm(convolve(y, depthwise, stride, len(y)), f"{block}._bn1"))
         y = norm(convolve(y, weights[f"{block}._project_conv.weight"]), f"{block}._bn2")
         x = x + y if x.shape == y.shape else y
-        if index == PART_BLOCK:
-            parts = products(x, PART_PRODUCTS)
+        if index == PARTS[name][0]:
+            parts = products(x, len(x) * (len(x) + 1) // 2)
     whole = products(x, WHOLE_PRODUCTS)
     means = relu6(norm(convolve(x, weights["_conv_head.weight"]), "_bn1")).mean(axis=(1, 2))
     return np.concatenate([parts, whole, np.sqrt(means)])
@@ -98,14 +106,18 @@ def forward(weights: Weights, image: Array) -> Array:
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (65, 47), (96, 70)])
 def test_the_backbone_computes_what_a_plain_reading_of_the_network_does(
-    weights: Weights, session: onnxruntime.InferenceSession, height: int, width: int
+    net: Specification,
+    weights: Weights,
+    session: onnxruntime.InferenceSession,
+    height: int,
+    width: int,
 ) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
     image = np.kron(coarse, np.ones((12, 12, 1), np.uint8))[:height, :width]
     features = session.run(["features"], {"image": image[None]})[0][0]
-    expected = forward(weights, image)
-    assert features.shape == expected.shape == (FEATURES,)
+    expected = forward(net.name, weights, image)
+    assert features.shape == expected.shape == (net.features,)
     assert expected.std() > 0.1
     np.testing.assert_allclose(features**2, expected**2, atol=2e-4, rtol=2e-3)
 
@@ -119,25 +131,33 @@ def test_pictures_in_one_batch_do_not_change_each_other(
     np.testing.assert_allclose(together, apart, atol=1e-3)
 
 
-def test_the_pretrained_network_is_whole(weights: Weights) -> None:
-    assert len({name.split(".")[1] for name in weights if name.startswith("_blocks.")}) == 16
+def test_the_pretrained_network_is_whole(net: Specification, weights: Weights) -> None:
+    blocks = {name.split(".")[1] for name in weights if name.startswith("_blocks.")}
+    assert len(blocks) == len(net.blocks) == len(STRIDES[net.name])
     assert weights["_fc.weight"].shape == (1000, 1280)
     assert all(np.isfinite(tensor).all() for tensor in weights.values())
 
 
 def test_pairs_are_different_and_always_the_same() -> None:
+    for net in PACKAGED.values():
+        assert (net.part_block, net.part_channels) == PARTS[net.name]
+        assert len(choose_pairs(net.part_channels, net.part_products)) == net.part_products
+    assert LITE0.features == 112 * 113 // 2 + WHOLE_PRODUCTS + 1280
+    assert LITE2.features == 120 * 121 // 2 + WHOLE_PRODUCTS + 1280
     pairs = choose_pairs(320, WHOLE_PRODUCTS)
     assert len(set(pairs.tolist())) == WHOLE_PRODUCTS
     assert (pairs // 320 <= pairs % 320).all()
     np.testing.assert_array_equal(pairs, choose_pairs(320, WHOLE_PRODUCTS))
-    assert len(choose_pairs(112, PART_PRODUCTS)) == 112 * 113 // 2
 
 
-def test_another_file_is_refused_by_its_digest(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    path.write_bytes(pickle.dumps(LEGACY_MAGIC))
-    with pytest.raises(WeightsError, match="SHA-256"):
-        read_weights(path)
+def test_another_file_is_refused_by_its_digest() -> None:
+    with pytest.raises(WeightsError, match=f"SHA-256 is {LITE0.sha256}, expected 00"):
+        read_weights(dataclasses.replace(LITE0, sha256="00"))
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    with pytest.raises(WeightsError, match="package no-such-weights is not installed"):
+        read_weights(dataclasses.replace(LITE0, package="no_such_weights"))
 
 
 class _Storage:

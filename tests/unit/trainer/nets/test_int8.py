@@ -390,7 +390,11 @@ def job(
     ("validation", "hyperparameters", "reason"),
     [
         (60, {"serving_precision": "fp32"}, "serving_precision=fp32"),
-        (60, {"backbone": "resnet18"}, "backbone=resnet18, only efficientnet-lite0 is quantised"),
+        (
+            60,
+            {"recipe": "finetune", "backbone": "resnet18"},
+            "backbone=resnet18, only efficientnet-lite0 and efficientnet-lite2 are quantised",
+        ),
         (49, {}, "49 validation pictures, at least 50 are needed"),
     ],
 )

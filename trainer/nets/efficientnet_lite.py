@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a trainable PyTorch module.
+"""EfficientNet-Lite0 and Lite2 as a trainable PyTorch module.
 
 Its parameters are named as in the weights file, so that it loads what `convert.read_weights`
 returns, and `convert.build_features` converts what it exports.
@@ -14,17 +14,17 @@ from torch.nn import functional
 from trainer.nets.convert import Weights
 from trainer.nets.specification import (
     BATCH_NORM_EPSILON,
-    BLOCKS,
     HEAD_CHANNELS,
     PIXEL_MEAN,
     PIXEL_SCALE,
     STEM_CHANNELS,
     STEM_STRIDE,
     Block,
+    Specification,
 )
 
 
-class Lite0(nn.Module):
+class Lite(nn.Module):
     """Normalised images [N, 3, H, W] to channel means [N, 1280].
 
     mean, deviation: of pixels from 0 to 255, per channel, by which images are normalised.
@@ -34,12 +34,13 @@ class Lite0(nn.Module):
     mean = (PIXEL_MEAN,) * 3
     deviation = (1 / PIXEL_SCALE,) * 3
 
-    def __init__(self) -> None:
+    def __init__(self, specification: Specification) -> None:
         super().__init__()
+        self.specification = specification
         self._conv_stem = _Convolution(3, STEM_CHANNELS, 3, stride=STEM_STRIDE)
         self._bn0 = _batch_norm(STEM_CHANNELS)
-        self._blocks = nn.ModuleList(map(_Block, BLOCKS))
-        self._conv_head = _Convolution(BLOCKS[-1].outputs, HEAD_CHANNELS, 1)
+        self._blocks = nn.ModuleList(map(_Block, specification.blocks))
+        self._conv_head = _Convolution(specification.blocks[-1].outputs, HEAD_CHANNELS, 1)
         self._bn1 = _batch_norm(HEAD_CHANNELS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
