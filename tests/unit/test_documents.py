@@ -164,7 +164,9 @@ def test_the_template_s_own_words_have_the_figures_of_the_code() -> None:
     said = {
         name: " ".join(one["Description"].split()) for name, one in Template().parameter.items()
     }
-    alarms = "{{ alarms.all | word }} alarms and a dashboard"
+    alarms = (
+        "{{ alarms.all | word }} alarms, one of which is billed as {{ alarms.metrics_of_math }},"
+    )
     assert evaluate(alarms) in said["Monitoring"]
     assert evaluate("essential - {{ alarms.essential | word }} alarms") in said["Monitoring"]
     price = "pays {{ prices.prices.alarm.usd | dollars }} and"
