@@ -137,6 +137,31 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
         assert result["status"] == "classified"
 
 
+def test_a_day_of_unfamiliar_pictures_raises_its_alarm(cloud: Cloud) -> None:
+    """With the metrics of such a day: tests/infrastructure/test_runbook.py makes them of pictures."""
+
+    def state_after(unfamiliar: int) -> str:
+        values = {
+            "PictureUnfamiliar": [1.0] * unfamiliar + [0.0] * (50 - unfamiliar),
+            "UnfamiliarExpected": [0.01] * 50,
+        }
+        cloud.client("cloudwatch").put_metric_data(
+            Namespace="Droplens",
+            MetricData=[
+                {
+                    "MetricName": name,
+                    "Dimensions": [{"Name": "service", "Value": "droplens"}],
+                    "Values": of_name,
+                }
+                for name, of_name in values.items()
+            ],
+        )
+        return str(alarms(cloud)["PicturesUnfamiliar"]["StateValue"])
+
+    # One of fifty, and of a hundred two, are not too many; then half of the last fifty are.
+    assert [state_after(count) for count in (1, 1, 25)] == ["OK", "OK", "ALARM"]
+
+
 def test_a_failure_that_cannot_be_reported_is_kept(cloud: Cloud) -> None:
     nonsense = {"detail-type": "Nothing that is known", "source": "aws.batch", "detail": {}}
     cloud.client("lambda").invoke(
