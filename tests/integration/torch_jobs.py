@@ -11,7 +11,7 @@ import os
 import sys
 from typing import NoReturn
 
-from with_timm import declare
+from tests.integration.with_timm import declare
 
 
 def main() -> None:

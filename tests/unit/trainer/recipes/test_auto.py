@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from droplens.report.curves import trained
+from droplens.report.markup import Element
 from trainer.artefact import WEIGHTS_FILE
 from trainer.job import Job, Outcome, Timings
 from trainer.recipes.auto import auto
@@ -117,7 +118,7 @@ def test_the_report_page_says_why(tmp_path: Path) -> None:
     _, outcome = auto(job(tmp_path), *recipes)
     training = {"recipe": "finetune", "accuracy": outcome.accuracies, **outcome.report}
     _, said, *_ = trained(training)
-    assert not isinstance(said, str)
+    assert isinstance(said, Element)
     text = "".join(said.itertext())
     assert outcome.report["choice"]["reason"] in text
     accuracies = "probe (efficientnet-lite0): 100.0 % on train, 90.0 % on validation; finetune "
