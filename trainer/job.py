@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from trainer.data.features import Channel
 from trainer.data.preprocess import Resize
@@ -52,8 +54,10 @@ class Outcome:
 
     accuracies: share of correct predictions by channel, 0 to 1.
     report: the recipe's own part of training.json.
+    predictions: int64 [validation records], class numbers; None where there are no such records.
     """
 
     model: onnx.ModelProto
     accuracies: dict[str, float]
     report: dict[str, Any]
+    predictions: NDArray[np.int64] | None = None

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from trainer.nets.specification import LITE0, PACKAGED
 
-PROBE, FINETUNE = "probe", "finetune"
-RECIPES = (PROBE, FINETUNE)
+PROBE, FINETUNE, AUTO = "probe", "finetune", "auto"
+RECIPES = (PROBE, FINETUNE, AUTO)
 # Names of the built-in algorithm that are accepted without effect: `finetune` always uses AdamW
 # with a cosine schedule, in the precision that suits the device.
 BUILTIN_ONLY = frozenset(
@@ -38,6 +38,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     PROBE: {},
     FINETUNE: {"augmentation_type": "crop_color", "learning_rate": 2e-3, "weight_decay": 0.02},
 }
+
+# `auto` fine-tunes as `finetune` does.
+DEFAULTS[AUTO] = DEFAULTS[FINETUNE]
 
 MAX_CLASSES = 10_000
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 32, 1024

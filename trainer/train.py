@@ -17,7 +17,6 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from importlib.metadata import version
@@ -41,8 +40,9 @@ from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
 from trainer.nets.int8 import Variant, int8_variant
 from trainer.nets.pretrained import origin
+from trainer.recipes.auto import Recipe, auto
 from trainer.recipes.probe import probe
-from trainer.settings import PROBE, Folders, Hyperparameters, SettingsError
+from trainer.settings import AUTO, PROBE, Folders, Hyperparameters, SettingsError
 from trainer.supervise import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
@@ -81,13 +81,13 @@ def train(folders: Folders) -> None:
     Raises SettingsError and DatasetError where the user can correct the cause.
     """
     job = open_job(folders)
-    outcome = _recipe(job.settings)(job)
+    kept, outcome = _trained(job)
     with job.timings.step("int8"):
-        variant = int8_variant(job, outcome.model)
+        variant = int8_variant(kept, outcome.model)
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
     job.resize.write(folders.model)
-    write_json(folders.model / TRAINING_FILE, _report(job, outcome, variant))
+    write_json(folders.model / TRAINING_FILE, _report(kept, outcome, variant))
     # An earlier job's int8 variant would be served in place of this job's model.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
     if variant.model is not None:
@@ -113,15 +113,27 @@ def open_job(folders: Folders) -> Job:
     return Job(folders, settings, classes, training, validation, resize, weights, dataset, timings)
 
 
-def _recipe(settings: Hyperparameters) -> Callable[[Job], Outcome]:
+def _trained(job: Job) -> tuple[Job, Outcome]:
+    """The outcome, and the job of the recipe that it is of."""
+    settings = job.settings
     if settings.recipe == PROBE:
-        return probe
-    if importlib.util.find_spec("torch") is None:
+        return job, probe(job)
+    finetune = _finetune()
+    if settings.recipe == AUTO:
+        return auto(job, probe, finetune)
+    if finetune is None:
         raise SettingsError(
             f"Hyperparameter recipe={settings.recipe} needs PyTorch, which this image was built "
             "without."
         )
-    from trainer.recipes.finetune import finetune  # PyTorch takes seconds to import
+    return job, finetune(job)
+
+
+def _finetune() -> Recipe | None:
+    """None without PyTorch, which takes seconds to import."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    from trainer.recipes.finetune import finetune
 
     return finetune
 

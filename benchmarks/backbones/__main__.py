@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from benchmarks.backbones.table import markdown
 from benchmarks.harness import keep, provenance, versions
 from benchmarks.trust.pictures import Pictures, all_sets
 from droplens.statistics.intervals import mcnemar
@@ -58,7 +59,9 @@ def main() -> None:
         known |= compared(correct[name][LITE0.name], correct[name][LITE2.name])
         known["p50_ms"] = timed(known["side"], known["classes"])
         print(name, json.dumps(known), flush=True)
-    keep("backbones", {**measured, "versions": versions(*PACKAGES), "splits": splits, "sets": sets})
+    result = {**measured, "versions": versions(*PACKAGES), "splits": splits, "sets": sets}
+    print(markdown(result))
+    keep("backbones", result)
     print("make docs shows it in docs/probe.md")
 
 
@@ -129,29 +132,6 @@ def timed(side: int, classes: int) -> dict[str, float]:
             session.run(["probabilities"], {"image": image})
             seconds[name].append(perf_counter() - started)
     return {name: round(1000 * median(each), 2) for name, each in seconds.items()}
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """What `make bench-backbones` has measured."""
-    rows = [
-        "| images | network | features | top-1, held out | leave-one-out | ms an image |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
-    said: list[str] = []
-    for title, known in result["sets"].items():
-        for name in PACKAGED:
-            found = known[name]
-            rows.append(
-                f"| {title}, {known['side']} px | {name} | {found['features']:,} | "
-                f"{found['top1']:.1%} | {found['leave_one_out']:.1%} | "
-                f"{known['p50_ms'][name]:.1f} |"
-            )
-        said.append(
-            f"{title}: {known['pictures']:,} images of {known['classes']} classes, "
-            f"{known['judged']:,} held out; {LITE0.name} alone is right on {known['only_lite0']}, "
-            f"{LITE2.name} alone on {known['only_lite2']} (p = {known['p_value']:.2g})."
-        )
-    return "\n".join([*rows, "", " ".join(said), ""])
 
 
 if __name__ == "__main__":

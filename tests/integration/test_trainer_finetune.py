@@ -20,6 +20,7 @@ from tests.support.repository import ROOT
 from tests.support.trainer import (
     LABELS,
     SIDE,
+    accuracy,
     drawn_records,
     environment,
     lay_out,
@@ -167,15 +168,11 @@ def _by_pytorch(base: Path, images: np.ndarray, python: str, tmp_path: Path) -> 
                 for path in (base / "model", tmp_path / "pixels.npy", tmp_path / "out.npy")
             ),
         ],
-        env=environment(base, base, PYTHONPATH=_path()),
+        env=environment(base, base),
         check=True,
         timeout=120,
     )
     return np.load(tmp_path / "out.npy")
-
-
-def _path() -> str:
-    return f"{ROOT}:{ROOT / 'layers/droplens'}:{ROOT / 'tests/integration/fake_timm'}"
 
 
 def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was_not(
@@ -296,31 +293,25 @@ def test_a_model_of_another_recipe_is_refused_with_the_reason(jobs: Jobs, tmp_pa
     assert "holds no weights.pt" in (base / "output/failure").read_text("utf-8")
 
 
-def test_a_net_of_timm_is_trained_traced_and_answers_alike(
-    jobs: Jobs, python: str, tmp_path: Path
+def test_auto_tries_both_and_keeps_the_better_one(
+    jobs: Jobs, probe_weights: Path, tmp_path: Path
 ) -> None:
-    changes = {
-        "backbone": "tiny",
-        "use_pretrained_model": "0",
-        "epochs": "2",
-        "use_weighted_loss": "1",
-        "early_stopping": "1",
-        "augmentation_type": "crop_color_transform",
-    }
-    base = lay_out(tmp_path / "timm", TRAIN, VALIDATION, hyperparameters=FINETUNE | changes)
-    code, said = jobs.run(base, PYTHONPATH=_path())
+    settings = {"recipe": "auto", "epochs": "1"}
+    base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
+    code, said = jobs.run(base, DROPLENS_WEIGHTS=str(probe_weights))
     assert code == 0, said
-    model = Model.load(base / "model")
-    images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
-    np.testing.assert_allclose(
-        _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
-    )
+    told = report(base)
+    assert [each["recipe"] for each in told["choice"]["candidates"]] == ["probe", "finetune"]
+    assert told["hyperparameters"]["recipe"] == "auto"
+    assert f"kept recipe={told['recipe']}: {told['choice']['reason']}" in said
+    assert (base / "model/weights.pt").exists() == (told["recipe"] == "finetune")
+    assert accuracy(base, VALIDATION) == told["accuracy"]["validation"]
 
 
 def test_what_the_user_can_put_right_is_one_sentence(jobs: Jobs, tmp_path: Path) -> None:
     broken = [*TRAIN, (0, b"no picture")]
     for name, train, changes, sentence in (
-        ("backbone", TRAIN, {"backbone": "resnet9000"}, "needs timm, which this image was built"),
+        ("backbone", TRAIN, {"backbone": "resnet18"}, "without the pretrained weights of resnet18"),
         ("batch", TRAIN, {"mini_batch_size": "1"}, "mini_batch_size must be at least 2"),
         ("device", TRAIN, {"device": "gpu"}, "device=gpu, but PyTorch finds none here"),
         ("picture", broken, {}, "train.rec: record 24 cannot be read: "),

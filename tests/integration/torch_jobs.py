@@ -11,11 +11,20 @@ import os
 import sys
 from typing import NoReturn
 
+from tests.integration.with_timm import declare
+
 
 def main() -> None:
     """Take orders until there are no more."""
+    declare()
     # No threads are started by this, which a fork would lose.
-    for name in ("torch._dynamo", "onnxruntime", "trainer.recipes.finetune", "trainer.train"):
+    for name in (
+        "torch._dynamo",
+        "onnxruntime",
+        "timm",
+        "trainer.recipes.finetune",
+        "trainer.train",
+    ):
         importlib.import_module(name)
     for line in sys.stdin:
         order = json.loads(line)

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.journey.train import METRICS
 from droplens.records.recordio import RecordWriter
 from tests.support.drawn_images import drawing
 from tests.support.repository import ROOT
+from trainer.serving.app import Model
 
 LABELS = ("checks", "rings", "stripes")
 SIDE = 64
@@ -89,6 +92,14 @@ def run_training(
         check=False,
         timeout=300,
     )
+
+
+def accuracy(base: Path, records: Labelled) -> float:
+    """The share of records that the trained model, as it is served, predicts correctly."""
+    model = Model.load(base / "model")
+    best = [int(np.argmax(model.predict(payload).probabilities)) for _, payload in records]
+    correct = [label == found for (label, _), found in zip(records, best, strict=True)]
+    return sum(correct) / len(correct)
 
 
 def metrics(log: str) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ NAMES = (
     "Apache-2.0",
     "ResNet-18",
     "EfficientNet-Lite0",
+    "Lite2",
     "CUDA 13",
     "R580",
     "4:2:0",

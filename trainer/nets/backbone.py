@@ -133,4 +133,24 @@ def export(backbone: Backbone, height: int, width: int) -> onnx.ModelProto:
     )
     model = onnx.load_from_string(written.getvalue())
     model.ir_version = IR_VERSION
+    _remove_identities(model.graph)
     return model
+
+
+def _remove_identities(graph: onnx.GraphProto) -> None:
+    """The exporter writes one of equal constants once, and an Identity for each of the others.
+
+    Quantisation looks for a convolution's weight and bias among the constants.
+    """
+    same = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    kept = [node for node in graph.node if node.op_type != "Identity"]
+    outputs = {each.name for each in graph.output}
+    if outputs & same.keys():
+        return
+    for node in kept:
+        for position, name in enumerate(node.input):
+            while name in same:
+                name = same[name]
+            node.input[position] = name
+    del graph.node[:]
+    graph.node.extend(kept)

@@ -131,7 +131,15 @@ def int8_variant(job: Job, model: onnx.ModelProto) -> Variant:
     calibration = evenly(job.training.labels, CALIBRATION_IMAGES, rng)
     judged = np.sort(rng.permutation(len(job.validation))[:MAX_JUDGED])
     log.info("trying int8: calibrated on %d images, compared on %d", len(calibration), len(judged))
-    int8 = quantize(model, pixels_of(job.training, job.resize, calibration))
+    try:
+        int8 = quantize(model, pixels_of(job.training, job.resize, calibration))
+    except Exception as error:
+        if job.settings.backbone in PACKAGED:
+            raise
+        # A traced net may hold what the library does not quantise; the trained one is not lost.
+        log.exception("int8 failed")
+        reason = f"{job.settings.backbone} cannot be quantised: {type(error).__name__}"
+        return Variant(None, {"kept": False, "reason": reason})
     images = pixels_of(job.validation, job.resize, judged)
     found = try_both(model, int8, images, job.validation.labels[judged]).report()
     log.info(
@@ -151,8 +159,6 @@ def _not_tried(job: Job) -> str | None:
     settings = job.settings
     if settings.serving_precision == "fp32":
         return "serving_precision=fp32"
-    if settings.backbone not in PACKAGED:
-        return f"backbone={settings.backbone}, only {' and '.join(PACKAGED)} are quantised"
     if len(job.validation) < MIN_JUDGED:
         return f"{len(job.validation)} validation pictures, at least {MIN_JUDGED} are needed"
     return None
@@ -229,8 +235,8 @@ def _correct_biases(int8: onnx.ModelProto, model: onnx.ModelProto, means: dict[s
     rounded = {each.name: each for each in int8.graph.initializer}
     dequantized = {node.output[0]: node for node in int8.graph.node}
     for node in convolutions(int8):
-        weight, bias = (dequantized.get(name) for name in node.input[1:])
-        if weight is None or bias is None:
+        weight, *bias = (dequantized.get(name) for name in node.input[1:])
+        if weight is None or not bias or bias[0] is None:
             continue
         integers, scale = (numpy_helper.to_array(rounded[name]) for name in weight.input[:2])
         added = integers * scale[:, None, None, None] - numpy_helper.to_array(
@@ -239,9 +245,9 @@ def _correct_biases(int8: onnx.ModelProto, model: onnx.ModelProto, means: dict[s
         groups = node.attribute[[each.name for each in node.attribute].index("group")].i
         mean = means[before[node.name].input[0]].reshape(groups, 1, -1)
         shift = (added.sum((2, 3)).reshape(groups, -1, mean.shape[2]) * mean).sum(2).ravel()
-        integers, scale = (numpy_helper.to_array(rounded[name]) for name in bias.input[:2])
+        integers, scale = (numpy_helper.to_array(rounded[name]) for name in bias[0].input[:2])
         corrected = np.rint(integers - shift / scale).clip(-(2**31), 2**31 - 1)
-        name = bias.input[0]
+        name = bias[0].input[0]
         rounded[name].CopyFrom(numpy_helper.from_array(corrected.astype(np.int32), name))
 
 

@@ -516,10 +516,11 @@ class Fitting:
         """The best epoch's network as an ONNX graph, with accuracies and the report."""
         network, best = self.best_network(), self._best_epoch()
         accuracies = {"train": self.epochs[best]["train_accuracy"]}
-        temperature = 1.0
+        temperature, predictions = 1.0, None
         if len(self.validation):
             scores, labels = self.scores(network), self.job.validation.labels
-            accuracies["validation"] = float((scores.argmax(1) == labels).mean())
+            predictions = scores.argmax(1)
+            accuracies["validation"] = float((predictions == labels).mean())
             temperature = fit_temperature(scores, labels)
         head = Head(
             network.classifier.weight.detach().cpu().numpy().T.copy(),
@@ -542,7 +543,8 @@ class Fitting:
             "pictures_per_second": len(self.epochs) * images / trained,
             "environment": self._environment(),
         }
-        return Outcome(assemble(features, head, novelty.novelty, resize), accuracies, report)
+        model = assemble(features, head, novelty.novelty, resize)
+        return Outcome(model, accuracies, report, predictions)
 
     def _environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = {

@@ -28,7 +28,7 @@ def probe(job: Job) -> Outcome:
     with job.timings.step("head"):
         fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
 
-    accuracies = {"train": fit.training_accuracy}
+    accuracies, predictions = {"train": fit.training_accuracy}, None
     if len(validation):
         predictions = fit.head.probabilities(validation_features).argmax(axis=1)
         accuracies["validation"] = float((predictions == validation.labels).mean())
@@ -47,4 +47,4 @@ def probe(job: Job) -> Outcome:
         "novelty": novelty.report(),
     }
     model = assemble(onnx.load(os.fspath(backbone)), fit.head, novelty.novelty, job.resize)
-    return Outcome(model, accuracies, report)
+    return Outcome(model, accuracies, report, predictions)

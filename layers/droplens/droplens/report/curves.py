@@ -19,6 +19,7 @@ def trained(training: Document | None) -> list[Child]:
         f"{percent(share)} on {what} pictures" for what, share in training["accuracy"].items()
     )
     curves = _epochs(training) or _penalties(training)
+    chosen = training.get("choice")
     seconds = sum(training.get("seconds", {}).values())
     return [
         element(
@@ -26,8 +27,19 @@ def trained(training: Document | None) -> list[Child]:
             f"Recipe “{training['recipe']}”, {seconds:.0f} seconds. Accuracy as the trainer "
             f"counted it: {accuracy}. A large gap between training and validation is overfitting.",
         ),
+        *([element("p", _choice(chosen))] if chosen else []),
         *curves,
     ]
+
+
+def _choice(chosen: Document) -> str:
+    """Why this recipe's model was kept, with the accuracies of both."""
+    compared = "; ".join(
+        f"{each['recipe']} ({each['backbone']}): "
+        + ", ".join(f"{percent(share)} on {what}" for what, share in each["accuracy"].items())
+        for each in chosen["candidates"]
+    )
+    return f"Recipe “auto”. {chosen['reason']} Accuracies: {compared}."
 
 
 def _epochs(training: Document) -> list[Child]:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from trainer.nets.convert import (
     Weights,
-    WeightsError,
     build_backbone,
     choose_pairs,
     read_state_dict,
     read_weights,
 )
+from trainer.nets.pretrained import WeightsError
 from trainer.nets.specification import LITE0, LITE2, PACKAGED, WHOLE_PRODUCTS, Specification
 
 # Of the blocks, by the paper's table 1 and its repeats times 1 and 1.2; only the first one does not
@@ -37,7 +37,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 Array = NDArray[Any]
 
 
-@pytest.fixture(scope="module", params=PACKAGED.values(), ids=PACKAGED)
+@pytest.fixture(scope="module", params=PACKAGED.values(), ids=list(PACKAGED))
 def net(request: pytest.FixtureRequest) -> Specification:
     return request.param
 

@@ -390,11 +390,6 @@ def job(
     ("validation", "hyperparameters", "reason"),
     [
         (60, {"serving_precision": "fp32"}, "serving_precision=fp32"),
-        (
-            60,
-            {"recipe": "finetune", "backbone": "resnet18"},
-            "backbone=resnet18, only efficientnet-lite0 and efficientnet-lite2 are quantised",
-        ),
         (49, {}, "49 validation pictures, at least 50 are needed"),
     ],
 )
@@ -410,6 +405,46 @@ def test_where_int8_is_not_tried_the_report_says_why(
     variant = int8_variant(asked, net())
     assert variant == Variant(None, {"kept": False, "reason": reason})
     assert caplog.messages == [f"int8 not tried: {reason}"]
+
+
+def test_a_convolution_without_a_bias_is_quantised_and_has_none_to_correct() -> None:
+    """As timm's have where no norm follows that is folded in."""
+    model = net()
+    for node in convolutions(model)[3:]:
+        del node.input[2]
+    made = quantize(model, noise(20))
+    assert [len(node.input) for node in convolutions(made)] == [3, 3, 3, 2, 2, 2]
+    moved = Trial(
+        labels=np.zeros(5, np.int64),
+        fp32=answers(model, noise(5)),
+        int8=answers(made, noise(5)),
+        fp32_seconds=[1.0],
+        int8_seconds=[1.0],
+    ).report()["moved"]
+    assert moved < 0.1
+
+
+def answers(model: onnx.ModelProto, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return np.concatenate([session.run(None, {"image": image})[0] for image in images])
+
+
+def test_a_net_of_timm_that_cannot_be_quantised_is_served_as_it_is(tmp_path: Path) -> None:
+    asked: Any = job(tmp_path, recipe="finetune", backbone="resnet18")
+    broken = net()
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    variant = int8_variant(asked, broken)
+    assert variant.model is None
+    assert variant.report["kept"] is False
+    assert variant.report["reason"].startswith("resnet18 cannot be quantised: ")
+
+
+def test_that_a_packaged_net_cannot_be_quantised_is_a_fault_of_ours(tmp_path: Path) -> None:
+    asked: Any = job(tmp_path)
+    broken = net()
+    broken.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(Exception, match="NoSuchOperator"):
+        int8_variant(asked, broken)
 
 
 @pytest.mark.parametrize(

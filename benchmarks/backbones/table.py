@@ -1,0 +1,29 @@
+"""The figures of the packaged networks as a Markdown table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.nets.specification import LITE0, LITE2, PACKAGED
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """What `make bench-backbones` has measured."""
+    rows = [
+        "| images | network | features | top-1, held out | leave-one-out | ms an image |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    said: list[str] = []
+    for title, known in result["sets"].items():
+        for name in PACKAGED:
+            found = known[name]
+            rows.append(
+                f"| {title}, {known['side']} px | {name} | {found['features']:,} | "
+                f"{found['top1']:.1%} | {found['leave_one_out']:.1%} | "
+                f"{known['p50_ms'][name]:.1f} |"
+            )
+        said.append(
+            f"{title}: {known['pictures']:,} images of {known['classes']} classes, "
+            f"{known['judged']:,} held out; {LITE0.name} alone is right on {known['only_lite0']}, "
+            f"{LITE2.name} alone on {known['only_lite2']} (p = {known['p_value']:.2g})."
+        )
+    return "\n".join([*rows, "", " ".join(said), ""])
