@@ -24,7 +24,7 @@ from benchmarks.harness import keep, mean_and_deviation, provenance, versions
 from benchmarks.trust.maps import MAPS, Labels, Rows
 from benchmarks.trust.pictures import Pictures, all_sets
 from droplens.evaluation.evaluation import Prediction, evaluate
-from droplens.statistics.calibration import expected_error, halves, noise_floor, reliability
+from droplens.statistics.calibration import expected_error, folds, noise_floor, reliability
 from trainer.recipes.ridge_head import fit_head
 
 HELD_OUT = 0.2
@@ -97,7 +97,7 @@ def _repeat(pictures: Pictures, seed: int, found: Found) -> None:
     asked, right_answers = ask(exam), pictures.labels[exam]
     right = asked.argmax(axis=1) == right_answers
     found.accuracy.append(float(right.mean()))
-    to_fit = np.array(halves(truths.tolist(), digests))
+    to_fit = np.array(folds(truths.tolist(), digests, 2)) == 0
     for name, make in MAPS.items():
         best = make(said[to_fit], truths[to_fit])(asked)
         found.judged[name].append(list(zip(best.tolist(), right.tolist(), strict=True)))

@@ -9,6 +9,7 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any, Self
 
 BINS = 15
@@ -18,7 +19,10 @@ _COLDEST, _HOTTEST = math.log(0.2), math.log(10.0)
 # of a few dozen images, and is outweighed by a few hundred.
 _EXPECTED = 0.5
 _MOST_UNIFORM = 0.5
-_GRID = 13
+_GRID = 25
+_STEP = (_HOTTEST - _COLDEST) / (_GRID - 1)
+# The logarithms of the temperatures at which predictions are computed; between them, interpolated.
+_HEATS = tuple(_COLDEST + number * _STEP for number in range(_GRID))
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LEAST = 1e-12  # in place of a probability that was rounded to 0, whose logarithm is undefined
 
@@ -77,36 +81,112 @@ def fit(predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> Calibr
     Decisions rest on the top prediction's probability, so the loss is the binary cross-entropy of
     that one, with a normal prior on the logarithm of the temperature.
     """
-    logits = [array("d", [math.log(max(p, _LEAST)) for p in row]) for row in predictions]
-    for row in logits:
-        largest = max(row)
-        for place, logit in enumerate(row):
-            row[place] = logit - largest
-    right = [row[truth] == 0.0 for row, truth in zip(logits, truths, strict=True)]
-    classes = len(logits[0])
+    return _Tops.of(predictions, truths).fit(range(len(truths)))
 
-    def mixed(heat: float) -> tuple[float, float]:
-        """The best uniform weight for a logarithm of the temperature, and its loss."""
-        inverse = math.exp(-heat)
-        best = [1 / sum([math.exp(inverse * logit) for logit in row]) for row in logits]
-        uniform, loss = _least(lambda share: _loss(best, right, share, classes), 0, _MOST_UNIFORM)
-        return uniform, loss + heat**2 / (2 * _EXPECTED**2)
 
-    step = (_HOTTEST - _COLDEST) / (_GRID - 1)
-    coarse = min(
-        (_COLDEST + number * step for number in range(_GRID)), key=lambda heat: mixed(heat)[1]
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """A calibration fitted on all images, and one for each fold, fitted on the other folds.
+
+    gain: by how much the latter lower the binary cross-entropy of the top predictions of their own
+    folds, as the mean over all images divided by its standard error.
+    """
+
+    calibration: Calibration
+    of_fold: tuple[Calibration, ...]
+    gain: float
+
+
+def cross_fit(
+    predictions: Sequence[Sequence[float]], truths: Sequence[int], fold_of: Sequence[int]
+) -> CrossFit:
+    """Fit on all images, and for each fold on the images of the other folds.
+
+    fold_of: as `folds` returned it, for at least two folds.
+    """
+    tops = _Tops.of(predictions, truths)
+    everything = range(len(truths))
+    of_fold = tuple(
+        tops.fit([index for index in everything if fold_of[index] != fold])
+        for fold in range(max(fold_of) + 1)
     )
-    low, high = max(_COLDEST, coarse - step), min(_HOTTEST, coarse + step)
-    heat, _ = _least(lambda heat: mixed(heat)[1], low, high)
-    return Calibration(round(math.exp(heat), 4), round(mixed(heat)[0], 4))
+    differences = [
+        _cross_entropy(max(row), right) - _cross_entropy(max(of_fold[fold].apply(row)), right)
+        for row, right, fold in zip(predictions, tops.right, fold_of, strict=True)
+    ]
+    error = stdev(differences) / math.sqrt(len(differences))
+    gain = fmean(differences) / error if error else 0.0
+    return CrossFit(tops.fit(everything), of_fold, gain)
 
 
-def _loss(best: Sequence[float], right: Sequence[bool], uniform: float, classes: int) -> float:
-    loss = 0.0
-    for probability, is_right in zip(best, right, strict=True):
-        p = (1 - uniform) * probability + uniform / classes
-        loss -= math.log(max(p if is_right else 1 - p, _LEAST))
-    return loss
+@dataclass(frozen=True, slots=True)
+class _Tops:
+    """The top predictions at each temperature of the grid, so that a fit to some is quick.
+
+    against: the logarithm of the odds against each, for each logarithm of a temperature in _HEATS;
+    right: whether it is correct; classes: their number.
+    """
+
+    against: tuple[Sequence[float], ...]
+    right: tuple[bool, ...]
+    classes: int
+
+    @classmethod
+    def of(cls, predictions: Sequence[Sequence[float]], truths: Sequence[int]) -> Self:
+        against: tuple[array[float], ...] = tuple(array("d") for _ in _HEATS)
+        right = []
+        for row, truth in zip(predictions, truths, strict=True):
+            logits = [math.log(max(p, _LEAST)) for p in row]
+            largest = max(logits)
+            logits = [logit - largest for logit in logits]
+            right.append(logits[truth] == 0.0)
+            for column, heat in zip(against, _HEATS, strict=True):
+                inverse = math.exp(-heat)
+                others = sum([math.exp(inverse * logit) for logit in logits]) - 1
+                column.append(math.log(max(others, _LEAST)))
+        return cls(against, tuple(right), len(predictions[0]))
+
+    def fit(self, chosen: Sequence[int]) -> Calibration:
+        """As the function `fit`, to the predictions of these indices."""
+        hits = [index for index in chosen if self.right[index]]
+        misses = [index for index in chosen if not self.right[index]]
+
+        def mixed(place: float) -> tuple[float, float]:
+            """The best uniform weight at a place between two of _HEATS, and its loss."""
+            low = min(int(place), len(_HEATS) - 2)
+            cold, hot = self.against[low], self.against[low + 1]
+            # Of two classes they are linear in the inverse of the temperature.
+            inverses = [math.exp(-_heat(at)) for at in (place, low, low + 1)]
+            share = (inverses[0] - inverses[1]) / (inverses[2] - inverses[1])
+            right, wrong = (
+                [1 / (1 + math.exp((1 - share) * cold[n] + share * hot[n])) for n in indices]
+                for indices in (hits, misses)
+            )
+            uniform, loss = _least(
+                lambda weight: _loss(right, wrong, weight, self.classes), 0, _MOST_UNIFORM
+            )
+            return uniform, loss + _heat(place) ** 2 / (2 * _EXPECTED**2)
+
+        coarse = min(range(0, len(_HEATS), 2), key=lambda place: mixed(place)[1])
+        low, high = max(0, coarse - 2), min(len(_HEATS) - 1, coarse + 2)
+        place, _ = _least(lambda place: mixed(place)[1], low, high)
+        return Calibration(round(math.exp(_heat(place)), 4), round(mixed(place)[0], 4))
+
+
+def _heat(place: float) -> float:
+    return _COLDEST + place * _STEP
+
+
+def _loss(right: Sequence[float], wrong: Sequence[float], uniform: float, classes: int) -> float:
+    """The cross-entropy of correct and of wrong top predictions with these probabilities."""
+    scale, least = 1 - uniform, uniform / classes
+    return -math.fsum([math.log(scale * p + least) for p in right]) - math.fsum(
+        [math.log(max(1 - scale * p - least, _LEAST)) for p in wrong]
+    )
+
+
+def _cross_entropy(probability: float, right: bool) -> float:
+    return -math.log(max(probability if right else 1 - probability, _LEAST))
 
 
 def _least(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
@@ -203,13 +283,14 @@ def noise_limit(bins: Sequence[Bin]) -> float:
     return noise_floor(bins) + 2 * math.sqrt(variance) / total
 
 
-def halves(truths: Sequence[int], digests: Sequence[str]) -> list[bool]:
-    """A stratified split into images to fit on (True) and to evaluate the calibration on (False).
+def folds(truths: Sequence[int], digests: Sequence[str], count: int) -> list[int]:
+    """A stratified partition of images into `count` folds: the number of each image's fold.
 
-    By the order of digests within each class, so that every attempt gives the same split.
+    By the order of digests within each class, so that every attempt gives the same partition. The
+    folds continue from class to class, so that their sizes differ by one at most.
     """
     order = sorted(range(len(truths)), key=lambda i: (truths[i], digests[i]))
-    to_fit = [False] * len(truths)
+    fold_of = [0] * len(truths)
     for place, index in enumerate(order):
-        to_fit[index] = place % 2 == 0
-    return to_fit
+        fold_of[index] = place % count
+    return fold_of

@@ -2,33 +2,23 @@
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from droplens.evaluation.evaluation import (
     Prediction,
-    TopPrediction,
     accuracy_on_test,
-    calibrated,
-    confident,
-    confident_from,
-    coverage,
     cross_validation,
     evaluate,
     latencies,
 )
 from droplens.statistics.calibration import IDENTITY, Calibration
-from droplens.statistics.intervals import Z95_ONE_SIDED, wilson
+from droplens.statistics.intervals import wilson
+from droplens.statistics.left_out import LeftOut
 
 CLASSES = ("audi", "bmw", "fiat")
-JUDGED = st.lists(
-    st.builds(TopPrediction, st.booleans(), st.sampled_from([0.1 * n for n in range(11)])),
-    min_size=1,
-    max_size=60,
-)
 
 
 def answer(
@@ -96,7 +86,8 @@ def test_every_answer_is_told_with_its_picture(evaluation: dict[str, Any]) -> No
     assert (last["record"], last["name"], last["truth"]) == (4, "fiat/4.jpg", 2)
     assert last["top"][0] == [0, 0.8]
     assert (last["raw"], last["ms"], len(last["sha256"])) == (0.8, 4.0, 64)
-    assert [entry["half"] for entry in evaluation["answers"]].count("fit") == 3
+    assert sorted(entry["fold"] for entry in evaluation["answers"]) == [0, 1, 2, 3, 4]
+    assert (last["novelty"], last["candidates"]) == (None, None)
     json.dumps(evaluation)
 
 
@@ -134,61 +125,10 @@ def test_figures_have_six_decimals_and_milliseconds_two() -> None:
     found = evaluate([answer(n, 0, row, 1.2345678) for n in range(3)], CLASSES, 3, 0.95)
     [shown, *_] = found["answers"]
     assert (shown["raw"], shown["ms"]) == (0.678912, 1234.57)
-    # One of the three is judged, in the eleventh of 15 bins.
+    # In the eleventh of 15 bins.
     assert found["calibration"]["bins_before"] == [
-        {"low": 0.666667, "high": 0.733333, "count": 1, "probability": 0.678912, "accuracy": 1.0}
+        {"low": 0.666667, "high": 0.733333, "count": 3, "probability": 0.678912, "accuracy": 1.0}
     ]
-    assert coverage([TopPrediction(True, 0.12345678)]) == [[0.123457, 1.0, 1.0]]
-
-
-# --- calibration
-
-
-def test_a_model_that_is_too_sure_of_itself_is_cooled_down() -> None:
-    found = evaluate(overconfident(400), CLASSES, 400, 0.95)["calibration"]
-    assert found["method"] == "temperature and uniform"
-    assert found["parameters"]["temperature"] > 1
-    assert (found["fitted_on"], found["judged_on"]) == (200, 200)
-    assert found["ece_before"] > 0.1
-    assert found["ece_after"] < 0.06
-    assert found["nll_after"] < found["nll_before"]
-    assert sum(entry["count"] for entry in found["bins_after"]) == 200
-
-
-def test_what_is_judged_does_not_move_the_map() -> None:
-    answers = overconfident(200)
-    to_fit = [number < 100 for number in range(200)]
-    first = calibrated(answers, to_fit)
-    others = overconfident(200, seed=2)[100:]
-    assert calibrated([*answers[:100], *others], to_fit).calibration == first.calibration
-
-
-def test_the_judgement_shows_only_pictures_that_nothing_was_fitted_on() -> None:
-    seen = [answer(n, 0, [0.9, 0.05, 0.05]) for n in range(60)]
-    unseen = [answer(60 + n, n % 2, [0.6, 0.2, 0.2]) for n in range(4)]
-    found = calibrated([*seen, *unseen], [True] * 60 + [False] * 4)
-    assert (found.fitted_on, found.judged_on) == (60, 4)
-    # Of the four, each 60 % sure, two are correct: an error of 0.1, in the bin [0.6, 0.667).
-    (bin_before,) = found.before
-    assert (bin_before.low, bin_before.count, bin_before.accuracy) == (0.6, 4, 0.5)
-    assert found.to_dict()["ece_before"] == 0.1
-    # The true classes had 0.6, 0.2, 0.6 and 0.2: minus the mean of ln 0.6 and ln 0.2.
-    assert found.log_loss_before == pytest.approx(1.060132, abs=1e-6)
-
-
-def test_few_is_fewer_than_fifty() -> None:
-    fitted = {
-        count: calibrated(overconfident(60), [n < count for n in range(60)]).fitted_on
-        for count in (49, 50)
-    }
-    assert fitted == {49: 0, 50: 50}
-
-
-def test_on_few_pictures_nothing_is_fitted() -> None:
-    few = overconfident(98)
-    found = evaluate(few, CLASSES, len(few), 0.95)["calibration"]
-    assert (found["method"], found["parameters"], found["fitted_on"]) == ("none", {}, 0)
-    assert found["ece_after"] == found["ece_before"]
 
 
 def test_what_is_shown_is_calibrated() -> None:
@@ -199,83 +139,6 @@ def test_what_is_shown_is_calibrated() -> None:
         best = max(said.probabilities)
         assert shown["raw"] == round(best, 6)
         assert shown["top"][0][1] == round(max(calibration.apply(said.probabilities)), 6) < best
-
-
-# --- from where answers are confident
-
-
-def test_the_best_probability_decides_what_is_confident() -> None:
-    # 60 of 60 correct have a one-sided lower bound of 60 / (60 + 1.644854^2) = 95.7 %.
-    sure = [answer(n, 0, [0.8, 0.15, 0.05]) for n in range(60)]
-    unsure = [answer(60 + n, 1, [0.5, 0.3, 0.2]) for n in range(20)]
-    found = evaluate([*sure, *unsure], CLASSES, 80, 0.95)
-    assert found["calibration"]["method"] == "none"
-    assert found["confident"] == {
-        "precision": 0.95,
-        "threshold": 0.8,
-        "share": 0.75,
-        "precision_measured": 1.0,
-        "low": 0.956853,
-        "reason": None,
-    }
-    assert found["coverage"] == [[0.8, 0.75, 1.0], [0.5, 1.0, 0.75]]
-
-
-def test_the_precision_of_confident_answers_is_the_share_of_them_that_is_correct() -> None:
-    judged = [TopPrediction(n < 98, 0.9) for n in range(100)] + [TopPrediction(False, 0.5)] * 25
-    found = confident(judged, 0.9)
-    assert (found["threshold"], found["share"], found["precision_measured"]) == (0.9, 0.8, 0.98)
-    # Wilson by hand: centre 0.9935, reach 0.0267, both divided by 1.0271.
-    assert found["low"] == pytest.approx(0.941, abs=5e-4)
-
-
-def test_answers_are_confident_from_where_they_can_be_relied_on() -> None:
-    right = [TopPrediction(True, 0.9)] * 60 + [TopPrediction(True, 0.8)] * 40
-    assert confident_from([*right, *[TopPrediction(False, 0.7)] * 9], 0.95) == 0.8
-    assert confident_from([*right, TopPrediction(False, 0.7)], 0.95) == 0.7
-
-
-@pytest.mark.parametrize(("pictures", "threshold"), [(51, None), (52, 0.9)])
-def test_on_too_few_pictures_no_answer_is_called_confident(
-    pictures: int, threshold: float | None
-) -> None:
-    assert confident_from([TopPrediction(True, 0.9)] * pictures, 0.95) == threshold
-
-
-@pytest.mark.parametrize(
-    ("pictures", "precision", "reason"),
-    [
-        # The fewest by hand, 2.7055 * p / (1 - p): 51.4 for 95 %, 24.3 for 90 %, 4.06 for 60 %.
-        (9, 0.95, "too few validation pictures: 9, and it takes 52 to show that 95 % of the"),
-        (24, 0.9, "too few validation pictures: 24, and it takes 25 to show that 90 % of the"),
-        (4, 0.6, "too few validation pictures: 4, and it takes 5 to show that 60 % of the"),
-        (51, 0.95, "too few validation pictures: 51, "),
-    ],
-)
-def test_certain_predictions_that_are_not_confident_have_their_reason(
-    pictures: int, precision: float, reason: str
-) -> None:
-    found = confident([TopPrediction(True, 1.0)] * pictures, precision)
-    assert found["threshold"] is None
-    assert found["reason"].startswith(reason)
-
-
-def test_with_the_fewest_pictures_that_would_do_an_error_is_the_reason() -> None:
-    # All of 52 correct show 95 %, as above; of 51 of 52 correct the lower bound is 91.5 %.
-    found = confident([TopPrediction(n > 0, 1.0) for n in range(52)], 0.95)
-    assert found["reason"] == "at no probability are 95 % of the predictions shown to be correct"
-
-
-def test_a_precision_that_is_just_reached_is_reached() -> None:
-    # Of none correct, the lower bound is 0.
-    assert confident_from([TopPrediction(False, 0.5)], 0.0) == 0.5
-
-
-def test_enough_pictures_and_too_many_errors_are_another_reason() -> None:
-    found = confident([TopPrediction(n % 2 == 0, 1.0) for n in range(60)], 0.95)
-    assert found["threshold"] is None
-    assert found["reason"] == ("at no probability are 95 % of the predictions shown to be correct")
-    assert confident([TopPrediction(True, 1.0)] * 25, 0.9)["reason"] is None
 
 
 # --- what the trainer counted
@@ -326,43 +189,6 @@ def test_a_trainer_that_left_nothing_out_gives_no_second_figure(training: Any) -
     assert cross_validation(training) is None
 
 
-def test_a_lower_precision_is_reached_by_more_answers() -> None:
-    answers = [TopPrediction(n % 10 > 0 or n < 60, 0.99 - n / 1000) for n in range(200)]
-    strict, lax = confident(answers, 0.95), confident(answers, 0.8)
-    assert strict["threshold"] > lax["threshold"]
-    assert strict["share"] < lax["share"] == 1.0
-    assert strict["low"] >= 0.95
-    assert strict["precision_measured"] > strict["low"]
-
-
-def test_where_the_surest_answers_are_wrong_none_is_confident() -> None:
-    found = confident([TopPrediction(False, 0.99), TopPrediction(True, 0.9)], 0.95)
-    assert (found["threshold"], found["share"], found["low"]) == (None, 0, None)
-
-
-def test_equal_probabilities_are_confident_together_or_not_at_all() -> None:
-    assert confident_from([TopPrediction(True, 0.9), TopPrediction(False, 0.9)], 0.95) is None
-
-
-@given(JUDGED)
-def test_the_threshold_is_the_lowest_that_keeps_its_promise(answers: list[TopPrediction]) -> None:
-    def precise(threshold: float) -> bool:
-        above = [a.right for a in answers if a.probability >= threshold]
-        return wilson(sum(above), len(above), Z95_ONE_SIDED)[0] >= 0.6
-
-    good = [a.probability for a in answers if precise(a.probability)]
-    assert confident_from(answers, 0.6) == (min(good) if good else None)
-
-
-@given(JUDGED)
-def test_coverage_grows_to_all_answers(answers: list[TopPrediction]) -> None:
-    steps = coverage(answers)
-    shares = [share for _, share, _ in steps]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
-    assert steps[-1][2] == pytest.approx(sum(a.right for a in answers) / len(answers), abs=1e-6)
-
-
 def test_the_test_accuracy_has_its_counts_and_its_interval() -> None:
     """By hand: Wilson's interval of 7 of 8 is (0.875 + 0.2401 -+ 0.3319) / 1.4802."""
     answers = [
@@ -387,3 +213,54 @@ def test_the_test_accuracy_has_its_counts_and_its_interval() -> None:
 
 def test_without_test_pictures_there_is_no_test_accuracy() -> None:
     assert accuracy_on_test([], IDENTITY, available=0) is None
+
+
+def familiar_and_not(novelty: float | None = 0.0) -> list[Prediction]:
+    """150 correct predictions of probability 0.9; those of the last 20 images are all wrong."""
+    right = [answer(n, 0, [0.9, 0.05, 0.05]) for n in range(150)]
+    wrong = [answer(150 + n, 1, [0.9, 0.05, 0.05]) for n in range(20)]
+    return [replace(each, novelty=each.record / 1000) for each in right] + [
+        replace(each, novelty=novelty) for each in wrong
+    ]
+
+
+def test_unfamiliar_images_are_never_confident() -> None:
+    likewise = evaluate(familiar_and_not(0.1), CLASSES, 170, 0.95, unfamiliar_share=0.2)
+    assert likewise["confident"]["threshold"] is None
+    found = evaluate(familiar_and_not(9.0), CLASSES, 170, 0.95, unfamiliar_share=0.2)
+    # Of 171, the 136.8 least novel, so 137.
+    assert found["familiarity"]["limit"] == 0.136
+    assert found["confident"]["threshold"] is not None
+    assert found["confident"]["share"] == round(137 / 170, 6)
+    assert found["confident"]["precision_measured"] == 1.0
+
+
+def test_every_answer_has_its_novelty_and_the_number_of_its_candidates() -> None:
+    found = evaluate(familiar_and_not(), CLASSES, 170, 0.95, candidate_precision=0.8)
+    last = found["answers"][-1]
+    assert (last["novelty"], last["candidates"]) == (0.0, 1)
+    assert found["candidates"]["coverage"]["value"] == pytest.approx(150 / 170)
+    json.dumps(found)
+
+
+def test_an_evaluation_does_not_depend_on_the_order_of_pictures() -> None:
+    answers = overconfident(200)
+    first, second = (evaluate(each, CLASSES, 200, 0.9) for each in (answers, answers[::-1]))
+    assert second["answers"][::-1] == first["answers"]
+    assert second["confident"] == first["confident"]
+    assert second["calibration"]["parameters"] == first["calibration"]["parameters"]
+
+
+def test_what_training_counted_is_evidence_unless_the_scale_has_changed() -> None:
+    probabilities = [0.6 + n / 1000 for n in range(300)]
+    predicted, right = [n % 3 for n in range(300)], [n % 50 > 0 for n in range(300)]
+    training = {
+        "left_out_confidence": LeftOut.of(probabilities, predicted, right, len(CLASSES)).to_dict()
+    }
+    few = [answer(n, 0, [0.8, 0.1, 0.1]) for n in range(30)]
+    assert evaluate(few, CLASSES, 30, 0.95)["confident"]["threshold"] is None
+    found = evaluate(few, CLASSES, 30, 0.95, training=training)["confident"]
+    assert (found["left_out"], found["share"], found["reason"]) == (300, 1.0, None)
+    corrected = evaluate(overconfident(400), CLASSES, 400, 0.95, training=training)
+    assert corrected["calibration"]["method"] != "none"
+    assert corrected["confident"]["left_out"] == 0

@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from droplens.statistics.calibration import (
     IDENTITY,
     Calibration,
     _least,
+    cross_fit,
     expected_error,
     fit,
-    halves,
+    folds,
     log_loss,
     noise_floor,
     noise_limit,
@@ -221,16 +223,48 @@ def test_honest_probabilities_rarely_err_beyond_the_noise_limit() -> None:
     assert 2 <= beyond <= 20  # at most 1 in 20, and not never
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
-def test_every_class_is_cut_in_half(truths: list[int]) -> None:
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(2, 5))
+def test_every_class_is_cut_into_folds(truths: list[int], count: int) -> None:
     digests = [f"{number * 7919 % 101:03}" for number in range(len(truths))]
-    chosen = halves(truths, digests)
+    fold_of = folds(truths, digests, count)
     for label in set(truths):
-        members = [fits for truth, fits in zip(truths, chosen, strict=True) if truth == label]
-        assert abs(2 * sum(members) - len(members)) <= 1
+        members = [fold for truth, fold in zip(truths, fold_of, strict=True) if truth == label]
+        sizes = [members.count(fold) for fold in range(count)]
+        assert max(sizes) - min(sizes) <= 1
+    sizes = [fold_of.count(fold) for fold in range(count)]
+    assert max(sizes) - min(sizes) <= 1
     # The order in which pictures come does not matter.
-    back = halves(truths[::-1], digests[::-1])
-    assert back[::-1] == chosen
+    assert folds(truths[::-1], digests[::-1], count)[::-1] == fold_of
+
+
+def test_a_fold_s_map_is_the_fit_to_the_other_folds() -> None:
+    chance = random.Random(9)
+    rows = [[p, 1 - p] for p in (chance.uniform(0.5, 1) for _ in range(90))]
+    truths = [int(chance.random() < 0.3) for _ in rows]
+    fold_of = folds(truths, [f"{n:02}" for n in range(90)], 3)
+    found = cross_fit(rows, truths, fold_of)
+    assert found.calibration == fit(rows, truths)
+    for fold in range(3):
+        others = [n for n in range(90) if fold_of[n] != fold]
+        assert found.of_fold[fold] == fit([rows[n] for n in others], [truths[n] for n in others])
+
+
+def test_the_gain_is_in_standard_errors() -> None:
+    rows, truths = [[0.99, 0.01]] * 100, [n % 2 for n in range(100)]
+    fold_of = folds(truths, [f"{n:02}" for n in range(100)], 2)
+    found = cross_fit(rows, truths, fold_of)
+    losses = [
+        math.log(max(row)) if truth == 0 else math.log(1 - max(row))
+        for row, truth in zip(rows, truths, strict=True)
+    ]
+    after = [max(found.of_fold[fold].apply(row)) for row, fold in zip(rows, fold_of, strict=True)]
+    gains = [
+        math.log(p if truth == 0 else 1 - p) - loss
+        for p, truth, loss in zip(after, truths, losses, strict=True)
+    ]
+    error = statistics.stdev(gains) / 10
+    assert found.gain == pytest.approx(statistics.fmean(gains) / error)
+    assert found.gain > 3
 
 
 def test_the_log_loss_is_the_mean_over_pictures() -> None:

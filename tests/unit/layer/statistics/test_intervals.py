@@ -1,12 +1,17 @@
 """Intervals and tests against tables and worked examples that others have published."""
 
+import math
+
 import pytest
 
 from droplens.evaluation.comparison import agresti_min
 from droplens.statistics.intervals import (
     Z95_ONE_SIDED,
     Z95_TWO_SIDED,
+    binomial_cdf,
+    clopper_pearson_low,
     fewest,
+    fewest_exact,
     mcnemar,
     two_sided,
     wilson,
@@ -73,3 +78,37 @@ def test_the_adjusted_wald_interval_of_the_package_propcis() -> None:
     # R's PropCIs 0.3-0, diffpropci.mp(b = 40, c = 20, n = 160, conf.level = 0.95), which is Agresti
     # and Min's "Wald+2": -0.21601726, -0.03089632 (rdrr.io/cran/PropCIs/man/diffpropci.mp.html).
     assert agresti_min(40, 20, 160) == pytest.approx((-0.21601726, -0.03089632), abs=5e-8)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.05, 0.5, 0.97])
+@pytest.mark.parametrize("trials", [1, 2, 7, 40])
+def test_binomial_probabilities_add_up(trials: int, rate: float) -> None:
+    total = 0.0
+    for successes in range(trials + 1):
+        total += math.comb(trials, successes) * rate**successes * (1 - rate) ** (trials - successes)
+        assert binomial_cdf(successes, trials, rate) == pytest.approx(total, rel=1e-10)
+    assert binomial_cdf(trials + 1, trials, rate) == 1.0
+
+
+def test_a_binomial_probability_of_many_trials() -> None:
+    # SciPy 1.17.1, binom.cdf: (100, 2862, 0.05) and (15200, 300000, 0.05).
+    assert binomial_cdf(100, 2862, 0.05) == pytest.approx(6.20923e-05, rel=1e-4)
+    assert binomial_cdf(15200, 300000, 0.05) == pytest.approx(0.953261, rel=1e-4)
+
+
+def test_the_exact_bound_of_clopper_and_pearson() -> None:
+    # SciPy 1.17.1, beta.ppf(0.05, right, wrong + 1).
+    assert clopper_pearson_low(119, 129, 0.05) == pytest.approx(0.872058, abs=1e-6)
+    assert clopper_pearson_low(59, 59, 0.05) == pytest.approx(0.05 ** (1 / 59), abs=1e-9)
+    assert clopper_pearson_low(0, 10, 0.05) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("share", "level", "predictions"),
+    # 0.95^58 = 5.10 %, 0.95^59 = 4.85 %; 0.9^28 = 5.23 %, 0.9^29 = 4.71 %.
+    [(0.95, 0.05, 59), (0.9, 0.05, 29), (0.5, 0.05, 5), (0.999, 0.05, 2995)],
+)
+def test_the_fewest_that_show_a_share_exactly(share: float, level: float, predictions: int) -> None:
+    assert fewest_exact(share, level) == predictions
+    assert clopper_pearson_low(predictions, predictions, level) >= share
+    assert clopper_pearson_low(predictions - 1, predictions - 1, level) < share
