@@ -22,6 +22,7 @@ VENVS = ROOT / ".local" / "venv"
 LOCKS = {
     "audit": "requirements/audit.txt",
     "checkov": "requirements/checkov.txt",
+    "cleanlab": "benchmarks/trust/requirements-cleanlab.txt",
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",

@@ -14,9 +14,10 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from droplens.report.gallery import thumbnail, wanted
 from droplens.report.page import render
+from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects
 from tests.support import needs
 from tests.support.drawn_images import drawing
-from tests.support.evaluations import PROBE, class_names, dataset, evaluation
+from tests.support.evaluations import PROBE, class_names, dataset, evaluation, suspects
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = ViewportSize(width=1200, height=900), ViewportSize(width=360, height=740)
@@ -96,9 +97,23 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
         pictures = {
             record: thumbnail(drawing("rings", record, (120, 90))) for record in wanted(found)
         }
+        small = [
+            thumbnail(drawing("rings", record, (90, 70)), PAIR_SIDE) for record in range(SHOWN)
+        ]
+        to_check = Suspects(
+            suspects(names),
+            dict(enumerate(small)),
+            dict(zip(names, small, strict=False)),
+        )
         pages[size] = folder / f"{size}.html"
         pages[size].write_bytes(
-            render(found, dataset=dataset(names), training=PROBE, thumbnails=pictures)
+            render(
+                found,
+                dataset=dataset(names),
+                training=PROBE,
+                thumbnails=pictures,
+                to_check=to_check,
+            )
         )
     return pages
 

@@ -101,6 +101,22 @@ def dataset(classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def suspects(classes: Sequence[str], count: int = 60) -> list[dict[str, Any]]:
+    """Lines of suspects.jsonl, the most suspicious first."""
+    return [
+        {
+            "channel": "train",
+            "record": record,
+            "name": f"{classes[record % len(classes)]}/{record}.jpg",
+            "label": classes[record % len(classes)],
+            "likely": classes[(record + 1) % len(classes)],
+            "probability": 0.001 * (record + 1),
+            "likely_probability": 0.99 - 0.001 * record,
+        }
+        for record in range(count)
+    ]
+
+
 PROBE: dict[str, Any] = {
     "recipe": "probe",
     "accuracy": {"train": 1.0, "validation": 0.8},

@@ -39,10 +39,10 @@ def wanted(evaluation: Mapping[str, Any]) -> list[int]:
     )
 
 
-def thumbnail(image: bytes) -> bytes:
-    """A small JPEG of a packed image. Raises ImageError."""
-    small, _ = decode(image, shorter_side=SIDE)
-    small.thumbnail((SIDE, SIDE))
+def thumbnail(image: bytes, side: int = SIDE) -> bytes:
+    """A JPEG of a packed image, at most `side` pixels wide and high. Raises ImageError."""
+    small, _ = decode(image, shorter_side=side)
+    small.thumbnail((side, side))
     out = BytesIO()
     small.save(out, "JPEG", quality=QUALITY, optimize=True)
     return out.getvalue()
@@ -61,16 +61,7 @@ def gallery(
 
 def _image(answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes]) -> Element:
     (label, probability), truth = answer["top"][0], answer["truth"]
-    thumbnail = thumbnails.get(answer["record"])
-    if thumbnail is None:
-        shown = element("div", "no picture", class_="blank")
-    else:
-        data = base64.b64encode(thumbnail).decode()
-        shown = element(
-            "img",
-            src=f"data:image/jpeg;base64,{data}",
-            alt=f"Validation picture {answer['record']}",
-        )
+    shown = embedded(thumbnails.get(answer["record"]), f"Validation picture {answer['record']}")
     verdict: list[Child] = (
         [element("span", "correct", class_="is-right")]
         if label == truth
@@ -84,3 +75,11 @@ def _image(answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes])
         *verdict,
     )
     return element("li", element("figure", shown, caption))
+
+
+def embedded(thumbnail: bytes | None, alt: str) -> Element:
+    """A small JPEG inside the page, or a space in place of a missing one."""
+    if thumbnail is None:
+        return element("div", "no picture", class_="blank")
+    data = base64.b64encode(thumbnail).decode()
+    return element("img", src=f"data:image/jpeg;base64,{data}", alt=alt)

@@ -27,6 +27,7 @@ from droplens.report.formatting import (
 from droplens.report.gallery import gallery, lowest_confidence, most_confident_errors
 from droplens.report.health import health
 from droplens.report.markup import Child, Element, document, element, name
+from droplens.report.suspects import Suspects, suspects
 from droplens.report.tables import table
 
 HERE = Path(__file__).parent
@@ -41,12 +42,14 @@ def render(
     dataset: Document | None = None,
     training: Document | None = None,
     thumbnails: Mapping[int, bytes] | None = None,
+    to_check: Suspects | None = None,
 ) -> bytes:
     """The page, as UTF-8 HTML.
 
     evaluation: evaluation.json; dataset: dataset.json; training: the artefact's training.json,
     each None where there is none. thumbnails: small JPEGs by record id, for the ids of
-    `gallery.wanted`; a missing one is left blank.
+    `gallery.wanted`; a missing one is left blank. to_check: training images whose label may be
+    wrong.
     """
     names = names_of(evaluation)
     sections: list[tuple[str, str, list[Child]]] = [
@@ -63,6 +66,7 @@ def render(
             "Lowest-confidence predictions",
             gallery(lowest_confidence(evaluation), names, thumbnails or {}),
         ),
+        ("suspects", "Labels to check", suspects(evaluation, to_check)),
         ("classes", "Classes", classes(evaluation, dataset)),
         ("before", "Comparison with the live model", _comparison(evaluation)),
         ("training", "Training", trained(training)),

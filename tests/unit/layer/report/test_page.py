@@ -2,6 +2,7 @@ import base64
 import json
 import re
 import tarfile
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from io import BytesIO
 from typing import Any
@@ -15,11 +16,19 @@ from droplens.report.confusion import order, pairs
 from droplens.report.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.publish import publish, read_training
+from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects, typical_records
 from droplens.runtime.telemetry import metrics
 from droplens.state.packed import read_packed
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.builders import RUN, jpeg, pack
-from tests.support.evaluations import HOSTILE, PROBE, class_names, dataset, evaluation
+from tests.support.evaluations import (
+    HOSTILE,
+    PROBE,
+    class_names,
+    dataset,
+    evaluation,
+    suspects,
+)
 
 ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/job/output/model.tar.gz"
 
@@ -245,7 +254,14 @@ def test_where_nothing_can_be_compared_the_page_says_why(classes: int, why: str)
 def test_names_from_strangers_add_no_element_and_no_attribute() -> None:
     tame = [f"name {number}" for number in range(len(HOSTILE))]
     pages = [
-        Page(render(evaluation(names), dataset=dataset(names), training=PROBE))
+        Page(
+            render(
+                evaluation(names),
+                dataset=dataset(names),
+                training=PROBE,
+                to_check=Suspects(suspects(names)),
+            )
+        )
         for names in (tame, list(HOSTILE))
     ]
     shapes = [[(tag, sorted(given)) for tag, given in page.elements] for page in pages]
@@ -254,7 +270,9 @@ def test_names_from_strangers_add_no_element_and_no_attribute() -> None:
 
 
 def test_every_name_keeps_its_direction_to_itself() -> None:
-    page = render(evaluation(list(HOSTILE)), dataset=dataset(list(HOSTILE))).decode()
+    names = list(HOSTILE)
+    found = Suspects(suspects(names))
+    page = render(evaluation(names), dataset=dataset(names), to_check=found).decode()
     outside = re.sub(r"<bdi>[^<]*</bdi>|<script.*?</script>", "", page, flags=re.DOTALL)
     assert "\u202e" in page
     assert "\u202e" not in outside
@@ -337,14 +355,77 @@ def test_a_thumbnail_is_a_small_jpeg_inside_the_page() -> None:
     assert images[0]["src"] == f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
+def noise(side: int) -> bytes:
+    """A JPEG that compresses badly."""
+    out = BytesIO()
+    Image.effect_noise((side, side), 90).convert("RGB").save(out, "JPEG", quality=70)
+    return out.getvalue()
+
+
 def test_a_page_of_196_classes_with_all_its_pictures_stays_below_two_megabytes() -> None:
     names = class_names(196)
     found = evaluation(names, per_class=20)
-    noise = BytesIO()
-    Image.effect_noise((SIDE, SIDE), 90).convert("RGB").save(noise, "JPEG", quality=70)
-    pictures = dict.fromkeys(wanted(found), noise.getvalue())
-    page = render(found, dataset=dataset(names), training=PROBE, thumbnails=pictures)
+    small = noise(PAIR_SIDE)
+    to_check = Suspects(
+        suspects(names), dict.fromkeys(range(SHOWN), small), dict.fromkeys(names, small)
+    )
+    page = render(
+        found,
+        dataset=dataset(names),
+        training=PROBE,
+        thumbnails=dict.fromkeys(wanted(found), noise(SIDE)),
+        to_check=to_check,
+    )
+    assert len(Page(page).all("img")) == 2 * GALLERY + 2 * SHOWN
     assert len(page) < 2_000_000
+
+
+def test_a_label_to_check_stands_with_the_class_that_is_likely() -> None:
+    found = evaluation(["Audi", "BMW"])
+    assert "Labels to check" not in Page(render(found)).text
+    found["suspects"] = {"suspects": 60}
+    text = Page(render(found, to_check=Suspects(suspects(["Audi", "BMW"])))).text
+    assert "60 were predicted as another class than the label says; these 50 are those" in text
+    assert text.count("Labelled Audi") == text.count("Labelled BMW") == SHOWN / 2
+    assert "Labelled Audi (0.1 %), more like BMW (99.0 %), at the rightAudi/0.jpg" in text
+    assert "packed/cars/20261122-120000-1a2b3c/suspects.jsonl lists all of them" in text
+
+
+@pytest.mark.parametrize(("right", "effect"), [(900, True), (980, False)])
+def test_what_wrong_labels_would_change_is_told_where_it_can_be(right: int, effect: bool) -> None:
+    found = evaluation(["Audi", "BMW"])
+    found["cross_validation"] = cross_validation(
+        {"cross_validation": {"left_out": 1000, "accuracy": right / 1000}}
+    )
+    text = Page(render(found, to_check=Suspects(suspects(["Audi", "BMW"])))).text
+    # Wilson by hand: 950 and 900 of 1,000, (0.95 + 0.00192 -+ 0.01365) / 1.00384 the first.
+    told = (
+        "the cross-validation accuracy is 95.0 % (950 of 1,000; 93.5 to 96.2) in place of "
+        "90.0 % (900 of 1,000; 88.0 to 91.7)"
+    )
+    assert (told in text) == effect
+
+
+def test_the_typical_image_of_a_class_is_the_most_probable_of_the_correct_ones() -> None:
+    found = evaluation(class_names(6), per_class=30)
+    names = [each["name"] for each in found["classes"]]
+    chosen = typical_records(found, [*names[:2], "a class that is gone"])
+    assert set(chosen) == set(names[:2])
+    for label, record in chosen.items():
+        correct = [
+            answer
+            for answer in found["answers"]
+            if names[answer["truth"]] == label and answer["top"][0][0] == answer["truth"]
+        ]
+        assert record == max(correct, key=lambda answer: answer["top"][0][1])["record"]
+
+
+def test_a_class_that_is_never_predicted_correctly_has_no_typical_image() -> None:
+    found = evaluation(["Audi", "BMW"])
+    for answer in found["answers"]:
+        answer["top"][0][0] = 1 - answer["truth"]
+    assert typical_records(found, ["Audi", "BMW"]) == {}
+    assert "no picture" in Page(render(found, to_check=Suspects(suspects(["Audi", "BMW"])))).text
 
 
 def test_confused_classes_stand_beside_each_other() -> None:
@@ -360,12 +441,14 @@ def test_pairs_count_both_directions_and_begin_with_the_most_confused() -> None:
     assert pairs([(0, 1, 2), (1, 0, 2), (2, 0, 3), (1, 1, 9)]) == [(0, 1, 4), (0, 2, 3)]
 
 
-def published(cloud: Cloud, model_data: str = ARTEFACT) -> str | None:
+def published(
+    cloud: Cloud, model_data: str = ARTEFACT, to_check: Sequence[Mapping[str, Any]] = ()
+) -> str | None:
     found = evaluation(["blue", "red"], 50, classifier=RUN.classifier, run_id=RUN.run_id)
     for answer in found["answers"]:
         answer["record"] %= 12
     training = read_training(cloud.bucket, model_data)
-    return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, training)
+    return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, training, to_check)
 
 
 def artefact(*files: tuple[str, bytes]) -> bytes:
@@ -390,6 +473,26 @@ def test_the_page_stands_beside_its_evaluation_with_pictures_and_curves(cloud: C
     page = Page(stored["Body"].read())
     assert len(page.all("img")) == len(page.all("figcaption")) - CHARTS
     assert "Recipe “probe”" in page.text
+
+
+def test_the_images_of_labels_to_check_are_read_from_the_training_records(cloud: Cloud) -> None:
+    pack(cloud)
+    listed = suspects(["blue", "red"], 3)
+    listed[0]["record"], listed[1]["record"], listed[2]["record"] = 7, 19, 1_000_000
+    key = published(cloud, to_check=listed)
+    assert key is not None
+    page = Page(cloud.bucket.read(key)[0])
+    colours = {}
+    for image in page.all("img"):
+        assert image["src"] is not None
+        data = base64.b64decode(image["src"].partition(",")[2])
+        with Image.open(BytesIO(data)) as picture:
+            colours[image["alt"]] = picture.convert("RGB").getpixel((5, 5))
+    # Odd records are red; the shade falls with the record's number.
+    assert colours["Training picture 7"] == pytest.approx((213, 10, 20), abs=3)
+    assert colours["Training picture 19"] == pytest.approx((201, 10, 20), abs=3)
+    assert "Training picture 1000000" not in colours
+    assert "no picture" in page.text
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["no artefact", "one of another trainer"])
