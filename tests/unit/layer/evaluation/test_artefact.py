@@ -38,7 +38,12 @@ def line(**changes: Any) -> bytes:
 def test_both_reports_are_read_in_one_pass(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     stream = cloud.bucket.stream
-    monkeypatch.setattr(cloud.bucket, "stream", lambda key: opened.append(key) or stream(key))
+
+    def counted(key: str) -> Any:
+        opened.append(key)
+        return stream(key)
+
+    monkeypatch.setattr(cloud.bucket, "stream", counted)
     for order in (1, -1):
         files = [("model.onnx", b"x" * 9999), ("training.json", b"{}"), ("suspects.jsonl", line())]
         found = read(cloud, artefact(*files[::order]))
