@@ -26,6 +26,7 @@ PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
 RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
 PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
 SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
+SUSPECTS = f"${{Bucket.Arn}}/packed/cars/{RUN}/suspects.jsonl"
 FAILURE = f"${{Bucket.Arn}}/packed/cars/{RUN}/failure.json"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
 CHECKPOINT = f"${{Bucket.Arn}}/training/cars/{RUN}/checkpoints/checkpoint.pt"
@@ -158,6 +159,7 @@ MAY: dict[str, list[Call]] = {
         calls("s3:GetObject GetObjectVersion", DATASET),
         # Shards are joined by copies, which read their source and write their target.
         calls("s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED),
+        calls("s3:PutObject", SUSPECTS),
         calls("s3:DeleteObject", SHARD, FAILURE),
         LIST,
         update("progress"),
@@ -235,6 +237,7 @@ MAY: dict[str, list[Call]] = {
             "s3:PutObject",
             CARD,
             REPORT,
+            SUSPECTS,
         ),
         LIST,
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),

@@ -41,6 +41,8 @@ PARAMETERS = {
     "EndpointMaxConcurrency": 5,
     "ClassifyMaxConcurrency": 2,
     "ConfidentPrecision": 0.95,
+    "CandidatePrecision": 0.95,
+    "UnfamiliarShare": 0.01,
     "KeepModels": 0,
     "Reclassify": "none",
     "ResultSchema": "v2",

@@ -8,7 +8,8 @@ from typing import Any
 
 from droplens.aws.sqs import delay
 from droplens.domain import layout
-from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
+from droplens.statistics.fixed_sequence import ERROR_LEVEL
+from droplens.statistics.intervals import Z95_TWO_SIDED, fewest_exact, wilson
 from localcloud.emulator import quotas
 from tools import cost
 from trainer.nets.specification import LITE0, PACKAGED
@@ -200,7 +201,7 @@ def shown(template: Any, trainer: Any) -> dict[str, Any]:
         **dict(zip(names, examples, strict=True)),
         "limits": {"half": least, "eight_tenths": 0.8, "more": 0.85, "nine_tenths": 0.9},
         "longest_classifier": _longest_classifier(),
-        "fewest_confident": fewest(float(template.ConfidentPrecision), Z95_ONE_SIDED),
+        "fewest_confident": fewest_exact(float(template.ConfidentPrecision), ERROR_LEVEL),
         "z_squared": Z95_TWO_SIDED**2,
         "decoded_kb": 3 * side**2 / 1000,
         "longest_training": template.MaxTrainingMinutes / 60 * hour,

@@ -6,7 +6,8 @@ datasets/<classifier>/labels.csv|... or a list that labels the images, put there
 input/<classifier>/...               images to classify
 input/<file>                         those for the default classifier
 results/<classifier>/....json        one result per image
-packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
+packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/;
+                                     suspects.jsonl: training images whose label may be wrong
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is that of the live model
 reports/<classifier>/<run>/...       a model's evaluation: evaluation.json, answers/, index.html
@@ -150,6 +151,11 @@ def shards_prefix(classifier: str, run_id: str) -> str:
 def training_prefix(classifier: str, run_id: str) -> str:
     """Where SageMaker writes a run's artefacts and checkpoints."""
     return f"{TRAINING}{classifier}/{run_id}/"
+
+
+def suspects_key(classifier: str, run_id: str) -> str:
+    """The training images of a run whose label may be wrong, a line of JSON each."""
+    return f"{packed_prefix(classifier, run_id)}suspects.jsonl"
 
 
 def live_card_key(classifier: str) -> str:

@@ -150,6 +150,8 @@ class PromotionSettings(OriginSettings):
 
     minimum_accuracy: required of the lower end of the accuracy's two-sided interval with
     accuracy_confidence; confident_precision: required precision of confident predictions;
+    candidate_precision: share of images whose candidates contain the right class;
+    unfamiliar_share: share of the own images that may be called unfamiliar;
     approval: "automatic" or "manual"; keep_models: replaced models that keep their endpoints;
     reclassify: "all", "unsure" or "none" of the images that another model classified;
     code_version: of the layer.
@@ -159,6 +161,8 @@ class PromotionSettings(OriginSettings):
     minimum_accuracy: float
     accuracy_confidence: float
     confident_precision: float
+    candidate_precision: float
+    unfamiliar_share: float
     approval: str
     keep_models: int
     reclassify: str

@@ -1,7 +1,6 @@
 import base64
 import json
 import re
-import tarfile
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from io import BytesIO
@@ -11,16 +10,17 @@ import pytest
 from PIL import Image
 
 from droplens.domain import layout
+from droplens.evaluation.artefact import read_artefact
 from droplens.evaluation.evaluation import Prediction, cross_validation, evaluate
 from droplens.report.confusion import order, pairs
 from droplens.report.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.report.page import render
-from droplens.report.publish import publish, read_training
+from droplens.report.publish import publish
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects, typical_records
 from droplens.runtime.telemetry import metrics
 from droplens.state.packed import read_packed
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.builders import RUN, jpeg, pack
+from tests.support.builders import RUN, artefact, jpeg, pack
 from tests.support.evaluations import (
     HOSTILE,
     PROBE,
@@ -32,7 +32,7 @@ from tests.support.evaluations import (
 
 ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/job/output/model.tar.gz"
 
-CHARTS = 5  # reliability before and after, coverage, and two of the training
+CHARTS = 4  # reliability, coverage, and two of the training
 
 
 class Page(HTMLParser):
@@ -95,7 +95,7 @@ def test_what_cannot_be_known_from_nine_pictures_is_said_in_place_of_charts() ->
     assert "Calibration error (ECE)Unknown" in page.text
     assert (
         "“confident: false” at any probability, also at 100 %. The reason: too few validation "
-        "pictures: 9, and it takes 52 to show that 95 % of the confident predictions are correct."
+        "pictures: 9, and it takes 59 to show that 95 % of the confident predictions are correct."
     ) in page.text
     # Nothing else says anything of the calibration.
     assert "ECE 0" not in page.text
@@ -447,19 +447,8 @@ def published(
     found = evaluation(["blue", "red"], 50, classifier=RUN.classifier, run_id=RUN.run_id)
     for answer in found["answers"]:
         answer["record"] %= 12
-    training = read_training(cloud.bucket, model_data)
+    training = read_artefact(cloud.bucket, model_data, 2).training
     return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, training, to_check)
-
-
-def artefact(*files: tuple[str, bytes]) -> bytes:
-    """As SageMaker packs what the trainer left."""
-    packed = BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, BytesIO(content))
-    return packed.getvalue()
 
 
 def test_the_page_stands_beside_its_evaluation_with_pictures_and_curves(cloud: Cloud) -> None:
@@ -516,21 +505,3 @@ def test_a_page_that_cannot_be_made_stops_nobody_and_is_heard_of(
     assert published(cloud) is None
     assert "the report could not be made" in caplog.text
     assert metrics.metric_set.pop("ReportFailed")["Value"] == [1.0]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        b"not an archive",
-        artefact(("training.json", b"{")),
-        artefact(("training.json", b"[1]")),
-        artefact(("model.onnx", b"\0" * 5000))[:200],
-    ],
-)
-def test_an_artefact_that_cannot_be_read_tells_nothing_and_stops_nobody(
-    cloud: Cloud, broken: bytes
-) -> None:
-    pack(cloud)
-    cloud.put(ARTEFACT.partition(f"{cloud.bucket.name}/")[2], broken)
-    assert read_training(cloud.bucket, ARTEFACT) is None
-    assert published(cloud) is not None
