@@ -31,9 +31,11 @@ from trainer.artefact import (
     CLASSES_FILE,
     INT8_FILE,
     MODEL_FILE,
+    SUSPECTS_FILE,
     TRAINING_FILE,
     read_classes,
     write_json,
+    write_json_lines,
 )
 from trainer.data.features import Channel, DatasetError
 from trainer.data.preprocess import Resize
@@ -88,8 +90,11 @@ def train(folders: Folders) -> None:
     write_json(folders.model / CLASSES_FILE, job.classes)
     job.resize.write(folders.model)
     write_json(folders.model / TRAINING_FILE, _report(kept, outcome, variant))
-    # An earlier job's int8 variant would be served in place of this job's model.
+    # Left from an earlier job, they would be taken for this job's.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
+    (folders.model / SUSPECTS_FILE).unlink(missing_ok=True)
+    if outcome.suspects is not None:
+        write_json_lines(folders.model / SUSPECTS_FILE, map(asdict, outcome.suspects))
     if variant.model is not None:
         onnx.save(variant.model, os.fspath(folders.model / INT8_FILE))
     onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 
 from droplens.statistics import calibration
-from trainer.recipes.ridge_head import fit_temperature, softmax
+from trainer.recipes.ridge_head import softmax
+from trainer.recipes.temperature import fit_temperature
 
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -129,7 +129,9 @@ def test_training_json_holds_the_curves_the_settings_the_machine_and_the_dataset
     assert told["environment"]["torch"].startswith("2.")
     assert set(told["dataset_sha256"]) == {"train", "validation"}
     assert told["pictures_per_second"] > 0
-    assert told["temperature"] > 0
+    assert told["calibration"]["method"] == "temperature"
+    assert told["calibration"]["parameters"]["temperature"] > 0
+    assert told["calibration"]["fitted_on"] == len(VALIDATION)
     _, panels = trained(told)
     assert isinstance(panels, Element)
     assert [len(figure.findall(".//polyline")) for figure in panels] == [2, 2]

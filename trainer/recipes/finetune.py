@@ -42,7 +42,8 @@ from trainer.nets.assemble import assemble
 from trainer.nets.backbone import Backbone, export, load_backbone
 from trainer.recipes.augment import Augmentation
 from trainer.recipes.novelty import fit_novelty
-from trainer.recipes.ridge_head import Head, fit_head, fit_temperature
+from trainer.recipes.ridge_head import Head, fit_head
+from trainer.recipes.temperature import Temperature, fit_temperature
 from trainer.settings import Hyperparameters, SettingsError
 
 log = logging.getLogger(__name__)
@@ -516,12 +517,12 @@ class Fitting:
         """The best epoch's network as an ONNX graph, with accuracies and the report."""
         network, best = self.best_network(), self._best_epoch()
         accuracies = {"train": self.epochs[best]["train_accuracy"]}
-        temperature, predictions = 1.0, None
+        temperature, predictions = Temperature.constant(1), None
         if len(self.validation):
             scores, labels = self.scores(network), self.job.validation.labels
             predictions = scores.argmax(1)
             accuracies["validation"] = float((predictions == labels).mean())
-            temperature = fit_temperature(scores, labels)
+            temperature = Temperature.constant(fit_temperature(scores, labels))
         head = Head(
             network.classifier.weight.detach().cpu().numpy().T.copy(),
             network.classifier.bias.detach().cpu().numpy(),
@@ -536,7 +537,7 @@ class Fitting:
             "epochs": self.epochs,
             "best_epoch": best,
             "stopped_early": len(self.epochs) < self.settings.epochs,
-            "temperature": temperature,
+            "calibration": temperature.report(len(self.validation)),
             "novelty": novelty.report(),
             "augmentation": asdict(self.augmentation),
             "pictures_per_epoch": images,

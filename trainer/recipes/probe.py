@@ -12,6 +12,7 @@ from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import fit_head
+from trainer.recipes.suspects import find_suspects
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ def probe(job: Job) -> Outcome:
         accuracies["validation"] = float((predictions == validation.labels).mean())
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
+    left_out = fit.left_out
+    suspects = find_suspects(
+        left_out.records, training.labels[left_out.records], fit.head.of_scores(left_out.scores)
+    )
     report = {
         "cross_validation": {
             "left_out": fit.leave_one_out_records,
@@ -43,8 +48,9 @@ def probe(job: Job) -> Outcome:
             ],
             "l2": fit.l2,
         },
-        "temperature": fit.head.temperature,
+        "calibration": fit.head.temperature.report(fit.leave_one_out_records),
         "novelty": novelty.report(),
+        "suspects": {"records": fit.leave_one_out_records, "suspects": len(suspects)},
     }
     model = assemble(onnx.load(os.fspath(backbone)), fit.head, novelty.novelty, job.resize)
-    return Outcome(model, accuracies, report, predictions)
+    return Outcome(model, accuracies, report, predictions, suspects)
