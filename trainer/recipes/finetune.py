@@ -41,7 +41,7 @@ from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.backbone import Backbone, export, load_backbone
 from trainer.recipes.augment import Augmentation
-from trainer.recipes.novelty import fit_novelty
+from trainer.recipes.novelty import NoveltyFit, fit_novelty
 from trainer.recipes.ridge_head import Head, fit_head
 from trainer.recipes.temperature import Temperature, fit_temperature
 from trainer.settings import Hyperparameters, SettingsError
@@ -529,7 +529,9 @@ class Fitting:
             temperature,
         )
         resize = self.job.resize
-        novelty = fit_novelty(network.features_of(self.training, self.settings))
+        # Without left-out novelties: the network has learnt every training image, which therefore
+        # looks less novel to it than a new one, even where the covariance leaves it out.
+        novelty = fit_novelty(network.features_of(self.training, self.settings)).novelty
         features = export(network.backbone, resize.height, resize.width)
         trained = sum(entry["train_seconds"] for entry in self.epochs)
         images = self.steps * self.batch
@@ -538,13 +540,13 @@ class Fitting:
             "best_epoch": best,
             "stopped_early": len(self.epochs) < self.settings.epochs,
             "calibration": temperature.report(len(self.validation)),
-            "novelty": novelty.report(),
+            "novelty": NoveltyFit(novelty, None).report(),
             "augmentation": asdict(self.augmentation),
             "pictures_per_epoch": images,
             "pictures_per_second": len(self.epochs) * images / trained,
             "environment": self._environment(),
         }
-        model = assemble(features, head, novelty.novelty, resize)
+        model = assemble(features, head, novelty, resize)
         return Outcome(model, accuracies, report, predictions)
 
     def _environment(self) -> dict[str, Any]:

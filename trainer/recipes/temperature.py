@@ -1,9 +1,9 @@
 """A softmax temperature that depends on a prediction's highest score.
 
-Scores of ridge regression are least squares fits to 0 and 1: the highest of an easy image is near 1,
-the highest of a difficult one near the others. One temperature for all (Guo et al., 2017,
-arXiv:1706.04599) does not fit both. Here its logarithm is a linear function of the highest score,
-which never changes the ranking of the classes.
+Scores of ridge regression are fitted to 0 and 1: the highest score of an easy image is near 1, that
+of a difficult image near the other scores. One temperature for all (Guo et al., 2017,
+arXiv:1706.04599) does not fit both. Here its logarithm is a linear function of the highest score.
+The ranking of the classes never changes.
 """
 
 from dataclasses import asdict, dataclass
