@@ -37,6 +37,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
     """The better outcome, and the job of its recipe. finetune: None where there is no PyTorch.
 
     A network that cannot be fine-tuned as the settings say leaves `probe`'s model, with the reason.
+    The suspects are those of `probe`, which has leave-one-out predictions.
     """
     jobs = {name: of_recipe(job, name) for name in (PROBE, FINETUNE)}
     outcomes = {PROBE: probe(jobs[PROBE])}
@@ -60,6 +61,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
     kept, settings = outcomes[choice.recipe], job.settings
     report = {
         **kept.report,
+        "suspects": outcomes[PROBE].report["suspects"],
         "hyperparameters": settings.as_given(),
         "without_effect": settings.without_effect(),
         "choice": {
@@ -71,7 +73,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
             ],
         },
     }
-    return jobs[choice.recipe], replace(kept, report=report)
+    return jobs[choice.recipe], replace(kept, report=report, suspects=outcomes[PROBE].suspects)
 
 
 def of_recipe(job: Job, recipe: str) -> Job:
