@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks.backbones.table import markdown as backbones_table
 from benchmarks.classify.table import markdown as classify_table
 from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
@@ -41,6 +42,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "packing_arithmetic": arithmetic(results.packing),
         "classify": classify_table(results.classify).strip(),
         "serving": serving_table(results.serving).strip(),
+        "backbones": backbones_table(results.backbones).strip(),
         "probe": probe_table(results.training["probe"]).strip(),
         "cost": cost.table(cost.Usage(), cost.Prices()),
         "cost_demo": cost.demo_table(cost.Prices()),
