@@ -67,8 +67,8 @@ def _what_calibration_did(calibration: Document) -> str:
     if calibration["method"] == "none":
         return "No calibration was fitted: these are the model's own probabilities."
     how = (
-        f"The map ({_parameters(calibration)}) was fitted on {calibration['fitted_on']:,} pictures; "
-        "each was judged by a map that was fitted without it."
+        f"The map ({_parameters(calibration)}) was fitted on {calibration['fitted_on']:,} "
+        "pictures; each was judged by a map that was fitted without it."
     )
     gained = calibration["ece_before"] - calibration["ece_after"]
     if abs(gained) <= calibration["ece_noise_floor"]:
