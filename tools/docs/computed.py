@@ -9,8 +9,8 @@ from typing import Any
 from droplens.aws.sqs import delay
 from droplens.domain import layout
 from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
+from droplens_cli import cost
 from localcloud.emulator import quotas
-from tools import cost
 from trainer.nets.specification import LITE0, PACKAGED
 from trainer.recipes.ridge_head import L2_GRID
 
