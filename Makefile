@@ -264,8 +264,8 @@ bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, 
 		$${PICTURES:+--pictures "$$PICTURES"}
 
 .PHONY: bench-trust
-bench-trust: venvs-dev ## calibration of the probabilities on unseen pictures; REPEATS=2 for a quick look
-	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
+bench-trust: venvs-dev ## what a model does not know: calibration, foreign pictures, wrong labels; REPEATS=2 for a quick look
+	@$(PYTHON) tools/venvs.py cleanlab demo
 	$(LAYER) $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
