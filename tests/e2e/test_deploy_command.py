@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from droplens_cli.account import Saved, running_python
 from tests.support.deployed_cloud import Cloud
 from tests.support.terminal import in_a_terminal
-from tools.account import Saved, running_python
 
 
 @pytest.fixture(scope="module")

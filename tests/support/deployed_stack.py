@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from droplens.state.runs import Runs
-from tools.stack import Stack
+from droplens_cli.stack import Stack
 
 ROLLBACK, RESUME = "droplens-rollback", "droplens-resume-runs"
 _TEXT = {"AttributeType": "S"}
@@ -70,6 +70,7 @@ class Deployed:
             StackName=name, TemplateBody=json.dumps(TEMPLATE)
         )
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.delenv("MAKELEVEL", raising=False)  # messages name commands as make calls them
         self.monkeypatch = monkeypatch
         [described] = self.session.client("cloudformation").describe_stacks(StackName=name)[
             "Stacks"

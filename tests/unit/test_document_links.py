@@ -22,7 +22,16 @@ PAGES = sorted(
 )
 _MAP = "docs/architecture.md"
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-_FOLDERS = ("batch_prep", "localcloud", "demo", "tools", "benchmarks", "trainer", "tests")
+_FOLDERS = (
+    "batch_prep",
+    "localcloud",
+    "demo",
+    "droplens_cli",
+    "tools",
+    "benchmarks",
+    "trainer",
+    "tests",
+)
 _INLINE = re.compile(r"`((?:[^`\n]|\n(?!\s*\n))+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -168,7 +177,9 @@ def test_modules_and_their_options_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_options_that_stand_alone_are_some_command_s(page: str) -> None:
     ours = tuple(file for folder in _FOLDERS for file in (ROOT / folder).rglob("*.py"))
-    fields = re.findall(r"^    (\w+): ", (ROOT / "tools/cost.py").read_text("utf-8"), re.MULTILINE)
+    fields = re.findall(
+        r"^    (\w+): ", (ROOT / "droplens_cli/cost.py").read_text("utf-8"), re.MULTILINE
+    )
     known = options_of(ours) | {f"--{name.replace('_', '-')}" for name in fields}
     known |= {"--help", "--visibility-timeout"}  # the latter is the AWS CLI's
     for code in _INLINE.findall(_FENCED.sub("", text_of(page))):

@@ -10,8 +10,8 @@ from droplens.aws.sqs import delay
 from droplens.domain import layout
 from droplens.statistics.fixed_sequence import ERROR_LEVEL
 from droplens.statistics.intervals import Z95_TWO_SIDED, fewest_exact, wilson
+from droplens_cli import cost
 from localcloud.emulator import quotas
-from tools import cost
 from trainer.nets.specification import LITE0, PACKAGED
 from trainer.recipes.ridge_head import L2_GRID
 

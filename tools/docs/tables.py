@@ -11,7 +11,8 @@ from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
 from benchmarks.serving.table import markdown as serving_table
 from benchmarks.training.table import markdown as probe_table
-from tools import cost, tried
+from droplens_cli import cost
+from tools import tried
 from tools.docs.computed import by_split
 from tools.docs.sources import RESULTS, ROOT
 
