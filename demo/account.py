@@ -46,9 +46,10 @@ from demo.place import Place
 from demo.report import Outcome, print_answers
 from demo.screen import Screen
 from droplens_cli import cost
-from droplens_cli.account import RECIPES, Saved, config_text, lambda_python, running_python
+from droplens_cli.account import RECIPES, config_text, lambda_python, running_python
 from droplens_cli.aws_errors import explained
 from droplens_cli.destroy import stack_status
+from droplens_cli.saved_answers import Saved
 
 PREFIX = "droplens-demo-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9]{{6}}")

@@ -12,21 +12,18 @@ import difflib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens_cli.aws_errors import explained
+from droplens_cli.saved_answers import DEFAULT_STACK
 
-DEFAULT_STACK = "droplens"
 DEFAULT_REGION = "us-east-1"
 # As droplens.domain.naming has it: SageMaker's names are made of the stack's.
 STACK = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")
@@ -42,26 +39,6 @@ HEAD = """\
 # `make deploy` asks again.
 version = 0.1
 """
-
-
-class Saved:
-    """The saved answers of sam deploy: stack, region, profile, and parameters where overridden."""
-
-    def __init__(self, config: Path) -> None:
-        sections = tomllib.loads(config.read_text()).get("default", {}) if config.is_file() else {}
-        answers: dict[str, Any] = {}
-        for section in ("global", "deploy"):
-            answers |= sections.get(section, {}).get("parameters", {})
-        self.stack: str | None = answers.get("stack_name")
-        self.session_options = {
-            f"{name}_name": answers[name] for name in ("region", "profile") if name in answers
-        }
-        pairs = answers.get("parameter_overrides", [])
-        # sam writes one line of key="value" pairs, with a backslash before a quote in a value.
-        pairs = shlex.split(pairs) if isinstance(pairs, str) else pairs
-        self.parameters = {
-            key: value.strip('"') for key, _, value in (pair.partition("=") for pair in pairs)
-        }
 
 
 def running_python() -> str:

@@ -22,8 +22,8 @@ from droplens import __version__
 from droplens.domain.run import RunKey, Status
 from droplens.domain.text import one_line
 from droplens_cli import target as targets
-from droplens_cli.account import DEFAULT_STACK
 from droplens_cli.errors import CommandError, ExitCode, errors_explained
+from droplens_cli.saved_answers import DEFAULT_STACK
 from droplens_cli.target import Target
 
 app = typer.Typer(
@@ -57,11 +57,15 @@ def _options(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option(help="the account and stack in the file that `make deploy` saved"),
+        typer.Option("--config", help="the account and stack in the file that `make deploy` saved"),
     ] = None,
-    stack: Annotated[str, typer.Option(help="another stack than the target's")] = "",
-    region: Annotated[str, typer.Option(help="another AWS region than the target's")] = "",
-    profile: Annotated[str, typer.Option(help="another AWS profile than the target's")] = "",
+    stack: Annotated[str, typer.Option("--stack", help="another stack than the target's")] = "",
+    region: Annotated[
+        str, typer.Option("--region", help="another AWS region than the target's")
+    ] = "",
+    profile: Annotated[
+        str, typer.Option("--profile", help="another AWS profile than the target's")
+    ] = "",
     version: Annotated[  # noqa: ARG001  its callback ends the program
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
@@ -103,9 +107,10 @@ def show_target(context: typer.Context) -> None:
 @target_app.command("local")
 def target_local(
     folder: Annotated[
-        str, typer.Option(help="the local cloud's folder; else that of this working copy")
+        str,
+        typer.Option("--folder", help="the local cloud's folder; else that of this working copy"),
     ] = "",
-    port: Annotated[int, typer.Option(help="its port; else DROPLENS_PORT, or 4566")] = 0,
+    port: Annotated[int, typer.Option("--port", help="its port; else DROPLENS_PORT, or 4566")] = 0,
 ) -> None:
     """The local cloud that `make up` starts."""
     _save(targets.local_target(folder, port))
@@ -113,13 +118,17 @@ def target_local(
 
 @target_app.command("aws")
 def target_aws(
-    stack: Annotated[str, typer.Option(help="the stack's name")] = DEFAULT_STACK,
-    region: Annotated[str, typer.Option(help="its region; else the profile's")] = "",
+    stack: Annotated[str, typer.Option("--stack", help="the stack's name")] = DEFAULT_STACK,
+    region: Annotated[str, typer.Option("--region", help="its region; else the profile's")] = "",
     profile: Annotated[
-        str, typer.Option(help="a profile of `aws configure`; else what the environment says")
+        str,
+        typer.Option(
+            "--profile", help="a profile of `aws configure`; else what the environment says"
+        ),
     ] = "",
     config: Annotated[
-        Path | None, typer.Option(help="take all three from the file that `make deploy` saved")
+        Path | None,
+        typer.Option("--config", help="take all three from the file that `make deploy` saved"),
     ] = None,
 ) -> None:
     """A stack in an AWS account."""
@@ -260,7 +269,7 @@ def classify(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="a line of JSON for each photo")] = False,
     timeout: Annotated[
-        float, typer.Option(help="seconds without a new result, before it gives up")
+        float, typer.Option("--timeout", help="seconds without a new result, before it gives up")
     ] = 120.0,
 ) -> None:
     """Drop photos into the bucket, wait for their results, and print them."""
@@ -304,8 +313,10 @@ def classify(
 def show_results(
     context: typer.Context,
     classifier: Classifier,
-    below: Annotated[str, typer.Option(help="first part of the path below the classifier")] = "",
-    label: Annotated[str, typer.Option(help="predicted class")] = "",
+    below: Annotated[
+        str, typer.Option("--below", help="first part of the path below the classifier")
+    ] = "",
+    label: Annotated[str, typer.Option("--label", help="predicted class")] = "",
     state: Annotated[
         str, typer.Option("--status", help="classified or rejected", metavar="STATUS")
     ] = "",
@@ -316,9 +327,13 @@ def show_results(
         bool | None,
         typer.Option("--familiar/--unfamiliar", help="whether it is like the training pictures"),
     ] = None,
-    since: Annotated[datetime | None, typer.Option(help="classified then or later, UTC")] = None,
-    until: Annotated[datetime | None, typer.Option(help="classified before, UTC")] = None,
-    limit: Annotated[int, typer.Option(help="at most so many; 0: all")] = 0,
+    since: Annotated[
+        datetime | None, typer.Option("--since", help="classified then or later, UTC")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", help="classified before, UTC")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="at most so many; 0: all")] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="a file; else it is printed")
     ] = None,
@@ -372,7 +387,8 @@ def roll_back(
     classifier: Classifier,
     run_id: RunId = "",
     reclassify: Annotated[
-        str, typer.Option(help="which pictures it answers again: all, unsure or none")
+        str,
+        typer.Option("--reclassify", help="which pictures it answers again: all, unsure or none"),
     ] = "",
     yes: Yes = False,
 ) -> None:
@@ -409,11 +425,12 @@ def redrive_pictures(context: typer.Context) -> None:
 def destroy_stack(context: typer.Context, yes: Yes = False) -> None:
     """Remove the stack and everything that it created."""
     from droplens_cli.destroy import confirmed_by_name, destroy
+    from droplens_cli.session import session_of
 
     target = context.obj()
     with errors_explained("it can be run again"):
         left = destroy(
-            target.session(),
+            session_of(target),
             target.stack,
             confirmed=(lambda _: True) if yes else confirmed_by_name,
         )
@@ -452,7 +469,7 @@ def _number(value: Any) -> int | float:
 def run(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit code. Raises CommandError where it fails."""
     with errors_explained():
-        outcome = app(list(arguments), standalone_mode=False)
+        outcome = app(list(arguments), prog_name="droplens", standalone_mode=False)
     return outcome if isinstance(outcome, int) else ExitCode.OK
 
 
@@ -469,5 +486,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
         return ExitCode.INTERRUPTED

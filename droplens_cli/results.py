@@ -20,7 +20,7 @@ from droplens.classify.former_results import MAX_RESULT_BYTES
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
 from droplens_cli.errors import CommandError, ExitCode
-from droplens_cli.target import CONNECTIONS
+from droplens_cli.session import CONNECTIONS
 
 SCHEMAS = frozenset({"droplens.result.v1", "droplens.result.v2"})
 # Results that are requested before the first of them is used.
@@ -115,7 +115,8 @@ def to_row(result: Mapping[str, Any]) -> Row | None:
             return None
         image, prediction = result["image"], result.get("prediction") or {}
         error = result.get("error") or {}
-        datetime.fromisoformat(result["classified_at"])
+        if datetime.fromisoformat(result["classified_at"]).tzinfo is None:
+            return None
         return {
             "key": image["key"],
             "classifier": result["classifier"],

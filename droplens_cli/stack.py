@@ -7,7 +7,8 @@ from botocore.exceptions import ClientError
 
 from droplens.aws.s3 import Bucket
 from droplens_cli.errors import CommandError, ExitCode
-from droplens_cli.target import Target, clients_config
+from droplens_cli.session import CONFIG, session_of
+from droplens_cli.target import Target
 
 
 class Stack:
@@ -16,7 +17,7 @@ class Stack:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.name = target.stack
-        self.session = target.session()
+        self.session = session_of(target)
         try:
             described = self.client("cloudformation").describe_stacks(StackName=self.name)
         except ClientError as error:
@@ -44,7 +45,7 @@ class Stack:
     def client(self, service: str) -> Any:
         """A client of the stack's account and region."""
         make: Any = self.session.client
-        return make(service, config=clients_config())
+        return make(service, config=CONFIG)
 
     def output(self, key: str) -> str:
         """One of the stack's outputs. Raises CommandError where it has none of this name."""
@@ -65,7 +66,7 @@ class Stack:
     def runs_table(self) -> Any:
         """The Runs table."""
         make: Any = self.session.resource
-        return make("dynamodb", config=clients_config()).Table(self.output("RunsTableName"))
+        return make("dynamodb", config=CONFIG).Table(self.output("RunsTableName"))
 
     def call_function(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
         """Invoke the function that an output names; returns its result.

@@ -10,42 +10,14 @@ import sys
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-import boto3
-from botocore.config import Config
-
-from droplens_cli.account import DEFAULT_STACK, Saved
 from droplens_cli.errors import CommandError, ExitCode
+from droplens_cli.saved_answers import DEFAULT_STACK, Saved
 
 # As localcloud/settings.py has it; the command is installed without the local cloud.
-LOCAL_REGION = "us-east-1"
 LOCAL_PORT = 4566
 LOCAL_FOLDER = ".local"
-# Requests at the same time, of uploads and of reading results.
-CONNECTIONS = 32
-_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 5}, max_pool_connections=CONNECTIONS
-)
 _HEAD = "# Where `droplens` works; `droplens target` changes it.\n"
-
-
-class LocalSession(boto3.Session):
-    """A session whose every client is of one local cloud, with that cloud's own key."""
-
-    def __init__(self, url: str, key: str, secret: str) -> None:
-        super().__init__(
-            aws_access_key_id=key, aws_secret_access_key=secret, region_name=LOCAL_REGION
-        )
-        self._url = url
-
-    def client(self, service_name: Any, **options: Any) -> Any:  # type: ignore[override]
-        """A client of a service."""
-        return super().client(service_name, **{"endpoint_url": self._url, **options})
-
-    def resource(self, service_name: Any, **options: Any) -> Any:  # type: ignore[override]
-        """A resource-style client of a service."""
-        return super().resource(service_name, **{"endpoint_url": self._url, **options})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,21 +46,6 @@ class Target:
         """The local cloud's address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def session(self) -> boto3.Session:
-        """A session of its cloud. Raises CommandError where the local cloud was never started."""
-        if not self.is_local:
-            return boto3.Session(region_name=self.region or None, profile_name=self.profile or None)
-        path = Path(self.folder) / "cloud" / "state" / "operator.json"
-        try:
-            operator = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise CommandError(
-                f"there is no local cloud in {self.folder}",
-                "`make deploy-local` in the working copy starts one and deploys the stack there",
-                ExitCode.NO_TARGET,
-            ) from None
-        return LocalSession(self.url, operator["key"], operator["secret"])
-
     def command(self, name: str) -> str:
         """The command of that name for this target, as the user calls commands: by make or not."""
         if "MAKELEVEL" in os.environ:
@@ -102,11 +59,6 @@ class Target:
         parts += [f"region {self.region}"] if self.region else []
         parts += [f"profile {self.profile}"] if self.profile else []
         return ", ".join(parts)
-
-
-def clients_config() -> Config:
-    """The configuration of every client of a command."""
-    return _CONFIG
 
 
 def local_target(folder: str = "", port: int = 0) -> Target:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from droplens_cli.account import Saved
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.preflight import build_environment, permissions, stack
 from droplens_cli.preflight.account import Account, UnavailableError
@@ -17,6 +16,8 @@ from droplens_cli.preflight.capacity import Capacity
 from droplens_cli.preflight.chosen import Chosen, chosen
 from droplens_cli.preflight.findings import Finding, Place, State, report, verdict
 from droplens_cli.preflight.quotas import Quotas
+from droplens_cli.saved_answers import Saved
+from droplens_cli.session import session_of
 from droplens_cli.target import Target
 
 LOCAL_ACCOUNT = "000000000000"
@@ -74,7 +75,7 @@ def check_account(target: Target, parameters: Sequence[str]) -> int:
 def preflight(target: Target, wanted: Chosen) -> int:
     """Check with the target's credentials; prints the table and returns the exit status."""
     try:
-        session = target.session()
+        session = session_of(target)
         region = session.region_name
         if region is None:
             print("FAILS  no region is named: --region, AWS_REGION or the target names one")

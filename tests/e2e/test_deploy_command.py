@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from droplens_cli.account import Saved, running_python
+from droplens_cli.account import running_python
+from droplens_cli.saved_answers import Saved
 from tests.support.deployed_cloud import Cloud
 from tests.support.terminal import in_a_terminal
 

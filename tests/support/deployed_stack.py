@@ -9,6 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from droplens.aws.s3 import Bucket
 from droplens.state.runs import Runs
 from droplens_cli.stack import Stack
 
@@ -90,6 +91,11 @@ class Deployed:
             lambda stack, name: functions if name == "lambda" else others(stack, name),
         )
         return functions
+
+    @property
+    def bucket(self) -> Bucket:
+        """The stack's bucket."""
+        return Bucket(self.s3, self.outputs["BucketName"])
 
     def put(self, key: str, body: bytes = b"x") -> None:
         self.s3.put_object(Bucket=self.outputs["BucketName"], Key=key, Body=body)

@@ -159,7 +159,7 @@ def sources_of(module: str) -> list[Path]:
 def options_of(files: tuple[Path, ...]) -> set[str]:
     """Options that argparse is given in these files; flags of fields are named by the fields."""
     text = "\n".join(file.read_text("utf-8") for file in files)
-    return set(re.findall(r"[\"'](--[a-z][a-z-]*)[\"']", text))
+    return set(re.findall(r"[\"'/](--[a-z][a-z-]*)(?=[\"'/])", text))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -214,7 +214,7 @@ def test_calls_of_the_aws_cli_are_operations_with_such_parameters(page: str) -> 
 def test_environment_variables_are_read_somewhere(page: str) -> None:
     code = makefile() + "".join(
         file.read_text("utf-8")
-        for folder in ("localcloud", "demo", "tools", "benchmarks", "trainer", "tests", ".ci")
+        for folder in (*_FOLDERS, ".ci")
         for file in (ROOT / folder).rglob("*")
         if file.suffix in (".py", "") and file.is_file() and "corpus" not in file.parts
     )

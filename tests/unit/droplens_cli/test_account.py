@@ -19,6 +19,7 @@ from samtranslator.yaml_helper import yaml_parse
 from droplens.domain import naming
 from droplens_cli import account
 from droplens_cli.aws_errors import explained
+from droplens_cli.saved_answers import Saved
 
 ANSWERS = """
 version = 0.1
@@ -40,7 +41,7 @@ def python_to_build_with(pythons: Callable[..., None]) -> None:
 def test_answers_that_sam_saved_give_stack_region_profile_and_parameters(tmp_path: Path) -> None:
     config = tmp_path / "samconfig.account.toml"
     config.write_text(ANSWERS)
-    saved = account.Saved(config)
+    saved = Saved(config)
     assert saved.stack == "my-lens"
     assert saved.session_options == {"region_name": "eu-west-1", "profile_name": "work"}
     assert saved.parameters == {
@@ -51,7 +52,7 @@ def test_answers_that_sam_saved_give_stack_region_profile_and_parameters(tmp_pat
 
 
 def test_a_file_that_is_not_there_has_no_answers(tmp_path: Path) -> None:
-    saved = account.Saved(tmp_path / "not-there.toml")
+    saved = Saved(tmp_path / "not-there.toml")
     assert (saved.stack, saved.session_options, saved.parameters) == (None, {}, {})
 
 
@@ -61,7 +62,7 @@ def test_what_is_written_is_read_again_value_for_value(tmp_path: Path) -> None:
     config.write_text(
         account.config_text("my-lens", "eu-west-1", "work", parameters, confirm=True), "utf-8"
     )
-    saved = account.Saved(config)
+    saved = Saved(config)
     assert saved.stack == "my-lens"
     assert saved.session_options == {"region_name": "eu-west-1", "profile_name": "work"}
     assert saved.parameters == parameters
@@ -116,7 +117,7 @@ def test_a_wrong_answer_is_asked_for_again_with_the_reason(
     assert "not 'My Stack': lower-case letters" in told
     assert "is it eu-west-1" in told
     assert "not 'nobody': an address" in told
-    saved = account.Saved(config)
+    saved = Saved(config)
     assert (saved.stack, saved.session_options) == ("lens", {"region_name": "eu-west-1"})
     assert saved.parameters == {
         "PythonRuntime": account.lambda_python(),
@@ -155,7 +156,7 @@ def test_without_a_terminal_the_options_answer_and_the_message_names_them(
     ):
         account.main([str(config)])
     account.main([str(config), "--region", "eu-west-1", "--recipe", "probe", "--yes"])
-    saved = account.Saved(config)
+    saved = Saved(config)
     assert saved.stack == "droplens"
     assert saved.parameters["Recipe"] == "probe"
     with pytest.raises(SystemExit, match="--region mars-1: there is no region"):
@@ -171,7 +172,7 @@ def test_a_profile_that_is_named_is_saved_and_one_that_is_not_there_is_a_sentenc
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_PROFILE", "work")
     account.main([str(tmp_path / "config.toml"), "--yes"])
-    assert account.Saved(tmp_path / "config.toml").session_options == {
+    assert Saved(tmp_path / "config.toml").session_options == {
         "region_name": "eu-west-3",
         "profile_name": "work",
     }
