@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 
 from batch_prep.errors import JobError
 from batch_prep.options import Options, Step
@@ -14,9 +15,11 @@ from batch_prep.shards.split import Crowded, Plan, plan
 from batch_prep.shards.spool import Spool, Spooled, temporary_spool
 from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingPool
 from batch_prep.sources.archives import ArchiveLimits
+from batch_prep.sources.corrections import corrections
 from batch_prep.sources.entries import Entry
 from batch_prep.sources.folders import Source, open_source
 from batch_prep.storage.folder import Folder
+from batch_prep.storage.locate import folder_at
 
 # Images whose names are in memory at the same time, some 400 bytes each.
 _MOST_NAMED_AT_ONCE = 250_000
@@ -78,8 +81,14 @@ def _pack(
 ) -> int:
     """Pack the shard that the options name, or all of them. Returns the number of shards."""
 
+    def corrected() -> Iterable[Entry]:
+        if options.corrections is None:
+            return ()
+        most = packer.limits.max_bytes
+        return corrections(folder_at(options.corrections), destination, most)
+
     def guarded() -> Iterable[Entry]:
-        return options.guard.watched(source.entries())
+        return options.guard.watched(chain(source.entries(), corrected()))
 
     def listed() -> Iterator[Entry]:
         for number, entry in enumerate(guarded(), start=1):

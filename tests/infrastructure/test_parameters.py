@@ -21,6 +21,7 @@ PARAMETERS = {
     "Recipe": "finetune",
     "Backbone": "efficientnet-lite0",
     "BackboneWeights": "",
+    "RetrainAfterCorrections": 0,
     "TrainingInstanceType": "auto",
     "UseSpot": "true",
     "Epochs": 30,

@@ -72,7 +72,8 @@ class PackingSettings(JourneySettings):
 
     image_size: side of the model's input, in pixels; packing_vcpus: of one job; packing_max_vcpus:
     of all concurrent jobs; pictures_per_packing_job: a larger dataset is packed by several jobs;
-    max_dataset_gib: a larger dataset is refused.
+    max_dataset_gib: a larger dataset is refused; retrain_after_corrections: new corrections after
+    which a run starts by itself, 0 for never.
     """
 
     job_queue: str
@@ -82,6 +83,7 @@ class PackingSettings(JourneySettings):
     packing_max_vcpus: int
     pictures_per_packing_job: int
     max_dataset_gib: int
+    retrain_after_corrections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
