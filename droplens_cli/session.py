@@ -45,8 +45,8 @@ def session_of(target: Target) -> boto3.Session:
         operator = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise CommandError(
-            f"there is no local cloud in {target.folder}",
-            "`make deploy-local` in the working copy starts one and deploys the stack there",
+            "the local cloud is down: `make up` starts it",
+            f"it was never up in {target.folder}; `make deploy-local` also deploys the stack",
             ExitCode.NO_TARGET,
         ) from None
     return LocalSession(target.url, operator["key"], operator["secret"])

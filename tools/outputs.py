@@ -7,10 +7,9 @@ from droplens_cli.stack import Stack
 from droplens_cli.target import local_target
 
 NEXT = """
-Now `droplens target local`, then `droplens upload FOLDER --as cars`, or with any AWS client, after
-`eval "$(.local/venv/cloud/bin/python -m localcloud env)"`: upload class folders to
-s3://{bucket}/datasets/cars/ and then an empty datasets/cars/_READY. make logs follows it; make demo
-shows it all on scanned digits."""
+Now `droplens upload FOLDER --as cars` (docs/cli.md), or any AWS client (docs/local-cloud.md): class
+folders to s3://{bucket}/datasets/cars/ and then an empty datasets/cars/_READY.
+make logs follows it; make demo shows it all on scanned digits."""
 
 
 def main() -> None:
