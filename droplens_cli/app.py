@@ -19,6 +19,7 @@ from rich.console import Console
 from typer._click.exceptions import ClickException
 
 from droplens import __version__
+from droplens.domain.layout import is_classifier_name, live_card_key
 from droplens.domain.run import RunKey, Status
 from droplens.domain.text import one_line
 from droplens_cli import target as targets
@@ -376,6 +377,98 @@ def show_results(
             f"{one_line(skipped.first, 200)}",
             file=sys.stderr,
         )
+
+
+@app.command("export")
+def export_results(
+    context: typer.Context,
+    classifier: Classifier,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the file to write")],
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="tasks with predictions, as JSON")
+    ] = False,
+    manifest: Annotated[
+        bool, typer.Option("--manifest", help="SageMaker's augmented manifest")
+    ] = False,
+    coco: Annotated[bool, typer.Option("--coco", help="COCO, of whole pictures")] = False,
+    label: Annotated[str, typer.Option("--label", help="predicted class")] = "",
+    confident: Annotated[
+        bool | None, typer.Option("--confident/--unsure", help="whether the model is confident")
+    ] = None,
+    familiar: Annotated[
+        bool | None,
+        typer.Option("--familiar/--unfamiliar", help="whether it is like the training pictures"),
+    ] = None,
+    since: Annotated[datetime | None, typer.Option("--since", help="then or later, UTC")] = None,
+) -> None:
+    """Classified pictures with their predictions, for a labelling tool."""
+    from droplens_cli import labelling_tools
+    from droplens_cli import results as reading
+
+    chosen = [
+        form
+        for form, wanted in zip(
+            labelling_tools.FORMATS, (label_studio, manifest, coco), strict=True
+        )
+        if wanted
+    ]
+    if len(chosen) != 1:
+        raise CommandError(
+            "which format?", "one of --label-studio, --manifest and --coco", ExitCode.USAGE
+        )
+    wanted = reading.Filter(
+        label=label,
+        status="classified",
+        confident=confident,
+        familiar=familiar,
+        since=since and since.replace(tzinfo=UTC),
+    )
+    stack = _stack(context)
+    found = reading.read(stack.bucket, classifier, wanted, reading.Skipped())
+    documents = [result for _, result in found]
+    text = "".join(labelling_tools.write(documents, chosen[0]))
+    output.write_text(text, encoding="utf-8")
+    print(f"{len(documents):,} pictures in {output}")
+    if label_studio:
+        classes = json.loads(stack.bucket.read(live_card_key(classifier))[0])["classes"]
+        view = output.with_suffix(".xml")
+        view.write_text(labelling_tools.label_studio_view(classes), encoding="utf-8")
+        print(f"the project's labelling interface is in {view}")
+
+
+@app.command("import")
+def import_corrections(
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="what a labelling tool has exported")
+    ],
+    classifier: Annotated[str, typer.Option("--as", help="the classifier that is corrected")],
+) -> None:
+    """Labels of people, from Label Studio, a manifest or COCO, as corrections."""
+    from droplens_cli import labelling_tools, report
+    from droplens_cli.corrections import import_labels
+
+    if not is_classifier_name(classifier):
+        raise CommandError(f"{classifier!r} is no classifier's name", code=ExitCode.USAGE)
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise CommandError(
+            f"{source} cannot be read: {error.strerror}", code=ExitCode.BAD_INPUT
+        ) from None
+    bucket = _stack(context).bucket
+    labels = labelling_tools.read(data, bucket.name)
+    with report.progress(Console(stderr=True)) as progress:
+        done = progress.counting("corrections", len(labels.rows))
+        imported = import_labels(bucket, classifier, labels, done)
+    print(
+        f"{imported.copied:,} pictures are corrections now, {imported.replaced:,} of another class"
+    )
+    for words, entries in (
+        ("not in the bucket", imported.missing),
+        ("not used", [f"{one.name}: {one.reason}" for one in labels.refused]),
+    ):
+        print("\n".join(report.listed(words, entries)), end="\n" if entries else "")
 
 
 # --- running a stack

@@ -109,14 +109,14 @@ def checked(manifest: Mapping[str, Any], source: Path) -> str:
     lines.append(table(("class", "files", "train", "validation", "not used"), rows))
     if len(classes) > MOST_CLASSES:
         lines.append(f"… and {len(classes) - MOST_CLASSES:,} larger classes")
-    lines += _listed("unreadable, left here", [_because(one) for one in unreadable(manifest)])
+    lines += listed("unreadable, left here", [_because(one) for one in unreadable(manifest)])
     others = [one for one in manifest["skipped"] if one not in unreadable(manifest)]
-    lines += _listed("no pictures, not used", [_because(one) for one in others])
+    lines += listed("no pictures, not used", [_because(one) for one in others])
     for key, words in (
         ("duplicates", "the same file twice in a class, used once"),
         ("conflicts", "the same file in several classes, not used"),
     ):
-        lines += _listed(words, [f"{one['name']} = {one['same_as']}" for one in manifest[key]])
+        lines += listed(words, [f"{one['name']} = {one['same_as']}" for one in manifest[key]])
     lines += [f"warning: {one_line(warning)}" for warning in manifest["warnings"]]
     return "\n".join(lines)
 
@@ -125,7 +125,8 @@ def _because(entry: Mapping[str, str]) -> str:
     return f"{entry['name']}: {entry['reason']}"
 
 
-def _listed(words: str, entries: Sequence[str]) -> list[str]:
+def listed(words: str, entries: Sequence[str]) -> list[str]:
+    """The number of entries, and the first of them, a line each; nothing where there is none."""
     if not entries:
         return []
     shown = [f"  {one_line(entry, 300)}" for entry in entries[:MOST_LISTED]]
