@@ -461,9 +461,9 @@ def import_corrections(
     with report.progress(Console(stderr=True)) as progress:
         done = progress.counting("corrections", len(labels.rows))
         imported = import_labels(bucket, classifier, labels, done)
-    print(
-        f"{imported.copied:,} pictures are corrections now, {imported.replaced:,} of another class"
-    )
+    print(f"{imported.copied:,} pictures are corrections now")
+    if imported.replaced:
+        print(f"{imported.replaced:,} earlier corrections of them in other classes were removed")
     for words, entries in (
         ("not in the bucket", imported.missing),
         ("not used", [f"{one.name}: {one.reason}" for one in labels.refused]),

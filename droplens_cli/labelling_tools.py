@@ -38,12 +38,16 @@ def write(results: Iterable[Result], form: str) -> Iterator[str]:
 
 
 def label_studio_view(classes: Iterable[str]) -> str:
-    """The labelling interface of a project with these classes, for Label Studio's settings."""
+    """The labelling interface of a project with these classes, for Label Studio's settings.
+
+    A choice's alias is what its annotations have in place of its value
+    (https://labelstud.io/tags/choice).
+    """
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in classes)
     return (
         '<View>\n  <Image name="image" value="$image"/>\n'
         f'  <Choices name="{ATTRIBUTE}" toName="image" choice="single">\n{choices}\n'
-        f'    <Choice value="{NONE_CLASS}" alias="none of these"/>\n  </Choices>\n</View>\n'
+        f'    <Choice value="none of these" alias="{NONE_CLASS}"/>\n  </Choices>\n</View>\n'
     )
 
 
