@@ -20,7 +20,7 @@ from trainer.settings import FINETUNE, PROBE, SettingsError
 
 log = logging.getLogger(__name__)
 
-Recipe = Callable[[Job], Outcome]
+Recipe = Callable[[Job], Outcome | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
     A network that cannot be fine-tuned as the settings say leaves `probe`'s model, with the reason.
     """
     jobs = {name: of_recipe(job, name) for name in (PROBE, FINETUNE)}
-    outcomes = {PROBE: probe(jobs[PROBE])}
+    outcomes = {PROBE: _outcome(probe, jobs[PROBE])}
     if finetune is None:
         choice = Choice(
             PROBE,
@@ -48,7 +48,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
         )
     else:
         try:
-            outcomes[FINETUNE] = finetune(jobs[FINETUNE])
+            outcomes[FINETUNE] = _outcome(finetune, jobs[FINETUNE])
         except SettingsError as error:
             choice = Choice(PROBE, f"Nothing could be fine-tuned: {error}")
         else:
@@ -72,6 +72,12 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
         },
     }
     return jobs[choice.recipe], replace(kept, report=report)
+
+
+def _outcome(recipe: Recipe, job: Job) -> Outcome:
+    outcome = recipe(job)
+    assert outcome is not None, "this recipe trains on one instance"
+    return outcome
 
 
 def of_recipe(job: Job, recipe: str) -> Job:
