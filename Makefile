@@ -286,11 +286,18 @@ bench-training: python ## fine-tune next to a plain loop, on a GPU if there is o
 	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
 	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
-		$${EPOCHS:+--epochs "$$EPOCHS"}
+		$${EPOCHS:+--epochs "$$EPOCHS"} $${PLAIN_EPOCHS:+--plain-epochs "$$PLAIN_EPOCHS"} \
+		$${SHAPE:+--shape "$$SHAPE"}
 	if [ -n "$${RECORD:-}" ]; then
 		gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
 		$(PYTHON) -m tools.tried gpu "$$gpu"
 	fi
+
+.PHONY: bench-finetune
+bench-finetune: python ## finetune on the CPU, with batch norms folded and trained; SPLITS=1 for a quick look
+	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
+	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
+		-m benchmarks.training.comparison $${SPLITS:+--splits "$$SPLITS"}
 
 .PHONY: bench-serving
 bench-serving: venvs-dev ## the serving container next to bare ONNX Runtime; ROUNDS=3 for a quick look

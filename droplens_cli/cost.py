@@ -63,6 +63,7 @@ class Usage:
     packing_vcpus: int = 2
     packing_gb: int = 4
     training_instance: str = "ml.g5.xlarge"
+    training_instances: int = 1
     training_minutes: float = 30.0
     lambda_gb: float = 2.0
     lambda_ms: float = 300.0
@@ -141,7 +142,9 @@ def run(usage: Usage, packed_a_second: float, record_bytes: float) -> Iterator[L
     yield Line("pictures read", usage.pictures, "s3_get")
     yield Line("parts written, pages listed", 2 * parts + usage.pictures / 1000, "s3_put")
     yield Line(
-        f"{usage.training_instance} hours", usage.training_minutes / 60, usage.training_instance
+        f"{usage.training_instance} hours",
+        usage.training_instances * usage.training_minutes / 60,
+        usage.training_instance,
     )
     measured = min(MEASURED_AT_MOST, usage.pictures / 5)
     yield Line(

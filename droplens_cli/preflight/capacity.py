@@ -88,13 +88,18 @@ class Capacity:
         instance = choices.training_instance(
             self.chosen["TrainingInstanceType"], trainer, recipe, self.account.region
         )
+        needed = choices.training_instances(
+            self.chosen.number("TrainingInstanceCount"), trainer, recipe
+        )
         spot = self.chosen["UseSpot"] == "true"
         what = "training instance"
         quota = self.quotas.by_name("sagemaker", _training(instance, spot=spot))
         kind = "spot" if spot else "on demand"
-        if quota is not None and quota.value >= 1:
+        if quota is not None and quota.value >= needed:
             return Finding(State.OK, what, f"{instance}, {kind}: quota {quota.value:g}")
-        instead = tuple(self._other_trainings(instance, trainer, recipe, spot=spot))
+        instead = tuple(self._other_trainings(instance, trainer, recipe, needed, spot=spot))
+        if quota is not None and 1 <= quota.value < needed:
+            instead = (f"TrainingInstanceCount={int(quota.value)}", *instead)
         if quota is None:
             return Finding(
                 State.FAILS,
@@ -106,19 +111,19 @@ class Capacity:
         return Finding(
             State.FAILS,
             what,
-            f"{instance}, {kind}: quota {quota.value:g}, and a run needs 1",
-            request=_increase(quota, 1),
+            f"{instance}, {kind}: quota {quota.value:g}, and a run needs {needed}",
+            request=_increase(quota, needed),
             instead=instead,
         )
 
     def _other_trainings(
-        self, instance: str, trainer: str, recipe: str, *, spot: bool
+        self, instance: str, trainer: str, recipe: str, needed: int, *, spot: bool
     ) -> Iterator[str]:
         """Settings with which the account could train with its present quotas."""
 
-        def allowed(name: str, *, on_spot: bool) -> bool:
+        def allowed(name: str, *, on_spot: bool, count: int = needed) -> bool:
             quota = self.quotas.by_name("sagemaker", _training(name, spot=on_spot))
-            return quota is not None and quota.value >= 1
+            return quota is not None and quota.value >= count
 
         tuned = choices.fine_tunes(trainer, recipe, instance)
         price = "about three times the price" if spot else "cheaper, and may wait for capacity"
@@ -129,8 +134,9 @@ class Capacity:
                 yield f"TrainingInstanceType={other}"
         if tuned:
             for other in choices.CPU_CANDIDATES:
-                if allowed(other, on_spot=spot):
-                    yield f"Recipe={choices.PROBE} (on {other}, without a GPU; docs/probe.md)"
+                if allowed(other, on_spot=spot, count=1):
+                    one = "" if needed == 1 else " TrainingInstanceCount=1"
+                    yield f"Recipe={choices.PROBE}{one} (on {other}, without a GPU; docs/probe.md)"
                     break
 
     def endpoint(self) -> Finding:

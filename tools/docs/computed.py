@@ -203,6 +203,7 @@ def shown(template: Any, trainer: Any) -> dict[str, Any]:
         "longest_classifier": _longest_classifier(),
         "fewest_confident": fewest_exact(float(template.ConfidentPrecision), ERROR_LEVEL),
         "z_squared": Z95_TWO_SIDED**2,
+        "view_percent": trainer.VIEW_SHARE,
         "decoded_kb": 3 * side**2 / 1000,
         "longest_training": template.MaxTrainingMinutes / 60 * hour,
     }

@@ -14,6 +14,7 @@ calibrated; docs/probe.md has the figures.
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,11 @@ POWER_ITERATIONS = 2
 # Directions with less than this share of the largest variance are rounding errors.
 MIN_VARIANCE = 1e-6
 RECORDS_PER_PRODUCT = 512
+RECORDS_PER_MOMENT = 4096
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,17 @@ def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
 def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
     """The spectrum of centred records [records, features].
 
-    Exact up to MAX_RECORDS; beyond, the leading directions by a randomised range finder (Halko,
-    Martinsson and Tropp, 2011, arXiv:0909.4061, algorithm 4.4).
+    Exact where there are fewer features than records, by the smaller Gram matrix, and up to
+    MAX_RECORDS; beyond, the leading directions by a randomised range finder (Halko, Martinsson and
+    Tropp, 2011, arXiv:0909.4061, algorithm 4.4).
     """
+    if x.shape[1] < min(len(x), MAX_RECORDS):
+        # In float64: the directions' errors are the Gram matrix's, divided by small variances.
+        values, vectors = _eigen(_second_moments(x))
+        first = np.searchsorted(values, MIN_VARIANCE * values[-1], side="right")
+        values, vectors = values[first:], vectors[:, first:]
+        scaled = (vectors / np.sqrt(values)).astype(np.float32)
+        return Spectrum(values.astype(np.float32), x @ scaled)
     if len(x) <= MAX_RECORDS:
         variances, directions = _eigen(_inner_products(x))
     else:
@@ -197,7 +208,7 @@ def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
     return Spectrum(variances[first:], directions[:, first:])
 
 
-def _eigen(products: Matrix) -> tuple[Matrix, Matrix]:
+def _eigen(products: NDArray[Real]) -> tuple[NDArray[Real], NDArray[Real]]:
     """Eigenvalues, ascending, and eigenvectors; overwrites `products`."""
     # LAPACK is column-major: the lower triangle here is the upper one there.
     values, vectors = eigh(
@@ -217,6 +228,20 @@ def _inner_products(x: Matrix) -> Matrix:
 
     with ThreadPoolExecutor(cores(), "products") as executor:
         list(executor.map(fill, range(0, len(x), RECORDS_PER_PRODUCT)))
+    return result
+
+
+def _second_moments(x: Matrix) -> NDArray[np.float64]:
+    """x.T @ x in float64, on all cores; the digits do not depend on their number."""
+
+    def products(first: int) -> NDArray[np.float64]:
+        part = x[first : first + RECORDS_PER_MOMENT].astype(np.float64)
+        return part.T @ part
+
+    result = np.zeros((x.shape[1], x.shape[1]))
+    with ThreadPoolExecutor(cores(), "products") as executor:
+        for part in executor.map(products, range(0, len(x), RECORDS_PER_MOMENT)):
+            result += part
     return result
 
 

@@ -51,6 +51,7 @@ def test_the_defaults_are_those_of_the_template(template: dict[str, Any]) -> Non
     assert usage.packing_gb == int(default("PackingMemoryMiB")) / 1024
     assert default("TrainingInstanceType") == choices.AUTO
     assert default("Recipe") == choices.FINETUNE
+    assert usage.training_instances == default("TrainingInstanceCount")
     assert usage.training_instance == choices.FINETUNE_CANDIDATES[0]
     assert usage.endpoint_instance == default("EndpointInstanceType")
     assert usage.endpoint_gb == default("EndpointMemoryMb") / 1024

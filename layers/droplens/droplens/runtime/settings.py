@@ -93,9 +93,10 @@ class TrainingSettings(JourneySettings):
     trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe", "finetune" or "auto";
     backbone: its network. trainer_image_uri: our own image, which serves the models of any recipe;
     finetune_image_uri: our image with PyTorch, and with timm for a network of timm.
-    training_instance_type: "auto" is the first suitable type that the region offers; learning_rate:
-    0 is the trainer's default; max_training_minutes: upper limit of the billed time; endpoint_mode:
-    as deploy_endpoint will use it; kms_key_arn: the user's key, or "".
+    training_instance_type: "auto" is the first suitable type that the region offers;
+    training_instance_count: instances that train together; learning_rate: 0 is the trainer's
+    default; max_training_minutes: upper limit of the billed time; endpoint_mode: as deploy_endpoint
+    will use it; kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -107,6 +108,7 @@ class TrainingSettings(JourneySettings):
     recipe: str
     backbone: str
     training_instance_type: str
+    training_instance_count: int
     use_spot: bool
     kms_key_arn: str
     epochs: int

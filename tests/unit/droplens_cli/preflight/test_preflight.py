@@ -157,6 +157,7 @@ def test_a_network_that_the_training_would_not_use_fails(
     [
         (["UseSpot=false"], instances(demand__ml_g5_xlarge=1)),
         (["TrainingInstanceType=ml.g4dn.xlarge"], instances(spot__ml_g4dn_xlarge=1)),
+        (["TrainingInstanceCount=4"], instances(spot__ml_g5_xlarge=4)),
         (["Recipe=probe"], instances(spot__ml_m5_xlarge=1)),
         (["TrainerImage=builtin", "ImageSize=224"], instances(
             spot__ml_g5_xlarge=1, endpoint__ml_m5_large=2)),
@@ -169,6 +170,28 @@ def test_the_quota_asked_for_is_that_of_the_chosen_parameters(
     assert status == 0, output
     without, _ = preflight(empty_account(), *parameters)
     assert without == 1
+
+
+def test_a_quota_of_fewer_instances_than_train_together_fails(preflight: Preflight) -> None:
+    quotas = NEW_ACCOUNT | instances(
+        spot__ml_g5_xlarge=2, spot__ml_g4dn_xlarge=4, spot__ml_g6_xlarge=3, spot__ml_m5_xlarge=1
+    )
+    status, output = preflight(empty_account(quotas), "--parameters", "TrainingInstanceCount=4")
+    assert status == 1
+    (row,) = rows(output, "training instance")
+    assert "ml.g5.xlarge, spot: quota 2, and a run needs 4" in row
+    assert "--desired-value 4" in row
+    assert "instead: TrainingInstanceCount=2" in row
+    assert "instead: TrainingInstanceType=ml.g4dn.xlarge" in row
+    assert "TrainingInstanceType=ml.g6.xlarge" not in row
+    assert "instead: Recipe=probe TrainingInstanceCount=1 (on ml.m5.xlarge" in row
+
+
+def test_instances_that_recipe_probe_would_not_use_fail(preflight: Preflight) -> None:
+    given = ("--parameters", "Recipe=probe", "TrainingInstanceCount=2")
+    status, output = preflight(empty_account(NEW_ACCOUNT | instances(spot__ml_m5_xlarge=9)), *given)
+    assert status == 1
+    assert "choose TrainingInstanceCount=1" in rows(output, "training instance")[0]
 
 
 def test_an_instance_without_a_quota_is_not_offered_in_the_region(preflight: Preflight) -> None:

@@ -115,7 +115,7 @@ def test_each_recipe_has_the_network_that_it_can_have(tmp_path: Path) -> None:
     _, outcome = auto(job(tmp_path, backbone="resnet18"), probe, finetune)
     assert probe.settings.backbone == "efficientnet-lite0"
     assert finetune.settings.backbone == "resnet18"
-    assert finetune.settings.learning_rate == 2e-3
+    assert finetune.settings.learning_rate == 5e-4
     # What the user gave, whichever recipe's model is kept.
     assert outcome.report["hyperparameters"]["recipe"] == "auto"
     assert outcome.report["without_effect"] == ()

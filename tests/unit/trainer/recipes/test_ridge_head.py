@@ -278,13 +278,13 @@ def test_records_are_left_out_where_two_classes_keep_another(
 def test_the_exact_solution_ends_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head, "MAX_RECORDS", 40)
     monkeypatch.setattr(head, "MAX_RANK", 5)
-    x, _ = blobs(41, classes=1, features=30)
+    x, _ = blobs(41, classes=1, features=60)
     ranks = [
         len(decompose(x[:count], np.random.default_rng(0)).variances) for count in (39, 40, 41)
     ]
-    assert ranks == [30, 30, 5]
+    assert ranks == [39, 40, 5]
     monkeypatch.setattr(head, "MAX_RANK", 31)
-    assert len(decompose(x, np.random.default_rng(0)).variances) == 30
+    assert len(decompose(x, np.random.default_rng(0)).variances) == 31
 
 
 def test_a_sketch_holds_nearly_all_of_the_variance_of_as_many_directions(
