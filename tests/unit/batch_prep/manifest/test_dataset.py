@@ -238,8 +238,8 @@ def test_a_table_grows_and_keeps_every_row(monkeypatch: pytest.MonkeyPatch) -> N
     assert whole["length"].tolist() == [10] * 7
     assert whole["label"].tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert (looks == np.stack([np.frombuffer(looks_of(n), np.int8) for n in range(7)])).all()
-    # 132 bytes with the fingerprint: docs/packing.md counts with it.
-    assert (whole.itemsize, looks.itemsize * looks.shape[1]) == (42, 90)
+    # 133 bytes with the fingerprint: docs/packing.md counts with it.
+    assert (whole.itemsize, looks.itemsize * looks.shape[1]) == (43, 90)
     for at_once in (1, 3, 7, 8):
         monkeypatch.setattr("batch_prep.manifest.dataset._ROWS_AT_ONCE", at_once)
         rows = table(*pictures)
