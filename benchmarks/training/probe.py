@@ -30,7 +30,7 @@ from benchmarks.training.stanford import pack
 from benchmarks.training.table import markdown
 from droplens.statistics.calibration import expected_error, reliability
 from droplens.statistics.calibration import fit as fit_calibration
-from trainer.artefact import MODEL_FILE, TRAINING_FILE
+from trainer.artefact import MODEL_FILE, PROBABILITIES, TRAINING_FILE
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
 from trainer.nets.convert import write_backbone
@@ -91,7 +91,8 @@ def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str,
     measured = measured_run([sys.executable, "-m", "trainer", "train"], **folders)
     training = json.loads((base / "model" / TRAINING_FILE).read_text("utf-8"))
     validation = Channel.open("validation", base / "input/data/validation", corpus["classes"])
-    answers = extract(base / "model" / MODEL_FILE, validation, Resize.read(base / "model"), BATCH)
+    graph, resize = base / "model" / MODEL_FILE, Resize.read(base / "model")
+    answers = extract(graph, validation, resize, BATCH, PROBABILITIES)
     found = {"steps": training["seconds"], "int8": training["int8"]}
     return measured | found | judge(answers, validation.labels)
 
