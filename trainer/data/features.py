@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -36,11 +36,14 @@ class Channel:
     """A channel's record file with its labels.
 
     labels: int64 [records], class numbers.
+    chosen: int64 [records], ascending, the records' numbers in the file where the channel is a part
+    of it; None where it is all of it.
     """
 
     name: str
     path: Path
     labels: NDArray[np.int64]
+    chosen: NDArray[np.int64] | None = None
 
     @classmethod
     def open(cls, name: str, folder: Path, classes: int) -> "Channel":
@@ -58,6 +61,19 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, chosen: NDArray[np.int64]) -> "Channel":
+        """The records of these numbers, ascending, of a channel that is all of its file."""
+        return replace(self, labels=self.labels[chosen], chosen=chosen)
+
+    def records(self) -> Iterator[Record]:
+        """The records in order. Raises DatasetError where the file is damaged."""
+        if self.chosen is None:
+            return read_channel(self.path)
+        numbers = set(self.chosen.tolist())
+        return (
+            record for number, record in enumerate(read_channel(self.path)) if number in numbers
+        )
 
 
 def _record_file(name: str, folder: Path) -> Path:
@@ -82,10 +98,8 @@ def pixels_of(
     channel: Channel, resize: Resize, chosen: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
     """uint8 [1, height, width, 3] of each chosen record, in the order of the record file."""
-    numbers = set(chosen.tolist())
-    for number, record in enumerate(read_channel(channel.path)):
-        if number in numbers:
-            yield _pixels(record, channel, resize)[None]
+    for record in channel.part(chosen).records():
+        yield _pixels(record, channel, resize)[None]
 
 
 def extract(
@@ -118,7 +132,7 @@ def extracted(
         return result
 
     done, reported = 0, time.monotonic()
-    for result in _in_order(run, _batches(read_channel(channel.path), per_pass)):
+    for result in _in_order(run, _batches(channel.records(), per_pass)):
         yield result
         done += len(result)
         if done == len(channel) or time.monotonic() - reported > SECONDS_BETWEEN_PROGRESS:
