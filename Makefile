@@ -88,7 +88,7 @@ deploy-local: up venvs-cli ## build the template and deploy it to the local clou
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 	local=(--config-file "$(CURDIR)/samconfig.toml" --config-env local --parameter-overrides \
-		"TrainerImage=droplens Recipe=probe UseSpot=false ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
+		"TrainerImage=droplens Recipe=probe UseSpot=false PythonRuntime=$$runtime $(PARAMETERS)")
 	home="$(DROPLENS_LOCAL)/sam"
 	mkdir -p "$$home"
 	python -m tools.quiet 'building functions and layers (sam build)' --cwd "$$home" --log "$$home/build.log" \

@@ -134,11 +134,16 @@ def test_drawings_of_74_pixels_need_no_large_input(
 ) -> None:
     lay_out(tmp_path, drawn_records(10), drawn_records(1))
     training = Channel.open("train", tmp_path / "input/data/train", 3)
-    options = {"aspect_ratio": 1.2, "max_serving_time": 3.0, "batch_size": 8, "seed": 0}
-    few = choose(backbone, training, **options)
+
+    def chosen_size() -> Choice:
+        return choose(
+            backbone, training, aspect_ratio=1.2, max_serving_time=3.0, batch_size=8, seed=0
+        )
+
+    few = chosen_size()
     assert few == Choice(224, 224, 0, ())
     monkeypatch.setattr(input_size, "LEAST_LEFT_OUT", 20)
-    choice = choose(backbone, training, **options)
+    choice = chosen_size()
     assert choice.records == 30
     assert choice.height * choice.width <= 3 * 224**2
     assert {(t.height, t.width) for t in choice.trials} >= {(224, 224), (208, 240)}
