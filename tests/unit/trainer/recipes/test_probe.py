@@ -10,7 +10,8 @@ from onnx import numpy_helper
 
 from tests.support.trainer import drawn_records, lay_out
 from trainer.job import Job
-from trainer.nets.convert import BACKBONE_FILE, build_features, find_weights, read_weights
+from trainer.nets.convert import backbone_file, build_features, read_weights
+from trainer.nets.specification import LITE0
 from trainer.recipes import probe as recipe
 from trainer.recipes import ridge_head
 from trainer.recipes.probe import probe
@@ -22,7 +23,8 @@ from trainer.train import WEIGHTS_VARIABLE, open_job
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The backbone without products of channels, whose Gram matrix takes a moment."""
     folder = tmp_path_factory.mktemp("weights")
-    onnx.save(build_features(read_weights(find_weights())), os.fspath(folder / BACKBONE_FILE))
+    graph = build_features(LITE0, read_weights(LITE0))
+    onnx.save(graph, os.fspath(folder / backbone_file(LITE0.name)))
     return folder
 
 
