@@ -88,7 +88,7 @@ deploy-local: up venvs-cli ## build the template and deploy it to the local clou
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
 	local=(--config-file "$(CURDIR)/samconfig.toml" --config-env local --parameter-overrides \
-		"TrainerImage=droplens Recipe=probe UseSpot=false ImageSize=288 PythonRuntime=$$runtime $(PARAMETERS)")
+		"TrainerImage=droplens Recipe=probe UseSpot=false PythonRuntime=$$runtime $(PARAMETERS)")
 	home="$(DROPLENS_LOCAL)/sam"
 	mkdir -p "$$home"
 	python -m tools.quiet 'building functions and layers (sam build)' --cwd "$$home" --log "$$home/build.log" \
@@ -281,6 +281,10 @@ bench-backbones: venvs-dev ## the packaged networks next to each other, by recip
 	$(LAYER) $(call bin,dev)/python -m benchmarks.backbones $${SPLITS:+--splits "$$SPLITS"}
 
 # A machine with a GPU often has its own PyTorch: TORCH_PYTHON=python3 uses that interpreter's.
+.PHONY: bench-growth
+bench-growth: venvs-dev ## seconds and memory of probe's head by the number of records; RECORDS="6509 20000" for a quick look
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.training.growth $${RECORDS:+--records $${RECORDS}}
+
 .PHONY: bench-training
 bench-training: python ## fine-tune next to a plain loop, on a GPU if there is one; PICTURES=400 for a quick look
 	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi

@@ -455,8 +455,6 @@ def _plan(options: argparse.Namespace) -> Plan:
         "MaxTrainingMinutes": str(cost.DEMO_TRAINING_MINUTES),
         "LogRetentionDays": "1",
     }
-    if options.recipe == "probe":
-        ours["ImageSize"] = "288"
     given = dict(pair.partition("=")[::2] for pair in options.parameters.split())
     return Plan(
         stack=PREFIX + "".join(secrets.choice(LETTERS) for _ in range(6)),

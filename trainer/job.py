@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.data.features import Channel
 from trainer.data.preprocess import Resize
+from trainer.recipes.input_size import Choice
 from trainer.recipes.suspects import Suspect
 from trainer.settings import Folders, Hyperparameters
 
@@ -34,6 +35,7 @@ class Timings:
 class Job:
     """A training job whose channels were checked.
 
+    settings: with the size that was chosen; size: how it was.
     weights: the folder of the backbones converted at image build.
     dataset: SHA-256 of the record file of each channel, by the channel's name.
     """
@@ -43,10 +45,15 @@ class Job:
     classes: list[str]
     training: Channel
     validation: Channel
-    resize: Resize
+    size: Choice
     weights: Path
     dataset: dict[str, str]
     timings: Timings
+
+    @property
+    def resize(self) -> Resize:
+        """The resize to the network's input."""
+        return Resize(width=self.size.width, height=self.size.height)
 
 
 @dataclass(frozen=True, slots=True)

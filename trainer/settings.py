@@ -2,8 +2,8 @@
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
 (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
-`seed`, `backbone`, `device` and `serving_precision` are ours. SageMaker passes every value as a
-string.
+`seed`, `backbone`, `device`, `serving_precision`, `max_serving_time`, `aspect_ratio` and the value
+`auto` of `image_shape` are ours. SageMaker passes every value as a string.
 """
 
 import json
@@ -33,7 +33,8 @@ WITHOUT_EFFECT = BUILTIN_ONLY | FORMER
 OF_PROBE = frozenset(
     {
         *("num_classes", "num_training_samples", "recipe", "seed", "serving_precision"),
-        *("backbone", "image_shape", "mini_batch_size", "multi_label"),
+        *("backbone", "image_shape", "max_serving_time", "aspect_ratio", "mini_batch_size"),
+        "multi_label",
     }
 )
 # Defaults that replace those of the built-in algorithm, which are for SGD.
@@ -44,6 +45,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # `auto` fine-tunes as `finetune` does.
 DEFAULTS[AUTO] = DEFAULTS[FINETUNE]
+# Stands for an image_shape of `auto` until training has chosen one.
+CHOSEN_BY_TRAINING = (0, 0)
 
 MAX_CLASSES = 10_000
 MIN_IMAGE_SIDE, MAX_IMAGE_SIDE = 32, 1024
@@ -122,7 +125,9 @@ def _parse_flag(text: str) -> bool:
 
 
 def _parse_shape(text: str) -> tuple[int, int]:
-    """Height and width of the built-in's "channels,height,width"."""
+    """Height and width of the built-in's "channels,height,width"; CHOSEN_BY_TRAINING of AUTO."""
+    if text == AUTO:
+        return CHOSEN_BY_TRAINING
     channels, height, width = (int(part) for part in text.split(","))
     if channels != 3 or not all(MIN_IMAGE_SIDE <= n <= MAX_IMAGE_SIDE for n in (height, width)):
         raise ValueError(text)
@@ -135,7 +140,9 @@ class Hyperparameters:
 
     num_classes: classes in classes.json and in the records.
     num_training_samples: training records; a warning where the channel has another number.
-    image_shape: height and width of the network's input in pixels.
+    image_shape: height and width of the network's input in pixels, or CHOSEN_BY_TRAINING.
+    max_serving_time: of a chosen image_shape, in multiples of the time that 224 x 224 pixels take.
+    aspect_ratio: median width / height of the source images, for the choice.
     mini_batch_size: the most images in a pass through the network.
     seed: of all randomness of the run.
     backbone: a packaged network, or for `finetune` a name that timm knows.
@@ -157,9 +164,12 @@ class Hyperparameters:
         default=(224, 224),
         metadata={
             "parse": _parse_shape,
-            "kind": f"'3,height,width' with sides of {MIN_IMAGE_SIDE} to {MAX_IMAGE_SIDE} pixels",
+            "kind": f"'{AUTO}', or '3,height,width' with sides of {MIN_IMAGE_SIDE} to "
+            f"{MAX_IMAGE_SIDE} pixels",
         },
     )
+    max_serving_time: float = _number(1, 10, default=3.0)
+    aspect_ratio: float = _number(0.01, 100, default=1.0)
     mini_batch_size: int = _integer(1, default=32)
     multi_label: bool = _flag(default=False)
 

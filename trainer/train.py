@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -40,13 +40,23 @@ from trainer.artefact import (
 )
 from trainer.cluster import Cluster, PeerLost
 from trainer.data.features import Channel, DatasetError
-from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
+from trainer.nets.convert import backbone_file
 from trainer.nets.int8 import Variant, int8_variant
 from trainer.nets.pretrained import origin
+from trainer.nets.specification import LITE0, PACKAGED
 from trainer.recipes.auto import auto
+from trainer.recipes.input_size import Choice, choose
 from trainer.recipes.probe import probe
-from trainer.settings import AUTO, FINETUNE, PROBE, Folders, Hyperparameters, SettingsError
+from trainer.settings import (
+    AUTO,
+    CHOSEN_BY_TRAINING,
+    FINETUNE,
+    PROBE,
+    Folders,
+    Hyperparameters,
+    SettingsError,
+)
 from trainer.supervise import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
@@ -117,10 +127,36 @@ def open_job(folders: Folders) -> Job:
         training, validation = (_open(name, folders, classes) for name in ("train", "validation"))
         dataset = {channel.name: _digest(channel.path) for channel in (training, validation)}
     _check(training, validation, classes, settings)
-    height, width = settings.image_shape
-    resize = Resize(width=width, height=height)
     weights = Path(os.environ.get(WEIGHTS_VARIABLE, DEFAULT_WEIGHTS))
-    return Job(folders, settings, classes, training, validation, resize, weights, dataset, timings)
+    size = Choice(*settings.image_shape, 0, ())
+    if settings.image_shape == CHOSEN_BY_TRAINING:
+        with timings.step("input size"):
+            size = _chosen_size(settings, training, weights)
+        settings = replace(settings, image_shape=(size.height, size.width))
+    return Job(
+        folders=folders,
+        settings=settings,
+        classes=classes,
+        training=training,
+        validation=validation,
+        size=size,
+        weights=weights,
+        dataset=dataset,
+        timings=timings,
+    )
+
+
+def _chosen_size(settings: Hyperparameters, training: Channel, weights: Path) -> Choice:
+    # Only packaged networks run without PyTorch; Lite0 stands for all others.
+    backbone = settings.backbone if settings.backbone in PACKAGED else LITE0.name
+    return choose(
+        weights / backbone_file(backbone),
+        training,
+        aspect_ratio=settings.aspect_ratio,
+        max_serving_time=settings.max_serving_time,
+        batch_size=settings.mini_batch_size,
+        seed=settings.seed,
+    )
 
 
 def _trained(job: Job) -> tuple[Job, Outcome | None]:
@@ -221,6 +257,7 @@ def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
                 job.classes, counts["train"], counts["validation"], strict=True
             )
         ],
+        "input_size": job.size.report(),
         "accuracy": outcome.accuracies,
         **outcome.report,
         "int8": variant.report,

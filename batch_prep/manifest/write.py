@@ -86,6 +86,7 @@ def manifest(
         "imbalance": imbalance,
         "sizes": {side: _percentiles(rows[side][dataset.kept]) for side in ("width", "height")}
         | {"bytes": _percentiles(rows["size"][dataset.kept])},
+        "aspect_ratios": _aspect_ratios(rows[dataset.kept]),
         "warnings": [
             *reading.warnings,
             *_warnings(dataset, trained, measured, imbalance),
@@ -187,6 +188,15 @@ def _percentiles(values: np.ndarray) -> dict[str, int]:
     return {
         f"p{percent}": int(value)
         for percent, value in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)
+    }
+
+
+def _aspect_ratios(rows: np.ndarray) -> dict[str, float]:
+    """The percentiles _PERCENTILES of width / height, as "p0" to "p100"."""
+    ratios = rows["width"] / rows["height"]
+    return {
+        f"p{percent}": round(float(value), 3)
+        for percent, value in zip(_PERCENTILES, np.percentile(ratios, _PERCENTILES), strict=True)
     }
 
 

@@ -32,7 +32,7 @@ from benchmarks.harness import CARS24, keep, provenance, quartiles, versions
 from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown
 from droplens.imaging.prepare import Preprocessing, prepare
-from droplens.journey.pack import packed_side
+from droplens.journey.pack import with_margin
 from localcloud.ports import free_port
 from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
 from trainer.cpu import cores, open_session
@@ -114,7 +114,7 @@ def main() -> None:
 
 def corpus(photographs: Path | None) -> tuple[str, list[bytes]]:
     """What they are, and JPEGs as classify_image sends them to such a model."""
-    side = packed_side(RESIZE.width)
+    side = with_margin(RESIZE.width)
     if photographs is None or not photographs.is_dir():
         return "generated pictures with a photograph's bytes", list(jpegs(PICTURES, side))
     files = sorted(photographs.glob("*/*.jpg"))

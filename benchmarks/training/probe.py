@@ -3,10 +3,11 @@
     make bench-probe            SPLITS=1 PICTURES=600 for a quick look
 
 Each split holds out another fifth of every class. The training container's own entry point runs as
-a process of its own, and the model that it wrote classifies the held-out images. Baselines get the
-same records: what a notebook does with the same net, a logistic regression on its channel means
-(C = 1, as scikit-learn has it); and on the first split MXNet's ResNet-18 from scratch, which is
-what SageMaker's built-in algorithm trains, for the time that probe took.
+a process of its own, choosing the input's size, and the model that it wrote classifies the held-out
+images. Baselines get the same records: what a notebook does with the same net at 224 x 224, a
+logistic regression on its channel means (C = 1, as scikit-learn has it); and on the first split
+MXNet's ResNet-18 from scratch, which is what SageMaker's built-in algorithm trains, for the time
+that probe took.
 """
 
 import argparse
@@ -30,10 +31,11 @@ from benchmarks.training.stanford import pack
 from benchmarks.training.table import markdown
 from droplens.statistics.calibration import expected_error, reliability
 from droplens.statistics.calibration import fit as fit_calibration
-from trainer.artefact import MODEL_FILE, TRAINING_FILE
+from trainer.artefact import MODEL_FILE, PROBABILITIES, TRAINING_FILE
 from trainer.data.features import Channel, extract
 from trainer.data.preprocess import Resize
 from trainer.nets.convert import write_backbone
+from trainer.settings import AUTO
 
 MXNET_PYTHON = ROOT / ".local" / "venv" / "mxnet" / "bin" / "python"
 PACKAGES = ("numpy", "onnxruntime", "pillow", "scipy")
@@ -81,7 +83,8 @@ def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str,
         "recipe": "probe",
         "num_classes": corpus["classes"],
         "num_training_samples": corpus["train"],
-        "image_shape": f"3,{SIDE},{SIDE}",
+        "image_shape": AUTO,
+        "aspect_ratio": corpus["aspect_ratio"],
         "mini_batch_size": BATCH,
     }
     (base / "input/config").mkdir()
@@ -91,8 +94,10 @@ def run_probe(base: Path, corpus: Mapping[str, Any], weights: Path) -> dict[str,
     measured = measured_run([sys.executable, "-m", "trainer", "train"], **folders)
     training = json.loads((base / "model" / TRAINING_FILE).read_text("utf-8"))
     validation = Channel.open("validation", base / "input/data/validation", corpus["classes"])
-    answers = extract(base / "model" / MODEL_FILE, validation, Resize.read(base / "model"), BATCH)
-    found = {"steps": training["seconds"], "int8": training["int8"]}
+    graph, resize = base / "model" / MODEL_FILE, Resize.read(base / "model")
+    answers = extract(graph, validation, resize, BATCH, PROBABILITIES)
+    found = {name: training[name] for name in ("input_size", "int8")}
+    found["steps"] = training["seconds"]
     return measured | found | judge(answers, validation.labels)
 
 

@@ -4,8 +4,12 @@ import hashlib
 import json
 import tarfile
 from collections import defaultdict
+from io import BytesIO
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+from PIL import Image
 
 from benchmarks.harness import CARS
 from droplens.records.recordio import RecordWriter
@@ -48,10 +52,14 @@ def pack(base: Path, most: int, split: int = 0) -> dict[str, Any]:
                 writer.write(number, label, payload)
     (base / "input/data/classes").mkdir()
     (base / "input/data/classes/classes.json").write_text(json.dumps(taken), "utf-8")
+    shapes = [
+        Image.open(BytesIO(payload)).size for each in channels.values() for _, payload in each
+    ]
     counts = {channel: len(records) for channel, records in channels.items()}
     return {
         "said": f"Stanford Cars at 224 px: {len(taken)} of {len(classes)} models, "
         f"{counts['train']} pictures to train on, {counts['validation']} held out",
         "classes": len(taken),
+        "aspect_ratio": round(median(width / height for width, height in shapes), 3),
         **counts,
     }

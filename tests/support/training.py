@@ -25,6 +25,7 @@ SETTINGS = TrainingSettings(
     mini_batch_size=32,
     learning_rate=0,
     image_size=224,
+    max_serving_time=3.0,
     max_training_minutes=240,
     endpoint_mode="auto",
 )

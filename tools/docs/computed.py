@@ -195,7 +195,7 @@ def shown(template: Any, trainer: Any) -> dict[str, Any]:
         for right, of in (*_COUNTS, _RECALL)
     ]
     names = ("three", "four", "eight", "twenty", "thirty_five", "many", "recall")
-    side = template.ImageSize * trainer.MARGIN
+    side = trainer.FIRST_SIDE * trainer.MARGIN
     hour = cost.Prices().entry("ml.g5.xlarge")["usd"]
     return {
         **dict(zip(names, examples, strict=True)),

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
 
+# The backbone's output.
+OUTPUT = "features"
 # Pixels of one pass's input; the activations take about 150 times as many bytes.
 MAX_PIXELS_PER_PASS = 2**20
 WAITING_PASSES_PER_CORE = 2
@@ -34,11 +36,14 @@ class Channel:
     """A channel's record file with its labels.
 
     labels: int64 [records], class numbers.
+    chosen: int64 [records], ascending, the records' numbers in the file where the channel is a part
+    of it; None where it is all of it.
     """
 
     name: str
     path: Path
     labels: NDArray[np.int64]
+    chosen: NDArray[np.int64] | None = None
 
     @classmethod
     def open(cls, name: str, folder: Path, classes: int) -> "Channel":
@@ -56,6 +61,19 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, chosen: NDArray[np.int64]) -> "Channel":
+        """The records of these numbers, ascending, of a channel that is all of its file."""
+        return replace(self, labels=self.labels[chosen], chosen=chosen)
+
+    def records(self) -> Iterator[Record]:
+        """The records in order. Raises DatasetError where the file is damaged."""
+        if self.chosen is None:
+            return read_channel(self.path)
+        numbers = set(self.chosen.tolist())
+        return (
+            record for number, record in enumerate(read_channel(self.path)) if number in numbers
+        )
 
 
 def _record_file(name: str, folder: Path) -> Path:
@@ -80,37 +98,46 @@ def pixels_of(
     channel: Channel, resize: Resize, chosen: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
     """uint8 [1, height, width, 3] of each chosen record, in the order of the record file."""
-    numbers = set(chosen.tolist())
-    for number, record in enumerate(read_channel(channel.path)):
-        if number in numbers:
-            yield _pixels(record, channel, resize)[None]
+    for record in channel.part(chosen).records():
+        yield _pixels(record, channel, resize)[None]
 
 
 def extract(
-    backbone: Path, channel: Channel, resize: Resize, batch_size: int
+    graph: Path, channel: Channel, resize: Resize, batch_size: int, output: str = OUTPUT
 ) -> NDArray[np.float32]:
-    """float32 [records, features] in the order of the record file.
+    """float32 [records, features] in the order of the record file: 47 KB per record."""
+    features, done = np.empty((0, 0), np.float32), 0
+    for part in extracted(graph, channel, resize, batch_size, output):
+        if not done:
+            features = np.empty((len(channel), part.shape[1]), np.float32)
+        features[done : done + len(part)] = part
+        done += len(part)
+    return features
+
+
+def extracted(
+    graph: Path, channel: Channel, resize: Resize, batch_size: int, output: str = OUTPUT
+) -> Iterator[NDArray[np.float32]]:
+    """An output of every pass, float32 [images, features], in the order of the record file.
 
     Each pass of at most `batch_size` images is decoded and run by one thread, so that all cores are
-    used and the numbers do not depend on how many there are. The result takes 47 KB per record.
+    used and the numbers do not depend on how many there are.
     """
-    session = open_session(backbone, threads=1)
+    session = open_session(graph, threads=1)
     per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (resize.width * resize.height)))
-    features = np.empty((len(channel), session.get_outputs()[0].shape[1]), np.float32)
 
     def run(records: list[Record]) -> NDArray[np.float32]:
         images = np.stack([_pixels(record, channel, resize) for record in records])
-        result: NDArray[np.float32] = session.run(["features"], {"image": images})[0]
+        result: NDArray[np.float32] = session.run([output], {"image": images})[0]
         return result
 
     done, reported = 0, time.monotonic()
-    for result in _in_order(run, _batches(read_channel(channel.path), per_pass)):
-        features[done : done + len(result)] = result
+    for result in _in_order(run, _batches(channel.records(), per_pass)):
+        yield result
         done += len(result)
         if done == len(channel) or time.monotonic() - reported > SECONDS_BETWEEN_PROGRESS:
             reported = time.monotonic()
             log.info("features channel=%s done=%d total=%d", channel.name, done, len(channel))
-    return features
 
 
 def _pixels(record: Record, channel: Channel, resize: Resize) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ Removing one record changes the covariance by a matrix of rank one, so the leave
 every training record follows from its own distance (Sherman and Morrison, 1950).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +81,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class NoveltyFit:
-    """left_out: float32 [records], the leave-one-out novelty of each training record, or None."""
+    """left_out: float32 [records], the leave-one-out novelty of training records, or None."""
 
     novelty: Novelty
     left_out: Matrix | None
@@ -103,6 +104,35 @@ def fit_novelty(channel_means: Matrix) -> NoveltyFit:
     if records < MIN_RECORDS:
         return NoveltyFit(novelty, None)
     return NoveltyFit(novelty, left_out(novelty.of(channel_means), records, channels))
+
+
+class StreamedNovelty:
+    """Fits on records that come in groups, in memory that does not depend on their number.
+
+    chosen: the records, by ascending index, whose leave-one-out novelty is computed.
+    """
+
+    def __init__(self, channels: int, chosen: NDArray[np.int64]) -> None:
+        self._moments, self._chosen = Moments(channels), chosen
+        self._kept: list[Matrix] = []
+
+    def watch(self, groups: Iterable[Matrix]) -> Iterator[Matrix]:
+        """The same groups of features, whose last ones are the channel means."""
+        for group in groups:
+            first = self._moments.records
+            means = group[:, -self._moments.channels :]
+            self._moments.add(means)
+            bounds = np.searchsorted(self._chosen, (first, self._moments.records))
+            self._kept.append(means[self._chosen[slice(*bounds)] - first])
+            yield group
+
+    def fit(self) -> NoveltyFit:
+        """The fit on all groups, once all of them have been watched."""
+        novelty, records = self._moments.fit(), self._moments.records
+        if records < MIN_RECORDS:
+            return NoveltyFit(novelty, None)
+        kept = novelty.of(np.concatenate(self._kept))
+        return NoveltyFit(novelty, left_out(kept, records, self._moments.channels))
 
 
 def left_out(novelty: Matrix, records: int, channels: int) -> Matrix:

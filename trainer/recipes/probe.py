@@ -2,17 +2,25 @@
 
 import logging
 import os
+from pathlib import Path
 
+import numpy as np
 import onnx
 
-from trainer.data.features import extract
+from trainer.data.features import extract, extracted
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS
 from trainer.recipes.left_out import left_out_confidence
-from trainer.recipes.novelty import fit_novelty
-from trainer.recipes.ridge_head import fit_head
+from trainer.recipes.novelty import NoveltyFit, StreamedNovelty, fit_novelty
+from trainer.recipes.ridge_head import (
+    MAX_RECORDS,
+    Fit,
+    fit_head,
+    fit_head_to_stream,
+    sampled,
+)
 from trainer.recipes.suspects import find_suspects
 
 log = logging.getLogger(__name__)
@@ -22,17 +30,14 @@ def probe(job: Job) -> Outcome:
     """Extract the features of both channels and fit the head to those of training."""
     settings, training, validation = job.settings, job.training, job.validation
     backbone = job.weights / backbone_file(settings.backbone)
-    with job.timings.step("features"):
-        train_features = extract(backbone, training, job.resize, settings.mini_batch_size)
-        validation_features = extract(backbone, validation, job.resize, settings.mini_batch_size)
-    with job.timings.step("novelty"):
-        novelty = fit_novelty(train_features[:, -HEAD_CHANNELS:])
-    with job.timings.step("head"):
-        fit = fit_head(train_features, training.labels, len(job.classes), settings.seed)
-
+    fit, novelty = (_fit if len(training) <= MAX_RECORDS else _fit_to_stream)(job, backbone)
     accuracies, predictions = {"train": fit.training_accuracy}, None
     if len(validation):
-        predictions = fit.head.probabilities(validation_features).argmax(axis=1)
+        with job.timings.step("validation"):
+            parts = extracted(backbone, validation, job.resize, settings.mini_batch_size)
+            predictions = np.concatenate(
+                [fit.head.probabilities(part).argmax(axis=1) for part in parts]
+            )
         accuracies["validation"] = float((predictions == validation.labels).mean())
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
@@ -56,3 +61,27 @@ def probe(job: Job) -> Outcome:
     }
     model = assemble(onnx.load(os.fspath(backbone)), fit.head, novelty.novelty, job.resize)
     return Outcome(model, accuracies, report, predictions, suspects)
+
+
+def _fit(job: Job, backbone: Path) -> tuple[Fit, NoveltyFit]:
+    settings, training = job.settings, job.training
+    with job.timings.step("features"):
+        features = extract(backbone, training, job.resize, settings.mini_batch_size)
+    with job.timings.step("novelty"):
+        novelty = fit_novelty(features[:, -HEAD_CHANNELS:])
+    with job.timings.step("head"):
+        fit = fit_head(features, training.labels, len(job.classes), settings.seed)
+    return fit, novelty
+
+
+def _fit_to_stream(job: Job, backbone: Path) -> tuple[Fit, NoveltyFit]:
+    """As `_fit`, without keeping the features."""
+    settings, training = job.settings, job.training
+    novelty = StreamedNovelty(HEAD_CHANNELS, sampled(len(training), settings.seed))
+    with job.timings.step("features and head"):
+        groups = extracted(backbone, training, job.resize, settings.mini_batch_size)
+        fit = fit_head_to_stream(
+            novelty.watch(groups), training.labels, len(job.classes), settings.seed
+        )
+    with job.timings.step("novelty"):
+        return fit, novelty.fit()

@@ -26,6 +26,7 @@ _ABSENT: dict[str, Any] = {
     "newest": "",
     "way_back": None,
     "droplens_version": "",
+    "input_size": None,
 }
 
 
@@ -103,6 +104,8 @@ class ModelCard:
     newest: the newest run that was ever live. An older run goes live by a rollback only.
     way_back: the targets of successive rollbacks (`domain.rollback_target`); None in a live card of
     an earlier version, and in cards that are not live.
+    input_size: "height" and "width" of the network's input, in pixels; None where the training did
+    not report it, as the built-in algorithm's, and on cards of earlier versions.
     droplens_version: the version that evaluated the model; "" on cards from before 0.2.0.
     """
 
@@ -129,6 +132,7 @@ class ModelCard:
     newest: str = ""
     way_back: tuple[str, ...] | None = None
     droplens_version: str = ""
+    input_size: dict[str, int] | None = None
 
     def is_confident(self, label: str, probability: float) -> bool:
         """Whether a prediction of `label` with this calibrated probability is confident.
@@ -175,6 +179,7 @@ class ModelCard:
             "newest": self.newest,
             "way_back": self.way_back,
             "droplens_version": self.droplens_version,
+            "input_size": self.input_size,
         }
         return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -209,6 +214,7 @@ class ModelCard:
                 newest=document["newest"],
                 way_back=None if document["way_back"] is None else tuple(document["way_back"]),
                 droplens_version=document["droplens_version"],
+                input_size=document["input_size"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error

@@ -18,6 +18,12 @@ PACKAGED_BACKBONES = ("efficientnet-lite0", "efficientnet-lite2")
 SERVERLESS = "serverless"
 REALTIME = "realtime"
 
+# ImageSize: training chooses.
+CHOSEN_BY_TRAINING = 0
+# The pretrained network of the built-in algorithm exists for this size only; ours was pretrained
+# with it, and the time that a chosen size may take is relative to its.
+PRETRAINED_IMAGE_SIZE = 224
+
 # For auto, in order of preference. GPUs by price among those with bfloat16, then T4, which lacks
 # it; the last costs twice as much. The built-in algorithm's documentation has none newer than g5.
 FINETUNE_CANDIDATES = ("ml.g5.xlarge", "ml.g6.xlarge", "ml.g4dn.xlarge", "ml.g6e.xlarge")
@@ -59,6 +65,16 @@ def check_backbone(backbone: str, trainer: str, recipe: str, instance: str) -> N
             "training.backbone",
             f"recipe {PROBE} has features of {packaged} only: Backbone={backbone} needs {instead}",
         )
+
+
+def image_size(setting: int, trainer: str) -> int:
+    """The side of the network's input in pixels, or CHOSEN_BY_TRAINING.
+
+    setting: ImageSize, trainer: TrainerImage.
+    """
+    if trainer == BUILTIN and setting == CHOSEN_BY_TRAINING:
+        return PRETRAINED_IMAGE_SIZE
+    return setting
 
 
 def training_instance(setting: str, trainer: str, recipe: str, region: str) -> str:

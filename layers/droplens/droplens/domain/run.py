@@ -82,9 +82,10 @@ class Run:
 
     dataset: "key", "version" and "etag" of the object that completed it, and "after", the id of the
     run after which corrections started this one; trainer, image, image_size
-    (pixels): of the training; model_data: the model archive's S3 URI; endpoint: its name;
-    to_remove: names of endpoints that are to be removed; retired: whether its endpoint will not be
-    used again; generation: of its model card when it went live; leaving, restored_from_generation:
+    (pixels; 0: training chooses): of the training; model_data: the model archive's S3 URI;
+    endpoint: its name; to_remove: names of endpoints that are to be removed; retired: whether its
+    endpoint will not be used again; generation: of its model card when it went live; leaving,
+    restored_from_generation:
     the live run that its restoration replaces, and that one's generation; error: "stage", "code"
     and "message"; waits_for: see journey/waiting.py; accuracy: on validation images, 0 to 1; times:
     ISO 8601 in UTC; record: all attributes of the item.

@@ -168,6 +168,19 @@ def cross_validation(training: Mapping[str, Any] | None) -> dict[str, Any] | Non
     }
 
 
+def input_size(training: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """Height and width of the network's input in pixels, by the artefact's training.json, or None.
+
+    training: as in `cross_validation`; of either recipe.
+    """
+    found = (training or {}).get("input_size")
+    try:
+        size = {side: int(found[side]) for side in ("height", "width")}  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return size if min(size.values()) > 0 else None
+
+
 def latencies(seconds: Sequence[float]) -> dict[str, float]:
     """Percentiles of the durations of calls, in milliseconds."""
     times = [1000 * value for value in seconds]

@@ -7,11 +7,12 @@ job, whose output another job merges once all of them have succeeded.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
-from droplens.domain import layout, naming
+from droplens.domain import choices, layout, naming
 from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.run import IN_PROGRESS, Run, RunKey, Stage, Status
 from droplens.journey import corrections
@@ -38,11 +39,20 @@ COUNTING_SECONDS = 30.0
 LARGEST_ARRAY = 10_000
 
 
-def packed_side(image_size: int) -> int:
-    """The shorter side to pack for a model whose input has the side `image_size`, in pixels.
+def packed_side(settings: PackingSettings) -> int:
+    """The shorter side to pack, in pixels.
 
-    The usual 8/7 (256 for 224) leaves a margin for crops.
+    For an input of a given size that with a margin. Where training chooses, the side of the largest
+    square that it may choose, without a margin: 388 for three times the pixels of 224 x 224.
     """
+    size = choices.image_size(settings.image_size, settings.trainer_image)
+    if size == choices.CHOSEN_BY_TRAINING:
+        return round(choices.PRETRAINED_IMAGE_SIZE * sqrt(settings.max_serving_time))
+    return with_margin(size)
+
+
+def with_margin(image_size: int) -> int:
+    """The usual 8/7 of an input's side (256 for 224), so that training can crop."""
     return round(image_size * 8 / 7)
 
 
@@ -292,6 +302,6 @@ def _parameters(
         "run_id": run.run_id,
         "source": f"s3://{bucket.name}/{source.key}",
         "destination": f"s3://{bucket.name}/{layout.packed_prefix(run.classifier, run.run_id)}",
-        "shorter_side": str(packed_side(settings.image_size)),
+        "shorter_side": str(packed_side(settings)),
         "corrections": folder if corrected else NO_CORRECTIONS,
     }

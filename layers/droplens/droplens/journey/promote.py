@@ -26,7 +26,12 @@ from droplens.domain.figures import counted, exact_percent, percent
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.artefact import named_suspects, read_artefact, write_suspects
 from droplens.evaluation.comparison import compare
-from droplens.evaluation.evaluation import accuracy_on_test, cross_validation, evaluate
+from droplens.evaluation.evaluation import (
+    accuracy_on_test,
+    cross_validation,
+    evaluate,
+    input_size,
+)
 from droplens.evaluation.measure import OutOfTime, measure
 from droplens.imaging.prepare import Preprocessing
 from droplens.journey.invocation import Invocation
@@ -175,6 +180,7 @@ class Promotion:
             "measured_at": measured_at,
             "droplens_version": __version__,
             "cross_validation": cross_validation(artefact.training),
+            "input_size": input_size(artefact.training),
             # Reported only: gate, calibration, threshold and comparison rest on validation alone.
             "test": accuracy_on_test(measured.test, calibration, dataset.test),
             "comparison": comparison,
@@ -189,6 +195,7 @@ class Promotion:
             trainer=run.trainer,
             classes=dataset.classes,
             preprocessing=preprocessing,
+            input_size=evaluation["input_size"],
             measured=measurement(found),
             calibration=calibration,
             ece_before=found["calibration"]["ece_before"],
@@ -217,7 +224,8 @@ class Promotion:
         if artefact.suspects is not None:
             write_suspects(self.bucket, run.key, suspects)
         report = publish(self.bucket, dataset, evaluation, artefact.training, suspects)
-        invocation.runs.note(run.key, report=report)
+        size = {"input_size": card.input_size} if card.input_size else {}
+        invocation.runs.note(run.key, report=report, **size)
         self.cards.keep(card)
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card

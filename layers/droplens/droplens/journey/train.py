@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 BUILTIN = choices.BUILTIN
 DROPLENS = choices.DROPLENS
 
-# The pretrained network of the built-in algorithm exists for this size only.
-BUILTIN_IMAGE_SIZE = 224
 BUILTIN_LAYERS = 50
 BUILTIN_LEARNING_RATE = 0.01
 
@@ -89,7 +87,7 @@ class Training:
                 run,
                 trainer=settings.trainer_image,
                 image=serving_image(settings),
-                image_size=settings.image_size,
+                image_size=choices.image_size(settings.image_size, settings.trainer_image),
                 counts={"train": dataset.train, "validation": dataset.validation}
                 | ({"test": dataset.test} if dataset.test else {}),
                 classes=len(dataset.classes),
@@ -234,11 +232,12 @@ def builtin_image(region: str, url_suffix: str) -> str | None:
 
 
 def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
-    if settings.image_size != BUILTIN_IMAGE_SIZE:
+    size = choices.image_size(settings.image_size, BUILTIN)
+    if size != choices.PRETRAINED_IMAGE_SIZE:
         raise UserError(
             "training.image_size",
-            f"the built-in algorithm's pretrained network sees {BUILTIN_IMAGE_SIZE} pixels: "
-            f"ImageSize={settings.image_size} needs TrainerImage={DROPLENS}",
+            f"the built-in algorithm's pretrained network sees {choices.PRETRAINED_IMAGE_SIZE} "
+            f"pixels: ImageSize={size} needs TrainerImage={DROPLENS}",
         )
     steps = sorted({max(1, settings.epochs * 2 // 3), max(1, settings.epochs * 5 // 6)})
     together = settings.training_instance_count > 1
@@ -246,6 +245,7 @@ def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings)
         **_common_hyperparameters(dataset, settings),
         # All instances wait for one another's gradients, as those of our recipe do.
         **({"kv_store": "dist_sync"} if together else {}),
+        "image_shape": f"3,{size},{size}",
         "num_layers": str(BUILTIN_LAYERS),
         "use_pretrained_model": "1",
         "epochs": str(settings.epochs),
@@ -263,6 +263,7 @@ def _droplens_hyperparameters(
 ) -> dict[str, str]:
     values = {
         **_common_hyperparameters(dataset, settings),
+        **_image_shape(dataset, settings),
         "recipe": settings.recipe,
         "backbone": settings.backbone,
     }
@@ -275,11 +276,21 @@ def _droplens_hyperparameters(
     return values
 
 
+def _image_shape(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
+    side = settings.image_size
+    if side != choices.CHOSEN_BY_TRAINING:
+        return {"image_shape": f"3,{side},{side}"}
+    return {
+        "image_shape": "auto",
+        "aspect_ratio": str(dataset.aspect_ratio),
+        "max_serving_time": str(settings.max_serving_time),
+    }
+
+
 def _common_hyperparameters(dataset: PackedDataset, settings: TrainingSettings) -> dict[str, str]:
     return {
         "num_classes": str(len(dataset.classes)),
         "num_training_samples": str(dataset.train),
-        "image_shape": f"3,{settings.image_size},{settings.image_size}",
         # The built-in algorithm fails when a batch is larger than the dataset.
         "mini_batch_size": str(min(settings.mini_batch_size, dataset.train)),
     }

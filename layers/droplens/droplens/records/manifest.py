@@ -11,7 +11,8 @@ class PackedDataset:
     classes: names, index = label; train, validation, test: records in each channel, of which test
     is used for the test accuracy only; shorter_side: of every packed image, in pixels; bytes: total
     size of the .rec files that the training reads; digest: equal for datasets of equal classes and
-    images; warnings: sentences on probable mistakes in the dataset.
+    images; aspect_ratio: median width / height of the source images, 1 where an earlier version
+    packed them; warnings: sentences on probable mistakes in the dataset.
     """
 
     prefix: str
@@ -22,6 +23,7 @@ class PackedDataset:
     bytes: int
     digest: str
     test: int = 0
+    aspect_ratio: float = 1.0
     warnings: tuple[str, ...] = ()
 
 
@@ -41,5 +43,6 @@ def parse_manifest(prefix: str, body: bytes) -> PackedDataset:
         ),
         digest=str(manifest["digest"]),
         test=int(manifest["counts"].get("test", 0)),
+        aspect_ratio=float(manifest.get("aspect_ratios", {}).get("p50", 1)),
         warnings=tuple(manifest.get("warnings", ())),
     )

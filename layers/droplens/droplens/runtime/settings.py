@@ -70,15 +70,18 @@ class BuildingSettings(Settings):
 class PackingSettings(JourneySettings):
     """prepare_dataset: the Batch queue, and how a dataset is packed.
 
-    image_size: side of the model's input, in pixels; packing_vcpus: of one job; packing_max_vcpus:
-    of all concurrent jobs; pictures_per_packing_job: a larger dataset is packed by several jobs;
-    max_dataset_gib: a larger dataset is refused; retrain_after_corrections: new corrections after
-    which a run starts by itself, 0 for never.
+    image_size: side of the model's input, in pixels, or 0: training chooses within
+    max_serving_time; trainer_image: "builtin" or "droplens"; packing_vcpus: of one job;
+    packing_max_vcpus: of all concurrent jobs; pictures_per_packing_job: a larger dataset is packed
+    by several jobs; max_dataset_gib: a larger dataset is refused; retrain_after_corrections: new
+    corrections after which a run starts by itself, 0 for never.
     """
 
     job_queue: str
     job_definition: str
     image_size: int
+    max_serving_time: float
+    trainer_image: str
     packing_vcpus: int
     packing_max_vcpus: int
     pictures_per_packing_job: int
@@ -95,8 +98,10 @@ class TrainingSettings(JourneySettings):
     finetune_image_uri: our image with PyTorch, and with timm for a network of timm.
     training_instance_type: "auto" is the first suitable type that the region offers;
     training_instance_count: instances that train together; learning_rate: 0 is the trainer's
-    default; max_training_minutes: upper limit of the billed time; endpoint_mode: as deploy_endpoint
-    will use it; kms_key_arn: the user's key, or "".
+    default; image_size: side of the model's input, in pixels, or 0: training chooses;
+    max_serving_time: of what it chooses, in multiples of the time for 224 x 224 pixels;
+    max_training_minutes: upper limit of the billed time; endpoint_mode: as deploy_endpoint will use
+    it; kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -115,6 +120,7 @@ class TrainingSettings(JourneySettings):
     mini_batch_size: int
     learning_rate: float
     image_size: int
+    max_serving_time: float
     max_training_minutes: int
     endpoint_mode: str
 

@@ -23,6 +23,7 @@ from tests.support.builders import card
         {"way_back": ("20261102-000000-b", "20261101-000000-a")},
         {"way_back": ()},
         {"confident_by_class": {"Škoda": 0.75}},
+        {"input_size": {"height": 288, "width": 496}},
         {"novelty": Novelty(limit=2.5, share=0.01, quantiles=tuple(n / 40 for n in range(101)))},
         {"candidates": LabelSets(0.95, THRESHOLD, {"probability": 0.125})},
     ],
@@ -53,6 +54,7 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
 
 SINCE_CALIBRATION = {
     "droplens_version",
+    "input_size",
     "calibration",
     "coverage",
     "unconfident_because",

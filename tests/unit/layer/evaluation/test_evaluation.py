@@ -12,6 +12,7 @@ from droplens.evaluation.evaluation import (
     accuracy_on_test,
     cross_validation,
     evaluate,
+    input_size,
     latencies,
 )
 from droplens.statistics.calibration import IDENTITY, Calibration
@@ -264,3 +265,24 @@ def test_what_training_counted_is_evidence_unless_the_scale_has_changed() -> Non
     corrected = evaluate(overconfident(400), CLASSES, 400, 0.95, training=training)
     assert corrected["calibration"]["method"] != "none"
     assert corrected["confident"]["left_out"] == 0
+
+
+def test_the_input_s_size_is_the_one_that_training_reports() -> None:
+    report = {"height": 288, "width": 496, "records": 1500, "tried": []}
+    assert input_size({"input_size": report}) == {"height": 288, "width": 496}
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        None,
+        {},
+        {"input_size": None},
+        {"input_size": [288, 496]},
+        {"input_size": {"height": 288}},
+        {"input_size": {"height": 0, "width": 496}},
+        {"input_size": {"height": "tall", "width": 496}},
+    ],
+)
+def test_without_a_report_the_input_s_size_is_unknown(training: Any) -> None:
+    assert input_size(training) is None

@@ -25,6 +25,8 @@ SETTINGS = PackingSettings(
     job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/droplens-packing",
     job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/droplens-batch-prep:3",
     image_size=224,
+    max_serving_time=3.0,
+    trainer_image="droplens",
     packing_vcpus=2,
     packing_max_vcpus=8,
     pictures_per_packing_job=5,
@@ -231,11 +233,6 @@ def test_an_object_that_completes_no_dataset_opens_no_run(cloud: Cloud, key: str
     assert not cloud.runs().any_of("cars")
 
 
-@pytest.mark.parametrize(("seen", "packed"), [(224, 256), (288, 329), (96, 110), (512, 585)])
-def test_pictures_are_packed_with_the_usual_margin(seen: int, packed: int) -> None:
-    assert pack.packed_side(seen) == packed
-
-
 def test_a_large_dataset_is_packed_in_shards_and_joined(cloud: Cloud) -> None:
     upload(cloud, 11)
     run = start(cloud, completed(cloud, "datasets/cars/_READY"))
@@ -366,3 +363,24 @@ def test_a_dataset_larger_than_allowed_is_refused_before_a_job(cloud: Cloud, key
     assert record.status is Status.FAILED
     assert record.record["error"]["code"] == "dataset.too_large"
     assert "MaxDatasetGiB" in record.record["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "size", "time", "side"),
+    [
+        ("droplens", 96, 3.0, 110),
+        ("droplens", 224, 3.0, 256),
+        ("droplens", 288, 3.0, 329),
+        ("droplens", 512, 3.0, 585),
+        ("droplens", 0, 3.0, 388),
+        ("droplens", 0, 1.0, 224),
+        ("builtin", 0, 3.0, 256),
+    ],
+)
+def test_records_have_the_pixels_of_the_largest_input_that_may_be_trained(
+    trainer: str, size: int, time: float, side: int
+) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, trainer_image=trainer, image_size=size, max_serving_time=time
+    )
+    assert pack.packed_side(settings) == side

@@ -859,6 +859,20 @@ def trained(cloud: Cloud, *files: tuple[str, bytes]) -> None:
     cloud.put(model, artefact(*files))
 
 
+def test_the_size_that_training_chose_is_in_evaluation_run_and_card(
+    candidate: Cloud, cards: Cards
+) -> None:
+    size = {"height": 288, "width": 496}
+    training = {"input_size": {**size, "records": 1500, "tried": []}}
+    trained(candidate, ("training.json", json.dumps(training).encode()))
+    assert promote(candidate) is Status.LIVE
+    assert candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")["input_size"] == size
+    assert known(candidate).record["input_size"] == size
+    live = cards.live("cars")
+    assert live is not None
+    assert live.input_size == size
+
+
 def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud) -> None:
     training = {"cross_validation": {"left_out": 20, "accuracy": 0.95}}
     trained(candidate, ("training.json", json.dumps(training).encode()))

@@ -26,7 +26,7 @@ from tests.support.builders import NAME, RUN, pack
 from tests.support.crashes import crash_in
 from tests.support.training import AUTO, DATASET, FINETUNE, OURS, SETTINGS
 from trainer.nets.specification import PACKAGED
-from trainer.settings import RECIPES, Folders, Hyperparameters
+from trainer.settings import CHOSEN_BY_TRAINING, RECIPES, Folders, Hyperparameters
 
 ALL = {"builtin": SETTINGS, "probe": OURS, "finetune": FINETUNE, "auto": AUTO}
 EVERY = pytest.mark.parametrize("settings", ALL.values(), ids=ALL)
@@ -172,6 +172,24 @@ def test_a_network_that_the_training_would_not_use_is_refused(
 def test_networks_and_recipes_have_the_names_that_the_trainer_has() -> None:
     assert tuple(PACKAGED) == choices.PACKAGED_BACKBONES
     assert {choices.PROBE, choices.FINETUNE, choices.AUTO} == set(RECIPES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_our_own_trainer_chooses_the_size_within_the_shape_and_time_it_is_given(
+    recipe: str,
+) -> None:
+    wide = dataclasses.replace(DATASET, aspect_ratio=1.5)
+    settings = dataclasses.replace(OURS, recipe=recipe, image_size=0, max_serving_time=2.5)
+    made = training.training_request(RUN, wide, BUCKET, settings, NAME)["HyperParameters"]
+    assert made["image_shape"] == "auto"
+    taken = Hyperparameters.from_strings(made)
+    assert taken.image_shape == CHOSEN_BY_TRAINING
+    assert (taken.aspect_ratio, taken.max_serving_time) == (1.5, 2.5)
+    assert taken.without_effect() == ()
+
+
+def test_the_built_in_algorithm_keeps_its_size_where_training_would_choose() -> None:
+    assert request(image_size=0) == request()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -528,6 +546,15 @@ def test_a_retry_that_meets_the_run_s_own_job_goes_on(cloud: Cloud) -> None:
     assert start(cloud, event) == NAME
     assert known(cloud).record["training_job"] == NAME
     assert cloud.notices() == []
+
+
+@pytest.mark.parametrize(("trainer", "size"), [("droplens", 0), ("builtin", 224)])
+def test_a_run_has_the_size_that_is_known_before_training(
+    cloud: Cloud, trainer: str, size: int
+) -> None:
+    pack(cloud)
+    start(cloud, packed(cloud), trainer_image=trainer, image_size=0)
+    assert known(cloud).image_size == size
 
 
 def test_what_sagemaker_refuses_ends_the_run_with_its_words(cloud: Cloud) -> None:

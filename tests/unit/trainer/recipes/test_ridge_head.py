@@ -6,10 +6,14 @@ from numpy.typing import NDArray
 
 from trainer.recipes import ridge_head as head
 from trainer.recipes.ridge_head import (
+    Fit,
     Head,
     can_be_left_out,
     decompose,
     fit_head,
+    fit_head_to_stream,
+    regrouped,
+    sampled,
     softmax,
 )
 from trainer.recipes.temperature import Temperature, fit_by_highest_score
@@ -50,7 +54,7 @@ def test_classes_that_can_be_told_apart_are() -> None:
 def test_the_solution_is_that_of_the_normal_equations(per_class: int) -> None:
     x, labels = blobs(per_class, spread=3.0)
     records, targets = centred(x, labels, 4)
-    weight = records.T @ decompose(records, np.random.default_rng(0)).solve(targets, 10.0)
+    weight = records.T @ decompose(records).solve(targets, 10.0)
     wide = records.astype(np.float64)
     expected = np.linalg.solve(wide.T @ wide + 10 * np.eye(60), wide.T @ targets)
     np.testing.assert_allclose(weight, expected, atol=1e-4)
@@ -63,7 +67,7 @@ def test_left_out_answers_are_those_of_heads_that_never_saw_the_record(
 ) -> None:
     x, labels = blobs(per_class, spread=3.0)
     records, targets = centred(x, labels, 4)
-    told = decompose(records, np.random.default_rng(0)).leave_one_out(targets, l2)
+    told = decompose(records).leave_one_out(targets, l2)
     for number in range(0, len(x), 7):
         others = np.delete(records, number, axis=0).astype(np.float64)
         truths = np.delete(targets, number, axis=0).astype(np.float64)
@@ -90,19 +94,6 @@ def test_records_in_several_products_are_solved_as_in_one(monkeypatch: pytest.Mo
     monkeypatch.setattr(head, "RECORDS_PER_PRODUCT", 7)
     parts = fit_head(x.copy(), labels, 4, seed=0)
     np.testing.assert_allclose(parts.head.weight, whole.head.weight, atol=1e-5)
-
-
-def test_more_records_than_are_solved_exactly_are_sketched_and_still_told_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    x, labels = blobs(50)
-    exact = fit_head(x.copy(), labels, 4, seed=0)
-    monkeypatch.setattr(head, "MAX_RECORDS", 100)
-    whole = fit_head(x.copy(), labels, 4, seed=0)
-    np.testing.assert_allclose(whole.head.weight, exact.head.weight, atol=1e-4)
-    monkeypatch.setattr(head, "MAX_RANK", 20)
-    part = fit_head(x.copy(), labels, 4, seed=0)
-    assert (part.head.probabilities(x).argmax(axis=1) == labels).mean() > 0.95
 
 
 def test_a_rare_class_is_found_beside_frequent_ones() -> None:
@@ -275,36 +266,109 @@ def test_records_are_left_out_where_two_classes_keep_another(
     assert int(can_be_left_out(labels).sum()) == left_out
 
 
-def test_the_exact_solution_ends_where_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "MAX_RECORDS", 40)
-    monkeypatch.setattr(head, "MAX_RANK", 5)
-    x, _ = blobs(41, classes=1, features=60)
-    ranks = [
-        len(decompose(x[:count], np.random.default_rng(0)).variances) for count in (39, 40, 41)
-    ]
-    assert ranks == [39, 40, 5]
-    monkeypatch.setattr(head, "MAX_RANK", 31)
-    assert len(decompose(x, np.random.default_rng(0)).variances) == 31
-
-
-def test_a_sketch_holds_nearly_all_of_the_variance_of_as_many_directions(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(4)
-    # Variances that fall slowly, by the square of 0.93 from one direction to the next.
-    x = rng.standard_normal((400, 120), np.float32) * np.float32(0.93) ** np.arange(120)
-    exact = decompose(x, np.random.default_rng(0)).variances[-20:].sum()
-    monkeypatch.setattr(head, "MAX_RECORDS", 100)
-    monkeypatch.setattr(head, "MAX_RANK", 20)
-    sketched = decompose(x, np.random.default_rng(0))
-    assert len(sketched.variances) == 20
-    assert 0.995 < sketched.variances.sum() / exact <= 1.000001
-    products = sketched.directions.T @ sketched.directions
-    np.testing.assert_allclose(products, np.eye(20), atol=1e-4)
-
-
 def test_directions_of_less_than_a_millionth_of_the_variance_are_dropped() -> None:
     sides = np.sqrt(np.array([1, 1.1e-6, 0.9e-6])).astype(np.float32)
-    spectrum = decompose(np.diag(sides), np.random.default_rng(0))
+    spectrum = decompose(np.diag(sides))
     np.testing.assert_allclose(spectrum.variances, [1.1e-6, 1], rtol=1e-3)
     np.testing.assert_allclose(np.abs(spectrum.directions), [[0, 1], [1, 0], [0, 0]], atol=1e-3)
+
+
+def streamed(
+    x: NDArray[np.float32], labels: NDArray[np.int64], group: int = 7, seed: int = 0
+) -> Fit:
+    groups = (x[first : first + group] for first in range(0, len(x), group))
+    return fit_head_to_stream(groups, labels, int(labels.max()) + 1, seed)
+
+
+@pytest.mark.parametrize("per_class", [8, 50])  # fewer records than features, and more
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_a_head_fitted_to_a_stream_is_that_of_all_records_at_once(
+    per_class: int, spread: float
+) -> None:
+    x, labels = blobs(per_class, spread=spread)
+    x += 5  # a mean that the sums must not lose digits to
+    whole, stream = fit_head(x.copy(), labels, 4, seed=0), streamed(x, labels)
+    assert stream.l2 == whole.l2
+    np.testing.assert_allclose(stream.head.weight, whole.head.weight, atol=1e-4)
+    np.testing.assert_allclose(stream.head.bias, whole.head.bias, atol=2e-3)
+    scores = stream.left_out.scores
+    np.testing.assert_allclose(
+        stream.head.temperature.of(scores), whole.head.temperature.of(scores), rtol=1e-3
+    )
+    np.testing.assert_array_equal(stream.left_out.records, whole.left_out.records)
+    np.testing.assert_allclose(scores, whole.left_out.scores, atol=1e-3)
+    assert stream.leave_one_out_records == whole.leave_one_out_records
+    assert stream.leave_one_out_accuracy == whole.leave_one_out_accuracy
+    assert stream.training_accuracy == whole.training_accuracy
+    losses = {l2: loss for l2, loss, _ in whole.path}
+    for l2, loss, _ in stream.path:
+        assert loss == pytest.approx(losses[l2], rel=1e-3)
+
+
+def test_too_many_records_for_their_own_gram_matrix_are_fitted_as_a_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, labels = blobs(30)
+    stream = streamed(x, labels)
+    monkeypatch.setattr(head, "MAX_RECORDS", 119)
+    assert fit_head(x.copy(), labels, 4, seed=0).path == stream.path
+    monkeypatch.setattr(head, "MAX_RECORDS", 120)
+    assert len(fit_head(x.copy(), labels, 4, seed=0).path) == len(head.L2_GRID)
+
+
+def test_sampled_records_are_left_out_of_the_fit_to_all_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, labels = blobs(50, spread=3.0)
+    whole = fit_head(x.copy(), labels, 4, seed=0)
+    monkeypatch.setattr(head, "SAMPLE", 60)
+    part = streamed(x, labels)
+    assert part.leave_one_out_records == 60
+    records, targets = centred(x, labels, 4)
+    chosen = sampled(len(x), 0)
+    size = np.square(records).sum() / len(records)
+    scores = decompose(records).leave_one_out(targets, part.l2 * size)[chosen]
+    expected = (scores.argmax(axis=1) == labels[chosen]).mean()
+    assert part.leave_one_out_accuracy == pytest.approx(expected)
+    again = next(step for step in whole.path if step[0] == part.l2)
+    assert part.leave_one_out_accuracy == pytest.approx(again[2], abs=0.15)
+
+
+def test_a_stream_of_single_pictures_per_class_is_fitted_without_cross_validation() -> None:
+    x, labels = blobs(1, classes=5)
+    fit = streamed(x, labels, group=2)
+    assert (fit.l2, fit.path, fit.leave_one_out_records) == (0.1, (), 0)
+    assert fit.head.temperature == Temperature.constant(0.1)
+    assert fit.leave_one_out_accuracy is None
+    assert fit.head.probabilities(x).argmax(axis=1).tolist() == labels.tolist()
+
+
+def test_penalties_that_rounding_would_swallow_are_not_tried() -> None:
+    x, labels = blobs(40)
+    x[:, 0] += 3e4 * labels  # one direction with nearly all of the variance
+    fit = streamed(x, labels)
+    assert fit.path
+    assert np.isfinite(fit.head.weight).all()
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 100])
+def test_regrouped_rows_stay_in_order(size: int) -> None:
+    x = np.arange(26, dtype=np.float32).reshape(13, 2)
+    groups = list(regrouped([x[:1], x[1:6], x[6:6], x[6:]], size))
+    np.testing.assert_array_equal(np.concatenate(groups), x)
+    assert {len(group) for group in groups[:-1]} <= {size}
+    assert len(groups[-1]) <= size
+
+
+@pytest.mark.parametrize("lowest", range(17))
+def test_the_search_finds_the_only_minimum_with_few_trials(lowest: int) -> None:
+    tried: list[float] = []
+
+    def evaluate(l2: float) -> head._Trial:
+        tried.append(l2)
+        return head._Trial(l2, abs(l2 - lowest), 0.5)
+
+    trials = head._search(range(17), evaluate)
+    assert min(trials, key=lambda each: each.loss).l2 == lowest
+    assert [each.l2 for each in trials] == sorted(tried)
+    assert len(tried) == len(set(tried)) <= 9
