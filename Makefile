@@ -18,8 +18,8 @@ bin = .local/venv/$(1)/bin
 # For programs that import the layer, which is installed in no environment.
 LAYER := PYTHONPATH=.:layers/droplens
 LOCALCLOUD := $(call bin,cloud)/python -m localcloud
-# For commands on a running local cloud: its environment, or an error if it is down.
-LOCAL_ENVIRONMENT = environment=$$($(LOCALCLOUD) env --up); eval "$$environment"
+# The command `droplens` without installing it.
+DROPLENS := $(LAYER) $(call bin,cli)/python -m droplens_cli
 # sam's build cache; several local clouds may share it.
 SAM_CACHE ?= $(shell realpath -m -- "$(DROPLENS_LOCAL)/sam/.aws-sam/cache")
 # One more than two cores: end-to-end tests mostly wait, in two of these processes.
@@ -83,7 +83,7 @@ up: no-orphan venvs-cloud ## start the local cloud on 127.0.0.1
 # sam keeps its working files in its working directory: below DROPLENS_LOCAL, one for each local cloud.
 # Its output, some 470 lines, goes to a log next to them.
 .PHONY: deploy-local
-deploy-local: up ## build the template and deploy it to the local cloud
+deploy-local: up venvs-cli ## build the template and deploy it to the local cloud
 	@eval "$$($(LOCALCLOUD) env)"
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
@@ -96,7 +96,7 @@ deploy-local: up ## build the template and deploy it to the local cloud
 	python -m tools.quiet 'deploying (sam deploy; the first time it builds two images)' --cwd "$$home" \
 		--log "$$home/deploy.log" --show '^(Successfully created.updated|No changes)' -- sam deploy "$${local[@]}" \
 		--no-confirm-changeset --no-fail-on-empty-changeset --no-progressbar
-	python -m tools.outputs
+	$(LAYER) $(call bin,cli)/python -m tools.outputs
 
 .PHONY: logs
 logs: venvs-cloud ## follow the logs of functions, jobs and endpoints
@@ -111,91 +111,68 @@ down: no-orphan venvs-cloud ## stop the local cloud; its state is kept for the n
 # sam refuses a --config-file that does not exist, also with --guided: the settings are asked for and
 # written first. sam keeps its working files in its working directory.
 .PHONY: deploy
-deploy: venvs-tools ## build and deploy to your AWS account; asks for settings the first time
+deploy: venvs-tools venvs-cli ## build and deploy to your AWS account; asks for settings the first time
 	@export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
-	[ -f "$$config" ] || python -m tools.account "$$config"
-	$(LAYER) python -m tools.preflight --config "$$config"
+	[ -f "$$config" ] || $(LAYER) $(call bin,cli)/python -m droplens_cli.account "$$config"
+	$(DROPLENS) --config "$$config" preflight
 	mkdir -p "$(DROPLENS_LOCAL)/account"
 	cd "$(DROPLENS_LOCAL)/account"
 	sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" --config-file "$$config"
 	sam deploy --config-file "$$config"
 
 .PHONY: preflight
-preflight: $(if $(LOCAL),venvs-cloud,venvs-tools) ## check whether a deployment and a first run would succeed in your AWS account: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
-	@config="$(ACCOUNT_CONFIG)"
-	if [ -n "$${LOCAL:-}" ]; then $(LOCAL_ENVIRONMENT); config=; fi
-	$(LAYER) $(call bin,tools)/python -m tools.preflight $${config:+--config "$$config"} \
-		$${STACK:+--stack "$$STACK"} --parameters $(PARAMETERS)
+preflight: venvs-cli ## check whether a deployment and a first run would succeed in your AWS account: [STACK=name] [PARAMETERS="Recipe=probe"] [LOCAL=1]
+	@where=(--stack droplens)
+	[ ! -f "$(ACCOUNT_CONFIG)" ] || where=(--config "$(ACCOUNT_CONFIG)")
+	[ -z "$${LOCAL:-}" ] || where=(--local)
+	$(DROPLENS) "$${where[@]}" $${STACK:+--stack "$$STACK"} preflight $(PARAMETERS)
 
 # Further options of the calculation: OPTIONS="--pictures 1000000"; --help lists them.
 OPTIONS ?=
 
 .PHONY: cost
-cost: python ## what it costs idle, for a training run and for 1,000 pictures, by list prices
-	@$(PYTHON) -m tools.cost $(OPTIONS)
+cost: venvs-cli ## what it costs idle, for a training run and for 1,000 pictures, by list prices
+	@$(DROPLENS) cost $(OPTIONS)
 
 # --- A deployed stack, in your account or on this machine ---
 
-# A command whose name ends in -local works on the local cloud, the same without it on the account of
-# `make deploy`. If the local cloud is down, the command fails and contacts nothing else.
-define aimed
-	config=()
-	case $@ in
-	*-local) $(LOCAL_ENVIRONMENT) ;;
-	*) config=(--config "$(ACCOUNT_CONFIG)") ;;
-	esac
-	export $(LAYER)
-endef
-tool = $(call bin,tools)/python -m tools.$(1)
+# The command `droplens` (docs/cli.md) without installing it. A target whose name ends in -local works on
+# the local cloud, the same without it on the account of `make deploy`.
+AIMED = $(DROPLENS) $(if $(filter %-local,$@),--local,--config "$(ACCOUNT_CONFIG)")
 needs_classifier = [ -n "$${CLASSIFIER:-}" ] || { echo 'which classifier? make $@ CLASSIFIER=cars'; exit 2; }
 
 .PHONY: status status-local
-status: venvs-tools ## classifiers, live models, newest runs, waiting pictures and queues, in your AWS account
-	@$(aimed)
-	$(call tool,status) "$${config[@]}"
-status-local: venvs-tools venvs-cloud ## as status, on the local cloud
-	@$(aimed)
-	$(call tool,status)
+status: venvs-cli ## classifiers, live models, newest runs, waiting pictures and queues, in your AWS account
+status-local: venvs-cli ## as status, on the local cloud
+status status-local:
+	@$(AIMED) status
 
-define rollback
-	@$(needs_classifier)
-	$(aimed)
-	$(call tool,rollback) "$$CLASSIFIER" "$${config[@]}" $${RUN:+--run "$$RUN"} \
-		$${RECLASSIFY:+--reclassify "$$RECLASSIFY"} $${YES:+--yes}
-endef
 .PHONY: rollback rollback-local
-rollback: venvs-tools ## roll back to an earlier model, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
-	$(rollback)
-rollback-local: venvs-tools venvs-cloud ## as rollback, on the local cloud
-	$(rollback)
-
-define resume
+rollback: venvs-cli ## roll back to an earlier model, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
+rollback-local: venvs-cli ## as rollback, on the local cloud
+rollback rollback-local:
 	@$(needs_classifier)
-	$(aimed)
-	$(call tool,resume) "$$CLASSIFIER" "$${config[@]}" $${RUN:+--run "$$RUN"}
-endef
+	$(AIMED) rollback "$$CLASSIFIER" $${RUN:+--run "$$RUN"} $${RECLASSIFY:+--reclassify "$$RECLASSIFY"} $${YES:+--yes}
+
 .PHONY: resume resume-local
-resume: venvs-tools ## retry now a run that waits for a quota or capacity, in your AWS account: CLASSIFIER=cars [RUN=...]
-	$(resume)
-resume-local: venvs-tools venvs-cloud ## as resume, on the local cloud
-	$(resume)
+resume: venvs-cli ## retry now a run that waits for a quota or capacity, in your AWS account: CLASSIFIER=cars [RUN=...]
+resume-local: venvs-cli ## as resume, on the local cloud
+resume resume-local:
+	@$(needs_classifier)
+	$(AIMED) resume "$$CLASSIFIER" $${RUN:+--run "$$RUN"}
 
 .PHONY: redrive redrive-local
-redrive: venvs-tools ## return pictures from the dead-letter queue to their queue, in your AWS account
-	@$(aimed)
-	$(call tool,redrive) "$(ACCOUNT_CONFIG)"
-redrive-local: venvs-tools venvs-cloud ## as redrive, on the local cloud
-	@$(aimed)
-	$(call tool,redrive)
+redrive: venvs-cli ## return pictures from the dead-letter queue to their queue, in your AWS account
+redrive-local: venvs-cli ## as redrive, on the local cloud
+redrive redrive-local:
+	@$(AIMED) redrive
 
 .PHONY: destroy destroy-local
-destroy: venvs-tools ## remove the stack in your AWS account and everything it created: [STACK=name] [YES=1]
-	@$(aimed)
-	$(call tool,destroy) "$${config[@]}" $${STACK:+--stack "$$STACK"} $${YES:+--yes}
-destroy-local: venvs-tools venvs-cloud ## as destroy, on the local cloud: [YES=1]
-	@$(aimed)
-	$(call tool,destroy) $${YES:+--yes}
+destroy: venvs-cli ## remove the stack in your AWS account and everything it created: [STACK=name] [YES=1]
+destroy-local: venvs-cli ## as destroy, on the local cloud: [YES=1]
+destroy destroy-local:
+	@$(AIMED) $${STACK:+--stack "$$STACK"} destroy $${YES:+--yes}
 
 # --- For an editor ---
 
@@ -225,7 +202,7 @@ lint: venvs-dev ## check format and lint rules (ruff)
 .PHONY: types
 types: venvs-dev ## check types (mypy, strict)
 	@$(call bin,dev)/mypy $(wildcard layers/droplens/droplens functions batch_prep trainer \
-		localcloud demo benchmarks tools tests) | sed '/note:     def client(/d'
+		localcloud demo droplens_cli benchmarks tools tests) | sed '/note:     def client(/d'
 
 # WS1004 looks for log groups by name and does not know LoggingConfig, by which ours are given, and
 # WS1000 knows no condition (in China there is no tracing); tests/infrastructure holds every function
@@ -287,8 +264,8 @@ bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, 
 		$${PICTURES:+--pictures "$$PICTURES"}
 
 .PHONY: bench-trust
-bench-trust: venvs-dev ## calibration of the probabilities on unseen pictures; REPEATS=2 for a quick look
-	@if [ ! -d "$${DROPLENS_CARS:-../shared/data/cars}" ]; then $(PYTHON) tools/venvs.py demo; fi
+bench-trust: venvs-dev ## what a model does not know: calibration, foreign pictures, wrong labels; REPEATS=2 for a quick look
+	@$(PYTHON) tools/venvs.py cleanlab demo
 	$(LAYER) $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
@@ -309,11 +286,18 @@ bench-training: python ## fine-tune next to a plain loop, on a GPU if there is o
 	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
 	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
 		-m benchmarks.training $${PICTURES:+--pictures "$$PICTURES"} \
-		$${EPOCHS:+--epochs "$$EPOCHS"}
+		$${EPOCHS:+--epochs "$$EPOCHS"} $${PLAIN_EPOCHS:+--plain-epochs "$$PLAIN_EPOCHS"} \
+		$${SHAPE:+--shape "$$SHAPE"}
 	if [ -n "$${RECORD:-}" ]; then
 		gpu=$$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
 		$(PYTHON) -m tools.tried gpu "$$gpu"
 	fi
+
+.PHONY: bench-finetune
+bench-finetune: python ## finetune on the CPU, with batch norms folded and trained; SPLITS=1 for a quick look
+	@if [ -z "$${TORCH_PYTHON:-}" ]; then $(PYTHON) tools/venvs.py torch; fi
+	$(LAYER) "$${TORCH_PYTHON:-$(call bin,torch)/python}" \
+		-m benchmarks.training.comparison $${SPLITS:+--splits "$$SPLITS"}
 
 .PHONY: bench-serving
 bench-serving: venvs-dev ## the serving container next to bare ONNX Runtime; ROUNDS=3 for a quick look
@@ -377,7 +361,7 @@ builtin-registry: $(REFERENCE) ## regenerate the registry map of SageMaker's bui
 
 .PHONY: deployer-policy
 deployer-policy: venvs-dev ## regenerate docs/deployer-policy.json from the template
-	@$(LAYER) $(call bin,dev)/python -m tools.preflight.policy > docs/deployer-policy.json
+	@$(LAYER) $(call bin,dev)/python -m droplens_cli.preflight.policy > docs/deployer-policy.json
 
 .PHONY: regions
 regions: venvs-tools ## regenerate the list of AWS offerings by region, from botocore's and cfn-lint's data
@@ -401,14 +385,14 @@ python:
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): Droplens runs on Python 3.11 to 3.13," \
 			"name one by PYTHON=..."; exit 1; }
 
-.PHONY: venvs-account venvs-audit venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
-venvs-audit venvs-dev venvs-tools venvs-lock: venvs-%: python
+.PHONY: venvs-account venvs-audit venvs-cli venvs-dev venvs-tools venvs-lock venvs-checkers venvs-cloud venvs-test
+venvs-audit venvs-cli venvs-dev venvs-tools venvs-lock: venvs-%: python
 	@$(PYTHON) tools/venvs.py $*
 venvs-checkers: python
 	@$(PYTHON) tools/venvs.py checkov tools
 venvs-account: python
-	@$(PYTHON) tools/venvs.py demo tools
+	@$(PYTHON) tools/venvs.py cli demo tools
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python
-	@$(PYTHON) tools/venvs.py audit cloud dev lambda mxnet tools torch
+	@$(PYTHON) tools/venvs.py audit cli cloud dev lambda mxnet tools torch

@@ -4,22 +4,27 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 
 from batch_prep.errors import JobError
 from batch_prep.options import Options, Step
-from batch_prep.progress import Progress, RunItem, seconds_between_reports
+from batch_prep.progress import Progress, Report, RunItem, seconds_between_reports
 from batch_prep.shards.files import Shard, ShardWriter, mark_done
 from batch_prep.shards.merge import MANIFEST, merge, tidy
 from batch_prep.shards.split import Crowded, Plan, plan
 from batch_prep.shards.spool import Spool, Spooled, temporary_spool
 from batch_prep.shards.worker import WORTH_PROCESSES, Packer, PackingPool
 from batch_prep.sources.archives import ArchiveLimits
+from batch_prep.sources.corrections import corrections
 from batch_prep.sources.entries import Entry
 from batch_prep.sources.folders import Source, open_source
 from batch_prep.storage.folder import Folder
+from batch_prep.storage.locate import folder_at
 
 # Images whose names are in memory at the same time, some 400 bytes each.
 _MOST_NAMED_AT_ONCE = 250_000
+# To a caller's own `report`, which draws it.
+_SECONDS_BETWEEN_REPORTS = 0.2
 
 _LOG = logging.getLogger("batch_prep")
 
@@ -41,16 +46,26 @@ def is_packed(options: Options, destination: Folder) -> bool:
     return True
 
 
-def run(options: Options, destination: Folder, packer: Packer, pool: PackingPool) -> None:
-    """Do the step that the options name. Raises JobError where that is impossible."""
+def run(
+    options: Options,
+    destination: Folder,
+    packer: Packer,
+    pool: PackingPool,
+    report: Report | None = None,
+) -> None:
+    """Do the step that the options name. Raises JobError where that is impossible.
+
+    report: gets the progress; None: it is written to the run's item, where the options name one.
+    """
     shards = options.shards
+    progress = partial(_progress, options, report)
     if options.step is not Step.JOIN:
         limits = ArchiveLimits(max_member_bytes=packer.limits.max_bytes)
         with (
             open_source(options.source, limits, options.guard.images) as source,
             temporary_spool(destination) as spool,
         ):
-            shards = _pack(options, destination, source, packer, spool, pool)
+            shards = _pack(options, destination, source, packer, spool, pool, progress)
     if options.step is not Step.PACK and shards is not None:
         merge(options, destination, shards)
 
@@ -62,11 +77,18 @@ def _pack(
     packer: Packer,
     spool: Spool,
     pool: PackingPool,
+    begin: Callable[[int | None, str], Progress],
 ) -> int:
     """Pack the shard that the options name, or all of them. Returns the number of shards."""
 
+    def corrected() -> Iterable[Entry]:
+        if options.corrections is None:
+            return ()
+        most = packer.limits.max_bytes
+        return corrections(folder_at(options.corrections), destination, most)
+
     def guarded() -> Iterable[Entry]:
-        return options.guard.watched(source.entries())
+        return options.guard.watched(chain(source.entries(), corrected()))
 
     def listed() -> Iterator[Entry]:
         for number, entry in enumerate(guarded(), start=1):
@@ -76,13 +98,13 @@ def _pack(
 
     entries: Callable[[], Iterable[Entry | Spooled]] = listed
     if source.streamed:
-        with _progress(options, source.total, "reading") as progress:
+        with begin(source.total, "reading") as progress:
             spooled = packer.spool(guarded(), spool, progress)
         entries = partial(iter, spooled)
     planned = partial(
         plan, entries, listed=source.listed, validation=options.validation, seed=options.seed
     )
-    pack = partial(_pack_shard, options, destination, partial(packer.pack, spool, pool))
+    pack = partial(_pack_shard, destination, partial(packer.pack, spool, pool), begin)
     if options.shard is not None and options.shards is not None:
         part = planned(shard=options.shard, shards=options.shards)
         pack(Shard(options.shard, options.shards), part)
@@ -102,9 +124,9 @@ def _pack(
 
 
 def _pack_shard(
-    options: Options,
     destination: Folder,
     pack: Callable[[Plan, ShardWriter, Progress], None],
+    begin: Callable[[int | None, str], Progress],
     shard: Shard,
     part: Plan,
 ) -> None:
@@ -114,14 +136,16 @@ def _pack_shard(
         return
     total = len(part.images) + len(part.skipped)
     with (
-        _progress(options, total, "packing") as progress,
+        begin(total, "packing") as progress,
         ShardWriter(destination, shard, part.reading.channels) as writer,
     ):
         pack(part, writer, progress)
     mark_done(destination, shard, part)
 
 
-def _progress(options: Options, total: int | None, stage: str) -> Progress:
+def _progress(options: Options, report: Report | None, total: int | None, stage: str) -> Progress:
+    if report is not None:
+        return Progress(total, report, stage, _SECONDS_BETWEEN_REPORTS)
     if options.runs_table is None:
         return Progress(total, stage=stage)
     item = RunItem(options.runs_table, options.classifier, options.run_id, options.shard)

@@ -12,6 +12,8 @@ from droplens.imaging.prepare import Preprocessing
 
 # A Batch job definition has a fixed list of options, so "not set" needs a value.
 AS_NEEDED = "auto"
+# The same for corrections, where there are none.
+NO_CORRECTIONS = "none"
 # AWS Batch sets it to the index of each child of an array job.
 _ARRAY_INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
 
@@ -35,6 +37,7 @@ class Options:
     source: a folder of class folders, or with a labelled list or Stanford Cars' files in it; the
         list itself; or one archive. s3://bucket/key or a local path.
     destination: the folder to fill, s3://bucket/prefix/ or a local path.
+    corrections: a folder of corrections, <class>/<picture>; None: there are none.
     preprocessing: size and quality of the stored images.
     validation: share of every class that is held out for validation, above 0 and at most 0.5.
     seed: another seed gives another split and another order.
@@ -59,6 +62,7 @@ class Options:
     run_id: str
     runs_table: str | None
     workers: int
+    corrections: str | None = None
 
     def __post_init__(self) -> None:
         if self.shards is not None and not 1 <= self.shards <= 10_000:
@@ -101,6 +105,12 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--source", required=True, help="s3://bucket/key or a local path")
     parser.add_argument("--destination", required=True, help="s3://bucket/prefix/ or a folder")
+    parser.add_argument(
+        "--corrections",
+        type=_corrections,
+        default=NO_CORRECTIONS,
+        help="folder of class folders that is packed beside the source (%(default)s)",
+    )
     parser.add_argument("--classifier", required=True, help="name of the classifier")
     parser.add_argument("--run-id", required=True, help="id of the run")
     parser.add_argument("--shorter-side", type=int, default=256, help="pixels (%(default)s)")
@@ -134,11 +144,16 @@ def parse(arguments: Sequence[str]) -> Options:
         run_id=parsed.run_id,
         runs_table=parsed.runs_table,
         workers=parsed.workers,
+        corrections=parsed.corrections,
     )
 
 
 def _shards(text: str) -> int | None:
     return None if text == AS_NEEDED else int(text)
+
+
+def _corrections(text: str) -> str | None:
+    return None if text == NO_CORRECTIONS else text
 
 
 def _cores() -> int:

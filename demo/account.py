@@ -45,10 +45,11 @@ from demo.machine import run_command
 from demo.place import Place
 from demo.report import Outcome, print_answers
 from demo.screen import Screen
-from tools import cost
-from tools.account import RECIPES, Saved, config_text, lambda_python, running_python
-from tools.aws_errors import explained
-from tools.destroy import stack_status
+from droplens_cli import cost
+from droplens_cli.account import RECIPES, config_text, lambda_python, running_python
+from droplens_cli.aws_errors import explained
+from droplens_cli.destroy import stack_status
+from droplens_cli.saved_answers import Saved
 
 PREFIX = "droplens-demo-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9]{{6}}")
@@ -58,6 +59,7 @@ MINUTES = 90
 METRICS_WAIT = 300
 REMOVAL_ATTEMPTS = 3
 TOOLS = ROOT / ".local" / "venv" / "tools" / "bin"
+DROPLENS = (str(ROOT / ".local" / "venv" / "cli" / "bin" / "python"), "-m", "droplens_cli")
 # For tools that are run as make runs them; their output is shown unbuffered.
 IMPORTS = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "droplens")]),
@@ -208,7 +210,7 @@ class AccountStack:
     def preflight(self) -> bool:
         """Check the account (preflight) and show the outcome."""
         done = subprocess.run(
-            [str(TOOLS / "python"), "-m", "tools.preflight", "--config", str(self.plan.config)],
+            [*DROPLENS, "--config", str(self.plan.config), "preflight"],
             cwd=ROOT,
             env=os.environ | IMPORTS,
             check=False,
@@ -304,10 +306,10 @@ class AccountStack:
     def _destroy(self, log: Path, watch: Callable[[str], None]) -> None:
         """As make destroy, repeated: an interruption may end it at its start, and deleting a stack
         may fail at first."""
-        command = [sys.executable, "-m", "tools.destroy", "--config", str(self.plan.config)]
+        command = [*DROPLENS, "--config", str(self.plan.config), "destroy", "--yes"]
         for attempt in range(1, REMOVAL_ATTEMPTS + 1):
             try:
-                run_command([*command, "--yes"], log, watch, environment=IMPORTS)
+                run_command(command, log, watch, environment=IMPORTS)
             except DemoError:
                 if attempt == REMOVAL_ATTEMPTS:
                     raise

@@ -1,20 +1,24 @@
-"""Print the outputs of the deployed stack, in the cloud that the environment names.
+"""Print the outputs of the stack in the local cloud: python -m tools.outputs"""
 
-python -m tools.outputs                      # of the stack "droplens"
-"""
+import sys
 
-from tools.stack import Stack, errors_explained
+from droplens_cli.errors import CommandError, errors_explained
+from droplens_cli.stack import Stack
+from droplens_cli.target import local_target
 
 NEXT = """
-Now upload class folders to s3://{bucket}/datasets/cars/ and then an empty datasets/cars/_READY,
-with `eval "$(.local/venv/cloud/bin/python -m localcloud env)"` for any AWS client, and follow it
-by make logs. make demo shows it all on scanned digits."""
+Now `droplens upload FOLDER --as cars` (docs/cli.md), or any AWS client (docs/local-cloud.md): class
+folders to s3://{bucket}/datasets/cars/ and then an empty datasets/cars/_READY.
+make logs follows it; make demo shows it all on scanned digits."""
 
 
 def main() -> None:
     """Print a line for each output, and the next step."""
-    with errors_explained():
-        outputs = Stack(None).outputs
+    try:
+        with errors_explained():
+            outputs = Stack(local_target()).outputs
+    except CommandError as error:
+        sys.exit(str(error))
     width = max(map(len, outputs))
     for name, value in sorted(outputs.items()):
         print(f"  {name:{width}}  {value}")

@@ -23,6 +23,7 @@ LOCKS = {
     "audit": "requirements/audit.txt",
     "checkov": "requirements/checkov.txt",
     "cleanlab": "benchmarks/trust/requirements-cleanlab.txt",
+    "cli": "droplens_cli/requirements.txt",
     "cloud": "localcloud/requirements.txt",
     "demo": "demo/requirements-pictures.txt",
     "dev": "requirements/dev.txt",

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from trainer.cuda_compat import with_compatibility
+from trainer.logs import log_to_stdout
 from trainer.supervise import OUT_OF_MEMORY, supervised
 
 # Read when NumPy is first imported, which is later. Work is distributed over the cores already;
@@ -21,9 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     parser.add_argument("command", choices=("train", "serve"), help="as SageMaker calls it")
     command = parser.parse_args().command
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    log_to_stdout()
     # Imported by command: a server starts without the training libraries.
     if command == "train":
         if environment := with_compatibility(os.environ):

@@ -7,10 +7,12 @@ model.int8.onnx: the same in 8-bit integers, where that was found as accurate an
 classes.json: the class names, in the order of the probabilities;
 preprocessing.json: how an encoded image becomes `image`;
 training.json: settings, data, accuracies, timings and versions of the training;
+suspects.jsonl: training records whose label may be wrong, the most suspicious first;
 weights.pt: of recipe `finetune`, for a later job to train further; serving does not read it.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ INT8_FILE = "model.int8.onnx"
 CLASSES_FILE = "classes.json"
 PREPROCESSING_FILE = "preprocessing.json"
 TRAINING_FILE = "training.json"
+SUSPECTS_FILE = "suspects.jsonl"
 WEIGHTS_FILE = "weights.pt"
 
 # The outputs of a graph, which are fetched by these names.
@@ -39,3 +42,9 @@ def read_classes(path: Path) -> list[str]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON in UTF-8."""
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def write_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write each value as a line of JSON in UTF-8."""
+    lines = (json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    path.write_text("".join(lines), "utf-8")

@@ -12,8 +12,5 @@ ARG PIP_INDEX_URL=
 ENV NVIDIA_VISIBLE_DEVICES=all
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# Triton, which compiles nets for PyTorch, compiles its launchers by a C compiler.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
-    rm -rf /var/lib/apt/lists/*
 RUN python -m trainer.cuda_compat
 RUN pip install --no-cache-dir --require-hashes -r trainer/requirements-finetune.txt

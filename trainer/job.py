@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.data.features import Channel
 from trainer.data.preprocess import Resize
+from trainer.recipes.suspects import Suspect
 from trainer.settings import Folders, Hyperparameters
 
 
@@ -55,9 +56,12 @@ class Outcome:
     accuracies: share of correct predictions by channel, 0 to 1.
     report: the recipe's own part of training.json.
     predictions: int64 [validation records], class numbers; None where there are no such records.
+    suspects: training records whose label may be wrong, the most suspicious first; None where the
+    recipe cannot tell.
     """
 
     model: onnx.ModelProto
     accuracies: dict[str, float]
     report: dict[str, Any]
     predictions: NDArray[np.int64] | None = None
+    suspects: list[Suspect] | None = None

@@ -2,8 +2,8 @@
 
 The names, defaults and bounds are those of SageMaker's built-in image-classification algorithm
 (https://docs.aws.amazon.com/sagemaker/latest/dg/IC-Hyperparameter.html); `recipe`,
-`seed`, `backbone`, `compile`, `device` and `serving_precision` are ours. SageMaker passes every
-value as a string.
+`seed`, `backbone`, `device` and `serving_precision` are ours. SageMaker passes every value as a
+string.
 """
 
 import json
@@ -25,6 +25,9 @@ BUILTIN_ONLY = frozenset(
         *("num_layers", "optimizer", "precision_dtype", "resize"),
     }
 )
+# Of earlier versions: `compile` chose whether PyTorch compiles the network.
+FORMER = frozenset({"compile"})
+WITHOUT_EFFECT = BUILTIN_ONLY | FORMER
 # The only ones with an effect on `probe`: it fits a linear head in closed form, so that settings of
 # optimisation and augmentation have none.
 OF_PROBE = frozenset(
@@ -36,7 +39,7 @@ OF_PROBE = frozenset(
 # Defaults that replace those of the built-in algorithm, which are for SGD.
 DEFAULTS: dict[str, dict[str, Any]] = {
     PROBE: {},
-    FINETUNE: {"augmentation_type": "crop_color", "learning_rate": 2e-3, "weight_decay": 0.02},
+    FINETUNE: {"augmentation_type": "crop_color", "learning_rate": 5e-4, "weight_decay": 0.02},
 }
 
 # `auto` fine-tunes as `finetune` does.
@@ -67,6 +70,10 @@ class Folders:
     @property
     def hyperparameters(self) -> Path:
         return self.base / "input/config/hyperparameters.json"
+
+    @property
+    def resources(self) -> Path:
+        return self.base / "input/config/resourceconfig.json"
 
     @property
     def model(self) -> Path:
@@ -132,7 +139,7 @@ class Hyperparameters:
     mini_batch_size: the most images in a pass through the network.
     seed: of all randomness of the run.
     backbone: a packaged network, or for `finetune` a name that timm knows.
-    compile: whether PyTorch compiles the net; auto: where the run is long enough to save time.
+    checkpoint_frequency: of `finetune`, epochs between checkpoints; None: by elapsed time.
     device: of `finetune`; auto: a GPU where there is one, gpu: SettingsError without one.
     learning_rate: of `finetune`, the maximum, of the last layer, for batches of 128 images.
     serving_precision: auto keeps an int8 variant where it is as accurate and faster, fp32 never.
@@ -143,7 +150,6 @@ class Hyperparameters:
     num_training_samples: int = _integer(1)
     recipe: str = _choice(*RECIPES, default=PROBE)
     backbone: str = field(metadata={"parse": str}, default=LITE0.name)
-    compile: str = _choice("auto", "always", "never", default="auto")
     device: str = _choice("auto", "gpu", default="auto")
     serving_precision: str = _choice("auto", "fp32", default="auto")
     seed: int = _integer(0, 2**32 - 1, default=0)
@@ -160,7 +166,7 @@ class Hyperparameters:
     augmentation_type: str = _choice("crop", "crop_color", "crop_color_transform", default="crop")
     beta_1: float = _number(0, 1, default=0.9)
     beta_2: float = _number(0, 1, default=0.999)
-    checkpoint_frequency: int = _integer(1, default=1)
+    checkpoint_frequency: int | None = _integer(1, default=None)
     early_stopping: bool = _flag(default=False)
     early_stopping_min_epochs: int = _integer(1, default=10)
     early_stopping_patience: int = _integer(1, default=5)
@@ -190,7 +196,7 @@ class Hyperparameters:
     def from_strings(cls, values: Mapping[str, str]) -> Self:
         """Parse what SageMaker passes. Raises SettingsError, naming the hyperparameter."""
         known = {f.name: f for f in fields(cls) if f.metadata}
-        unknown = sorted(set(values) - set(known) - BUILTIN_ONLY)
+        unknown = sorted(set(values) - set(known) - WITHOUT_EFFECT)
         if unknown:
             raise SettingsError(f"Unknown hyperparameter: {', '.join(unknown)}.")
         for name, f in known.items():
@@ -199,7 +205,7 @@ class Hyperparameters:
         parsed = {
             name: _parse(name, str(text), known[name])
             for name, text in values.items()
-            if name not in BUILTIN_ONLY
+            if name not in WITHOUT_EFFECT
         }
         defaults = DEFAULTS[parsed.get("recipe", PROBE)]
         return cls(**(defaults | parsed), given=tuple(sorted(values)))
@@ -222,12 +228,12 @@ class Hyperparameters:
         return tuple(
             name
             for name in self.given
-            if name in BUILTIN_ONLY or (self.recipe == PROBE and name not in OF_PROBE)
+            if name in WITHOUT_EFFECT or (self.recipe == PROBE and name not in OF_PROBE)
         )
 
     def as_given(self) -> dict[str, Any]:
-        """Name and validated value of everything that was given, but for BUILTIN_ONLY."""
-        return {name: getattr(self, name) for name in self.given if name not in BUILTIN_ONLY}
+        """Name and validated value of everything that was given, but for WITHOUT_EFFECT."""
+        return {name: getattr(self, name) for name in self.given if name not in WITHOUT_EFFECT}
 
 
 def _parse(name: str, text: str, f: Any) -> Any:

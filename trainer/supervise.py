@@ -5,9 +5,11 @@ handled: without a supervisor, output/failure is empty and SageMaker shows an ex
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -47,3 +49,15 @@ def supervised(work: Callable[[], int], killed: Callable[[], None]) -> int:
     if code == -signal.SIGKILL:
         killed()
     return code if code >= 0 else 128 - code
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when its parent ends; else it would wait forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

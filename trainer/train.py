@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from importlib.metadata import version
@@ -31,18 +32,21 @@ from trainer.artefact import (
     CLASSES_FILE,
     INT8_FILE,
     MODEL_FILE,
+    SUSPECTS_FILE,
     TRAINING_FILE,
     read_classes,
     write_json,
+    write_json_lines,
 )
+from trainer.cluster import Cluster, PeerLost
 from trainer.data.features import Channel, DatasetError
 from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
 from trainer.nets.int8 import Variant, int8_variant
 from trainer.nets.pretrained import origin
-from trainer.recipes.auto import Recipe, auto
+from trainer.recipes.auto import auto
 from trainer.recipes.probe import probe
-from trainer.settings import AUTO, PROBE, Folders, Hyperparameters, SettingsError
+from trainer.settings import AUTO, FINETUNE, PROBE, Folders, Hyperparameters, SettingsError
 from trainer.supervise import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ def main() -> int:
     folders = Folders.from_environment()
     try:
         train(folders)
-    except (SettingsError, DatasetError) as error:
+    except (SettingsError, DatasetError, PeerLost) as error:
         log.error("%s", error)  # noqa: TRY400 - a sentence for the user, without a traceback
         folders.report_failure(str(error))
         return 1
@@ -78,18 +82,24 @@ def main() -> int:
 def train(folders: Folders) -> None:
     """Train on the channels in `folders` and write the artefact.
 
-    Raises SettingsError and DatasetError where the user can correct the cause.
+    Raises SettingsError and DatasetError where the user can correct the cause, and PeerLost.
     """
     job = open_job(folders)
     kept, outcome = _trained(job)
+    if outcome is None:
+        log.info("another instance writes the model")
+        return
     with job.timings.step("int8"):
         variant = int8_variant(kept, outcome.model)
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
     job.resize.write(folders.model)
     write_json(folders.model / TRAINING_FILE, _report(kept, outcome, variant))
-    # An earlier job's int8 variant would be served in place of this job's model.
+    # Left from an earlier job, they would be taken for this job's.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
+    (folders.model / SUSPECTS_FILE).unlink(missing_ok=True)
+    if outcome.suspects is not None:
+        write_json_lines(folders.model / SUSPECTS_FILE, map(asdict, outcome.suspects))
     if variant.model is not None:
         onnx.save(variant.model, os.fspath(folders.model / INT8_FILE))
     onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
@@ -113,9 +123,15 @@ def open_job(folders: Folders) -> Job:
     return Job(folders, settings, classes, training, validation, resize, weights, dataset, timings)
 
 
-def _trained(job: Job) -> tuple[Job, Outcome]:
-    """The outcome, and the job of the recipe that it is of."""
+def _trained(job: Job) -> tuple[Job, Outcome | None]:
+    """The outcome, and the job of the recipe that it is of; None where another instance has it."""
     settings = job.settings
+    instances = len(Cluster.read(job.folders.resources).hosts)
+    if settings.recipe != FINETUNE and instances > 1:
+        raise SettingsError(
+            f"Hyperparameter recipe={settings.recipe} trains on one instance: {instances - 1} more "
+            "would be paid for without effect."
+        )
     if settings.recipe == PROBE:
         return job, probe(job)
     finetune = _finetune()
@@ -129,11 +145,11 @@ def _trained(job: Job) -> tuple[Job, Outcome]:
     return job, finetune(job)
 
 
-def _finetune() -> Recipe | None:
+def _finetune() -> Callable[[Job], Outcome | None] | None:
     """None without PyTorch, which takes seconds to import."""
     if importlib.util.find_spec("torch") is None:
         return None
-    from trainer.recipes.finetune import finetune
+    from trainer.recipes.finetune.run import finetune
 
     return finetune
 

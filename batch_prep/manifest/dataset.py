@@ -11,12 +11,13 @@ from batch_prep.image.fingerprint import FINGERPRINT_BYTES
 from batch_prep.image.near_duplicates import near_groups
 from batch_prep.shards.files import PackedImage, Skipped
 from batch_prep.sources.ready_made_splits import CHANNELS, TRAIN, VALIDATION
+from droplens.domain.layout import NONE_CLASS
 
 # Codes of files that were meant to be images of the dataset.
 _BAD_IMAGE = ("image.", "row.")
 _DIGEST_BYTES = 16
 
-# 42 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by the limits
+# 43 bytes. The limits of classes and shards fit into 16 bits, and so does a side: by the limits
 # of pixels and aspect ratio it is at most 44,721.
 ROW = np.dtype(
     [
@@ -30,6 +31,7 @@ ROW = np.dtype(
         ("height", np.uint16),
         ("channel", np.int8),
         ("upscaled", np.bool_),
+        ("corrected", np.bool_),
     ]
 )
 _ROWS_AT_ONCE = 65536
@@ -63,6 +65,7 @@ class Table:
             image.height,
             CHANNELS.index(image.channel),
             image.upscaled,
+            image.corrected,
         )
         self._used += 1
 
@@ -123,8 +126,9 @@ class Dataset:
     it is in the dataset. skipped: what was not packed. duplicates: equal files in one class, of
     which the first is kept; conflicts: equal files in several classes, of which none is. near:
     near-duplicates in one class; near_conflicts: in several. Of a group in these two, only the
-    images in its first channel (train, then validation, then test) are kept. is_split: whether
-    the dataset came with its split; then the duplicate in the first channel is kept.
+    images in its first channel (train, then validation, then test, then none) are kept. is_split:
+    whether the dataset came with its split; then the duplicate in the first channel is kept.
+    overruled: a correction, then the equal files of other classes, which are left out for it.
     """
 
     classes: list[str]
@@ -136,19 +140,23 @@ class Dataset:
     conflicts: list[list[int]] = field(default_factory=list)
     near: list[list[int]] = field(default_factory=list)
     near_conflicts: list[list[int]] = field(default_factory=list)
+    overruled: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.kept = np.ones(len(self.rows), np.bool_)
 
     def labels(self, group: Iterable[int]) -> list[str]:
         """Names of the classes that these rows are in, sorted."""
-        return [
-            self.classes[label] for label in sorted({int(self.rows["label"][i]) for i in group})
-        ]
+        return [self.label(label) for label in sorted({int(self.rows["label"][i]) for i in group})]
+
+    def label(self, number: int) -> str:
+        """The name of a class by its number; NONE_CLASS for the number of images of none."""
+        return self.classes[number] if number < len(self.classes) else NONE_CLASS
 
     def count(self, where: np.ndarray) -> list[int]:
-        """How many of these rows each class has."""
-        return np.bincount(self.rows["label"][where], minlength=len(self.classes)).tolist()
+        """How many of these rows each class has; images of none are not counted."""
+        counts = np.bincount(self.rows["label"][where], minlength=len(self.classes))
+        return counts[: len(self.classes)].tolist()
 
     def in_channel(self, channel: str) -> np.ndarray:
         """bool [rows]: which are kept and in this channel."""
@@ -181,16 +189,39 @@ def is_bad(skipped: Skipped) -> bool:
 
 
 def _leave_out_copies(dataset: Dataset) -> None:
-    """Of equal files in one class keep the first, of those in several classes none."""
+    """Of equal files in one class keep the first, of those in several classes none.
+
+    Where corrections are among them, their class is the right one, unless they disagree.
+    """
     for group in _equal(dataset.rows["sha256"]):
         if dataset.is_split:
             group.sort(key=lambda row: (int(dataset.rows["channel"][row]), row))
+        if corrected := [row for row in group if dataset.rows["corrected"][row]]:
+            group = _leave_out_overruled(dataset, group, corrected)
+        if len(group) < 2:
+            continue
         if len({int(label) for label in dataset.rows["label"][group]}) == 1:
             dataset.duplicates.append(group)
             dataset.kept[group[1:]] = False
         else:
             dataset.conflicts.append(group)
             dataset.kept[group] = False
+
+
+def _leave_out_overruled(dataset: Dataset, group: list[int], corrected: list[int]) -> list[int]:
+    """Leave out equal files that have another class than their corrections.
+
+    Returns the others, the dataset's own first: they keep their channel.
+    """
+    labels = dataset.rows["label"]
+    right = {int(labels[row]) for row in corrected}
+    if len(right) > 1:
+        return group
+    wrong = [row for row in group if int(labels[row]) not in right]
+    if wrong:
+        dataset.overruled.append([corrected[0], *wrong])
+        dataset.kept[wrong] = False
+    return sorted((row for row in group if row not in wrong), key=corrected.__contains__)
 
 
 def _equal(digests: np.ndarray) -> list[list[int]]:

@@ -14,7 +14,7 @@ from batch_prep.options import Options
 from batch_prep.shards.channel_lists import Written
 from batch_prep.shards.files import Skipped
 from batch_prep.shards.split import Reading
-from batch_prep.sources.ready_made_splits import TEST, TRAIN, VALIDATION, quoted
+from batch_prep.sources.ready_made_splits import NONE, TEST, TRAIN, VALIDATION, quoted
 
 SCHEMA = "droplens.dataset.v1"
 
@@ -24,7 +24,7 @@ _PERCENTILES = (0, 5, 50, 95, 100)
 # Bounds the size of dataset.json, which functions of 512 MB parse.
 MOST_LISTED = 10_000
 _MOST_WARNINGS = 1000
-_LISTS = ("duplicates", "conflicts", "near_duplicates", "near_conflicts")
+_LISTS = ("duplicates", "conflicts", "near_duplicates", "near_conflicts", "overruled")
 SKIPPED = "skipped.jsonl"
 
 
@@ -68,6 +68,7 @@ def manifest(
             "near_duplicates": sum(len(group) - 1 for group in dataset.near),
             "near_conflicts": sum(len(group) - 1 for group in dataset.near_conflicts),
             "upscaled": int(np.count_nonzero(rows["upscaled"][dataset.kept])),
+            **_corrections(dataset),
         },
         "per_class": [
             {
@@ -111,6 +112,11 @@ def manifest(
             _near_group(dataset, names, group) | {"labels": dataset.labels(group)}
             for group in dataset.near_conflicts
         ],
+        "overruled": [
+            {"name": names[row], "labels": dataset.labels([row]), "corrected_by": names[group[0]]}
+            for group in dataset.overruled
+            for row in group[1:]
+        ],
         "preprocessing": options.preprocessing.to_dict(),
         "split": {"validation": options.validation, "seed": options.seed}
         | ({"given": reading.given} if reading.given else {}),
@@ -119,6 +125,20 @@ def manifest(
         "bytes": {path: file.bytes for path, file in written.items()},
         "digest": _digest(dataset),
         "joined_seconds": round(merge_seconds, 2),
+    }
+
+
+def _corrections(dataset: Dataset) -> dict[str, int]:
+    """Counts of the corrections: used in a class, used as images of none, and images that lost to
+    one; none of them where there are no corrections."""
+    corrected = dataset.rows["corrected"]
+    if not corrected.any():
+        return {}
+    none = int(np.count_nonzero(dataset.in_channel(NONE)))
+    return {
+        "corrections": int(np.count_nonzero(corrected & dataset.kept)) - none,
+        "none": none,
+        "overruled": sum(len(group) - 1 for group in dataset.overruled),
     }
 
 

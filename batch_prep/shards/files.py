@@ -28,7 +28,8 @@ from droplens.records.recordio import RecordWriter
 class PackedImage:
     """A packed image.
 
-    start, end: its record's bytes in the channel's shard file; size: of its source file in bytes.
+    start, end: its record's bytes in the channel's shard file; size: of its source file in bytes;
+    label: as in `split.Planned`; corrected: whether it is a correction.
     """
 
     id: int
@@ -43,6 +44,7 @@ class PackedImage:
     width: int
     height: int
     upscaled: bool
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class ShardWriter:
             prepared.width,
             prepared.height,
             prepared.upscaled,
+            image.corrected,
         )
 
     def skip(self, label: str, refused: Refused) -> None:

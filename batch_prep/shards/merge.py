@@ -104,7 +104,13 @@ def _images(
 
 def _named_rows(dataset: Dataset) -> set[int]:
     """The rows of the images that the manifest names one by one."""
-    groups = chain(dataset.duplicates, dataset.conflicts, dataset.near, dataset.near_conflicts)
+    groups = chain(
+        dataset.duplicates,
+        dataset.conflicts,
+        dataset.near,
+        dataset.near_conflicts,
+        dataset.overruled,
+    )
     return set(chain.from_iterable(groups))
 
 

@@ -5,6 +5,9 @@ its name, records are in the order of the draws, and the smallest draws of every
 validation images. A shard is a range of draws. So shards packed independently equal one job's
 output, and an image keeps its channel when the dataset grows, except at the threshold. A dataset
 that has a split keeps it: then no channel is drawn.
+
+Corrections are trained on, so that the images that models are measured on stay the same from run to
+run; only those of a class that the dataset does not have are drawn as its own are.
 """
 
 import hashlib
@@ -22,6 +25,7 @@ from batch_prep.shards.spool import Spooled
 from batch_prep.sources.entries import Entry, File, FolderSeen, Ignored, Refused
 from batch_prep.sources.ready_made_splits import (
     EXPORTS,
+    NONE,
     TEST,
     TRAIN,
     VALIDATION,
@@ -29,6 +33,7 @@ from batch_prep.sources.ready_made_splits import (
     Survey,
     quoted,
 )
+from droplens.domain.layout import NONE_CLASS
 from droplens.domain.text import class_name_problem, one_line
 
 _DRAWS = 2**64
@@ -36,13 +41,16 @@ _DRAWS = 2**64
 _MOST_CLASSES = 50_000
 # How many names a warning needs: no more are kept.
 _MOST_NAMED = 100
+# The number of images of no class, while classes are numbered in the order of their appearance.
+_NO_CLASS = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """An image with its record.
 
-    id: the record's number, unique in all channels; label: the number of its class.
+    id: the record's number, unique in all channels; label: the number of its class, or of classes
+    for an image of none.
     """
 
     id: int
@@ -114,7 +122,7 @@ def plan(
     or those below folders that are splits (see `ready_made_splits`); of a listed source, the first
     part of a path is the label from its list. listed: the name of the list, "" for none.
 
-    Keeps 12 bytes in memory for each image of another shard. Raises Crowded where the shard has
+    Keeps 13 bytes in memory for each image of another shard. Raises Crowded where the shard has
     more than `most` images, and JobError where there is only one class, or one whose name cannot
     be shown.
     """
@@ -156,6 +164,7 @@ class _Drawing:
     numbers: dict[str, int] = field(default_factory=dict)
     draws: "array[int]" = field(default_factory=lambda: array("Q"))
     classes: "array[int]" = field(default_factory=lambda: array("i"))
+    corrected: "array[int]" = field(default_factory=lambda: array("b"))
     splits: Counter[str] = field(default_factory=Counter)
     own: list[tuple[int, str, int, File | Spooled, str]] = field(default_factory=list)
     skipped: list[tuple[str, Refused]] = field(default_factory=list)
@@ -179,6 +188,9 @@ class _Drawing:
         for entry in entries:
             if isinstance(entry, Ignored):
                 self._ignore(entry)
+                continue
+            if isinstance(entry, File | Spooled) and entry.corrected:
+                self._correct(entry)
                 continue
             if entry.parts:
                 self.tops.add(entry.parts[0])
@@ -249,12 +261,24 @@ class _Drawing:
         split = self._split_of(image.parts) or image.split
         number = self._number(image.parts)
         assert number is not None
-        self.draws.append(draw)
-        self.classes.append(number)
         if split:
             self.splits[split] += 1
         if not self.listed:
             self._note_folder(image.parts)
+        self._note(draw, name, number, image, split)
+
+    def _correct(self, image: File | Spooled) -> None:
+        """Take a correction, whose class is the first part of its path, whatever the dataset is."""
+        label = image.parts[0]
+        number = _NO_CLASS
+        if label != NONE_CLASS:
+            number = self.numbers.setdefault(label, len(self.numbers))
+        self._note(_draw_of(self.seed, image.name), image.name, number, image, "")
+
+    def _note(self, draw: int, name: str, number: int, image: File | Spooled, split: str) -> None:
+        self.draws.append(draw)
+        self.classes.append(number)
+        self.corrected.append(image.corrected)
         if self._is_own(draw) and (self.most is None or len(self.own) <= self.most):
             self.own.append((draw, name, number, image, split))
 
@@ -291,18 +315,31 @@ class _Drawing:
         draws = np.frombuffer(self.draws, np.uint64)
         classes = np.frombuffer(self.classes, np.int32)
         label_of = {self.numbers[name]: label for label, name in enumerate(names)}
-        borders = dict(_borders(draws, classes, validation)) if channel_of is None else {}
+        label_of[_NO_CLASS] = len(names)
+        corrected = np.frombuffer(self.corrected, np.int8) != 0
+        own_classes = np.unique(classes[~corrected])
+        known = {int(number) for number in own_classes}
+        drawn = (~corrected | ~np.isin(classes, own_classes)) & (classes != _NO_CLASS)
+        borders: dict[int, int] = {}
+        if channel_of is None:
+            borders = dict(_borders(draws[drawn], classes[drawn], validation))
+
+        def channel(draw: int, number: int, image: File | Spooled, split: str) -> str:
+            if number == _NO_CLASS:
+                return NONE
+            if image.corrected and (channel_of is not None or number in known):
+                return TRAIN
+            if channel_of is not None:
+                return channel_of[split]
+            return VALIDATION if draw <= borders.get(number, -1) else TRAIN
+
         first = int(np.count_nonzero(draws < -(-self.shard * _DRAWS // self.shards)))
         self.own.sort(key=lambda one: one[:2])
         images = [
             Planned(
                 first + index,
                 label_of[number],
-                channel_of[split]
-                if channel_of is not None
-                else VALIDATION
-                if draw <= borders.get(number, -1)
-                else TRAIN,
+                channel(draw, number, image, split),
                 image,
             )
             for index, (draw, _, number, image, split) in enumerate(self.own)
@@ -314,10 +351,11 @@ class _Drawing:
         dataset.update(np.sort(draws).tobytes())
         shard = dataset.copy()
         for one in images:
-            channel = f"{one.channel} " if channel_of is not None else ""
-            shard.update(f"{channel}{one.label} {one.image.name} {one.image.version}\n".encode())
+            given = channel_of is not None or one.image.corrected
+            row = f"{one.label} {one.image.name} {one.image.version}\n"
+            shard.update((f"{one.channel} {row}" if given else row).encode())
         return Plan(
-            reading=self._reading(names, channel_of, validation),
+            reading=self._reading(names, channel_of, validation, known),
             images=images,
             skipped=self.skipped,
             dataset=dataset.hexdigest(),
@@ -340,7 +378,11 @@ class _Drawing:
         return {TRAIN: TRAIN, VALIDATION: VALIDATION, TEST: test}
 
     def _reading(
-        self, names: list[str], channel_of: dict[str, str] | None, validation: float
+        self,
+        names: list[str],
+        channel_of: dict[str, str] | None,
+        validation: float,
+        known: set[int],
     ) -> Reading:
         given = None
         if channel_of is not None:
@@ -359,7 +401,16 @@ class _Drawing:
             + ", ".join(f"{channel} is {source}" for channel, source in given.items())
         )
         channels = tuple(given) if given is not None else (TRAIN, VALIDATION)
-        return Reading(names, channels, given, labels + split, self._warnings())
+        if _NO_CLASS in self.classes:
+            channels = (*channels, NONE)
+        warnings = self._warnings()
+        if added := [name for name in names if self._is_added(self.numbers[name], known)]:
+            warnings.append(one_line(f"Only corrections have the classes {quoted(added)}."))
+        return Reading(names, channels, given, labels + split, warnings)
+
+    def _is_added(self, number: int, known: set[int]) -> bool:
+        """Whether corrections have the class, and the dataset has no image of it."""
+        return number not in known and number in self.classes
 
     def _source_of(self, split: str) -> str:
         """The folders of a split, or its name where a list gave it."""

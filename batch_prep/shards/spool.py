@@ -20,9 +20,9 @@ _MOST_HELD_BYTES = 128 * 1024 * 1024
 class Spooled:
     """A file that was read before its record was planned.
 
-    name, parts, split: as in `entries.File`; version: SHA-256 of its file; size: of its file in
-    bytes; outcome: the prepared image with an empty `jpeg`, or why there is none. The JPEG is
-    `length` bytes from `offset` in chunk number `chunk` of the spool.
+    name, parts, split, corrected: as in `entries.File`; version: SHA-256 of its file; size: of its
+    file in bytes; outcome: the prepared image with an empty `jpeg`, or why there is none. The JPEG
+    is `length` bytes from `offset` in chunk number `chunk` of the spool.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Spooled:
     offset: int = 0
     length: int = 0
     split: str = ""
+    corrected: bool = False
 
 
 class Spool:

@@ -15,6 +15,7 @@ from batch_prep.shards.files import ShardWriter
 from batch_prep.shards.pool import WorkerPool
 from batch_prep.shards.split import Plan
 from batch_prep.shards.spool import Spool, Spooled
+from batch_prep.sources.corrections import refused_correction
 from batch_prep.sources.entries import Entry, File, Refused, Unreadable
 from droplens.imaging.prepare import ImageError, Limits, Preprocessing
 
@@ -63,7 +64,9 @@ class Packer:
             writer.skip(label, refused)
             progress.step()
         for planned, outcome in zip(plan.images, self._outcomes(plan, spool, pool), strict=True):
-            if isinstance(outcome, Refused):
+            if isinstance(outcome, Refused) and planned.image.corrected:
+                writer.skip("", refused_correction(outcome))
+            elif isinstance(outcome, Refused):
                 writer.skip(plan.classes[planned.label], outcome)
             else:
                 writer.add(planned, *outcome)
@@ -176,11 +179,28 @@ def _fallback(file: File, how: str) -> Outcome:
 
 def _keep(file: File, outcome: Outcome, spool: Spool) -> Spooled:
     if isinstance(outcome, Refused):
-        return Spooled(file.name, file.parts, "", file.size, outcome, split=file.split)
+        return Spooled(
+            file.name,
+            file.parts,
+            "",
+            file.size,
+            outcome,
+            split=file.split,
+            corrected=file.corrected,
+        )
     prepared, sha256 = outcome
     chunk, offset = spool.add(prepared.jpeg)
     length = len(prepared.jpeg)
     small = replace(prepared, jpeg=b"")
     return Spooled(
-        file.name, file.parts, sha256, file.size, small, chunk, offset, length, file.split
+        file.name,
+        file.parts,
+        sha256,
+        file.size,
+        small,
+        chunk,
+        offset,
+        length,
+        file.split,
+        file.corrected,
     )

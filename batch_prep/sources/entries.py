@@ -33,7 +33,8 @@ class File:
 
     name: for messages and lists; parts: the parts of its path within the source; read: returns its
     bytes or raises Unreadable; size: in bytes; version: changes with the content, "" where
-    unknown; split: from a list, "" for none.
+    unknown; split: from a list, "" for none; corrected: it is a correction, and parts begin with
+    its class.
     """
 
     name: str
@@ -42,6 +43,7 @@ class File:
     size: int
     version: str = ""
     split: str = ""
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def _listed_images(
         if listed is None:
             yield labels.refusal_of(path, "row.missing", f"{root.url} has no such file")
         else:
-            yield _file(root, listed, (label, *safe_parts(listed.path)), max_bytes, split)
+            yield file_of(root, listed, (label, *safe_parts(listed.path)), max_bytes, split)
 
 
 def _entry(root: Folder, listed: Listed, max_bytes: int) -> Entry | None:
@@ -163,12 +163,13 @@ def _entry(root: Folder, listed: Listed, max_bytes: int) -> Entry | None:
         return FolderSeen(parts) if parts and not is_system_path(parts) else None
     if is_ignored(parts):
         return ignored_entry(readable(listed.path), parts)
-    return _file(root, listed, parts, max_bytes)
+    return file_of(root, listed, parts, max_bytes)
 
 
-def _file(
+def file_of(
     root: Folder, listed: Listed, parts: tuple[str, ...], max_bytes: int, split: str = ""
 ) -> File | Refused:
+    """A file of a folder as an entry, which is refused unread by its name or its size."""
     name = readable(listed.path)
     return refusal(name, parts, listed.size, max_bytes) or File(
         name, parts, partial(_read, root, listed), listed.size, listed.version, split

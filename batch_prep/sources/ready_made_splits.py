@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-CHANNELS = (TRAIN, VALIDATION, TEST)
+# The channel of corrections that are in none of the classes.
+NONE = "none"
+CHANNELS = (TRAIN, VALIDATION, TEST, NONE)
 
 _SPLITS = {
     "train": TRAIN,

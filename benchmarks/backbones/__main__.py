@@ -32,6 +32,7 @@ from trainer.nets.convert import build_backbone, read_weights
 from trainer.nets.specification import HEAD_CHANNELS, LITE0, LITE2, PACKAGED
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head, fit_head
+from trainer.recipes.temperature import Temperature
 
 PACKAGES = ("numpy", "onnxruntime", "scipy")
 FOLDS = 5
@@ -119,7 +120,7 @@ def timed(side: int, classes: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         for name, net in PACKAGED.items():
             weight = chance.normal(0, 0.1, (net.features, classes)).astype(np.float32)
-            head = Head(weight, np.zeros(classes, np.float32), 1.0)
+            head = Head(weight, np.zeros(classes, np.float32), Temperature.constant(1))
             path = Path(folder) / f"{name}.onnx"
             backbone = build_backbone(net, read_weights(net))
             onnx.save(assemble(backbone, head, novelty, resize), path)

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-_PRICES = json.loads((Path(__file__).parents[2] / "tools" / "prices.json").read_text("utf-8"))
+_PRICES = json.loads(
+    (Path(__file__).parents[2] / "droplens_cli" / "prices.json").read_text("utf-8")
+)
 
 
 def _price(name: str) -> float:

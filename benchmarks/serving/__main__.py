@@ -53,6 +53,7 @@ from trainer.nets.int8 import quantize
 from trainer.nets.specification import HEAD_CHANNELS, LITE0
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
+from trainer.recipes.temperature import Temperature
 
 RESIZE = Resize(width=288, height=288)
 CLASSES = 196
@@ -142,7 +143,7 @@ def write_model(folder: Path) -> None:
     head = Head(
         weight=chance.normal(0, 0.1, (LITE0.features, CLASSES)).astype(np.float32),
         bias=np.zeros(CLASSES, np.float32),
-        temperature=1.0,
+        temperature=Temperature.constant(1),
     )
     novelty = fit_novelty(chance.random((2, HEAD_CHANNELS), np.float32)).novelty
     model = assemble(build_backbone(LITE0, read_weights(LITE0)), head, novelty, RESIZE)

@@ -8,7 +8,14 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.recipes.finetune import Fitting, Network, Pixels, with_margin
+from trainer.cpu import cores
+from trainer.data.decode import decode
+from trainer.recipes.finetune.device import find_device, prepare_device
+from trainer.recipes.finetune.fitting import Fitting
+from trainer.recipes.finetune.network import Network
+from trainer.recipes.finetune.peers import ALONE
+from trainer.recipes.finetune.pixels import Pixels, with_margin
+from trainer.recipes.finetune.run import start
 from trainer.settings import Folders
 from trainer.train import open_job
 
@@ -28,9 +35,9 @@ def measured_peak() -> float:
     return 2 * SIDE**3 / best
 
 
-def operations_per_picture(network: Network, side: int) -> float:
+def operations_per_picture(network: Network, shape: tuple[int, int]) -> float:
     """Multiplications and additions of one training step, forward and back, for each picture."""
-    pictures = torch.rand(8, 3, side, side, device="cuda")
+    pictures = torch.rand(8, 3, *shape, device="cuda")
     with FlopCounterMode(display=False) as counter:
         network(pictures).sum().backward()
     return counter.get_total_flops() / len(pictures)
@@ -39,16 +46,19 @@ def operations_per_picture(network: Network, side: int) -> float:
 def profiled(base: Path) -> dict[str, float]:
     """Of one warm epoch: the share of time in which no kernel and no copy ran, and the work done.
 
-    The profiler itself costs time between the kernels, so that the real share is smaller.
+    Only the GPU is traced: to trace the CPU's operators too would make the CPU slower, and the GPU
+    wait for it.
     """
-    device = torch.device("cuda")
     job = open_job(Folders(base))
-    training = Pixels.of(job.training, with_margin(job.resize), device)
-    validation = Pixels.of(job.validation, job.resize, device)
-    fitting = Fitting(job, Network.start(job, training), training, validation)
+    device = find_device("gpu")
+    prepare_device(cores())
+    decoded = decode(job.training, with_margin(job.resize))
+    training = Pixels.of(decoded, job.training.labels, device)
+    validation = Pixels.of(decode(job.validation, job.resize), job.validation.labels, device)
+    fitting = Fitting(job, start(job, training, ALONE), training, validation)
     fitting.run_epoch()
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         fitting.train_epoch(1)
         torch.cuda.synchronize()
     spans = sorted(
@@ -57,11 +67,12 @@ def profiled(base: Path) -> dict[str, float]:
         if event.device_type == DeviceType.CUDA and not event.is_user_annotation
     )
     busy, reached = 0.0, spans[0][0]
-    for start, end in spans:
-        busy += max(0.0, end - max(start, reached))
+    for began, end in spans:
+        busy += max(0.0, end - max(began, reached))
         reached = max(reached, end)
     return {
         "gpu_idle_share": 1 - busy / (reached - spans[0][0]),
-        "operations_per_picture": operations_per_picture(fitting.network, job.resize.width),
+        "cuda_graph": fitting.step.graph,
+        "operations_per_picture": operations_per_picture(fitting.network, fitting.schedule.shape),
         "measured_peak_operations": measured_peak(),
     }

@@ -1,6 +1,6 @@
 """The baseline: how a network is usually fine-tuned, in one plain loop.
 
-    python -m benchmarks.training.plain BASE EPOCHS BATCH SIDE OUT.json
+    python -m benchmarks.training.plain BASE EPOCHS BATCH HEIGHT WIDTH OUT.json
 
 The same records and the same pretrained net as recipe finetune; everything else is a tutorial's
 choice: a DataLoader that decodes and crops in workers, SGD with momentum along a cosine, float32.
@@ -22,16 +22,16 @@ from droplens.records.recordio import read_records
 from trainer.cpu import cores
 from trainer.nets.backbone import load_backbone
 from trainer.nets.specification import LITE0
-from trainer.recipes.finetune import Network
+from trainer.recipes.finetune.network import Network
 
 
 class Records(Dataset):
-    """Pictures and labels of a record file; for training cropped and mirrored by chance."""
+    """Pictures of `size` (width, height) and their labels; for training cropped and mirrored."""
 
-    def __init__(self, path: Path, side: int, training: bool) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], training: bool) -> None:
         with path.open("rb") as stream:
             self.records = [(each.payload, int(each.label)) for each in read_records(stream)]
-        self.side, self.training = side, training
+        self.size, self.training = size, training
 
     def __len__(self) -> int:
         return len(self.records)
@@ -46,26 +46,24 @@ class Records(Dataset):
             left = float(torch.rand(1)) * (picture.width - width)
             top = float(torch.rand(1)) * (picture.height - height)
             box = (left, top, left + width, top + height)
-        size = (self.side, self.side)
-        picture = picture.resize(size, Image.Resampling.BILINEAR, box)
+        picture = picture.resize(self.size, Image.Resampling.BILINEAR, box)
         if self.training and torch.rand(1) < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float(), label
 
 
-def main(base: str, epochs: str, batch: str, side: str, out: str) -> None:
+def main(base: str, epochs: str, batch: str, height: str, width: str, out: str) -> None:
     """Train, measure after every epoch, and write what each took."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     data = Path(base) / "input/data"
     options = {"batch_size": int(batch), "num_workers": cores(), "pin_memory": device == "cuda"}
-    train = Records(data / "train/train.rec", int(side), True)
+    size = (int(width), int(height))
+    train = Records(data / "train/train.rec", size, True)
     loader = DataLoader(train, shuffle=True, drop_last=True, persistent_workers=True, **options)
-    validation = DataLoader(
-        Records(data / "validation/validation.rec", int(side), False), **options
-    )
+    validation = DataLoader(Records(data / "validation/validation.rec", size, False), **options)
     classes = len(json.loads((data / "classes/classes.json").read_text("utf-8")))
-    net = Network(load_backbone(LITE0.name, True, (int(side), int(side))), classes).to(device)
+    net = Network(load_backbone(LITE0.name, True, size[::-1]), classes).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(epochs))
     told = []

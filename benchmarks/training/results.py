@@ -1,20 +1,27 @@
-"""Both recipes' figures lie in one file: finetune's as they are, and probe's below their name."""
+"""Figures of both recipes, in one file: those of finetune as they are, the others by their name."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import harness
 
-NAME, PROBE = "training", "probe"
+NAME, PROBE, COMPARISON = "training", "probe", "comparison"
 
 
 def keep(finetune: Mapping[str, Any]) -> None:
-    """Replace all but what was measured of probe."""
-    probe = {name: each for name, each in harness.stored(NAME).items() if name == PROBE}
-    harness.keep(NAME, {**finetune, **probe})
+    """Replace all but what has a name."""
+    named = {
+        name: each for name, each in harness.stored(NAME).items() if name in (PROBE, COMPARISON)
+    }
+    harness.keep(NAME, {**finetune, **named})
 
 
 def keep_probe(probe: Mapping[str, Any]) -> None:
-    """Replace what was measured of probe. Where there is no file yet, it has its origin."""
-    origin = {name: probe[name] for name in harness.PROVENANCE}
-    harness.keep(NAME, {**origin, **harness.stored(NAME), PROBE: probe})
+    """Replace what was measured of probe."""
+    keep_named(PROBE, probe)
+
+
+def keep_named(name: str, figures: Mapping[str, Any]) -> None:
+    """Replace what was measured under this name. Where there is no file yet, it has its origin."""
+    origin = {each: figures[each] for each in harness.PROVENANCE}
+    harness.keep(NAME, {**origin, **harness.stored(NAME), name: figures})

@@ -1,4 +1,4 @@
-"""The figures of recipe probe as a Markdown table."""
+"""The figures of recipe probe, and of the comparison of finetune with what it was, as tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,3 +34,23 @@ def _row(name: str, way: Mapping[str, float], peak: float) -> str:
         f"| {name} | {way['top1']:.1%} | {way['top5']:.1%} | {way['ece']:.3f}, "
         f"{way['ece_calibrated']:.3f} calibrated | {way['seconds']:.0f} | {peak:,} MB |"
     )
+
+
+def comparison(found: Mapping[str, Any]) -> str:
+    """What `make bench-finetune` has measured."""
+    rows = ["| | top-1 after the last epoch | pictures/s |", "|---|---|---|"]
+    for name, said in (
+        ("start", "the classifier in closed form, before training"),
+        ("trained", "batch norms trained, as before"),
+        ("folded", "**batch norms folded**"),
+    ):
+        speed = found[name].get("pictures_per_second")
+        shown = "" if speed is None else f"{speed:.0f}"
+        rows.append(f"| {said} | {found[name]['top1']:.1%} | {shown} |")
+    height, width = found["settings"]["shape"]
+    said = (
+        f"{found['corpus']['classes']} of Stanford Cars' models at {height} x {width} pixels, "
+        f"{found['settings']['epochs']} epochs; {found['pictures']} held-out pictures in "
+        f"{len(found['splits'])} splits; {found['machine']['cores']} cores."
+    )
+    return "\n".join([*rows, "", said, ""])

@@ -1,4 +1,4 @@
-"""Calibration methods, ours among them, with one interface.
+"""Calibration methods to compare ours with.
 
 Each is fitted on predictions with their true classes, and then gives the probability of the top
 class of other predictions. A prediction is a row of probabilities in class order, as an endpoint
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
 
-from droplens.statistics import calibration
-from trainer.recipes.ridge_head import fit_temperature, softmax
+from trainer.recipes.ridge_head import softmax
+from trainer.recipes.temperature import fit_temperature
 
 Rows = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -20,11 +20,6 @@ Map = Callable[[Rows], NDArray[np.float64]]
 
 _LEAST = 1e-12
 _EDGE = 1e-6
-
-
-def none(_: Rows, __: Labels) -> Map:
-    """The endpoint's own probabilities."""
-    return lambda rows: rows.max(axis=1)
 
 
 def temperature(rows: Rows, truths: Labels) -> Map:
@@ -54,13 +49,7 @@ def isotonic(rows: Rows, truths: Labels) -> Map:
     return lambda others: np.interp(others.max(axis=1), best[order], steps)
 
 
-def ours(rows: Rows, truths: Labels) -> Map:
-    """What a promotion does."""
-    found = calibration.fit(rows.tolist(), truths.tolist())
-    return lambda others: np.array([max(found.apply(row)) for row in others.tolist()])
-
-
-MAPS = {each.__name__: each for each in (none, temperature, beta, isotonic, ours)}
+PEERS = {each.__name__: each for each in (temperature, beta, isotonic)}
 
 
 def _logits(rows: Rows) -> NDArray[np.float32]:

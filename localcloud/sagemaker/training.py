@@ -143,6 +143,12 @@ class Training:
             raise JobFailed(
                 "ClientError: the local cloud needs AlgorithmSpecification.TrainingImage"
             )
+        if (count := job["ResourceConfig"]["InstanceCount"]) > 1:
+            # Host names of their own take containers; here a job is a process of this machine.
+            raise JobFailed(
+                f"ClientError: the local cloud trains on one instance, not on {count}: "
+                "deploy with TrainingInstanceCount=1"
+            )
         image = self._runtime.image(algorithm["TrainingImage"], lambda line: self._write(job, line))
         credentials = self._runtime.assume(job["RoleArn"], "sagemaker.amazonaws.com")
         s3 = self._runtime.s3(credentials)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from droplens_cli.destroy import stack_status
 from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
-from tools.destroy import stack_status
 
 BYSTANDER = "droplens-demo-abcdef"
 

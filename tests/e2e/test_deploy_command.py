@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from droplens_cli.account import running_python
+from droplens_cli.saved_answers import Saved
 from tests.support.deployed_cloud import Cloud
 from tests.support.terminal import in_a_terminal
-from tools.account import Saved, running_python
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 from tests.support.terminal import in_a_terminal
 
-ENVIRONMENTS = ("cloud", "demo", "lambda", "tools")
+ENVIRONMENTS = ("cli", "cloud", "demo", "lambda", "tools")
 # A page of a terminal; the stack's outputs and what to do next are a part of it.
 PAGE = 50
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

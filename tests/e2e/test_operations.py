@@ -138,7 +138,7 @@ def test_a_throttled_endpoint_is_counted_raised_and_told(cloud: Cloud, notices: 
 
 
 def test_a_day_of_unfamiliar_pictures_raises_its_alarm(cloud: Cloud) -> None:
-    """With the metrics of such a day: tests/infrastructure/test_runbook.py makes them of pictures."""
+    """By metrics of such a day, which tests/infrastructure/test_runbook.py makes of pictures."""
 
     def state_after(unfamiliar: int) -> str:
         values = {

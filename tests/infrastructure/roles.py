@@ -22,10 +22,13 @@ BUILTIN_IMAGES = [
 ]
 # One object of each prefix.
 DATASET = "${Bucket.Arn}/datasets/cars/labels.csv"
+CORRECTION = "${Bucket.Arn}/corrections/cars/audi/a.jpg"
+CORRECTIONS_LIST = f"${{Bucket.Arn}}/packed/cars/{RUN}/corrections.jsonl"
 PICTURE = "${Bucket.Arn}/input/cars/a.jpg"
 RESULT = "${Bucket.Arn}/results/cars/a.jpg.json"
 PACKED = f"${{Bucket.Arn}}/packed/cars/{RUN}/train/train.rec"
 SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
+SUSPECTS = f"${{Bucket.Arn}}/packed/cars/{RUN}/suspects.jsonl"
 FAILURE = f"${{Bucket.Arn}}/packed/cars/{RUN}/failure.json"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
 CHECKPOINT = f"${{Bucket.Arn}}/training/cars/{RUN}/checkpoints/checkpoint.pt"
@@ -148,16 +151,20 @@ MAY: dict[str, list[Call]] = {
     "PrepareDatasetRole": table(
         calls("s3:GetObject GetObjectVersion", DATASET),
         LIST,
-        calls("dynamodb:GetItem PutItem UpdateItem", "${Runs.Arn}"),
+        calls("s3:GetObject PutObject", CORRECTIONS_LIST),
+        calls("dynamodb:GetItem PutItem Query UpdateItem", "${Runs.Arn}"),
         calls("batch:SubmitJob", "${JobQueue}", JOB_DEFINITION, f"{JOB_DEFINITION}:27"),
         calls("batch:ListJobs", "*"),
         NOTIFY,
         ON_FAILURE,
     ),
     "PackingRole": table(
-        calls("s3:GetObject GetObjectVersion", DATASET),
+        calls("s3:GetObject GetObjectVersion", DATASET, CORRECTION),
         # Shards are joined by copies, which read their source and write their target.
-        calls("s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED),
+        calls(
+            "s3:GetObject GetObjectVersion PutObject AbortMultipartUpload", PACKED, CORRECTIONS_LIST
+        ),
+        calls("s3:PutObject", SUSPECTS),
         calls("s3:DeleteObject", SHARD, FAILURE),
         LIST,
         update("progress"),
@@ -170,7 +177,7 @@ MAY: dict[str, list[Call]] = {
         calls("logs:CreateLogStream PutLogEvents", "${PackingLogs.Arn}"),
     ),
     "StartTrainingRole": table(
-        calls("s3:GetObject", PACKED),
+        calls("s3:GetObject", PACKED, CORRECTIONS_LIST),
         LIST,
         calls("dynamodb:GetItem UpdateItem", "${Runs.Arn}"),
         calls("sagemaker:CreateTrainingJob AddTags", *sagemaker("training-job")),
@@ -179,7 +186,7 @@ MAY: dict[str, list[Call]] = {
         ON_FAILURE,
     ),
     "TrainingRole": table(
-        calls("s3:GetObject", PACKED),
+        calls("s3:GetObject", PACKED, CORRECTIONS_LIST),
         calls(
             "s3:GetObject PutObject AbortMultipartUpload",
             ARTEFACT,
@@ -226,6 +233,7 @@ MAY: dict[str, list[Call]] = {
         calls(
             "s3:GetObject",
             PACKED,
+            CORRECTIONS_LIST,
             CARD,
             REPORT,
             ARTEFACT,
@@ -235,6 +243,7 @@ MAY: dict[str, list[Call]] = {
             "s3:PutObject",
             CARD,
             REPORT,
+            SUSPECTS,
         ),
         LIST,
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
@@ -302,7 +311,7 @@ MAY: dict[str, list[Call]] = {
         ),
     ),
     "ReportFailureRole": table(
-        calls("s3:GetObject", PACKED, CARD),
+        calls("s3:GetObject", PACKED, CORRECTIONS_LIST, CARD),
         calls("s3:DeleteObject", SHARD),
         LIST,
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),

@@ -9,7 +9,7 @@ import botocore.session
 import pytest
 
 from droplens.domain import choices
-from tests.support.expanded_template import Stack
+from tests.support.expanded_template import Stack, with_parameters
 
 PARAMETERS = {
     "NotificationEmail": "",
@@ -21,7 +21,9 @@ PARAMETERS = {
     "Recipe": "finetune",
     "Backbone": "efficientnet-lite0",
     "BackboneWeights": "",
+    "RetrainAfterCorrections": 0,
     "TrainingInstanceType": "auto",
+    "TrainingInstanceCount": 1,
     "UseSpot": "true",
     "Epochs": 30,
     "MiniBatchSize": 32,
@@ -41,6 +43,8 @@ PARAMETERS = {
     "EndpointMaxConcurrency": 5,
     "ClassifyMaxConcurrency": 2,
     "ConfidentPrecision": 0.95,
+    "CandidatePrecision": 0.95,
+    "UnfamiliarShare": 0.01,
     "KeepModels": 0,
     "Reclassify": "none",
     "ResultSchema": "v2",
@@ -92,6 +96,20 @@ def test_a_parameter_is_described_and_bounded(parameters: dict[str, Any], name: 
         or "AllowedPattern" in parameter
         or {"MinValue", "MaxValue"} <= parameter.keys()
     )
+
+
+def test_several_instances_are_refused_for_recipes_that_take_one(stack: Stack) -> None:
+    rule = stack.template["Rules"]["ProbeTrainsOnOneInstance"]
+    [assertion] = rule["Assertions"]
+    assert not stack.holds(rule["RuleCondition"])
+    assert not with_parameters(stack, Recipe="probe", TrainerImage="builtin").holds(
+        rule["RuleCondition"]
+    )
+    for recipe in ("probe", "auto"):
+        given = with_parameters(stack, Recipe=recipe)
+        assert given.holds(rule["RuleCondition"])
+        assert given.holds(assertion["Assert"])
+    assert not with_parameters(stack, TrainingInstanceCount="2").holds(assertion["Assert"])
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from policy_sentry.querying.actions import get_action_data
 
+from droplens_cli.preflight import permissions, policy
+from droplens_cli.preflight.chosen import chosen
 from tests.support.expanded_template import Stack
-from tools.preflight import permissions, policy
-from tools.preflight.chosen import chosen
 
 ROWS = permissions.table()
 EVERY = [

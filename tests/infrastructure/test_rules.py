@@ -19,6 +19,7 @@ FOR = {
         "s3-dataset-archive",
         "s3-dataset-list",
     },
+    "PrepareDatasetCorrected": {"s3-correction"},
     "PictureDropped": {"s3-picture"},
     "StartTrainingPacked": {"batch-succeeded", "batch-join-succeeded"},
     "DeployEndpointTrained": {"training-completed"},
@@ -64,6 +65,14 @@ def stored(event: dict[str, Any], key: str, bucket: str = BUCKET) -> dict[str, A
 
 def test_there_is_no_other_rule(rules: dict[str, Any]) -> None:
     assert rules.keys() == FOR.keys() | BY_THE_CLOCK
+
+
+@pytest.mark.parametrize(("after", "state"), [("0", "DISABLED"), ("50", "ENABLED")])
+def test_corrections_wake_somebody_where_they_may_start_a_run(
+    stack: Stack, after: str, state: str
+) -> None:
+    asked = Stack(stack.template, parameters={"RetrainAfterCorrections": after})
+    assert asked.properties("PrepareDatasetCorrected")["State"] == state
 
 
 @pytest.mark.parametrize(("hours", "state"), [("0", "DISABLED"), ("6", "ENABLED")])

@@ -187,6 +187,13 @@ def test_a_training_request_that_sagemaker_would_refuse_is_refused(
     assert refused.value.response["Error"]["Code"] == code
 
 
+def test_a_job_of_several_instances_fails_with_the_reason(sagemaker: SageMaker) -> None:
+    resources = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 10}
+    job = sagemaker.trained(sagemaker.train("train-together", ResourceConfig=resources))
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "trains on one instance, not on 2" in job["FailureReason"]
+
+
 def test_lists_are_filtered_and_paged(sagemaker: SageMaker) -> None:
     for number in range(3):
         sagemaker.model(f"listed-{number}", {})

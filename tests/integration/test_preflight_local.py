@@ -10,19 +10,11 @@ from tests.support.repository import ROOT
 
 
 def preflight(cloud: Cloud, *parameters: str) -> tuple[int, str]:
-    command = [
-        sys.executable,
-        "-m",
-        "tools.preflight",
-        "--stack",
-        "pf",
-        "--parameters",
-        *parameters,
-    ]
+    command = [sys.executable, "-m", "droplens_cli", "--stack", "pf", "preflight", *parameters]
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **cloud.keys, "PYTHONPATH": "layers/droplens"},
+        env={**os.environ, **cloud.keys, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers/droplens'}"},
         capture_output=True,
         text=True,
         check=False,

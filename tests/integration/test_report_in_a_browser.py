@@ -17,7 +17,15 @@ from droplens.report.page import render
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects
 from tests.support import needs
 from tests.support.drawn_images import drawing
-from tests.support.evaluations import PROBE, class_names, dataset, evaluation, suspects
+from tests.support.evaluations import (
+    PROBE,
+    candidates,
+    class_names,
+    dataset,
+    evaluation,
+    familiarity,
+    suspects,
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 DESKTOP, PHONE = ViewportSize(width=1200, height=900), ViewportSize(width=360, height=740)
@@ -93,7 +101,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     pages = {}
     for size in SIZES:
         names = class_names(size)
-        found = evaluation(names, per_class=7 if size > 3 else 40)
+        found = evaluation(
+            names,
+            per_class=7 if size > 3 else 40,
+            familiarity=familiarity(),
+            candidates=candidates(),
+        )
         pictures = {
             record: thumbnail(drawing("rings", record, (120, 90))) for record in wanted(found)
         }

@@ -40,6 +40,7 @@ from trainer.nets.int8 import (
 from trainer.nets.specification import HEAD_CHANNELS, LITE0
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
+from trainer.recipes.temperature import Temperature
 from trainer.serving.app import Model
 from trainer.settings import Folders
 from trainer.train import WEIGHTS_VARIABLE, open_job
@@ -185,7 +186,7 @@ def test_a_model_whose_answers_hang_on_digits_that_int8_has_not_keeps_none(
     head = Head(
         chance.normal(0, 0.1, (LITE0.features, 1000)).astype(np.float32),
         np.zeros(1000, np.float32),
-        temperature=1.0,
+        temperature=Temperature.constant(1),
     )
     novelty = fit_novelty(chance.random((9, HEAD_CHANNELS), np.float32)).novelty
     backbone = onnx.load(str(probe_weights / backbone_file(LITE0.name)))

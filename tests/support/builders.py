@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tarfile
 from io import BytesIO
 from typing import Any
 
@@ -79,6 +80,17 @@ def model_data(run: RunKey = RUN, bucket: str = BUCKET) -> str:
     name = f"droplens--{run.classifier}-{run.run_id}"
     prefix = layout.training_prefix(run.classifier, run.run_id)
     return f"s3://{bucket}/{prefix}{name}/output/model.tar.gz"
+
+
+def artefact(*files: tuple[str, bytes]) -> bytes:
+    """As SageMaker packs what the trainer left."""
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+    return packed.getvalue()
 
 
 def pack(

@@ -9,8 +9,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from droplens.aws.s3 import Bucket
 from droplens.state.runs import Runs
-from tools.stack import Stack
+from droplens_cli.stack import Stack
 
 ROLLBACK, RESUME = "droplens-rollback", "droplens-resume-runs"
 _TEXT = {"AttributeType": "S"}
@@ -70,6 +71,7 @@ class Deployed:
             StackName=name, TemplateBody=json.dumps(TEMPLATE)
         )
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.delenv("MAKELEVEL", raising=False)  # messages name commands as make calls them
         self.monkeypatch = monkeypatch
         [described] = self.session.client("cloudformation").describe_stacks(StackName=name)[
             "Stacks"
@@ -89,6 +91,11 @@ class Deployed:
             lambda stack, name: functions if name == "lambda" else others(stack, name),
         )
         return functions
+
+    @property
+    def bucket(self) -> Bucket:
+        """The stack's bucket."""
+        return Bucket(self.s3, self.outputs["BucketName"])
 
     def put(self, key: str, body: bytes = b"x") -> None:
         self.s3.put_object(Bucket=self.outputs["BucketName"], Key=key, Body=body)

@@ -79,6 +79,36 @@ def evaluation(
     }
 
 
+def familiarity(**changes: Any) -> dict[str, Any]:
+    """The section of a model whose own pictures have a novelty of 0.5 to 1, but 1 % of them."""
+    quantiles = [0.5 + 0.5 * level / 99 for level in range(100)]
+    return {
+        "limit": 1.0,
+        "requested": 0.01,
+        "share": {"value": 0.0125, "low": 0.0049, "high": 0.0317},
+        "unfamiliar": 5,
+        "pictures": 400,
+        "left_out": 1600,
+        "quantiles": [*quantiles, 1.4],
+        "reason": None,
+        **changes,
+    }
+
+
+def candidates(**changes: Any) -> dict[str, Any]:
+    """The section of label sets, of which one in four has more than one class."""
+    return {
+        "precision": 0.95,
+        "method": "threshold",
+        "parameters": {"probability": 0.05},
+        "coverage": {"value": 0.9525, "low": 0.9271, "high": 0.9694},
+        "mean_size": 1.6,
+        "sizes": [[1, 300], [2, 60], [3, 30], [14, 10]],
+        "reason": None,
+        **changes,
+    }
+
+
 def dataset(classes: Sequence[str]) -> dict[str, Any]:
     """The manifest of what the model learnt from."""
     return {

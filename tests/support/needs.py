@@ -88,6 +88,10 @@ NEEDS = {
     "dpkg-deb": Need(
         lambda: None if shutil.which("apt-get") else "this is no Debian", "install dpkg"
     ),
+    "gpu": Need(
+        lambda: None if Path("/dev/nvidiactl").exists() else "this machine has no NVIDIA GPU",
+        "tools/venvs.py torch, of PyTorch's build with CUDA",
+    ),
     "linux": Need(lambda: None if sys.platform == "linux" else f"this is {sys.platform}", "Linux"),
     "mxnet": Need(lambda: _no_environment("mxnet"), "make venvs-test"),
     "reference": Need(lambda: None, "make .local/reference/image-classification.json"),

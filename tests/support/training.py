@@ -19,6 +19,7 @@ SETTINGS = TrainingSettings(
     recipe="finetune",
     backbone="efficientnet-lite0",
     training_instance_type="auto",
+    training_instance_count=1,
     use_spot=True,
     epochs=30,
     mini_batch_size=32,

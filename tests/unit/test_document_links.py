@@ -22,7 +22,16 @@ PAGES = sorted(
 )
 _MAP = "docs/architecture.md"
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-_FOLDERS = ("batch_prep", "localcloud", "demo", "tools", "benchmarks", "trainer", "tests")
+_FOLDERS = (
+    "batch_prep",
+    "localcloud",
+    "demo",
+    "droplens_cli",
+    "tools",
+    "benchmarks",
+    "trainer",
+    "tests",
+)
 _INLINE = re.compile(r"`((?:[^`\n]|\n(?!\s*\n))+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -150,7 +159,7 @@ def sources_of(module: str) -> list[Path]:
 def options_of(files: tuple[Path, ...]) -> set[str]:
     """Options that argparse is given in these files; flags of fields are named by the fields."""
     text = "\n".join(file.read_text("utf-8") for file in files)
-    return set(re.findall(r"[\"'](--[a-z][a-z-]*)[\"']", text))
+    return set(re.findall(r"[\"'/](--[a-z][a-z-]*)(?=[\"'/])", text))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -168,7 +177,9 @@ def test_modules_and_their_options_exist(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_options_that_stand_alone_are_some_command_s(page: str) -> None:
     ours = tuple(file for folder in _FOLDERS for file in (ROOT / folder).rglob("*.py"))
-    fields = re.findall(r"^    (\w+): ", (ROOT / "tools/cost.py").read_text("utf-8"), re.MULTILINE)
+    fields = re.findall(
+        r"^    (\w+): ", (ROOT / "droplens_cli/cost.py").read_text("utf-8"), re.MULTILINE
+    )
     known = options_of(ours) | {f"--{name.replace('_', '-')}" for name in fields}
     known |= {"--help", "--visibility-timeout"}  # the latter is the AWS CLI's
     for code in _INLINE.findall(_FENCED.sub("", text_of(page))):
@@ -203,7 +214,7 @@ def test_calls_of_the_aws_cli_are_operations_with_such_parameters(page: str) -> 
 def test_environment_variables_are_read_somewhere(page: str) -> None:
     code = makefile() + "".join(
         file.read_text("utf-8")
-        for folder in ("localcloud", "demo", "tools", "benchmarks", "trainer", "tests", ".ci")
+        for folder in (*_FOLDERS, ".ci")
         for file in (ROOT / folder).rglob("*")
         if file.suffix in (".py", "") and file.is_file() and "corpus" not in file.parts
     )

@@ -1,6 +1,7 @@
 """One version: that of the layer's package, which all else that carries it repeats."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ def test_an_image_carries_it_as_its_label(repo_root: Path, name: str) -> None:
     assert re.findall(r"^LABEL org\.opencontainers\.image\.version=(.*)$", text, re.MULTILINE) == [
         __version__
     ]
+
+
+def test_the_command_that_users_install_carries_it(repo_root: Path) -> None:
+    project = tomllib.loads((repo_root / "pyproject.toml").read_text("utf-8"))
+    path = project["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{__version__}"' in (repo_root / path).read_text("utf-8")
 
 
 def test_it_is_the_newest_of_the_changelog(repo_root: Path) -> None:

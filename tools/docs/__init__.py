@@ -2,5 +2,6 @@
 
 A page's source holds no figure. Each stands there as an expression, `{{ template.Epochs }}`, whose
 value is read where the fact is kept: a file of benchmarks/results, template.yaml, a constant in the
-code, a lock, tools/prices.json, docs/tried.json, or docs/source/cited.toml for what others publish.
+code, a lock, droplens_cli/prices.json, docs/tried.json, or docs/source/cited.toml for what others
+publish.
 """

@@ -8,9 +8,10 @@ from typing import Any
 
 from droplens.aws.sqs import delay
 from droplens.domain import layout
-from droplens.statistics.intervals import Z95_ONE_SIDED, Z95_TWO_SIDED, fewest, wilson
+from droplens.statistics.fixed_sequence import ERROR_LEVEL
+from droplens.statistics.intervals import Z95_TWO_SIDED, fewest_exact, wilson
+from droplens_cli import cost
 from localcloud.emulator import quotas
-from tools import cost
 from trainer.nets.specification import LITE0, PACKAGED
 from trainer.recipes.ridge_head import L2_GRID
 
@@ -200,8 +201,9 @@ def shown(template: Any, trainer: Any) -> dict[str, Any]:
         **dict(zip(names, examples, strict=True)),
         "limits": {"half": least, "eight_tenths": 0.8, "more": 0.85, "nine_tenths": 0.9},
         "longest_classifier": _longest_classifier(),
-        "fewest_confident": fewest(float(template.ConfidentPrecision), Z95_ONE_SIDED),
+        "fewest_confident": fewest_exact(float(template.ConfidentPrecision), ERROR_LEVEL),
         "z_squared": Z95_TWO_SIDED**2,
+        "view_percent": trainer.VIEW_SHARE,
         "decoded_kb": 3 * side**2 / 1000,
         "longest_training": template.MaxTrainingMinutes / 60 * hour,
     }
@@ -213,13 +215,18 @@ def _longest_classifier() -> int:
 
 
 def trust(results: Mapping[str, Any]) -> dict[str, Any]:
-    """bench-trust's hardest set of pictures, and its coverage in each split."""
+    """bench-trust's hardest set of pictures, and the share of labels that it changes."""
     hardest = results["sets"][results["hardest"]]
-    splits = by_split(hardest["coverage_at_95_precision"], hardest["repeats"]) or []
+    searched = hardest["suspects"]["random"]
     return {
+        **results,
         "hardest": hardest,
-        "smallest": min(results["sets"].values(), key=lambda found: found["pictures"]),
-        "splits_without": sum(share == 0 for share in splits),
+        "changed": searched["changed"] / searched["of"],
+        "foreign_by_probability": max(
+            other["confident_by_probability"]["mean"]
+            for found in results["sets"].values()
+            for other in found["foreign"].values()
+        ),
     }
 
 
@@ -227,16 +234,13 @@ def better(found: Mapping[str, Any], figure: str) -> str:
     """The other maps with a lower error than ours on one set of pictures, in words."""
     ours = found["maps"]["ours"][figure]
     lower = [
-        f"{'no map' if name == 'none' else name} ({one[figure]:.3f})"
+        f"{_map_in_words(name)} ({one[figure]:.3f})"
         for name, one in found["maps"].items()
         if name != "ours" and one[figure] < ours
     ]
-    return f"{' and '.join(lower) or 'no other'}, ours {ours:.3f}"
+    return f"{', '.join(lower) or 'no other'}; ours {ours:.3f}"
 
 
-def by_split(spread: Mapping[str, float], repeats: int) -> list[float] | None:
-    """The values of three splits, which their mean, least and most determine; None of more."""
-    if repeats != 3:
-        return None
-    between = 3 * spread["mean"] - spread["least"] - spread["most"]
-    return [spread["least"], max(0.0, between), spread["most"]]
+def _map_in_words(name: str) -> str:
+    words = {"none": "no map", "half": "fitted on half", "all": "fitted on all"}
+    return " ".join(words.get(part, part) for part in name.split("_"))

@@ -53,6 +53,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "thousandths": lambda value: f"{value:,.3f}",
     "percent": lambda value: f"{100 * value:.0f} %",
     "percent_tenths": lambda value: f"{100 * value:.1f} %",
+    "percent_hundredths": lambda value: f"{100 * value:.2f} %",
     "points": lambda value: f"{100 * value:.0f}",
     "points_tenths": lambda value: f"{100 * value:.1f}",
     "dollars": lambda value: f"${value:.2f}",

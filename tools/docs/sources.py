@@ -255,16 +255,26 @@ def cited() -> dict[str, Any]:
     }
 
 
+_FOLDERS = (
+    "batch_prep",
+    "benchmarks",
+    "demo",
+    "droplens_cli",
+    "functions",
+    "localcloud",
+    "tests",
+    "tools",
+    "trainer",
+)
+
+
 def everything() -> dict[str, Any]:
     """The names that a page may use."""
     folders = {
         "layer": ROOT / "layers" / "droplens" / "droplens",
-        **{name: ROOT / name for name in ("batch_prep", "trainer", "localcloud", "tools", "demo")},
-        "functions": ROOT / "functions",
-        "benchmarks": ROOT / "benchmarks",
-        "tests": ROOT / "tests",
+        **{name: ROOT / name for name in _FOLDERS},
     }
-    prices = json.loads((ROOT / "tools" / "prices.json").read_text("utf-8"))
+    prices = json.loads((ROOT / "droplens_cli" / "prices.json").read_text("utf-8"))
     return {
         "code": {name: Code(folder) for name, folder in folders.items()},
         "option": {name: Options(folder) for name, folder in folders.items()},

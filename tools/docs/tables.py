@@ -1,33 +1,21 @@
 """The documents' tables, of results files, the template and commands."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.backbones.table import markdown as backbones_table
 from benchmarks.classify.table import markdown as classify_table
 from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
 from benchmarks.serving.table import markdown as serving_table
 from benchmarks.training.table import markdown as probe_table
-from tools import cost, tried
-from tools.docs.computed import by_split
+from droplens_cli import cost
+from tools import tried
+from tools.docs.markdown import markdown
 from tools.docs.sources import RESULTS, ROOT
-
-_MAPS = {
-    "none": "no map",
-    "ours": "**ours** (temperature and uniform share)",
-    "temperature": "temperature",
-    "beta": "beta",
-    "isotonic": "isotonic",
-}
-
-
-def markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+from tools.docs.trust_tables import trust_tables
 
 
 def tables(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -41,14 +29,14 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "packing_arithmetic": arithmetic(results.packing),
         "classify": classify_table(results.classify).strip(),
         "serving": serving_table(results.serving).strip(),
+        "backbones": backbones_table(results.backbones).strip(),
         "probe": probe_table(results.training["probe"]).strip(),
         "cost": cost.table(cost.Usage(), cost.Prices()),
         "cost_demo": cost.demo_table(cost.Prices()),
         "cost_sums": cost_sums(),
         "tried": tried.table(records).strip(),
         "tried_zh": tried.table(records, "zh").strip(),
-        "maps": maps(results.trust),
-        "coverage": coverage(results.trust),
+        **trust_tables(results.trust),
         "measured_when": measured_when(),
         "parameters": parameters(template.document),
     }
@@ -59,47 +47,6 @@ def cost_sums() -> str:
     rows = cost.table(cost.Usage(), cost.Prices()).splitlines()
     heads = [row.split("|") for row in rows if row.startswith(("| |", "|--", "| **"))]
     return "\n".join("|".join(cells[:2] + cells[3:]) for cells in heads)
-
-
-def maps(results: Mapping[str, Any]) -> str:
-    """Calibration errors of ours and of its peers, on each set of pictures."""
-    rows = []
-    for key, label in _MAPS.items():
-        row = [label]
-        for found in results["sets"].values():
-            one = found["maps"][key]
-            row += [f"{one['ece']:.3f}", f"{one['rms_debiased']:.3f}", f"{one['brier']:.3f}"]
-        rows.append(row)
-    head = ["map"]
-    for found in results["sets"].values():
-        head += [f"{found['classes']} classes: ECE", "debiased RMS", "Brier"]
-    return markdown(head, rows)
-
-
-def coverage(results: Mapping[str, Any]) -> str:
-    """The share of confident predictions, for each split where it is known."""
-    rows = []
-    for found in results["sets"].values():
-        for percent in (95, 90):
-            spread = found[f"coverage_at_{percent}_precision"]
-            splits = by_split(spread, found["repeats"])
-            values = (
-                ", ".join(f"{100 * value:.0f} %" for value in splits)
-                if splits
-                else f"{100 * spread['least']:.0f} to {100 * spread['most']:.0f} %"
-            )
-            rows.append(
-                [
-                    f"{found['classes']}",
-                    f"{found['pictures']:,}",
-                    f"{percent} %",
-                    f"{values} ({found['repeats']} splits)",
-                    f"{100 * spread['mean']:.0f} %",
-                    f"{100 * spread['reached']:.1f} %",
-                ]
-            )
-    head = ["classes", "pictures", "asked for", "called confident, by split", "mean"]
-    return markdown([*head, "of those, correct"], rows)
 
 
 def measured_when() -> str:

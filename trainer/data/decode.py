@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,6 +22,7 @@ from droplens.records.recordio import Record
 from trainer.cpu import cores
 from trainer.data.features import Channel, DatasetError, read_channel
 from trainer.data.preprocess import Resize
+from trainer.supervise import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +36,27 @@ def decode(channel: Channel, resize: Resize) -> NDArray[np.uint8]:
 
     Raises DatasetError where a record cannot be decoded, with its id, and where the disk is full.
     """
+    with tempfile.TemporaryDirectory(prefix="droplens-") as folder:
+        # The mapping stays valid after the file is unlinked, so no file remains when training ends.
+        return decode_into(Path(folder) / "pixels", channel, resize)
+
+
+def decode_into(path: Path, channel: Channel, resize: Resize) -> NDArray[np.uint8]:
+    """As `decode`, in a file of these bytes that other processes can map."""
     shape = (len(channel), resize.height, resize.width, 3)
     if not len(channel):
         return np.empty(shape, np.uint8)
-    with tempfile.TemporaryDirectory(prefix="droplens-") as folder:
-        path = Path(folder) / "pixels"
-        with path.open("wb") as file:
-            try:
-                # On a full disk, the first write to the mapping would end the process by SIGBUS.
-                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
-            except OSError as error:
-                raise DatasetError(
-                    f"The {len(channel)} pictures of {channel.path.name} need "
-                    f"{np.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}."
-                ) from None
-        _fill(path, shape, channel, resize)
-        # The mapping stays valid after the file is unlinked, so no file remains when training ends.
-        return np.memmap(path, np.uint8, "r", shape=shape)
+    with path.open("wb") as file:
+        try:
+            # On a full disk, the first write to the mapping would end the process by SIGBUS.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        except OSError as error:
+            raise DatasetError(
+                f"The {len(channel)} pictures of {channel.path.name} need "
+                f"{np.prod(shape) / 1e9:.1f} GB in {tempfile.gettempdir()}: {error.strerror}."
+            ) from None
+    _fill(path, shape, channel, resize)
+    return np.memmap(path, np.uint8, "r", shape=shape)
 
 
 def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, resize: Resize) -> None:
@@ -60,7 +64,7 @@ def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, resize
     waiting: deque[Future[None]] = deque()
     # Spawned: a fork of a process with PyTorch's threads may hang.
     executor = ProcessPoolExecutor(
-        cores(), multiprocessing.get_context("spawn"), initializer=_end_with_parent
+        cores(), multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
     try:
         for first, task in _tasks(records):
@@ -97,15 +101,3 @@ def _decode(
             raise DatasetError(
                 f"{name}: record {record.id} cannot be read: {error.message}."
             ) from None
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent ends; else it would wait for tasks forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -1,5 +1,7 @@
 """Combine backbone, head and novelty in one ONNX graph from pixels to its two outputs."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -34,41 +36,40 @@ def assemble(
 
 
 def _add_head(graph: onnx.GraphProto, head: Head) -> None:
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(head.weight, "head.weight"),
-            numpy_helper.from_array(head.bias, "head.bias"),
-            numpy_helper.from_array(np.array(head.temperature, np.float32), "head.temperature"),
-        ]
-    )
-    graph.node.extend(
-        [
-            helper.make_node("Gemm", ["features", "head.weight", "head.bias"], ["scores"]),
-            helper.make_node("Div", ["scores", "head.temperature"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], [PROBABILITIES], axis=1),
-        ]
-    )
+    """Scores, their temperature, and probabilities.
+
+    Quantisation to int8 must not touch these nodes: none of them is of its operators.
+    """
+    temperature = head.temperature
+    constants = {
+        "weight": head.weight,
+        "bias": head.bias,
+        "low": temperature.low,
+        "high": temperature.high,
+        "slope": temperature.slope,
+        "offset": temperature.offset,
+    }
+    node = _nodes(graph, "head", constants)
+    scores = node("Gemm", ["features", "head.weight", "head.bias"], "scores")
+    x = node("ReduceMax", [scores], "head.highest", axes=[1], keepdims=1)
+    x = node("Max", [x, "head.low"], "head.from_low")
+    x = node("Min", [x, "head.high"], "head.clipped")
+    x = node("Mul", [x, "head.slope"], "head.product")
+    x = node("Sub", [x, "head.offset"], "head.exponent")
+    x = node("Exp", [x], "head.temperature")
+    x = node("Div", [scores, x], "logits")
+    node("Softmax", [x], PROBABILITIES, axis=1)
     shape: list[str | int | None] = ["N", len(head.bias)]
     graph.output.append(helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, shape))
 
 
 def _add_novelty(graph: onnx.GraphProto, novelty: Novelty) -> None:
-    constants = {
-        "first": np.array([-len(novelty.mean)]),
-        "end": np.array([np.iinfo(np.int64).max]),
-        "axis": np.array([1]),
-        "least": np.array(LEAST, np.float32),
-        "mean": novelty.mean,
-        "whitening": novelty.whitening,
-    }
+    node = _nodes(graph, "novelty", {"least": LEAST, **asdict(novelty)})
+    slices = {"first": -len(novelty.mean), "end": np.iinfo(np.int64).max, "axis": 1}
     graph.initializer.extend(
-        numpy_helper.from_array(value, f"novelty.{name}") for name, value in constants.items()
+        numpy_helper.from_array(np.array([value], np.int64), f"novelty.{name}")
+        for name, value in slices.items()
     )
-
-    def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
     x = node(
         "Slice", ["features", "novelty.first", "novelty.end", "novelty.axis"], "novelty.channels"
     )
@@ -79,3 +80,17 @@ def _add_novelty(graph: onnx.GraphProto, novelty: Novelty) -> None:
     x = node("MatMul", [x, "novelty.whitening"], "novelty.whitened")
     node("ReduceSumSquare", [x], NOVELTY, axes=[1], keepdims=0)
     graph.output.append(helper.make_tensor_value_info(NOVELTY, TensorProto.FLOAT, ["N"]))
+
+
+def _nodes(graph: onnx.GraphProto, prefix: str, constants: Mapping[str, Any]) -> Callable[..., str]:
+    """Add float32 constants; returns a function that adds a node and returns its output's name."""
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value, np.float32), f"{prefix}.{name}")
+        for name, value in constants.items()
+    )
+
+    def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        graph.node.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    return node

@@ -211,7 +211,12 @@ class _Graph:
 
 
 def fold_batch_norm(weights: Weights, conv: str, norm: str) -> tuple[Array, Array]:
-    """Weight [out, in/groups, k, k] and bias [out] of a convolution followed by its batch norm."""
+    """Weight [out, in/groups, k, k] and bias [out] of a convolution followed by its batch norm.
+
+    Where the convolution has a bias, its norm is folded already.
+    """
+    if f"{conv}.bias" in weights:
+        return weights[f"{conv}.weight"], weights[f"{conv}.bias"]
     scale = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
     weight = weights[f"{conv}.weight"] * scale[:, None, None, None]
     return weight, weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale

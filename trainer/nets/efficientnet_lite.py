@@ -47,7 +47,7 @@ class Lite(nn.Module):
         x = functional.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+        return functional.relu6(self._bn1(self._conv_head(x))).mean((2, 3), dtype=torch.float32)
 
     def depths(self) -> list[list[nn.Module]]:
         """The net's parts in order from input to features, for a learning rate by depth."""

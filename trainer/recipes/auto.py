@@ -20,7 +20,7 @@ from trainer.settings import FINETUNE, PROBE, SettingsError
 
 log = logging.getLogger(__name__)
 
-Recipe = Callable[[Job], Outcome]
+Recipe = Callable[[Job], Outcome | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
     """The better outcome, and the job of its recipe. finetune: None where there is no PyTorch.
 
     A network that cannot be fine-tuned as the settings say leaves `probe`'s model, with the reason.
+    The suspects are those of `probe`, which has leave-one-out predictions.
     """
     jobs = {name: of_recipe(job, name) for name in (PROBE, FINETUNE)}
-    outcomes = {PROBE: probe(jobs[PROBE])}
+    outcomes = {PROBE: _outcome(probe, jobs[PROBE])}
     if finetune is None:
         choice = Choice(
             PROBE,
@@ -48,7 +49,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
         )
     else:
         try:
-            outcomes[FINETUNE] = finetune(jobs[FINETUNE])
+            outcomes[FINETUNE] = _outcome(finetune, jobs[FINETUNE])
         except SettingsError as error:
             choice = Choice(PROBE, f"Nothing could be fine-tuned: {error}")
         else:
@@ -60,6 +61,7 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
     kept, settings = outcomes[choice.recipe], job.settings
     report = {
         **kept.report,
+        "suspects": outcomes[PROBE].report["suspects"],
         "hyperparameters": settings.as_given(),
         "without_effect": settings.without_effect(),
         "choice": {
@@ -71,7 +73,13 @@ def auto(job: Job, probe: Recipe, finetune: Recipe | None) -> tuple[Job, Outcome
             ],
         },
     }
-    return jobs[choice.recipe], replace(kept, report=report)
+    return jobs[choice.recipe], replace(kept, report=report, suspects=outcomes[PROBE].suspects)
+
+
+def _outcome(recipe: Recipe, job: Job) -> Outcome:
+    outcome = recipe(job)
+    assert outcome is not None, "this recipe trains on one instance"
+    return outcome
 
 
 def of_recipe(job: Job, recipe: str) -> Job:

@@ -10,8 +10,10 @@ from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import backbone_file
 from trainer.nets.specification import HEAD_CHANNELS
+from trainer.recipes.left_out import left_out_confidence
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import fit_head
+from trainer.recipes.suspects import find_suspects
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,10 @@ def probe(job: Job) -> Outcome:
         accuracies["validation"] = float((predictions == validation.labels).mean())
     for name, accuracy in accuracies.items():
         log.info("Epoch[0] %s-accuracy=%.6f", name.capitalize(), accuracy)
+    left_out = fit.left_out
+    probabilities = fit.head.of_scores(left_out.scores)
+    labels = training.labels[left_out.records]
+    suspects = find_suspects(left_out.records, labels, probabilities)
     report = {
         "cross_validation": {
             "left_out": fit.leave_one_out_records,
@@ -43,8 +49,10 @@ def probe(job: Job) -> Outcome:
             ],
             "l2": fit.l2,
         },
-        "temperature": fit.head.temperature,
+        "calibration": fit.head.temperature.report(fit.leave_one_out_records),
+        "left_out_confidence": left_out_confidence(probabilities, labels) if len(labels) else None,
         "novelty": novelty.report(),
+        "suspects": {"records": fit.leave_one_out_records, "suspects": len(suspects)},
     }
     model = assemble(onnx.load(os.fspath(backbone)), fit.head, novelty.novelty, job.resize)
-    return Outcome(model, accuracies, report, predictions)
+    return Outcome(model, accuracies, report, predictions, suspects)

@@ -2,9 +2,9 @@
 
 One eigendecomposition of the records' inner products gives the solution for every penalty, and the
 leave-one-out prediction of each training record (Allen, 1974; Rifkin and Lippert, 2007,
-MIT-CSAIL-TR-2007-025). The penalty and the softmax temperature (Guo et al., 2017,
-arXiv:1706.04599) are chosen by these predictions alone: the validation records are used for
-nothing but the validation accuracy.
+MIT-CSAIL-TR-2007-025). The penalty, with one temperature for all records, and then the temperature
+by highest score are chosen by these predictions alone: the validation records are used for nothing
+but the validation accuracy.
 
 Least squares to targets of 0 and 1 does not model probabilities, but with a few dozen images per
 class it is more accurate than multinomial logistic regression, and with a temperature better
@@ -14,13 +14,19 @@ calibrated; docs/probe.md has the figures.
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from scipy.optimize import minimize_scalar
 
 from trainer.cpu import cores
+from trainer.recipes.temperature import (
+    Temperature,
+    fit_by_highest_score,
+    fit_temperature,
+    negative_log_likelihood,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +42,43 @@ POWER_ITERATIONS = 2
 # Directions with less than this share of the largest variance are rounding errors.
 MIN_VARIANCE = 1e-6
 RECORDS_PER_PRODUCT = 512
-TEMPERATURES = (1e-3, 20.0)
+RECORDS_PER_MOMENT = 4096
 
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Softmax((features @ weight + bias) / temperature).
+    """Softmax of the scores, features @ weight + bias, divided by their temperature.
 
     weight: float32 [features, classes]; bias: float32 [classes].
     """
 
     weight: Matrix
     bias: Matrix
-    temperature: float
+    temperature: Temperature
 
     def probabilities(self, features: Matrix) -> Matrix:
         """float32 [records, classes] of float32 [records, features]."""
-        return softmax((features @ self.weight + self.bias) / np.float32(self.temperature))
+        return self.of_scores(features @ self.weight + self.bias)
+
+    def of_scores(self, scores: Matrix) -> Matrix:
+        """Probabilities of scores, both float32 [records, classes]."""
+        return softmax(scores / self.temperature.of(scores))
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Leave-one-out predictions at the chosen penalty.
+
+    records: int64 [N], indices of the training records, ascending; scores: float32 [N, classes],
+    to be divided by the head's temperature.
+    """
+
+    records: Labels
+    scores: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,7 @@ class Fit:
     """A head with the results of its selection.
 
     path: (l2, negative log-likelihood, accuracy) of leave-one-out, from the strongest penalty.
-    leave_one_out_records: number of records with a leave-one-out prediction.
+    left_out: of the records that can be left out.
     leave_one_out_accuracy: on them, at the chosen penalty; None where there are none.
     training_accuracy: of the head on the records that it was fitted to.
     """
@@ -71,9 +94,14 @@ class Fit:
     head: Head
     l2: float
     path: tuple[tuple[float, float, float], ...]
-    leave_one_out_records: int
+    left_out: LeftOut
     leave_one_out_accuracy: float | None
     training_accuracy: float
+
+    @property
+    def leave_one_out_records(self) -> int:
+        """The number of records with a leave-one-out prediction."""
+        return len(self.left_out.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +150,24 @@ def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
     spectrum = decompose(features, np.random.default_rng(seed))
 
     evaluated = can_be_left_out(labels)
-    l2, temperature, path = DEFAULT_L2, DEFAULT_TEMPERATURE, []
+    l2, temperature, path = DEFAULT_L2, Temperature.constant(DEFAULT_TEMPERATURE), []
     if evaluated.any():
 
-        def evaluate(l2: float) -> tuple[float, float, float, float]:
+        def evaluate(l2: float) -> tuple[float, float, float]:
             scores = spectrum.leave_one_out(targets, l2 * size)[evaluated]
             found = fit_temperature(scores, labels[evaluated])
-            loss = _negative_log_likelihood(scores / np.float32(found), labels[evaluated])
-            return l2, loss, float((scores.argmax(axis=1) == labels[evaluated]).mean()), found
+            loss = negative_log_likelihood(scores / np.float32(found), labels[evaluated])
+            return l2, loss, float((scores.argmax(axis=1) == labels[evaluated]).mean())
 
         with ThreadPoolExecutor(cores(), "penalties") as executor:
-            evaluations = list(executor.map(evaluate, L2_GRID))
-        path = [each[:3] for each in evaluations]
-        l2, loss, accuracy, temperature = min(evaluations, key=lambda each: each[1])
+            path = list(executor.map(evaluate, L2_GRID))
+        l2, loss, accuracy = min(path, key=lambda each: each[1])
         log.info("l2=%.1e leave-one-out loss=%.4f accuracy=%.4f", l2, loss, accuracy)
+    left_out = LeftOut(
+        np.flatnonzero(evaluated), spectrum.leave_one_out(targets, l2 * size)[evaluated]
+    )
+    if evaluated.any():
+        temperature = fit_by_highest_score(left_out.scores, labels[evaluated])
 
     weight = features.T @ spectrum.solve(targets, l2 * size)
     predictions = (features @ weight).argmax(axis=1)
@@ -143,7 +175,7 @@ def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
         head=Head(weight, -(mean @ weight), temperature),
         l2=l2,
         path=tuple(path),
-        leave_one_out_records=int(evaluated.sum()),
+        left_out=left_out,
         leave_one_out_accuracy={penalty: accuracy for penalty, _, accuracy in path}.get(l2),
         training_accuracy=float((predictions == labels).mean()),
     )
@@ -152,9 +184,17 @@ def fit_head(features: Matrix, labels: Labels, classes: int, seed: int) -> Fit:
 def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
     """The spectrum of centred records [records, features].
 
-    Exact up to MAX_RECORDS; beyond, the leading directions by a randomised range finder (Halko,
-    Martinsson and Tropp, 2011, arXiv:0909.4061, algorithm 4.4).
+    Exact where there are fewer features than records, by the smaller Gram matrix, and up to
+    MAX_RECORDS; beyond, the leading directions by a randomised range finder (Halko, Martinsson and
+    Tropp, 2011, arXiv:0909.4061, algorithm 4.4).
     """
+    if x.shape[1] < min(len(x), MAX_RECORDS):
+        # In float64: the directions' errors are the Gram matrix's, divided by small variances.
+        values, vectors = _eigen(_second_moments(x))
+        first = np.searchsorted(values, MIN_VARIANCE * values[-1], side="right")
+        values, vectors = values[first:], vectors[:, first:]
+        scaled = (vectors / np.sqrt(values)).astype(np.float32)
+        return Spectrum(values.astype(np.float32), x @ scaled)
     if len(x) <= MAX_RECORDS:
         variances, directions = _eigen(_inner_products(x))
     else:
@@ -168,7 +208,7 @@ def decompose(x: Matrix, rng: np.random.Generator) -> Spectrum:
     return Spectrum(variances[first:], directions[:, first:])
 
 
-def _eigen(products: Matrix) -> tuple[Matrix, Matrix]:
+def _eigen(products: NDArray[Real]) -> tuple[NDArray[Real], NDArray[Real]]:
     """Eigenvalues, ascending, and eigenvectors; overwrites `products`."""
     # LAPACK is column-major: the lower triangle here is the upper one there.
     values, vectors = eigh(
@@ -191,6 +231,20 @@ def _inner_products(x: Matrix) -> Matrix:
     return result
 
 
+def _second_moments(x: Matrix) -> NDArray[np.float64]:
+    """x.T @ x in float64, on all cores; the digits do not depend on their number."""
+
+    def products(first: int) -> NDArray[np.float64]:
+        part = x[first : first + RECORDS_PER_MOMENT].astype(np.float64)
+        return part.T @ part
+
+    result = np.zeros((x.shape[1], x.shape[1]))
+    with ThreadPoolExecutor(cores(), "products") as executor:
+        for part in executor.map(products, range(0, len(x), RECORDS_PER_MOMENT)):
+            result += part
+    return result
+
+
 def can_be_left_out(labels: Labels) -> NDArray[np.bool_]:
     """bool [records]: whether another record of the class remains when this one is left out.
 
@@ -203,23 +257,7 @@ def can_be_left_out(labels: Labels) -> NDArray[np.bool_]:
     return counts[labels] > 1
 
 
-def fit_temperature(logits: Matrix, labels: Labels) -> float:
-    """The temperature that maximises the likelihood of `labels`."""
-    result = minimize_scalar(
-        lambda log_t: _negative_log_likelihood(logits / np.exp(log_t), labels),
-        bounds=np.log(TEMPERATURES),
-        method="bounded",
-    )
-    return float(np.exp(result.x))
-
-
 def softmax(logits: Matrix) -> Matrix:
     """Softmax over the last axis."""
     exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponents / exponents.sum(axis=-1, keepdims=True)
-
-
-def _negative_log_likelihood(logits: Matrix, labels: Labels) -> float:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    truth = shifted[np.arange(len(labels)), labels]
-    return float((np.log(np.exp(shifted).sum(axis=1)) - truth).mean())

@@ -20,8 +20,8 @@ from demo.__main__ import _parser
 from demo.account import Interruptions
 from demo.account_report import Record
 from droplens.domain.naming import resource_name
-from tools.account import Saved
-from tools.destroy import stack_status
+from droplens_cli.destroy import stack_status
+from droplens_cli.saved_answers import Saved
 
 
 @pytest.fixture

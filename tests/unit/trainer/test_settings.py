@@ -56,11 +56,17 @@ def test_the_built_in_algorithms_hyperparameters_are_taken_and_told_to_be_withou
 
 def test_finetune_has_defaults_of_its_own_and_takes_what_is_given() -> None:
     settings = parse(recipe="finetune", optimizer="sgd", epochs="12", weight_decay="0.1")
-    assert (settings.learning_rate, settings.weight_decay) == (2e-3, 0.1)
+    assert (settings.learning_rate, settings.weight_decay) == (5e-4, 0.1)
     assert settings.augmentation_type == "crop_color"
     assert settings.backbone == "efficientnet-lite0"
     assert settings.without_effect() == ("optimizer",)
     assert parse().learning_rate == 0.1
+
+
+def test_compile_of_earlier_versions_is_taken_and_told_to_be_without_effect() -> None:
+    settings = parse(recipe="finetune", compile="always")
+    assert settings.without_effect() == ("compile",)
+    assert "compile" not in settings.as_given()
 
 
 def test_what_was_not_given_is_not_told_to_be_without_effect() -> None:
@@ -82,7 +88,6 @@ def test_what_was_not_given_is_not_told_to_be_without_effect() -> None:
         ("image_shape", "3,8,288", "32 to 1024"),
         ("image_shape", "3,288,100000", "32 to 1024"),
         ("recipe", "magic", "one of probe, finetune"),
-        ("compile", "perhaps", "one of auto, always, never"),
         ("early_stopping", "perhaps", "True or False"),
         ("multi_label", "1", "one label"),
         ("seed", "4294967296", "at most 4294967295"),

@@ -96,6 +96,20 @@ def training_instance(setting: str, trainer: str, recipe: str, region: str) -> s
     return setting
 
 
+def training_instances(count: int, trainer: str, recipe: str) -> int:
+    """The instances of a training. count: TrainingInstanceCount.
+
+    Raises UserError, naming the parameter, where the trainer would not use more than one.
+    """
+    if count > 1 and trainer == DROPLENS and recipe != FINETUNE:
+        raise UserError(
+            "training.instance_count",
+            f"recipe {recipe} trains on one instance: choose TrainingInstanceCount=1, or "
+            f"Recipe={FINETUNE}",
+        )
+    return count
+
+
 def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
     """The instance types for auto, in order of preference."""
     if trainer == BUILTIN:

@@ -3,10 +3,12 @@
 datasets/<classifier>/...            labelled images, completed by datasets/<classifier>/_READY
 datasets/<classifier>.zip|.tar|...   or one archive of class folders
 datasets/<classifier>/labels.csv|... or a list that labels the images, put there last
+corrections/<classifier>/<class>/... labelled images that every next run takes beside its dataset
 input/<classifier>/...               images to classify
 input/<file>                         those for the default classifier
 results/<classifier>/....json        one result per image
-packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/
+packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/;
+                                     suspects.jsonl: training images whose label may be wrong
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is that of the live model
 reports/<classifier>/<run>/...       a model's evaluation: evaluation.json, answers/, index.html
@@ -18,6 +20,7 @@ import re
 from dataclasses import dataclass
 
 DATASETS = "datasets/"
+CORRECTIONS = "corrections/"
 INPUT = "input/"
 RESULTS = "results/"
 PACKED = "packed/"
@@ -27,6 +30,9 @@ REPORTS = "reports/"
 BUILD = "build/"
 
 READY_MARKER = "_READY"
+# Among corrections, the class of images that are in none of the classes.
+NONE_CLASS = "_none"
+CORRECTIONS_LIST = "corrections.jsonl"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # Label files, for the images beside and below them.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
@@ -137,6 +143,25 @@ def near_miss(key: str) -> NearMiss | None:
     )
 
 
+def corrections_prefix(classifier: str) -> str:
+    """Where the corrections of `classifier` are."""
+    return f"{CORRECTIONS}{classifier}/"
+
+
+def corrected_classifier(key: str) -> str | None:
+    """The classifier that the correction `key` is for; None for any other object."""
+    name, slash, path = key.removeprefix(CORRECTIONS).partition("/")
+    label, _, file = path.partition("/")
+    if not key.startswith(CORRECTIONS) or not slash or not label or not file:
+        return None
+    return name if is_classifier_name(name) and not key.endswith("/") else None
+
+
+def corrections_list_key(classifier: str, run_id: str) -> str:
+    """The list of the corrections that a run takes, a line of JSON for each."""
+    return f"{packed_prefix(classifier, run_id)}{CORRECTIONS_LIST}"
+
+
 def packed_prefix(classifier: str, run_id: str) -> str:
     """Where batch_prep writes a run's records."""
     return f"{PACKED}{classifier}/{run_id}/"
@@ -150,6 +175,11 @@ def shards_prefix(classifier: str, run_id: str) -> str:
 def training_prefix(classifier: str, run_id: str) -> str:
     """Where SageMaker writes a run's artefacts and checkpoints."""
     return f"{TRAINING}{classifier}/{run_id}/"
+
+
+def suspects_key(classifier: str, run_id: str) -> str:
+    """The training images of a run whose label may be wrong, a line of JSON each."""
+    return f"{packed_prefix(classifier, run_id)}suspects.jsonl"
 
 
 def live_card_key(classifier: str) -> str:

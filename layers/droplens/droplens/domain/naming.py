@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from droplens.domain.errors import UserError
 
@@ -23,6 +23,12 @@ def run_id(completed_at: datetime, identity: str) -> str:
     """
     digest = hashlib.sha256(identity.encode()).hexdigest()[:6]
     return f"{completed_at.astimezone(UTC):%Y%m%d-%H%M%S}-{digest}"
+
+
+def later_run_id(than: str, now: datetime, identity: str) -> str:
+    """As `run_id` at the time `now`, but sorted after the run id `than`, whatever clocks say."""
+    earliest = datetime.strptime(f"{than[:15]}+0000", "%Y%m%d-%H%M%S%z") + timedelta(seconds=1)
+    return run_id(max(now, earliest), identity)
 
 
 def resource_name(stack: str, classifier: str, run: str) -> str:

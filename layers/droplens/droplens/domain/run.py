@@ -80,7 +80,8 @@ class RunKey:
 class Run:
     """A run. Fields of stages that it has not reached are empty.
 
-    dataset: "key", "version" and "etag" of the object that completed it; trainer, image, image_size
+    dataset: "key", "version" and "etag" of the object that completed it, and "after", the id of the
+    run after which corrections started this one; trainer, image, image_size
     (pixels): of the training; model_data: the model archive's S3 URI; endpoint: its name;
     to_remove: names of endpoints that are to be removed; retired: whether its endpoint will not be
     used again; generation: of its model card when it went live; leaving, restored_from_generation:
@@ -117,6 +118,13 @@ class Run:
     replaced_at: str = ""
     replaced_by: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def awaits_packing_after_corrections(self) -> bool:
+        """Whether corrections have started the run, and its packing is not submitted."""
+        claim = self.record.get(f"claim_{Stage.PACK}") or {}
+        packing = self.status is Status.PACKING and not claim.get("done")
+        return packing and bool(self.dataset.get("after"))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:

@@ -302,6 +302,9 @@ class FailureReporter:
             return events.run_resumed(event)[0]
         if kind == events.OBJECT_CREATED:
             completed = events.object_created(event)
+            if classifier := layout.corrected_classifier(completed.key):
+                newest = invocation.runs.newest(classifier)
+                return newest.key if newest and newest.awaits_packing_after_corrections else None
             source = layout.dataset_source(completed.key)
             run = source and invocation.runs.find_by_dataset(source.classifier, completed.version)
             return run.key if run else None

@@ -13,7 +13,8 @@ from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout, naming
 from droplens.domain.errors import ObjectMissing, UserError
-from droplens.domain.run import RunKey, Stage
+from droplens.domain.run import IN_PROGRESS, Run, RunKey, Stage, Status
+from droplens.journey import corrections
 from droplens.journey.invocation import Invocation
 from droplens.runtime.settings import PackingSettings
 from droplens.runtime.telemetry import follow, logger
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 WHOLE = "all"
 SHARD = "pack"
 JOIN = "join"
+# Its --corrections where there are none.
+NO_CORRECTIONS = "none"
 # Its --shards where one job packs everything: as many, one after the other, as its memory needs.
 AS_NEEDED = "auto"
 
@@ -52,7 +55,12 @@ class Packing:
     settings: PackingSettings
 
     def start(self, completed: ObjectCreated, invocation: Invocation) -> RunKey | None:
-        """The run of the dataset that `completed` completes; None if there is nothing to do."""
+        """The run of the dataset that `completed` completes, or that a correction makes due.
+
+        None if there is nothing to do.
+        """
+        if completed.key.startswith(layout.CORRECTIONS):
+            return self._retrain(completed.key, invocation)
         source = layout.dataset_source(completed.key)
         if source is None:
             return self._refuse_near_miss(completed, invocation)
@@ -66,9 +74,9 @@ class Packing:
             naming.run_id(info.stored_at, f"{completed.key}\n{completed.version}"),
         )
         follow(run)
-        settings, runs = self.settings, invocation.runs
+        settings = self.settings
         dataset = {"key": source.key, "version": completed.version, "etag": info.etag}
-        opened = runs.open(run, dataset)
+        opened = invocation.runs.open(run, dataset)
         with invocation.failures.recorded(run, Stage.PACK):
             if not layout.is_classifier_name(source.classifier):
                 raise UserError(
@@ -79,16 +87,64 @@ class Packing:
                 )
             if info.bytes > settings.max_dataset_gib * 2**30:
                 raise _too_large(f"{completed.key} alone has {info.bytes:,} bytes", settings)
-            name = naming.resource_name(settings.stack, run.classifier, run.run_id)
-            if not runs.claim(run, Stage.PACK):
-                logger.info("dataset is being packed already")
-                return run
-            parameters = _parameters(self.bucket, source, run, settings)
-            jobs = _Jobs(self.batch, settings, name, parameters)
-            facts = jobs.submit(lambda: count_shards(self.bucket, source, settings), new=opened)
-            runs.finish(run, Stage.PACK, **facts)
-            logger.info("packing submitted", extra=facts)
+            self._submit(run, source, invocation, new=opened)
         return run
+
+    def _submit(
+        self, run: RunKey, source: layout.DatasetSource, invocation: Invocation, *, new: bool
+    ) -> None:
+        """Submit the packing of an open run, unless it was. new: the run was opened just now."""
+        settings, runs = self.settings, invocation.runs
+        name = naming.resource_name(settings.stack, run.classifier, run.run_id)
+        if not runs.claim(run, Stage.PACK):
+            logger.info("dataset is being packed already")
+            return
+        corrected = corrections.keep_list(self.bucket, run)
+        parameters = _parameters(self.bucket, source, run, settings, corrected=corrected)
+        jobs = _Jobs(self.batch, settings, name, parameters)
+        facts = jobs.submit(lambda: count_shards(self.bucket, source, settings), new=new)
+        runs.finish(run, Stage.PACK, **facts)
+        logger.info("packing submitted", extra=facts)
+
+    def _retrain(self, key: str, invocation: Invocation) -> RunKey | None:
+        """Start a run on the newest run's dataset where enough corrections are new since that run.
+
+        However many events come, one run follows each: the run names its successor by a conditional
+        write. While a run is in progress none is started; the first correction after it counts all.
+        """
+        classifier, runs = layout.corrected_classifier(key), invocation.runs
+        newest = classifier and runs.newest(classifier, consistent=True)
+        if not self.settings.retrain_after_corrections or not newest:
+            logger.info("correction starts no run", key=key)
+            return None
+        follow(newest.key)
+        run, dataset = self._due(newest, invocation)
+        if run is None:
+            return None
+        follow(run)
+        opened = runs.open(run, dataset)
+        with invocation.failures.recorded(run, Stage.PACK):
+            source = layout.DatasetSource(run.classifier, dataset["key"])
+            self._submit(run, source, invocation, new=opened)
+        return run
+
+    def _due(self, newest: Run, invocation: Invocation) -> tuple[RunKey | None, dict[str, str]]:
+        """The run that follows `newest`, and its dataset; None if it is not due."""
+        dataset = dict(newest.dataset)
+        if newest.awaits_packing_after_corrections:
+            return newest.key, dataset  # an earlier try may have ended before it had submitted
+        if newest.status in IN_PROGRESS or not _was_packed(newest):
+            logger.info("newest run allows no run after corrections", status=newest.status.value)
+            return None, dataset
+        new = corrections.count_new(self.bucket, newest.key)
+        if new < self.settings.retrain_after_corrections:
+            logger.info("corrections are too few for a run", new=new)
+            return None, dataset
+        last, now = newest.key.run_id, invocation.runs.clock()
+        proposed = naming.later_run_id(last, now, f"{last}\n{dataset['version']}")
+        run_id = invocation.runs.name_successor(newest.key, proposed)
+        logger.info("corrections start a run", new=new, run=run_id)
+        return RunKey(newest.key.classifier, run_id), dataset | {"after": last}
 
     def _refuse_near_miss(self, completed: ObjectCreated, invocation: Invocation) -> RunKey | None:
         """Report what an object that completes no dataset was probably meant to be, if anything.
@@ -156,6 +212,11 @@ def _too_large(found: str, settings: PackingSettings) -> UserError:
     )
 
 
+def _was_packed(run: Run) -> bool:
+    """Whether the run's dataset could be packed, so that packing it again is worth a try."""
+    return not (run.status is Status.FAILED and run.error.get("stage") == Stage.PACK)
+
+
 class _Jobs:
     """The Batch jobs of one run. name: of the last one, with which the packing ends."""
 
@@ -217,12 +278,20 @@ class _Jobs:
 
 
 def _parameters(
-    bucket: Bucket, source: layout.DatasetSource, run: RunKey, settings: PackingSettings
+    bucket: Bucket,
+    source: layout.DatasetSource,
+    run: RunKey,
+    settings: PackingSettings,
+    *,
+    corrected: bool,
 ) -> dict[str, str]:
+    """corrected: whether the run takes corrections."""
+    folder = f"s3://{bucket.name}/{layout.corrections_prefix(run.classifier)}"
     return {
         "classifier": run.classifier,
         "run_id": run.run_id,
         "source": f"s3://{bucket.name}/{source.key}",
         "destination": f"s3://{bucket.name}/{layout.packed_prefix(run.classifier, run.run_id)}",
         "shorter_side": str(packed_side(settings.image_size)),
+        "corrections": folder if corrected else NO_CORRECTIONS,
     }

@@ -20,10 +20,11 @@ from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
 from droplens.aws.sagemaker_runtime import predict_with_retries
 from droplens.domain import layout
-from droplens.domain.card import Measurement, ModelCard
+from droplens.domain.card import Measurement, ModelCard, Novelty
 from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.figures import counted, exact_percent, percent
 from droplens.domain.run import Run, RunKey, Stage, Status
+from droplens.evaluation.artefact import named_suspects, read_artefact, write_suspects
 from droplens.evaluation.comparison import compare
 from droplens.evaluation.evaluation import accuracy_on_test, cross_validation, evaluate
 from droplens.evaluation.measure import OutOfTime, measure
@@ -34,7 +35,7 @@ from droplens.journey.retire import announce, announce_if_replaced
 from droplens.journey.rollback import Restoration
 from droplens.journey.train import BUILTIN
 from droplens.records.manifest import PackedDataset
-from droplens.report.publish import publish, read_training
+from droplens.report.publish import publish
 from droplens.runtime.settings import PromotionSettings
 from droplens.runtime.telemetry import count, follow, logger
 from droplens.state import endpoints, registry
@@ -42,6 +43,7 @@ from droplens.state.cards import Cards, is_past
 from droplens.state.packed import read_packed
 from droplens.state.registry import Registry
 from droplens.statistics.calibration import Calibration
+from droplens.statistics.conformal import LabelSets
 from droplens.statistics.intervals import fewest, two_sided, wilson
 
 if TYPE_CHECKING:
@@ -150,16 +152,20 @@ class Promotion:
             ),
             invocation.has_time,
         )
+        artefact = read_artefact(self.bucket, run.model_data, len(dataset.classes))
         found = evaluate(
             measured.validation,
             dataset.classes,
             dataset.validation,
             self.settings.confident_precision,
+            candidate_precision=self.settings.candidate_precision,
+            unfamiliar_share=self.settings.unfamiliar_share,
+            training=artefact.training,
         )
         calibration = Calibration.from_dict(found["calibration"])
         live = self.cards.live(run.key.classifier)
         comparison = compare(found, live, self._evaluation(live)).to_dict() if live else None
-        training = read_training(self.bucket, run.model_data)
+        suspects = named_suspects(self.bucket, dataset, artefact.suspects or ())
         measured_at = datetime.now(UTC).isoformat(timespec="seconds")
         evaluation: dict[str, Any] = {
             **found,
@@ -168,10 +174,13 @@ class Promotion:
             "trainer": run.trainer,
             "measured_at": measured_at,
             "droplens_version": __version__,
-            "cross_validation": cross_validation(training),
+            "cross_validation": cross_validation(artefact.training),
             # Reported only: gate, calibration, threshold and comparison rest on validation alone.
             "test": accuracy_on_test(measured.test, calibration, dataset.test),
             "comparison": comparison,
+            "suspects": None
+            if artefact.suspects is None
+            else {"suspects": len(suspects), "training": dataset.train},
         }
         card = ModelCard(
             classifier=run.key.classifier,
@@ -187,6 +196,9 @@ class Promotion:
             confident_from=found["confident"]["threshold"],
             coverage=found["confident"]["share"],
             unconfident_because=found["confident"]["reason"],
+            confident_by_class=found["confident"]["by_class"],
+            novelty=card_novelty(found["familiarity"]),
+            candidates=card_candidates(found["candidates"]),
             comparison=comparison,
             promoted_at=measured_at,
             droplens_version=__version__,
@@ -202,7 +214,9 @@ class Promotion:
             layout.evaluation_key(card.classifier, card.run_id),
             json.dumps(evaluation, ensure_ascii=False).encode(),
         )
-        report = publish(self.bucket, dataset, evaluation, training)
+        if artefact.suspects is not None:
+            write_suspects(self.bucket, run.key, suspects)
+        report = publish(self.bucket, dataset, evaluation, artefact.training, suspects)
         invocation.runs.note(run.key, report=report)
         self.cards.keep(card)
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
@@ -439,6 +453,22 @@ def measurement(evaluation: Mapping[str, Any]) -> Measurement:
         latency_ms_p50=evaluation["latency_ms"]["p50"],
         latency_ms_p95=evaluation["latency_ms"]["p95"],
     )
+
+
+def card_novelty(familiarity: Mapping[str, Any]) -> Novelty | None:
+    """The part of an evaluation's familiarity that a card holds; None where it cannot tell."""
+    if familiarity["limit"] is None:
+        return None
+    return Novelty(
+        limit=familiarity["limit"],
+        share=familiarity["share"]["value"],
+        quantiles=tuple(familiarity["quantiles"]),
+    )
+
+
+def card_candidates(candidates: Mapping[str, Any]) -> LabelSets | None:
+    """The label sets of an evaluation, or None where it has none."""
+    return None if candidates["method"] is None else LabelSets.from_dict(dict(candidates))
 
 
 def sender_preprocessing(dataset: PackedDataset, trainer: str, image_size: int) -> Preprocessing:

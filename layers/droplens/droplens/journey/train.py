@@ -146,6 +146,9 @@ def training_request(
         settings.recipe,
         settings.aws_region,
     )
+    instances = choices.training_instances(
+        settings.training_instance_count, settings.trainer_image, settings.recipe
+    )
     # Raises UserError for an endpoint that could not be created, before a training is billed.
     choices.endpoint_mode(settings.endpoint_mode, settings.trainer_image, settings.aws_region)
     algorithm: dict[str, Any] = {
@@ -177,7 +180,7 @@ def training_request(
         "OutputDataConfig": {"S3OutputPath": output},
         "ResourceConfig": {
             "InstanceType": instance,
-            "InstanceCount": 1,
+            "InstanceCount": instances,
             # The records, and room to work. (What finetune decodes goes to disks that all of its
             # instances have of their own.)
             "VolumeSizeInGB": volume_gb(instance, SCRATCH_GB + 3 * dataset.bytes // 2**30),
@@ -185,7 +188,8 @@ def training_request(
         "StoppingCondition": stopping,
         "Tags": tag_list(run),
     }
-    # Our container makes no calls; the built-in one may fetch its pretrained network from S3.
+    # Our containers call one another at most, which isolation permits (CreateTrainingJob of the API
+    # reference); the built-in one may fetch its pretrained network from S3.
     request["EnableNetworkIsolation"] = not builtin
     if settings.use_spot:
         request["EnableManagedSpotTraining"] = True
@@ -237,8 +241,11 @@ def _builtin_hyperparameters(dataset: PackedDataset, settings: TrainingSettings)
             f"ImageSize={settings.image_size} needs TrainerImage={DROPLENS}",
         )
     steps = sorted({max(1, settings.epochs * 2 // 3), max(1, settings.epochs * 5 // 6)})
+    together = settings.training_instance_count > 1
     return {
         **_common_hyperparameters(dataset, settings),
+        # All instances wait for one another's gradients, as those of our recipe do.
+        **({"kv_store": "dist_sync"} if together else {}),
         "num_layers": str(BUILTIN_LAYERS),
         "use_pretrained_model": "1",
         "epochs": str(settings.epochs),

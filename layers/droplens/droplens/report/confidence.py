@@ -65,8 +65,17 @@ def _calibration(calibration: Document) -> list[Child]:
 
 def _what_calibration_did(calibration: Document) -> str:
     if calibration["method"] == "none":
-        return "No calibration was fitted: these are the model's own probabilities."
-    how = f"The map ({_parameters(calibration)}) was fitted on {calibration['fitted_on']:,} others."
+        return (
+            "These are the model's own probabilities: no map made them better beyond chance."
+            if "folds" in calibration
+            else "No calibration was fitted: these are the model's own probabilities."
+        )
+    how = f"The map ({_parameters(calibration)}) was fitted on {calibration['fitted_on']:,} "
+    how += (
+        "of them; each was judged by a map fitted on other pictures (cross-fitting)."
+        if calibration.get("folds")
+        else "others."
+    )
     gained = calibration["ece_before"] - calibration["ece_after"]
     if abs(gained) <= calibration["ece_noise_floor"]:
         return f"{how} Its effect on the error is within noise: neither a gain nor a harm is shown."

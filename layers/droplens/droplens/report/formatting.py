@@ -26,6 +26,12 @@ def counted(right: int, total: int) -> str:
     return _unbroken(figures.counted(right, total))
 
 
+def share_with_interval(share: Mapping[str, float]) -> str:
+    """A measured share, as evaluation.json has it: 95.4 % (93.1 to 97.0)."""
+    low, high = 100 * share["low"], 100 * share["high"]
+    return f"{percent(share['value'])} ({low:.1f} to {high:.1f})"
+
+
 def points(difference: float) -> str:
     """A difference of shares: +3.1 points."""
     return f"{100 * difference:+.1f} points".replace("-", "\N{MINUS SIGN}")

@@ -29,6 +29,7 @@ from droplens.report.health import health
 from droplens.report.markup import Child, Element, document, element, name
 from droplens.report.suspects import Suspects, suspects
 from droplens.report.tables import table
+from droplens.report.unknown import unknown
 
 HERE = Path(__file__).parent
 CELL = 24  # CSS pixels of a matrix cell with a number
@@ -55,6 +56,7 @@ def render(
     sections: list[tuple[str, str, list[Child]]] = [
         ("advice", "What to do", [advice(evaluation, dataset)]),
         ("sure", "Calibration and confidence", confidence(evaluation)),
+        ("unknown", "What it does not know", unknown(evaluation)),
         ("confused", "Confusion matrix", confused(evaluation)),
         (
             "mistakes",
@@ -148,7 +150,7 @@ def _tested(evaluation: Document) -> list[Child]:
             "p",
             f"Test accuracy {counted(found['right'], found['pictures'])}, measured on the test "
             "pictures of the dataset through the same endpoint. It decides nothing: calibration, "
-            "threshold and minimum accuracy rest on the validation pictures alone.",
+            "thresholds and minimum accuracy rest on other pictures.",
             class_="second",
         )
     ]
@@ -163,8 +165,8 @@ def _cross_validated(evaluation: Document) -> list[Child]:
             "p",
             f"Cross-validation accuracy on the training pictures ({found['method']}): "
             f"{counted(found['right'], found['pictures'])}. The trainer counted it, each picture "
-            "predicted by a model fitted to all others; it was not measured through the endpoint "
-            "and decides nothing.",
+            "predicted by a model fitted to all others; it was not measured through the endpoint, "
+            "and no model goes live by it.",
             class_="second",
         )
     ]
@@ -189,7 +191,7 @@ def _key_figures(evaluation: Document) -> list[Child]:
             f"Results say “confident: false”, at any probability: {required} cannot be shown."
             if threshold is None
             else f"At or above this probability at least {required} of the predictions are "
-            "correct, and results say “confident: true”.",
+            f"correct, and results say “confident: true”.{_by_class(confident)}",
         ),
         _calibration_figure(calibration),
     ]
@@ -203,6 +205,14 @@ def _key_figures(evaluation: Document) -> list[Child]:
             )
         )
     return found
+
+
+def _by_class(confident: Document) -> str:
+    thresholds = (confident.get("by_class") or {}).values()
+    if not thresholds:
+        return ""
+    highest = percent(min(1.0, max(thresholds)))
+    return f" Classes differ: it is {percent(min(thresholds))} to {highest}."
 
 
 def _calibration_figure(calibration: Document) -> Element:
@@ -343,9 +353,10 @@ def _about(evaluation: Document) -> list[Child]:
     return [
         element(
             "p",
-            "Every picture here was held out from training and sent through the very endpoint that "
-            "serves, prepared as your pictures will be. The figures hold for pictures like these; "
-            "pictures of anything else get a prediction too, and nothing here says how good it is.",
+            "The validation pictures were held out from training and sent through the very "
+            "endpoint that serves, prepared as your pictures will be. The figures hold for "
+            "pictures like these; pictures of anything else get a prediction too, whose accuracy "
+            "nobody knows.",
         ),
         element("dl", rows, class_="about"),
     ]

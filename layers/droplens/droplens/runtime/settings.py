@@ -72,7 +72,8 @@ class PackingSettings(JourneySettings):
 
     image_size: side of the model's input, in pixels; packing_vcpus: of one job; packing_max_vcpus:
     of all concurrent jobs; pictures_per_packing_job: a larger dataset is packed by several jobs;
-    max_dataset_gib: a larger dataset is refused.
+    max_dataset_gib: a larger dataset is refused; retrain_after_corrections: new corrections after
+    which a run starts by itself, 0 for never.
     """
 
     job_queue: str
@@ -82,6 +83,7 @@ class PackingSettings(JourneySettings):
     packing_max_vcpus: int
     pictures_per_packing_job: int
     max_dataset_gib: int
+    retrain_after_corrections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,10 @@ class TrainingSettings(JourneySettings):
     trainer_image: "builtin" or "droplens"; recipe: of our own image, "probe", "finetune" or "auto";
     backbone: its network. trainer_image_uri: our own image, which serves the models of any recipe;
     finetune_image_uri: our image with PyTorch, and with timm for a network of timm.
-    training_instance_type: "auto" is the first suitable type that the region offers; learning_rate:
-    0 is the trainer's default; max_training_minutes: upper limit of the billed time; endpoint_mode:
-    as deploy_endpoint will use it; kms_key_arn: the user's key, or "".
+    training_instance_type: "auto" is the first suitable type that the region offers;
+    training_instance_count: instances that train together; learning_rate: 0 is the trainer's
+    default; max_training_minutes: upper limit of the billed time; endpoint_mode: as deploy_endpoint
+    will use it; kms_key_arn: the user's key, or "".
     """
 
     aws_region: str
@@ -105,6 +108,7 @@ class TrainingSettings(JourneySettings):
     recipe: str
     backbone: str
     training_instance_type: str
+    training_instance_count: int
     use_spot: bool
     kms_key_arn: str
     epochs: int
@@ -150,6 +154,8 @@ class PromotionSettings(OriginSettings):
 
     minimum_accuracy: required of the lower end of the accuracy's two-sided interval with
     accuracy_confidence; confident_precision: required precision of confident predictions;
+    candidate_precision: share of images whose candidates contain the right class;
+    unfamiliar_share: share of the own images that may be called unfamiliar;
     approval: "automatic" or "manual"; keep_models: replaced models that keep their endpoints;
     reclassify: "all", "unsure" or "none" of the images that another model classified;
     code_version: of the layer.
@@ -159,6 +165,8 @@ class PromotionSettings(OriginSettings):
     minimum_accuracy: float
     accuracy_confidence: float
     confident_precision: float
+    candidate_precision: float
+    unfamiliar_share: float
     approval: str
     keep_models: int
     reclassify: str

@@ -77,13 +77,17 @@ class Runs:
         )
         return Run.from_record(response["Items"][0]) if response["Items"] else None
 
-    def newest(self, classifier: str) -> Run | None:
-        """The last run that was opened for `classifier`, or None."""
+    def newest(self, classifier: str, *, consistent: bool = False) -> Run | None:
+        """The last run that was opened for `classifier`, or None.
+
+        consistent: by a strongly consistent read.
+        """
         response = self.table.query(
             KeyConditionExpression="classifier = :classifier",  # text: no state shared by threads
             ExpressionAttributeValues={":classifier": classifier},
             ScanIndexForward=False,
             Limit=1,
+            ConsistentRead=consistent,
         )
         return Run.from_record(response["Items"][0]) if response["Items"] else None
 
@@ -125,6 +129,16 @@ class Runs:
         return self._conditionally(
             lambda: self.table.put_item(Item=item, ConditionExpression=Attr("run_id").not_exists())
         )
+
+    def name_successor(self, key: RunKey, run_id: str) -> str:
+        """Name the run that corrections start after this one, once; returns its id.
+
+        run_id: of the run to start, unless another invocation has named one.
+        """
+        if self._update(key, Attr("successor").not_exists(), {"successor": run_id}):
+            return run_id
+        item = self.table.get_item(Key=key.as_key(), ConsistentRead=True)["Item"]
+        return str(item["successor"])
 
     def claim(self, key: RunKey, stage: Stage, *, resuming: bool = False, **facts: Any) -> bool:
         """Claim `stage` of a run that has not ended; False if it is done or claimed by another.

@@ -25,6 +25,8 @@ THRESHOLDS = tuple(round(1 / (1 + math.exp(-step / 10)), 6) for step in range(10
 # than this share of them.
 _ERRORS_AT_START = 4
 _MOST_AT_START = 0.75
+# One set of predictions contradicts a precision where it has so many errors by this chance only.
+_SELDOM = 0.2
 # Of quotients of shares in floating point.
 _ROUNDING = 1e-9
 
@@ -62,9 +64,9 @@ def lowest(
 ) -> int | None:
     """The place of the last threshold that is shown to have the precision, or None.
 
-    counts: of all predictions that are evidence, of which there are `available`. own: of those
-    among them that must reach the precision by themselves, too, as observed, and of which there
-    must be enough for an error to be expected; by default no others.
+    counts: of all predictions that are evidence, of which there are `available`. own: those of
+    them that must not contradict it at this threshold, and of which there must be enough for an
+    error to be expected; by default there is no such condition.
     """
     first = max(
         _place(counts, _at_start(available, precision, level)),
@@ -75,15 +77,21 @@ def lowest(
         total, right = counts.total[place], counts.right[place]
         if binomial_cdf(total - right, total, 1 - precision) > level:
             break
-        if own is not None and own.right[place] < precision * own.total[place]:
-            break
-        chosen = place
+        if own is None or not _contradicts(own, place, precision):
+            chosen = place
     return chosen
 
 
 def fewest_to_tell(precision: float) -> int:
     """The fewest predictions of this precision among which an error is expected."""
     return math.ceil(1 / (1 - precision) - _ROUNDING)
+
+
+def _contradicts(own: Counts, place: int, precision: float) -> bool:
+    """Whether predictions of this precision would seldom have as many errors."""
+    total, right = own.total[place], own.right[place]
+    fewer = total - right - 1
+    return fewer >= 0 and 1 - binomial_cdf(fewer, total, 1 - precision) < _SELDOM
 
 
 def _place(counts: Counts, fewest: int) -> int:

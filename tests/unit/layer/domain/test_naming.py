@@ -68,3 +68,13 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
 def test_a_stack_name_that_sagemaker_or_iam_could_not_take_is_told(stack: str) -> None:
     with pytest.raises(UserError, match=r"lower-case letters.*at most 30"):
         naming.resource_name(stack, "cars", "20261122-120000-1a2b3c")
+
+
+@given(before=MOMENTS, now=MOMENTS)
+def test_a_successor_sorts_after_its_run_whatever_the_clock_says(
+    before: datetime, now: datetime
+) -> None:
+    run = naming.run_id(before, "dataset")
+    later = naming.later_run_id(run, now, "corrections")
+    assert later > run
+    assert later[:15] >= f"{now:%Y%m%d-%H%M%S}"

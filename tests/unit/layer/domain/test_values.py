@@ -11,8 +11,10 @@ from droplens.classify.sweep import Sweep
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.layout import DatasetSource, NearMiss
 from droplens.domain.run import Progress, Run, RunKey
+from droplens.evaluation.calibrated import Calibrated
 from droplens.evaluation.comparison import Comparison
-from droplens.evaluation.evaluation import Calibrated, Prediction, TopPrediction
+from droplens.evaluation.confident import TopPrediction
+from droplens.evaluation.evaluation import Prediction
 from droplens.journey.deploy import Deployment
 from droplens.journey.failure_reasons import FailureReporter
 from droplens.journey.idle import IdleEndpoints

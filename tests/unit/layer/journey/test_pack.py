@@ -29,6 +29,7 @@ SETTINGS = PackingSettings(
     packing_max_vcpus=8,
     pictures_per_packing_job=5,
     max_dataset_gib=256,
+    retrain_after_corrections=3,
 )
 
 
@@ -82,6 +83,7 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
         "source": source,
         "destination": f"s3://{BUCKET}/packed/cars/{run.run_id}/",
         "shorter_side": "256",
+        "corrections": "none",
         "step": "all",
         "shards": "auto",
     }
@@ -344,6 +346,7 @@ def test_the_job_s_parameters_are_those_of_the_job_definition(repo_root: Path) -
     template = (repo_root / "template.yaml").read_text()
     for name in (
         "step", "shards", "classifier", "run_id", "source", "destination", "shorter_side",
+        "corrections",
     ):  # fmt: skip
         assert f"Ref::{name}" in template
 

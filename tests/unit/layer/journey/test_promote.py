@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import tarfile
 import zlib
 from io import BytesIO
 from typing import Any
@@ -25,11 +24,13 @@ from droplens.state import endpoints
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
 from droplens.state.runs import Runs
+from droplens.statistics.left_out import LeftOut
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import (
     NAME,
     RUN,
+    artefact,
     card,
     go_live,
     pack,
@@ -853,16 +854,14 @@ def test_a_candidate_that_is_too_inaccurate_is_told_what_it_takes(
     assert ("It takes more" in problem) is (accuracy >= minimum)
 
 
+def trained(cloud: Cloud, *files: tuple[str, bytes]) -> None:
+    model = known(cloud).record["model_data"].removeprefix(f"s3://{BUCKET}/")
+    cloud.put(model, artefact(*files))
+
+
 def test_what_training_left_out_stands_beside_what_was_measured(candidate: Cloud) -> None:
     training = {"cross_validation": {"left_out": 20, "accuracy": 0.95}}
-    packed = BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        body = json.dumps(training).encode()
-        member = tarfile.TarInfo("training.json")
-        member.size = len(body)
-        archive.addfile(member, BytesIO(body))
-    model = known(candidate).record["model_data"].removeprefix(f"s3://{BUCKET}/")
-    candidate.put(model, packed.getvalue())
+    trained(candidate, ("training.json", json.dumps(training).encode()))
     assert promote(candidate) is Status.LIVE
     evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
     assert (evaluation["cross_validation"]["right"], evaluation["pictures"]) == (19, 12)
@@ -874,7 +873,87 @@ def test_a_card_without_a_threshold_has_the_reason(candidate: Cloud, cards: Card
     assert live is not None
     assert live.confident_from is None
     assert live.unconfident_because is not None
-    assert live.unconfident_because.startswith("too few validation pictures: 12, and it takes 52")
+    assert live.unconfident_because.startswith("too few validation pictures: 12, and it takes 59")
+
+
+def test_what_training_left_out_is_evidence_for_what_is_confident(
+    candidate: Cloud, cards: Cards
+) -> None:
+    pack(candidate, validation=24)
+    left_out = LeftOut.of([0.9] * 200, [0, 1] * 100, [True] * 200, 2)
+    training = {"left_out_confidence": left_out.to_dict()}
+    trained(candidate, ("training.json", json.dumps(training).encode()))
+    assert promote(candidate) is Status.LIVE
+    live = cards.live("cars")
+    assert live is not None
+    assert live.confident_from is not None
+    assert live.unconfident_because is None
+    assert live.confident_by_class is not None
+    assert live.is_confident("red", 0.95)
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert evaluation["confident"]["left_out"] == 200
+
+
+def novel(picture: bytes) -> dict[str, Any]:
+    """The response of a model that computes how novel a picture is."""
+    return {"probabilities": redness(picture), "novelty": len(picture) / 1000}
+
+
+def test_the_card_tells_what_is_unfamiliar_and_what_an_image_may_be(
+    candidate: Cloud, cards: Cards
+) -> None:
+    pack(candidate, validation=120)
+    assert promote(candidate, runtime=FakeRuntime(novel)) is Status.LIVE
+    live = cards.live("cars")
+    assert live is not None
+    assert live.novelty is not None
+    assert live.candidates is not None
+    assert live.is_familiar(live.novelty.limit) is True
+    assert live.is_familiar(10 * live.novelty.limit) is False
+    assert live.candidates.apply([0.001, 0.999]) == [1]
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert evaluation["familiarity"]["limit"] == live.novelty.limit
+    assert evaluation["familiarity"]["requested"] == SETTINGS.unfamiliar_share
+    assert evaluation["candidates"]["precision"] == SETTINGS.candidate_precision
+
+
+def test_a_model_without_novelty_and_with_few_pictures_says_that_it_cannot_tell(
+    candidate: Cloud, cards: Cards
+) -> None:
+    promote(candidate)
+    live = cards.live("cars")
+    assert live is not None
+    assert (live.novelty, live.candidates, live.confident_by_class) == (None, None, None)
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert evaluation["familiarity"]["reason"] is not None
+    assert evaluation["candidates"]["reason"] is not None
+    assert evaluation["suspects"] is None
+
+
+def test_suspects_are_named_beside_the_dataset(candidate: Cloud) -> None:
+    """Of the three, the last has another label than the training list says."""
+    lines = [
+        {"record": 3, "label": 1, "likely": 0, "probability": 0.01, "likely_probability": 0.98},
+        {"record": 6, "label": 0, "likely": 1, "probability": 0.25, "likely_probability": 0.75},
+        {"record": 7, "label": 0, "likely": 1, "probability": 0.25, "likely_probability": 0.75},
+    ]
+    body = "\n".join(map(json.dumps, lines)).encode()
+    trained(candidate, ("training.json", b"{}"), ("suspects.jsonl", body))
+    assert promote(candidate) is Status.LIVE
+    stored = candidate.bucket.read(f"packed/cars/{RUN.run_id}/suspects.jsonl")[0]
+    first, second = map(json.loads, stored.splitlines())
+    assert first == {
+        "channel": "train",
+        "record": 3,
+        "name": "red/0003.jpg",
+        "label": "red",
+        "likely": "blue",
+        "probability": 0.01,
+        "likely_probability": 0.98,
+    }
+    assert (second["record"], second["name"]) == (6, "blue/0006.jpg")
+    evaluation = candidate.json(f"reports/cars/{RUN.run_id}/evaluation.json")
+    assert evaluation["suspects"] == {"suspects": 2, "training": 20}
 
 
 # --- a person decides

@@ -322,6 +322,22 @@ def test_probe_trains_on_what_it_is_given(instance: str) -> None:
     assert made["ResourceConfig"]["InstanceType"] == instance
 
 
+@pytest.mark.parametrize("settings", [FINETUNE, SETTINGS], ids=["finetune", "builtin"])
+def test_several_instances_train_together(settings: TrainingSettings) -> None:
+    made = request(settings, training_instance_count=3)
+    assert made["ResourceConfig"]["InstanceCount"] == 3
+    # The built-in algorithm must be told how to synchronise.
+    synchronised = made["HyperParameters"].get("kv_store")
+    assert synchronised == ("dist_sync" if settings is SETTINGS else None)
+
+
+@pytest.mark.parametrize("recipe", [choices.PROBE, choices.AUTO])
+def test_instances_that_a_recipe_would_not_use_are_refused(recipe: str) -> None:
+    with pytest.raises(UserError, match="TrainingInstanceCount=1") as refused:
+        request(OURS, training_instance_count=2, recipe=recipe)
+    assert refused.value.code == "training.instance_count"
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "advice"),
     [

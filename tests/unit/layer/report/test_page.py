@@ -1,7 +1,6 @@
 import base64
 import json
 import re
-import tarfile
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from io import BytesIO
@@ -11,28 +10,29 @@ import pytest
 from PIL import Image
 
 from droplens.domain import layout
+from droplens.evaluation.artefact import read_artefact
 from droplens.evaluation.evaluation import Prediction, cross_validation, evaluate
 from droplens.report.confusion import order, pairs
 from droplens.report.gallery import GALLERY, SIDE, thumbnail, wanted
 from droplens.report.page import render
-from droplens.report.publish import publish, read_training
+from droplens.report.publish import publish
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects, typical_records
 from droplens.runtime.telemetry import metrics
 from droplens.state.packed import read_packed
 from tests.support.aws_account import BUCKET, Cloud
-from tests.support.builders import RUN, jpeg, pack
+from tests.support.builders import RUN, artefact, jpeg, pack
 from tests.support.evaluations import (
     HOSTILE,
     PROBE,
+    candidates,
     class_names,
     dataset,
     evaluation,
+    familiarity,
     suspects,
 )
 
 ARTEFACT = f"s3://{BUCKET}/training/cars/{RUN.run_id}/job/output/model.tar.gz"
-
-CHARTS = 5  # reliability before and after, coverage, and two of the training
 
 
 class Page(HTMLParser):
@@ -95,7 +95,7 @@ def test_what_cannot_be_known_from_nine_pictures_is_said_in_place_of_charts() ->
     assert "Calibration error (ECE)Unknown" in page.text
     assert (
         "“confident: false” at any probability, also at 100 %. The reason: too few validation "
-        "pictures: 9, and it takes 52 to show that 95 % of the confident predictions are correct."
+        "pictures: 9, and it takes 59 to show that 95 % of the confident predictions are correct."
     ) in page.text
     # Nothing else says anything of the calibration.
     assert "ECE 0" not in page.text
@@ -190,6 +190,75 @@ def test_without_a_map_there_is_one_diagram() -> None:
     text = Page(render(found)).text
     assert "The model's own probabilities: ECE" in text
     assert "After calibration" not in text
+
+
+def test_an_evaluation_of_an_earlier_version_has_no_section_on_what_is_unknown() -> None:
+    found = evaluation(class_names(4))
+    for section in ("familiarity", "candidates", "suspects"):
+        found.pop(section, None)
+    text = Page(render(found)).text
+    assert "What it does not know" not in text
+    assert "Calibration and confidence" in text
+
+
+def test_the_limit_of_novelty_is_told_with_what_lies_above_it() -> None:
+    found = evaluation(class_names(4)) | {"familiarity": familiarity(), "candidates": None}
+    page = Page(render(found))
+    text = page.text.partition("Pictures of something else")[2].partition("Confusion matrix")[0]
+    # Wilson by hand: 5 of 400 is 1.25 %; (0.0125 + 0.0048 -+ 0.0135) / 1.0096.
+    assert "about 1 % of the model's own pictures lie above it" in text
+    assert "of the validation pictures 1.2 % (5 of 400; 0.5 to 2.9) do" in text
+    assert "on 1,600 training pictures, each compared with all others" in text
+
+
+def test_the_distribution_of_novelty_is_drawn_up_to_its_limit_and_beyond() -> None:
+    found = evaluation(class_names(4)) | {"familiarity": familiarity(), "candidates": None}
+    section = render(found).decode().partition('id="unknown"')[2].partition("</section>")[0]
+    bars = re.findall(
+        r'class="bar (?:own|beyond)"[^>]* x="([\d.]+)"[^>]* height="([\d.]+)"', section
+    )
+    # A bar has a sixteenth of the limit: 8 of them between 0.5 and 1, and some of the last 1 %.
+    heights = [float(height) for _, height in bars]
+    assert len([height for height in heights if height > 5]) == 8
+    assert max(heights[:8]) - min(heights[:8]) < 3
+    assert 0 < section.count('class="bar beyond"') <= 8
+
+
+@pytest.mark.parametrize("left_out", [0, 1600])
+def test_a_limit_without_training_pictures_says_why(left_out: int) -> None:
+    why = "its novelties of validation pictures differ from those of training"
+    section = familiarity(left_out=left_out, reason=None if left_out else why)
+    text = Page(render(evaluation(class_names(4)) | {"familiarity": section})).text
+    assert (f"It rests on these alone: {why}." in text) == (left_out == 0)
+
+
+def test_a_model_that_cannot_tell_says_so() -> None:
+    reason = "the model does not compute how novel a picture is"
+    section = familiarity(limit=None, share=None, quantiles=None, reason=reason)
+    none = candidates(
+        method=None, parameters={}, coverage=None, sizes=[], reason="too few pictures"
+    )
+    found = evaluation(class_names(4)) | {"familiarity": section, "candidates": none}
+    text = Page(render(found)).text
+    assert f"cannot tell whether a picture is like its own: {reason}." in text
+    assert "There are no label sets: too few pictures." in text
+
+
+def test_the_sizes_of_label_sets_are_told_and_drawn() -> None:
+    found = evaluation(class_names(24)) | {"familiarity": None, "candidates": candidates()}
+    page = Page(render(found))
+    text = page.text.partition("One of these")[2].partition("Confusion matrix")[0]
+    assert "in at least 95 % of pictures like the model's own" in text
+    assert "it was in 95.2 % (92.7 to 96.9). On average there are 1.6 candidates" in text
+    assert "75.0 % of the pictures have a single one" in text
+    assert "10 or more102.5 %" in text  # the rows of the table have no space between cells
+
+
+def test_thresholds_that_differ_by_class_are_told_with_their_range() -> None:
+    found = counted_on(396, 400)
+    assert "Classes differ" not in Page(render(found)).text
+    found["confident"]["by_class"] = {"Audi": 0.71, "BMW": 1.02}
+    assert "Classes differ: it is 71.0 % to 100.0 %." in Page(render(found)).text
 
 
 def test_a_gallery_says_what_was_predicted_and_what_it_is() -> None:
@@ -447,19 +516,8 @@ def published(
     found = evaluation(["blue", "red"], 50, classifier=RUN.classifier, run_id=RUN.run_id)
     for answer in found["answers"]:
         answer["record"] %= 12
-    training = read_training(cloud.bucket, model_data)
+    training = read_artefact(cloud.bucket, model_data, 2).training
     return publish(cloud.bucket, read_packed(cloud.bucket, RUN), found, training, to_check)
-
-
-def artefact(*files: tuple[str, bytes]) -> bytes:
-    """As SageMaker packs what the trainer left."""
-    packed = BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, BytesIO(content))
-    return packed.getvalue()
 
 
 def test_the_page_stands_beside_its_evaluation_with_pictures_and_curves(cloud: Cloud) -> None:
@@ -471,7 +529,9 @@ def test_the_page_stands_beside_its_evaluation_with_pictures_and_curves(cloud: C
     stored = cloud.s3.get_object(Bucket=cloud.bucket.name, Key=key)
     assert stored["ContentType"] == "text/html; charset=utf-8"
     page = Page(stored["Body"].read())
-    assert len(page.all("img")) == len(page.all("figcaption")) - CHARTS
+    charts = [each for each in page.all("svg") if each.get("class") == "chart"]
+    assert len(charts) >= 4  # reliability, coverage, and two of the training
+    assert len(page.all("img")) == len(page.all("figcaption")) - len(charts)
     assert "Recipe “probe”" in page.text
 
 
@@ -516,21 +576,3 @@ def test_a_page_that_cannot_be_made_stops_nobody_and_is_heard_of(
     assert published(cloud) is None
     assert "the report could not be made" in caplog.text
     assert metrics.metric_set.pop("ReportFailed")["Value"] == [1.0]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        b"not an archive",
-        artefact(("training.json", b"{")),
-        artefact(("training.json", b"[1]")),
-        artefact(("model.onnx", b"\0" * 5000))[:200],
-    ],
-)
-def test_an_artefact_that_cannot_be_read_tells_nothing_and_stops_nobody(
-    cloud: Cloud, broken: bytes
-) -> None:
-    pack(cloud)
-    cloud.put(ARTEFACT.partition(f"{cloud.bucket.name}/")[2], broken)
-    assert read_training(cloud.bucket, ARTEFACT) is None
-    assert published(cloud) is not None

@@ -13,6 +13,7 @@ from droplens.report.markup import Element
 from trainer.artefact import WEIGHTS_FILE
 from trainer.job import Job, Outcome, Timings
 from trainer.recipes.auto import auto
+from trainer.recipes.suspects import Suspect
 from trainer.settings import Folders, Hyperparameters, SettingsError
 
 LABELS = np.arange(200) % 4
@@ -29,6 +30,9 @@ def job(folder: Path, labels: Any = LABELS, **hyperparameters: str) -> Job:
     return Job(Folders(folder), settings, [], channel, channel, nothing, folder, {}, Timings())
 
 
+SUSPECT = Suspect(record=5, label=0, likely=1, probability=0.1, likely_probability=0.9)
+
+
 class Recipe:
     """A recipe whose model is wrong on some of the validation images."""
 
@@ -41,14 +45,16 @@ class Recipe:
         if self.writes:
             (self.writes / "model" / WEIGHTS_FILE).touch()
         report: dict[str, Any] = {"made_by": self.name}
+        suspects = None
         if self.name == "probe":
             report["cross_validation"] = {"left_out": 9, "accuracy": 0.8, "path": [], "l2": 0.1}
+            report["suspects"], suspects = {"records": 9, "suspects": 1}, [SUSPECT]
         if self.wrong is None:
-            return Outcome(onnx.ModelProto(), {"train": 1.0}, report)
+            return Outcome(onnx.ModelProto(), {"train": 1.0}, report, None, suspects)
         predictions = job.validation.labels.copy()
         predictions[list(self.wrong)] += 1
         accuracies = {"train": 1.0, "validation": 1 - len(self.wrong) / len(predictions)}
-        return Outcome(onnx.ModelProto(), accuracies, report, predictions)
+        return Outcome(onnx.ModelProto(), accuracies, report, predictions, suspects)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +80,8 @@ def test_the_fine_tuned_model_is_kept_where_it_is_better_by_more_than_chance(
     assert f"finetune alone is right on {won}, probe on {lost}" in choice["reason"]
     assert [each["recipe"] for each in choice["candidates"]] == ["probe", "finetune"]
     assert choice["candidates"][0]["leave_one_out"] == {"records": 9, "accuracy": 0.8}
+    # They are probe's in any case.
+    assert (outcome.report["suspects"]["suspects"], outcome.suspects) == (1, [SUSPECT])
     # A network that is not kept is not in the artefact.
     assert (tmp_path / "model" / WEIGHTS_FILE).exists() == (kept == "finetune")
 
@@ -107,7 +115,7 @@ def test_each_recipe_has_the_network_that_it_can_have(tmp_path: Path) -> None:
     _, outcome = auto(job(tmp_path, backbone="resnet18"), probe, finetune)
     assert probe.settings.backbone == "efficientnet-lite0"
     assert finetune.settings.backbone == "resnet18"
-    assert finetune.settings.learning_rate == 2e-3
+    assert finetune.settings.learning_rate == 5e-4
     # What the user gave, whichever recipe's model is kept.
     assert outcome.report["hyperparameters"]["recipe"] == "auto"
     assert outcome.report["without_effect"] == ()

@@ -1,0 +1,1 @@
+"""The recipe `finetune`: a whole pretrained network, trained in PyTorch."""
