@@ -27,8 +27,7 @@ from trainer.artefact import COARSE_MAP, EXPLAIN, FINE_MAP, PROBABILITIES
 
 # In place of the root of a mean of 0, which no position adds to.
 LEAST = 1e-12
-_MOST = np.finfo(np.float32).max
-BOUNDS = {"class_map.least": -_MOST, "class_map.most": _MOST}
+LOWEST = np.finfo(np.float32).min
 
 
 def add_class_maps(graph: onnx.GraphProto) -> None:
@@ -91,9 +90,7 @@ class _Maps:
         self.sizes = {each.name: list(each.dims) for each in graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        graph.initializer.extend(
-            numpy_helper.from_array(np.array(value), name) for name, value in BOUNDS.items()
-        )
+        graph.initializer.append(numpy_helper.from_array(np.array(LOWEST), "class_map.lowest"))
         self.channels = self.constant("channels", np.array([1]))
         best = self.node("ArgMax", [PROBABILITIES], "best", axis=1, keepdims=0)
         columns = self.node("Gather", ["head.weight", best], "columns", axis=1)
@@ -115,11 +112,11 @@ class _Maps:
         """`x`, computed anew outside of the branch.
 
         In quantised graphs ONNX Runtime (1.32) moves DequantizeLinear past nodes that change no
-        value, and aborts where a branch reads its output. It does not see that this Clip is one.
+        value, and aborts where a branch reads its output. It does not see that this Max is one.
         """
         name = f"class_map.copy.{x}"
         if name not in self.made:
-            self.made[name] = helper.make_node("Clip", [x, *BOUNDS], [name], name=name)
+            self.made[name] = helper.make_node("Max", [x, "class_map.lowest"], [name], name=name)
             self.graph.node.append(self.made[name])
         return name
 

@@ -25,6 +25,7 @@ from trainer.nets.int8 import quantize
 from trainer.nets.specification import HEAD_CHANNELS, LITE0, PACKAGED, WHOLE_PRODUCTS, Specification
 from trainer.recipes.novelty import fit_novelty
 from trainer.recipes.ridge_head import Head
+from trainer.recipes.temperature import Temperature
 
 RESIZE = Resize(width=128, height=80)
 CLASSES = 5
@@ -39,7 +40,7 @@ def model_of(backbone: onnx.ModelProto) -> onnx.ModelProto:
     head = Head(
         chance.normal(0, 0.1, (features, CLASSES)).astype(np.float32),
         chance.normal(0, 1, CLASSES).astype(np.float32),
-        0.5,
+        Temperature.constant(0.5),
     )
     novelty = fit_novelty(chance.random((5, HEAD_CHANNELS), np.float32)).novelty
     return assemble(backbone, head, novelty, RESIZE)
