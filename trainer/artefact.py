@@ -26,6 +26,9 @@ WEIGHTS_FILE = "weights.pt"
 
 # The outputs of a graph, which are fetched by these names.
 PROBABILITIES, NOVELTY = "probabilities", "novelty"
+# Which regions speak for the most probable class, where the input EXPLAIN is true.
+FINE_MAP, COARSE_MAP = "class_map.fine", "class_map.coarse"
+EXPLAIN = "explain"
 
 
 def read_classes(path: Path) -> list[str]:

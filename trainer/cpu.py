@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnxruntime
 
+ERRORS = 3  # ONNX Runtime's number for logging no warnings
+
 
 def cores() -> int:
     """CPU cores that this process may use."""
@@ -22,6 +24,8 @@ def open_session(model: Path, threads: int) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # A graph's input EXPLAIN has a default, of which it warns at every start.
+    options.log_severity_level = ERRORS
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(
         os.fspath(model), options, providers=["CPUExecutionProvider"]

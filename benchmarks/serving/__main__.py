@@ -34,7 +34,17 @@ from benchmarks.serving.table import markdown
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.journey.pack import with_margin
 from localcloud.ports import free_port
-from trainer.artefact import CLASSES_FILE, INT8_FILE, MODEL_FILE, write_json
+from trainer.artefact import (
+    CLASSES_FILE,
+    COARSE_MAP,
+    EXPLAIN,
+    FINE_MAP,
+    INT8_FILE,
+    MODEL_FILE,
+    NOVELTY,
+    PROBABILITIES,
+    write_json,
+)
 from trainer.cpu import cores, open_session
 from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
@@ -51,6 +61,8 @@ PICTURES = 48
 CLIENTS = (1, 2, 4, 8)
 BATCHES = (2, 4, 8)
 PACKAGES = ("numpy", "onnxruntime", "pillow", "waitress")
+OUTPUTS = (PROBABILITIES, NOVELTY)
+CLASS_MAPS = (FINE_MAP, COARSE_MAP)
 
 Tensor = NDArray[np.uint8]
 
@@ -82,12 +94,13 @@ def main() -> None:
         report["cold_start"] = cold_starts(fp32, int8, options.cold_starts)
         models = fp32 / "model" / MODEL_FILE, int8 / "model" / INT8_FILE
         sessions = [open_session(model, threads=cores()) for model in models]
+        mapless = open_session(without_maps(models[0]), threads=cores())
         with serving(fp32, free_port()) as first, serving(int8, free_port()) as second:
             servers = first, second
             idle = [server.memory_mb()["now"] for server in servers]
             print("one picture after another", flush=True)
             report["latency"], report["int8"] = latencies(
-                servers, sessions, pictures, tensors, options.rounds
+                servers, sessions, mapless, pictures, tensors, options.rounds
             )
             report["latency"]["bare_usual_ms"] = usual_latency(models[0], tensors, options.rounds)
             print("several clients at once", flush=True)
@@ -140,6 +153,27 @@ def write_model(folder: Path) -> None:
     RESIZE.write(folder)
 
 
+def without_maps(model: Path) -> Path:
+    """The same graph without class maps, next to it."""
+    mapless = onnx.load(os.fspath(model))
+    graph = mapless.graph
+    for parts, kept in (
+        (graph.output, [each for each in graph.output if each.name in OUTPUTS]),
+        (graph.input, [each for each in graph.input if each.name != EXPLAIN]),
+        (graph.initializer, [each for each in graph.initializer if each.name != EXPLAIN]),
+        (graph.node, [each for each in graph.node if not _of_maps(each)]),
+    ):
+        del parts[:]
+        parts.extend(kept)
+    path = model.with_name("mapless.onnx")
+    onnx.save(mapless, os.fspath(path))
+    return path
+
+
+def _of_maps(node: onnx.NodeProto) -> bool:
+    return any(name.startswith("class_map.") for name in node.output)
+
+
 def write_int8(folder: Path, fp32: Path, tensors: Sequence[Tensor]) -> None:
     """The same artefact with an int8 variant, as training would have made it."""
     shutil.copytree(fp32, folder)
@@ -165,6 +199,7 @@ def cold_starts(fp32: Path, int8: Path, repeats: int) -> dict[str, Any]:
 def latencies(
     servers: Sequence[Server],
     sessions: Sequence[onnxruntime.InferenceSession],
+    mapless: onnxruntime.InferenceSession,
     pictures: Sequence[bytes],
     tensors: Sequence[Tensor],
     rounds: int,
@@ -172,13 +207,18 @@ def latencies(
     """Milliseconds a picture, and ratios of pairs that were measured right after each other.
 
     Of fp32 and of int8, which come in this order. bare: `session.run` on the tensor, with the
-    server's threads and session options; decoding: from the JPEG to the tensor, which the server
-    does and the bare script does not; speedup: fp32's time by int8's.
+    server's threads and session options; mapless: the same on the fp32 graph without class maps;
+    explained: the same with the class maps; decoding: from the JPEG to the tensor, which the
+    server does and the bare script does not; speedup: fp32's time by int8's.
     """
     fp32, int8 = (Client(server.port) for server in servers)
     actions: dict[str, Callable[[bytes, Tensor], object]] = {
-        "bare": lambda _, tensor: sessions[0].run(None, {"image": tensor}),
-        "int8_bare": lambda _, tensor: sessions[1].run(None, {"image": tensor}),
+        "mapless": lambda _, tensor: mapless.run(OUTPUTS, {"image": tensor}),
+        "explained": lambda _, tensor: sessions[0].run(
+            (*OUTPUTS, *CLASS_MAPS), {"image": tensor, EXPLAIN: np.array(True)}
+        ),
+        "bare": lambda _, tensor: sessions[0].run(OUTPUTS, {"image": tensor}),
+        "int8_bare": lambda _, tensor: sessions[1].run(OUTPUTS, {"image": tensor}),
         "http": lambda picture, _: fp32.classify(picture),
         "int8_http": lambda picture, _: int8.classify(picture),
         "decoding": lambda picture, _: RESIZE.pixels(picture),
@@ -209,7 +249,13 @@ def latencies(
             "ratio_without_decoding": ratios(http, bare, less="decoding"),
         }
 
-    further = {f"{name}_ms": milliseconds(found[name]) for name in ("decoding", "ping")}
+    further: dict[str, Any] = {
+        f"{name}_ms": milliseconds(found[name]) for name in ("decoding", "ping")
+    }
+    further["class_maps"] = {
+        "not_fetched": ratios("bare", "mapless"),
+        "fetched": ratios("explained", "mapless"),
+    }
     return both("") | further, both("int8_") | {
         "speedup": ratios("bare", "int8_bare"),
         "speedup_over_http": ratios("http", "int8_http"),
@@ -226,7 +272,7 @@ def usual_latency(model: Path, tensors: Sequence[Tensor], rounds: int) -> dict[s
     for _ in range(rounds + 1):
         for tensor in tensors:
             started = time.perf_counter()
-            session.run(None, {"image": tensor})
+            session.run(OUTPUTS, {"image": tensor})
             took.append(time.perf_counter() - started)
     return milliseconds(took[len(tensors) :])
 
@@ -278,7 +324,7 @@ def cpu_times(
     ours = server.cpu_seconds() - before
     before = time.process_time()
     for tensor in tensors:
-        session.run(None, {"image": tensor})
+        session.run(OUTPUTS, {"image": tensor})
     bare = time.process_time() - before
     return {
         "http": round(1000 * ours / len(pictures), 2),
@@ -293,7 +339,7 @@ def ways_to_run(
     """Pictures a second of bare ONNX Runtime where all pictures are there at once."""
 
     def run(images: Tensor) -> None:
-        session.run(None, {"image": images})
+        session.run(OUTPUTS, {"image": images})
 
     def one_after_another() -> None:
         for tensor in tensors:

@@ -40,6 +40,11 @@ def markdown(report: dict[str, Any]) -> str:
             p50(latency["bare_ms"]),
             p50(int8["bare_ms"]),
         ),
+        "the same against a graph without class maps": (
+            ratio(latency["class_maps"]["not_fetched"]),
+            "",
+        ),
+        "with the class map against a graph without": (ratio(latency["class_maps"]["fetched"]), ""),
         "the same with ONNX Runtime's own options, p50": (p50(latency["bare_usual_ms"]), ""),
         "a JPEG through HTTP, p50": (p50(latency["http_ms"]), p50(int8["http_ms"])),
         "of which decoding and resizing": (p50(latency["decoding_ms"]),) * 2,

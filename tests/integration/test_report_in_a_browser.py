@@ -3,7 +3,9 @@
 With DROPLENS_SCREENSHOTS naming a folder, what was seen is left there to be looked at.
 """
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from droplens.report.class_map import ClassMap
 from droplens.report.gallery import thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects
@@ -36,6 +39,18 @@ SEEN_AS: list[tuple[Literal["light", "dark"], ViewportSize]] = [
     ("dark", PHONE),
 ]
 SIZES = (3, 24, 196)
+# Of 9 by 12 cells, with one region that speaks for the class and one against it.
+CLASS_MAP = ClassMap(
+    0,
+    tuple(
+        tuple(
+            math.exp(-((row - 3) ** 2 + (column - 8) ** 2) / 6)
+            - math.exp(-((row - 6) ** 2 + (column - 2) ** 2) / 6)
+            for column in range(12)
+        )
+        for row in range(9)
+    ),
+)
 # WCAG 2.2, success criterion 1.4.3: letters of the usual size, and large ones.
 CONTRAST, CONTRAST_OF_LARGE = 4.5, 3.0
 
@@ -125,6 +140,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
                 dataset=dataset(names),
                 training=PROBE,
                 thumbnails=pictures,
+                maps=dict.fromkeys(pictures, CLASS_MAP),
                 to_check=to_check,
             )
         )
@@ -318,3 +334,19 @@ def test_without_its_script_the_figures_are_all_there(
     expect(page.locator(".matrix svg")).to_be_visible()
     expect(page.get_by_role("button", name="Magnify the matrix")).to_be_hidden()
     context.close()
+
+
+def test_class_maps_are_shown_over_the_images_on_request(open_report: Open) -> None:
+    """By keyboard, in one gallery, without moving anything."""
+    seen = open_report(24)
+    section = seen.page.locator("#mistakes")
+    image, drawn = section.locator(".explained img").first, section.locator(".map").first
+    expect(drawn).to_be_hidden()
+    before = image.bounding_box()
+    section.get_by_role("checkbox", name="Show what speaks for the predicted class").press("Space")
+    expect(drawn).to_be_visible()
+    expect(drawn).to_have_attribute("alt", re.compile("^What speaks for .+, most of all middle right$"))
+    assert drawn.bounding_box() == image.bounding_box() == before
+    expect(seen.page.locator("#unsure .map").first).to_be_hidden()
+    if folder := os.environ.get("DROPLENS_SCREENSHOTS"):
+        section.screenshot(path=Path(folder) / "class-maps.png")

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.client
 import json
+import math
 import random
 import shutil
 import socket
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
@@ -115,12 +117,35 @@ def test_the_responses_form_follows_accept(
     )
 
 
+def test_an_explanation_has_a_map_of_the_most_probable_class(
+    server: Server, probe_base: Path
+) -> None:
+    status, _, body = ask(
+        server, JPEG, Content_Type="image/jpeg", Accept=f"{PREDICTION_JSON}; explain=1"
+    )
+    response = json.loads(body)
+    found = response.pop("class_map")
+    model = Model.load(probe_base / "model")
+    assert status == 200
+    assert response == {
+        "probabilities": pytest.approx(model.predict(JPEG).probabilities, abs=1e-5),
+        "novelty": pytest.approx(model.predict(JPEG).novelty, rel=1e-4),
+    }
+    assert found["label"] == int(np.argmax(response["probabilities"]))
+    cells = (math.ceil(side / 16) for side in (model.resize.height, model.resize.width))
+    assert (found["height"], found["width"]) == tuple(cells)
+    assert np.array(found["values"]).shape == (found["height"], found["width"])
+    assert np.ptp(found["values"]) > 0
+
+
 def test_a_model_of_an_earlier_version_is_served_without_a_novelty(
     probe_base: Path, probe_weights: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(probe_base / "model", tmp_path / "model")
     graph = onnx.load(str(probe_base / "model/model.onnx"))
-    assert graph.graph.output.pop().name == "novelty"
+    outputs = [each for each in graph.graph.output if each.name == "probabilities"]
+    del graph.graph.output[:]
+    graph.graph.output.extend(outputs)
     onnx.save(graph, str(tmp_path / "model/model.onnx"))
     with serving(tmp_path, probe_weights) as server:
         for accept, form in (
@@ -132,6 +157,10 @@ def test_a_model_of_an_earlier_version_is_served_without_a_novelty(
             assert status == 200
             assert len(response.pop(form)) == len(LABELS)
             assert response == ({"novelty": None} if form == "probabilities" else {})
+        status, _, body = ask(
+            server, JPEG, Content_Type="image/jpeg", Accept=f"{PREDICTION_JSON};explain=1"
+        )
+        assert (status, json.loads(body)["class_map"]) == (200, None)
 
 
 def test_a_graph_without_probabilities_is_not_served(probe_base: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trainer.artefact import NOVELTY, PROBABILITIES
 from trainer.data.preprocess import Resize
+from trainer.nets.class_map import add_class_maps
 from trainer.recipes.novelty import LEAST, Novelty
 from trainer.recipes.ridge_head import Head
 
@@ -29,6 +30,7 @@ def assemble(
     del graph.output[:]
     _add_head(graph, head)
     _add_novelty(graph, novelty)
+    add_class_maps(graph)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -8,11 +8,14 @@
                                  classes' order: [0.9, 0.1]; by Accept also
         application/jsonlines                          {"prediction": [0.9, 0.1], "novelty": 1.2}
         application/vnd.droplens.prediction+json    {"probabilities": [0.9, 0.1], "novelty": 1.2}
+        the same;explain=1    {…, "class_map": {"label": 0, "height": 2, "width": 1, "values": …}}
     POST /invocations            as application/jsonlines, {"image": "<base64>"} on every line in,
                                  {"prediction": [0.9, 0.1], "novelty": 1.2} or {"error": {…}} on
                                  every line out
 
 A model of an earlier version has no novelty: then lines of JSON lack it, and elsewhere it is null.
+The class map says which regions of the image speak for its most probable class (nets/class_map.py);
+null where the network has none.
 Errors are {"error": {"code", "message"}}. Nothing is written to disk except large request bodies,
 in the system's temporary folder.
 
@@ -27,6 +30,7 @@ import binascii
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -41,6 +45,9 @@ from numpy.typing import NDArray
 from droplens.imaging import prepare
 from trainer.artefact import (
     CLASSES_FILE,
+    COARSE_MAP,
+    EXPLAIN,
+    FINE_MAP,
     INT8_FILE,
     MODEL_FILE,
     NOVELTY,
@@ -49,6 +56,7 @@ from trainer.artefact import (
 )
 from trainer.cpu import cores, open_session
 from trainer.data.preprocess import Resize
+from trainer.serving.class_map import combined
 from trainer.serving.memory import DecodingMemory
 from trainer.serving.response import (
     JSON,
@@ -70,6 +78,9 @@ MAX_LINES = 1000
 # Of all concurrent requests of Batch Transform.
 TRANSFORM_MB = 100
 
+# A parameter of PREDICTION_JSON in an Accept header.
+_EXPLAIN = re.compile(rf"{re.escape(PREDICTION_JSON)}\s*;\s*explain=1\b", re.IGNORECASE)
+
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -82,15 +93,27 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation(Prediction):
+    """class_map: which regions speak for the most probable class; None where the model has none.
+
+    label: the class's number; height, width: of the map; values: its rows from the top.
+    """
+
+    class_map: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """The artefact of a training job, loaded.
 
-    file: name of the graph in use; outputs: names of those of its outputs that are fetched.
+    file: name of the graph in use; outputs: names of those of its outputs that are fetched; maps:
+    of those that are fetched besides for an explanation.
     """
 
     file: str
     session: onnxruntime.InferenceSession
     outputs: tuple[str, ...]
+    maps: tuple[str, ...]
     resize: Resize
     classes: list[str]
     decoding: DecodingMemory
@@ -104,9 +127,9 @@ class Model:
         resize = Resize.read(folder)
         file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
         session = open_session(folder / file, threads=cores())
-        outputs = _outputs(session, folder / file)
+        outputs, maps = _outputs(session, folder / file)
         blank = np.zeros((resize.height, resize.width, 3), np.uint8)
-        probabilities = len(_run(session, outputs, blank).probabilities)
+        probabilities = len(_run(session, outputs, blank)[PROBABILITIES])
         classes = read_classes(folder / CLASSES_FILE)
         # After a run, since free memory is measured without that of the network.
         decoding = DecodingMemory(max(resize.width, resize.height))
@@ -115,28 +138,59 @@ class Model:
                 f"{folder}: {file} has outputs for {probabilities} classes, {CLASSES_FILE} names "
                 f"{len(classes)}"
             )
-        return cls(file, session, outputs, resize, classes, decoding)
+        return cls(file, session, outputs, maps, resize, classes, decoding)
 
     def predict(self, data: bytes) -> Prediction:
         """The prediction for an encoded image. Raises prepare.ImageError."""
+        found = _run(self.session, self.outputs, self._pixels(data))
+        return Prediction(found[PROBABILITIES].tolist(), _novelty(found))
+
+    def explain(self, data: bytes) -> Explanation:
+        """As `predict`, with a class map."""
+        found = _run(self.session, (*self.outputs, *self.maps), self._pixels(data))
+        probabilities = found[PROBABILITIES]
+        class_map = None
+        if self.maps:
+            values = combined([found[name] for name in self.maps])
+            class_map = {
+                "label": int(probabilities.argmax()),
+                "height": values.shape[0],
+                "width": values.shape[1],
+                "values": values.tolist(),
+            }
+        return Explanation(probabilities.tolist(), _novelty(found), class_map)
+
+    def _pixels(self, data: bytes) -> NDArray[np.uint8]:
         with self.decoding.admitted(data):
-            pixels = self.resize.pixels(data)
-        return _run(self.session, self.outputs, pixels)
+            return self.resize.pixels(data)
 
 
-def _outputs(session: onnxruntime.InferenceSession, path: Path) -> tuple[str, ...]:
-    """PROBABILITIES, and NOVELTY where the graph has it. Raises ValueError without the former."""
+def _outputs(
+    session: onnxruntime.InferenceSession, path: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """PROBABILITIES, and NOVELTY where the graph has it; and its class maps.
+
+    Raises ValueError without PROBABILITIES.
+    """
     found = [output.name for output in session.get_outputs()]
     if PROBABILITIES not in found:
         raise ValueError(f"{path} has no output {PROBABILITIES}, only {', '.join(found)}")
-    return (PROBABILITIES, NOVELTY) if NOVELTY in found else (PROBABILITIES,)
+    outputs = tuple(name for name in (PROBABILITIES, NOVELTY) if name in found)
+    return outputs, tuple(name for name in (FINE_MAP, COARSE_MAP) if name in found)
 
 
 def _run(
     session: onnxruntime.InferenceSession, outputs: tuple[str, ...], pixels: NDArray[np.uint8]
-) -> Prediction:
-    probabilities, *novelty = session.run(outputs, {"image": pixels[None]})
-    return Prediction(probabilities[0].tolist(), novelty[0][0].item() if novelty else None)
+) -> dict[str, NDArray[np.float32]]:
+    """The outputs for one image, uint8 [height, width, 3]."""
+    explains = np.array(any(name in (FINE_MAP, COARSE_MAP) for name in outputs))
+    inputs = {"image": pixels[None]} | ({EXPLAIN: explains} if explains else {})
+    found = session.run(outputs, inputs)
+    return {name: values[0] for name, values in zip(outputs, found, strict=True)}
+
+
+def _novelty(found: Mapping[str, NDArray[np.float32]]) -> float | None:
+    return found[NOVELTY].item() if NOVELTY in found else None
 
 
 class Application:
@@ -204,8 +258,10 @@ class Application:
                 f"{', '.join((*IMAGE_TYPES, JSON_LINES))}.",
             )
         accepted = _negotiate(accept, JSON, JSON_LINES, PREDICTION_JSON)
+        explains = accepted == PREDICTION_JSON and _EXPLAIN.search(accept)
+        predict = self.model.explain if explains else self.model.predict
         try:
-            prediction = self.model.predict(_read(environ))
+            prediction = predict(_read(environ))
         except prepare.ImageError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, error.code, error.message) from None
         value = _FORMS[accepted](prediction)

@@ -19,6 +19,7 @@ JSON = "application/json"
 # With the novelty beside the probabilities. A container image of an earlier version returns the
 # second type; the built-in algorithm knows no list of types.
 PREDICTION = f"application/vnd.droplens.prediction+json, {JSON}"
+EXPLANATION = f"application/vnd.droplens.prediction+json;explain=1, {JSON}"
 _MISSING = {"ValidationError", "ValidationException"}
 # Transient errors (botocore's model of InvokeEndpoint; API reference, "Common Errors").
 # ModelNotReadyException: a serverless endpoint's resources are still being provisioned; none of
@@ -60,14 +61,27 @@ def predict(
     Raises EndpointMissing, EndpointBusy, RetryLater for every other failure of the call, and
     UnexpectedResponse.
     """
+    body = _invoke(runtime, name, image, JSON if trainer == BUILTIN else PREDICTION)
+    try:
+        return parse_response(body, classes)
+    except UnexpectedResponse as error:
+        raise UnexpectedResponse(f"endpoint {name}: {error}") from error
+
+
+def explain(runtime: "SageMakerRuntimeClient", name: str, image: bytes) -> bytes:
+    """The endpoint's response for one prepared JPEG, with a class map where its model has one.
+
+    For models of our own trainer. Raises as `predict`, but for UnexpectedResponse.
+    """
+    return _invoke(runtime, name, image, EXPLANATION)
+
+
+def _invoke(runtime: "SageMakerRuntimeClient", name: str, image: bytes, accept: str) -> bytes:
     try:
         response = runtime.invoke_endpoint(
-            EndpointName=name,
-            Body=image,
-            ContentType=CONTENT_TYPE,
-            Accept=JSON if trainer == BUILTIN else PREDICTION,
+            EndpointName=name, Body=image, ContentType=CONTENT_TYPE, Accept=accept
         )
-        body = response["Body"].read()
+        return response["Body"].read()
     except ClientError as error:
         if error_code(error) in _MISSING:
             raise EndpointMissing(name) from error
@@ -76,10 +90,6 @@ def predict(
         raise RetryLater("endpoint.failed", f"endpoint {name}: {error}") from error
     except BotoCoreError as error:
         raise RetryLater("endpoint.unreachable", f"endpoint {name}: {error}") from error
-    try:
-        return parse_response(body, classes)
-    except UnexpectedResponse as error:
-        raise UnexpectedResponse(f"endpoint {name}: {error}") from error
 
 
 def predict_with_retries(

@@ -18,7 +18,7 @@ from droplens.aws.events import (
 )
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
-from droplens.aws.sagemaker_runtime import predict_with_retries
+from droplens.aws.sagemaker_runtime import explain, predict_with_retries
 from droplens.domain import layout
 from droplens.domain.card import Measurement, ModelCard, Novelty
 from droplens.domain.errors import ObjectMissing, UserError
@@ -33,13 +33,14 @@ from droplens.evaluation.evaluation import (
     input_size,
 )
 from droplens.evaluation.measure import OutOfTime, measure
-from droplens.imaging.prepare import Preprocessing
+from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.journey.invocation import Invocation
 from droplens.journey.origin import check_origin
 from droplens.journey.retire import announce, announce_if_replaced
 from droplens.journey.rollback import Restoration
 from droplens.journey.train import BUILTIN
 from droplens.records.manifest import PackedDataset
+from droplens.report.class_map import ClassMap, Explain, parse_class_map
 from droplens.report.publish import publish
 from droplens.runtime.settings import PromotionSettings
 from droplens.runtime.telemetry import count, follow, logger
@@ -223,12 +224,34 @@ class Promotion:
         )
         if artefact.suspects is not None:
             write_suspects(self.bucket, run.key, suspects)
-        report = publish(self.bucket, dataset, evaluation, artefact.training, suspects)
+        report = publish(
+            self.bucket,
+            dataset,
+            evaluation,
+            artefact.training,
+            suspects,
+            self._explain(run, preprocessing, invocation),
+        )
         size = {"input_size": card.input_size} if card.input_size else {}
         invocation.runs.note(run.key, report=report, **size)
         self.cards.keep(card)
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card
+
+    def _explain(
+        self, run: Run, preprocessing: Preprocessing, invocation: Invocation
+    ) -> Explain | None:
+        """The class map of a packed image, by the run's endpoint, while there is time."""
+        if run.trainer == BUILTIN:
+            return None
+
+        def explained(image: bytes) -> ClassMap | None:
+            if not invocation.has_time():
+                return None
+            body, _ = prepare(image, preprocessing)
+            return parse_class_map(explain(self.runtime, run.endpoint, body))
+
+        return explained
 
     def _compared(self, card: ModelCard, live: ModelCard | None) -> ModelCard:
         """The card, compared with the model that is live now, by the stored predictions of both."""

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
+from PIL import Image
+
 from droplens.imaging.prepare import decode
+from droplens.report.class_map import ClassMap, overlay, strongest
 from droplens.report.formatting import percent
 from droplens.report.markup import Child, Element, element, name
 
@@ -13,6 +16,8 @@ from droplens.report.markup import Child, Element, element, name
 GALLERY = 24
 SIDE = 144
 QUALITY = 70
+# A map has a few cells along a side: its picture is smaller than the thumbnail by this factor.
+MAP_SHRINKS = 4
 
 Entry = Mapping[str, Any]
 
@@ -49,19 +54,42 @@ def thumbnail(image: bytes, side: int = SIDE) -> bytes:
 
 
 def gallery(
-    chosen: Sequence[Entry], names: Sequence[str], thumbnails: Mapping[int, bytes]
+    chosen: Sequence[Entry],
+    names: Sequence[str],
+    thumbnails: Mapping[int, bytes],
+    maps: Mapping[int, ClassMap],
+    identifier: str,
 ) -> list[Child]:
-    """Images with their predicted and actual classes."""
+    """Images with their predicted and actual classes, and class maps that can be shown.
+
+    thumbnails, maps: by record id; identifier: unique in the page.
+    """
     if not chosen:
         return [element("p", "There are none.")]
-    return [
-        element("ul", (_image(answer, names, thumbnails) for answer in chosen), class_="gallery")
-    ]
+    images = [_image(answer, names, thumbnails, maps.get(answer["record"])) for answer in chosen]
+    switch: list[Child] = []
+    if any(answer["record"] in maps for answer in chosen):
+        switch = [
+            element("input", type="checkbox", id=identifier, class_="maps"),
+            element(
+                "label",
+                "Show what speaks for the predicted class: the regions with the largest share of "
+                "its score in orange",
+                for_=identifier,
+            ),
+        ]
+    return [*switch, element("ul", images, class_="gallery")]
 
 
-def _image(answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes]) -> Element:
+def _image(
+    answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes], drawn: ClassMap | None
+) -> Element:
     (label, probability), truth = answer["top"][0], answer["truth"]
-    shown = embedded(thumbnails.get(answer["record"]), f"Validation picture {answer['record']}")
+    thumbnail = thumbnails.get(answer["record"])
+    shown = embedded(thumbnail, f"Validation picture {answer['record']}")
+    if thumbnail is not None and drawn is not None:
+        words = f"What speaks for {names[label]}, most of all {strongest(drawn)}"
+        shown = element("div", shown, _map(thumbnail, drawn, words), class_="explained")
     verdict: list[Child] = (
         [element("span", "correct", class_="is-right")]
         if label == truth
@@ -75,6 +103,14 @@ def _image(answer: Entry, names: Sequence[str], thumbnails: Mapping[int, bytes])
         *verdict,
     )
     return element("li", element("figure", shown, caption))
+
+
+def _map(thumbnail: bytes, drawn: ClassMap, alt: str) -> Element:
+    """The map in the thumbnail's shape, at a fraction of its size."""
+    with Image.open(BytesIO(thumbnail)) as image:
+        sides = (max(1, side // MAP_SHRINKS) for side in image.size)
+    data = base64.b64encode(overlay(drawn, *sides)).decode()
+    return element("img", src=f"data:image/png;base64,{data}", alt=alt, class_="map")
 
 
 def embedded(thumbnail: bytes | None, alt: str) -> Element:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from droplens.report.advice import advice, standing
+from droplens.report.class_map import ClassMap
 from droplens.report.classes import classes
 from droplens.report.confidence import confidence, within_noise
 from droplens.report.confusion import READABLE_CLASSES, confused
@@ -43,14 +44,15 @@ def render(
     dataset: Document | None = None,
     training: Document | None = None,
     thumbnails: Mapping[int, bytes] | None = None,
+    maps: Mapping[int, ClassMap] | None = None,
     to_check: Suspects | None = None,
 ) -> bytes:
     """The page, as UTF-8 HTML.
 
     evaluation: evaluation.json; dataset: dataset.json; training: the artefact's training.json,
     each None where there is none. thumbnails: small JPEGs by record id, for the ids of
-    `gallery.wanted`; a missing one is left blank. to_check: training images whose label may be
-    wrong.
+    `gallery.wanted`; a missing one is left blank. maps: class maps of the same images. to_check:
+    training images whose label may be wrong.
     """
     names = names_of(evaluation)
     sections: list[tuple[str, str, list[Child]]] = [
@@ -61,12 +63,20 @@ def render(
         (
             "mistakes",
             "Most confident errors",
-            gallery(most_confident_errors(evaluation), names, thumbnails or {}),
+            gallery(
+                most_confident_errors(evaluation),
+                names,
+                thumbnails or {},
+                maps or {},
+                "mistake-maps",
+            ),
         ),
         (
             "unsure",
             "Lowest-confidence predictions",
-            gallery(lowest_confidence(evaluation), names, thumbnails or {}),
+            gallery(
+                lowest_confidence(evaluation), names, thumbnails or {}, maps or {}, "unsure-maps"
+            ),
         ),
         ("suspects", "Labels to check", suspects(evaluation, to_check)),
         ("classes", "Classes", classes(evaluation, dataset)),

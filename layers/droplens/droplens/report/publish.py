@@ -1,16 +1,18 @@
 """Publication of the report in the bucket."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.errors import RetryLater
 from droplens.evaluation.artefact import TRAIN
 from droplens.evaluation.measure import VALIDATION
 from droplens.records.manifest import PackedDataset
 from droplens.records.recordio import parse_record, read_index
+from droplens.report.class_map import ClassMap, Explain
 from droplens.report.gallery import SIDE, thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects, typical_records
@@ -23,11 +25,13 @@ def publish(
     evaluation: Mapping[str, Any],
     training: Mapping[str, Any] | None,
     suspects: Sequence[Mapping[str, Any]] = (),
+    explain: Explain | None = None,
 ) -> str | None:
     """Write the report on an evaluated candidate; returns its key, or None if that failed.
 
-    training: training.json, or None; suspects: the lines of suspects.jsonl. A failure is
-    logged and counted only: it must not keep a model from going live.
+    training: training.json, or None; suspects: the lines of suspects.jsonl; explain: the class map
+    of a packed image, None for a model that has none. A failure is logged and counted only: it must
+    not keep a model from going live.
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:
@@ -36,6 +40,7 @@ def publish(
             dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
             training=training,
             thumbnails=_thumbnails(bucket, dataset, VALIDATION, wanted(evaluation), SIDE),
+            maps=_class_maps(bucket, dataset, wanted(evaluation), explain) if explain else None,
             to_check=_to_check(bucket, dataset, evaluation, suspects[:SHOWN]),
         )
         bucket.client.put_object(
@@ -73,11 +78,34 @@ def _thumbnails(
     side: int,
 ) -> dict[int, bytes]:
     """By record id, of those of `records` that the channel has."""
-    key = f"{dataset.prefix}{channel}/{channel}.rec"
     return {
-        record: thumbnail(parse_record(bucket.read_range(key, start, end)).payload, side)
-        for record, (start, end) in _spans(bucket, dataset, channel, records).items()
+        record: thumbnail(image, side)
+        for record, image in _images(bucket, dataset, channel, records)
     }
+
+
+def _class_maps(
+    bucket: Bucket, dataset: PackedDataset, records: Collection[int], explain: Explain
+) -> dict[int, ClassMap]:
+    """By record id, of validation images; without the rest where one cannot be had."""
+    found = {}
+    try:
+        for record, image in _images(bucket, dataset, VALIDATION, records):
+            if (class_map := explain(image)) is None:
+                break  # the model has none for any image
+            found[record] = class_map
+    except (RetryLater, ValueError):
+        logger.warning("class maps are missing in the report", exc_info=True, maps=len(found))
+    return found
+
+
+def _images(
+    bucket: Bucket, dataset: PackedDataset, channel: str, records: Collection[int]
+) -> Iterator[tuple[int, bytes]]:
+    """The packed images of those of `records` that the channel has, by record id."""
+    key = f"{dataset.prefix}{channel}/{channel}.rec"
+    for record, (start, end) in _spans(bucket, dataset, channel, records).items():
+        yield record, parse_record(bucket.read_range(key, start, end)).payload
 
 
 def _spans(
