@@ -345,7 +345,8 @@ def test_class_maps_are_shown_over_the_images_on_request(open_report: Open) -> N
     before = image.bounding_box()
     section.get_by_role("checkbox", name="Show what speaks for the predicted class").press("Space")
     expect(drawn).to_be_visible()
-    expect(drawn).to_have_attribute("alt", re.compile("^What speaks for .+, most of all middle right$"))
+    words = re.compile("^What speaks for .+, most of all middle right$")
+    expect(drawn).to_have_attribute("alt", words)
     assert drawn.bounding_box() == image.bounding_box() == before
     expect(seen.page.locator("#unsure .map").first).to_be_hidden()
     if folder := os.environ.get("DROPLENS_SCREENSHOTS"):

@@ -17,7 +17,7 @@ def combined(maps: Sequence[Map]) -> Map:
     result = maps[0]
     for coarse in maps[1:]:
         rows, columns = (_shares(*sides) for sides in zip(result.shape, coarse.shape, strict=True))
-        result = result + rows @ coarse @ columns.T
+        result = (result + rows @ coarse @ columns.T).astype(np.float32)
     return result
 
 
