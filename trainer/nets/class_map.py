@@ -25,24 +25,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trainer.artefact import COARSE_MAP, EXPLAIN, FINE_MAP, PROBABILITIES
 
-# In place of the root of a mean of 0, which no position adds to.
-LEAST = 1e-12
+# In place of smaller roots. A mean product may be nearly 0 although its parts are not, and shares
+# divided by its root would be large numbers that cancel out.
+LEAST = 1e-4
 LOWEST = np.finfo(np.float32).min
 
 
 def add_class_maps(graph: onnx.GraphProto) -> None:
     """Add EXPLAIN, false unless fed, and outputs float32 [N, h, w]; without EXPLAIN [0, 0, 0].
 
-    COARSE_MAP for channel means of `convert`; FINE_MAP too for its products of channels; nothing
-    for the features of other networks. graph: with the head's weights and output PROBABILITIES.
+    COARSE_MAP for features that are pooled by GlobalAveragePool; FINE_MAP too for the products of
+    channels of `convert`; nothing for others. graph: with the head's weights and PROBABILITIES.
     """
     made = {output: node for node in graph.node for output in node.output}
     features = made["features"]
-    if features.op_type not in ("Flatten", "Concat"):
+    has_products = features.op_type == "Concat"
+    if not has_products and not _are_pooled(features, made):
         return
     maps = _Maps(graph, made)
     outputs = {}
-    if features.op_type == "Concat":
+    if has_products:
         fine, coarse = (name.removesuffix(".products") for name in features.input[:2])
         products = maps.count(fine)
         outputs[FINE_MAP] = maps.of_products(fine, first=0)
@@ -53,6 +55,11 @@ def add_class_maps(graph: onnx.GraphProto) -> None:
     else:
         outputs[COARSE_MAP] = maps.of_means("features", first=0)
     _add_branch(graph, maps, outputs)
+
+
+def _are_pooled(features: onnx.NodeProto, made: dict[str, onnx.NodeProto]) -> bool:
+    pooled = made.get(features.input[0])
+    return features.op_type == "Flatten" and bool(pooled and pooled.op_type == "GlobalAveragePool")
 
 
 def _add_branch(graph: onnx.GraphProto, maps: "_Maps", outputs: dict[str, str]) -> None:
@@ -145,12 +152,11 @@ class _Maps:
     def of_means(self, means: str, first: int, roots: str | None = None) -> str:
         """[N, h, w] of the tensor `means` [N, C], of a pooled feature map.
 
-        first: place of its first channel in the features; roots: the tensor of the roots that are
-        features in place of the means.
+        first: place of its first channel in the features, the last of which they are; roots: the
+        tensor of the roots that are features in place of the means.
         """
         x = self.made[self.made[means].input[0]].input[0]
-        convolution = self.made[self.made[x].input[0]]
-        weights = self._weights(x, first, self.sizes[convolution.input[1]][0], roots)
+        weights = self._weights(x, first, self.sizes["head.weight"][0] - first, roots)
         row = self.node("Unsqueeze", [weights, self.channels], f"{x}.row")
         positions = self._positions(x)
         return self._map(x, self.node("MatMul", [row, positions], f"{x}.sum"))

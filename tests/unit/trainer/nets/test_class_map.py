@@ -132,9 +132,10 @@ def test_the_map_of_channel_means_is_exact(images: NDArray[np.uint8]) -> None:
     assert FINE_MAP not in {output.name for output in model.graph.output}
 
 
-def test_features_of_another_network_have_no_map() -> None:
+@pytest.mark.parametrize("operator", ["Relu", "Flatten"])
+def test_features_that_are_not_pooled_have_no_map(operator: str) -> None:
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["features"])],
+        [helper.make_node(operator, ["x"], ["features"])],
         "other",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8])],
         [],
