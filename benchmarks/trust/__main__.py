@@ -27,9 +27,9 @@ from benchmarks.trust.summary import summary
 from benchmarks.trust.table import show
 from benchmarks.trust.wrong_labels import of_cleanlab
 
-REPEATS = {"cars24": 15, "cars196": 3, "digits": 5}
+REPEATS = {"cars24": 15, "cars196": 3, "digits": 3}
 # Of the repeats, those in which labels are changed.
-SEARCHES = 5
+SEARCHES = 3
 PACKAGES = ("numpy", "onnxruntime", "pillow", "scipy")
 
 

@@ -91,6 +91,7 @@ def familiarity(**changes: Any) -> dict[str, Any]:
         "left_out": 1600,
         "quantiles": [*quantiles, 1.4],
         "reason": None,
+        "note": None,
         **changes,
     }
 

@@ -74,7 +74,7 @@ def _rests_on(found: Document) -> str:
             f"It rests on these and on {found['left_out']:,} training pictures, each compared with "
             "all others."
         )
-    return f"It rests on these alone: {found['reason'] or 'training left no picture out'}."
+    return f"It rests on these alone: {found['note'] or 'training left no picture out'}."
 
 
 def _novelty(quantiles: Sequence[float], limit: float) -> Chart:

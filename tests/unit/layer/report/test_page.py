@@ -227,7 +227,7 @@ def test_the_distribution_of_novelty_is_drawn_up_to_its_limit_and_beyond() -> No
 @pytest.mark.parametrize("left_out", [0, 1600])
 def test_a_limit_without_training_pictures_says_why(left_out: int) -> None:
     why = "its novelties of validation pictures differ from those of training"
-    section = familiarity(left_out=left_out, reason=None if left_out else why)
+    section = familiarity(left_out=left_out, note=None if left_out else why)
     text = Page(render(evaluation(class_names(4)) | {"familiarity": section})).text
     assert (f"It rests on these alone: {why}." in text) == (left_out == 0)
 
