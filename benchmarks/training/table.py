@@ -46,15 +46,13 @@ def _row(name: str, way: Mapping[str, float], peak: float) -> str:
 
 def comparison(found: Mapping[str, Any]) -> str:
     """What `make bench-finetune` has measured."""
-    rows = ["| | top-1 after the last epoch | pictures/s |", "|---|---|---|"]
+    rows = ["| | top-1 after the last epoch |", "|---|---|"]
     for name, said in (
         ("start", "the classifier in closed form, before training"),
         ("trained", "batch norms trained, as before"),
         ("folded", "**batch norms folded**"),
     ):
-        speed = found[name].get("pictures_per_second")
-        shown = "" if speed is None else f"{speed:.0f}"
-        rows.append(f"| {said} | {found[name]['top1']:.1%} | {shown} |")
+        rows.append(f"| {said} | {found[name]['top1']:.1%} |")
     height, width = found["settings"]["shape"]
     said = (
         f"{found['corpus']['classes']} of Stanford Cars' models at {height} x {width} pixels, "

@@ -10,6 +10,7 @@ from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
 from benchmarks.serving.table import markdown as serving_table
+from benchmarks.training.table import comparison as comparison_table
 from benchmarks.training.table import markdown as probe_table
 from droplens_cli import cost
 from tools import tried
@@ -31,6 +32,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "serving": serving_table(results.serving).strip(),
         "backbones": backbones_table(results.backbones).strip(),
         "probe": probe_table(results.training["probe"]).strip(),
+        "comparison": comparison_table(results.training["comparison"]).strip(),
         "cost": cost.table(cost.Usage(), cost.Prices()),
         "cost_demo": cost.demo_table(cost.Prices()),
         "cost_sums": cost_sums(),
@@ -58,6 +60,7 @@ def measured_when() -> str:
             "": results,
             "memory": results.get("memory_measured"),
             "probe": results.get("probe"),
+            "comparison": results.get("comparison"),
         }
         for part, its in parts.items():
             if not its:

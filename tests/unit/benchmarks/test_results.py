@@ -149,6 +149,15 @@ def test_finetuning_s_ratio_is_that_of_its_rates() -> None:
     assert low <= found["pictures_per_second"] <= high
 
 
+def test_the_comparison_of_finetuning_is_the_sum_of_its_splits() -> None:
+    found = stored("training.json")["comparison"]
+    for name in ("start", "trained", "folded"):
+        ways = [split[name] for split in found["splits"]]
+        pictures = sum(each["pictures"] for each in ways)
+        assert found["pictures"] == pictures
+        assert found[name]["top1"] == sum(each["correct"] for each in ways) / pictures
+
+
 def test_what_stands_in_front_of_serving_is_what_stands_below() -> None:
     found = stored("serving.json")
     assert found["cold_start_seconds"] == found["cold_start"]["droplens"]["median"]
