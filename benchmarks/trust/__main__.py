@@ -15,12 +15,7 @@ from typing import Any
 
 from benchmarks.harness import keep, provenance, versions
 from benchmarks.trust.curves import draw
-from benchmarks.trust.goals import (
-    foreign_auroc,
-    foreign_confident_share,
-    goals,
-    own_unfamiliar_share,
-)
+from benchmarks.trust.goals import goals, headline
 from benchmarks.trust.pictures import sets_and_foreign
 from benchmarks.trust.repeat import repeat
 from benchmarks.trust.summary import summary
@@ -59,20 +54,10 @@ def main() -> None:
         value = "not measured" if goal.value is None else f"{goal.value:.4f}"
         verdict = {True: "reached", False: "MISSED", None: ""}[goal.reached]
         print(f"  {goal.figure:38} {limit:15} {value:>12} {verdict}")
-    hardest = max(sets, key=lambda name: sets[name]["maps"]["ours"]["ece"])
-    suspects = sets[hardest]["suspects"]["random"]["rankings"]["ours"]["precision_at_50"]
     result = {
         **measured,
         "versions": versions(*PACKAGES),
-        "hardest": hardest,
-        "ece_before": sets[hardest]["maps"]["none"]["ece"],
-        "ece_after": sets[hardest]["maps"]["ours"]["ece"],
-        "coverage_at_95_precision": sets[hardest]["coverage_at_95_precision"]["mean"],
-        "foreign_confident_share": foreign_confident_share(sets),
-        "foreign_auroc": foreign_auroc(sets),
-        "unseen_class_auroc": sets[hardest]["unseen_classes"]["auroc"]["mean"],
-        "own_unfamiliar_share": own_unfamiliar_share(sets),
-        "suspects_precision_at_50": suspects and suspects["mean"],
+        **headline(sets),
         "goals": [
             {
                 "figure": goal.figure,

@@ -1,4 +1,4 @@
-"""What bench-trust is to reach, and whether it does."""
+"""What bench-trust is to reach, and whether it does; the figures that stand for all others."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +28,25 @@ def foreign_auroc(sets: Sets) -> float:
 def own_unfamiliar_share(sets: Sets) -> float:
     """Of a model's own pictures, how many are called unfamiliar."""
     return max(found["own_unfamiliar_share"]["mean"] for found in sets.values())
+
+
+def headline(sets: Sets) -> dict[str, Any]:
+    """Of the hardest set, on which predictions are least often correct; of foreign pictures and of
+    own ones called unfamiliar, the worst of all sets."""
+    hardest = min(sets, key=lambda name: float(sets[name]["accuracy"]["mean"]))
+    found = sets[hardest]
+    suspects = found["suspects"]["random"]["rankings"]["ours"]["precision_at_50"]
+    return {
+        "hardest": hardest,
+        "ece_before": found["maps"]["none"]["ece"],
+        "ece_after": found["maps"]["ours"]["ece"],
+        "coverage_at_95_precision": found["coverage_at_95_precision"]["mean"],
+        "foreign_confident_share": foreign_confident_share(sets),
+        "foreign_auroc": foreign_auroc(sets),
+        "unseen_class_auroc": found["unseen_classes"]["auroc"]["mean"],
+        "own_unfamiliar_share": own_unfamiliar_share(sets),
+        "suspects_precision_at_50": suspects and suspects["mean"],
+    }
 
 
 @dataclass(frozen=True, slots=True)
