@@ -215,13 +215,15 @@ def _longest_classifier() -> int:
 
 
 def trust(results: Mapping[str, Any]) -> dict[str, Any]:
-    """bench-trust's hardest set of pictures, and the share of labels that it changes."""
+    """bench-trust's hardest set of pictures, and what is worst or best over all sets."""
     hardest = results["sets"][results["hardest"]]
     searched = hardest["suspects"]["random"]
+    unseen = [each["unseen_classes"]["confident"]["mean"] for each in results["sets"].values()]
     return {
         **results,
         "hardest": hardest,
         "changed": searched["changed"] / searched["of"],
+        "unseen_confident": {"least": min(unseen), "most": max(unseen)},
         "foreign_by_probability": max(
             other["confident_by_probability"]["mean"]
             for found in results["sets"].values()
