@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from droplens.imaging.prepare import ImageError
 from tests.fuzz.engine import Target
@@ -18,8 +18,10 @@ from trainer.serving.server import Server
 class _NoModel:
     """The model's error for bytes that are no image: decoding has a target of its own."""
 
-    def probabilities(self, _data: bytes) -> list[float]:
+    def predict(self, _data: bytes) -> NoReturn:
         raise ImageError("image.unreadable", "no picture")
+
+    explain = predict
 
 
 @cache

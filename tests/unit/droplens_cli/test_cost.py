@@ -10,6 +10,7 @@ from samtranslator.yaml_helper import yaml_parse
 from droplens.domain import choices
 from droplens.evaluation import measure
 from droplens_cli import cost
+from droplens_cli.account import RECIPES
 from droplens_cli.cost import Line, Prices, Usage
 
 
@@ -34,7 +35,8 @@ def test_the_demo_s_sum_grows_with_its_recipe_and_its_pictures() -> None:
 
 
 def test_the_demo_takes_the_instances_that_the_functions_choose(template: dict[str, Any]) -> None:
-    assert cost.DEMO.keys() == set(template["Parameters"]["Recipe"]["AllowedValues"])
+    assert cost.DEMO.keys() == set(RECIPES)
+    assert set(RECIPES) < set(template["Parameters"]["Recipe"]["AllowedValues"])
     assert cost.DEMO_INSTANCE["finetune"] == choices.FINETUNE_CANDIDATES[0]
     assert cost.DEMO_INSTANCE["probe"] == choices.CPU_CANDIDATES[0]
     timeout = template["Resources"]["ImageBuilds"]["Properties"]["TimeoutInMinutes"]

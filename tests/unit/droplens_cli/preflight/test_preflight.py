@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
+import droplens_cli.session  # noqa: F401  it subclasses boto3.Session, which is replaced below
 from droplens_cli.preflight import build_environment
 from droplens_cli.preflight.findings import Finding, State
 from tests.support.command import HERE, run
@@ -147,7 +148,7 @@ def test_a_new_account_s_missing_spot_instance_fails_with_request_link_and_ways_
 def test_a_network_that_the_training_would_not_use_fails(
     preflight: Preflight, parameters: list[str], reason: str
 ) -> None:
-    status, output = preflight(empty_account(READY), "--parameters", *parameters)
+    status, output = preflight(empty_account(READY), *parameters)
     assert status == 1
     assert [row for row in rows(output, "") if row.startswith("FAILS") and reason in row], output
 
@@ -176,7 +177,7 @@ def test_a_quota_of_fewer_instances_than_train_together_fails(preflight: Preflig
     quotas = NEW_ACCOUNT | instances(
         spot__ml_g5_xlarge=2, spot__ml_g4dn_xlarge=4, spot__ml_g6_xlarge=3, spot__ml_m5_xlarge=1
     )
-    status, output = preflight(empty_account(quotas), "--parameters", "TrainingInstanceCount=4")
+    status, output = preflight(empty_account(quotas), "TrainingInstanceCount=4")
     assert status == 1
     (row,) = rows(output, "training instance")
     assert "ml.g5.xlarge, spot: quota 2, and a run needs 4" in row
@@ -188,7 +189,7 @@ def test_a_quota_of_fewer_instances_than_train_together_fails(preflight: Preflig
 
 
 def test_instances_that_recipe_probe_would_not_use_fail(preflight: Preflight) -> None:
-    given = ("--parameters", "Recipe=probe", "TrainingInstanceCount=2")
+    given = ("Recipe=probe", "TrainingInstanceCount=2")
     status, output = preflight(empty_account(NEW_ACCOUNT | instances(spot__ml_m5_xlarge=9)), *given)
     assert status == 1
     assert "choose TrainingInstanceCount=1" in rows(output, "training instance")[0]
