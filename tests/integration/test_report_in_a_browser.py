@@ -342,8 +342,10 @@ def test_class_maps_are_shown_over_the_images_on_request(open_report: Open) -> N
     section = seen.page.locator("#mistakes")
     image, drawn = section.locator(".explained img").first, section.locator(".map").first
     expect(drawn).to_be_hidden()
+    switch = section.get_by_role("checkbox", name="Show what speaks for the predicted class")
+    switch.focus()  # scrolls
     before = image.bounding_box()
-    section.get_by_role("checkbox", name="Show what speaks for the predicted class").press("Space")
+    switch.press("Space")
     expect(drawn).to_be_visible()
     words = re.compile("^What speaks for .+, most of all middle right$")
     expect(drawn).to_have_attribute("alt", words)
