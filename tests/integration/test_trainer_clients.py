@@ -192,9 +192,9 @@ def test_a_fault_of_our_own_is_a_500_and_the_server_lives_on(
 ) -> None:
     faulty = """
 import trainer.serving.app as serve
-def fail(model, data, _sound=serve.Model.probabilities):
+def fail(model, data, _sound=serve.Model.predict):
     return 1 / 0 if data == b"boom" else _sound(model, data)
-serve.Model.probabilities = fail
+serve.Model.predict = fail
 """
     with serving(probe_base, probe_weights, faulty) as server:
         for _ in range(8):  # more than threads
