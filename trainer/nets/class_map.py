@@ -39,7 +39,7 @@ def add_class_maps(graph: onnx.GraphProto) -> None:
     """
     made = {output: node for node in graph.node for output in node.output}
     features = made["features"]
-    has_products = features.op_type == "Concat"
+    has_products = features.op_type == "Concat" and features.input[0].endswith(".products")
     if not has_products and not _are_pooled(features, made):
         return
     maps = _Maps(graph, made)

@@ -1,7 +1,7 @@
 """Publication of the report in the bucket."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +35,13 @@ def publish(
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:
+        images = _images(bucket, dataset, VALIDATION, wanted(evaluation))
         page = render(
             evaluation,
             dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
             training=training,
-            thumbnails=_thumbnails(bucket, dataset, VALIDATION, wanted(evaluation), SIDE),
-            maps=_class_maps(bucket, dataset, wanted(evaluation), explain) if explain else None,
+            thumbnails=_thumbnails(images, SIDE),
+            maps=_class_maps(images, explain) if explain else None,
             to_check=_to_check(bucket, dataset, evaluation, suspects[:SHOWN]),
         )
         bucket.client.put_object(
@@ -62,35 +63,24 @@ def _to_check(
     if not shown:
         return None
     typical = typical_records(evaluation, [entry["likely"] for entry in shown])
-    images = _thumbnails(bucket, dataset, VALIDATION, [*typical.values()], PAIR_SIDE)
+    likely = _thumbnails(_images(bucket, dataset, VALIDATION, [*typical.values()]), PAIR_SIDE)
+    given = _images(bucket, dataset, TRAIN, [entry["record"] for entry in shown])
     return Suspects(
         shown,
-        _thumbnails(bucket, dataset, TRAIN, [entry["record"] for entry in shown], PAIR_SIDE),
-        {label: images[record] for label, record in typical.items()},
+        _thumbnails(given, PAIR_SIDE),
+        {label: likely[record] for label, record in typical.items()},
     )
 
 
-def _thumbnails(
-    bucket: Bucket,
-    dataset: PackedDataset,
-    channel: str,
-    records: Collection[int],
-    side: int,
-) -> dict[int, bytes]:
-    """By record id, of those of `records` that the channel has."""
-    return {
-        record: thumbnail(image, side)
-        for record, image in _images(bucket, dataset, channel, records)
-    }
+def _thumbnails(images: Mapping[int, bytes], side: int) -> dict[int, bytes]:
+    return {record: thumbnail(image, side) for record, image in images.items()}
 
 
-def _class_maps(
-    bucket: Bucket, dataset: PackedDataset, records: Collection[int], explain: Explain
-) -> dict[int, ClassMap]:
-    """By record id, of validation images; without the rest where one cannot be had."""
+def _class_maps(images: Mapping[int, bytes], explain: Explain) -> dict[int, ClassMap]:
+    """By record id; without the rest where one cannot be had."""
     found = {}
     try:
-        for record, image in _images(bucket, dataset, VALIDATION, records):
+        for record, image in images.items():
             if (class_map := explain(image)) is None:
                 break  # the model has none for any image
             found[record] = class_map
@@ -101,11 +91,13 @@ def _class_maps(
 
 def _images(
     bucket: Bucket, dataset: PackedDataset, channel: str, records: Collection[int]
-) -> Iterator[tuple[int, bytes]]:
+) -> dict[int, bytes]:
     """The packed images of those of `records` that the channel has, by record id."""
     key = f"{dataset.prefix}{channel}/{channel}.rec"
-    for record, (start, end) in _spans(bucket, dataset, channel, records).items():
-        yield record, parse_record(bucket.read_range(key, start, end)).payload
+    return {
+        record: parse_record(bucket.read_range(key, start, end)).payload
+        for record, (start, end) in _spans(bucket, dataset, channel, records).items()
+    }
 
 
 def _spans(
