@@ -8,13 +8,14 @@ from droplens.domain.figures import exact_percent
 from droplens.evaluation.figures import six_decimals
 from droplens.statistics.fixed_sequence import (
     ERROR_LEVEL,
+    LEAST,
     THRESHOLDS,
     Counts,
     fewest_to_tell,
     lowest,
 )
 from droplens.statistics.intervals import clopper_pearson_low, fewest_exact
-from droplens.statistics.left_out import LeftOut
+from droplens.statistics.left_out import LeftOut, credit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def thresholds(
 ) -> Thresholds:
     """The lowest thresholds that `fixed_sequence.lowest` shows to have the required precision.
 
+    None is below one half, also of a class that is more reliable than its probabilities.
+
     left_out: its factors order the predictions, and its counts are evidence beside the validation
     predictions.
     """
@@ -63,24 +66,22 @@ def thresholds(
     eligible = [each for each in predictions if each.familiar]
     own = Counts.of(
         [
-            (each.probability * (factors[each.label] if factors else 1.0), each.right)
+            (credit(each.probability, factors[each.label] if factors else 1.0), each.right)
             for each in eligible
         ]
     )
-    evidence, available, records = own, len(eligible), 0
+    evidence, records = own, 0
     if left_out is not None and left_out.records:
-        records = left_out.records
-        evidence, available = own + left_out.counts, available + records
-    place = lowest(evidence, available, precision, ERROR_LEVEL, own if records else None)
+        evidence, records = own + left_out.counts, left_out.records
+    place = lowest(evidence, precision, ERROR_LEVEL, own if records else None)
     if place is None:
         return Thresholds(None, {}, 0, 0, records)
     common = THRESHOLDS[place]
     by_class = {
-        label: six_decimals(common / factor)
-        for label, factor in enumerate(factors)
-        if six_decimals(common / factor) != common
+        label: max(LEAST, six_decimals(common / factor)) for label, factor in enumerate(factors)
     }
-    return Thresholds(common, by_class, evidence.total[place], evidence.right[place], records)
+    differing = {label: value for label, value in by_class.items() if value != common}
+    return Thresholds(common, differing, evidence.total[place], evidence.right[place], records)
 
 
 def confident(
@@ -122,7 +123,8 @@ def _no_threshold(pictures: int, left_out: int, precision: float) -> str:
             f"{exact_percent(precision)} of the confident predictions are correct"
         )
     return (
-        f"at no probability are {exact_percent(precision)} of the predictions shown to be correct"
+        f"at no probability from {exact_percent(LEAST)} up are {exact_percent(precision)} of the "
+        "predictions shown to be correct"
     )
 
 

@@ -18,8 +18,11 @@ from droplens.statistics.intervals import binomial_cdf, fewest_exact
 
 # The probability with which the chosen threshold may be less precise than required.
 ERROR_LEVEL = 0.05
-# Equidistant in the logarithm of the odds, from 0.999955 to 0.002, strict to loose.
-THRESHOLDS = tuple(round(1 / (1 + math.exp(-step / 10)), 6) for step in range(100, -61, -1))
+# Below one half, all other classes together are more probable than the predicted one. Such a
+# prediction is never confident, however rarely the model errs.
+LEAST = 0.5
+# Equidistant in the logarithm of the odds, from 0.999955 to LEAST, strict to loose.
+THRESHOLDS = tuple(round(1 / (1 + math.exp(-step / 10)), 6) for step in range(100, -1, -1))
 
 # Where a sequence starts: as many errors may be among its predictions, unless that would take more
 # than this share of them.
@@ -59,17 +62,15 @@ class Counts:
         )
 
 
-def lowest(
-    counts: Counts, available: int, precision: float, level: float, own: Counts | None = None
-) -> int | None:
+def lowest(counts: Counts, precision: float, level: float, own: Counts | None = None) -> int | None:
     """The place of the last threshold that is shown to have the precision, or None.
 
-    counts: of all predictions that are evidence, of which there are `available`. own: those of
-    them that must not contradict it at this threshold, and of which there must be enough for an
-    error to be expected; by default there is no such condition.
+    counts: of all predictions that are evidence. own: those of them that must not contradict it at
+    this threshold, and of which there must be enough for an error to be expected; by default there
+    is no such condition.
     """
     first = max(
-        _place(counts, _at_start(available, precision, level)),
+        _place(counts, _at_start(counts.total[-1], precision, level)),
         _place(own, fewest_to_tell(precision)) if own else 0,
     )
     chosen = None
@@ -100,7 +101,7 @@ def _place(counts: Counts, fewest: int) -> int:
 
 
 def _at_start(available: int, precision: float, level: float) -> int:
-    """How many predictions the first test takes.
+    """How many predictions the first test takes, of those at or above the last threshold.
 
     The most probable predictions are few, and one wrong label among them would end the sequence.
     """

@@ -2,8 +2,9 @@
 
 A class that is often mistaken with a high probability needs a higher threshold than the others. Its
 factor is the share of its predictions that are correct, in relation to their probabilities; a
-prediction's credit is its probability times the factor of its class, and thresholds are of the
-credit. In the counts a record's own prediction has no influence on its factor.
+prediction's credit is its probability times the factor of its class, or none where it is less
+probable than one half, and thresholds are of the credit. In the counts a record's own prediction
+has no influence on its factor.
 """
 
 import math
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from droplens.statistics.fixed_sequence import THRESHOLDS, Counts
+from droplens.statistics.fixed_sequence import LEAST, THRESHOLDS, Counts
 
 # Predictions, as probable as they are correct, that are added to those of each class: without them
 # the factors of classes with few records would be their noise.
@@ -45,7 +46,10 @@ class LeftOut:
             correct[label] += is_right
         worth = [
             (
-                probability * _factor(correct[label] - is_right, expected[label] - probability),
+                credit(
+                    probability,
+                    _factor(correct[label] - is_right, expected[label] - probability),
+                ),
                 bool(is_right),
             )
             for probability, label, is_right in zip(probabilities, predicted, right, strict=True)
@@ -95,6 +99,11 @@ class LeftOut:
             and list(total) == sorted(total)
             and list(right) == sorted(right)
         )
+
+
+def credit(probability: float, factor: float) -> float:
+    """What a prediction is ordered by, of a class of this factor."""
+    return probability * factor if probability >= LEAST else 0.0
 
 
 def _factor(correct: float, expected: float) -> float:

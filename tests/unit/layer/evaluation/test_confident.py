@@ -62,11 +62,13 @@ def test_enough_pictures_and_too_many_errors_are_another_reason() -> None:
     found = confident([TopPrediction(n % 2 == 0, 1.0) for n in range(60)], 0.95, CLASSES)
     assert (found["threshold"], found["share"], found["low"]) == (None, 0, None)
     assert found["precision_measured"] is None
-    assert found["reason"] == "at no probability are 95 % of the predictions shown to be correct"
+    assert found["reason"] == (
+        "at no probability from 50 % up are 95 % of the predictions shown to be correct"
+    )
 
 
 def test_a_lower_precision_is_reached_by_more_answers() -> None:
-    answers = [TopPrediction(n % 10 > 0 or n < 200, 0.99 - n / 500) for n in range(300)]
+    answers = [TopPrediction(n % 10 > 0 or n < 200, 0.99 - n / 700) for n in range(300)]
     strict, lax = (confident(answers, precision, CLASSES) for precision in (0.95, 0.8))
     assert strict["threshold"] > lax["threshold"]
     assert strict["share"] < lax["share"] == 1.0
@@ -110,6 +112,27 @@ def test_a_class_that_is_often_mistaken_needs_a_higher_probability() -> None:
     assert found["share"] == round(120 / 140, 6)
     assert found["precision_measured"] == 1.0
     assert found["left_out"] == 600
+
+
+def test_a_prediction_below_one_half_is_never_confident_though_the_model_never_errs() -> None:
+    answers = [TopPrediction(True, 0.2 + n / 250, n % 3) for n in range(200)]
+    alone = confident(answers, 0.95, CLASSES)
+    assert (alone["threshold"], alone["share"]) == (0.5, round(125 / 200, 6))
+    # Their probabilities are too low: factors above one would put thresholds below one half.
+    evidence = LeftOut.of([0.3] * 600 + [0.7] * 600, [n % 3 for n in range(1200)], [True] * 1200, 3)
+    assert min(evidence.factors) > 1.5
+    found = confident(answers, 0.95, CLASSES, evidence)
+    assert (found["threshold"], found["share"]) == (0.5, round(125 / 200, 6))
+    assert found["by_class"] is None
+    # The evidence is of predictions that can be confident: 125 of these and 600 of those.
+    assert found["low"] == pytest.approx(0.05 ** (1 / 725), abs=1e-6)
+
+
+def test_only_predictions_that_can_be_confident_count_for_the_first_test() -> None:
+    """Three quarters of all 200 are not above one half, and 80 are enough to show 95 %."""
+    answers = [TopPrediction(True, 0.9)] * 80 + [TopPrediction(False, 0.4)] * 120
+    found = confident(answers, 0.95, CLASSES)
+    assert (found["share"], found["precision_measured"]) == (0.4, 1.0)
 
 
 def test_training_alone_shows_nothing() -> None:

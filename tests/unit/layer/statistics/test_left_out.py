@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from droplens.statistics.fixed_sequence import THRESHOLDS, Counts
-from droplens.statistics.left_out import LeftOut
+from droplens.statistics.left_out import LeftOut, credit
 
 
 def some(records: int = 60, seed: int = 1) -> LeftOut:
@@ -38,6 +38,15 @@ def test_a_record_has_no_influence_on_its_own_factor() -> None:
     # The right one has (0 + 10) / (0.5 + 10), the wrong one (1 + 10) / (0.5 + 10).
     worth = [(0.5 * 10 / 10.5, True), (0.5 * 11 / 10.5, False)]
     assert found.counts == Counts.of(worth)
+
+
+def test_below_one_half_a_prediction_has_no_credit_however_reliable_its_class() -> None:
+    assert (credit(0.5, 1.5), credit(0.6, 0.5)) == (0.75, 0.3)
+    assert credit(0.499999, 2.0) == 0
+    found = LeftOut.of([0.5, 0.45, 0.4], [0, 0, 0], [True] * 3, 1)
+    assert found.counts.total[-1] == found.counts.right[-1] == 1
+    # They tell of the class all the same: (3 + 10) / (1.35 + 10).
+    assert (found.records, found.factors) == (3, (1.1454,))
 
 
 def test_without_counts_only_the_factors_remain() -> None:
