@@ -188,7 +188,8 @@ class Bucket:
 
 
 def _listed(entry: "ObjectTypeDef") -> ListedObject:
-    return ListedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+    etag = entry["ETag"].strip('"')
+    return ListedObject(entry["Key"], etag, entry["Size"], entry["LastModified"])
 
 
 def _info(key: str, response: "HeadObjectOutputTypeDef | GetObjectOutputTypeDef") -> ObjectInfo:

@@ -68,6 +68,11 @@ class DatasetSource:
         folder, slash, name = self.key.rpartition("/")
         return folder + slash if not name or name in LABEL_LISTS else None
 
+    @property
+    def completed_by(self) -> str:
+        """The key of the object that its owner puts last."""
+        return self.key + READY_MARKER if self.key.endswith("/") else self.key
+
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:

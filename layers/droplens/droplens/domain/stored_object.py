@@ -23,3 +23,4 @@ class ListedObject:
     key: str
     etag: str
     bytes: int
+    stored_at: datetime

@@ -5,6 +5,8 @@ on it while people go on correcting.
 """
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
@@ -12,7 +14,7 @@ from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.run import RunKey
 from droplens.domain.stored_object import ListedObject
 
-# The list is held in memory, 200 bytes for each, and read again at every correction.
+# The list is held in memory, 200 bytes for each.
 MOST_CORRECTIONS = 100_000
 
 
@@ -21,7 +23,13 @@ def keep_list(bucket: Bucket, run: RunKey) -> bool:
 
     Raises UserError where they are too many.
     """
-    found = _listed(bucket, run.classifier)
+    found = dict(islice(_listed(bucket, run.classifier), MOST_CORRECTIONS + 1))
+    if len(found) > MOST_CORRECTIONS:
+        raise UserError(
+            "corrections.too_many",
+            f"{layout.corrections_prefix(run.classifier)} has more than {MOST_CORRECTIONS:,} "
+            "pictures: move the older ones into the dataset",
+        )
     key = layout.corrections_list_key(run.classifier, run.run_id)
     if not found:
         return _stored(bucket, run) is not None
@@ -33,29 +41,26 @@ def keep_list(bucket: Bucket, run: RunKey) -> bool:
     return True
 
 
-def count_new(bucket: Bucket, since: RunKey) -> int:
-    """The number of corrections that the run `since` did not take; changed ones count too."""
-    taken = _stored(bucket, since) or {}
-    return sum(
-        taken.get(path) != one.etag for path, one in _listed(bucket, since.classifier).items()
-    )
+def count_new(bucket: Bucket, since: RunKey, enough: int) -> int:
+    """The number of corrections that the run `since` did not take, counted up to `enough`.
+
+    Changed ones count too. Where there are more corrections than a run takes, `enough` is returned:
+    the run fails, with the reason.
+    """
+    taken, new = _stored(bucket, since) or {}, 0
+    for count, (path, one) in enumerate(_listed(bucket, since.classifier)):
+        new += taken.get(path) != one.etag
+        if new == enough or count == MOST_CORRECTIONS:
+            return enough
+    return new
 
 
-def _listed(bucket: Bucket, classifier: str) -> dict[str, ListedObject]:
-    """The corrections by their path below the classifier's prefix."""
+def _listed(bucket: Bucket, classifier: str) -> Iterator[tuple[str, ListedObject]]:
+    """The corrections, each with its path below the classifier's prefix."""
     prefix = layout.corrections_prefix(classifier)
-    found: dict[str, ListedObject] = {}
     for entry in bucket.entries(prefix):
-        if layout.corrected_classifier(entry.key) is None:
-            continue
-        if len(found) == MOST_CORRECTIONS:
-            raise UserError(
-                "corrections.too_many",
-                f"{prefix} has more than {MOST_CORRECTIONS:,} pictures: move the older ones into "
-                "the dataset",
-            )
-        found[entry.key.removeprefix(prefix)] = entry
-    return found
+        if layout.corrected_classifier(entry.key) is not None:
+            yield entry.key.removeprefix(prefix), entry
 
 
 def _stored(bucket: Bucket, run: RunKey) -> dict[str, str] | None:

@@ -14,9 +14,10 @@ from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
 from droplens.domain import choices, layout, naming
 from droplens.domain.errors import ObjectMissing, UserError
-from droplens.domain.run import IN_PROGRESS, Run, RunKey, Stage, Status
+from droplens.domain.run import RunKey, Stage
 from droplens.journey import corrections
 from droplens.journey.invocation import Invocation
+from droplens.journey.retrain import Retraining
 from droplens.runtime.settings import PackingSettings
 from droplens.runtime.telemetry import follow, logger
 
@@ -117,44 +118,26 @@ class Packing:
         logger.info("packing submitted", extra=facts)
 
     def _retrain(self, key: str, invocation: Invocation) -> RunKey | None:
-        """Start a run on the newest run's dataset where enough corrections are new since that run.
-
-        However many events come, one run follows each: the run names its successor by a conditional
-        write. While a run is in progress none is started; the first correction after it counts all.
-        """
+        """Start a run on the newest run's dataset where corrections make it due."""
         classifier, runs = layout.corrected_classifier(key), invocation.runs
         newest = classifier and runs.newest(classifier, consistent=True)
-        if not self.settings.retrain_after_corrections or not newest:
+        enough = self.settings.retrain_after_corrections
+        if not enough or not newest:
             logger.info("correction starts no run", key=key)
             return None
         follow(newest.key)
-        run, dataset = self._due(newest, invocation)
+        run = Retraining(bucket=self.bucket, enough=enough).due(newest, invocation)
         if run is None:
             return None
         follow(run)
+        dataset = dict(newest.dataset)
+        if run != newest.key:
+            dataset["after"] = newest.key.run_id
         opened = runs.open(run, dataset)
         with invocation.failures.recorded(run, Stage.PACK):
             source = layout.DatasetSource(run.classifier, dataset["key"])
             self._submit(run, source, invocation, new=opened)
         return run
-
-    def _due(self, newest: Run, invocation: Invocation) -> tuple[RunKey | None, dict[str, str]]:
-        """The run that follows `newest`, and its dataset; None if it is not due."""
-        dataset = dict(newest.dataset)
-        if newest.awaits_packing_after_corrections:
-            return newest.key, dataset  # an earlier try may have ended before it had submitted
-        if newest.status in IN_PROGRESS or not _was_packed(newest):
-            logger.info("newest run allows no run after corrections", status=newest.status.value)
-            return None, dataset
-        new = corrections.count_new(self.bucket, newest.key)
-        if new < self.settings.retrain_after_corrections:
-            logger.info("corrections are too few for a run", new=new)
-            return None, dataset
-        last, now = newest.key.run_id, invocation.runs.clock()
-        proposed = naming.later_run_id(last, now, f"{last}\n{dataset['version']}")
-        run_id = invocation.runs.name_successor(newest.key, proposed)
-        logger.info("corrections start a run", new=new, run=run_id)
-        return RunKey(newest.key.classifier, run_id), dataset | {"after": last}
 
     def _refuse_near_miss(self, completed: ObjectCreated, invocation: Invocation) -> RunKey | None:
         """Report what an object that completes no dataset was probably meant to be, if anything.
@@ -220,11 +203,6 @@ def _too_large(found: str, settings: PackingSettings) -> UserError:
         f"{found}: at most {settings.max_dataset_gib:,} GiB are packed; deploy with a larger "
         "MaxDatasetGiB",
     )
-
-
-def _was_packed(run: Run) -> bool:
-    """Whether the run's dataset could be packed, so that packing it again is worth a try."""
-    return not (run.status is Status.FAILED and run.error.get("stage") == Stage.PACK)
 
 
 class _Jobs:

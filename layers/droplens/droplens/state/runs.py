@@ -140,6 +140,27 @@ class Runs:
         item = self.table.get_item(Key=key.as_key(), ConsistentRead=True)["Item"]
         return str(item["successor"])
 
+    def count_correction(self, key: RunKey) -> tuple[int, int | None]:
+        """Count an event of a correction since this run.
+
+        Returns the number of events up to this one, and how many corrections can be new at most, by
+        the last `counted_corrections`; None if there was none.
+        """
+        response = self.table.update_item(
+            Key=key.as_key(),
+            UpdateExpression="ADD correction_events :one",
+            ConditionExpression=Attr("run_id").exists(),
+            ExpressionAttributeValues={":one": 1},
+            ReturnValues="ALL_NEW",
+        )
+        item: Mapping[str, Any] = response["Attributes"]
+        events, counted = int(item["correction_events"]), item.get("corrections_counted")
+        return events, counted and int(counted["new"]) + events - int(counted["events"])
+
+    def counted_corrections(self, key: RunKey, events: int, new: int) -> None:
+        """Record how many corrections were new, listed at the event of this number."""
+        self.note(key, corrections_counted={"events": events, "new": new})
+
     def claim(self, key: RunKey, stage: Stage, *, resuming: bool = False, **facts: Any) -> bool:
         """Claim `stage` of a run that has not ended; False if it is done or claimed by another.
 

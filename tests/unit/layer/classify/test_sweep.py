@@ -5,6 +5,7 @@ import tracemalloc
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -213,7 +214,8 @@ class CountingBucket(Bucket):
         self.pages += 1
         first = max(bisect_left(self.keys, prefix), bisect_right(self.keys, start_after))
         end = bisect_left(self.keys, prefix + "\U0010ffff")
-        found = [ListedObject(key, "etag", 1) for key in self.keys[first : min(end, first + PAGE)]]
+        keys = self.keys[first : min(end, first + PAGE)]
+        found = [ListedObject(key, "etag", 1, datetime.now(UTC)) for key in keys]
         return found, first + PAGE < end
 
     def head(self, key: str, _version: str | None = None) -> None:  # type: ignore[override]

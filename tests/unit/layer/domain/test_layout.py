@@ -32,7 +32,9 @@ from tests.support.strategies import CLASSIFIERS, PATHS
 def test_a_marker_an_archive_or_a_list_completes_a_dataset(
     key: str, classifier: str, source: str
 ) -> None:
-    assert layout.dataset_source(key) == layout.DatasetSource(classifier, source)
+    found = layout.dataset_source(key)
+    assert found == layout.DatasetSource(classifier, source)
+    assert found.completed_by == key
 
 
 @pytest.mark.parametrize(

@@ -3,52 +3,23 @@
 import dataclasses
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from droplens.aws.events import ObjectCreated
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.run import RunKey, Status
 from droplens.domain.stored_object import ListedObject
 from droplens.journey import pack
-from droplens.runtime.settings import PackingSettings
-from droplens.state.runs import Runs
-from tests.support.aws_account import BUCKET, JOURNEY, Cloud
+from tests.support.aws_account import BUCKET, Cloud
 from tests.support.crashes import crash_in
 from tests.support.incomplete_datasets import NEAR_MISSES
+from tests.support.prepare_dataset import SETTINGS, start, stored
 
-SETTINGS = PackingSettings(
-    **JOURNEY,
-    job_queue="arn:aws:batch:us-east-1:123456789012:job-queue/droplens-packing",
-    job_definition="arn:aws:batch:us-east-1:123456789012:job-definition/droplens-batch-prep:3",
-    image_size=224,
-    max_serving_time=3.0,
-    trainer_image="droplens",
-    packing_vcpus=2,
-    packing_max_vcpus=8,
-    pictures_per_packing_job=5,
-    max_dataset_gib=256,
-    retrain_after_corrections=3,
-)
-
-
-def completed(cloud: Cloud, key: str, body: bytes = b"") -> ObjectCreated:
-    """Store the object that completes a dataset, and say what its event says."""
-    answer = cloud.put(key, body)
-    return ObjectCreated(BUCKET, key, answer["ETag"].strip('"'), answer["VersionId"], len(body))
-
-
-def start(
-    cloud: Cloud,
-    event: ObjectCreated,
-    runs: Runs | None = None,
-    settings: PackingSettings = SETTINGS,
-) -> RunKey | None:
-    packing = pack.Packing(bucket=cloud.bucket, batch=cloud.batch, settings=settings)
-    return packing.start(event, cloud.invocation(runs=runs))
+EARLIER = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def facts_of(cloud: Cloud, run: RunKey | None) -> dict[str, object]:
@@ -72,7 +43,7 @@ def upload(cloud: Cloud, pictures: int) -> None:
     ],
 )
 def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> None:
-    event = completed(cloud, key)
+    event = stored(cloud, key)
     run = start(cloud, event)
     assert run is not None
     [job] = cloud.batch.jobs
@@ -99,8 +70,8 @@ def test_a_completed_dataset_is_packed(cloud: Cloud, key: str, source: str) -> N
 
 
 def test_events_in_any_order_and_number_give_one_job_for_each_version(cloud: Cloud) -> None:
-    first = completed(cloud, "datasets/cars/_READY")
-    second = completed(cloud, "datasets/cars/_READY", b"again")
+    first = stored(cloud, "datasets/cars/_READY")
+    second = stored(cloud, "datasets/cars/_READY", b"again")
     deliveries = [first, second] * 4
     random.Random(3).shuffle(deliveries)
     runs = {start(cloud, event, cloud.runs(f"request-{n}")) for n, event in enumerate(deliveries)}
@@ -109,7 +80,7 @@ def test_events_in_any_order_and_number_give_one_job_for_each_version(cloud: Clo
 
 
 def test_a_retry_after_a_crash_finds_the_job_that_was_submitted(cloud: Cloud) -> None:
-    event, runs = completed(cloud, "datasets/cars/_READY"), cloud.runs()
+    event, runs = stored(cloud, "datasets/cars/_READY"), cloud.runs()
     with crash_in(cloud.batch, "submit_job", after=True):
         start(cloud, event, runs)
     run = start(cloud, event, runs)
@@ -121,7 +92,7 @@ def test_a_retry_after_a_crash_finds_the_job_that_was_submitted(cloud: Cloud) ->
 
 
 def test_a_retry_after_a_crash_before_the_submission_submits(cloud: Cloud) -> None:
-    event, runs = completed(cloud, "datasets/cars/_READY"), cloud.runs()
+    event, runs = stored(cloud, "datasets/cars/_READY"), cloud.runs()
     with crash_in(cloud.batch, "submit_job"):
         start(cloud, event, runs)
     start(cloud, event, runs)
@@ -141,7 +112,7 @@ def test_a_retry_after_a_crash_before_the_submission_submits(cloud: Cloud) -> No
 def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
     cloud: Cloud, key: str, named: str
 ) -> None:
-    event = completed(cloud, key)
+    event = stored(cloud, key)
     runs = [start(cloud, event, cloud.runs(f"request-{n}")) for n in range(3)]
     assert runs[0] is not None
     assert len(set(runs)) == 1
@@ -160,13 +131,13 @@ def test_a_name_that_cannot_be_is_told_once_and_stands_in_a_run(
 
 
 def test_a_stack_whose_name_cannot_be_used_is_told(cloud: Cloud) -> None:
-    event, runs = completed(cloud, "datasets/cars.zip"), cloud.runs()
-    start(cloud, event, runs, dataclasses.replace(SETTINGS, stack="Droplens"))
+    event, runs = stored(cloud, "datasets/cars.zip"), cloud.runs()
+    start(cloud, event, runs, stack="Droplens")
     assert "'Droplens'" in cloud.notices()[0]["message"]
 
 
 def test_a_marker_without_a_classifier_is_told_where_it_belongs(cloud: Cloud) -> None:
-    assert start(cloud, completed(cloud, "datasets/_READY")) is None
+    assert start(cloud, stored(cloud, "datasets/_READY")) is None
     assert cloud.batch.jobs == []
     assert "datasets/cars/_READY" in cloud.notices()[0]["message"]
 
@@ -176,7 +147,7 @@ def test_what_nearly_completes_a_dataset_is_told_once_and_stands_in_a_run(
     cloud: Cloud, key: str
 ) -> None:
     classifier, words = NEAR_MISSES[key]
-    event = completed(cloud, key)
+    event = stored(cloud, key)
     runs = [start(cloud, event, cloud.runs(f"request-{n}")) for n in range(3)]
     assert runs[0] is not None
     assert (len(set(runs)), runs[0].classifier) == (1, classifier)
@@ -193,7 +164,7 @@ def test_what_nearly_completes_a_dataset_is_told_once_and_stands_in_a_run(
 
 
 def test_a_near_miss_that_was_taken_back_opens_no_run(cloud: Cloud) -> None:
-    event = completed(cloud, "datasets/cars/_ready")
+    event = stored(cloud, "datasets/cars/_ready")
     cloud.s3.delete_object(Bucket=BUCKET, Key=event.key, VersionId=event.version_id)
     assert start(cloud, event) is None
     assert not cloud.runs().any_of("cars")
@@ -201,7 +172,7 @@ def test_a_near_miss_that_was_taken_back_opens_no_run(cloud: Cloud) -> None:
 
 
 def test_a_withdrawn_dataset_opens_no_run(cloud: Cloud) -> None:
-    event = completed(cloud, "datasets/cars/_READY")
+    event = stored(cloud, "datasets/cars/_READY")
     cloud.s3.delete_object(Bucket=BUCKET, Key=event.key, VersionId=event.version_id)
     assert start(cloud, event) is None
     assert cloud.batch.jobs == []
@@ -209,7 +180,7 @@ def test_a_withdrawn_dataset_opens_no_run(cloud: Cloud) -> None:
 
 
 def test_a_marker_deleted_only_by_name_still_has_its_version_and_is_packed(cloud: Cloud) -> None:
-    event = completed(cloud, "datasets/cars/_READY")
+    event = stored(cloud, "datasets/cars/_READY")
     cloud.s3.delete_object(Bucket=BUCKET, Key=event.key)
     assert start(cloud, event) is not None
 
@@ -227,7 +198,7 @@ def test_a_marker_deleted_only_by_name_still_has_its_version_and_is_packed(cloud
     ],
 )
 def test_an_object_that_completes_no_dataset_opens_no_run(cloud: Cloud, key: str) -> None:
-    assert start(cloud, completed(cloud, key)) is None
+    assert start(cloud, stored(cloud, key)) is None
     assert cloud.batch.jobs == []
     assert cloud.notices() == []
     assert not cloud.runs().any_of("cars")
@@ -235,7 +206,7 @@ def test_an_object_that_completes_no_dataset_opens_no_run(cloud: Cloud, key: str
 
 def test_a_large_dataset_is_packed_in_shards_and_joined(cloud: Cloud) -> None:
     upload(cloud, 11)
-    run = start(cloud, completed(cloud, "datasets/cars/_READY"))
+    run = start(cloud, stored(cloud, "datasets/cars/_READY"))
     assert run is not None
     array, join = cloud.batch.jobs
     assert array["jobName"] == f"droplens--cars-{run.run_id}-shards"
@@ -276,7 +247,7 @@ def test_listed_pictures_are_counted_and_an_archive_is_one_job(
     cloud: Cloud, key: str, jobs: int
 ) -> None:
     upload(cloud, 30)
-    start(cloud, completed(cloud, key))
+    start(cloud, stored(cloud, key))
     assert len(cloud.batch.jobs) == jobs
 
 
@@ -288,7 +259,7 @@ class Endless(Bucket):
     def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
         for number in count():
             self.listed += 1
-            yield ListedObject(f"{prefix}{start_after}{number}", "etag", 1)
+            yield ListedObject(f"{prefix}{start_after}{number}", "etag", 1, EARLIER)
 
 
 def test_counting_stops_at_what_fills_the_largest_array(cloud: Cloud) -> None:
@@ -309,8 +280,7 @@ def test_a_dataset_that_takes_too_long_to_count_fills_the_largest_array(cloud: C
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_a_stack_that_runs_one_job_at_a_time_packs_with_one(cloud: Cloud, most: int) -> None:
     upload(cloud, 30)
-    settings = dataclasses.replace(SETTINGS, packing_max_vcpus=most)
-    start(cloud, completed(cloud, "datasets/cars/_READY"), settings=settings)
+    start(cloud, stored(cloud, "datasets/cars/_READY"), packing_max_vcpus=most)
     assert len(cloud.batch.jobs) == 1
 
 
@@ -319,7 +289,7 @@ def test_a_retry_after_a_crash_submits_what_is_missing_of_an_array_and_its_join(
     cloud: Cloud, submitted: int
 ) -> None:
     upload(cloud, 11)
-    event, runs = completed(cloud, "datasets/cars/_READY"), cloud.runs()
+    event, runs = stored(cloud, "datasets/cars/_READY"), cloud.runs()
     if submitted == 2:
         with crash_in(runs, "finish"):
             start(cloud, event, runs)
@@ -351,12 +321,12 @@ def test_the_job_s_parameters_are_those_of_the_job_definition(repo_root: Path) -
 @pytest.mark.parametrize("key", ["datasets/cars/_READY", "datasets/cars.zip"])
 def test_a_dataset_larger_than_allowed_is_refused_before_a_job(cloud: Cloud, key: str) -> None:
     upload(cloud, 3)
-    settings = dataclasses.replace(SETTINGS, max_dataset_gib=0)  # below what a parameter may be
-    run = start(cloud, completed(cloud, key, b"." * (key.endswith(".zip"))), settings=settings)
+    least = 0  # below what a parameter may be
+    run = start(cloud, stored(cloud, key, b"." * (key.endswith(".zip"))), max_dataset_gib=least)
     if key.endswith("_READY"):  # three empty pictures are not above nothing: one byte is
         assert len(cloud.batch.jobs) == 1
         cloud.put("datasets/cars/audi/000.jpg", b".")
-        run = start(cloud, completed(cloud, key, b"again"), settings=settings)
+        run = start(cloud, stored(cloud, key, b"again"), max_dataset_gib=least)
     assert run is not None
     record = cloud.runs().get(run)
     assert record is not None
