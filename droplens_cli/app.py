@@ -42,6 +42,16 @@ app.add_typer(target_app, name="target")
 Classifier = Annotated[str, typer.Argument(help="the classifier's name")]
 Yes = Annotated[bool, typer.Option("--yes", help="ask nothing")]
 RunId = Annotated[str, typer.Option("--run", help="the run's id")]
+# Which results a command takes.
+Label = Annotated[str, typer.Option("--label", help="predicted class")]
+Confident = Annotated[
+    bool | None, typer.Option("--confident/--unsure", help="whether the model is confident")
+]
+Familiar = Annotated[
+    bool | None,
+    typer.Option("--familiar/--unfamiliar", help="whether it is like the training pictures"),
+]
+Since = Annotated[datetime | None, typer.Option("--since", help="classified then or later, UTC")]
 
 
 def _print_version(value: bool) -> None:
@@ -317,20 +327,13 @@ def show_results(
     below: Annotated[
         str, typer.Option("--below", help="first part of the path below the classifier")
     ] = "",
-    label: Annotated[str, typer.Option("--label", help="predicted class")] = "",
+    label: Label = "",
     state: Annotated[
         str, typer.Option("--status", help="classified or rejected", metavar="STATUS")
     ] = "",
-    confident: Annotated[
-        bool | None, typer.Option("--confident/--unsure", help="whether the model is confident")
-    ] = None,
-    familiar: Annotated[
-        bool | None,
-        typer.Option("--familiar/--unfamiliar", help="whether it is like the training pictures"),
-    ] = None,
-    since: Annotated[
-        datetime | None, typer.Option("--since", help="classified then or later, UTC")
-    ] = None,
+    confident: Confident = None,
+    familiar: Familiar = None,
+    since: Since = None,
     until: Annotated[
         datetime | None, typer.Option("--until", help="classified before, UTC")
     ] = None,
@@ -391,15 +394,10 @@ def export_results(
         bool, typer.Option("--manifest", help="SageMaker's augmented manifest")
     ] = False,
     coco: Annotated[bool, typer.Option("--coco", help="COCO, of whole pictures")] = False,
-    label: Annotated[str, typer.Option("--label", help="predicted class")] = "",
-    confident: Annotated[
-        bool | None, typer.Option("--confident/--unsure", help="whether the model is confident")
-    ] = None,
-    familiar: Annotated[
-        bool | None,
-        typer.Option("--familiar/--unfamiliar", help="whether it is like the training pictures"),
-    ] = None,
-    since: Annotated[datetime | None, typer.Option("--since", help="then or later, UTC")] = None,
+    label: Label = "",
+    confident: Confident = None,
+    familiar: Familiar = None,
+    since: Since = None,
 ) -> None:
     """Classified pictures with their predictions, for a labelling tool."""
     from droplens_cli import labelling_tools

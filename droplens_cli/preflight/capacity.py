@@ -101,13 +101,7 @@ class Capacity:
         if quota is not None and 1 <= quota.value < needed:
             instead = (f"TrainingInstanceCount={int(quota.value)}", *instead)
         if quota is None:
-            return Finding(
-                State.FAILS,
-                what,
-                f"{self.account.region} has no quota of {instance} for training, {kind}: SageMaker "
-                "does not offer it there",
-                instead=instead,
-            )
+            return self._not_offered(what, f"{instance} for training, {kind}", instead)
         return Finding(
             State.FAILS,
             what,
@@ -170,13 +164,8 @@ class Capacity:
                 for name in choices.ENDPOINT_CANDIDATES
                 if self.quotas.by_name("sagemaker", f"{name} for endpoint usage")
             ]
-            return Finding(
-                State.FAILS,
-                "endpoint",
-                f"{self.account.region} has no quota of {instance} for endpoints: SageMaker does "
-                "not offer it there",
-                instead=tuple(f"EndpointInstanceType={name}" for name in offered),
-            )
+            others = tuple(f"EndpointInstanceType={name}" for name in offered)
+            return self._not_offered("endpoint", f"{instance} for endpoints", others)
         used = self.in_use()
         own, other = (
             found.get(instance, 0) for found in (used.own_instances, used.other_instances)
@@ -192,6 +181,11 @@ class Capacity:
             models,
             ("another EndpointInstanceType",),
         )
+
+    def _not_offered(self, what: str, instance: str, instead: tuple[str, ...]) -> Finding:
+        region = self.account.region
+        reason = f"{region} has no quota of {instance}: SageMaker does not offer it there"
+        return Finding(State.FAILS, what, reason, instead=instead)
 
     def _served(
         self,

@@ -1,6 +1,6 @@
 """The tables of docs/trust.md, of what bench-trust measured."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tools.docs.markdown import markdown
@@ -54,40 +54,36 @@ def maps(results: Results) -> str:
 
 def coverage(results: Results) -> str:
     """The share of confident predictions, and how many of those were correct."""
-    rows = []
-    for name, found in results["sets"].items():
+
+    def cells(found: Results) -> list[str]:
         its = found["coverage_at_95_precision"]
-        rows.append(
-            [
-                _title(name, found),
-                f"{its['mean']:.1%}",
-                f"{its['least']:.1%} to {its['most']:.1%}",
-                f"{its['reached']:.1%}",
-                f"{its['missed']} of {found['repeats']}",
-            ]
-        )
-    head = ["pictures", "confident, mean", "by split", "of those, correct"]
-    return _spaced(markdown([*head, "splits with fewer than 95 % correct"], rows))
+        return [
+            f"{its['mean']:.1%}",
+            f"{its['least']:.1%} to {its['most']:.1%}",
+            f"{its['reached']:.1%}",
+            f"{its['missed']} of {found['repeats']}",
+        ]
+
+    head = ["confident, mean", "by split", "of those, correct"]
+    return _by_set(results, [*head, "splits with fewer than 95 % correct"], cells)
 
 
 def candidates(results: Results) -> str:
     """Coverage and size of the label sets."""
-    rows = []
-    for name, found in results["sets"].items():
+
+    def cells(found: Results) -> list[str]:
         its = found["candidates"]
         sizes = {int(size): count for size, count in its["sizes"].items()}
-        rows.append(
-            [
-                _title(name, found),
-                f"{its['coverage']['mean']:.1%}",
-                f"{its['coverage']['least']:.1%} to {its['coverage']['most']:.1%}",
-                f"{its['mean_size']['mean']:.2f}",
-                f"{sizes.get(1, 0) / sum(sizes.values()):.0%}",
-                f"{max(sizes)}",
-            ]
-        )
-    head = ["pictures", "hold the right class", "by split", "classes, mean", "single class"]
-    return _spaced(markdown([*head, "most classes"], rows))
+        return [
+            f"{its['coverage']['mean']:.1%}",
+            f"{its['coverage']['least']:.1%} to {its['coverage']['most']:.1%}",
+            f"{its['mean_size']['mean']:.2f}",
+            f"{sizes.get(1, 0) / sum(sizes.values()):.0%}",
+            f"{max(sizes)}",
+        ]
+
+    head = ["hold the right class", "by split", "classes, mean", "single class"]
+    return _by_set(results, [*head, "most classes"], cells)
 
 
 def foreign(results: Results) -> str:
@@ -110,23 +106,20 @@ def foreign(results: Results) -> str:
 
 def unseen(results: Results) -> str:
     """What a model of half of the classes makes of the other half."""
-    rows = []
-    for name, found in results["sets"].items():
+
+    def cells(found: Results) -> list[str]:
         its = found["unseen_classes"]
-        rows.append(
-            [
-                _title(name, found),
-                f"{its['auroc']['mean']:.3f}",
-                f"{its['auroc_of_novelty']['mean']:.3f}",
-                f"{its['confident']['mean']:.1%}",
-                f"{its['own_confident']['mean']:.1%}",
-                f"{found['own_unfamiliar_share']['mean']:.1%}",
-            ]
-        )
-    head = ["pictures", "AUROC of the probability", "of the novelty", "called confident"]
-    return _spaced(
-        markdown([*head, "its own, called confident", "its own, called unfamiliar"], rows)
-    )
+        return [
+            f"{its['auroc']['mean']:.3f}",
+            f"{its['auroc_of_novelty']['mean']:.3f}",
+            f"{its['confident']['mean']:.1%}",
+            f"{its['own_confident']['mean']:.1%}",
+            f"{found['own_unfamiliar_share']['mean']:.1%}",
+        ]
+
+    head = ["AUROC of the probability", "of the novelty", "called confident"]
+    head += ["its own, called confident", "its own, called unfamiliar"]
+    return _by_set(results, head, cells)
 
 
 def suspects(results: Results) -> str:
@@ -163,6 +156,12 @@ def goals(results: Results) -> str:
         for goal in results["goals"]
     ]
     return markdown(["figure", "goal", "measured", "reached"], rows)
+
+
+def _by_set(results: Results, head: list[str], cells: Callable[[Results], list[str]]) -> str:
+    """A row for each set of pictures: its title and the `cells` of what was found."""
+    rows = [[_title(name, found), *cells(found)] for name, found in results["sets"].items()]
+    return _spaced(markdown(["pictures", *head], rows))
 
 
 def _title(name: str, found: Results) -> str:
