@@ -52,6 +52,14 @@ class Preprocessing:
         )
 
 
+def jpeg_reduction(width: int, height: int, shorter_side: int | None) -> int:
+    """By how much a JPEG's sides are divided while it is decoded: 1, 2, 4 or 8."""
+    if shorter_side is None:
+        return 1
+    most = min(width, height) // (shorter_side * DRAFT_MARGIN)
+    return next(divisor for divisor in (8, 4, 2, 1) if divisor <= most or divisor == 1)
+
+
 def is_only_resized(size: tuple[int, int], preprocessing: Preprocessing, limits: Limits) -> bool:
     """Whether `prepare` decodes a JPEG of (width, height) pixels in full size, then resizes it.
 

@@ -25,7 +25,7 @@ MAX_MEMORY = 900 * 1024 * 1024
 
 
 def cpu_seconds(pixels: int) -> float:
-    """The CPU time in seconds that the process of an image of `pixels` may take."""
+    """The CPU time in seconds that a process may take that sends so many pixels."""
     share = min(1.0, pixels / _MANY_PIXELS)
     return _CPU_SECONDS + share * (_CPU_SECONDS_OF_MANY - _CPU_SECONDS)
 

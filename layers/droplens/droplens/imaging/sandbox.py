@@ -20,6 +20,7 @@ from PIL import Image
 
 from droplens.imaging import protocol
 from droplens.imaging.limits import ImageError, ImageInfo, Limits, SandboxError
+from droplens.imaging.preprocess import jpeg_reduction
 from droplens.imaging.structure import Structure
 
 # Bytes for a decoder and the file's tables; bytes for each pixel.
@@ -50,7 +51,7 @@ def decode(
     SandboxError.
     """
     pixels = structure.weight or limits.max_pixels
-    seconds = protocol.cpu_seconds(structure.width * structure.height or limits.max_pixels)
+    seconds = protocol.cpu_seconds(_sent(structure, shorter_side) or limits.max_pixels)
     request = protocol.Request(
         format=structure.format,
         orientation=structure.orientation,
@@ -75,6 +76,18 @@ def decode(
         "the picture's decoder was killed each time, as where memory is short: a packing job's is "
         "the stack's parameter PackingMemoryMiB, an endpoint's EndpointMemoryMb",
     )
+
+
+def _sent(structure: Structure, shorter_side: int | None) -> int:
+    """The number of pixels that the process sends, 0 where only a decoder finds it.
+
+    A JPEG of 100 megapixels is mostly decoded to two, but if it is progressive, that takes a second
+    and more: all of its coefficients are kept until the last scan.
+    """
+    if structure.format != "JPEG":
+        return structure.width * structure.height
+    divisor = jpeg_reduction(structure.width, structure.height, shorter_side)
+    return -(-structure.width // divisor) * -(-structure.height // divisor)
 
 
 def _exchange(

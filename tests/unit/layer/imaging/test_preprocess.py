@@ -9,10 +9,12 @@ from PIL import Image
 
 from droplens.imaging.limits import Limits
 from droplens.imaging.preprocess import (
+    DRAFT_MARGIN,
     Preprocessing,
     encode,
     is_only_resized,
     is_prepared,
+    jpeg_reduction,
     lanczos,
 )
 
@@ -25,6 +27,18 @@ def numbered(width: int, height: int) -> Image.Image:
     """Each pixel holds its column in red and its row in green."""
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     return Image.fromarray(np.stack([columns, rows, columns], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (255, 640), (256, 256), (511, 900), (1024, 512)])
+def test_a_jpeg_is_reduced_as_pillow_reduces_it(size: tuple[int, int]) -> None:
+    data = BytesIO()
+    Image.new("RGB", size).save(data, "JPEG")
+    for shorter_side in (16, 32, 64):
+        image = Image.open(data)
+        image.draft(None, (shorter_side * DRAFT_MARGIN,) * 2)
+        divisor = jpeg_reduction(*size, shorter_side)
+        assert image.size == tuple(-(-side // divisor) for side in size)
+    assert jpeg_reduction(*size, None) == 1
 
 
 @pytest.mark.parametrize(

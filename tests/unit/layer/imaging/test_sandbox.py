@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from droplens.imaging import sandbox
+from droplens.imaging import protocol, sandbox
 from droplens.imaging.prepare import ImageError, Limits, Preprocessing, decode, prepare
 from tests.support import hostile_images, needs
 
@@ -153,6 +153,19 @@ def test_what_takes_too_long_is_refused_for_that() -> None:
         decode(slow())
     assert refused.value.code == "image.unreadable"
     assert decode(webp())[0].size == (64, 64)
+
+
+def test_the_time_is_that_of_the_pixels_that_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A progressive JPEG of very many pixels takes long to decode to few."""
+    data = BytesIO()
+    Image.linear_gradient("L").resize((3200, 3200)).convert("RGB").save(
+        data, "JPEG", progressive=True, subsampling=0
+    )
+    monkeypatch.setattr(protocol, "_MANY_PIXELS", 3200**2)
+    monkeypatch.setattr(protocol, "_CPU_SECONDS_OF_MANY", 0.02)
+    assert decode(data.getvalue(), shorter_side=200)[0].size == (400, 400)
+    with pytest.raises(ImageError, match=r"more than 0\.0 seconds of a core"):
+        decode(data.getvalue())
 
 
 def test_what_takes_too_much_memory_is_refused_for_that() -> None:
