@@ -1,7 +1,5 @@
 """Puts labels of people into the bucket as corrections, by copies within it."""
 
-import hashlib
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ from droplens.domain import layout
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.upload import THREADS
 
-_LONGEST_NAME = 100
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _GONE = {"NoSuchKey", "404", "NoSuchVersion"}
 
 
@@ -30,16 +26,6 @@ class Imported:
     replaced: int
 
 
-def correction_key(classifier: str, label: str, source: str) -> str:
-    """The key of the correction of the picture `source`: the same whenever it is imported.
-
-    Its file name begins with a digest of the picture's key, so that two pictures have two.
-    """
-    name = _UNSAFE.sub("_", source.rpartition("/")[2])[-_LONGEST_NAME:]
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    return f"{layout.corrections_prefix(classifier)}{label}/{digest}-{name}"
-
-
 def import_labels(
     bucket: Bucket, classifier: str, labels: Labels, done: Callable[[], None]
 ) -> Imported:
@@ -48,7 +34,7 @@ def import_labels(
     done: called for each. Raises CommandError for a label that no folder can have.
     """
     wanted = {
-        source: correction_key(classifier, label, source)
+        source: layout.correction_key(classifier, label, source)
         for source, (label, _, _) in labels.rows.items()
     }
     for label in dict.fromkeys(label for label, _, _ in labels.rows.values()):

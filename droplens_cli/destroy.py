@@ -3,9 +3,9 @@
 What belongs to the stack is found through
 its resources and its Runs table, by exact names: `droplens-dev-...` may be another stack's.
 
-The table is removed after all that is found through it, and the stack last, so that an interrupted
-removal can be repeated. What AWS keeps as history (ended jobs) stays, and sam's own bucket of
-uploaded code, which other stacks of the account share.
+The tables are removed after all that is found through them, and the stack last, so that an
+interrupted removal can be repeated. What AWS keeps as history (ended jobs) stays, and sam's own
+bucket of uploaded code, which other stacks of the account share.
 """
 
 import re
@@ -73,8 +73,8 @@ class Account:
         yield from self._logs()
         yield from self._bucket()
 
-    def table_and_stack(self) -> Iterator[Removal]:
-        """Removals of the table and the stack, through which all others are found."""
+    def tables_and_stack(self) -> Iterator[Removal]:
+        """Removals of the tables and the stack, through which all others are found."""
         for table in self._physical("AWS::DynamoDB::Table"):
             dynamodb = self.client("dynamodb")
             if _exists(partial(dynamodb.describe_table, TableName=table)):
@@ -90,32 +90,36 @@ class Account:
             if any(entry["logGroupName"] == group for entry in groups):
                 yield Removal("log", group, partial(logs.delete_log_group, logGroupName=group))
 
-    def _resources(self) -> list[tuple[str, str]]:
-        """(type, physical id) of each resource of the stack; none where there is no stack.
+    def _resources(self) -> list[tuple[str, str, str]]:
+        """(type, logical id, physical id) of each resource of the stack; none where there is no
+        stack.
 
         Also of those in its events: after a creation that was rolled back, the retained bucket and
-        table may be no resources of the stack any more.
+        tables may be no resources of the stack any more.
         """
         if not self.status:
             return []
         cloudformation = self.client("cloudformation")
-        found: dict[tuple[str, str], None] = {}
+        found: dict[tuple[str, str, str], None] = {}
         for listing, entries in (
             ("list_stack_resources", "StackResourceSummaries"),
             ("describe_stack_events", "StackEvents"),
         ):
             for page in cloudformation.get_paginator(listing).paginate(StackName=self.stack):
                 for entry in page[entries]:
-                    if entry.get("PhysicalResourceId"):
-                        found[entry["ResourceType"], entry["PhysicalResourceId"]] = None
+                    if physical := entry.get("PhysicalResourceId"):
+                        logical = entry["LogicalResourceId"]
+                        found[entry["ResourceType"], logical, physical] = None
         return list(found)
 
-    def _physical(self, kind: str) -> list[str]:
-        return [name for found, name in self.resources if found == kind]
+    def _physical(self, kind: str, logical: str | None = None) -> list[str]:
+        return [
+            name for found, own, name in self.resources if found == kind and logical in (None, own)
+        ]
 
     def _runs(self) -> list[Run]:
         found = []
-        for table in self._physical("AWS::DynamoDB::Table"):
+        for table in self._physical("AWS::DynamoDB::Table", "Runs"):
             dynamodb = self.client("dynamodb")
             if not _exists(partial(dynamodb.describe_table, TableName=table)):
                 continue
@@ -450,7 +454,7 @@ def destroy(session: Any, stack: str, *, confirmed: Callable[[str], bool]) -> li
     """
     settle(session, stack)
     account = Account(session, stack)
-    wanted = [*account.removals(), *account.table_and_stack()]
+    wanted = [*account.removals(), *account.tables_and_stack()]
     if not wanted:
         print(f"there is no stack {stack}")
         return []
@@ -464,11 +468,11 @@ def destroy(session: Any, stack: str, *, confirmed: Callable[[str], bool]) -> li
     _remove(list(account.removals()))
     left = list(account.removals())
     if not left:
-        _remove(list(account.table_and_stack()))
+        _remove(list(account.tables_and_stack()))
         again = Account(session, stack)
         if not again.status:
             _remove(list(account.late_logs()))
-        left = [*account.removals(), *again.table_and_stack()]
+        left = [*account.removals(), *again.tables_and_stack()]
     return [str(removal) for removal in left]
 
 

@@ -65,6 +65,7 @@ OUTPUTS = {
     "BucketName",
     "RunsTableName",
     "PictureQueueUrl",
+    "ReviewsTableName",
     "PictureDlqUrl",
     "EventDlqUrl",
     "FailureTopicArn",

@@ -297,7 +297,7 @@ def test_the_bucket_takes_no_plain_http(stack: Stack) -> None:
     assert statement["Resource"] == [arn, f"{arn}/*"]
 
 
-@pytest.mark.parametrize("name", ["Bucket", "Runs"])
+@pytest.mark.parametrize("name", ["Bucket", "Runs", "Reviews"])
 def test_what_users_own_outlives_the_stack(stack: Stack, name: str) -> None:
     resource = stack.template["Resources"][name]
     policies = (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])

@@ -11,6 +11,7 @@ from droplens.classify.classify import META_IMAGE_ETAG
 from droplens.domain import layout
 from droplens.journey.failures import Failures
 from droplens.journey.invocation import Invocation
+from droplens.state.reviews import QUEUE_INDEX, SAMPLE_INDEX, Reviews
 from droplens.state.runs import Runs
 from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker, nobody
 
@@ -21,6 +22,34 @@ JOURNEY: dict[str, Any] = {
     "runs_table": "runs",
     "stack": "droplens",
     "failure_topic": "topic",
+}
+# As the template has it: tests/infrastructure/test_reviews.py.
+_TEXT = {"AttributeType": "S"}
+REVIEWS_TABLE: dict[str, Any] = {
+    "BillingMode": "PAY_PER_REQUEST",
+    "AttributeDefinitions": [
+        {"AttributeName": name, **_TEXT}
+        for name in ("image", "review", QUEUE_INDEX, "place", SAMPLE_INDEX)
+    ],
+    "KeySchema": [
+        {"AttributeName": "image", "KeyType": "HASH"},
+        {"AttributeName": "review", "KeyType": "RANGE"},
+    ],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": QUEUE_INDEX,
+            "KeySchema": [
+                {"AttributeName": QUEUE_INDEX, "KeyType": "HASH"},
+                {"AttributeName": "place", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "ALL"},
+        },
+        {
+            "IndexName": SAMPLE_INDEX,
+            "KeySchema": [{"AttributeName": SAMPLE_INDEX, "KeyType": "HASH"}],
+            "Projection": {"ProjectionType": "ALL"},
+        },
+    ],
 }
 MAX_RECEIVES = 50  # the template's maxReceiveCount, which tests/infrastructure holds to this
 VISIBILITY_TIMEOUT = 720  # of the queue of images, in seconds; held to the template likewise
@@ -41,7 +70,7 @@ class Clock:
 
 @dataclass
 class Cloud:
-    """One account: bucket, table, topic with a listening queue, picture queue, and the services."""
+    """One account: bucket, tables, topic with a listening queue, queue of pictures, services."""
 
     s3: Any
     table: Any
@@ -51,6 +80,7 @@ class Cloud:
     notice_queue: str
     picture_queue: str
     bucket: Bucket
+    reviews_table: Any = None
     clock: Clock = field(default_factory=Clock)
     batch: Any = field(default_factory=FakeBatch)
     sagemaker: Any = field(default_factory=FakeSageMaker)
@@ -58,6 +88,11 @@ class Cloud:
 
     def runs(self, owner: str = "request-1") -> Runs:
         return Runs(self.table, owner=owner, lease_seconds=900, clock=self.clock)
+
+    def reviews(self, retention_days: int = 0) -> Reviews:
+        return Reviews(
+            self.reviews_table, self.bucket, retention_days=retention_days, clock=self.clock
+        )
 
     def failures(self, runs: Runs | None = None) -> Failures:
         return Failures(runs or self.runs(), self.sns, self.topic)

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 from droplens.aws.s3 import Bucket
 from droplens.runtime import settings
-from tests.support.aws_account import Cloud
+from tests.support.aws_account import REVIEWS_TABLE, Cloud
 from tests.support.aws_fakes import FakeRuntime
 from tests.support.builders import card, go_live, redness
 from tests.support.expanded_template import ACCOUNT, BUCKET, REGION, Stack
@@ -57,7 +57,7 @@ class Context:
 
 @pytest.fixture
 def deployed(stack: Stack) -> Iterator[Cloud]:
-    """An account with the stack's bucket, table, topic and queue, under their own names."""
+    """An account with the stack's bucket, tables, topic and queue, under their own names."""
     session = boto3.Session("test", "test", region_name=REGION)
     with mock_aws():
         s3, sqs, sns = session.client("s3"), session.client("sqs"), session.client("sns")
@@ -71,6 +71,9 @@ def deployed(stack: Stack) -> Iterator[Cloud]:
             KeySchema=runs["KeySchema"],
             GlobalSecondaryIndexes=runs["GlobalSecondaryIndexes"],
         )
+        reviews = session.resource("dynamodb").create_table(
+            TableName=str(stack.ref("Reviews")), **REVIEWS_TABLE
+        )
         topic = sns.create_topic(Name=stack.physical_name("Failures"))["TopicArn"]
         assert topic == stack.ref("Failures")
         notices = sqs.create_queue(QueueName="notices")["QueueUrl"]
@@ -78,7 +81,7 @@ def deployed(stack: Stack) -> Iterator[Cloud]:
         sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=listener)
         pictures = sqs.create_queue(QueueName=stack.physical_name("PictureQueue"))["QueueUrl"]
         assert pictures == stack.ref("PictureQueue")
-        yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
+        yield Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET), reviews)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from moto import mock_aws
 from droplens.domain.naming import resource_name
 from droplens_cli import destroy
 from droplens_cli.errors import CommandError
+from tests.support.aws_account import REVIEWS_TABLE
 from tests.support.command import run
 
 RUN = "20261122-120000-1a2b3c"
@@ -36,6 +37,11 @@ TEMPLATE = {
                     {"AttributeName": "run_id", "KeyType": "RANGE"},
                 ],
             },
+        },
+        "Reviews": {
+            "Type": "AWS::DynamoDB::Table",
+            "DeletionPolicy": "Retain",
+            "Properties": REVIEWS_TABLE,
         },
     }
 }
@@ -69,6 +75,9 @@ def deployed(session: Any, stack: str, classifier: str, mark: str = RUN, **facts
     session.client("dynamodb").put_item(
         TableName=found["Runs"],
         Item={**{key: {"S": value} for key, value in item.items()}, **facts},
+    )
+    session.client("dynamodb").put_item(
+        TableName=found["Reviews"], Item={"image": {"S": "input/a.jpg"}, "review": {"S": "cars"}}
     )
     sagemaker = session.client("sagemaker")
     role = "arn:aws:iam::123456789012:role/sagemaker"
@@ -191,7 +200,7 @@ def test_without_agreement_nothing_goes(session: Any, capsys: pytest.CaptureFixt
 def test_what_was_interrupted_is_ended_by_another_run(session: Any) -> None:
     deployed(session, "droplens", "cars")
     removals = [*(account := destroy.Account(session, "droplens")).removals()]
-    for thing in [*removals, next(account.table_and_stack())]:
+    for thing in [*removals, next(account.tables_and_stack())]:
         thing.remove()
     assert everything(session)["stacks"] == ["droplens"]
     assert destroy.destroy(session, "droplens", confirmed=agreed) == []

@@ -12,7 +12,7 @@ from moto.core.botocore_stubber import BotocoreStubber
 from droplens.aws.s3 import Bucket
 from droplens.state.cards import Cards
 from droplens.state.runs import ATTENTION
-from tests.support.aws_account import BUCKET, Cloud
+from tests.support.aws_account import BUCKET, REVIEWS_TABLE, Cloud
 from tests.support.aws_fakes import ACCOUNT, REGION
 from tools.contract import validate_named
 
@@ -68,13 +68,14 @@ def cloud(clients: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[
                 }
             ],
         )
+        reviews = clients["dynamodb"].create_table(TableName="reviews", **REVIEWS_TABLE)
         topic = sns.create_topic(Name="failures")["TopicArn"]
         notices = sqs.create_queue(QueueName="notices")["QueueUrl"]
         sns.subscribe(
             TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices"
         )
         pictures = sqs.create_queue(QueueName="pictures")["QueueUrl"]
-        account = Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET))
+        account = Cloud(s3, table, sqs, sns, topic, notices, pictures, Bucket(s3, BUCKET), reviews)
         yield account
         for written in account.results():
             validate_named(written)

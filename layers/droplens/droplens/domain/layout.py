@@ -50,6 +50,10 @@ _INNER_ARCHIVES = ("car_ims.tgz", "cars_train.tgz", "cars_test.tgz", "car_devkit
 
 _CLASSIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
+# What is kept of an image's name in that of its correction.
+_LONGEST_CORRECTION = 100
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
@@ -160,6 +164,16 @@ def corrected_classifier(key: str) -> str | None:
     if not key.startswith(CORRECTIONS) or not slash or not label or not file:
         return None
     return name if is_classifier_name(name) and not key.endswith("/") else None
+
+
+def correction_key(classifier: str, label: str, image: str) -> str:
+    """The key of the correction of `image`, any key, to the class `label`.
+
+    Its file name begins with a digest of the image's key, so that two images have two, and is the
+    same in every class.
+    """
+    name = _UNSAFE.sub("_", image.rpartition("/")[2])[-_LONGEST_CORRECTION:]
+    return f"{corrections_prefix(classifier)}{label}/{_digest(image)}-{name}"
 
 
 def corrections_list_key(classifier: str, run_id: str) -> str:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+# The version id of an object that was stored before its bucket had versions.
+NO_VERSION = "null"
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:

@@ -17,7 +17,11 @@ def wilson(right: int, total: int, z: float = Z95_TWO_SIDED) -> tuple[float, flo
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
-    share = right / total
+    return wilson_of_share(right / total, total, z)
+
+
+def wilson_of_share(share: float, total: float, z: float) -> tuple[float, float]:
+    """As `wilson`, of a share in [0, 1] of `total` (> 0) predictions, which need be no integer."""
     scale = 1 + z**2 / total
     centre = share + z**2 / (2 * total)
     reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
