@@ -165,7 +165,7 @@ class Runs:
         """Claim `stage` of a run that has not ended; False if it is done or claimed by another.
 
         A run that waits can only be claimed by `resuming` the stage at which it waits. facts:
-        attributes stored with the claim.
+        attributes stored with the claim. The first claim also stores the time, as begun_<stage>.
         """
         now = self.clock()
         claim = Attr(f"claim_{stage}")
@@ -197,6 +197,7 @@ class Runs:
                 "status": WORKING[stage].value,
                 **facts,
             },
+            once={f"begun_{stage}": now.isoformat(timespec="seconds")},
         )
 
     def finish(self, key: RunKey, stage: Stage, **facts: Any) -> None:
@@ -368,17 +369,22 @@ class Runs:
         condition: ConditionBase,
         values: Mapping[str, Any],
         *,
+        once: Mapping[str, Any] | None = None,
         forget: Sequence[str] = (),
         add: str | None = None,
         take: str | None = None,
     ) -> bool:
-        """forget: attributes to remove; add, take: an endpoint to add to or delete from the set
-        `to_remove`."""
-        values = {**values, "updated_at": self._now()}
+        """once: attributes that keep a value that they have; forget: attributes to remove; add,
+        take: an endpoint to add to or delete from the set `to_remove`."""
+        once = once or {}
+        values = {**values, "updated_at": self._now(), **once}
         # "#u" and ":u": boto3 numbers the condition's own placeholders "#n" and ":v".
         names = {f"#u{i}": name for i, name in enumerate([*values, *forget])}
         given = {f":u{i}": _to_item(value) for i, value in enumerate(values.values())}
-        expression = "SET " + ", ".join(f"#u{i} = :u{i}" for i in range(len(values)))
+        expression = "SET " + ", ".join(
+            f"#u{i} = if_not_exists(#u{i}, :u{i})" if name in once else f"#u{i} = :u{i}"
+            for i, name in enumerate(values)
+        )
         if forget:
             expression += " REMOVE " + ", ".join(list(names)[len(values) :])
         for verb, endpoint in (("ADD", add), ("DELETE", take)):

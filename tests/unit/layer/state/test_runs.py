@@ -69,6 +69,16 @@ def test_a_claim_says_where_the_run_stands(runs: Runs, stage: Stage, status: Sta
     assert known(runs).status is status
 
 
+def test_the_first_claim_of_a_stage_says_when_it_began(cloud: Cloud, runs: Runs) -> None:
+    assert runs.claim(RUN, Stage.TRAIN)
+    cloud.clock.turn(60)
+    assert runs.claim(RUN, Stage.TRAIN)
+    assert runs.claim(RUN, Stage.DEPLOY)
+    record = known(runs).record
+    assert record["begun_train"] == "2026-11-22T12:00:00+00:00"
+    assert record["begun_deploy"] == "2026-11-22T12:01:00+00:00"
+
+
 @pytest.mark.parametrize("stage", Stage)
 def test_a_claimed_stage_is_not_another_s(cloud: Cloud, runs: Runs, stage: Stage) -> None:
     assert runs.claim(RUN, stage)
