@@ -87,7 +87,13 @@ def render(
     ]
     shown = [(key, title, content) for key, title, content in sections if content]
     script = (HERE / "page.js").read_text("utf-8")
-    style = (HERE / "page.css").read_text("utf-8") + _sizes(len(evaluation["classes"]))
+    style = "".join(
+        [
+            (HERE / "tokens.css").read_text("utf-8"),
+            (HERE / "page.css").read_text("utf-8"),
+            _sizes(len(evaluation["classes"])),
+        ]
+    )
     policy = (
         f"default-src 'none'; img-src data:; style-src {_allowed(style)}; "
         f"script-src {_allowed(script)}; base-uri 'none'; form-action 'none'"
