@@ -61,11 +61,13 @@ class Bucket:
 
         Raises ObjectMissing.
         """
-        info, body = self._opened(key)
-        if info.bytes > limit:
-            body.close()
-            return None, info
-        return body.read(), info
+        return _at_most(limit, *self._opened(key))
+
+    def read_version_at_most(
+        self, key: str, version_id: str, limit: int
+    ) -> tuple[bytes | None, ObjectInfo]:
+        """As `read_at_most`, of a version of the object."""
+        return _at_most(limit, *self._opened(key, version_id))
 
     def stream(self, key: str) -> "StreamingBody":
         """The object as a stream, which the caller closes. Raises ObjectMissing."""
@@ -176,15 +178,27 @@ class Bucket:
             deleted += len(batch)
         return deleted
 
-    def _opened(self, key: str) -> tuple[ObjectInfo, "StreamingBody"]:
+    def _opened(
+        self, key: str, version_id: str | None = None
+    ) -> tuple[ObjectInfo, "StreamingBody"]:
+        version = {"VersionId": version_id} if version_id else {}
         try:
-            response = self.client.get_object(Bucket=self.name, Key=key)
+            response = self.client.get_object(Bucket=self.name, Key=key, **version)  # type: ignore[arg-type]
         except ClientError as error:
             raise self._named(error, key) from error
         return _info(key, response), response["Body"]
 
     def _named(self, error: ClientError, key: str) -> Exception:
         return ObjectMissing(key) if error_code(error) in _MISSING else error
+
+
+def _at_most(
+    limit: int, info: ObjectInfo, body: "StreamingBody"
+) -> tuple[bytes | None, ObjectInfo]:
+    if info.bytes > limit:
+        body.close()
+        return None, info
+    return body.read(), info
 
 
 def _listed(entry: "ObjectTypeDef") -> ListedObject:
