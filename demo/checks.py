@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 
 from demo.account_report import Record
 from demo.dataset import Picture
-from demo.journey import TRAINING_LOG, Clients, Journey
+from demo.journey import Clients, Journey
+from droplens_cli.training_log import GROUP
 
 SINGLE_PICTURES = 10
 TIMED_CALLS = 20
@@ -486,7 +487,7 @@ def _training_logs(clients: Clients, stack: str) -> list[str]:
         pages = list(
             clients.client("logs")
             .get_paginator("describe_log_streams")
-            .paginate(logGroupName=TRAINING_LOG, logStreamNamePrefix=f"{stack}--")
+            .paginate(logGroupName=GROUP, logStreamNamePrefix=f"{stack}--")
         )
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":

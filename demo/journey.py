@@ -4,7 +4,6 @@ The Runs table and the training log are only read, to show what is happening.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,27 +14,19 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.dynamodb.conditions import ConditionBase, Key
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from demo import DemoError
 from demo.dataset import Picture
 from droplens.domain import layout
-from droplens.domain.figures import percent
 from droplens.domain.run import IN_PROGRESS, Status, packing_progress
+from droplens_cli.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
     from types_boto3_logs.client import CloudWatchLogsClient as LogsClient
-    from types_boto3_logs.type_defs import GetLogEventsRequestTypeDef
     from types_boto3_s3.client import S3Client
 
 THREADS = 8
-TRAINING_LOG = "/aws/sagemaker/TrainingJobs"
-_FEATURES = re.compile(r"features channel=(\w+) done=(\d+) total=(\d+)")
-# Calibrating and timing an int8 variant takes seconds in which nothing else is logged.
-_INT8 = re.compile(r"\b(trying)? ?int8(?: kept| dropped|:)")
-_TRIES_INT8 = "trying whether an 8-bit variant answers as well and faster"
-_ACCURACY = re.compile(r"(Train|Validation)-accuracy=([0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +137,7 @@ class Journey:
                 continue
             run = str(item["run_id"])
             if log is None and "training_job" in item:
-                log = LogTail(self._logs, TRAINING_LOG, str(item["training_job"]))
+                log = TrainingLog(self._logs, str(item["training_job"]))
             news = _news(item, log)
             stopped = news.status is Status.WAITING or news.status not in IN_PROGRESS
             if stopped and news.status not in (Status.LIVE, Status.REPLACED):
@@ -299,63 +290,7 @@ def connect(
     )
 
 
-class LogTail:
-    """One job's lines in CloudWatch Logs, read from where the last read ended."""
-
-    def __init__(self, logs: "LogsClient", group: str, stream_prefix: str) -> None:
-        self._logs, self._group, self._prefix = logs, group, stream_prefix
-        self._stream, self._token = "", ""
-        self.done: int | None = None
-        self.total: int | None = None
-        self._reading = ""
-        self._accuracies: dict[str, str] = {}
-        self._tries_int8 = False
-
-    @property
-    def said(self) -> str:
-        """The latest figures in words, e.g. "accuracy 99.1 % train, 95.3 % validation"."""
-        shares = (f"{share} {name.lower()}" for name, share in self._accuracies.items())
-        told = f"accuracy {', '.join(shares)}" if self._accuracies else self._reading
-        return f"{told}; {_TRIES_INT8}" if self._tries_int8 else told
-
-    def look(self) -> None:
-        """Read the new lines, and store their progress and accuracies."""
-        try:
-            if not self._stream:
-                streams = self._logs.describe_log_streams(
-                    logGroupName=self._group, logStreamNamePrefix=self._prefix
-                )["logStreams"]
-                if not streams:
-                    return
-                self._stream = streams[0]["logStreamName"]
-            request: GetLogEventsRequestTypeDef = {
-                "logGroupName": self._group,
-                "logStreamName": self._stream,
-                "startFromHead": True,
-            }
-            if self._token:
-                request["nextToken"] = self._token
-            page = self._logs.get_log_events(**request)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
-                raise
-            return  # the job has not logged anything yet
-        self._token = page["nextForwardToken"]
-        for event in page["events"]:
-            self._take(event["message"])
-
-    def _take(self, line: str) -> None:
-        if features := _FEATURES.search(line):
-            self._reading = f"features of the {features[1]} pictures"
-            self.done, self.total = int(features[2]), int(features[3])
-        elif tried := _INT8.search(line):
-            self._tries_int8 = tried[1] == "trying"
-        elif accuracy := _ACCURACY.search(line):
-            self.done = self.total = None
-            self._accuracies[accuracy[1]] = percent(float(accuracy[2]))
-
-
-def _news(item: Mapping[str, Any], log: LogTail | None) -> News:
+def _news(item: Mapping[str, Any], log: TrainingLog | None) -> News:
     status = Status(item["status"])
     progress = packing_progress(item)
     if log is not None:

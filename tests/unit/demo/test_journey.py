@@ -13,8 +13,9 @@ from moto import mock_aws
 
 from demo import DemoError
 from demo.dataset import Picture
-from demo.journey import TRAINING_LOG, Journey, LogTail, News, Patience
+from demo.journey import Journey, News, Patience
 from droplens.domain.run import Status
+from droplens_cli.training_log import GROUP, TrainingLog
 
 BUCKET = "droplens-bucket"
 
@@ -140,13 +141,13 @@ def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) ->
     news = journey.follow("")
     assert next(news) == News(Status.TRAINING, item=item(journey, "1"))  # it has not spoken yet
     logs = boto3.client("logs")
-    logs.create_log_group(logGroupName=TRAINING_LOG)
+    logs.create_log_group(logGroupName=GROUP)
     stream = "droplens--pets-1/algo-1-1"
-    logs.create_log_stream(logGroupName=TRAINING_LOG, logStreamName=stream)
+    logs.create_log_stream(logGroupName=GROUP, logStreamName=stream)
 
     def say(*lines: str) -> None:
         logs.put_log_events(
-            logGroupName=TRAINING_LOG,
+            logGroupName=GROUP,
             logStreamName=stream,
             logEvents=[{"timestamp": now(), "message": line} for line in lines],
         )
@@ -162,7 +163,7 @@ def test_the_training_job_tells_its_progress_and_accuracies(journey: Journey) ->
 
 
 def test_the_training_job_tells_that_it_tries_an_8_bit_variant_while_it_does() -> None:
-    tail = LogTail(boto3.client("logs", "us-east-1"), TRAINING_LOG, "droplens--pets-1")
+    tail = TrainingLog(boto3.client("logs", "us-east-1"), "droplens--pets-1")
     tail._take("INFO Epoch[0] Validation-accuracy=1.000000")
     accuracy = tail.said
     tail._take("INFO trying int8: calibrated on 128 pictures, judged on 40")
