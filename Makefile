@@ -148,6 +148,12 @@ status-local: venvs-cli ## as status, on the local cloud
 status status-local:
 	@$(AIMED) status
 
+.PHONY: console console-local
+console: venvs-cli ## the console of the stack in your AWS account, in your browser: [PORT=8000] [NO_BROWSER=1]
+console-local: venvs-cli ## as console, on the local cloud
+console console-local:
+	@$(AIMED) console $${PORT:+--port "$$PORT"} $${NO_BROWSER:+--no-browser}
+
 .PHONY: rollback rollback-local
 rollback: venvs-cli ## roll back to an earlier model, in your AWS account: CLASSIFIER=cars [RUN=...] [RECLASSIFY=all|unsure|none] [YES=1]
 rollback-local: venvs-cli ## as rollback, on the local cloud
@@ -202,7 +208,7 @@ lint: venvs-dev ## check format and lint rules (ruff)
 .PHONY: types
 types: venvs-dev ## check types (mypy, strict)
 	@$(call bin,dev)/mypy $(wildcard layers/droplens/droplens functions batch_prep trainer \
-		localcloud demo droplens_cli benchmarks tools tests) | sed '/note:     def client(/d'
+		localcloud demo droplens_cli droplens_console benchmarks tools tests) | sed '/note:     def client(/d'
 
 # WS1004 looks for log groups by name and does not know LoggingConfig, by which ours are given, and
 # WS1000 knows no condition (in China there is no tracing); tests/infrastructure holds every function

@@ -472,6 +472,20 @@ def import_corrections(
 # --- running a stack
 
 
+@app.command("console")
+def open_console(
+    context: typer.Context,
+    port: Annotated[int, typer.Option("--port", help="where it listens; else a free one")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="print the address only")
+    ] = False,
+) -> None:
+    """A page for the browser of this machine: runs, models, results, review."""
+    from droplens_console.server import serve
+
+    serve(context.obj(), port, browser=not no_browser)
+
+
 @app.command("rollback")
 def roll_back(
     context: typer.Context,

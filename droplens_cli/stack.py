@@ -65,8 +65,11 @@ class Stack:
     @property
     def runs_table(self) -> Any:
         """The Runs table."""
+        return self._table("RunsTableName")
+
+    def _table(self, output: str) -> Any:
         make: Any = self.session.resource
-        return make("dynamodb", config=CONFIG).Table(self.output("RunsTableName"))
+        return make("dynamodb", config=CONFIG).Table(self.output(output))
 
     def call_function(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
         """Invoke the function that an output names; returns its result.

@@ -27,6 +27,7 @@ _FOLDERS = (
     "localcloud",
     "demo",
     "droplens_cli",
+    "droplens_console",
     "tools",
     "benchmarks",
     "trainer",
@@ -110,7 +111,7 @@ def test_make_targets_and_their_variables_exist(page: str) -> None:
                     assert word in targets, line
 
 
-_PACKAGES = ("layers/droplens/droplens", "batch_prep", "trainer", "localcloud")
+_PACKAGES = ("layers/droplens/droplens", "batch_prep", "trainer", "localcloud", "droplens_console")
 _PATH = re.compile(r"(?:…/)?[\w.-]+(?:/[\w.-]+)*/?")
 
 

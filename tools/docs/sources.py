@@ -260,6 +260,7 @@ _FOLDERS = (
     "benchmarks",
     "demo",
     "droplens_cli",
+    "droplens_console",
     "functions",
     "localcloud",
     "tests",

@@ -36,7 +36,8 @@ def test_its_files_exist_and_are_found_in_place(repo_root: Path) -> None:
 def test_every_module_imports_without_what_is_not_installed(repo_root: Path) -> None:
     modules = [
         ".".join(path.relative_to(repo_root).with_suffix("").parts)
-        for path in sorted((repo_root / "droplens_cli").rglob("*.py"))
+        for folder in ("droplens_cli", "droplens_console")
+        for path in sorted((repo_root / folder).rglob("*.py"))
         if path.name not in ("__main__.py", "__init__.py")
     ]
     program = f"""

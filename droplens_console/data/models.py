@@ -1,0 +1,192 @@
+"""Models: those of a classifier, their evaluations and reports, and what a person may decide."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from droplens.domain import layout
+from droplens.domain.card import CardError, ModelCard
+from droplens.domain.errors import ObjectMissing
+from droplens.domain.figures import counted
+from droplens.domain.rollback_target import to_go_back_to
+from droplens.domain.run import MAY_RETURN, Run, RunKey, Status
+from droplens.domain.text import one_line
+from droplens.evaluation.comparison import Comparison, compare
+from droplens_cli.errors import CommandError
+from droplens_console.stack import ConsoleStack
+
+MOST_SHOWN = 30
+MOST_REPORT = 32 * 1024 * 1024
+MOST_EVALUATION = 64 * 1024 * 1024
+_THREADS = 8
+_LONGEST_REASON = 1024  # of ApprovalDescription, by SageMaker's API Reference
+_DIGEST = re.compile(rb"'sha256-[A-Za-z0-9+/]{43}='")
+# The report's own policy stands at the beginning of the page.
+_HEAD = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A run that was evaluated. card: None where it is missing or of another version."""
+
+    run: Run
+    card: ModelCard | None
+    live: bool
+
+    @property
+    def accuracy(self) -> str:
+        """Validation accuracy with its counts and interval."""
+        if self.card is None:
+            return ""
+        return counted(self.card.measured.right, self.card.measured.pictures)
+
+    @property
+    def has_report(self) -> bool:
+        """Whether there is a report on it."""
+        return bool(self.run.record.get("report"))
+
+    @property
+    def endpoint_is_kept(self) -> bool:
+        """Whether its endpoint was not removed, so that a rollback to it takes no time."""
+        return bool(self.run.endpoint) and not self.run.retired
+
+    @property
+    def may_return(self) -> bool:
+        """Whether a rollback may make it live again."""
+        return not self.live and self.run.status in MAY_RETURN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The models of a classifier. models: the newest first; back_to: the target of a rollback
+    without a run's id; left_out: older ones that were not read."""
+
+    classifier: str
+    models: Sequence[Model]
+    live: ModelCard | None
+    back_to: str | None
+    left_out: int
+
+    @property
+    def awaiting(self) -> list[Model]:
+        """Those that a person has to promote or reject."""
+        return [model for model in self.models if model.run.status is Status.AWAITING]
+
+    def get(self, run_id: str) -> Model:
+        """The model of a run. Raises ObjectMissing."""
+        for model in self.models:
+            if model.run.key.run_id == run_id:
+                return model
+        raise ObjectMissing(f"a model of run {run_id} of {self.classifier}")
+
+
+def classifiers(stack: ConsoleStack) -> list[str]:
+    """The names of all classifiers that have a run or a model."""
+    found = {item["classifier"] for item in _keys(stack.runs_table)}
+    return sorted(found | stack.cards.classifiers())
+
+
+def _keys(table: Any) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    more: dict[str, Any] = {}
+    while True:
+        response = table.scan(ProjectionExpression="classifier", **more)
+        found += response["Items"]
+        if "LastEvaluatedKey" not in response:
+            return found
+        more = {"ExclusiveStartKey": response["LastEvaluatedKey"]}
+
+
+def models_of(stack: ConsoleStack, classifier: str) -> Models:
+    """The models of a classifier. Raises ObjectMissing where it has no run."""
+    runs = stack.runs.of(classifier)[::-1]
+    if not runs:
+        raise ObjectMissing(f"a run of {classifier}")
+    live = stack.cards.live(classifier)
+    evaluated = [run for run in runs if run.accuracy is not None or run.record.get("report")]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        cards = list(threads.map(lambda run: card_of(stack, run.key), evaluated[:MOST_SHOWN]))
+    earlier = {
+        run.key.run_id: run
+        for run in runs
+        if run.status in MAY_RETURN and (live is None or run.key.run_id != live.run_id)
+    }
+    return Models(
+        classifier=classifier,
+        models=[
+            Model(run=run, card=card, live=live is not None and run.key.run_id == live.run_id)
+            for run, card in zip(evaluated, cards, strict=False)
+        ],
+        live=live,
+        back_to=to_go_back_to(live.run_id, live.way_back, live.replaces, earlier) if live else None,
+        left_out=max(0, len(evaluated) - MOST_SHOWN),
+    )
+
+
+def card_of(stack: ConsoleStack, key: RunKey) -> ModelCard | None:
+    """The card of a run's model; None where there is none that this version can read."""
+    try:
+        return stack.cards.of_run(key.classifier, key.run_id)
+    except CardError:
+        return None
+
+
+def evaluation_of(stack: ConsoleStack, key: RunKey) -> Mapping[str, Any]:
+    """The evaluation of a run's model. Raises ObjectMissing, CommandError."""
+    name = layout.evaluation_key(key.classifier, key.run_id)
+    body, _ = stack.bucket.read_at_most(name, MOST_EVALUATION)
+    if body is None:
+        raise CommandError(f"{name} has more than {MOST_EVALUATION:,} bytes")
+    return dict(json.loads(body))
+
+
+def report_of(stack: ConsoleStack, key: RunKey) -> tuple[bytes, list[str]]:
+    """The report on a run's model, and the digests of its own style and script, as its policy
+    names them. Raises ObjectMissing, CommandError."""
+    name = layout.report_key(key.classifier, key.run_id)
+    body, _ = stack.bucket.read_at_most(name, MOST_REPORT)
+    if body is None:
+        raise CommandError(f"{name} has more than {MOST_REPORT:,} bytes")
+    return body, [each.decode() for each in _DIGEST.findall(body[:_HEAD])]
+
+
+def compared(stack: ConsoleStack, before: Model, after: Model) -> Comparison:
+    """The comparison of two models by their stored predictions, as a promotion compares.
+
+    Raises ObjectMissing where an evaluation is gone, CommandError.
+    """
+    if before.card is None:
+        raise ObjectMissing(f"the model card of run {before.run.key.run_id}")
+    evaluations = [evaluation_of(stack, model.run.key) for model in (after, before)]
+    return compare(evaluations[0], before.card, evaluations[1])
+
+
+def decide(stack: ConsoleStack, run: Run, *, promote: bool, reason: str) -> None:
+    """Approve or reject a model that awaits it, in SageMaker's Model Registry.
+
+    reason: of the person, in the registry and, where it is rejected, in the run's record. Raises
+    CommandError where the run does not await a decision.
+    """
+    if run.status is not Status.AWAITING or not run.model_package:
+        raise CommandError(
+            f"run {run.key.run_id} awaits no decision any more: it is {run.status.value}"
+        )
+    words = one_line(reason.strip(), _LONGEST_REASON)
+    stack.client("sagemaker").update_model_package(
+        ModelPackageArn=run.model_package,
+        ModelApprovalStatus="Approved" if promote else "Rejected",
+        **({"ApprovalDescription": words} if words else {}),
+    )
+
+
+def roll_back(stack: ConsoleStack, key: RunKey, reclassify: str) -> str:
+    """Have the run's model made live again; returns "live", or "restoring" while its endpoint is
+    created. Raises CommandError where it cannot be."""
+    request = {"classifier": key.classifier, "run_id": key.run_id}
+    if reclassify:
+        request["reclassify"] = reclassify
+    result = stack.call_function("RollbackFunctionName", "rollback", request)
+    return str(result["status"])
