@@ -1,8 +1,7 @@
 """Publication of the report in the bucket."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from droplens.aws.s3 import Bucket
@@ -11,12 +10,12 @@ from droplens.domain.errors import RetryLater
 from droplens.evaluation.artefact import TRAIN
 from droplens.evaluation.measure import VALIDATION
 from droplens.records.manifest import PackedDataset
-from droplens.records.recordio import parse_record, read_index
 from droplens.report.class_map import ClassMap, Explain
 from droplens.report.gallery import SIDE, thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects, typical_records
 from droplens.runtime.telemetry import count, logger
+from droplens.state.packed import read_images
 
 
 def publish(
@@ -35,7 +34,7 @@ def publish(
     """
     key = layout.report_key(evaluation["classifier"], evaluation["run_id"])
     try:
-        images = _images(bucket, dataset, VALIDATION, wanted(evaluation))
+        images = read_images(bucket, dataset.prefix, VALIDATION, wanted(evaluation))
         page = render(
             evaluation,
             dataset=json.loads(bucket.read(f"{dataset.prefix}dataset.json")[0]),
@@ -63,12 +62,13 @@ def _to_check(
     if not shown:
         return None
     typical = typical_records(evaluation, [entry["likely"] for entry in shown])
-    likely = _thumbnails(_images(bucket, dataset, VALIDATION, [*typical.values()]), PAIR_SIDE)
-    given = _images(bucket, dataset, TRAIN, [entry["record"] for entry in shown])
+    likely = read_images(bucket, dataset.prefix, VALIDATION, [*typical.values()])
+    given = read_images(bucket, dataset.prefix, TRAIN, [entry["record"] for entry in shown])
+    images = _thumbnails(likely, PAIR_SIDE)
     return Suspects(
         shown,
         _thumbnails(given, PAIR_SIDE),
-        {label: likely[record] for label, record in typical.items()},
+        {label: images[record] for label, record in typical.items()},
     )
 
 
@@ -86,29 +86,4 @@ def _class_maps(images: Mapping[int, bytes], explain: Explain) -> dict[int, Clas
             found[record] = class_map
     except (RetryLater, ValueError):
         logger.warning("class maps are missing in the report", exc_info=True, maps=len(found))
-    return found
-
-
-def _images(
-    bucket: Bucket, dataset: PackedDataset, channel: str, records: Collection[int]
-) -> dict[int, bytes]:
-    """The packed images of those of `records` that the channel has, by record id."""
-    key = f"{dataset.prefix}{channel}/{channel}.rec"
-    return {
-        record: parse_record(bucket.read_range(key, start, end)).payload
-        for record, (start, end) in _spans(bucket, dataset, channel, records).items()
-    }
-
-
-def _spans(
-    bucket: Bucket, dataset: PackedDataset, channel: str, records: Collection[int]
-) -> dict[int, tuple[int, int]]:
-    """The byte ranges of `records`: the index of a training channel may have millions of lines."""
-    wanted_records, found = set(records), {}
-    stem = f"{dataset.prefix}{channel}/{channel}"
-    size = bucket.head(f"{stem}.rec").bytes
-    index = read_index(bucket.read(f"{stem}.idx")[0].decode())
-    for (record, start), (_, end) in pairwise([*index, (-1, size)]):
-        if record in wanted_records:
-            found[record] = (start, end)
     return found
