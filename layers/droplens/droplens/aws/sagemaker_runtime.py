@@ -9,7 +9,6 @@ from droplens.aws.errors import error_code
 from droplens.domain.choices import BUILTIN
 from droplens.domain.errors import RetryLater
 from droplens.domain.result import Response, UnexpectedResponse, parse_response
-from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime.client import SageMakerRuntimeClient
@@ -96,6 +95,8 @@ def predict_with_retries(
     runtime: "SageMakerRuntimeClient", name: str, image: bytes, classes: int, trainer: str
 ) -> Response:
     """As `predict`, but for up to a minute a busy endpoint is called again."""
+    from droplens.runtime.telemetry import logger  # Powertools, which the console does not have
+
     for pause in PAUSES:
         try:
             return predict(runtime, name, image, classes, trainer)
