@@ -4,7 +4,7 @@ Its templates are templates/pages/<module>*.html, which extend base.html. Endpoi
 functions: Starlette runs them in threads, where calls of AWS may block.
 """
 
-from droplens_console.pages import models, overview, run
+from droplens_console.pages import models, overview, results, review, run, suspects, tries
 
 # In the order of the navigation.
-MODULES = (overview, run, models)
+MODULES = (overview, run, results, review, suspects, models, tries)

@@ -12,6 +12,7 @@ from moto import mock_aws
 from droplens.aws.s3 import Bucket
 from droplens.state.runs import Runs
 from droplens_cli.stack import Stack
+from tests.support.aws_account import REVIEWS_TABLE
 
 ROLLBACK, RESUME = "droplens-rollback", "droplens-resume-runs"
 _TEXT = {"AttributeType": "S"}
@@ -32,6 +33,7 @@ TEMPLATE: dict[str, Any] = {
                 ],
             },
         },
+        "Reviews": {"Type": "AWS::DynamoDB::Table", "Properties": REVIEWS_TABLE},
         **{
             name: {"Type": "AWS::SQS::Queue"} for name in ("PictureQueue", "PictureDlq", "EventDlq")
         },
@@ -39,6 +41,7 @@ TEMPLATE: dict[str, Any] = {
     "Outputs": {
         "BucketName": {"Value": {"Ref": "Bucket"}},
         "RunsTableName": {"Value": {"Ref": "Runs"}},
+        "ReviewsTableName": {"Value": {"Ref": "Reviews"}},
         "PictureQueueUrl": {"Value": {"Ref": "PictureQueue"}},
         "PictureDlqUrl": {"Value": {"Ref": "PictureDlq"}},
         "EventDlqUrl": {"Value": {"Ref": "EventDlq"}},
