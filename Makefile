@@ -48,7 +48,7 @@ help: ## list the targets
 # complete an interrupted removal, PARAMETERS="..." as below. exec replaces the shell, so that a signal
 # to make reaches the demo, which then cleans up.
 .PHONY: demo
-demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders; ACCOUNT=1: in your AWS account
+demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, on scanned digits or on DATASET=folder-of-class-folders; ACCOUNT=1: in your AWS account; CONSOLE=1: leave it running, with the console
 	@account=()
 	if [ -n "$${ACCOUNT:-}" ]; then
 		config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")

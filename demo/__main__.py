@@ -5,7 +5,8 @@
     python -m demo --account             in your AWS account, in a stack that is removed again
 
 `make demo` sets up the virtual environments first: make demo DATASET=FOLDER, make demo ACCOUNT=1.
-The local cloud is left as before, up or down; with KEEP=1 it stays up.
+The local cloud is left as before, up or down; with KEEP=1 it stays up. With CONSOLE=1 it stays up
+too, and `droplens console` runs on it until Ctrl-C.
 """
 
 import argparse
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        cloud = LocalCloud(keep=os.environ.get("KEEP", "") not in ("", "0"))
+        cloud = LocalCloud(keep=_wanted("KEEP") or _wanted("CONSOLE"))
         outcome = run(console, options.dataset, cloud)
     except (DemoError, LocalCloudError) as error:
         return _fail(console, str(error), getattr(error, "hint", ""))
@@ -70,11 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print_report(console, outcome)
     answered = sum(answer.result is not None for answer in outcome.answers)
+    if _wanted("CONSOLE"):
+        cloud.become_console()
     if answered < len(outcome.answers):
         return 1
     version = ".".join(map(str, sys.version_info[:3]))
     _record("journey", f"{answered} of {len(outcome.answers)} images answered, Python {version}")
     return 0
+
+
+def _wanted(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 def _record(kind: str, outcome: str) -> None:

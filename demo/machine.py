@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import boto3
 from botocore.config import Config
@@ -22,6 +23,9 @@ SHUT_DOWN = "Shut down"
 STACK = "droplens"  # as samconfig.toml's environment "local" calls it
 PYTHON = ROOT / ".local" / "venv" / "cloud" / "bin" / "python"
 LOCALCLOUD = (str(PYTHON), "-m", "localcloud")
+# The environment of the command, which the deployment makes.
+CONSOLE_PYTHON = ROOT / ".local" / "venv" / "cli" / "bin" / "python"
+CONSOLE = ("-m", "droplens_cli", "--local", "console")
 # Serverless endpoints, and the concurrency that they have together.
 MORE_ENDPOINTS = ("--set", "L-99AD19BF=50", "--set", "L-96300102=200")
 POLL = 0.2  # seconds between looks at a running command
@@ -110,6 +114,22 @@ class LocalCloud:
             self.down()
             screen.update(SHUT_DOWN, "nothing is left running; make up brings all of it back")
         signal.signal(signal.SIGINT, impatience)
+
+    def become_console(self) -> NoReturn:
+        """Replace this process by the stack's console, which an interrupt ends."""
+        sys.stdout.flush()
+        os.execve(  # noqa: S606  no shell
+            CONSOLE_PYTHON, [str(CONSOLE_PYTHON), *CONSOLE], os.environ | self.console_environment
+        )
+
+    @property
+    def console_environment(self) -> dict[str, str]:
+        """The variables by which the command finds its code and this cloud."""
+        return {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'layers' / 'droplens'}",
+            "DROPLENS_LOCAL": str(self.settings.cloud.parent),
+            "DROPLENS_PORT": str(self.settings.port),
+        }
 
     def down(self) -> None:
         """Stop everything that the cloud started; its state stays on disk."""

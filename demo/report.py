@@ -209,7 +209,9 @@ def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
         ask.insert(
             0, "make up    # the local cloud was stopped; this brings it back, model and all"
         )
+    console = ["make console-local"] if outcome.stays_up else ["make up", "make console-local"]
     return [
+        ("See it in the browser: the run, the model, pictures to review", console),
         ("Classify a picture of your own", ask),
         ("Train it on classes of your own", ["make demo DATASET=folder-of-class-folders"]),
         ("See the logs of functions, jobs and endpoints, and stop it", ["make logs", "make down"]),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demo import DemoError, machine
-from demo.machine import LocalCloud, last_line
+from demo.machine import CONSOLE_PYTHON, LocalCloud, last_line
+from droplens_cli.target import Target, local_target
 
 
 @pytest.fixture
@@ -29,6 +30,15 @@ def test_place_and_port_are_the_callers(cloud: LocalCloud, tmp_path: Path) -> No
     assert cloud.folder == tmp_path / "demo"
     assert cloud.url == "http://127.0.0.1:4999"
     assert cloud.environment["AWS_ENDPOINT_URL"] == cloud.url
+
+
+def test_the_console_is_of_this_very_cloud(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cloud.console_environment.items():
+        monkeypatch.setenv(name, value)
+    assert local_target() == Target(folder=str(tmp_path), port=4999)
+    assert CONSOLE_PYTHON.parts[-3:] == ("cli", "bin", "python")
 
 
 def test_the_newest_line_is_told_while_a_command_runs(

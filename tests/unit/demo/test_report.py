@@ -166,6 +166,7 @@ def test_the_report_says_how_to_bring_a_stopped_cloud_back() -> None:
     print_report(running, outcome([answer("a", "a")], stays_up=True))
     assert "make up" in printed(stopped)
     assert "make up" not in printed(running)
+    assert "make console-local" in printed(running)
 
 
 def test_the_report_tells_the_measured_accuracy_the_times_and_what_it_left_out() -> None:
