@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from droplens.domain.errors import ObjectMissing
+from droplens.domain.errors import DroplensError, ObjectMissing
 from droplens.imaging.prepare import Limits
 from droplens.report.page import HERE as REPORT
 from droplens_cli.aws_errors import explained
@@ -38,6 +38,7 @@ def application(stack: ConsoleStack, access: Access) -> Starlette:
         exception_handlers={
             HTTPException: _http_error,
             CommandError: _command_error,
+            DroplensError: _layer_error,
             ObjectMissing: _missing,
             BotoCoreError: _aws_error,
             ClientError: _aws_error,
@@ -64,6 +65,10 @@ def _http_error(request: Request, error: Exception) -> Response:
 def _command_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CommandError)
     return problem(request, 409, error.sentence, error.next_step)
+
+
+def _layer_error(request: Request, error: Exception) -> Response:
+    return problem(request, 409, str(error))
 
 
 def _missing(request: Request, error: Exception) -> Response:

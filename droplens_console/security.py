@@ -37,7 +37,8 @@ _READING = ("GET", "HEAD")
 # with a redirect if another site's link, as in a terminal on the web, led here.
 _ENTERED = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">
-<title>Droplens</title></head><body><p><a href="/">Open the console</a></p></body></html>
+<link rel="icon" href="/static/icon.svg"><title>Droplens</title></head>
+<body><p><a href="/">Open the console</a></p></body></html>
 """
 
 

@@ -4,11 +4,13 @@ import threading
 from typing import Any
 
 from droplens.state.cards import Cards
+from droplens.state.reviews import Reviews
 from droplens.state.runs import Runs
 from droplens_cli.stack import Stack
 from droplens_cli.target import Target
 
 OWNER = "droplens_console"
+_REVIEWS = "ReviewsTableName"
 
 
 class ConsoleStack(Stack):
@@ -47,6 +49,13 @@ class ConsoleStack(Stack):
     def runs(self) -> Runs:
         """The runs, for this thread."""
         return Runs(self.runs_table, owner=OWNER)
+
+    @property
+    def reviews(self) -> Reviews | None:
+        """The reviews, for this thread; None where an earlier version deployed the stack."""
+        if _REVIEWS not in self.outputs:
+            return None
+        return Reviews(self.table(_REVIEWS), self.bucket)
 
     @property
     def cards(self) -> Cards:

@@ -11,10 +11,12 @@ from droplens.domain import layout
 from droplens.domain.card import CardError, ModelCard
 from droplens.domain.errors import ObjectMissing
 from droplens.domain.figures import counted
+from droplens.domain.review import live_accuracy
 from droplens.domain.rollback_target import to_go_back_to
 from droplens.domain.run import MAY_RETURN, Run, RunKey, Status
 from droplens.domain.text import one_line
 from droplens.evaluation.comparison import Comparison, compare
+from droplens.statistics.live_accuracy import LiveAccuracy
 from droplens_cli.errors import CommandError
 from droplens_console.stack import ConsoleStack
 
@@ -30,11 +32,13 @@ _HEAD = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A run that was evaluated. card: None where it is missing or of another version."""
+    """A run that was evaluated. card: None where it is missing or of another version; on_live:
+    its accuracy on the images that it classified, None where too little of it is known."""
 
     run: Run
     card: ModelCard | None
     live: bool
+    on_live: LiveAccuracy | None = None
 
     @property
     def accuracy(self) -> str:
@@ -117,13 +121,25 @@ def models_of(stack: ConsoleStack, classifier: str) -> Models:
     return Models(
         classifier=classifier,
         models=[
-            Model(run=run, card=card, live=live is not None and run.key.run_id == live.run_id)
+            Model(
+                run=run,
+                card=card,
+                live=live is not None and run.key.run_id == live.run_id,
+                on_live=_live_accuracy(stack, run),
+            )
             for run, card in zip(evaluated, cards, strict=False)
         ],
         live=live,
         back_to=to_go_back_to(live.run_id, live.way_back, live.replaces, earlier) if live else None,
         left_out=max(0, len(evaluated) - MOST_SHOWN),
     )
+
+
+def _live_accuracy(stack: ConsoleStack, run: Run) -> LiveAccuracy | None:
+    reviews = stack.reviews
+    if reviews is None or run.status not in MAY_RETURN:
+        return None
+    return live_accuracy(reviews.sample(run.key.classifier, run.key.run_id))
 
 
 def card_of(stack: ConsoleStack, key: RunKey) -> ModelCard | None:

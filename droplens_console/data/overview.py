@@ -1,17 +1,23 @@
 """What the overview shows: classifiers, the newest run, today's counts, what waits for a person."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from droplens.domain import layout
+from droplens.domain.review import live_accuracy
 from droplens.domain.run import IN_PROGRESS, Run, Status
+from droplens.statistics.live_accuracy import LiveAccuracy
 from droplens_cli import status
 from droplens_cli.status import Classifier, Found
+from droplens_console.data.timed_cache import TimedCache
 from droplens_console.stack import ConsoleStack
 
 # Pages of S3's listing, of 1,000 objects each, that are counted at most.
 MOST_PAGES = 20
+# The queue and the sample of a classifier take a request for some hundred reviews.
+REVIEWS_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,22 @@ class ToDo:
     path: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """Of a classifier's reviews: how many wait, and the accuracy of the live model on the images
+    that it classifies, None where too little of it is known."""
+
+    waiting: int = 0
+    accuracy: LiveAccuracy | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Overview:
-    """newest: the newest run of all; found: as `droplens status` has it."""
+    """newest: the newest run of all; found: as `droplens status` has it; reviewed: by name."""
 
     found: Found
     newest: Run | None
+    reviewed: Mapping[str, Reviewed]
     to_do: list[ToDo] = field(default_factory=list)
 
     @property
@@ -45,18 +61,39 @@ class Overview:
         return self.found.classifiers
 
 
-def overview(stack: ConsoleStack) -> Overview:
-    """Read the overview."""
+def overview(stack: ConsoleStack, cache: TimedCache) -> Overview:
+    """Read the overview. cache: of what takes many requests."""
     found = status.collect(stack)
     runs = [Run.from_record(one.run) for one in found.classifiers if one.run is not None]
     newest = max(runs, key=lambda run: run.key.run_id, default=None)
-    return Overview(found=found, newest=newest, to_do=_to_do(found, runs))
+    reviewed = {one.name: _reviewed(stack, cache, one) for one in found.classifiers}
+    return Overview(
+        found=found, newest=newest, reviewed=reviewed, to_do=_to_do(found, runs, reviewed)
+    )
 
 
-def _to_do(found: Found, runs: list[Run]) -> list[ToDo]:
+def _reviewed(stack: ConsoleStack, cache: TimedCache, classifier: Classifier) -> Reviewed:
+    name, live = classifier.name, classifier.live
+
+    def read() -> Reviewed:
+        reviews = stack.reviews
+        if reviews is None:
+            return Reviewed()
+        sample = reviews.sample(name, live["run_id"]) if live else []
+        return Reviewed(sum(reviews.waiting(name).values()), live_accuracy(sample))
+
+    return cache.get(("reviewed", name, live and live["run_id"]), REVIEWS_SECONDS, read)
+
+
+def _to_do(found: Found, runs: list[Run], reviewed: Mapping[str, Reviewed]) -> list[ToDo]:
     awaiting = [run for run in runs if run.status is Status.AWAITING]
     ended = [run for run in runs if run.status in (Status.FAILED, Status.REFUSED)]
     tasks = [
+        *(
+            ToDo(one.waiting, f"pictures of {name} to review", f"/review/{name}")
+            for name, one in reviewed.items()
+            if one.waiting
+        ),
         *(
             ToDo(1, f"model of {run.key.classifier} to promote or reject", _models(run))
             for run in awaiting
@@ -73,7 +110,7 @@ def _to_do(found: Found, runs: list[Run]) -> list[ToDo]:
         if one.folder in begins:
             continue  # for a model that is being made
         where = f"input/{one.folder}/" if one.folder else "input/"
-        tasks.append(ToDo(one.pictures, f"pictures in {where} wait for {one.why}"))
+        tasks.append(ToDo(one.pictures, f"pictures wait in {where}: {one.why}"))
     return tasks
 
 

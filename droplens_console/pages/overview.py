@@ -31,7 +31,9 @@ def live(request: Request) -> Response:
 
 def _read(request: Request) -> dict[str, Any]:
     stack, readers = stack_of(request), readers_of(request)
-    found = readers.cache.get("overview", events.POLL_SECONDS / 2, lambda: overview(stack))
+    found = readers.cache.get(
+        "overview", events.POLL_SECONDS / 2, lambda: overview(stack, readers.cache)
+    )
     now = datetime.now(UTC)
     newest = found.newest
     counts = {name: _stored_today(request, prefix) for name, prefix in TODAY}

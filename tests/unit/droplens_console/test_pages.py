@@ -13,11 +13,15 @@ from droplens.domain.run import RunKey, Stage, Status
 from droplens.report.page import render
 from droplens.state.cards import Cards
 from droplens_cli.stack import Stack
+from droplens_cli.target import Target
 from droplens_cli.training_log import GROUP
+from droplens_console.data.readers import Readers
+from droplens_console.stack import ConsoleStack
 from tests.support.builders import card, go_live
 from tests.support.console import console, deployed  # noqa: F401  fixtures
 from tests.support.deployed_stack import ROLLBACK, Deployed
 from tests.support.evaluations import SCRIPT, class_names, dataset, evaluation
+from tests.support.reviews import review
 
 OLD, NEW = "20261122-120000-1a2b3c", "20261123-120000-1a2b3c"
 # But for the one that is no UTF-8, which no class can have.
@@ -113,6 +117,27 @@ def test_the_overview_has_models_the_newest_run_and_what_waits(
     assert "1,200 of 5,000 pictures" in text
     assert '<dt>pictures answered</dt><dd class="figure">1</dd>' in text
     assert "<p>Nothing.</p>" in text
+
+
+def test_reviewed_spot_checks_give_the_live_accuracy_and_others_wait(
+    deployed: Deployed,  # noqa: F811
+    console: TestClient,  # noqa: F811
+) -> None:
+    live(deployed, OLD, 90)
+    reviews = ConsoleStack(Target(region="us-east-1")).reviews
+    assert reviews is not None
+    assert "known when spot checks are reviewed" in console.get("/").text
+    for number in range(12):
+        spot = review(number, model=OLD, sampled=0.01)
+        reviews.enter(spot)
+        if number < 10:
+            reviews.decide(spot, "red" if number else "blue", "ann")
+    console.app.state.readers = Readers.of(ConsoleStack(Target(region="us-east-1")))  # type: ignore[attr-defined]
+    text = console.get("/").text
+    assert '<span class="count">2</span> <a href="/review/cars">pictures of cars to review' in text
+    assert text.partition("live accuracy (")[0].count('<p class="figure">90.0 %</p>') == 2
+    assert "by 10 reviewed spot checks" in text
+    assert "90.0 % (" in console.get("/models/cars").text.partition("Live accuracy")[2]
 
 
 def test_a_run_has_its_stages_with_times_dataset_and_curves(
