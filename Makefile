@@ -331,6 +331,13 @@ mutants: venvs-dev ## mutation tests of the modules that make decisions: MINUTES
 docs: venvs-dev ## render README*.md and docs/*.md from docs/source; CHECK=1 only compares
 	@$(LAYER) $(call bin,dev)/python -m tools.docs $${CHECK:+--check}
 
+SCREENSHOTS := .local/screenshots
+
+.PHONY: screenshots
+screenshots: venvs-test ## the README's screenshots of the console, by its end-to-end test in Chromium
+	@DROPLENS_SCREENSHOTS=$(SCREENSHOTS) $(call bin,dev)/python -m pytest -q tests/e2e/test_console.py
+	$(call bin,dev)/python -m tools.screenshots $(SCREENSHOTS)
+
 # --- Locks and data made from elsewhere ---
 
 .PHONY: lock
