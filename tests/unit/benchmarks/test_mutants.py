@@ -196,13 +196,15 @@ def test_every_module_and_its_tests_are_there(repo_root: Path) -> None:
 
 
 def test_what_is_called_equivalent_is_a_mutant_of_today(repo_root: Path) -> None:
-    files = {module.name: repo_root / module.file for module in modules()}
-    for (name, line, before, after), reason in equivalents().items():
-        text = files[name].read_text("utf-8")
-        lines = text.splitlines()
-        found = {
-            (lines[mutant.line - 1].strip(), mutant.before, mutant.after)
-            for mutant in mutants(text)
-        }
-        assert (line, before, after) in found, f"{name}: {line}"
-        assert len(reason) > 10
+    named = {name for name, *_ in equivalents()}
+    found = set()
+    for module in modules():
+        if module.name in named:
+            text = (repo_root / module.file).read_text("utf-8")
+            lines = text.splitlines()
+            found |= {
+                (module.name, lines[mutant.line - 1].strip(), mutant.before, mutant.after)
+                for mutant in mutants(text)
+            }
+    assert set(equivalents()) - found == set()
+    assert all(len(reason) > 10 for reason in equivalents().values())
