@@ -15,12 +15,26 @@ from tests.support.drawn_images import drawing
 
 
 @pytest.fixture(scope="session")
-def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Any]:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that name where clouds find what another one has built: what sam builds, and,
+    for the processes of pytest-xdist in common, the images."""
+    everywhere = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        everywhere = everywhere.parent
+    return {
+        "SAM_CACHE": str(tmp_path_factory.mktemp("sam-cache")),
+        "DROPLENS_IMAGES": str(everywhere / "images"),
+    }
+
+
+@pytest.fixture(scope="session")
+def clouds(
+    tmp_path_factory: pytest.TempPathFactory, built_once: dict[str, str], repo_root: Path
+) -> Iterator[Any]:
     """Start deployed local clouds, each with its own folder and port."""
     if not (repo_root / ".local/venv/cloud").is_dir():
         pytest.fail("make test makes the environments that the local cloud needs")
     with contextlib.ExitStack() as stack:
-        built = tmp_path_factory.mktemp("sam-cache")
 
         def start(*, deployed: bool = True, **extra: str) -> Cloud:
             folder = tmp_path_factory.mktemp("local")
@@ -33,7 +47,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
                 "DROPLENS_LOCAL": str(folder),
                 "DROPLENS_PORT": str(port),
                 "PYTHON": sys.executable,
-                "SAM_CACHE": str(built),
+                **built_once,
                 "AWS_CONFIG_FILE": os.devnull,
                 "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
                 **extra,

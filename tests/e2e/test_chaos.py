@@ -8,8 +8,10 @@ from benchmarks.classify.cloud import deployed
 PICTURES = 150
 
 
-def test_every_picture_has_one_right_answer_whatever_happens(tmp_path: Path) -> None:
-    with deployed(tmp_path, **ROUGH) as cloud:
+def test_every_picture_has_one_right_answer_whatever_happens(
+    built_once: dict[str, str], tmp_path: Path
+) -> None:
+    with deployed(tmp_path, **ROUGH, **built_once) as cloud:
         report = chaos(cloud, PICTURES, patience=300)
 
     found = {

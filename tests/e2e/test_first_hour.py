@@ -74,7 +74,7 @@ def clone(
         "DROPLENS_LOCAL": ".local",
         "DROPLENS_PORT": str(port),
         # Built by the tests before; the path of an image's build has a space in a unit test.
-        "DROPLENS_IMAGES": str(repo_root / ".local" / "images"),
+        "DROPLENS_IMAGES": cloud.environment["DROPLENS_IMAGES"],
         "PYTHON": sys.executable,
         "TERM": "xterm",
     }
