@@ -59,9 +59,16 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 	export $(LAYER)
 	exec $(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"} "$${account[@]}"
 
+# The first listing of the tests writes their bytecode, which each process would write by itself.
 .PHONY: test
-test: lint types check-template venvs-test $(REFERENCE) ## every check and every test, as CI runs them
-	@$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
+test: lint venvs-checkers venvs-test $(REFERENCE) ## every check and every test, as CI runs them
+	@make types & checks=($$!)
+	make check-template & checks+=($$!)
+	$(call bin,dev)/python -m pytest --collect-only --quiet > /dev/null || true
+	failed=0
+	for check in "$${checks[@]}"; do wait $$check || failed=1; done
+	[ $$failed = 0 ]
+	$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
 		--no-loadscope-reorder $(JUNIT)
 	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(patsubst --junitxml=%,--junit %,$(JUNIT)); fi
 
