@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from benchmarks.harness import mean_and_deviation
 from benchmarks.trust.model import Answers
@@ -47,8 +46,9 @@ def summary(pictures: Pictures, found: Found) -> dict[str, Any]:
 
 def auroc(high: NDArray[np.float64], low: NDArray[np.float64]) -> float:
     """How often one of `high` exceeds one of `low`; ties count half (Hanley and McNeil, 1982)."""
-    ranks = rankdata(np.concatenate([high, low]))[: len(high)].sum()
-    return float((ranks - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
+    ordered = np.sort(low)
+    exceeded = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
+    return float(exceeded.sum() / 2 / (len(high) * len(low)))
 
 
 def debiased(pairs: Pairs) -> float:

@@ -4,6 +4,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
@@ -25,6 +26,7 @@ _MAGIC = {
 }
 
 
+@cache
 def sound() -> dict[str, bytes]:
     """One small picture in each format that Pillow writes, in the variants that differ inside."""
     photo = Image.effect_mandelbrot((64, 48), (-2, -1.2, 0.6, 1.2), 60).convert("RGB")
