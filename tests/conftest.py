@@ -17,8 +17,13 @@ _END_TO_END = "tests/e2e/"
 _CLOUDS_OF_THEIR_OWN = tuple(
     f"{_END_TO_END}test_{name}.py" for name in ("account_demo", "chaos", "deploy_command")
 )
+# Those that have one process with PyTorch in memory in common.
+_TORCH = tuple(
+    f"tests/integration/test_trainer_{name}.py"
+    for name in ("finetune", "network", "timm", "together")
+)
 # The longest, which start first.
-_FIRST = (_END_TO_END, "tests/containers/", "tests/integration/test_trainer_finetune.py")
+_FIRST = (_END_TO_END, "tests/containers/", *_TORCH)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,12 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
 class Files(LoadScopeScheduling):
     """Distributes tests to processes by file, since a file's tests share their fixtures.
 
-    Tests on the same deployed clouds stay together too. The longest start first.
+    Tests on the same deployed clouds stay together too, as do those with PyTorch. The longest start
+    first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(_CLOUDS_OF_THEIR_OWN):
             return f"{_END_TO_END} on clouds of their own"
+        if nodeid.startswith(_TORCH):
+            return "PyTorch"
         return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
 
 

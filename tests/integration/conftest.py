@@ -12,6 +12,7 @@ from moto.server import ThreadedMotoServer
 from tests.support import needs
 from tests.support.localcloud import JOB, MODEL, Cloud, write_container
 from tests.support.packing import BUCKET, Failure, job
+from tests.support.torch_jobs import TorchJobs
 from tests.support.trainer import drawn_records, lay_out, run_training
 from tools.s3_server import seaweedfs
 from trainer.nets.convert import main as convert
@@ -93,6 +94,19 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for item in page.get("Contents", []):
             client.delete_object(Bucket=BUCKET, Key=item["Key"])
     client.delete_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> str:
+    """The interpreter of the environment with PyTorch and timm."""
+    return str(needs.environment("torch"))
+
+
+@pytest.fixture(scope="session")
+def torch_jobs(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchJobs]:
+    started = TorchJobs(torch_python, tmp_path_factory.mktemp("torch"))
+    yield started
+    started.end()
 
 
 @pytest.fixture(scope="session")

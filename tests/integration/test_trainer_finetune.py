@@ -1,12 +1,9 @@
 """The recipe finetune, really run in the environment that has PyTorch, on drawn pictures."""
 
 import json
-import os
-import re
 import signal
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +12,12 @@ import pytest
 
 from droplens.report.curves import trained
 from droplens.report.markup import Element
-from tests.support import needs
-from tests.support.repository import ROOT
+from tests.support.torch_jobs import TorchJobs
 from tests.support.trainer import (
     LABELS,
     SIDE,
     accuracy,
     drawn_records,
-    environment,
     lay_out,
     metrics,
     run_training,
@@ -36,62 +31,12 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def python() -> str:
-    """The interpreter of the environment with PyTorch."""
-    return str(needs.environment("torch"))
-
-
-class Jobs:
-    """Training jobs run one after the other by torch_jobs.py."""
-
-    def __init__(self, python: str, folder: Path) -> None:
-        self._fifo = folder / "output"
-        os.mkfifo(self._fifo)
-        self._runner = subprocess.Popen(
-            [python, str(ROOT / "tests/integration/torch_jobs.py")],
-            env=environment(folder, folder, OMP_WAIT_POLICY="passive"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(
-        self, base: Path, moment: str = "", sent: signal.Signals = signal.SIGTERM, **further: str
-    ) -> tuple[int, str]:
-        """Exit code and output of a job, which gets the signal once it has said `moment`."""
-        assert self._runner.stdin is not None
-        assert self._runner.stdout is not None
-        order = {"environment": environment(base, base, **further), "output": str(self._fifo)}
-        self._runner.stdin.write(json.dumps(order) + "\n")
-        self._runner.stdin.flush()
-        said = []
-        with self._fifo.open(encoding="utf-8") as output:
-            process = int(self._runner.stdout.readline())
-            for line in output:
-                said.append(line)
-                if moment and re.search(moment, line):
-                    os.kill(process, sent)
-                    moment = ""
-        return int(self._runner.stdout.readline()), "".join(said)
-
-    def end(self) -> None:
-        self._runner.communicate(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def jobs(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    started = Jobs(python, tmp_path_factory.mktemp("jobs"))
-    yield started
-    started.end()
-
-
-@pytest.fixture(scope="module")
 def job(
-    tmp_path_factory: pytest.TempPathFactory, python: str
+    tmp_path_factory: pytest.TempPathFactory, torch_python: str
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A finished job that nothing interrupted."""
     base = lay_out(tmp_path_factory.mktemp("job"), TRAIN, VALIDATION, hyperparameters=FINETUNE)
-    process = run_training(base, base, python)
+    process = run_training(base, base, torch_python)
     assert process.returncode == 0, process.stdout + process.stderr
     return base, process
 
@@ -138,7 +83,7 @@ def test_training_json_holds_the_curves_the_settings_the_machine_and_the_dataset
 
 
 def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
-    job: tuple[Path, subprocess.CompletedProcess[str]], python: str, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     base, _ = job
     model = Model.load(base / "model")
@@ -146,7 +91,7 @@ def test_the_server_takes_the_artefact_and_answers_what_pytorch_answers(
     images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
     assert images.shape == (12, SIDE, SIDE, 3)
     np.testing.assert_allclose(
-        _by_pytorch(base, images, python, tmp_path), _by_onnx(base, images), atol=TOLERANCE
+        _by_pytorch(base, images, torch_jobs, tmp_path), _by_onnx(base, images), atol=TOLERANCE
     )
     one_by_one = [model.predict(payload).probabilities for _, payload in VALIDATION]
     np.testing.assert_allclose(one_by_one, _by_onnx(base, images), atol=TOLERANCE)
@@ -159,35 +104,25 @@ def _by_onnx(base: Path, images: np.ndarray) -> np.ndarray:
     return session.run(["probabilities"], {"image": images})[0]
 
 
-def _by_pytorch(base: Path, images: np.ndarray, python: str, tmp_path: Path) -> np.ndarray:
+def _by_pytorch(base: Path, images: np.ndarray, jobs: TorchJobs, tmp_path: Path) -> np.ndarray:
     np.save(tmp_path / "pixels.npy", images)
-    subprocess.run(
-        [
-            python,
-            str(ROOT / "tests/integration/torch_reference.py"),
-            *(
-                str(path)
-                for path in (base / "model", tmp_path / "pixels.npy", tmp_path / "out.npy")
-            ),
-        ],
-        env=environment(base, base),
-        check=True,
-        timeout=120,
-    )
+    paths = (base / "model", tmp_path / "pixels.npy", tmp_path / "out.npy")
+    code, said = jobs.call(tmp_path, "torch_reference", *map(str, paths))
+    assert code == 0, said
     return np.load(tmp_path / "out.npy")
 
 
 def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was_not(
-    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE)
     # Before the first checkpoint is due, while one is being written, and in the midst of an epoch.
     for moment in (r"Epoch\[0\] Train", r"Epoch\[1\] Validation", r"Epoch\[4\] Train"):
-        code, said = jobs.run(base, moment, signal.SIGKILL)
+        code, said = torch_jobs.run(base, moment, signal.SIGKILL)
         assert code == -signal.SIGKILL, said
         assert not (base / "model").exists()
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 0, said
     assert "resumed after epoch 3" in said
     for name in ("model.onnx", "classes.json", "preprocessing.json"):
@@ -200,7 +135,7 @@ def test_a_run_killed_again_and_again_ends_with_the_very_weights_of_one_that_was
 
 
 def test_a_finished_run_that_is_started_again_may_try_int8_on_more_pictures(
-    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     assert report(whole)["int8"]["reason"].startswith("12 validation pictures")
@@ -210,13 +145,13 @@ def test_a_finished_run_that_is_started_again_may_try_int8_on_more_pictures(
         drawn_records(17, first_seed=100),
         hyperparameters=FINETUNE | {"epochs": "2", "serving_precision": "fp32"},
     )
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 0, said
     assert "int8 not tried: serving_precision=fp32" in said
     hyperparameters = base / "input/config/hyperparameters.json"
     values = json.loads(hyperparameters.read_text("utf-8")) | {"serving_precision": "auto"}
     hyperparameters.write_text(json.dumps(values), "utf-8")
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 0, said
     assert "resumed after epoch 1" in said
     found = report(base)["int8"]
@@ -226,7 +161,7 @@ def test_a_finished_run_that_is_started_again_may_try_int8_on_more_pictures(
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from(
-    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     stored = (whole / "checkpoints/checkpoint.pt").read_bytes()
@@ -239,25 +174,25 @@ def test_a_checkpoint_that_is_damaged_or_of_another_training_is_not_gone_on_from
         )
         (base / "checkpoints").mkdir()
         (base / "checkpoints/checkpoint.pt").write_bytes(content)
-        code, said = jobs.run(base)
+        code, said = torch_jobs.run(base)
         assert code == 0, said
         assert complaint in said
         assert "Epoch[0]" in said
 
 
 def test_the_classifier_begins_as_the_best_one_of_what_the_net_sees(
-    jobs: Jobs, tmp_path: Path
+    torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     """So slow that what is answered is what it began with."""
     slow = FINETUNE | {"epochs": "1", "learning_rate": "1e-9"}
     base = lay_out(tmp_path / "slow", TRAIN, VALIDATION, hyperparameters=slow)
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 0, said
     assert report(base)["accuracy"]["validation"] >= 0.75
 
 
 def test_an_earlier_model_is_trained_on_when_a_class_is_added(
-    job: tuple[Path, subprocess.CompletedProcess[str]], jobs: Jobs, tmp_path: Path
+    job: tuple[Path, subprocess.CompletedProcess[str]], torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     whole, _ = job
     # A new class in front: every class that stays has another number than before.
@@ -277,7 +212,7 @@ def test_an_earlier_model_is_trained_on_when_a_class_is_added(
     with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
         for path in sorted((whole / "model").iterdir()):
             tar.add(path, path.name)
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 0, said
     assert "3 of 4 classes were known" in said
     images = np.stack([Model.load(base / "model").resize.pixels(jpeg) for _, jpeg in VALIDATION])
@@ -285,22 +220,24 @@ def test_an_earlier_model_is_trained_on_when_a_class_is_added(
     assert (after[:, 1:].argmax(1) == before.argmax(1)).mean() >= 0.9
 
 
-def test_a_model_of_another_recipe_is_refused_with_the_reason(jobs: Jobs, tmp_path: Path) -> None:
+def test_a_model_of_another_recipe_is_refused_with_the_reason(
+    torch_jobs: TorchJobs, tmp_path: Path
+) -> None:
     base = lay_out(tmp_path / "probe", TRAIN, VALIDATION, hyperparameters=FINETUNE)
     (base / "input/data/model").mkdir()
     with tarfile.open(base / "input/data/model/model.tar.gz", "w:gz") as tar:
         tar.add(base / "input/data/classes/classes.json", "classes.json")
-    code, said = jobs.run(base)
+    code, said = torch_jobs.run(base)
     assert code == 1, said
     assert "holds no weights.pt" in (base / "output/failure").read_text("utf-8")
 
 
 def test_auto_tries_both_and_keeps_the_better_one(
-    jobs: Jobs, probe_weights: Path, tmp_path: Path
+    torch_jobs: TorchJobs, probe_weights: Path, tmp_path: Path
 ) -> None:
     settings = {"recipe": "auto", "epochs": "1"}
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
-    code, said = jobs.run(base, DROPLENS_WEIGHTS=str(probe_weights))
+    code, said = torch_jobs.run(base, DROPLENS_WEIGHTS=str(probe_weights))
     assert code == 0, said
     told = report(base)
     assert [each["recipe"] for each in told["choice"]["candidates"]] == ["probe", "finetune"]
@@ -310,16 +247,17 @@ def test_auto_tries_both_and_keeps_the_better_one(
     assert accuracy(base, VALIDATION) == told["accuracy"]["validation"]
 
 
-def test_what_the_user_can_put_right_is_one_sentence(jobs: Jobs, tmp_path: Path) -> None:
-    broken = [*TRAIN, (0, b"no picture")]
+def test_what_the_user_can_put_right_is_one_sentence(torch_jobs: TorchJobs, tmp_path: Path) -> None:
+    # In the second part of the records, which another process decodes.
+    broken = [*TRAIN, *VALIDATION, (0, b"no picture")]
     for name, train, changes, sentence in (
         ("backbone", TRAIN, {"backbone": "resnet18"}, "without the pretrained weights of resnet18"),
         ("batch", TRAIN, {"mini_batch_size": "1"}, "mini_batch_size must be at least 2"),
         ("device", TRAIN, {"device": "gpu"}, "device=gpu, but PyTorch finds none here"),
-        ("picture", broken, {}, "train.rec: record 24 cannot be read: "),
+        ("picture", broken, {}, "train.rec: record 36 cannot be read: "),
     ):
         base = lay_out(tmp_path / name, train, VALIDATION, hyperparameters=FINETUNE | changes)
-        code, said = jobs.run(base, CUDA_VISIBLE_DEVICES="")
+        code, said = torch_jobs.run(base, CUDA_VISIBLE_DEVICES="")
         assert code == 1, said
         failure = (base / "output/failure").read_text("utf-8")
         assert sentence in failure
@@ -336,10 +274,10 @@ def test_without_pytorch_the_recipe_says_what_is_missing(tmp_path: Path) -> None
 
 
 def test_a_stopped_job_ends_without_a_model_and_with_its_last_checkpoint(
-    jobs: Jobs, tmp_path: Path
+    torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=FINETUNE | {"epochs": "500"})
-    code, rest = jobs.run(base, r"Epoch\[1\]")
+    code, rest = torch_jobs.run(base, r"Epoch\[1\]")
     assert code == 128 + signal.SIGTERM, rest
     assert "stopped by signal 15" in rest
     assert (base / "checkpoints/checkpoint.pt").is_file()
@@ -348,13 +286,14 @@ def test_a_stopped_job_ends_without_a_model_and_with_its_last_checkpoint(
 
 
 @pytest.fixture(scope="module")
-def augmented(python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def augmented(
+    torch_jobs: TorchJobs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, np.ndarray]:
     """What torch_augment.py tells."""
     folder = tmp_path_factory.mktemp("augmented")
-    script = str(ROOT / "tests/integration/torch_augment.py")
-    out = str(folder / "out.npz")
-    subprocess.run([python, script, out], env=environment(folder, folder), check=True, timeout=120)
-    with np.load(out) as made:
+    code, said = torch_jobs.call(folder, "torch_augment", str(folder / "out.npz"))
+    assert code == 0, said
+    with np.load(folder / "out.npz") as made:
         return dict(made)
 
 

@@ -1,7 +1,6 @@
 """Folding, chunks, schedules and groups of recipe finetune, in the environment with PyTorch."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +8,18 @@ import numpy as np
 import pytest
 
 from tests.support import needs
-from tests.support.repository import ROOT
-from tests.support.trainer import environment
+from tests.support.torch_jobs import TorchJobs
 
 GPU = Path("/dev/nvidiactl")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(torch_jobs: TorchJobs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What torch_network.py tells."""
-    python, folder = needs.environment("torch"), tmp_path_factory.mktemp("network")
-    script, out = str(ROOT / "tests/integration/torch_network.py"), folder / "out.json"
-    subprocess.run(
-        [str(python), script, str(out)], env=environment(folder, folder), check=True, timeout=300
-    )
-    return dict(json.loads(out.read_text("utf-8")))
+    folder = tmp_path_factory.mktemp("network")
+    code, said = torch_jobs.call(folder, "torch_network", str(folder / "out.json"))
+    assert code == 0, said
+    return dict(json.loads((folder / "out.json").read_text("utf-8")))
 
 
 def test_a_folded_net_has_the_same_function_without_norms(found: dict[str, Any]) -> None:

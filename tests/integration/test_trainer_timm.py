@@ -3,9 +3,7 @@
 import hashlib
 import http.server
 import json
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,51 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import needs
-from tests.support.repository import ROOT
-from tests.support.trainer import accuracy, drawn_records, environment, lay_out
+from tests.support.torch_jobs import TorchJobs
+from tests.support.trainer import accuracy, drawn_records, lay_out
 
 # One whose features timm's num_features does not count, one with a plain ReLU, and one that is made
 # for images of one size.
 MOBILE, PLAIN, FIXED = "mobilenetv3_small_050.lamb_in1k", "resnet10t", "vit_tiny_patch16_224"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
-# Writes a state dict of random weights, with the classifier.
-RANDOM_WEIGHTS = """
-import sys, timm, torch
-from safetensors.torch import save_file
-torch.manual_seed(0)
-save_file(timm.create_model(sys.argv[1]).state_dict(), sys.argv[2])
-"""
 
 
 @pytest.fixture(scope="module")
-def python() -> str:
-    """The interpreter of the environment with PyTorch and timm."""
-    return str(needs.environment("torch"))
-
-
-def run(
-    python: str, folder: Path, module: str, *arguments: str, **further: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a module where timm can be imported, on this machine's processor and network only."""
-    return subprocess.run(
-        [python, str(ROOT / "tests/integration/with_timm.py"), module, *arguments],
-        env=environment(folder, folder / "weights", HF_HUB_DISABLE_TELEMETRY="1", **further),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-@pytest.fixture(scope="module")
-def computed(python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def computed(
+    torch_jobs: TorchJobs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, np.ndarray]:
     folder = tmp_path_factory.mktemp("computed")
     out = folder / "out.npz"
-    done = run(python, folder, "tests.integration.torch_timm", str(out), MOBILE, PLAIN, FIXED)
-    assert done.returncode == 0, done.stderr
+    code, said = torch_jobs.call(folder, "torch_timm", str(out), MOBILE, PLAIN, FIXED)
+    assert code == 0, said
     with np.load(out) as found:
         return dict(found)
 
@@ -90,19 +61,13 @@ def test_each_block_has_its_own_depth(computed: dict[str, np.ndarray]) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(torch_jobs: TorchJobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the hub, or the user, would have of MOBILE."""
     folder = tmp_path_factory.mktemp("safetensors")
-    script = folder / "random_weights.py"
-    script.write_text(RANDOM_WEIGHTS, "utf-8")
     path = folder / "model.safetensors"
-    done = run(python, folder, "random_weights", MOBILE, str(path), PYTHONPATH=_with(folder))
-    assert done.returncode == 0, done.stderr
+    code, said = torch_jobs.call(folder, "torch_weights", MOBILE, str(path))
+    assert code == 0, said
     return path
-
-
-def _with(folder: Path) -> str:
-    return os.pathsep.join(map(str, (ROOT, ROOT / "layers/droplens", folder)))
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -166,7 +131,7 @@ class Build:
 
 @pytest.fixture(scope="module")
 def builds(
-    python: str, hub: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
+    torch_jobs: TorchJobs, hub: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Build]:
     folder = tmp_path_factory.mktemp("builds")
     contents = {"weights": weights.read_bytes(), "damaged": b"damaged"}
@@ -179,10 +144,9 @@ def builds(
         orders.append([name, str(given), str(folder / f"{number}/weights")])
     asked = folder / "orders.json"
     asked.write_text(json.dumps(orders), "utf-8")
-    module = "tests.integration.torch_provide"
-    done = run(python, folder, module, str(asked), HF_ENDPOINT=hub)
-    assert done.returncode == 0, done.stdout + done.stderr
-    answered = map(json.loads, done.stdout.splitlines())
+    code, said = torch_jobs.call(folder, "torch_provide", str(asked), HF_ENDPOINT=hub)
+    assert code == 0, said
+    answered = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
     return {
         title: Build(code, said, Path(out))
         for title, (code, said), (*_, out) in zip(BUILDS, answered, orders, strict=True)
@@ -190,12 +154,12 @@ def builds(
 
 
 def test_a_network_is_trained_from_the_weights_that_its_image_has(
-    python: str, builds: dict[str, Build], weights: Path, tmp_path: Path
+    torch_jobs: TorchJobs, builds: dict[str, Build], weights: Path, tmp_path: Path
 ) -> None:
     settings = {"recipe": "finetune", "backbone": MOBILE, "epochs": "2", "use_weighted_loss": "1"}
     base = lay_out(tmp_path, TRAIN, VALIDATION, hyperparameters=settings)
-    done = run(python, base, "trainer", "train", DROPLENS_WEIGHTS=str(builds["given"].out))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = torch_jobs.run(base, DROPLENS_WEIGHTS=str(builds["given"].out))
+    assert code == 0, said
     told = json.loads((base / "model/training.json").read_text("utf-8"))
     assert told["backbone"] == {
         "name": MOBILE,
@@ -213,7 +177,7 @@ def test_a_network_is_trained_from_the_weights_that_its_image_has(
     ],
 )
 def test_other_weights_are_refused(
-    python: str,
+    torch_jobs: TorchJobs,
     builds: dict[str, Build],
     tmp_path: Path,
     backbone: str,
@@ -226,7 +190,7 @@ def test_other_weights_are_refused(
     if tampered:
         with (base / "weights/backbone.safetensors").open("ab") as file:
             file.write(b"more")
-    assert run(python, base, "trainer", "train").returncode == 1
+    assert torch_jobs.run(base, DROPLENS_WEIGHTS=str(base / "weights"))[0] == 1
     failure = (base / "output/failure").read_text("utf-8")
     assert sentence in failure
     assert "Traceback" not in failure

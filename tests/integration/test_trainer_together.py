@@ -5,27 +5,16 @@ import os
 import re
 import signal
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support import needs
-from tests.support.repository import ROOT
-from tests.support.trainer import drawn_records, environment, lay_out, run_training
+from tests.support.torch_jobs import Job, TorchJobs
+from tests.support.trainer import drawn_records, lay_out
 
 TRAIN, VALIDATION = drawn_records(8), drawn_records(4, first_seed=100)
 HOSTS = ("127.0.0.1", "127.0.0.2")
-WAIT_SECONDS = 560
 SETTINGS = {"recipe": "finetune", "epochs": "2", "seed": "3"}
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """The interpreter of the environment with PyTorch."""
-    return str(needs.environment("torch"))
 
 
 def instance(folder: Path, host: str, **changes: str) -> Path:
@@ -35,29 +24,14 @@ def instance(folder: Path, host: str, **changes: str) -> Path:
     return base
 
 
-@contextmanager
-def running(python: str, bases: list[Path]) -> Iterator[list[subprocess.Popen[str]]]:
-    """The trainers of all instances; killed at the end if they have not ended."""
+def jobs_of(bases: list[Path]) -> list[Job]:
+    """The training jobs of all instances, with a port of their own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    trainers = [
-        subprocess.Popen(
-            [python, "-m", "trainer", "train"],
-            env=environment(base, base, MASTER_PORT=port, OMP_WAIT_POLICY="passive"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for base in bases
+    return [
+        Job(base, variables={"MASTER_PORT": port, "OMP_WAIT_POLICY": "passive"}) for base in bases
     ]
-    try:
-        yield trainers
-    finally:
-        for trainer in trainers:
-            trainer.kill()
-            trainer.communicate()
 
 
 def curves(base: Path) -> list[float]:
@@ -70,15 +44,15 @@ def curves(base: Path) -> list[float]:
 
 
 def test_two_instances_have_the_losses_of_one_and_only_the_first_writes(
-    python: str, tmp_path: Path
+    torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     bases = [instance(tmp_path, host) for host in HOSTS]
-    with running(python, bases) as trainers:
-        said = [trainer.communicate(timeout=WAIT_SECONDS)[0] for trainer in trainers]
-        assert [trainer.returncode for trainer in trainers] == [0, 0], said
+    with torch_jobs.running(*jobs_of(bases)) as (trainers, codes):
+        said = [trainer.output.read() for trainer in trainers]
+    assert codes == [0, 0], said
     alone = lay_out(tmp_path / "alone", TRAIN, VALIDATION, hyperparameters=SETTINGS)
-    done = run_training(alone, alone, python)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, told = torch_jobs.run(alone)
+    assert code == 0, told
 
     assert curves(bases[0]) == pytest.approx(curves(alone), abs=1e-3)
     report = json.loads((bases[0] / "model/training.json").read_text("utf-8"))
@@ -92,17 +66,16 @@ def test_two_instances_have_the_losses_of_one_and_only_the_first_writes(
     assert "another instance writes the model" in said[1]
 
 
-def test_a_lost_peer_ends_every_instance_with_a_sentence(python: str, tmp_path: Path) -> None:
+def test_a_lost_peer_ends_every_instance_with_a_sentence(
+    torch_jobs: TorchJobs, tmp_path: Path
+) -> None:
     bases = [instance(tmp_path, host, epochs="500") for host in HOSTS]
-    with running(python, bases) as trainers:
-        assert trainers[0].stdout is not None
-        for line in trainers[0].stdout:
+    with torch_jobs.running(*jobs_of(bases)) as (trainers, codes):
+        for line in trainers[0].output:
             if "Epoch[1] Train" in line:
                 break
-        os.kill(_training_process(trainers[1].pid), signal.SIGKILL)
-        for trainer in trainers:
-            trainer.communicate(timeout=WAIT_SECONDS)
-        assert [trainer.returncode for trainer in trainers] == [1, 1]
+        os.kill(_training_process(trainers[1].process), signal.SIGKILL)
+    assert codes == [1, 1]
     failures = [(base / "output/failure").read_text("utf-8") for base in bases]
     killed = r"A training process was ended by SIGKILL, as when memory runs out\."
     assert re.fullmatch(killed, failures[1]), failures
@@ -113,13 +86,12 @@ def test_a_lost_peer_ends_every_instance_with_a_sentence(python: str, tmp_path: 
 
 
 def test_what_the_user_can_put_right_ends_every_instance_with_its_sentence(
-    python: str, tmp_path: Path
+    torch_jobs: TorchJobs, tmp_path: Path
 ) -> None:
     bases = [instance(tmp_path, host, mini_batch_size="3") for host in HOSTS]
-    with running(python, bases) as trainers:
-        for trainer in trainers:
-            trainer.communicate(timeout=WAIT_SECONDS)
-        assert [trainer.returncode for trainer in trainers] == [1, 1]
+    with torch_jobs.running(*jobs_of(bases)) as (_, codes):
+        pass
+    assert codes == [1, 1]
     for base in bases:
         failure = (base / "output/failure").read_text("utf-8")
         assert "mini_batch_size must be at least 4 for finetune" in failure

@@ -1,6 +1,6 @@
 """What augment.py makes of a batch, for tests that have no PyTorch themselves.
 
-    python torch_augment.py OUT.npz
+    python -m tests.integration.torch_augment OUT.npz
 
 OUT gets pictures as float32 [N, 3, H, W]; those of `places` tell by red and green where in the
 picture a pixel comes from, column and row from 0 to 1.

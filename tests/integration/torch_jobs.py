@@ -1,62 +1,72 @@
-"""Training jobs, each in a process forked from one that has PyTorch in memory already.
+"""Modules run by processes forked from one that has PyTorch in memory already.
 
-Importing it takes longer than these jobs do. An order is a line of JSON on standard input,
-{"environment": {...}, "output": path of a FIFO}; the answers, a line each, are the process's id
-and, once it has ended, its exit code.
+Importing them takes longer than most of these jobs do. An order is a line of JSON on standard
+input, a list of jobs to run at the same time: {"module": ..., "arguments": [...], "environment":
+{...}, "output": path of a FIFO}. The answers are a line with the list of their process ids and,
+once all have ended, one with that of their exit codes.
 """
 
 import importlib
 import json
 import os
+import runpy
 import sys
-from typing import NoReturn
-
-from tests.integration.with_timm import declare
+from typing import Any, NoReturn
 
 
 def main() -> None:
     """Take orders until there are no more."""
-    declare()
-    # No threads are started by this, which a fork would lose.
+    # Not at the top of the module: processes that a job spawns import it too.
+    from tests.integration.torch_timm import declare_operators
+
+    declare_operators()
+    # No threads are started by this, which a fork would lose. timm is left to the jobs: it reads
+    # the hub's address as it is imported.
     for name in (
         "torch._dynamo",
         "onnxruntime",
-        "timm",
         "trainer.recipes.finetune.run",
         "trainer.train",
     ):
         importlib.import_module(name)
     for line in sys.stdin:
-        order = json.loads(line)
-        process = os.fork()
-        if process == 0:
-            _become(order["environment"], order["output"])
-        _tell(process)
-        _, status = os.waitpid(process, 0)
-        _tell(os.waitstatus_to_exitcode(status))
+        processes = [_fork(job) for job in json.loads(line)]
+        _tell(processes)
+        statuses = [os.waitpid(process, 0)[1] for process in processes]
+        _tell([os.waitstatus_to_exitcode(status) for status in statuses])
 
 
-def _tell(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
+def _tell(numbers: list[int]) -> None:
+    sys.stdout.write(f"{json.dumps(numbers)}\n")
     sys.stdout.flush()
 
 
-def _become(environment: dict[str, str], output: str) -> NoReturn:
-    """What `python -m trainer train` does."""
-    written = os.open(output, os.O_WRONLY)
+def _fork(job: dict[str, Any]) -> int:
+    process = os.fork()
+    if process == 0:
+        _become(job)
+    return process
+
+
+def _become(job: dict[str, Any]) -> NoReturn:
+    """What `python -m MODULE ARGUMENTS` does."""
+    written = os.open(job["output"], os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(written, descriptor)
     os.close(written)
+    environment = job["environment"]
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
-    sys.argv = ["trainer", "train"]
-    from trainer.__main__ import main as run
-
+    sys.argv = [job["module"], *job["arguments"]]
+    code: object = 1
     try:
-        code: object = run()
+        runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+        code = 0
     except SystemExit as stopped:
-        code = stopped.code
+        code = 0 if stopped.code is None else stopped.code
+    except BaseException:  # noqa: BLE001  printed, as Python does
+        sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     os._exit(code if isinstance(code, int) else 1)
 

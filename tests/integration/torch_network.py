@@ -1,6 +1,6 @@
 """What becomes of networks before and in training, for tests that have no PyTorch themselves.
 
-    python torch_network.py OUT.json
+    python -m tests.integration.torch_network OUT.json
 
 OUT gets figures by name. With a GPU it also gets the losses of steps launched one by one, and of
 the same ones as a CUDA graph.

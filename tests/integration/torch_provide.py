@@ -1,6 +1,6 @@
 """Builds that provide pretrained weights, one after the other in a process that has timm.
 
-    python with_timm.py tests.integration.torch_provide ORDERS.json
+    python -m tests.integration.torch_provide ORDERS.json
 
 ORDERS is a list of [name, given folder, out folder]; a line of JSON answers each: the exit code and
 the last line of the output.

@@ -1,6 +1,6 @@
 """What PyTorch itself answers with a fine-tuned model's weights.
 
-    python torch_reference.py FOLDER PIXELS.npy OUT.npy
+    python -m tests.integration.torch_reference FOLDER PIXELS.npy OUT.npy
 
 FOLDER is a model folder of recipe finetune, PIXELS uint8 [N, H, W, 3]; OUT gets the probabilities
 float32 [N, classes].

@@ -1,11 +1,16 @@
 """What networks of timm compute in PyTorch, as a graph, and as a graph in 8-bit integers.
 
-    python with_timm.py tests.integration.torch_timm OUT.npz NAME [NAME ...]
+    python -m tests.integration.torch_timm OUT.npz NAME [NAME ...]
 
 OUT gets for each network, with random weights, NAME.torch, NAME.onnx and NAME.int8: float32
 [N, features]; and NAME.depths, the number of its parts.
+
+timm imports torchvision, whose wheel on PyPI is built for PyTorch with CUDA. Beside PyTorch's CPU
+build its library of operators cannot be loaded, and then its import fails at two that it describes
+to PyTorch. No network of timm calls them: declared, without a kernel, they suffice.
 """
 
+import importlib
 import sys
 
 import numpy as np
@@ -17,6 +22,20 @@ from trainer.nets.int8 import quantize
 
 SIDE = 64
 CALIBRATION = 8
+OPERATORS = ("nms", "qnms")
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def declare_operators() -> None:
+    """Import torchvision, and declare the operators first where that fails."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in OPERATORS:
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _LIBRARIES.append(library)  # what it declares ends with it
+        importlib.import_module("torchvision")
 
 
 def main(out: str, *names: str) -> None:

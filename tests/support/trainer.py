@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,17 @@ Labelled = Sequence[tuple[int, bytes]]
 
 def drawn_records(per_class: int, first_seed: int = 0) -> list[tuple[int, bytes]]:
     """Label and JPEG of `per_class` drawings of each class, the classes mixed."""
-    preprocessing = Preprocessing(shorter_side=SIDE + 10)
     return [
-        (label, prepare(drawing(name, seed, (120, 100)), preprocessing)[0])
+        (label, _prepared(name, seed))
         for seed in range(first_seed, first_seed + per_class)
         for label, name in enumerate(LABELS)
     ]
+
+
+@cache
+def _prepared(name: str, seed: int) -> bytes:
+    """Many modules train on the same drawings."""
+    return prepare(drawing(name, seed, (120, 100)), Preprocessing(shorter_side=SIDE + 10))[0]
 
 
 def lay_out(

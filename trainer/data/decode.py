@@ -61,6 +61,10 @@ def decode_into(path: Path, channel: Channel, resize: Resize) -> NDArray[np.uint
 
 def _fill(path: Path, shape: tuple[int, int, int, int], channel: Channel, resize: Resize) -> None:
     records, name = read_channel(channel.path), channel.path.name
+    if len(channel) <= RECORDS_PER_TASK:  # sooner done than a process is started
+        _decode(path, shape, 0, list(records), name, resize)
+        log.info("decoded channel=%s pictures=%d", channel.name, len(channel))
+        return
     waiting: deque[Future[None]] = deque()
     # Spawned: a fork of a process with PyTorch's threads may hang.
     executor = ProcessPoolExecutor(
