@@ -59,9 +59,10 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 	export $(LAYER)
 	exec $(call bin,demo)/python -m demo $${DATASET:+--dataset "$$DATASET"} "$${account[@]}"
 
-# The first listing of the tests writes their bytecode, which each process would write by itself.
+# All environments first, since pip takes one core for each. The first listing of the tests writes their
+# bytecode and that of all that they import, which each process would write by itself.
 .PHONY: test
-test: lint venvs-checkers venvs-test $(REFERENCE) ## every check and every test, as CI runs them
+test: venvs-test lint $(REFERENCE) ## every check and every test, as CI runs them
 	@make types & checks=($$!)
 	make check-template & checks+=($$!)
 	$(call bin,dev)/python -m pytest --collect-only --quiet > /dev/null || true
@@ -419,4 +420,4 @@ venvs-account: python
 venvs-cloud: python
 	@$(PYTHON) tools/venvs.py cloud demo lambda tools
 venvs-test: python
-	@$(PYTHON) tools/venvs.py audit cli cloud dev lambda mxnet tools torch
+	@$(PYTHON) tools/venvs.py audit checkov cli cloud dev lambda mxnet tools torch

@@ -283,11 +283,11 @@ def whole_sweep(pictures: int) -> tuple[CountingBucket, Sweep]:
     )
 
 
-def test_a_million_answered_pictures_take_two_thousand_calls() -> None:
-    bucket, sweep_of_all = whole_sweep(1_000_000)
+def test_a_thousand_answered_pictures_take_two_calls() -> None:
+    bucket, sweep_of_all = whole_sweep(200_000)
     done = sweep_of_all.run(Progress(), lambda: True)
-    assert done == Progress("input/cars/0999999.jpg", 0, finished=True)
-    assert bucket.pages <= 2010
+    assert done == Progress("input/cars/0199999.jpg", 0, finished=True)
+    assert bucket.pages <= 410
     assert bucket.asked == 0
 
 
