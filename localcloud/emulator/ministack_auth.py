@@ -33,8 +33,9 @@ def delegate_permission_checks(*services: str) -> None:
 
 def correct_permission_checks() -> None:
     """Check SQS's batch operations by the actions that IAM has for them (SendMessageBatch:
-    sqs:SendMessage), GetLogEvents on the log stream, and PutEvents with condition key
-    events:source; and treat each request as one by TLS, as it is in an account."""
+    sqs:SendMessage), StartMessageMoveTask on its source queue, GetLogEvents on the log stream, and
+    PutEvents with condition key events:source; and treat each request as one by TLS, as it is in an
+    account."""
     extract = iam_actions.extract_iam_action
 
     def extract_known(*request: Any) -> str | None:
@@ -44,15 +45,18 @@ def correct_permission_checks() -> None:
     iam_actions.extract_iam_action = extract_known
     resource_of = iam_actions.extract_resource_arn
 
-    def with_streams(
+    def named_resource(
         service: str, method: str, path: str, headers: Json, body: bytes, *rest: Any
     ) -> str:
         arn: str = resource_of(service, method, path, headers, body, *rest)
-        if service == "logs" and headers.get("x-amz-target", "").endswith(".GetLogEvents"):
+        operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "logs" and operation == "GetLogEvents":
             return f"{arn}:log-stream:{json.loads(body)['logStreamName']}"
+        if service == "sqs" and operation == "StartMessageMoveTask":
+            return str(json.loads(body)["SourceArn"])
         return arn
 
-    iam_actions.extract_resource_arn = with_streams
+    iam_actions.extract_resource_arn = named_resource
     tags = iam_actions.request_tag_context
 
     def with_sources(service: str, action: str, body: bytes, *rest: Any) -> Json:
@@ -66,6 +70,42 @@ def correct_permission_checks() -> None:
     iam_actions.request_tag_context = with_sources
     pin = app.pin_request_origin
     app.pin_request_origin = lambda address, _secure: pin(address, True)
+
+
+def check_message_moves(sources: Callable[[str], set[str]]) -> None:
+    """Require of who moves messages from a dead-letter queue what AWS requires: to receive and
+    delete them there, and to send them to the queues that they came from.
+
+    sources(ARN of the dead-letter queue) returns the ARNs of those. Amazon SQS Developer Guide,
+    "Configuring queue permissions for dead-letter queue redrive".
+    """
+    enforce = iam_evaluator.enforce
+
+    def enforce_all(
+        key: str,
+        action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        denied = enforce(key, action, service, region, resource_arn, *rest, **more)
+        if denied is not None or action != "sqs:StartMessageMoveTask":
+            return denied
+        needed = [
+            *(
+                (name, resource_arn)
+                for name in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+            ),
+            *(("SendMessage", source) for source in sorted(sources(resource_arn))),
+        ]
+        checks = (
+            enforce(key, f"sqs:{name}", service, region, on, *rest, **more) for name, on in needed
+        )
+        return next((check for check in checks if check is not None), None)
+
+    iam_evaluator.enforce = enforce_all
 
 
 def denial(request: Request, permission: Permission) -> str | None:

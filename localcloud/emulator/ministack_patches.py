@@ -322,6 +322,14 @@ def provide_message_move_task() -> None:
     sqs._HANDLERS["StartMessageMoveTask"] = start
 
 
+def sources_of_dead_letters(queue: str) -> set[str]:
+    """The ARNs of the queues that the messages of a dead-letter queue came from."""
+    dead = sqs._queue_by_arn(queue)
+    messages = dead["messages"] if dead else []
+    found = {message.get("sys", {}).get("DeadLetterQueueSourceArn", "") for message in messages}
+    return found - {""}
+
+
 def invoke_rule_targets_asynchronously() -> None:
     """EventBridge invokes a Lambda target once; AWS does so asynchronously, with the function's
     retries and its on-failure destination. MiniStack does so for other sources."""

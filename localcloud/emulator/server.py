@@ -141,6 +141,7 @@ def serve(settings: Settings) -> None:
     patches.register_service("servicequotas", ServiceQuotas(runtime).handle)
     auth.delegate_permission_checks("batch", "sagemaker", "servicequotas")
     auth.correct_permission_checks()
+    auth.check_message_moves(patches.sources_of_dead_letters)
     codebuild = CodeBuild(runtime)
     patches.run_builds_with(codebuild.build, codebuild.start_error, TOKEN_SECONDS)
     install_batch_types(batch, patches.provide_resource_type)

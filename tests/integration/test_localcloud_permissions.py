@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -92,6 +93,49 @@ def test_a_function_may_do_what_its_role_allows_and_no_more(strict: Cloud) -> No
     assert theirs == "AccessDeniedException"
     submit = {"jobName": "j", "jobQueue": "queue", "jobDefinition": "d"}
     assert told("batch", "submit_job", **submit) == "AccessDeniedException"
+
+
+def test_a_person_moves_dead_letters_who_may_receive_delete_and_send_them(strict: Cloud) -> None:
+    sqs, iam = strict.client("sqs"), strict.client("iam")
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:"
+    redrive = json.dumps({"deadLetterTargetArn": f"{arn}dead", "maxReceiveCount": 1})
+    queue = sqs.create_queue(
+        QueueName="alive", Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "0"}
+    )["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody="picture")
+    for _ in range(2):
+        sqs.receive_message(QueueUrl=queue)
+    iam.create_user(UserName="person")
+    key = iam.create_access_key(UserName="person")["AccessKey"]
+    person = boto3.client(
+        "sqs",
+        endpoint_url=f"http://127.0.0.1:{strict.port}",
+        region_name=REGION,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+    statements = []
+    for action, name in (
+        ("StartMessageMoveTask", "dead"),
+        ("ReceiveMessage", "dead"),
+        ("DeleteMessage", "dead"),
+        ("GetQueueAttributes", "dead"),
+        ("SendMessage", "alive"),
+    ):
+        with pytest.raises(ClientError, match="not authorized"):
+            person.start_message_move_task(SourceArn=f"{arn}dead")
+        statements.append(
+            {"Effect": "Allow", "Action": f"sqs:{action}", "Resource": f"{arn}{name}"}
+        )
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        if len(statements) == 1:
+            policy = iam.create_policy(PolicyName="moves", PolicyDocument=document)["Policy"]["Arn"]
+            iam.attach_user_policy(UserName="person", PolicyArn=policy)
+        else:
+            iam.create_policy_version(PolicyArn=policy, PolicyDocument=document, SetAsDefault=True)
+    person.start_message_move_task(SourceArn=f"{arn}dead")
+    assert sqs.receive_message(QueueUrl=dead).get("Messages", []) == []
 
 
 def test_a_job_that_may_not_read_its_data_fails_and_says_so(strict: Cloud) -> None:
