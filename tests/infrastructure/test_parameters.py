@@ -50,6 +50,8 @@ PARAMETERS = {
     "Reclassify": "none",
     "ResultSchema": "v2",
     "StopIdleEndpointHours": 0,
+    "InputRetentionDays": 0,
+    "ResultsRetentionDays": 0,
     "KmsKeyArn": "",
     "PermissionsBoundary": "",
     "Monitoring": "all",
@@ -116,6 +118,20 @@ def test_several_instances_are_refused_for_recipes_that_take_one(stack: Stack) -
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_default_is_within_its_bounds(parameters: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize(
+    ("pictures", "results", "taken"),
+    [("0", "0", True), ("30", "0", True), ("30", "60", True), ("0", "60", False)],
+)
+def test_results_do_not_expire_while_their_pictures_are_kept_for_ever(
+    stack: Stack, pictures: str, results: str, taken: bool
+) -> None:
+    rule = stack.template["Rules"]["ResultsAreKeptAsLongAsPictures"]
+    [assertion] = rule["Assertions"]
+    given = with_parameters(stack, InputRetentionDays=pictures, ResultsRetentionDays=results)
+    refused = given.holds(rule["RuleCondition"]) and not given.holds(assertion["Assert"])
+    assert refused is not taken
+
+
     parameter = parameters[name]
     default = parameter["Default"]
     assert default in parameter.get("AllowedValues", [default])

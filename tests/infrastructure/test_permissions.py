@@ -287,6 +287,27 @@ def test_old_versions_and_broken_uploads_do_not_pile_up(bucket: dict[str, Any]) 
         assert ("ExpirationInDays" in rule) == (rule is sources)
 
 
+@pytest.mark.parametrize("name", ["InputRetentionDays", "ResultsRetentionDays"])
+def test_what_expires_is_gone_with_its_versions_and_nothing_else_is(
+    stack: Stack, name: str
+) -> None:
+    deployed = Stack(stack.template, parameters={name: "40"})
+    [properties] = deployed.of_type("AWS::S3::Bucket").values()
+    *others, rule = properties["LifecycleConfiguration"]["Rules"]
+    [always] = stack.of_type("AWS::S3::Bucket").values()
+    assert others == always["LifecycleConfiguration"]["Rules"]
+    assert (
+        rule["Prefix"]
+        == {
+            "InputRetentionDays": layout.INPUT,
+            "ResultsRetentionDays": layout.RESULTS,
+        }[name]
+    )
+    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", "40")
+    # An expired object is a noncurrent version below a delete marker.
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+
+
 def test_the_bucket_takes_no_plain_http(stack: Stack) -> None:
     [policy] = stack.of_type("AWS::S3::BucketPolicy").values()
     [statement] = policy["PolicyDocument"]["Statement"]

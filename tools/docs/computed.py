@@ -117,7 +117,8 @@ def build(template: Mapping[str, Any]) -> dict[str, list[float]]:
 
 def kept(bucket: Mapping[str, Any]) -> dict[str, float]:
     """Days after which the bucket's rules delete something."""
-    rules = {rule["Id"]: rule for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    # Rules that a parameter adds have no Id here: they are a function of CloudFormation's.
+    rules = {r["Id"]: r for r in bucket["LifecycleConfiguration"]["Rules"] if "Id" in r}
     short = {
         rules[name]["NoncurrentVersionExpiration"]["NoncurrentDays"]
         for name in ("packing-scaffolding", "training-checkpoints", "image-sources")
