@@ -73,6 +73,22 @@ class Account:
         yield from self._logs()
         yield from self._bucket()
 
+    def attached(self) -> list[str]:
+        """The ARNs of the stack's managed policies that are attached to somebody: CloudFormation
+        deletes none of these, and so not the stack."""
+        iam = self.client("iam")
+        found = []
+        for arn in self._physical("AWS::IAM::ManagedPolicy"):
+            try:
+                policy = iam.get_policy(PolicyArn=arn)["Policy"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchEntity":
+                    raise
+                continue
+            if policy["AttachmentCount"]:
+                found.append(arn)
+        return found
+
     def tables_and_stack(self) -> Iterator[Removal]:
         """Removals of the tables and the stack, through which all others are found."""
         for table in self._physical("AWS::DynamoDB::Table"):
@@ -458,6 +474,11 @@ def destroy(session: Any, stack: str, *, confirmed: Callable[[str], bool]) -> li
     if not wanted:
         print(f"there is no stack {stack}")
         return []
+    if attached := account.attached():
+        raise CommandError(
+            f"{attached[0]} is attached to users, groups or roles, and is not deleted while it is",
+            "`aws iam list-entities-for-policy` lists them; detach it, then run the same command",
+        )
     print(f"These go, with all they hold, from the stack {stack}:")
     for removal in wanted:
         print(f"  {removal}{account.content(removal)}")

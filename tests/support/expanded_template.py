@@ -195,8 +195,11 @@ class Stack:
         return next((str(self.resolve(one)) for one in given if one), f"{self.name}-{name}")
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """What the role's own policies say; managed ones are not looked into."""
+        """What the role's own policies say, managed ones are not looked into; or what a managed
+        policy of the stack says."""
         properties = self.properties(role)
+        if self.template["Resources"][role]["Type"] == "AWS::IAM::ManagedPolicy":
+            return list(properties["PolicyDocument"]["Statement"])
         policies = [
             *properties.get("Policies", []),
             *(

@@ -1,6 +1,7 @@
 """`make destroy` removes what the stack and its journey made, and nothing of another stack."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,21 @@ TEMPLATE = {
             "Type": "AWS::DynamoDB::Table",
             "DeletionPolicy": "Retain",
             "Properties": REVIEWS_TABLE,
+        },
+        "ReviewerPolicy": {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        {
+                            "Effect": "Allow",
+                            "Action": "s3:GetObject",
+                            "Resource": "arn:aws:s3:::b/*",
+                        }
+                    ],
+                }
+            },
         },
     }
 }
@@ -195,6 +211,21 @@ def test_without_agreement_nothing_goes(session: Any, capsys: pytest.CaptureFixt
         destroy.destroy(session, "droplens", confirmed=lambda _: False)
     assert everything(session) == before
     assert f"endpoint {name}" in capsys.readouterr().out
+
+
+def test_a_policy_that_somebody_has_is_named_before_anything_goes(session: Any) -> None:
+    deployed(session, "droplens", "cars")
+    before = everything(session)
+    iam = session.client("iam")
+    [policy] = iam.list_policies(Scope="Local")["Policies"]
+    iam.create_user(UserName="ada")
+    iam.attach_user_policy(UserName="ada", PolicyArn=policy["Arn"])
+    with pytest.raises(CommandError, match=re.escape(policy["Arn"])) as refused:
+        destroy.destroy(session, "droplens", confirmed=agreed)
+    assert "list-entities-for-policy" in refused.value.next_step
+    assert everything(session) == before
+    iam.detach_user_policy(UserName="ada", PolicyArn=policy["Arn"])
+    assert destroy.destroy(session, "droplens", confirmed=agreed) == []
 
 
 def test_what_was_interrupted_is_ended_by_another_run(session: Any) -> None:
