@@ -20,6 +20,8 @@ from batch_prep.shards.channel_lists import ChannelLists, Written, write_small
 from batch_prep.shards.files import PackedImage, Shard, Skipped, packed_shards
 from batch_prep.shards.split import Reading
 from batch_prep.storage.folder import Folder, Span, together
+from droplens.domain.layout import DIGESTS_LIST
+from droplens.records.digests import digest_line
 
 MANIFEST = "dataset.json"
 FAILURE = "failure.json"
@@ -126,6 +128,7 @@ def _write_channels(
     files = [
         destination.writer(path + kind) for path in paths.values() for kind in (".idx", ".lst")
     ]
+    files.append(destination.writer(DIGESTS_LIST))
     lists_skipped = dataset.skipped.total > len(dataset.skipped.first)
     if lists_skipped:
         files.append(destination.writer(reports.SKIPPED))
@@ -145,6 +148,7 @@ def _write_channels(
                 channel: ChannelLists(*opened[2 * index : 2 * index + 2])
                 for index, channel in enumerate(channels)
             }
+            digests = opened[2 * len(channels)]
 
             def skip(skipped: Skipped) -> None:
                 if lists_skipped:
@@ -155,6 +159,7 @@ def _write_channels(
                     names[row] = image.name
                 if dataset.kept[row]:
                     lists[image.channel].add(image)
+                    digests.write(digest_line(image.sha256, image.channel, image.id))
         for copy in copies:
             copy.result()
     for channel, path in paths.items():

@@ -18,6 +18,7 @@ from batch_prep.shards.merge import to_json
 from batch_prep.storage import s3 as s3_storage
 from batch_prep.storage.locate import folder_at
 from droplens.imaging.prepare import CODES
+from droplens.records.digests import find, shortened
 from droplens.records.recordio import read_index, read_records
 from tests.support import hostile_images
 from tests.support.packing import (
@@ -92,6 +93,25 @@ def test_a_folder_becomes_records_lists_and_a_manifest(tmp_path: Path) -> None:
                 assert min(picture.size) == 48
             names.add(name)
     assert names == set(good())
+
+
+def test_records_are_listed_by_the_digests_of_their_files(tmp_path: Path) -> None:
+    files = good()
+    # Of equal files one is packed.
+    source = put(tmp_path / "in", files | {"a/again.jpg": files["a/1.jpg"]})
+    out = tmp_path / "out"
+    assert job(source, out) == 0
+    lines = (out / "digests.txt").read_bytes().splitlines()
+    wanted = {shortened(hashlib.sha256(data).hexdigest()): data for data in files.values()}
+    found = list(find(lines, frozenset(wanted)))
+    assert len(lines) == len(found) == len(files)
+    for channel in ("train", "validation"):
+        rows = (out / channel / f"{channel}.lst").read_text().splitlines()
+        named = {int(row.split("\t")[0]): row.split("\t")[2] for row in rows}
+        listed = {one.record: wanted[one.digest] for one in found if one.channel == channel}
+        assert listed.keys() == named.keys()
+        for record, name in named.items():
+            assert listed[record] == {**files, "a/again.jpg": files["a/1.jpg"]}[name]
 
 
 def test_the_same_dataset_is_packed_alike_from_wherever_it_comes(tmp_path: Path, s3: Any) -> None:

@@ -8,7 +8,8 @@ input/<classifier>/...               images to classify
 input/<file>                         those for the default classifier
 results/<classifier>/....json        one result per image
 packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.json; meanwhile work/;
-                                     suspects.jsonl: training images whose label may be wrong
+                                     suspects.jsonl: training images whose label may be wrong;
+                                     digests.txt: which record was made from which file
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is that of the live model
 reports/<classifier>/<run>/...       a model's evaluation: evaluation.json, answers/, index.html
@@ -33,6 +34,7 @@ READY_MARKER = "_READY"
 # Among corrections, the class of images that are in none of the classes.
 NONE_CLASS = "_none"
 CORRECTIONS_LIST = "corrections.jsonl"
+DIGESTS_LIST = "digests.txt"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 # Label files, for the images beside and below them.
 LABEL_LISTS = ("labels.csv", "labels.jsonl", "labels.json", "labels.lst")
@@ -189,6 +191,11 @@ def packed_prefix(classifier: str, run_id: str) -> str:
 def shards_prefix(classifier: str, run_id: str) -> str:
     """Where batch_prep keeps the shards of a dataset until they are merged."""
     return f"{packed_prefix(classifier, run_id)}work/"
+
+
+def digests_key(classifier: str, run_id: str) -> str:
+    """The digests of the files that a run's records were made from: see records/digests.py."""
+    return f"{packed_prefix(classifier, run_id)}{DIGESTS_LIST}"
 
 
 def training_prefix(classifier: str, run_id: str) -> str:
