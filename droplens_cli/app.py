@@ -526,6 +526,54 @@ def redrive_pictures(context: typer.Context) -> None:
     )
 
 
+@app.command("forget")
+def forget_pictures(
+    context: typer.Context,
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY",
+            help="a picture's key in the bucket, or a folder's, with a slash at its end",
+        ),
+    ],
+    datasets: Annotated[
+        bool, typer.Option("--datasets", help="equal files of datasets too")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="remove nothing")] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option("--no-wait", help="do not wait for classifications that have begun"),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    yes: Yes = False,
+) -> None:
+    """Remove a picture, all its versions and everything made from it."""
+    from droplens_cli.forget import removal, report
+    from droplens_cli.forget.traces import Finder, keys_of
+
+    stack = _stack(context)
+    keys = keys_of(stack.bucket, key)
+    finder = Finder(stack.bucket, stack.runs)
+    found = finder.find(keys)
+    outcome = None
+    if not as_json or not (yes or dry_run):
+        print(
+            report.plan(found, with_datasets=datasets), file=sys.stderr if as_json else sys.stdout
+        )
+    if not dry_run:
+        if not yes and not removal.confirmed(key):
+            raise CommandError("nothing was removed", "run it again to be asked again")
+        settle = removal.settle_nothing if no_wait else removal.settle
+        outcome = removal.remove(finder, keys, found, with_datasets=datasets, settle=settle)
+    if as_json:
+        document = report.document(keys, found, outcome, with_datasets=datasets)
+        print(json.dumps(document, ensure_ascii=False, indent=1))
+    elif outcome is not None:
+        print(report.done(outcome))
+    if outcome is not None and outcome.left:
+        raise CommandError("\n  ".join(["left, run it again:", *outcome.left]))
+
+
 @app.command("destroy")
 def destroy_stack(context: typer.Context, yes: Yes = False) -> None:
     """Remove the stack and everything that it created."""

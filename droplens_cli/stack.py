@@ -6,6 +6,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from droplens.aws.s3 import Bucket
+from droplens.domain.run import Run
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.session import CONFIG, session_of
 from droplens_cli.target import Target
@@ -70,6 +71,17 @@ class Stack:
     def _table(self, output: str) -> Any:
         make: Any = self.session.resource
         return make("dynamodb", config=CONFIG).Table(self.output(output))
+
+    def runs(self) -> list[Run]:
+        """All runs of all classifiers."""
+        found: list[Run] = []
+        more: dict[str, Any] = {}
+        while True:
+            page = self.runs_table.scan(ConsistentRead=True, **more)
+            found += map(Run.from_record, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return found
+            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def call_function(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
         """Invoke the function that an output names; returns its result.

@@ -175,7 +175,12 @@ def correction_key(classifier: str, label: str, image: str) -> str:
     same in every class.
     """
     name = _UNSAFE.sub("_", image.rpartition("/")[2])[-_LONGEST_CORRECTION:]
-    return f"{corrections_prefix(classifier)}{label}/{_digest(image)}-{name}"
+    return f"{corrections_prefix(classifier)}{label}/{correction_mark(image)}-{name}"
+
+
+def correction_mark(image: str) -> str:
+    """What the file name of each correction of `image` has before its first hyphen."""
+    return _digest(image)
 
 
 def corrections_list_key(classifier: str, run_id: str) -> str:
