@@ -553,7 +553,7 @@ def forget_pictures(
 
     stack = _stack(context)
     keys = keys_of(stack.bucket, key)
-    finder = Finder(stack.bucket, stack.runs)
+    finder = Finder(stack.bucket, stack.reviews, stack.all_runs)
     found = finder.find(keys)
     outcome = None
     if not as_json or not (yes or dry_run):

@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from droplens.aws.s3 import Bucket
 from droplens.domain.run import Run
+from droplens.state.reviews import Reviews
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.session import CONFIG, session_of
 from droplens_cli.target import Target
@@ -68,11 +69,16 @@ class Stack:
         """The Runs table."""
         return self._table("RunsTableName")
 
+    @property
+    def reviews(self) -> Reviews:
+        """The Reviews table."""
+        return Reviews(self._table("ReviewsTableName"), self.bucket)
+
     def _table(self, output: str) -> Any:
         make: Any = self.session.resource
         return make("dynamodb", config=CONFIG).Table(self.output(output))
 
-    def runs(self) -> list[Run]:
+    def all_runs(self) -> list[Run]:
         """All runs of all classifiers."""
         found: list[Run] = []
         more: dict[str, Any] = {}

@@ -31,7 +31,8 @@ _MOST_LOOKS = 5
 def settle() -> None:
     """Wait until no classification that has read an image can store its result."""
     print(
-        f"the pictures are hidden; waiting {LATE_RESULT_SECONDS} s for classifications that have begun",
+        "the pictures are hidden; waiting for classifications that have begun, "
+        f"{LATE_RESULT_SECONDS} s",
         file=sys.stderr,
         flush=True,
     )
@@ -56,12 +57,12 @@ def confirmed(key: str) -> bool:
 class Removed:
     """The outcome of a removal.
 
-    found: the traces at the first look; removed: versions by kind, "pictures" for the images'
-    own; left: sentences on what is still there, and why.
+    removed: versions by kind, "pictures" for the images' own; reviews: how many were removed; left:
+    sentences on what is still there, and why.
     """
 
-    found: Traces
     removed: dict[str, list[Version]] = field(default_factory=dict)
+    reviews: int = 0
     left: list[str] = field(default_factory=list)
 
     def add(self, kind: str, those: Sequence[Version], refused: Sequence[str]) -> None:
@@ -84,15 +85,18 @@ def remove(
     found: their traces, as the user has seen them; with_datasets: equal files of datasets too;
     settle: waits until no classification that has read one of the images can store its result.
     """
-    bucket, outcome, traces = finder.bucket, Removed(found), found
+    bucket, outcome, traces = finder.bucket, Removed(), found
     for _ in range(_MOST_LOOKS):
         copies = traces.copies(with_datasets=with_datasets)
         hidden = _hide(bucket, [*traces.own, *chain(*copies.values())])
         for kind, those in traces.made.items():
             outcome.add(kind, those, stored.remove(bucket, those))
+        for review in traces.reviews:
+            finder.reviews.remove(review)
+        outcome.reviews += len(traces.reviews)
         if outcome.left:
             return outcome
-        if not hidden and not any(traces.made.values()):
+        if not hidden and not traces.reviews and not any(traces.made.values()):
             break
         if any(key.startswith(layout.INPUT) for key in hidden):
             settle()

@@ -33,6 +33,7 @@ def plan(traces: Traces, *, with_datasets: bool) -> str:
     """What would be removed, what would stay, and which models have learned from the images."""
     there = _there(traces, with_datasets=with_datasets)
     parts = [part for kind, those in there.items() for part in _listed(WORDS[kind], those)]
+    parts += [f"reviews: {len(traces.reviews):,}"] if traces.reviews else []
     return "\n".join(
         [*(parts or ["nothing is there"]), *stays(traces, with_datasets=with_datasets)]
     )
@@ -43,6 +44,8 @@ def done(outcome: Removed) -> str:
     lines = []
     for kind, those in outcome.removed.items():
         lines.append(f"removed: {WORDS[kind]}: {_counted(those)}")
+    if outcome.reviews:
+        lines.append(f"removed: reviews: {outcome.reviews:,}")
     return "\n".join(lines or ["nothing was there to remove"])
 
 
@@ -86,6 +89,10 @@ def document(
         "removed": {kind: _counts(those) for kind, those in outcome.removed.items()}
         if outcome
         else {},
+        "reviews": {
+            "found": len(traces.reviews),
+            "removed": outcome.reviews if outcome else 0,
+        },
         "kept_copies": sorted({one.key for one in kept}),
         "runs": [
             {

@@ -16,10 +16,12 @@ from droplens.aws.s3 import Bucket
 from droplens.classify.former_results import MAX_RESULT_BYTES
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
+from droplens.domain.review import Review
 from droplens.domain.run import IN_PROGRESS, Run, RunKey
 from droplens.records.digests import PackedFrom, find, shortened
 from droplens.report.gallery import wanted
 from droplens.report.suspects import SHOWN, typical_records
+from droplens.state.reviews import Reviews
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.forget import versions as stored
 from droplens_cli.forget.versions import Version
@@ -45,14 +47,15 @@ class Packed:
 class Traces:
     """What there is of some images, and of what was made from them.
 
-    own: versions of the keys themselves; datasets: equal files below datasets/ under other keys;
-    records, reports: of runs that have ended; packed: all runs that have it; unsearched: runs that
-    an earlier version packed, whose records cannot be searched; packing: runs in progress that may
-    be packing it, without records yet.
+    own: versions of the keys themselves; reviews: rows of the review queue; datasets: equal files
+    below datasets/ under other keys; records, reports: of runs that have ended; packed: all runs
+    that have it; unsearched: runs that an earlier version packed, whose records cannot be searched;
+    packing: runs in progress that may be packing it, without records yet.
     """
 
     own: list[Version]
     results: list[Version] = field(default_factory=list)
+    reviews: list[Review] = field(default_factory=list)
     corrections: list[Version] = field(default_factory=list)
     datasets: list[Version] = field(default_factory=list)
     records: list[Version] = field(default_factory=list)
@@ -109,9 +112,10 @@ def keys_of(bucket: Bucket, wanted_key: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds traces in a stack's bucket. runs: all of its runs, read anew at every call."""
+    """Finds traces in a stack. runs: all of its runs, read anew at every call."""
 
     bucket: Bucket
+    reviews: Reviews
     runs: Callable[[], list[Run]]
 
     def find(self, keys: Sequence[str]) -> Traces:
@@ -139,6 +143,7 @@ class Finder:
         return Traces(
             own=own,
             results=results,
+            reviews=[review for key in keys for review in self.reviews.of_image(key)],
             corrections=corrections,
             datasets=datasets,
             records=[version for one in ended for version in self._records(one)],

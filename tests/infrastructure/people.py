@@ -3,6 +3,7 @@
 Written as the tables of the roles are.
 """
 
+from droplens.state.reviews import QUEUE_INDEX, SAMPLE_INDEX
 from tests.infrastructure.roles import (
     ARTEFACT,
     ASKED,
@@ -13,10 +14,12 @@ from tests.infrastructure.roles import (
     CORRECTIONS_LIST,
     DATASET,
     LIST,
+    LOGS,
     PACKED,
     PICTURE,
     REPORT,
     RESULT,
+    RUN,
     SOURCES,
     SUSPECTS,
     WITH_KEY,
@@ -35,15 +38,25 @@ REVIEWER: list[Call] = table(
     calls("s3:GetObject", PICTURE, RESULT, REPORT, CARD, PACKED, SUSPECTS, CORRECTION),
     calls("s3:GetObjectVersion", PICTURE),
     calls("s3:PutObject DeleteObject", CORRECTION),
+    # status, and what is shown beside results
+    calls("dynamodb:GetItem Query Scan", "${Runs.Arn}"),
+    calls("sqs:GetQueueAttributes", "${PictureQueue.Arn}", "${PictureDlq.Arn}", "${EventDlq.Arn}"),
+    calls("dynamodb:GetItem Query UpdateItem DeleteItem", "${Reviews.Arn}"),
+    calls(
+        "dynamodb:Query",
+        f"${{Reviews.Arn}}/index/{QUEUE_INDEX}",
+        f"${{Reviews.Arn}}/index/{SAMPLE_INDEX}",
+    ),
 )
 MAY: dict[str, list[Call]] = {
     "ReviewerPolicy": REVIEWER,
     "OperatorPolicy": table(
         REVIEWER,
-        # status
-        calls("dynamodb:GetItem Query Scan", "${Runs.Arn}"),
+        # the progress of trainings
+        calls("logs:DescribeLogStreams", f"{LOGS}/aws/sagemaker/TrainingJobs:*"),
         calls(
-            "sqs:GetQueueAttributes", "${PictureQueue.Arn}", "${PictureDlq.Arn}", "${EventDlq.Arn}"
+            "logs:GetLogEvents",
+            f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:${{AWS::StackName}}--cars-{RUN}/algo-1",
         ),
         # redrive
         calls("sqs:StartMessageMoveTask ReceiveMessage DeleteMessage", "${PictureDlq.Arn}"),
@@ -113,6 +126,12 @@ NOBODY_MAY: list[Call] = table(
     calls("sagemaker:CreateTrainingJob StopTrainingJob", *sagemaker("training-job")),
     calls("sagemaker:DeleteModelPackage CreateModelPackage", *sagemaker("model-package")),
     calls("sns:Publish Subscribe", "${Failures}"),
+    calls("dynamodb:PutItem Scan BatchWriteItem DeleteTable", "${Reviews.Arn}"),
+    calls(
+        "logs:GetLogEvents",
+        f"{LOGS}/aws/sagemaker/TrainingJobs:log-stream:other--cars-{RUN}/algo-1",
+    ),
+    calls("logs:FilterLogEvents", "${ClassifyImageLogs.Arn}"),
     calls("s3:ListBucket", "arn:${AWS::Partition}:s3:::another-bucket"),
 )
 

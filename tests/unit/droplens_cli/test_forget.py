@@ -20,6 +20,7 @@ from droplens_cli.target import Target
 from tests.support.command import run
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tests.support.evaluations import evaluation
+from tests.support.reviews import review
 
 KEY = "input/cars/a.jpg"
 RUN = RunKey("cars", "20261122-120000-1a2b3c")
@@ -78,7 +79,7 @@ class Bucket:
 
     def finder(self) -> Finder:
         stack = Stack(Target(stack="droplens"))
-        return Finder(stack.bucket, stack.runs)
+        return Finder(stack.bucket, stack.reviews, stack.all_runs)
 
     def forget(self, settle: Callable[[], None], key: str = KEY) -> removal.Removed:
         """Forget the image as the command does, and meanwhile do what `settle` does."""
@@ -130,10 +131,16 @@ def test_everything_made_from_the_picture_goes_and_nothing_else(
     bucket.deployed.s3.delete_object(
         Bucket=bucket.name, Key="corrections/cars/bmw/of-its-first-version.jpg"
     )
+    reviews = Stack(Target(stack="droplens")).reviews
+    for image in (KEY, "input/cars/b.jpg"):
+        for model in ("20261122-120000-1a2b3c", "20261123-120000-1a2b3c"):
+            assert reviews.enter(review(key=image, model=model))
     assert run("forget", KEY, "--dry-run") == ExitCode.OK
     assert bucket.all()[KEY] == 2
+    assert len(reviews.of_image(KEY)) == 2
     forget(KEY)
     assert bucket.all() == before
+    assert (len(reviews.of_image(KEY)), len(reviews.of_image("input/cars/b.jpg"))) == (0, 2)
     told = capsys.readouterr().out
     assert "the first datasets/cars/audi/a.jpg" in told
     assert "removed: results: 2 keys, 3 with all versions" in told
