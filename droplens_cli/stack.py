@@ -70,8 +70,10 @@ class Stack:
         return self._table("RunsTableName")
 
     @property
-    def reviews(self) -> Reviews:
-        """The Reviews table."""
+    def reviews(self) -> Reviews | None:
+        """The Reviews table; None where an earlier version deployed the stack."""
+        if "ReviewsTableName" not in self.outputs:
+            return None
         return Reviews(self._table("ReviewsTableName"), self.bucket)
 
     def _table(self, output: str) -> Any:

@@ -91,8 +91,7 @@ def remove(
         hidden = _hide(bucket, [*traces.own, *chain(*copies.values())])
         for kind, those in traces.made.items():
             outcome.add(kind, those, stored.remove(bucket, those))
-        for review in traces.reviews:
-            finder.reviews.remove(review)
+        finder.remove_reviews(traces.reviews)
         outcome.reviews += len(traces.reviews)
         if outcome.left:
             return outcome

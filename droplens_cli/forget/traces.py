@@ -112,10 +112,13 @@ def keys_of(bucket: Bucket, wanted_key: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds traces in a stack. runs: all of its runs, read anew at every call."""
+    """Finds traces in a stack.
+
+    reviews: None where it has none; runs: all of its runs, read anew at every call.
+    """
 
     bucket: Bucket
-    reviews: Reviews
+    reviews: Reviews | None
     runs: Callable[[], list[Run]]
 
     def find(self, keys: Sequence[str]) -> Traces:
@@ -143,7 +146,7 @@ class Finder:
         return Traces(
             own=own,
             results=results,
-            reviews=[review for key in keys for review in self.reviews.of_image(key)],
+            reviews=self._reviews(keys),
             corrections=corrections,
             datasets=datasets,
             records=[version for one in ended for version in self._records(one)],
@@ -176,6 +179,17 @@ class Finder:
 
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             return [version for found in threads.map(of_image, places) for version in found]
+
+    def _reviews(self, keys: Sequence[str]) -> list[Review]:
+        if self.reviews is None:
+            return []
+        return [review for key in keys for review in self.reviews.of_image(key)]
+
+    def remove_reviews(self, those: Sequence[Review]) -> None:
+        """Remove what `find` has found of the review queue."""
+        for review in those:
+            assert self.reviews is not None  # else none was found
+            self.reviews.remove(review)
 
     def _names(self, result: Version, key: str) -> bool:
         """Whether a version of a result is one of the image `key`: two images may share a place."""

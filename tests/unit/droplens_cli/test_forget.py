@@ -132,6 +132,7 @@ def test_everything_made_from_the_picture_goes_and_nothing_else(
         Bucket=bucket.name, Key="corrections/cars/bmw/of-its-first-version.jpg"
     )
     reviews = Stack(Target(stack="droplens")).reviews
+    assert reviews is not None
     for image in (KEY, "input/cars/b.jpg"):
         for model in ("20261122-120000-1a2b3c", "20261123-120000-1a2b3c"):
             assert reviews.enter(review(key=image, model=model))
