@@ -111,7 +111,7 @@ def summary(fit: Fit) -> dict[str, Any]:
     """The figures of a fit that do not depend on the machine."""
     return {
         "l2": fit.l2,
-        "temperature": fit.head.temperature,
+        "calibration": fit.head.temperature.report(fit.leave_one_out_records),
         "leave_one_out_records": fit.leave_one_out_records,
         "leave_one_out_accuracy": fit.leave_one_out_accuracy,
         "penalties": len(fit.path),
