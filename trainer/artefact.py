@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from droplens.inference import graph
+
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 CLASSES_FILE = "classes.json"
@@ -25,10 +27,16 @@ SUSPECTS_FILE = "suspects.jsonl"
 WEIGHTS_FILE = "weights.pt"
 
 # The outputs of a graph, which are fetched by these names.
-PROBABILITIES, NOVELTY = "probabilities", "novelty"
+PROBABILITIES, NOVELTY = graph.PROBABILITIES, graph.NOVELTY
 # Which regions speak for the most probable class, where the input EXPLAIN is true.
-FINE_MAP, COARSE_MAP = "class_map.fine", "class_map.coarse"
-EXPLAIN = "explain"
+FINE_MAP, COARSE_MAP = graph.FINE_MAP, graph.COARSE_MAP
+EXPLAIN = graph.EXPLAIN
+
+
+def served(folder: Path) -> Path:
+    """The graph that serving takes: the int8 variant where training has kept one."""
+    int8 = folder / INT8_FILE
+    return int8 if int8.exists() else folder / MODEL_FILE
 
 
 def read_classes(path: Path) -> list[str]:

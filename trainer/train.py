@@ -22,12 +22,15 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
 import onnx
 
+from droplens.inference.network import Network
 from trainer.artefact import (
     CLASSES_FILE,
     INT8_FILE,
@@ -35,11 +38,13 @@ from trainer.artefact import (
     SUSPECTS_FILE,
     TRAINING_FILE,
     read_classes,
+    served,
     write_json,
     write_json_lines,
 )
 from trainer.cluster import Cluster, PeerLost
 from trainer.data.features import Channel, DatasetError
+from trainer.data.preprocess import Resize
 from trainer.job import Job, Outcome, Timings
 from trainer.nets.convert import backbone_file
 from trainer.nets.int8 import Variant, int8_variant
@@ -63,6 +68,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_VARIABLE = "DROPLENS_WEIGHTS"
 DEFAULT_WEIGHTS = "/opt/program/weights"
+TIMED_PREDICTIONS = 15
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "scipy")
 
 
@@ -104,7 +110,6 @@ def train(folders: Folders) -> None:
     folders.model.mkdir(parents=True, exist_ok=True)
     write_json(folders.model / CLASSES_FILE, job.classes)
     job.resize.write(folders.model)
-    write_json(folders.model / TRAINING_FILE, _report(kept, outcome, variant))
     # Left from an earlier job, they would be taken for this job's.
     (folders.model / INT8_FILE).unlink(missing_ok=True)
     (folders.model / SUSPECTS_FILE).unlink(missing_ok=True)
@@ -113,6 +118,9 @@ def train(folders: Folders) -> None:
     if variant.model is not None:
         onnx.save(variant.model, os.fspath(folders.model / INT8_FILE))
     onnx.save(outcome.model, os.fspath(folders.model / MODEL_FILE))
+    with job.timings.step("timing"):
+        took = prediction_ms(folders.model, job.resize)
+    write_json(folders.model / TRAINING_FILE, _report(kept, outcome, variant, took))
     log.info("trained in %.1f s", sum(job.timings.seconds.values()))
 
 
@@ -236,8 +244,20 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
-    """The content of training.json."""
+def prediction_ms(model: Path, resize: Resize) -> float:
+    """The median time in milliseconds in which one core predicts an image of random pixels."""
+    network = Network.load(served(model), 1, (resize.height, resize.width))
+    pixels = np.random.default_rng(0).integers(0, 256, (resize.height, resize.width, 3), np.uint8)
+    seconds = []
+    for _ in range(TIMED_PREDICTIONS):
+        began = perf_counter()
+        network.predict(pixels)
+        seconds.append(perf_counter() - began)
+    return round(1000 * median(seconds), 2)
+
+
+def _report(job: Job, outcome: Outcome, variant: Variant, took: float) -> dict[str, Any]:
+    """The content of training.json. took: milliseconds of a prediction, by one core."""
     settings = job.settings
     counts = {
         channel.name: np.bincount(channel.labels, minlength=len(job.classes)).tolist()
@@ -261,6 +281,7 @@ def _report(job: Job, outcome: Outcome, variant: Variant) -> dict[str, Any]:
         "accuracy": outcome.accuracies,
         **outcome.report,
         "int8": variant.report,
+        "prediction_ms": took,
         "seconds": job.timings.seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

@@ -142,7 +142,7 @@ def test_any_number_of_pictures_is_answered_at_once(
     folder = serve_int8(base, int8, tmp_path)
     model = Model.load(folder / "model")
     images = np.concatenate(pixels(base, VALIDATION[:5]))
-    many = model.session.run(["probabilities"], {"image": images})[0]
+    many = model.network.session.run(["probabilities"], {"image": images})[0]
     one_by_one = [model.predict(jpeg).probabilities for _, jpeg in VALIDATION[:5]]
     np.testing.assert_allclose(many, one_by_one, atol=1e-3)
 

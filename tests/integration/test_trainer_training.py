@@ -217,11 +217,11 @@ def test_the_model_answers_one_picture_and_many_alike_and_refuses_another_shape(
     base, _ = job
     model = Model.load(base / "model")
     images = np.stack([model.resize.pixels(payload) for _, payload in VALIDATION])
-    many = model.session.run(["probabilities"], {"image": images})[0]
+    many = model.network.session.run(["probabilities"], {"image": images})[0]
     one_by_one = [model.predict(payload).probabilities for _, payload in VALIDATION]
     np.testing.assert_allclose(many, one_by_one, atol=1e-3)
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
-        model.session.run(None, {"image": images[:, 1:]})
+        model.network.session.run(None, {"image": images[:, 1:]})
 
 
 def test_the_same_job_gives_the_same_model_byte_for_byte(

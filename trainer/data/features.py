@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from droplens.imaging import prepare
 from droplens.records.recordio import Record, RecordIOError, read_records
-from trainer.cpu import cores, open_session
+from trainer.cpu import cores
 from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,9 @@ def extracted(
     Each pass of at most `batch_size` images is decoded and run by one thread, so that all cores are
     used and the numbers do not depend on how many there are.
     """
+    # Not above: a process that only decodes images starts without ONNX Runtime.
+    from droplens.inference.network import open_session
+
     session = open_session(graph, threads=1)
     per_pass = min(batch_size, max(1, MAX_PIXELS_PER_PASS // (resize.width * resize.height)))
 

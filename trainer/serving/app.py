@@ -33,30 +33,19 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
-from trainer.artefact import (
-    CLASSES_FILE,
-    COARSE_MAP,
-    EXPLAIN,
-    FINE_MAP,
-    INT8_FILE,
-    MODEL_FILE,
-    NOVELTY,
-    PROBABILITIES,
-    read_classes,
-)
-from trainer.cpu import cores, open_session
+from droplens.inference.network import Explanation, Network, Prediction
+from trainer.artefact import CLASSES_FILE, read_classes, served
+from trainer.cpu import cores
 from trainer.data.preprocess import Resize
-from trainer.serving.class_map import combined
 from trainer.serving.memory import DecodingMemory
 from trainer.serving.response import (
     JSON,
@@ -85,35 +74,11 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """Of one image: a probability per class, and the novelty where the model has that output."""
-
-    probabilities: list[float]
-    novelty: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation(Prediction):
-    """class_map: which regions speak for the most probable class; None where the model has none.
-
-    label: the class's number; height, width: of the map; values: its rows from the top.
-    """
-
-    class_map: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
-    """The artefact of a training job, loaded.
-
-    file: name of the graph in use; outputs: names of those of its outputs that are fetched; maps:
-    of those that are fetched besides for an explanation.
-    """
+    """The artefact of a training job, loaded. file: name of the graph in use."""
 
     file: str
-    session: onnxruntime.InferenceSession
-    outputs: tuple[str, ...]
-    maps: tuple[str, ...]
+    network: Network
     resize: Resize
     classes: list[str]
     decoding: DecodingMemory
@@ -125,72 +90,32 @@ class Model:
         Takes the int8 variant where there is one: training keeps it only where it is better.
         """
         resize = Resize.read(folder)
-        file = INT8_FILE if (folder / INT8_FILE).exists() else MODEL_FILE
-        session = open_session(folder / file, threads=cores())
-        outputs, maps = _outputs(session, folder / file)
-        blank = np.zeros((resize.height, resize.width, 3), np.uint8)
-        probabilities = len(_run(session, outputs, blank)[PROBABILITIES])
+        path = served(folder)
+        try:
+            network = Network.load(path, cores(), (resize.height, resize.width))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         classes = read_classes(folder / CLASSES_FILE)
         # After a run, since free memory is measured without that of the network.
         decoding = DecodingMemory(max(resize.width, resize.height))
-        if probabilities != len(classes):
+        if network.classes != len(classes):
             raise ValueError(
-                f"{folder}: {file} has outputs for {probabilities} classes, {CLASSES_FILE} names "
-                f"{len(classes)}"
+                f"{folder}: {path.name} has outputs for {network.classes} classes, {CLASSES_FILE} "
+                f"names {len(classes)}"
             )
-        return cls(file, session, outputs, maps, resize, classes, decoding)
+        return cls(path.name, network, resize, classes, decoding)
 
     def predict(self, data: bytes) -> Prediction:
         """The prediction for an encoded image. Raises prepare.ImageError."""
-        found = _run(self.session, self.outputs, self._pixels(data))
-        return Prediction(found[PROBABILITIES].tolist(), _novelty(found))
+        return self.network.predict(self._pixels(data))
 
     def explain(self, data: bytes) -> Explanation:
         """As `predict`, with a class map."""
-        found = _run(self.session, (*self.outputs, *self.maps), self._pixels(data))
-        probabilities = found[PROBABILITIES]
-        class_map = None
-        if self.maps:
-            values = combined([found[name] for name in self.maps])
-            class_map = {
-                "label": int(probabilities.argmax()),
-                "height": values.shape[0],
-                "width": values.shape[1],
-                "values": values.tolist(),
-            }
-        return Explanation(probabilities.tolist(), _novelty(found), class_map)
+        return self.network.explain(self._pixels(data))
 
     def _pixels(self, data: bytes) -> NDArray[np.uint8]:
         with self.decoding.admitted(data):
             return self.resize.pixels(data)
-
-
-def _outputs(
-    session: onnxruntime.InferenceSession, path: Path
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """PROBABILITIES, and NOVELTY where the graph has it; and its class maps.
-
-    Raises ValueError without PROBABILITIES.
-    """
-    found = [output.name for output in session.get_outputs()]
-    if PROBABILITIES not in found:
-        raise ValueError(f"{path} has no output {PROBABILITIES}, only {', '.join(found)}")
-    outputs = tuple(name for name in (PROBABILITIES, NOVELTY) if name in found)
-    return outputs, tuple(name for name in (FINE_MAP, COARSE_MAP) if name in found)
-
-
-def _run(
-    session: onnxruntime.InferenceSession, outputs: tuple[str, ...], pixels: NDArray[np.uint8]
-) -> dict[str, NDArray[np.float32]]:
-    """The outputs for one image, uint8 [height, width, 3]."""
-    explains = np.array(any(name in (FINE_MAP, COARSE_MAP) for name in outputs))
-    inputs = {"image": pixels[None]} | ({EXPLAIN: explains} if explains else {})
-    found = session.run(outputs, inputs)
-    return {name: values[0] for name, values in zip(outputs, found, strict=True)}
-
-
-def _novelty(found: Mapping[str, NDArray[np.float32]]) -> float | None:
-    return found[NOVELTY].item() if NOVELTY in found else None
 
 
 class Application:
@@ -295,10 +220,28 @@ def _line(prediction: Prediction) -> dict[str, Any]:
     return line
 
 
+def _object(prediction: Prediction) -> dict[str, Any]:
+    """All of it; an explanation's class map as an object with its class's number."""
+    value: dict[str, Any] = {
+        "probabilities": prediction.probabilities,
+        "novelty": prediction.novelty,
+    }
+    if isinstance(prediction, Explanation):
+        value["class_map"] = None
+        if (found := prediction.class_map) is not None:
+            value["class_map"] = {
+                "label": int(np.argmax(prediction.probabilities)),
+                "height": found.shape[0],
+                "width": found.shape[1],
+                "values": found.tolist(),
+            }
+    return value
+
+
 _FORMS: dict[str, Callable[[Prediction], Any]] = {
     JSON: lambda prediction: prediction.probabilities,
     JSON_LINES: _line,
-    PREDICTION_JSON: asdict,
+    PREDICTION_JSON: _object,
 }
 
 

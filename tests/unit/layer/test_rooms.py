@@ -11,7 +11,7 @@ from tests.support.repository import ROOT
 LAYER = ROOT / "layers" / "droplens" / "droplens"
 # A room imports rooms of earlier rows only, and its own.
 ORDER = (
-    {"imaging", "statistics"},
+    {"imaging", "statistics", "inference"},
     {"domain", "records"},
     {"runtime"},
     {"aws"},
@@ -20,7 +20,7 @@ ORDER = (
     {"report"},
     {"journey"},
 )
-PURE = {"imaging", "statistics", "domain", "records"}
+PURE = {"imaging", "inference", "statistics", "domain", "records"}
 VERSION = "droplens.__version__"
 # What an image or a pure test need not install.
 OF_AWS = {"boto3", "botocore", "aws_lambda_powertools", "aws_xray_sdk"}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.serving.class_map import combined
+from droplens.inference.class_map import combined
 
 
 def test_one_map_stays_as_it_is() -> None:

@@ -1,0 +1,1 @@
+"""The networks of our trainer's artefacts, run in this process."""

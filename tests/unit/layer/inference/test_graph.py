@@ -1,0 +1,134 @@
+"""Only networks as our trainer writes them are read by ONNX Runtime inside Lambda."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from droplens.inference import graph
+from droplens.inference.graph import Signature, UnknownNetwork, signature
+from tests.support.networks import HEIGHT, WIDTH, colours
+from trainer import artefact
+
+
+def test_the_signature_of_a_network() -> None:
+    outputs = ("probabilities", "novelty")
+    assert signature(colours().SerializeToString()) == Signature(HEIGHT, WIDTH, 2, outputs)
+
+
+def test_trainer_and_functions_name_inputs_and_outputs_alike() -> None:
+    for name in ("PROBABILITIES", "NOVELTY", "FINE_MAP", "COARSE_MAP", "EXPLAIN"):
+        assert getattr(artefact, name) == getattr(graph, name)
+
+
+def _operator(model: onnx.ModelProto, name: str = "Loop", domain: str = "") -> None:
+    model.graph.node.append(helper.make_node(name, [], ["x"], domain=domain))
+
+
+def _in_a_branch(model: onnx.ModelProto) -> None:
+    inner = helper.make_graph([helper.make_node("Scan", [], ["x"])], "inner", [], [])
+    model.graph.node.append(helper.make_node("If", [], ["y"], then_branch=inner))
+
+
+def _nested(model: onnx.ModelProto) -> None:
+    inner = helper.make_graph([], "inner", [], [])
+    for _ in range(8):
+        node = helper.make_node("If", [], ["y"], then_branch=inner)
+        inner = helper.make_graph([node], "inner", [], [])
+    model.graph.node.append(helper.make_node("If", [], ["y"], then_branch=inner))
+
+
+def _elsewhere(model: onnx.ModelProto) -> None:
+    weights = model.graph.initializer.add()
+    weights.CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), "elsewhere"))
+    weights.data_location = TensorProto.EXTERNAL
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+
+
+def _function(model: onnx.ModelProto) -> None:
+    model.functions.add().name = "own"
+
+
+def _input(name: str, kind: int, shape: list[Any]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        del model.graph.input[:]
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+
+    return change
+
+
+def _output(name: str, shape: list[Any]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        model.graph.output[0].CopyFrom(output)
+
+    return change
+
+
+def _opset(version: int) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = version
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_operator, "operators that no network of ours has: Loop"),
+        (lambda model: _operator(model, "Own", "com.example"), "operators of com.example"),
+        (_in_a_branch, "Scan"),
+        (_nested, "nested too deeply"),
+        (_elsewhere, "in other files"),
+        (_function, "functions"),
+        (_input("picture", TensorProto.UINT8, ["N", 8, 8, 3]), "its inputs are picture"),
+        (_input("image", TensorProto.FLOAT, ["N", 8, 8, 3]), "shape"),
+        (_input("image", TensorProto.UINT8, ["N", 3, 8, 8]), "shape"),
+        (_input("image", TensorProto.UINT8, ["N", 8, "w", 3]), "0 x 8 pixels"),
+        (_input("image", TensorProto.UINT8, ["N", 8, 5000, 3]), "5000 x 8 pixels"),
+        (_output("scores", ["N", 2]), "without probabilities"),
+        (_output("probabilities", ["N", "n"]), "shape"),
+        (_opset(9), "operator set 9"),
+        (_opset(99), "operator set 99"),
+    ],
+)
+def test_any_other_network_is_refused_with_its_reason(change: Any, what: str) -> None:
+    model = colours()
+    change(model)
+    with pytest.raises(UnknownNetwork, match=what):
+        signature(model.SerializeToString())
+
+
+def test_another_output_is_refused() -> None:
+    model = colours()
+    model.graph.output[1].name = "secret"
+    with pytest.raises(UnknownNetwork, match="secret"):
+        signature(model.SerializeToString())
+
+
+@pytest.mark.parametrize("data", [b"", b"no network", b"\x08", b"\xff" * 40, b"PK\x03\x04" * 9])
+def test_what_is_no_network_is_refused(data: bytes) -> None:
+    with pytest.raises(UnknownNetwork, match="it is no"):
+        signature(data)
+
+
+WHOLE = colours().SerializeToString()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255), st.integers(0, len(WHOLE)))
+def test_a_damaged_network_has_a_signature_or_is_refused(
+    where: int, value: int, length: int
+) -> None:
+    damaged = bytearray(WHOLE)
+    damaged[where] = value
+    for data in (bytes(damaged), WHOLE[:length]):
+        with contextlib.suppress(UnknownNetwork):
+            signature(data)
