@@ -49,7 +49,8 @@ BUILD_TIMEOUT_MINUTES = 35
 class Usage:
     """The usage that is priced. Sizes in GB, times in minutes or milliseconds.
 
-    lambda_ms, endpoint_ms, log_kb: of a picture in its own invocation. pictures: of the dataset.
+    lambda_ms, endpoint_ms, log_kb: of a picture in its own invocation, whose Lambda waits for the
+    endpoint; inside_ms: of the prediction with EndpointMode=lambda. pictures: of the dataset.
     images_gb: compressed; 3 of them PyTorch with CUDA, which only recipe finetune has.
     """
 
@@ -69,6 +70,7 @@ class Usage:
     lambda_ms: float = 300.0
     endpoint_gb: float = 2.0
     endpoint_ms: float = 150.0
+    inside_ms: float = 60.0
     log_kb: float = 3.0
     endpoint_instance: str = "ml.m5.large"
 
@@ -157,15 +159,20 @@ def run(usage: Usage, packed_a_second: float, record_bytes: float) -> Iterator[L
     )
 
 
-def thousand(usage: Usage) -> Iterator[Line]:
-    """A thousand pictures within an hour, one an invocation: batches cost less."""
+def thousand(usage: Usage, *, inside: bool = False) -> Iterator[Line]:
+    """A thousand pictures within an hour, one an invocation: batches cost less.
+
+    inside: with EndpointMode=lambda.
+    """
+    waits = 0 if inside else usage.endpoint_ms
+    lambda_ms = usage.lambda_ms - usage.endpoint_ms + (usage.inside_ms if inside else waits)
     yield Line("events", 1000 * EVENTS_A_PICTURE, "event")
     yield Line("queue requests", 1000 * REQUESTS_A_PICTURE, "sqs_request")
     yield Line("Lambda requests", 1000, "lambda_request")
-    yield Line("Lambda GB seconds", usage.lambda_ms * usage.lambda_gb, "lambda_gb_second")
+    yield Line("Lambda GB seconds", lambda_ms * usage.lambda_gb, "lambda_gb_second")
     yield Line("pictures read", 1000, "s3_get")
     yield Line("results written", 1000, "s3_put")
-    yield Line("endpoint GB seconds", usage.endpoint_ms * usage.endpoint_gb, "serverless_gb_second")
+    yield Line("endpoint GB seconds", waits * usage.endpoint_gb, "serverless_gb_second")
     yield Line("GB of logs", usage.log_kb / 1000, "log_ingestion")
     yield Line("traces, at most", 1000, "trace")
     yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")
@@ -239,6 +246,7 @@ def table(usage: Usage, prices: Prices) -> str:
             usage, packing["pictures_per_second"], packing["record_bytes"]
         ),
         "**1,000 pictures**": thousand(usage),
+        "**1,000 pictures**, `EndpointMode=lambda`": thousand(usage, inside=True),
         "**A month of a realtime endpoint**": realtime(usage),
     }
     rows = ["| | amount | list price | beyond what is free |", "|---|--:|--:|--:|"]

@@ -158,6 +158,7 @@ def sums() -> dict[str, dict[str, float]]:
         "idle": cost.idle(usage),
         "training": cost.run(usage, packing["pictures_per_second"], packing["record_bytes"]),
         "thousand": cost.thousand(usage),
+        "inside": cost.thousand(usage, inside=True),
         "realtime": cost.realtime(usage),
     }
     every = {name: list(of) for name, of in lines.items()}
