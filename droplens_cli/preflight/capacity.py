@@ -138,8 +138,9 @@ class Capacity:
         mode = choices.endpoint_mode(
             self.chosen["EndpointMode"], self.chosen["TrainerImage"], self.account.region
         )
-        serverless = mode == choices.SERVERLESS
-        return self._serverless() if serverless else self._realtime()
+        if mode == choices.LAMBDA:
+            return Finding(State.OK, "endpoint", "none: classify_image runs the models itself")
+        return self._serverless() if mode == choices.SERVERLESS else self._realtime()
 
     def _serverless(self) -> Finding:
         quota = self.quotas.by_code(*SERVERLESS)
@@ -150,6 +151,8 @@ class Capacity:
         of = f"serverless: concurrency {quota.value:g} in the account, {used.other_serverless} used"
         room = int(quota.value) - used.other_serverless
         instead = [f"EndpointMaxConcurrency={room // models}"] if room >= models else []
+        if self.chosen["TrainerImage"] == choices.DROPLENS:
+            instead.append("EndpointMode=lambda (no endpoint)")
         instead.append("EndpointMode=realtime (an instance billed day and night)")
         return self._served(
             "endpoint", of, f"a model takes {each}", quota, first, whole, models, tuple(instead)

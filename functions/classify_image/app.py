@@ -27,6 +27,7 @@ from droplens.classify.routing import Router
 from droplens.domain.errors import NotBegun
 from droplens.imaging.prepare import Limits
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.runtime.settings import ClassificationSettings
 from droplens.runtime.telemetry import count, flush_of_classifiers, logger, metrics
 from droplens.state.cards import CachedCards, Cards
@@ -52,6 +53,7 @@ CLASSIFICATION = Classification(
     runtime=boto3.client("sagemaker-runtime", config=ENDPOINT_CONFIG),
     decoding=WeightedSemaphore(Limits().max_pixels),
     endpoint_calls=WeightedSemaphore(SETTINGS.concurrent_calls),
+    models=LoadedModels(BUCKET),
     request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
     result_schema=SETTINGS.result_schema,
 )

@@ -1,4 +1,4 @@
-"""An endpoint is in service or a model approved: promote it. A model was switched: follow up."""
+"""A model is deployed or approved: promote it. A model was switched: follow up."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from droplens.aws.s3 import Bucket
 from droplens.journey.invocation import Invocation
 from droplens.journey.promote import Promotion
 from droplens.journey.retire import Retirement
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.runtime.settings import PromotionSettings
 from droplens.runtime.telemetry import logger, metrics
 from droplens.runtime.tracing import tracer
@@ -30,6 +31,7 @@ RUNTIME_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 8}, r
 PROMOTION = Promotion(
     bucket=BUCKET,
     cards=CARDS,
+    models=LoadedModels(BUCKET),
     registry=Registry(SAGEMAKER, SETTINGS.stack, SETTINGS.code_version),
     sagemaker=SAGEMAKER,
     runtime=boto3.client("sagemaker-runtime", config=RUNTIME_CONFIG),
@@ -49,8 +51,8 @@ RETIREMENT = Retirement(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Handle a "SageMaker Endpoint State Change", "SageMaker Model Package State Change" or our own
-    "Model Switched" event."""
+    """Handle a "SageMaker Endpoint State Change", a "SageMaker Model Package State Change", or our
+    own "Model Deployed" and "Model Switched"."""
     again = Invoker(LAMBDA, context.function_name)
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic, again)
     if detail_type(event) == MODEL_SWITCHED:

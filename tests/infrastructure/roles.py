@@ -31,6 +31,7 @@ SHARD = f"${{Bucket.Arn}}/packed/cars/{RUN}/work/0-of-4/train.rec"
 SUSPECTS = f"${{Bucket.Arn}}/packed/cars/{RUN}/suspects.jsonl"
 FAILURE = f"${{Bucket.Arn}}/packed/cars/{RUN}/failure.json"
 ARTEFACT = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.tar.gz"
+MODEL = f"${{Bucket.Arn}}/training/cars/{RUN}/job/output/model.onnx"
 CHECKPOINT = f"${{Bucket.Arn}}/training/cars/{RUN}/checkpoints/checkpoint.pt"
 CARD = "${Bucket.Arn}/models/cars/live.json"
 SOURCES = "${Bucket.Arn}/build/batch-prep/1a2b3c.zip"
@@ -190,6 +191,7 @@ MAY: dict[str, list[Call]] = {
         calls(
             "s3:GetObject PutObject AbortMultipartUpload",
             ARTEFACT,
+            MODEL,
             CHECKPOINT,
         ),
         calls("s3:DeleteObject", CHECKPOINT),
@@ -226,6 +228,10 @@ MAY: dict[str, list[Call]] = {
         calls("sagemaker:DescribeTrainingJob ListTags", *sagemaker("training-job")),
         HOST,
         LEND,
+        calls("s3:GetObject", ARTEFACT),
+        calls("s3:PutObject", MODEL),
+        LIST,
+        calls("lambda:InvokeFunction", "${PromoteEndpoint.Arn}"),
         NOTIFY,
         ON_FAILURE,
     ),
@@ -237,6 +243,7 @@ MAY: dict[str, list[Call]] = {
             CARD,
             REPORT,
             ARTEFACT,
+            MODEL,
             RESULT,
         ),
         calls(
@@ -294,6 +301,7 @@ MAY: dict[str, list[Call]] = {
             "s3:GetObject",
             PICTURE,
             CARD,
+            MODEL,
             RESULT,
         ),
         calls("s3:PutObject DeleteObject", RESULT),

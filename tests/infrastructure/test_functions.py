@@ -89,7 +89,8 @@ def test_a_function_s_log_is_kept_for_a_while(stack: Stack, name: str) -> None:
 def test_a_function_is_traced_and_has_the_layer(stack: Stack, name: str) -> None:
     function = stack.properties(name)
     assert function["TracingConfig"] == {"Mode": "Active"}
-    assert len(function["Layers"]) == (2 if name == "BuildImages" else 1)
+    has_two = name in ("BuildImages", "PromoteEndpoint", "ClassifyImage")
+    assert len(function["Layers"]) == (2 if has_two else 1)
     assert function["Handler"] == "app.handler"
     assert function["Runtime"] == "python3.13"
 

@@ -28,6 +28,7 @@ from droplens.imaging.prepare import Preprocessing
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey.promote import sender_preprocessing
 from droplens.journey.train import BUILTIN, DROPLENS
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.records.recordio import parse_record
 from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_fakes import FakeRuntime
@@ -141,6 +142,7 @@ def bodies(request: pytest.FixtureRequest, files: dict[str, bytes]) -> dict[str,
             runtime=runtime,
             decoding=WeightedSemaphore(10**8),
             endpoint_calls=WeightedSemaphore(1),
+            models=LoadedModels(bucket),
         )
         for name, data in files.items():
             key = f"input/cars/{name}"

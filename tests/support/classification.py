@@ -7,6 +7,7 @@ from droplens.aws.events import ObjectCreated
 from droplens.classify.classify import Classification
 from droplens.classify.routing import Router
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime
@@ -39,5 +40,10 @@ def classification(
         router=Router(cloud.runs().any_of, cards.default_classifier),
         is_stranded=cloud.runs().is_stranded,
         runtime=tools,
-        **{"decoding": WeightedSemaphore(10**8), "endpoint_calls": WeightedSemaphore(10), **more},
+        **{
+            "decoding": WeightedSemaphore(10**8),
+            "endpoint_calls": WeightedSemaphore(10),
+            "models": LoadedModels(cloud.bucket),
+            **more,
+        },
     )

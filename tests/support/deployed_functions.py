@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, tuple[str, type[settings.Settings]]] = {
     "BuildImages": ("build_images", settings.BuildingSettings),
     "PrepareDataset": ("prepare_dataset", settings.PackingSettings),
     "StartTraining": ("start_training", settings.TrainingSettings),
-    "DeployEndpoint": ("deploy_endpoint", settings.HostingSettings),
+    "DeployEndpoint": ("deploy_endpoint", settings.DeploymentSettings),
     "PromoteEndpoint": ("promote_endpoint", settings.PromotionSettings),
     "Rollback": ("rollback", settings.RollbackSettings),
     "ResumeRuns": ("resume_runs", settings.ResumptionSettings),

@@ -7,6 +7,7 @@ from droplens.aws.events import model_switched
 from droplens.domain.run import RunKey, Status
 from droplens.journey.promote import Promotion
 from droplens.journey.retire import Retirement
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.runtime.settings import PromotionSettings
 from droplens.state.cards import Cards
 from droplens.state.registry import Registry
@@ -60,6 +61,7 @@ def promotion(cloud: Cloud, runtime: FakeRuntime | None = None, **changes: Any) 
     return Promotion(
         bucket=cloud.bucket,
         cards=Cards(cloud.bucket),
+        models=LoadedModels(cloud.bucket),
         registry=Registry(cloud.sagemaker, "droplens", SETTINGS.code_version),
         sagemaker=cloud.sagemaker,
         runtime=tools,

@@ -101,7 +101,8 @@ def test_sam_build_installs_from_locks_only() -> None:
         for path in (ROOT / folder).rglob("requirements.txt")
     }
     links = {name for name in found if name.startswith("layers/image_sources/")}
-    assert found - links == {"layers/droplens/requirements.txt"}
+    locks = {"layers/droplens/requirements.txt", "layers/inference/requirements.txt"}
+    assert found - links == locks
     assert {(ROOT / name).resolve().relative_to(ROOT).as_posix() for name in links} <= set(LOCKS)
     assert "layers/droplens/requirements.txt" in LOCKS
     assert not [*ROOT.glob("functions/*/pyproject.toml"), *ROOT.glob("layers/*/pyproject.toml")]

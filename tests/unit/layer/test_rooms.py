@@ -15,7 +15,7 @@ ORDER = (
     {"domain", "records"},
     {"runtime"},
     {"aws"},
-    {"state"},
+    {"state", "prediction"},
     {"evaluation", "classify"},
     {"report"},
     {"journey"},

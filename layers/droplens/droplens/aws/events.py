@@ -24,6 +24,7 @@ ALARM = "CloudWatch Alarm State Change"
 MODEL_PACKAGE = "SageMaker Model Package State Change"
 MODEL_SWITCHED = "Model Switched"  # our own, from one invocation to the next
 RUN_RESUMED = "Run Resumed"  # our own, from resume_runs to the function of the stage
+MODEL_DEPLOYED = "Model Deployed"  # our own, from deploy_endpoint to promote_endpoint
 ENDPOINT_MISSING = "Endpoint Missing"  # our own, from classify_image to pause_endpoint
 
 
@@ -312,6 +313,19 @@ def run_resumed(event: Mapping[str, Any]) -> tuple[RunKey, Stage]:
         return RunKey(detail["classifier"], detail["run_id"]), Stage(detail["stage"])
     except (KeyError, ValueError) as error:
         raise UnexpectedEvent(f"not a resumed run: {error!r}") from error
+
+
+def deployed_event(run: RunKey) -> dict[str, Any]:
+    """The event that promote_endpoint is invoked with where a model needs no endpoint."""
+    return {"source": "droplens", "detail-type": MODEL_DEPLOYED, "detail": run.as_key()}
+
+
+def model_deployed(event: Mapping[str, Any]) -> RunKey:
+    """Read what `deployed_event` wrote. Raises UnexpectedEvent."""
+    try:
+        return RunKey(**_detail(event))
+    except TypeError as error:
+        raise UnexpectedEvent(f"not a deployed model: {error}") from error
 
 
 def missing_endpoint(event: Mapping[str, Any]) -> str:

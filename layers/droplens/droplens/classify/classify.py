@@ -5,7 +5,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,15 @@ from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker_runtime import EndpointBusy, EndpointMissing, predict
 from droplens.classify.drift import count_prediction
 from droplens.classify.former_results import former_results
-from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router, likely_classifier
 from droplens.domain import layout, result
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import ImageError, ImageInfo, Limits, prepare
+from droplens.imaging.prepare import ImageError, Limits
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.prediction.loaded_models import LoadedModels, ModelUnusable
+from droplens.prediction.predictor import Decoding, EndpointPredictor, Predictor
 from droplens.runtime.telemetry import count, logger
 from droplens.state.cards import CachedCards
 
@@ -64,6 +66,7 @@ class Classification:
     decoding: pixels that may be decoded at the same time, so that a batch of large images needs
         no more memory than the largest one.
     endpoint_calls: calls of the endpoint at the same time.
+    models: those that this process runs itself.
     request_endpoint: called with bucket and classifier when the live endpoint is missing; None
         where idle endpoints are not removed.
     result_schema: the version of results and events, "v1" or "v2".
@@ -76,6 +79,7 @@ class Classification:
     runtime: "SageMakerRuntimeClient"
     decoding: WeightedSemaphore
     endpoint_calls: WeightedSemaphore
+    models: LoadedModels
     limits: Limits = field(default_factory=Limits)
     request_endpoint: Callable[[str, str], None] | None = None
     result_schema: str = result.V2
@@ -185,47 +189,53 @@ class Classification:
                 "image.too_large",
                 f"{image.bytes} bytes; at most {self.limits.max_bytes} are read",
             )
-        prepared = partial(
-            prepare, data, limits=self.limits, admit=self.decoding.held, isolated=isolated
-        )
-        body, info = prepared(preprocessing=card.preprocessing)
+        decoding = Decoding(self.limits, self.decoding.held, isolated)
         try:
-            return self._predicted(image, body, info, card, seconds_left), card
-        except EndpointMissing:
-            # The endpoint was replaced after its card was read: call the one that is live now.
+            return self._predicted(image, data, decoding, card, seconds_left), card
+        except (EndpointMissing, ModelUnusable):
+            # The model was replaced after its card was read: take the one that is live now.
             fresh = self.cards.live(card.classifier, fresh=True)
             if fresh is None or fresh.endpoint == card.endpoint:
-                if self.request_endpoint:
+                if self.request_endpoint and card.model is None:
                     self.request_endpoint(self.bucket.name, card.classifier)
                 raise
-            body, info = prepared(preprocessing=fresh.preprocessing)
-            return self._predicted(image, body, info, fresh, seconds_left), fresh
+            return self._predicted(image, data, decoding, fresh, seconds_left), fresh
 
     def _predicted(
         self,
         image: ObjectInfo,
-        body: bytes,
-        info: ImageInfo,
+        data: bytes,
+        decoding: Decoding,
         card: ModelCard,
         seconds_left: Callable[[], float],
     ) -> dict[str, Any]:
-        body = fitting(body)
-        with self.endpoint_calls.held(1):
-            response = self._response(card, body, seconds_left)
+        predictor = self._predictor(card, seconds_left)
+        prepared, info = predictor.prepare(data, decoding)
+        # Of an endpoint, each call is counted by itself.
+        with _counted() if card.model else nullcontext():
+            response = predictor.predict(prepared)
         return result.classified(self.bucket.name, image, info, response, card)
 
+    def _predictor(self, card: ModelCard, seconds_left: Callable[[], float]) -> Predictor[Any]:
+        if card.model is not None:
+            return self.models.predictor(
+                card.classifier, card.model, card.preprocessing, len(card.classes)
+            )
+        return EndpointPredictor(card.preprocessing, partial(self._response, card, seconds_left))
+
     def _response(
-        self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
+        self, card: ModelCard, seconds_left: Callable[[], float], body: bytes
     ) -> result.Response:
         """The endpoint's response; with one retry where it is busy and there is time."""
-        try:
-            return self._call(card, body, seconds_left)
-        except EndpointBusy:
-            pause = random.uniform(0.1, 1) * PAUSE_SECONDS
-            if seconds_left() < pause + CALL_SECONDS:
-                raise
-            time.sleep(pause)
-            return self._call(card, body, seconds_left)
+        with self.endpoint_calls.held(1):
+            try:
+                return self._call(card, body, seconds_left)
+            except EndpointBusy:
+                pause = random.uniform(0.1, 1) * PAUSE_SECONDS
+                if seconds_left() < pause + CALL_SECONDS:
+                    raise
+                time.sleep(pause)
+                return self._call(card, body, seconds_left)
 
     def _call(
         self, card: ModelCard, body: bytes, seconds_left: Callable[[], float]
@@ -233,15 +243,8 @@ class Classification:
         """One call, with metrics of failure and latency."""
         if (left := seconds_left()) < CALL_SECONDS:
             raise NotBegun("endpoint.no_time", f"{left:.0f} s are left: a call may take longer")
-        began = time.monotonic()
-        try:
-            found = predict(self.runtime, card.endpoint, body, len(card.classes), card.trainer)
-        except (RetryLater, result.UnexpectedResponse):
-            count("EndpointError", 1)
-            raise
-        count("EndpointError", 0)  # its average is the share, which has an alarm
-        count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
-        return found
+        with _counted():
+            return predict(self.runtime, card.endpoint, body, len(card.classes), card.trainer)
 
     def _store(
         self, image: ObjectInfo, sequencer: str | None, document: dict[str, Any], card: ModelCard
@@ -310,6 +313,19 @@ class Classification:
         except ObjectMissing:
             return True  # the image no longer exists: keep the stored result
         return (now.etag, now.version_id or "") != version
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Metrics of failure and latency of a prediction, by an endpoint or by this process."""
+    began = time.monotonic()
+    try:
+        yield
+    except (RetryLater, result.UnexpectedResponse):
+        count("EndpointError", 1)
+        raise
+    count("EndpointError", 0)  # its average is the share, which has an alarm
+    count("EndpointLatency", 1000 * (time.monotonic() - began), MetricUnit.Milliseconds)
 
 
 def _logged(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The model card: what is needed to classify with one evaluated model."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
 from droplens.imaging.prepare import Preprocessing
@@ -27,6 +27,7 @@ _ABSENT: dict[str, Any] = {
     "way_back": None,
     "droplens_version": "",
     "input_size": None,
+    "model": None,
 }
 
 
@@ -83,6 +84,36 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelObject:
+    """A network's ONNX file in the bucket, which classify_image runs itself (EndpointMode=lambda).
+
+    key: its object's; sha256: hexadecimal, of its content; bytes: its size; height, width: of the
+    network's input, in pixels.
+    """
+
+    key: str
+    sha256: str
+    bytes: int
+    height: int
+    width: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of model cards and of a run's item."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote. Raises KeyError, TypeError, ValueError."""
+        return cls(
+            key=str(document["key"]),
+            sha256=str(document["sha256"]),
+            bytes=int(document["bytes"]),
+            height=int(document["height"]),
+            width=int(document["width"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """One model as classify_image uses it.
 
@@ -107,6 +138,8 @@ class ModelCard:
     input_size: "height" and "width" of the network's input, in pixels; None where the training did
     not report it, as the built-in algorithm's, and on cards of earlier versions.
     droplens_version: the version that evaluated the model; "" on cards from before 0.2.0.
+    model: what classify_image runs itself; None where an endpoint predicts. Then `endpoint` is the
+    name of no endpoint, but of this try to deploy the run all the same.
     """
 
     classifier: str
@@ -133,6 +166,7 @@ class ModelCard:
     way_back: tuple[str, ...] | None = None
     droplens_version: str = ""
     input_size: dict[str, int] | None = None
+    model: ModelObject | None = None
 
     def is_confident(self, label: str, probability: float) -> bool:
         """Whether a prediction of `label` with this calibrated probability is confident.
@@ -180,6 +214,7 @@ class ModelCard:
             "way_back": self.way_back,
             "droplens_version": self.droplens_version,
             "input_size": self.input_size,
+            "model": self.model and self.model.to_dict(),
         }
         return json.dumps(document, ensure_ascii=False, indent=1).encode()
 
@@ -215,6 +250,7 @@ class ModelCard:
                 way_back=None if document["way_back"] is None else tuple(document["way_back"]),
                 droplens_version=document["droplens_version"],
                 input_size=document["input_size"],
+                model=_optional(ModelObject.from_dict, document["model"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CardError(f"a malformed model card: {error!r}") from error

@@ -17,6 +17,7 @@ PACKAGED_BACKBONES = ("efficientnet-lite0", "efficientnet-lite2")
 # EndpointMode
 SERVERLESS = "serverless"
 REALTIME = "realtime"
+LAMBDA = "lambda"
 
 # ImageSize: training chooses.
 CHOSEN_BY_TRAINING = 0
@@ -134,15 +135,25 @@ def training_candidates(trainer: str, recipe: str) -> tuple[str, ...]:
 
 
 def endpoint_mode(setting: str, trainer: str, region: str) -> str:
-    """serverless or realtime. setting: EndpointMode, trainer: TrainerImage.
+    """serverless, realtime or lambda. setting: EndpointMode, trainer: TrainerImage.
 
-    auto is serverless only where AWS's list names the region, and for our own image: whether the
-    built-in algorithm's old container runs serverless is not known. An explicit serverless is
-    used; raises UserError, naming the parameter, where the region is known not to offer it.
+    auto is serverless where AWS's list names the region, else lambda, unless the model is too slow
+    for that (journey/deploy.py); and realtime for the built-in algorithm, whose old container may
+    not run serverless. An explicit serverless is used; raises UserError, naming the parameter,
+    where the region is known not to offer it, and for lambda with the built-in algorithm, whose
+    models ONNX Runtime does not read.
     """
+    if setting == LAMBDA and trainer == BUILTIN:
+        raise UserError(
+            "endpoint.lambda",
+            "the built-in algorithm's models are MXNet's, which Droplens does not run inside "
+            f"Lambda: deploy with EndpointMode={REALTIME}, or TrainerImage={DROPLENS}",
+        )
     offered = regions.region(region).serverless_inference
     if setting == AUTO:
-        return SERVERLESS if trainer == DROPLENS and offered else REALTIME
+        if trainer == BUILTIN:
+            return REALTIME
+        return SERVERLESS if offered else LAMBDA
     if setting == SERVERLESS and offered is False:
         raise UserError(
             "endpoint.region",

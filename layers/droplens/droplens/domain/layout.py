@@ -208,6 +208,10 @@ def training_prefix(classifier: str, run_id: str) -> str:
     return f"{TRAINING}{classifier}/{run_id}/"
 
 
+# The network of a model archive, beside the archive.
+MODEL_FILE = "model.onnx"
+
+
 def suspects_key(classifier: str, run_id: str) -> str:
     """The training images of a run whose label may be wrong, a line of JSON each."""
     return f"{packed_prefix(classifier, run_id)}suspects.jsonl"

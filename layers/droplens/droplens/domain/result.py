@@ -93,6 +93,11 @@ def parse_response(body: bytes, classes: int) -> Response:
         probabilities = [float(value) for value in values]
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise UnexpectedResponse(f"the answer is not a list of numbers: {error}") from error
+    return checked(probabilities, novelty, classes)
+
+
+def checked(probabilities: list[float], novelty: Any, classes: int) -> Response:
+    """The response of a model of so many classes. Raises UnexpectedResponse."""
     if len(probabilities) != classes:
         raise UnexpectedResponse(f"{len(probabilities)} probabilities for {classes} classes")
     if not all(0.0 <= p <= 1.000001 for p in probabilities):

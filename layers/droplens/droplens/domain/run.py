@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from droplens.domain.card import ModelObject
+
 
 class Stage(StrEnum):
     """The stages of a run, each done by one function."""
@@ -83,7 +85,8 @@ class Run:
     dataset: "key", "version" and "etag" of the object that completed it, and "after", the id of the
     run after which corrections started this one; trainer, image, image_size
     (pixels; 0: training chooses): of the training; model_data: the model archive's S3 URI;
-    endpoint: its name; to_remove: names of endpoints that are to be removed; retired: whether its
+    endpoint: its name; model: what classify_image runs itself, None where an endpoint predicts;
+    to_remove: names of endpoints that are to be removed; retired: whether its
     endpoint will not be used again; generation: of its model card when it went live; leaving,
     restored_from_generation:
     the live run that its restoration replaces, and that one's generation; error: "stage", "code"
@@ -102,6 +105,7 @@ class Run:
     image_size: int = 0
     model_data: str = ""
     endpoint: str = ""
+    model: ModelObject | None = None
     endpoint_removed: bool = False
     retired: bool = False
     to_remove: frozenset[str] = frozenset()
@@ -134,7 +138,7 @@ class Run:
         fields: dict[str, Any] = {name: str(given[name]) for name in _TEXTS if name in given}
         fields |= {name: bool(given[name]) for name in _FLAGS if name in given}
         fields |= {name: int(given[name]) for name in _NUMBERS if name in given}
-        accuracy = record.get("accuracy")
+        accuracy, model = record.get("accuracy"), record.get("model")
         return cls(
             RunKey(str(record["classifier"]), str(record["run_id"])),
             Status(str(record["status"])),
@@ -142,6 +146,7 @@ class Run:
             to_remove=frozenset(map(str, record.get("to_remove") or ())),
             error=record.get("error") or {},
             waits_for=record.get("waits_for") or {},
+            model=ModelObject.from_dict(model) if model else None,
             accuracy=None if accuracy is None else float(accuracy),
             record=record,
             **fields,

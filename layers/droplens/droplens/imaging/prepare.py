@@ -28,6 +28,7 @@ from droplens.imaging.preprocess import (
     is_only_resized,
     is_prepared,
     lanczos,
+    resized,
 )
 from droplens.imaging.structure import Structure, structure_of
 
@@ -42,6 +43,7 @@ __all__ = [
     "encode",
     "is_only_resized",
     "prepare",
+    "prepare_pixels",
     "prepare_with",
 ]
 
@@ -121,6 +123,35 @@ def prepare_with(
                 decoded, info = decoding.decoded(image, structure, preprocessing.shorter_side)
         jpeg, prepared = encode(decoded, preprocessing, resize)
     return jpeg, info, prepared
+
+
+def prepare_pixels(
+    data: bytes,
+    preprocessing: Preprocessing,
+    longer_side: int,
+    limits: Limits,
+    resize: Resize,
+    admit: Admission = nullcontext,
+    *,
+    isolated: bool = False,
+) -> tuple[Image.Image, ImageInfo]:
+    """The pixels that `prepare_with` encodes, RGB, for a caller that resizes them once more.
+
+    longer_side: in pixels, of what the caller makes of them. A prepared JPEG is decoded as `decode`
+    does it for that size, as in training, so that it gives the very same pixels.
+    """
+    structure = _checked(data, limits)
+    with admit(structure.weight or limits.max_pixels), decoding.decoder_errors_as_image_errors():
+        prepared = structure.format == "JPEG" and _is_upright_and_prepared(
+            structure, preprocessing, limits
+        )
+        side = longer_side if prepared else preprocessing.shorter_side
+        if isolated or not structure.plain:
+            decoded, info = sandbox.decode(structure, limits, side)
+        else:
+            with decoding.opened(structure, limits) as image:
+                decoded, info = decoding.decoded(image, structure, side)
+        return decoded if prepared else resized(decoded, preprocessing, resize), info
 
 
 def _is_upright_and_prepared(

@@ -89,12 +89,17 @@ def encode(
     decoded: Image.Image, preprocessing: Preprocessing, resize: Resize
 ) -> tuple[bytes, Image.Image]:
     """Resize, crop and encode an upright RGB image; returns the JPEG and the pixels in it."""
-    size = _resized(decoded.size, preprocessing.shorter_side)
-    resized = decoded if decoded.size == size else resize(decoded, size)
-    prepared = _crop(resized, preprocessing.crop)
+    prepared = resized(decoded, preprocessing, resize)
     jpeg = BytesIO()
     prepared.save(jpeg, "JPEG", quality=preprocessing.quality, subsampling="4:2:0")
     return jpeg.getvalue(), prepared
+
+
+def resized(decoded: Image.Image, preprocessing: Preprocessing, resize: Resize) -> Image.Image:
+    """Resize and crop an upright RGB image."""
+    size = _size(decoded.size, preprocessing.shorter_side)
+    whole = decoded if decoded.size == size else resize(decoded, size)
+    return _crop(whole, preprocessing.crop)
 
 
 def lanczos(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -102,7 +107,7 @@ def lanczos(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _resized(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
+def _size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
     shorter = min(size)
     width, height = (max(shorter_side, round(side * shorter_side / shorter)) for side in size)
     return width, height

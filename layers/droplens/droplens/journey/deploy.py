@@ -1,15 +1,18 @@
-"""From a finished training to an endpoint of this run's own."""
+"""From a finished training to an endpoint of this run's own, or a model that needs none."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from droplens.aws.events import TrainingEnded
+from droplens.aws.events import TrainingEnded, deployed_event
+from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import create_once, run_of_resource
 from droplens.aws.sagemaker_volumes import volume_key
 from droplens.aws.tags import tag_list
 from droplens.domain import choices
 from droplens.domain.run import RunKey, Stage
 from droplens.journey.invocation import Invocation
+from droplens.journey.model_object import TooSlow, publish_model
 from droplens.journey.origin import check_origin
 from droplens.journey.train import DROPLENS, count_time
 from droplens.runtime.settings import HostingSettings
@@ -17,6 +20,11 @@ from droplens.runtime.telemetry import follow, logger
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker.client import SageMakerClient
+
+
+# Of one prediction by one core, as training measured it. With EndpointMode=auto a slower model gets
+# an endpoint: ten pictures of a batch would take more of classify_image's time than an answer may.
+MOST_MS_OF_AUTO = 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,10 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Creates the endpoints of trained runs."""
+    """Creates the endpoints of trained runs; in EndpointMode=lambda, publishes their models."""
 
     sagemaker: "SageMakerClient"
+    bucket: Bucket
     settings: HostingSettings
 
     def start(
@@ -87,16 +96,35 @@ class Deployment:
                 trainer=record.trainer or DROPLENS,
             )
             check_origin(artefact.image, artefact.model_data, run, self.settings)
-            runs.note(run, image=artefact.image, model_data=artefact.model_data)
-            create_endpoint(self.sagemaker, name, artefact, run, self.settings)
+            # An earlier try may have been in another mode.
+            runs.note(run, image=artefact.image, model_data=artefact.model_data, model=None)
+            self._host(name, artefact, run, invocation)
             metrics = {
                 metric["MetricName"]: metric["Value"]
                 for metric in job.get("FinalMetricDataList", [])
             }
             runs.finish(run, Stage.DEPLOY, training_metrics=metrics)
-            logger.info("endpoint is being created", endpoint=name)
             return name
         return None
+
+    def _host(self, name: str, artefact: Artefact, run: RunKey, invocation: Invocation) -> None:
+        settings = self.settings
+        mode = choices.endpoint_mode(settings.endpoint_mode, artefact.trainer, settings.aws_region)
+        if mode != choices.LAMBDA:
+            create_endpoint(self.sagemaker, name, artefact, run, settings)
+            logger.info("endpoint is being created", endpoint=name)
+            return
+        auto = settings.endpoint_mode == choices.AUTO
+        try:
+            model = publish_model(
+                self.bucket, artefact.model_data, MOST_MS_OF_AUTO if auto else math.inf
+            )
+        except TooSlow as slow:
+            logger.warning("model is not run inside Lambda", reason=str(slow))
+            create_endpoint(self.sagemaker, name, artefact, run, settings)
+            return
+        invocation.runs.note(run, model=model.to_dict())
+        invocation.invoke(deployed_event(run))
 
 
 def create_endpoint(
@@ -143,8 +171,11 @@ def create_endpoint(
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
     """The endpoint's only variant: serverless, or on one instance."""
-    mode = choices.endpoint_mode(settings.endpoint_mode, trainer, settings.aws_region)
-    if mode == choices.REALTIME and trainer == DROPLENS and settings.endpoint_mode == choices.AUTO:
+    asked = settings.endpoint_mode
+    # Of a run that was deployed in another mode, a rollback makes the endpoint again.
+    asked = choices.AUTO if asked == choices.LAMBDA else asked
+    mode = choices.endpoint_mode(asked, trainer, settings.aws_region)
+    if mode == choices.LAMBDA:
         logger.warning(
             "serverless inference is not known to be offered here: the endpoint is an instance, "
             "billed day and night",

@@ -48,6 +48,7 @@ _STAGE_OF_EVENT = {
     events.ENDPOINT: Stage.PROMOTE,
     events.MODEL_PACKAGE: Stage.PROMOTE,
     events.MODEL_SWITCHED: Stage.PROMOTE,
+    events.MODEL_DEPLOYED: Stage.PROMOTE,
 }
 
 
@@ -298,6 +299,8 @@ class FailureReporter:
             return run_of_package(self.sagemaker, events.model_package_arn(event))
         if kind == events.MODEL_SWITCHED:
             return events.model_switched(event).run
+        if kind == events.MODEL_DEPLOYED:
+            return events.model_deployed(event)
         if kind == events.RUN_RESUMED:
             return events.run_resumed(event)[0]
         if kind == events.OBJECT_CREATED:

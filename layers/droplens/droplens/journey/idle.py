@@ -52,7 +52,8 @@ class IdleEndpoints:
         idle = [
             card.endpoint
             for card in self.cards.all_live()
-            if self._in_service_since(card.endpoint, since)
+            if card.model is None
+            and self._in_service_since(card.endpoint, since)
             and self._calls(card.endpoint, since, now) == 0
         ]
         # One that SageMaker is changing cannot be deleted now; it is checked again in an hour.
@@ -69,7 +70,7 @@ class IdleEndpoints:
         again for the next image that fails.
         """
         card = self.cards.live(classifier)
-        if card is None:
+        if card is None or card.model is not None:
             return None
         found = self._described(card.endpoint)
         if found is not None:

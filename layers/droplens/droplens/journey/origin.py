@@ -1,13 +1,15 @@
 """Where the container image and model archive of an endpoint may come from: this stack, SageMaker.
+And where a network that runs without an endpoint may: from that archive.
 
-Both are read from descriptions of training jobs and from a run's item, which others than this stack
-may be able to create or write. They decide what code runs under the serving role, so they are
-checked before anything is created from them.
+They are read from descriptions of training jobs and from a run's item, which others than this
+stack may be able to create or write. They decide what code runs under the serving role, or what a
+function runs, so they are checked before anything is made of them.
 """
 
 import re
 
 from droplens.domain import layout
+from droplens.domain.card import ModelObject
 from droplens.domain.errors import UserError
 from droplens.domain.run import RunKey
 from droplens.journey.train import builtin_image
@@ -36,6 +38,21 @@ def check_origin(image: str, model_data: str, run: RunKey, settings: OriginSetti
             "origin.model_data",
             f"run {run.run_id} names the model archive {model_data}: it must lie below {prefix}. "
             "No endpoint is created from it",
+        )
+
+
+def check_model_object(
+    model: ModelObject | None, model_data: str, run: RunKey, settings: OriginSettings
+) -> None:
+    """Raise UserError unless the network lies beside the model archive; None needs no check."""
+    if model is None:
+        return
+    folder = model_data.rpartition("/")[0]
+    if f"s3://{settings.bucket}/{model.key}" != f"{folder}/{layout.MODEL_FILE}":
+        raise UserError(
+            "origin.model",
+            f"run {run.run_id} names the network {model.key}: it must be {layout.MODEL_FILE} "
+            f"beside {model_data}",
         )
 
 

@@ -1,7 +1,7 @@
 """From an endpoint in service to the live model: measured, judged, approved, switched to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,19 +10,22 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens import __version__
 from droplens.aws.events import (
+    MODEL_DEPLOYED,
     MODEL_PACKAGE,
     continued,
     detail_type,
     endpoint_changed,
+    model_deployed,
     model_package_arn,
 )
 from droplens.aws.s3 import Bucket
 from droplens.aws.sagemaker import run_of_resource
 from droplens.aws.sagemaker_runtime import explain, predict_with_retries
 from droplens.domain import layout
-from droplens.domain.card import Measurement, ModelCard, Novelty
+from droplens.domain.card import Measurement, ModelCard, ModelObject, Novelty
 from droplens.domain.errors import ObjectMissing, UserError
 from droplens.domain.figures import counted, exact_percent, percent
+from droplens.domain.result import Response, best_first
 from droplens.domain.run import Run, RunKey, Stage, Status
 from droplens.evaluation.artefact import named_suspects, read_artefact, write_suspects
 from droplens.evaluation.comparison import compare
@@ -35,10 +38,12 @@ from droplens.evaluation.evaluation import (
 from droplens.evaluation.measure import OutOfTime, measure
 from droplens.imaging.prepare import Preprocessing, prepare
 from droplens.journey.invocation import Invocation
-from droplens.journey.origin import check_origin
+from droplens.journey.origin import check_model_object, check_origin
 from droplens.journey.retire import announce, announce_if_replaced
 from droplens.journey.rollback import Restoration
 from droplens.journey.train import BUILTIN
+from droplens.prediction.loaded_models import LoadedModels
+from droplens.prediction.predictor import Decoding, InProcessPredictor
 from droplens.records.manifest import PackedDataset
 from droplens.report.class_map import ClassMap, Explain, parse_class_map
 from droplens.report.publish import publish
@@ -69,10 +74,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """Makes the models of endpoints in service live, if they may be."""
+    """Makes deployed models live, if they may be. models: those that this process runs itself."""
 
     bucket: Bucket
     cards: Cards
+    models: LoadedModels
     registry: Registry
     sagemaker: "SageMakerClient"
     runtime: "SageMakerRuntimeClient"
@@ -146,6 +152,7 @@ class Promotion:
 
     def _measured(self, run: Run, invocation: Invocation) -> ModelCard:
         check_origin(run.image, run.model_data, run.key, self.settings)
+        check_model_object(run.model, run.model_data, run.key, self.settings)
         dataset = read_packed(self.bucket, run.key)
         preprocessing = sender_preprocessing(dataset, run.trainer, run.image_size)
         measured = measure(
@@ -153,9 +160,7 @@ class Promotion:
             run.key,
             dataset,
             preprocessing,
-            lambda picture: predict_with_retries(
-                self.runtime, run.endpoint, picture, len(dataset.classes), run.trainer
-            ),
+            self._predict(run, dataset, preprocessing),
             invocation.has_time,
         )
         artefact = read_artefact(self.bucket, run.model_data, len(dataset.classes))
@@ -210,6 +215,7 @@ class Promotion:
             comparison=comparison,
             promoted_at=measured_at,
             droplens_version=__version__,
+            model=run.model,
         )
         evaluation["gate"] = {
             "minimum_accuracy": self.settings.minimum_accuracy,
@@ -230,7 +236,7 @@ class Promotion:
             evaluation,
             artefact.training,
             suspects,
-            self._explain(run, preprocessing, invocation),
+            self._explain(run, dataset, preprocessing, invocation),
         )
         size = {"input_size": card.input_size} if card.input_size else {}
         invocation.runs.note(run.key, report=report, **size)
@@ -238,18 +244,46 @@ class Promotion:
         count("MeasuredAccuracy", 100 * card.measured.accuracy, MetricUnit.Percent)
         return card
 
+    def _predict(
+        self, run: Run, dataset: PackedDataset, preprocessing: Preprocessing
+    ) -> Callable[[bytes], Response]:
+        """The candidate's response for one prepared JPEG, as classify_image will get it."""
+        if run.model is None:
+            return lambda picture: predict_with_retries(
+                self.runtime, run.endpoint, picture, len(dataset.classes), run.trainer
+            )
+        predictor = self._in_process(run, run.model, dataset, preprocessing)
+        return lambda picture: predictor.predict(predictor.prepare(picture, Decoding())[0])
+
+    def _in_process(
+        self, run: Run, model: ModelObject, dataset: PackedDataset, preprocessing: Preprocessing
+    ) -> InProcessPredictor:
+        classifier = run.key.classifier
+        return self.models.predictor(classifier, model, preprocessing, len(dataset.classes))
+
     def _explain(
-        self, run: Run, preprocessing: Preprocessing, invocation: Invocation
+        self,
+        run: Run,
+        dataset: PackedDataset,
+        preprocessing: Preprocessing,
+        invocation: Invocation,
     ) -> Explain | None:
-        """The class map of a packed image, by the run's endpoint, while there is time."""
+        """The class map of a packed image, by the candidate itself, while there is time."""
         if run.trainer == BUILTIN:
             return None
+        predictor = self._in_process(run, run.model, dataset, preprocessing) if run.model else None
 
         def explained(image: bytes) -> ClassMap | None:
             if not invocation.has_time():
                 return None
-            body, _ = prepare(image, preprocessing)
-            return parse_class_map(explain(self.runtime, run.endpoint, body))
+            if predictor is None:
+                body, _ = prepare(image, preprocessing)
+                return parse_class_map(explain(self.runtime, run.endpoint, body))
+            found = predictor.explain(image)
+            if found.class_map is None:
+                return None
+            label = best_first(found.probabilities)[0]
+            return ClassMap(label, tuple(map(tuple, found.class_map.tolist())))
 
         return explained
 
@@ -380,6 +414,8 @@ class Promotion:
         return Status.SUPERSEDED
 
     def _run_of(self, event: Mapping[str, Any]) -> RunKey | None:
+        if detail_type(event) == MODEL_DEPLOYED:
+            return model_deployed(event)
         if detail_type(event) == MODEL_PACKAGE:
             return registry.run_of_package(self.sagemaker, model_package_arn(event))
         changed = endpoint_changed(event)
@@ -454,7 +490,7 @@ def _surplus(event: Mapping[str, Any], run: Run) -> str | None:
 
     It is of an earlier try, or is to be removed, or its run has ended without a model.
     """
-    if detail_type(event) == MODEL_PACKAGE:
+    if detail_type(event) in (MODEL_PACKAGE, MODEL_DEPLOYED):
         return None
     name = endpoint_changed(event).name
     over = run.status in (Status.FAILED, Status.REFUSED, Status.SUPERSEDED) or (

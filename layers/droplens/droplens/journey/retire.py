@@ -111,7 +111,8 @@ class Retirement:
                 self._remove(run, runs)
         replaced = [run for run in runs.of(classifier) if run.status is Status.REPLACED]
         replaced.sort(key=lambda run: run.replaced_at, reverse=True)
-        serving = [run for run in replaced if not run.retired]
+        # A model without an endpoint costs nothing, and stays ready for a rollback.
+        serving = [run for run in replaced if not run.retired and run.model is None]
         unfinished = [run for run in replaced if run.retired and not run.endpoint_removed]
         for run in [*serving[self.keep_models :], *unfinished]:
             # An image that was routed to it is sent to the live endpoint when it is retried.

@@ -1,4 +1,4 @@
-"""Back to an earlier model: at once if its endpoint still serves, else when it serves again."""
+"""Back to an earlier model: at once if its endpoint serves or it needs none, else once it does."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -106,6 +106,8 @@ class Rollback:
                     "rollback.contended", f"run {run.key.run_id} is changing: try again"
                 )
             run = runs.get(run.key) or run
+        if run.model is not None:  # it needs no endpoint
+            return run.key, restoration.complete(run, request.reclassify, invocation)
         # Recorded as RESTORING before the endpoint is read: the event of one that comes into
         # service from now on completes the rollback.
         if not run.retired:

@@ -140,10 +140,10 @@ class OriginSettings(JourneySettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostingSettings(OriginSettings):
-    """deploy_endpoint: the endpoint of a candidate.
+    """The endpoint of a candidate, or of a model that is restored.
 
-    endpoint_mode: "auto", "serverless" or "realtime"; endpoint_memory_mb: serverless only;
-    kms_key_arn: the user's key, or "".
+    endpoint_mode: "auto", "serverless", "realtime" or "lambda"; endpoint_memory_mb: serverless
+    only; kms_key_arn: the user's key, or "".
     """
 
     sagemaker_role: str
@@ -152,6 +152,13 @@ class HostingSettings(OriginSettings):
     endpoint_instance_type: str
     endpoint_memory_mb: int
     endpoint_max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSettings(HostingSettings):
+    """deploy_endpoint: how a candidate is hosted, and the function that measures it."""
+
+    promote_function: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -272,15 +272,25 @@ def test_serverless_concurrency_is_counted_with_what_is_used(
     assert status == (state == "FAILS")
     if state != "ok":
         assert "--quota-code L-96300102" in row
-        assert "instead: EndpointMode=realtime" in row
+        assert "instead: EndpointMode=lambda" in row
 
 
-def test_in_china_auto_is_realtime_and_its_instance_s_quota_is_asked_for(
-    preflight: Preflight,
-) -> None:
+def test_in_china_auto_needs_no_endpoint(preflight: Preflight) -> None:
     arn = f"arn:aws-cn:iam::{ACCOUNT}:user/ann"
     quotas = READY | instances(spot__ml_g5_xlarge=1, endpoint__ml_m5_large=0)
-    status, output = preflight(empty_account(quotas, arn), target=(*HERE, "--region", "cn-north-1"))
+    _, output = preflight(empty_account(quotas, arn), target=(*HERE, "--region", "cn-north-1"))
+    (row,) = rows(output, "endpoint")
+    assert row.startswith("ok endpoint none: classify_image runs the models itself")
+
+
+def test_in_china_realtime_s_instance_s_quota_is_asked_for(preflight: Preflight) -> None:
+    arn = f"arn:aws-cn:iam::{ACCOUNT}:user/ann"
+    quotas = READY | instances(spot__ml_g5_xlarge=1, endpoint__ml_m5_large=0)
+    status, output = preflight(
+        empty_account(quotas, arn),
+        "EndpointMode=realtime",
+        target=(*HERE, "--region", "cn-north-1"),
+    )
     (row,) = rows(output, "endpoint")
     assert row.startswith("FAILS endpoint realtime: 0 of ml.m5.large in the account")
     assert "https://cn-north-1.console.amazonaws.cn/servicequotas" in row

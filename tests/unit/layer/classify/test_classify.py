@@ -21,7 +21,6 @@ from droplens.aws.eventbridge import EventPublisher
 from droplens.aws.events import ObjectCreated, is_later
 from droplens.aws.s3 import Bucket
 from droplens.classify.classify import CALL_SECONDS, Classification
-from droplens.classify.request_body import fitting
 from droplens.classify.routing import Router
 from droplens.domain import layout
 from droplens.domain.card import Novelty
@@ -30,6 +29,8 @@ from droplens.domain.result import classified_event
 from droplens.domain.run import RunKey, Status
 from droplens.imaging.prepare import CODES, ImageError, Limits, Preprocessing, prepare
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.prediction.loaded_models import LoadedModels
+from droplens.prediction.request_body import fitting
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
 from droplens.statistics.conformal import THRESHOLD, LabelSets
@@ -540,7 +541,7 @@ def test_a_picture_is_decoded_in_a_process_of_its_own_only_where_that_is_asked_f
         isolated.append(options["isolated"])
         return prepare(*args, **options)
 
-    monkeypatch.setattr("droplens.classify.classify.prepare", prepared)
+    monkeypatch.setattr("droplens.prediction.predictor.prepare", prepared)
     classification(live).classify(dropped(live))
     classification(live).classify(dropped(live, key="input/cars/b.jpg"), isolated=True)
     assert isolated == [False, True]
@@ -570,6 +571,7 @@ def test_an_answer_that_keeps_changing_is_left_to_the_queue(live: Cloud) -> None
         runtime=FakeRuntime(redness),  # type: ignore[arg-type]
         decoding=WeightedSemaphore(10**8),
         endpoint_calls=WeightedSemaphore(10),
+        models=LoadedModels(bucket),
     )
     with pytest.raises(RetryLater, match="keeps changing") as left:
         tools.classify(event)

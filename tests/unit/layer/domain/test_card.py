@@ -53,6 +53,7 @@ def test_a_card_of_another_schema_is_refused_by_its_name() -> None:
 
 
 SINCE_CALIBRATION = {
+    "model",
     "droplens_version",
     "input_size",
     "calibration",

@@ -52,10 +52,10 @@ def test_a_region_has_its_partition_and_what_is_known_of_serverless_inference(
     ("region", "mode"),
     [
         ("us-east-1", "serverless"),
-        ("cn-north-1", "realtime"),
-        ("us-gov-west-1", "realtime"),
-        ("ap-southeast-7", "realtime"),  # newer than AWS's list
-        ("eu-atlantis-1", "realtime"),  # newer than our data
+        ("cn-north-1", "lambda"),
+        ("us-gov-west-1", "lambda"),
+        ("ap-southeast-7", "lambda"),  # newer than AWS's list
+        ("eu-atlantis-1", "lambda"),  # newer than our data
     ],
 )
 def test_auto_is_serverless_only_where_aws_says_that_it_is_offered(region: str, mode: str) -> None:

@@ -41,7 +41,9 @@ def trained(cloud: Cloud) -> Cloud:
 
 def deploy(cloud: Cloud, owner: str = "request-1", **changes: Any) -> str | None:
     settings = dataclasses.replace(HOSTING, **changes)
-    deployment = hosting.Deployment(sagemaker=cloud.sagemaker, settings=settings)
+    deployment = hosting.Deployment(
+        sagemaker=cloud.sagemaker, bucket=cloud.bucket, settings=settings
+    )
     run, endpoint = deployment.start(TRAINED, cloud.invocation(owner))
     assert run == RUN
     return endpoint

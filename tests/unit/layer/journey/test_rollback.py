@@ -19,6 +19,7 @@ from droplens.domain.run import Run, RunKey, Status
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey import deploy
 from droplens.journey.rollback import Restoration, Rollback, RollbackRequest
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.state import endpoints
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.runs import Runs
@@ -388,6 +389,7 @@ def test_while_models_change_every_label_is_that_of_the_model_that_answered(
             runtime=endpoints,  # type: ignore[arg-type]
             decoding=WeightedSemaphore(10**8),
             endpoint_calls=WeightedSemaphore(10),
+            models=LoadedModels(cloud.bucket),
         )
         for number in range(60):
             key = f"input/cars/{worker}-{number}.jpg"

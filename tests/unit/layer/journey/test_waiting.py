@@ -59,7 +59,7 @@ def training(cloud: Cloud) -> train.Training:
 
 
 def deployment(cloud: Cloud) -> hosting.Deployment:
-    return hosting.Deployment(sagemaker=cloud.sagemaker, settings=HOSTING)
+    return hosting.Deployment(sagemaker=cloud.sagemaker, bucket=cloud.bucket, settings=HOSTING)
 
 
 def start(cloud: Cloud, owner: str = "batch") -> str | None:

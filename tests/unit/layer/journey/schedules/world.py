@@ -28,6 +28,7 @@ from droplens.journey.promote import Promotion
 from droplens.journey.resume import Resumption
 from droplens.journey.retire import Retirement
 from droplens.journey.rollback import Rollback, RollbackRequest
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import CachedCards, Cards
 from droplens.state.registry import Registry
@@ -248,6 +249,7 @@ class World:
         promotion = Promotion(
             bucket=self.bucket,
             cards=Cards(self.bucket),
+            models=LoadedModels(self.bucket),
             registry=Registry(self.sagemaker, "droplens", SETTINGS.code_version),
             sagemaker=self.sagemaker,
             runtime=self.runtime,
@@ -265,6 +267,7 @@ class World:
             runtime=self.runtime,
             decoding=WeightedSemaphore(10**8),
             endpoint_calls=WeightedSemaphore(10),
+            models=LoadedModels(self.bucket),
         )
         self.written.pop(name, None)
         detail = classification.classify(dropped)

@@ -1,0 +1,1 @@
+"""Predictions of a model, by its SageMaker endpoint or in this process."""

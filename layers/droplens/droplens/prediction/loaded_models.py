@@ -1,0 +1,114 @@
+"""Models in memory: each read once from its object in the bucket, by the digest of its bytes."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from droplens.aws.s3 import Bucket
+from droplens.domain.card import ModelObject
+from droplens.domain.errors import ObjectMissing, RetryLater
+from droplens.imaging.prepare import Preprocessing
+from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.prediction.predictor import InProcessPredictor
+from droplens.runtime.cores import cores
+from droplens.runtime.telemetry import logger
+
+if TYPE_CHECKING:
+    from droplens.inference.network import Network
+
+# Of the models' objects together. A loaded model takes up to three times its object's bytes, beside
+# 1.3 GB for the largest image within the limits.
+MOST_BYTES = 160 * 1024 * 1024
+# For one image. Lambda's functions with up to 3,538 MB have less than two cores, and images of a
+# batch run beside each other.
+THREADS = 1
+
+
+class ModelUnusable(RetryLater):
+    """The model's object is missing, is not the one that the card names, or cannot be loaded."""
+
+    def __init__(self, model: ModelObject, why: str) -> None:
+        super().__init__("model.unusable", f"model {model.key}: {why}")
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """used: when it was last asked for, in monotonic seconds."""
+
+    model: ModelObject
+    network: "Network"
+    used: float
+
+
+class LoadedModels:
+    """The models that this process has loaded; thread-safe.
+
+    most_bytes: of their objects together. A model that no classifier asks for any more leaves
+    first, then the least recently used one; one that is in use stays until its image is done.
+    """
+
+    def __init__(self, bucket: Bucket, most_bytes: int = MOST_BYTES) -> None:
+        self.bucket = bucket
+        self.most_bytes = most_bytes
+        self._loaded: dict[str, _Loaded] = {}
+        self._of_classifiers: dict[str, str] = {}
+        self._lock = Lock()
+        self._runs = WeightedSemaphore(cores())
+
+    def predictor(
+        self, classifier: str, model: ModelObject, preprocessing: Preprocessing, classes: int
+    ) -> InProcessPredictor:
+        """The model's predictor. It is loaded by the first prediction, which raises ModelUnusable
+        where that fails."""
+        return InProcessPredictor(
+            preprocessing, model, classes, lambda: self._network(classifier, model), self._runs
+        )
+
+    def _network(self, classifier: str, model: ModelObject) -> "Network":
+        # One at a time: images of a batch that need the same model wait for its one load.
+        with self._lock:
+            self._of_classifiers[classifier] = model.sha256
+            found = self._loaded.get(model.sha256)
+            if found is None:
+                self._make_room(model.bytes)
+                found = _Loaded(model, self._load(model), 0.0)
+                self._loaded[model.sha256] = found
+            found.used = time.monotonic()
+            return found.network
+
+    def _make_room(self, needed: int) -> None:
+        asked_for = set(self._of_classifiers.values())
+        by_use = sorted(
+            self._loaded, key=lambda digest: (digest in asked_for, self._loaded[digest].used)
+        )
+        for digest in by_use:
+            total = needed + sum(one.model.bytes for one in self._loaded.values())
+            if digest in asked_for and total <= self.most_bytes:
+                return
+            logger.info("model leaves memory", key=self._loaded.pop(digest).model.key)
+
+    def _load(self, model: ModelObject) -> "Network":
+        began = time.monotonic()
+        try:
+            body, _ = self.bucket.read(model.key)
+        except ObjectMissing as error:
+            raise ModelUnusable(model, "its object is not in the bucket") from error
+        if hashlib.sha256(body).hexdigest() != model.sha256:
+            raise ModelUnusable(model, "its object is not the one that the model card names")
+        read = time.monotonic()
+        try:
+            from droplens.inference.network import Network
+
+            network = Network.load(body, THREADS, (model.height, model.width))
+        except Exception as error:
+            raise ModelUnusable(model, f"it cannot be loaded: {error}") from error
+        logger.info(
+            "model is loaded",
+            key=model.key,
+            bytes=model.bytes,
+            seconds_to_read=round(read - began, 3),
+            seconds_to_load=round(time.monotonic() - read, 3),
+        )
+        return network
