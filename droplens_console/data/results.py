@@ -7,11 +7,11 @@ from typing import Any
 
 from droplens.aws.sagemaker_runtime import EndpointMissing, explain
 from droplens.classify.former_results import MAX_RESULT_BYTES
-from droplens.classify.request_body import fitting
 from droplens.domain.choices import BUILTIN
 from droplens.domain.errors import ObjectMissing, RetryLater
 from droplens.domain.stored_object import NO_VERSION
 from droplens.imaging.prepare import ImageError, Limits, prepare
+from droplens.prediction.request_body import fitting
 from droplens.report.class_map import ClassMap, overlay, parse_class_map, strongest
 from droplens_cli.results import to_row
 from droplens_console.data.cache_folder import cache_folder
@@ -105,6 +105,10 @@ class ResultsReader:
             raise NoClassMap("the picture was not classified by a model that is known")
         if card.trainer == BUILTIN:
             raise NoClassMap("models of the built-in algorithm have no class maps")
+        if card.model is not None:
+            raise NoClassMap(
+                f"model {run_id} has no endpoint that could be asked: its report has class maps"
+            )
         try:
             found = self._explained(result, card.endpoint, card.preprocessing)
         except EndpointMissing:
