@@ -1,13 +1,13 @@
-"""The status of a stack: classifiers, live models, newest runs, waiting pictures, queues.
+"""The status of a stack: classifiers, live models, newest runs, waiting pictures, reviews, queues.
 
-It reads the Runs table, the model cards, the names below input/ and the queues' own figures, and
+It reads both tables, the model cards, the names below input/ and the queues' own figures, and
 changes nothing. Names and reasons are printed in one line each, without control characters.
 """
 
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +15,14 @@ from droplens.aws.s3 import Bucket
 from droplens.classify.routing import likely_classifier
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
+from droplens.domain.review import Reason, live_accuracy
 from droplens.domain.run import IN_PROGRESS, WORKING, RunKey, Stage, Status, packing_progress
 from droplens.domain.stored_object import ListedObject
 from droplens.domain.text import one_line
+from droplens.state.reviews import MOST_REVIEWS_COUNTED
+from droplens.statistics.live_accuracy import LiveAccuracy
 from droplens_cli.stack import Stack
-from droplens_cli.table import measured, table, when
+from droplens_cli.table import measured, percent, table, when
 
 # Waiting pictures counted of a folder: one call of S3 lists no more.
 MOST_COUNTED = 1000
@@ -42,12 +45,15 @@ QUEUES = (
 
 @dataclass(slots=True)
 class Classifier:
-    """One classifier. live: its live card, or None; run: its newest run's item, or None."""
+    """One classifier. live: its live card, or None; run: its newest run's item, or None; reviews:
+    how many wait, by reason; live_accuracy: of the live model, or None; both by `add_reviews`."""
 
     name: str
     live: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
     runs: int = 0
+    reviews: Mapping[Reason, int] = field(default_factory=dict)
+    live_accuracy: LiveAccuracy | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +100,17 @@ def collect(stack: Stack) -> Found:
         ]
         found.queues.append((label, counts[0], counts[1], counts[2]))
     return found
+
+
+def add_reviews(stack: Stack, found: Found) -> None:
+    """Read what waits for a person, and the live accuracy of each live model."""
+    reviews = stack.reviews
+    if reviews is None:
+        return
+    for one in found.classifiers:
+        one.reviews = reviews.waiting(one.name)
+        if one.live is not None:
+            one.live_accuracy = live_accuracy(reviews.sample(one.name, one.live["run_id"]))
 
 
 def _runs(table_of_runs: Any) -> Iterator[Mapping[str, Any]]:
@@ -246,6 +263,9 @@ def rendered(found: Found, now: datetime, redrive: str) -> str:
         parts.append(table(("pictures waiting in", "count", "for"), rows))
         if found.more_folders:
             parts.append(f"… and in more folders than these {MOST_FOLDERS}.")
+    reviewed = [one for one in found.classifiers if one.live_accuracy or any(one.reviews.values())]
+    if reviewed:
+        parts.append(table(*_reviews(reviewed)))
     queued = [(label, *(f"{count:,}" for count in counts)) for label, *counts in found.queues]
     parts.append(table(("queue", "visible", "in flight", "delayed"), queued))
     visible = {label: count for label, count, _, _ in found.queues}
@@ -291,9 +311,33 @@ def _newest(
     return ("newest run of", "run", "status", "stages", "progress"), rows
 
 
+def _reviews(classifiers: list[Classifier]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    rows: list[tuple[str, ...]] = [
+        (one.name, _live_accuracy(one.live_accuracy), *map(_counted, _by_reason(one)))
+        for one in classifiers
+    ]
+    return ("reviews of", "live accuracy", "unsure", "unfamiliar", "spot checks"), rows
+
+
+def _by_reason(one: Classifier) -> list[int]:
+    return [one.reviews.get(reason, 0) for reason in Reason]
+
+
+def _counted(count: int) -> str:
+    return f"{count:,}{' or more' if count == MOST_REVIEWS_COUNTED else ''}"
+
+
+def _live_accuracy(found: LiveAccuracy | None) -> str:
+    if found is None:
+        return ""
+    ends = f"{100 * found.lower:.1f} to {100 * found.upper:.1f}"
+    return f"{percent(found.value)} ({found.count:,} reviewed; {ends})"
+
+
 def page(stack: Stack, now: datetime) -> str:
     """The whole page as text."""
     found = collect(stack)
+    add_reviews(stack, found)
     shown = rendered(found, now, stack.command("redrive"))
     return f"stack {stack.name}: {stack.status}\n\n{shown}"
 
@@ -301,6 +345,7 @@ def page(stack: Stack, now: datetime) -> str:
 def document(stack: Stack) -> dict[str, Any]:
     """The same as the page, for programs: JSON values only."""
     found = collect(stack)
+    add_reviews(stack, found)
     return {
         "stack": stack.name,
         "status": stack.status,
@@ -317,6 +362,8 @@ def document(stack: Stack) -> dict[str, Any]:
                     "stages": stages(one.run),
                     "reason": reason(one.run),
                 },
+                "reviews": {reason.value: count for reason, count in one.reviews.items()},
+                "live_accuracy": one.live_accuracy and asdict(one.live_accuracy),
             }
             for one in found.classifiers
         ],

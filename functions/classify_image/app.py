@@ -31,6 +31,7 @@ from droplens.prediction.loaded_models import LoadedModels
 from droplens.runtime.settings import ClassificationSettings
 from droplens.runtime.telemetry import count, flush_of_classifiers, logger, metrics
 from droplens.state.cards import CachedCards, Cards
+from droplens.state.reviews import Reviews
 from droplens.state.runs import Runs
 
 BATCH = 10  # messages in one invocation, as the template says
@@ -42,7 +43,13 @@ ENDPOINT_CONFIG = Config(
 )
 SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
-RUNS = Runs(boto3.resource("dynamodb").Table(SETTINGS.runs_table), owner="classify_image")
+DYNAMODB = boto3.resource("dynamodb")
+RUNS = Runs(DYNAMODB.Table(SETTINGS.runs_table), owner="classify_image")
+REVIEWS = Reviews(
+    DYNAMODB.Table(SETTINGS.reviews_table),
+    BUCKET,
+    retention_days=SETTINGS.reviews_retention_days,
+)
 CARDS = CachedCards(Cards(BUCKET))
 PUBLISHER = EventPublisher(boto3.client("events"), SETTINGS.event_bus)
 CLASSIFICATION = Classification(
@@ -56,6 +63,8 @@ CLASSIFICATION = Classification(
     models=LoadedModels(BUCKET),
     request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
     result_schema=SETTINGS.result_schema,
+    enter_review=REVIEWS.enter,
+    spot_check_share=SETTINGS.spot_check_share,
 )
 BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
 THREADS = ThreadPoolExecutor(BATCH)

@@ -1,4 +1,7 @@
-"""Runs wait for a quota or for capacity: retry them, on a schedule or on request."""
+"""Runs wait for a quota or for capacity: retry them, on a schedule or on request.
+
+On its schedule it also publishes the live accuracy of each live model.
+"""
 
 from typing import Any
 
@@ -6,15 +9,21 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from droplens.aws.lambda_invoke import Invoker
+from droplens.aws.s3 import Bucket
 from droplens.domain.run import Stage
 from droplens.journey.invocation import Invocation
+from droplens.journey.live_accuracy import LiveAccuracies
 from droplens.journey.resume import ResumeRequest, Resumption
 from droplens.runtime.settings import ResumptionSettings
-from droplens.runtime.telemetry import logger, metrics
+from droplens.runtime.telemetry import flush_of_classifiers, logger, metrics
 from droplens.runtime.tracing import tracer
+from droplens.state.cards import Cards
+from droplens.state.reviews import Reviews
 
 SETTINGS = ResumptionSettings.from_environment()
-TABLE = boto3.resource("dynamodb").Table(SETTINGS.runs_table)
+DYNAMODB = boto3.resource("dynamodb")
+TABLE = DYNAMODB.Table(SETTINGS.runs_table)
+BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 SNS = boto3.client("sns")
 LAMBDA = boto3.client("lambda")
 RESUMPTION = Resumption(
@@ -24,6 +33,9 @@ RESUMPTION = Resumption(
         Stage.DEPLOY: Invoker(LAMBDA, SETTINGS.deploy_function),
     },
 )
+LIVE_ACCURACIES = LiveAccuracies(
+    cards=Cards(BUCKET), reviews=Reviews(DYNAMODB.Table(SETTINGS.reviews_table), BUCKET)
+)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -31,10 +43,15 @@ RESUMPTION = Resumption(
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handle {"classifier": name}, with "run_id" for another run than the newest that waits, or a
-    scheduled event, which retries all waiting runs."""
+    scheduled event, which retries all waiting runs and publishes metrics."""
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     if "classifier" in event:
         request = ResumeRequest(classifier=event["classifier"], run_id=event.get("run_id") or None)
         run, stage = RESUMPTION.resume(request, invocation)
         return {"run": run.as_key(), "stage": stage}
-    return {"tried": [run.as_key() for run in RESUMPTION.resume_due(invocation)]}
+    try:
+        tried = RESUMPTION.resume_due(invocation)
+    finally:
+        LIVE_ACCURACIES.publish()
+        flush_of_classifiers()
+    return {"tried": [run.as_key() for run in tried]}

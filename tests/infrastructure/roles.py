@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from droplens.journey.train import builtin_accounts
+from droplens.state.reviews import SAMPLE_INDEX
 from droplens.state.runs import ATTENTION
 from tests.support.expanded_template import Stack, applies, listed
 
@@ -280,6 +281,9 @@ MAY: dict[str, list[Call]] = {
     "ResumeRunsRole": table(
         calls("dynamodb:Query", f"${{Runs.Arn}}/index/{ATTENTION}"),
         calls("dynamodb:GetItem UpdateItem Query", "${Runs.Arn}"),
+        calls("dynamodb:Query", f"${{Reviews.Arn}}/index/{SAMPLE_INDEX}"),
+        calls("s3:GetObject", CARD),
+        LIST,
         calls("lambda:InvokeFunction", "${StartTraining.Arn}", "${DeployEndpoint.Arn}"),
         REMOVE,
         NOTIFY,
@@ -307,6 +311,7 @@ MAY: dict[str, list[Call]] = {
         calls("s3:PutObject DeleteObject", RESULT),
         LIST,
         calls("dynamodb:Query", "${Runs.Arn}"),
+        calls("dynamodb:PutItem", "${Reviews.Arn}"),
         calls("sagemaker:InvokeEndpoint", *sagemaker("endpoint")),
         calls(
             "sqs:ReceiveMessage DeleteMessage GetQueueAttributes ChangeMessageVisibility",
@@ -341,7 +346,9 @@ NOBODY_MAY: list[Call] = table(
     calls("s3:DeleteObject", PACKED, CARD, ARTEFACT, "${Bucket.Arn}/datasets/cars/work/a.jpg"),
     calls("s3:DeleteObjectVersion", SHARD),
     calls("s3:PutBucketPolicy DeleteBucket PutBucketNotification", "${Bucket.Arn}"),
-    calls("dynamodb:DeleteItem Scan BatchWriteItem DeleteTable", "${Runs.Arn}"),
+    calls("dynamodb:DeleteItem Scan BatchWriteItem DeleteTable", "${Runs.Arn}", "${Reviews.Arn}"),
+    # Only a person decides.
+    calls("dynamodb:GetItem UpdateItem", "${Reviews.Arn}"),
     calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-queue/other"),
     calls("batch:SubmitJob", f"arn:${{AWS::Partition}}:batch:{AT}:job-definition/other:1"),
     calls("batch:TerminateJob", f"arn:${{AWS::Partition}}:batch:{AT}:job/1a2b"),

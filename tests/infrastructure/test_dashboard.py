@@ -59,7 +59,7 @@ def test_all_that_droplens_counts_is_shown_under_the_stack_s_name(
     assert {metric[1] for metric in own if metric[1].startswith("Run")} <= outcomes
 
 
-def test_the_probability_is_searched_for_by_classifier(
+def test_probability_and_live_accuracy_are_searched_for_by_classifier(
     stack: Stack, widgets: list[dict[str, Any]]
 ) -> None:
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/search-expression-syntax.html
@@ -70,9 +70,11 @@ def test_the_probability_is_searched_for_by_classifier(
         for part in row
         if isinstance(part, dict) and "expression" in part
     ]
-    schema, name = "{Droplens,service,classifier}", "PredictionProbability"
-    terms = f'service="{STACK}" MetricName="{name}"'
-    assert expressions == [f"SEARCH('{schema} {terms}', 'Average')"]
+    schema = "{Droplens,service,classifier}"
+    assert expressions == [
+        f"""SEARCH('{schema} service="{STACK}" MetricName="{name}"', 'Average')"""
+        for name in ("PredictionProbability", "LiveAccuracy")
+    ]
 
 
 def test_every_queue_and_every_function_is_shown(stack: Stack, shown: set[tuple[str, ...]]) -> None:

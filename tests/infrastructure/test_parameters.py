@@ -46,6 +46,7 @@ PARAMETERS = {
     "ConfidentPrecision": 0.95,
     "CandidatePrecision": 0.95,
     "UnfamiliarShare": 0.01,
+    "SpotCheckShare": 0.01,
     "KeepModels": 0,
     "Reclassify": "none",
     "ResultSchema": "v2",

@@ -18,6 +18,7 @@ from droplens.classify import classify as classification
 from droplens.domain.card import Measurement, Novelty
 from droplens.domain.run import RunKey, Status
 from droplens.imaging import sandbox
+from droplens.journey.live_accuracy import FEWEST_REVIEWS
 from droplens.report.publish import publish
 from droplens.runtime.telemetry import metrics
 from droplens.state.cards import Cards
@@ -282,6 +283,43 @@ def test_pictures_of_something_else(
     assert len(counted[shares]) == len(records)
     own_metric = (("classifier", "cars"), ("service", STACK))
     assert len(counted["Droplens", "PredictionProbability", own_metric]) == len(records)
+    assert [name for name in ALARMS if goes_off(stack.properties(name), counted)] == raised
+    for name in raised:
+        told(name)
+
+
+@pytest.mark.parametrize(("label", "raised"), [("red", []), ("blue", ["LiveAccuracyLow"])])
+def test_a_model_that_people_find_less_accurate_than_promised(
+    stack: Stack,
+    deployed: Cloud,
+    load: Load,
+    classify: ModuleType,
+    messages: Callable[..., list[dict[str, Any]]],
+    told: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    raised: list[str],
+) -> None:
+    """Every picture is a spot check here; a person reviews all, as the model did or otherwise."""
+    everything = dataclasses.replace(classify.CLASSIFICATION, spot_check_share=1.0)
+    monkeypatch.setattr(classify, "CLASSIFICATION", everything)
+    records = messages(*[jpeg()] * FEWEST_REVIEWS)
+    for start in range(0, len(records), classify.BATCH):
+        classify.handler({"Records": records[start : start + classify.BATCH]}, Context("request"))
+    reviews = deployed.reviews()
+    claimed = reviews.claim("cars", "ann", 100)
+    assert len(claimed) == FEWEST_REVIEWS
+    for review in claimed:
+        assert review.predicted == "red"
+        reviews.decide(review, label, "ann")
+    app = load("ResumeRuns")
+    metrics.clear_metrics()
+    capsys.readouterr()
+    app.handler({"detail-type": "Scheduled Event"}, Context("request"))
+    counted = printed(capsys.readouterr().out)
+    own_metric = (("classifier", "cars"), ("service", STACK))
+    assert counted["Droplens", "LiveAccuracy", own_metric] == [100.0 if label == "red" else 0.0]
     assert [name for name in ALARMS if goes_off(stack.properties(name), counted)] == raised
     for name in raised:
         told(name)

@@ -10,6 +10,7 @@ import pytest
 from moto import mock_aws
 
 from droplens.aws.s3 import Bucket
+from droplens.state.reviews import Reviews
 from droplens.state.runs import Runs
 from droplens_cli.stack import Stack
 from tests.support.aws_account import REVIEWS_TABLE
@@ -99,6 +100,12 @@ class Deployed:
     def bucket(self) -> Bucket:
         """The stack's bucket."""
         return Bucket(self.s3, self.outputs["BucketName"])
+
+    @property
+    def reviews(self) -> Reviews:
+        """The stack's reviews."""
+        table = self.session.resource("dynamodb").Table(self.outputs["ReviewsTableName"])
+        return Reviews(table, self.bucket)
 
     def put(self, key: str, body: bytes = b"x") -> None:
         self.s3.put_object(Bucket=self.outputs["BucketName"], Key=key, Body=body)

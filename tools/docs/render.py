@@ -15,7 +15,18 @@ from tools.docs.tables import tables
 SUFFIX = ".md.j2"
 _IN_ROOT = "README"
 
-_WORDS = ("five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
+_WORDS = (
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+)
 
 
 def _scaled(divisor: float) -> Callable[[float], str]:

@@ -1,5 +1,6 @@
 """`make status` says what answers, how runs do and what waits, and no more than a person needs."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.review import Reason
 from droplens.domain.run import RunKey, Stage, Status
 from droplens.state.cards import Cards
 from droplens_cli import status
@@ -16,6 +18,7 @@ from droplens_cli.table import table
 from tests.support.builders import card, go_live
 from tests.support.command import run
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
+from tests.support.reviews import review
 
 RUN = "20261122-120000-1a2b3c"
 
@@ -103,6 +106,28 @@ def test_files_without_a_folder_wait_for_the_first_model_of_all(
     assert "input/ (without a folder)  1      the first model of all" in page(capsys)
     live(deployed, "cars")
     assert "without a folder" not in page(capsys)
+
+
+def test_the_live_accuracy_and_what_waits_for_a_person_are_shown(
+    deployed: Deployed,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    live(deployed, "cars")
+    assert "reviews of" not in page(capsys)
+    for number in range(10):
+        deployed.put(f"input/cars/{number}.jpg")
+        version = deployed.bucket.head(f"input/cars/{number}.jpg").version_id or "null"
+        entered = review(number, version=version, model=RUN, sampled=0.01)
+        deployed.reviews.enter(entered)
+        deployed.reviews.decide(entered, "red" if number else "blue", "ann")
+    deployed.reviews.enter(review(10, model=RUN, reason=Reason.UNSURE))
+    rows = [" ".join(line.split()) for line in page(capsys).splitlines()]
+    assert "reviews of live accuracy unsure unfamiliar spot checks" in rows
+    assert "cars 90.0 % (10 reviewed; 59.6 to 98.2) 1 0 0" in rows
+    run("status", "--json")
+    [found] = json.loads(capsys.readouterr().out)["classifiers"]
+    assert found["reviews"] == {"unsure": 1, "unfamiliar": 0, "spot_check": 0}
+    assert found["live_accuracy"]["count"] == 10
 
 
 def test_of_many_folders_some_are_shown(

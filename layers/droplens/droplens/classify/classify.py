@@ -22,6 +22,7 @@ from droplens.classify.routing import Router, likely_classifier
 from droplens.domain import layout, result
 from droplens.domain.card import ModelCard
 from droplens.domain.errors import NotBegun, ObjectMissing, RetryLater
+from droplens.domain.review import Review, review_of
 from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import ImageError, Limits
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
@@ -70,6 +71,8 @@ class Classification:
     request_endpoint: called with bucket and classifier when the live endpoint is missing; None
         where idle endpoints are not removed.
     result_schema: the version of results and events, "v1" or "v2".
+    enter_review: called with the review that a stored result calls for, also where it was called
+        before; None where nothing is reviewed. spot_check_share: of all images, to be reviewed.
     """
 
     bucket: Bucket
@@ -83,6 +86,8 @@ class Classification:
     limits: Limits = field(default_factory=Limits)
     request_endpoint: Callable[[str, str], None] | None = None
     result_schema: str = result.V2
+    enter_review: Callable[[Review], object] | None = None
+    spot_check_share: float = 0.0
 
     def classify(
         self,
@@ -249,7 +254,10 @@ class Classification:
     def _store(
         self, image: ObjectInfo, sequencer: str | None, document: dict[str, Any], card: ModelCard
     ) -> dict[str, Any] | None:
-        """Write the result unless the same or a newer one exists; returns its event's detail."""
+        """Write the result unless the same or a newer one exists; returns its event's detail.
+
+        Its review is entered after it, by a repeat of the message too.
+        """
         key = layout.result_key(image.key, card.classifier)
         ours = {
             META_IMAGE_ETAG: image.etag,
@@ -259,12 +267,13 @@ class Classification:
             META_GENERATION: str(card.generation),
         }
         metadata = {**ours, META_SEQUENCER: sequencer} if sequencer else ours
-        document = result.in_version(document, self.result_schema)
-        body = result.to_json(document)
+        written = result.in_version(document, self.result_schema)
+        body = result.to_json(written)
         replacing: str | None = None
         for _ in range(ATTEMPTS):
             if self.bucket.write_json(key, body, replacing=replacing, metadata=metadata):
-                return result.classified_event(document, key, card.generation)
+                self._enter(document, key)
+                return result.classified_event(written, key, card.generation)
             try:
                 standing = self.bucket.head(key)
             except ObjectMissing:
@@ -274,6 +283,7 @@ class Classification:
                 # A repeat. Its event may not have been published: publish it again, with the same
                 # id and the stored result, since ours may differ: a decoder may have timed out.
                 if (first := self._unchanged(key, standing)) is not None:
+                    self._enter(first, key)
                     first = result.in_version(first, self.result_schema)
                     return result.classified_event(first, key, card.generation)
                 continue
@@ -284,6 +294,13 @@ class Classification:
                 return None
             replacing = standing.etag
         raise RetryLater("result.contended", f"{key} keeps changing")
+
+    def _enter(self, document: dict[str, Any], key: str) -> None:
+        """Enter the review that this result at `key` calls for, if it does."""
+        if self.enter_review is None or document["status"] != "classified":
+            return
+        if (review := review_of(document, key, self.spot_check_share)) is not None:
+            self.enter_review(review)
 
     def _unchanged(self, key: str, standing: ObjectInfo) -> dict[str, Any] | None:
         """The stored result, or None if it has changed since its metadata was read."""

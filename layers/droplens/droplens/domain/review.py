@@ -19,6 +19,7 @@ from typing import Any
 from droplens.domain import layout
 from droplens.domain.stored_object import NO_VERSION
 from droplens.statistics import live_accuracy as statistics
+from droplens.statistics.intervals import Z95_TWO_SIDED
 from droplens.statistics.live_accuracy import LiveAccuracy
 
 # What a person says of an image that is in none of the classes.
@@ -101,14 +102,15 @@ def draw(key: str, version: str) -> float:
     return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
 
-def live_accuracy(reviews: Iterable[Review]) -> LiveAccuracy | None:
+def live_accuracy(reviews: Iterable[Review], z: float = Z95_TWO_SIDED) -> LiveAccuracy | None:
     """The accuracy of a model on the images that it classifies; None where it is not known.
 
-    reviews: of the model's random sample, all of them, decided or not. An image of none of the
-    classes counts as wrong where the prediction was confident. Where it was not, there is no right
-    answer that the model could have given, and the image does not count.
+    reviews: of the model's random sample, all of them, decided or not; z: of the interval.
+
+    An image of none of the classes counts as wrong where the prediction was confident. Where it was
+    not, there is no right answer that the model could have given, and the image does not count.
     """
-    return statistics.live_accuracy(
+    sample = (
         statistics.Sampled(
             share=review.sampled,
             stratum="confident" if _is_confident(review) else "for a person",
@@ -118,6 +120,7 @@ def live_accuracy(reviews: Iterable[Review]) -> LiveAccuracy | None:
         for review in reviews
         if review.sampled is not None
     )
+    return statistics.live_accuracy(sample, z)
 
 
 def _is_confident(review: Review) -> bool:

@@ -196,8 +196,9 @@ class RollbackSettings(HostingSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumptionSettings(JourneySettings):
-    """resume_runs: the functions that retry a stage."""
+    """resume_runs: the functions that retry a stage, and the table of reviews."""
 
+    reviews_table: str
     train_function: str
     deploy_function: str
 
@@ -212,22 +213,26 @@ class PausingSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationSettings(Settings):
-    """classify_image: its bucket, queue, runs table and event bus, and its concurrency.
+    """classify_image: its bucket, queue, tables and event bus, and its concurrency.
 
     endpoint_max_concurrency: concurrent calls that an endpoint accepts;
     classify_max_concurrency: concurrent invocations of classify_image, which share them;
     stop_idle_endpoint_hours: 0 where idle endpoints are not removed; result_schema: "v1" or "v2",
-    the version of results and events.
+    the version of results and events; spot_check_share: of all images, to be reviewed;
+    reviews_retention_days: after which reviews are deleted, 0: never.
     """
 
     bucket: str
     runs_table: str
+    reviews_table: str
     event_bus: str
     picture_queue_url: str
     endpoint_max_concurrency: int
     classify_max_concurrency: int
     stop_idle_endpoint_hours: int
     result_schema: str
+    spot_check_share: float
+    reviews_retention_days: int
 
     @property
     def concurrent_calls(self) -> int:

@@ -42,7 +42,7 @@ EXPIRES = "expires"
 # How long a claimed review is offered to nobody else.
 LEASE = timedelta(minutes=10)
 # Reviews that are counted of a classifier's queue.
-MOST_COUNTED = 10_000
+MOST_REVIEWS_COUNTED = 10_000
 
 _WAITING, _DECIDED = "waiting", "decided"
 _PAGE = 100
@@ -182,9 +182,9 @@ class Reviews:
         return _from_item(undone)
 
     def waiting(self, classifier: str) -> Mapping[Reason, int]:
-        """The reviews that wait, by reason; at most MOST_COUNTED are counted."""
+        """The reviews that wait, by reason; at most MOST_REVIEWS_COUNTED are counted."""
         counts = dict.fromkeys(Reason, 0)
-        for item in self._index(QUEUE_INDEX, f"{classifier}/{_WAITING}", most=MOST_COUNTED):
+        for item in self._index(QUEUE_INDEX, f"{classifier}/{_WAITING}", most=MOST_REVIEWS_COUNTED):
             if "decided" not in item:
                 counts[Reason(item["reason"])] += 1
         return counts

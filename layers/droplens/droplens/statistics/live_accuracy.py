@@ -42,7 +42,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class LiveAccuracy:
-    """An accuracy with its 95 % interval, all in [0, 1]. count: reviewed images that it is of."""
+    """An accuracy with its interval, all in [0, 1]. count: reviewed images that it is of."""
 
     value: float
     lower: float
@@ -50,8 +50,10 @@ class LiveAccuracy:
     count: int
 
 
-def live_accuracy(sample: Iterable[Sampled]) -> LiveAccuracy | None:
+def live_accuracy(sample: Iterable[Sampled], z: float = Z95_TWO_SIDED) -> LiveAccuracy | None:
     """The accuracy on all images from a random sample of them; None where none is reviewed.
+
+    z: 1.96 gives a two-sided 95 % interval.
 
     A stratum of which no image is reviewed has no part in it.
     """
@@ -62,7 +64,7 @@ def live_accuracy(sample: Iterable[Sampled]) -> LiveAccuracy | None:
     if not (count := sum(stratum.count for stratum in known)):
         return None
     value = _ratio([(one.weight_of_counted, one.accuracy) for one in known])
-    lower, upper = wilson_of_share(min(1.0, value), _effective_size(known), Z95_TWO_SIDED)
+    lower, upper = wilson_of_share(min(1.0, value), _effective_size(known), z)
     return LiveAccuracy(value, lower, upper, count)
 
 

@@ -50,7 +50,8 @@ def test_without_an_argument_the_process_s_environment_is_read(
 ) -> None:
     for field in ClassificationSettings.__dataclass_fields__:
         monkeypatch.setenv(
-            field.upper(), "7" if field.endswith(("concurrency", "hours")) else field
+            field.upper(),
+            "7" if field.endswith(("concurrency", "hours", "share", "days")) else field,
         )
     assert ClassificationSettings.from_environment().bucket == "bucket"
 
@@ -60,12 +61,15 @@ def test_invocations_share_what_the_endpoint_takes(endpoint: int, classify: int,
     settings = ClassificationSettings(
         bucket="b",
         runs_table="r",
+        reviews_table="v",
         event_bus="e",
         picture_queue_url="q",
         endpoint_max_concurrency=endpoint,
         classify_max_concurrency=classify,
         stop_idle_endpoint_hours=0,
         result_schema="v2",
+        spot_check_share=0.01,
+        reviews_retention_days=0,
     )
     assert settings.concurrent_calls == each
 
