@@ -79,7 +79,7 @@ class ResultsSync:
     def run(self) -> None:
         """One pass. Raises ClientError and BotoCoreError of the listing and of reading."""
         began = time.monotonic()
-        listed = list(self._listed())
+        listed = list(self.listed())
         self._listing_seconds = time.monotonic() - began
         missing = self._index.missing(self._classifier, listed)
         left = len(missing)
@@ -116,7 +116,8 @@ class ResultsSync:
             error=error,
         )
 
-    def _listed(self) -> Iterator[Indexed]:
+    def listed(self) -> Iterator[Indexed]:
+        """The objects that may be results, in the order of their keys."""
         client: Any = self._bucket.client
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket.name, Prefix=f"{layout.RESULTS}{self._classifier}/"
