@@ -325,6 +325,11 @@ bench-serving: venvs-dev ## the serving container next to bare ONNX Runtime; ROU
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.serving \
 		$${ROUNDS:+--rounds "$$ROUNDS"}
 
+.PHONY: bench-console
+bench-console: venvs-cloud venvs-dev ## pictures reviewed a minute, and the gallery at 100,000 results; RESULTS=10000 for a quick look
+	@$(LAYER) $(call bin,dev)/python -m benchmarks.console \
+		$${IMAGES:+--images "$$IMAGES"} $${RESULTS:+--results "$$RESULTS"}
+
 .PHONY: bench-join
 bench-join: venvs-dev ## memory of the merge of packed shards per picture: PICTURES=300000,900000
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.packing.join_memory \

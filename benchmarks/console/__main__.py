@@ -1,0 +1,54 @@
+"""The console measured: images reviewed a minute, and the gallery at 100,000 results.
+
+python -m benchmarks.console [--images 100] [--results 100000]
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.console import gallery, review
+from benchmarks.console.stack import served
+from benchmarks.console.table import markdown
+from benchmarks.harness import keep, provenance, stored, versions
+
+THINKING_SECONDS = 1.2
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def main() -> int:
+    """Measure, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100, help="to review; 0: none")
+    parser.add_argument("--results", type=int, default=100_000, help="in the gallery; 0: none")
+    options = parser.parse_args()
+    found = [os.environ.get("DROPLENS_CHROMIUM"), *map(shutil.which, _BROWSERS)]
+    chromium = next(filter(None, found), None)
+    if chromium is None:
+        parser.error("there is no Chromium: name its path in DROPLENS_CHROMIUM")
+    report = {**stored("console"), **provenance(packages=versions("starlette", "playwright"))}
+    with TemporaryDirectory(prefix="droplens-") as name:
+        folder = Path(name)
+        if options.images:
+            with served(folder) as stack:
+                review.enter(stack, options.images)
+                print(f"{options.images} images wait", file=sys.stderr)
+                pace = review.Pace(THINKING_SECONDS, options.images)
+                with stack.console() as address:
+                    report["review"] = review.measure(address, chromium, pace)
+        if options.results:
+            os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+            (folder / "s3").mkdir()
+            report["gallery"] = gallery.measure(
+                options.results, folder / "s3", lambda words: print(words, file=sys.stderr)
+            )
+    print(markdown(report))
+    keep("console", report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
