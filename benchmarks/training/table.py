@@ -1,4 +1,4 @@
-"""The figures of recipe probe, and of the comparison of finetune with what it was, as tables."""
+"""The figures of recipe probe, of its head's growth, and of finetune's comparison, as tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,5 +58,27 @@ def comparison(found: Mapping[str, Any]) -> str:
         f"{found['corpus']['classes']} of Stanford Cars' models at {height} x {width} pixels, "
         f"{found['settings']['epochs']} epochs; {found['pictures']} held-out pictures in "
         f"{len(found['splits'])} splits; {found['machine']['cores']} cores."
+    )
+    return "\n".join([*rows, "", said, ""])
+
+
+def growth(found: Mapping[str, Any]) -> str:
+    """What `make bench-growth` has measured."""
+    rows = [
+        "| training records | Gram matrix of | CPU seconds | peak memory |",
+        "|---|---|---|---|",
+    ]
+    fits = [("the records", found["exact"]), *(("the features", each) for each in found["fits"])]
+    rows += [
+        f"| {fit['records']:,} | {of} | {fit['cpu_seconds']:.0f} | {fit['peak_memory_mb']:,} MB |"
+        for of, fit in fits
+    ]
+    cached = found["exact"]["cached_features_mb"]
+    exact, same = found["exact"], found["fits"][0]
+    said = (
+        f"{cached} MB of each are the features that the benchmark repeats. Of {exact['records']:,} "
+        f"records, the penalties are {exact['l2']:.2g} and {same['l2']:.2g}, and the leave-one-out "
+        f"accuracies {exact['leave_one_out_accuracy']:.1%} of {exact['leave_one_out_records']:,} "
+        f"and {same['leave_one_out_accuracy']:.1%} of {same['leave_one_out_records']:,} records."
     )
     return "\n".join([*rows, "", said, ""])

@@ -11,6 +11,7 @@ from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
 from benchmarks.serving.table import markdown as serving_table
 from benchmarks.training.table import comparison as comparison_table
+from benchmarks.training.table import growth as growth_table
 from benchmarks.training.table import markdown as probe_table
 from droplens_cli import cost
 from tools import tried
@@ -32,6 +33,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "serving": serving_table(results.serving).strip(),
         "backbones": backbones_table(results.backbones).strip(),
         "probe": probe_table(results.training["probe"]).strip(),
+        "growth": growth_table(results.growth).strip(),
         "comparison": comparison_table(results.training["comparison"]).strip(),
         "cost": cost.table(cost.Usage(), cost.Prices()),
         "cost_demo": cost.demo_table(cost.Prices()),

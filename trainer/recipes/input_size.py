@@ -4,9 +4,8 @@ The time of a prediction is proportional to the pixels of the input. So the size
 pixels, which the network was pretrained with; a smaller one is taken where it predicts the sample
 as well but for one standard error (Breiman et al., 1984, "Classification and Regression Trees",
 section 3.4.3), else larger ones as long as each predicts it better by two. These are squares. Last,
-at equal area, the shape is the one that predicts better: the square, or one half-way to that of the
-median source image, whose ratio of width and height is the root of that image's. (On car models,
-whose median ratio is near 1.9, the whole way was no better than a square, half the way was.)
+a shape of equal area is taken if it predicts the sample better by two: half-way to that of the
+median source image, whose ratio of width and height is the root of that image's.
 
 Predictions are those of a linear head on the packaged backbone, whatever the recipe.
 """
@@ -40,7 +39,7 @@ RECORDS_PER_CLASS = 5
 # With fewer, differences are chance, and FIRST_SIDE is kept.
 LEAST_LEFT_OUT = 100
 # By how many standard errors the mean gain in log-likelihood has to exceed 0: for a larger input
-# than FIRST_SIDE, and for FIRST_SIDE over a smaller one.
+# than FIRST_SIDE or another shape, and for FIRST_SIDE over a smaller one.
 LARGER_ERRORS, SMALLER_ERRORS = 2.0, 1.0
 
 Labels = NDArray[np.int64]
@@ -164,7 +163,8 @@ def search(
     ratio = sqrt(aspect_ratio)
     height, width = shape(best.height, ratio, most)
     if max(ratio, 1 / ratio) >= LEAST_ASPECT and height != width:
-        best = min(best, tried(height, width), key=lambda each: each.loss)
+        other = tried(height, width)
+        best = other if other.is_better_than(best, LARGER_ERRORS) else best
     log.info("size %dx%d chosen by %d pictures", best.height, best.width, records)
     return Choice(best.height, best.width, records, tuple(trials))
 

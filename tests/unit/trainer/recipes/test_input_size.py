@@ -61,7 +61,7 @@ def test_a_larger_size_whose_gain_may_be_chance_is_not_taken() -> None:
     assert attempt.tried == [(224, 224), (160, 160), (288, 288)]
 
 
-def test_of_two_shapes_of_the_chosen_area_the_likelier_is_taken() -> None:
+def test_another_shape_of_the_chosen_area_is_taken_where_it_predicts_better() -> None:
     attempt = Predictions(1e9, 0.1, square=-0.01)
     choice = chosen(attempt, aspect=1.96)
     assert (choice.height, choice.width) == (320, 448)
@@ -73,6 +73,7 @@ def test_of_two_shapes_of_the_chosen_area_the_likelier_is_taken() -> None:
     squares = Predictions(1e9, 0.1, square=0.01)
     assert chosen(squares, aspect=1.96).width == 384
     assert squares.tried[-1] == (320, 448)
+    assert chosen(Predictions(1e9, 0.1, square=-0.0015), aspect=1.96).width == 384
     nearly_square = Predictions(1e9, 0.1)
     chosen(nearly_square, aspect=1.2)
     assert all(height == width for height, width in nearly_square.tried)
