@@ -53,6 +53,7 @@ PARAMETERS = {
     "StopIdleEndpointHours": 0,
     "InputRetentionDays": 0,
     "ResultsRetentionDays": 0,
+    "ReviewsRetentionDays": 0,
     "KmsKeyArn": "",
     "PermissionsBoundary": "",
     "Monitoring": "all",

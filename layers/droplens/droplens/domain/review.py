@@ -10,7 +10,7 @@ which images of the sample they have seen.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -87,9 +87,17 @@ def review_of(result: Mapping[str, Any], key: str, share: float) -> Review | Non
         predicted=prediction["label"],
         probability=prediction["probability"],
         result=key,
-        order=prediction["probability"] if sampled is None else round(chance / share, 6),
+        order=round(_margin(result["top"]) if sampled is None else chance / share, 6),
         entered=datetime.fromisoformat(result["classified_at"]),
     )
+
+
+def _margin(top: Sequence[Mapping[str, Any]]) -> float:
+    """How much more probable the best class is than the second: labels of the least teach most
+    (T. Scheffer, C. Decomain, S. Wrobel, "Active hidden Markov models for information extraction"
+    (2001)). 1 where there is one class only."""
+    probabilities = [float(one["probability"]) for one in top[:2]]
+    return probabilities[0] - probabilities[1] if len(probabilities) == 2 else 1.0
 
 
 def draw(key: str, version: str) -> float:

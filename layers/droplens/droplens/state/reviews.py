@@ -262,20 +262,29 @@ class Reviews:
         return review if self._is_wanted(review) else None
 
     def _is_wanted(self, review: Review) -> bool:
-        """Whether a person is still to see the image; removes the review if not.
+        """Whether a person is still to see this prediction; takes it out of the queue if not.
 
-        An image that was deleted or overwritten is not, and neither is one that a person had
-        labelled before this prediction: its model may have been trained on it.
+        An image that was deleted or overwritten is not to be seen, and neither is one that a person
+        had labelled before this prediction: its model may have been trained on it. Both leave the
+        sample, too. Where a model has predicted the image since, that prediction is shown.
         """
         try:
             current = self.bucket.head(review.key).version_id or NO_VERSION
         except ObjectMissing:
             current = None
-        known = any(other.decided is not None for other in self._others(review))
-        if current == review.version and not known:
-            return True
-        self.remove(review)
-        return False
+        others = self._others(review)
+        if current != review.version or any(other.decided is not None for other in others):
+            self.remove(review)
+            return False
+        if any(other.entered > review.entered for other in others):
+            self._update(
+                review,
+                "REMOVE #queue, #place, #lease_owner, #lease_until",
+                "attribute_exists(#image) AND attribute_not_exists(#decided)",
+                {},
+            )
+            return False
+        return True
 
     def _others(self, review: Review) -> list[Review]:
         """The reviews of the same version of the image, of this classifier's other models."""
@@ -409,15 +418,17 @@ class Reviews:
         self, review: Review, change: str, condition: str, values: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """The item after the update; None where the condition does not hold."""
+        request: dict[str, Any] = {
+            "Key": _key(review),
+            "UpdateExpression": change,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": _names(f"{change} {condition}"),
+            "ReturnValues": "ALL_NEW",
+        }
+        if values:  # DynamoDB refuses an empty map
+            request["ExpressionAttributeValues"] = dict(values)
         try:
-            response = self.table.update_item(
-                Key=_key(review),
-                UpdateExpression=change,
-                ConditionExpression=condition,
-                ExpressionAttributeNames=_names(f"{change} {condition}"),
-                ExpressionAttributeValues=dict(values),
-                ReturnValues="ALL_NEW",
-            )
+            response = self.table.update_item(**request)
         except ClientError as error:
             _refused_by_condition(error)
             return None

@@ -20,6 +20,7 @@ def a_result(version: str | None = "v1", **prediction: Any) -> dict[str, Any]:
         "image": {"key": KEY, "version_id": version},
         "classifier": "cars",
         "prediction": {**told, **prediction},
+        "top": [{"label": "red", "probability": 0.7}, {"label": "blue", "probability": 0.25}],
         "model": {"run_id": "20261122-120000-1a2b3c"},
         "classified_at": "2026-11-22T12:00:00Z",
     }
@@ -61,7 +62,7 @@ def test_what_a_model_leaves_to_a_person_is_entered_always(
 ) -> None:
     found = review_of(a_result(**prediction), "r", 0.0)
     assert found is not None
-    assert (found.reason, found.inclusion, found.sampled, found.order) == (reason, 1.0, None, 0.7)
+    assert (found.reason, found.inclusion, found.sampled, found.order) == (reason, 1.0, None, 0.45)
 
 
 def test_an_unsure_one_that_is_drawn_is_in_the_sample_and_at_its_place() -> None:
@@ -70,6 +71,14 @@ def test_an_unsure_one_that_is_drawn_is_in_the_sample_and_at_its_place() -> None
     assert found is not None
     assert (found.reason, found.inclusion, found.sampled) == (Reason.UNSURE, 1.0, share)
     assert found.order == 0.25
+
+
+def test_of_one_class_there_is_no_second_to_be_close_to() -> None:
+    result = a_result(confident=False)
+    del result["top"][1]
+    found = review_of(result, "r", 0.0)
+    assert found is not None
+    assert found.order == 1.0
 
 
 def test_a_result_of_v1_does_not_tell_unfamiliar_ones() -> None:

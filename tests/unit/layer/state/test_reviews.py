@@ -337,6 +337,21 @@ def test_a_decision_holds_for_every_model_that_waits_for_it(cloud: Cloud, review
     assert cloud.keys("corrections/") == []
 
 
+def test_of_two_predictions_that_wait_the_later_one_is_shown(
+    cloud: Cloud, reviews: Reviews
+) -> None:
+    older = enter(cloud, 0, 0.1, model=OLDER, sampled=0.01)
+    newer = replace(
+        older, model=review().model, order=0.9, entered=older.entered + timedelta(hours=1)
+    )
+    assert reviews.enter(newer)
+    assert reviews.claim("cars", "ann", 5) == [newer]
+    assert sum(reviews.waiting("cars").values()) == 1
+    reviews.decide(newer, "blue", "ann")
+    [found] = reviews.sample("cars", OLDER)
+    assert found.label == "blue"
+
+
 def test_what_was_labelled_before_a_model_saw_it_is_not_reviewed_again(
     cloud: Cloud, reviews: Reviews
 ) -> None:
