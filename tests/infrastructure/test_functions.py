@@ -20,6 +20,7 @@ from droplens.domain.run import RunKey, Stage, Status
 from droplens.journey import pack as packing
 from droplens.runtime.telemetry import logger
 from droplens.state.cards import Cards
+from droplens_cli.forget.removal import LATE_RESULT_SECONDS
 from tests.support.aws_account import MAX_RECEIVES, VISIBILITY_TIMEOUT, Cloud
 from tests.support.aws_fakes import FakeRuntime, refusal
 from tests.support.builders import card, go_live, jpeg, model_data, pack, redness
@@ -137,6 +138,11 @@ def test_pictures_come_by_the_queue_and_fail_one_by_one(stack: Stack) -> None:
     assert source["EventSourceArn"] == stack.attribute("PictureQueue", "Arn")
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert 2 <= source["ScalingConfig"]["MaximumConcurrency"] <= 1000
+
+
+def test_forgetting_a_picture_waits_for_the_longest_classification(stack: Stack) -> None:
+    """One that has read the picture may store its result until the function is ended."""
+    assert stack.properties("ClassifyImage")["Timeout"] <= LATE_RESULT_SECONDS
 
 
 def test_a_picture_is_hidden_for_six_times_the_function_s_time_and_kept_in_the_end(
