@@ -94,7 +94,7 @@ class Model:
         try:
             network = Network.load(path, cores(), (resize.height, resize.width))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path} {error}") from error
         classes = read_classes(folder / CLASSES_FILE)
         # After a run, since free memory is measured without that of the network.
         decoding = DecodingMemory(max(resize.width, resize.height))

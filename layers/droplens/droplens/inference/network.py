@@ -81,7 +81,7 @@ class Network:
         session = open_session(model, threads)
         found = [output.name for output in session.get_outputs()]
         if PROBABILITIES not in found:
-            raise ValueError(f"no output {PROBABILITIES}, only {', '.join(found)}")
+            raise ValueError(f"has no output {PROBABILITIES}, only {', '.join(found)}")
         outputs = tuple(name for name in (PROBABILITIES, NOVELTY) if name in found)
         maps = tuple(name for name in (FINE_MAP, COARSE_MAP) if name in found)
         blank = np.zeros((*size, 3), np.uint8)
