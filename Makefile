@@ -276,9 +276,9 @@ bench-packing: python ## pack the same pictures as notebooks do and by batch_pre
 		$${SCALE:+--scale "$$SCALE"}
 
 .PHONY: bench-classify
-bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, and under load; PICTURES=10000
+bench-classify: venvs-cloud venvs-dev ## classify_image against a bare handler, under load, and in both modes; PICTURES=10000, MODES=1 for the last alone
 	@$(LAYER) $(call bin,dev)/python -m benchmarks.classify \
-		$${PICTURES:+--pictures "$$PICTURES"}
+		$${PICTURES:+--pictures "$$PICTURES"} $${MODES:+--modes-only}
 
 .PHONY: bench-trust
 bench-trust: venvs-dev ## what a model does not know: calibration, foreign pictures, wrong labels; REPEATS=2 for a quick look

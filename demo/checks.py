@@ -195,6 +195,9 @@ class Examination:
         self._record.check("single pictures are answered", True, said)
 
     def _calls(self, journey: Journey, picture: Picture) -> None:
+        if journey.live_card().get("model"):
+            self._record.check("the endpoint answers", None, "EndpointMode=lambda has none")
+            return
         endpoint = str(journey.live_card()["endpoint"])
         sagemaker = self._clients.client("sagemaker")
         described = sagemaker.describe_endpoint(EndpointName=endpoint)
@@ -243,8 +246,11 @@ class Examination:
         self._record.check(what, True, f"{max(starts):.0f} ms at most, {len(starts)} starts")
 
     def _cold_endpoint(self, journey: Journey) -> None:
-        endpoint = str(journey.live_card()["endpoint"])
         what = "the endpoint's cold start is in CloudWatch"
+        if journey.live_card().get("model"):
+            self._record.check(what, None, "EndpointMode=lambda has no endpoint")
+            return
+        endpoint = str(journey.live_card()["endpoint"])
         # Microseconds, of serverless endpoints only.
         # https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
         dimensions = [

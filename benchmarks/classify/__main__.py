@@ -2,7 +2,8 @@
 
 In a local cloud of its own, with the real template deployed and endpoints whose answers can be
 foretold: our handler and a bare one in turns on the same pictures; what a cold start imports;
-images uploaded at once, and swept, in growing numbers; the run with faults injected (chaos.py).
+images uploaded at once, and swept, in growing numbers; the run with faults injected (chaos.py); and
+a real model inside the function and behind an endpoint (inside.py; alone with --modes-only).
 Writes benchmarks/results/classify.json, which `make docs` shows in docs/classifying.md.
 """
 
@@ -19,15 +20,15 @@ from benchmarks.classify import imports, pictures
 from benchmarks.classify.chaos import ROUGH, chaos
 from benchmarks.classify.cloud import SIDE, Cloud, deployed
 from benchmarks.classify.flood import await_answers, drop, find_faults
+from benchmarks.classify.inside import LAMBDA_PYTHON, modes
 from benchmarks.classify.table import markdown
-from benchmarks.harness import ROOT, keep, provenance, quartiles
+from benchmarks.harness import ROOT, keep, provenance, quartiles, stored
 from droplens.aws.s3 import Bucket
 from droplens.classify.sweep import Progress, Sweep
 from droplens.domain.run import RunKey
 
 WORK = ROOT / ".local" / "bench" / "classify"
 CHAOS_WORK = ROOT / ".local" / "bench" / "chaos"
-LAMBDA_PYTHON = ROOT / ".local" / "venv" / "lambda" / "bin" / "python"
 HANDLERS = Path(__file__).resolve().parent / "handlers.py"
 NAMES = tuple(f"class {letter}" for letter in "abcdefghij")
 RUN = "20261122-120000-000001"
@@ -101,7 +102,7 @@ def function_process(cloud: Cloud) -> dict[str, str]:
     return {
         **cloud.function_environment(),
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": f"{cloud.function_source}:{cloud.layer}",
+        "PYTHONPATH": f"{cloud.function_source}:{cloud.layer}:{cloud.inference_layer}",
         "AWS_ENDPOINT_URL": cloud.url,
         "AWS_ACCESS_KEY_ID": cloud.operator.key,
         "AWS_SECRET_ACCESS_KEY": cloud.operator.secret,
@@ -169,6 +170,14 @@ def patience(count: int) -> float:
     return 300 + count * 0.5
 
 
+def measured_modes(cloud: Cloud, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of inside.py, with their own origin."""
+    origin = provenance()
+    flooded = max(100, options.pictures // 10)
+    environment = function_process(cloud)
+    return {**origin, **modes(cloud, environment, options.batches, options.cold_starts, flooded)}
+
+
 def versions(cloud: Cloud) -> dict[str, str]:
     """The packages that the function carries, and the local cloud's."""
     carried = {
@@ -196,7 +205,14 @@ def main() -> None:
     )
     parser.add_argument("--batches", type=int, default=60, help="compared with the bare handler")
     parser.add_argument("--cold-starts", type=int, default=15)
+    parser.add_argument(
+        "--modes-only", action="store_true", help="keep the other figures as they are"
+    )
     options = parser.parse_args()
+    if options.modes_only:
+        with deployed(WORK) as cloud:
+            keep("classify", {**stored("classify"), "modes": measured_modes(cloud, options)})
+        return
     report = provenance()
     with deployed(CHAOS_WORK, **ROUGH) as cloud:
         report["chaos"] = chaos(cloud, options.pictures, patience(options.pictures))
@@ -207,6 +223,7 @@ def main() -> None:
         report["cold_start"] = imports.cold_starts(
             LAMBDA_PYTHON, function_process(cloud), options.cold_starts
         )
+        report["modes"] = measured_modes(cloud, options)
         report["sweeps"] = [sweeping(cloud, size) for size in sizes]
         report["floods"] = [flood(cloud, size) for size in sizes]
     in_batches, alone = report["handlers"]

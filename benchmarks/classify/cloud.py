@@ -64,6 +64,11 @@ class Cloud:
         return self.folder / "sam" / ".aws-sam" / "build" / "Layer" / "python"
 
     @property
+    def inference_layer(self) -> Path:
+        """What the built layer with ONNX Runtime puts there."""
+        return self.layer.parent.parent / "InferenceLayer" / "python"
+
+    @property
     def function_source(self) -> Path:
         """classify_image as it was built."""
         return self.folder / "sam" / ".aws-sam" / "build" / "ClassifyImage"

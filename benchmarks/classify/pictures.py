@@ -25,6 +25,13 @@ def jpegs(count: int, side: int, *, start: int = 0) -> Iterator[bytes]:
         yield whole[:2] + segment + whole[2:]
 
 
+def labelled(count: int, side: int) -> Iterator[tuple[str, bytes]]:
+    """`count` drawn pictures with their class, in turns "colour" and "grey"; each is drawn anew."""
+    for number in range(count):
+        body = _photograph(random.Random(SEED - 1 - number), side, grey=bool(number % 2))
+        yield ("colour", "grey")[number % 2], body
+
+
 def bare(jpeg: bytes) -> bytes:
     """The request body for an endpoint: a prepared JPEG without its metadata."""
     if jpeg[:4] != b"\xff\xd8\xff\xfe":
@@ -32,12 +39,13 @@ def bare(jpeg: bytes) -> bytes:
     return jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6], "big") :]
 
 
-def _photograph(choose: random.Random, side: int) -> bytes:
+def _photograph(choose: random.Random, side: int, *, grey: bool = False) -> bytes:
     """Clouds of colour over fine grain: what costs a decoder as much as a photograph does."""
     coarse = Image.frombytes("RGB", (12, 12), choose.randbytes(12 * 12 * 3))
     clouds = coarse.resize((side, side), Image.Resampling.BICUBIC)
     grain = Image.frombytes("RGB", (side, side), choose.randbytes(side * side * 3))
     out = BytesIO()
     soft = grain.filter(ImageFilter.GaussianBlur(1))
-    Image.blend(clouds, soft, 0.35).save(out, "JPEG", quality=QUALITY)
+    drawn = Image.blend(clouds, soft, 0.35)
+    (drawn.convert("L").convert("RGB") if grey else drawn).save(out, "JPEG", quality=QUALITY)
     return out.getvalue()

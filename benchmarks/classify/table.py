@@ -1,5 +1,6 @@
 """One report as a Markdown table, for the documents and the terminal."""
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -37,10 +38,44 @@ def markdown(report: dict[str, Any]) -> str:
             f"{chaos['lost']} lost, {chaos['doubled']} doubled, {chaos['wrong']} wrong"
         ),
     }
+    if modes := report.get("modes"):
+        lines |= _of_modes(modes)
     rows = [f"| {what} | {figure} |" for what, figure in lines.items()]
     under = (
         f"Medians, quartiles in brackets; {in_batches['batches']} pairs of batches, "
         f"{report['machine']['cores']} cores. The endpoint is a stub that answers by a hash of the "
-        "picture, so no time of a model is in these figures."
+        "picture, so no time of a model is in these figures, but in those of a real model."
     )
     return "\n".join(["| measured | figure |", "|---|---|", *rows, "", under]) + "\n"
+
+
+def _of_modes(modes: dict[str, Any]) -> dict[str, str]:
+    """The rows of a real model inside the function and behind a serverless endpoint."""
+    both = {"inside": "`EndpointMode=lambda`", "behind": "an endpoint"}
+
+    def each(of: Callable[[str], str]) -> str:
+        return "; ".join(f"{name} {of(way)}" for way, name in both.items())
+
+    lines = {}
+    for what in ("in_batches", "alone"):
+        found = modes[what]
+        spread = found["ratio"]
+        size = f"in batches of {found['batch']}" if found["batch"] > 1 else "alone"
+        lines[f"a real model, time per picture {size}"] = (
+            each(lambda way: f"{found['ms_per_picture'][way]:.1f} ms")  # noqa: B023
+            + f"; {spread['median']:.2f}x ({spread['low']:.2f} to {spread['high']:.2f})"
+        )
+    lines["a real model, cold start to the first result, and memory"] = each(
+        lambda way: (
+            f"{modes['cold_start'][way]['seconds']:.2f} s, {modes['cold_start'][way]['peak_mb']} MB"
+        )
+    )
+    lines[f"a real model, {modes['floods']['inside']['pictures']:,} pictures dropped at once"] = (
+        each(
+            lambda way: (
+                f"{modes['floods'][way]['pictures_per_second']:.0f} pictures/s, "
+                f"{modes['floods'][way]['lost']} lost"
+            )
+        )
+    )
+    return lines

@@ -41,3 +41,18 @@ def test_a_report_is_a_table_of_its_figures() -> None:
     assert "21.0 ms of 100, 20.0 ms of 10,000" in rows.values()
     assert "400 ms and 70 MB; bare boto3 250 ms and 60 MB" in rows.values()
     assert "0 lost, 0 doubled, 0 wrong" in rows.values()
+
+
+def test_a_real_model_in_both_modes_has_rows_of_its_own() -> None:
+    both = {"inside": 9.04, "behind": 20.0}
+    found = {"batch": 10, "ratio": SPREAD, "ms_per_picture": both}
+    modes = {
+        "in_batches": found,
+        "alone": {**found, "batch": 1},
+        "cold_start": {way: {"seconds": 1.234, "peak_mb": 210} for way in both},
+        "floods": {way: {"pictures": 1000, "pictures_per_second": 80.4, "lost": 0} for way in both},
+    }
+    text = markdown({**REPORT, "modes": modes})
+    assert "9.0 ms; an endpoint 20.0 ms; 1.10x (1.05 to 1.20)" in text
+    assert "`EndpointMode=lambda` 1.23 s, 210 MB; an endpoint 1.23 s, 210 MB" in text
+    assert "1,000 pictures dropped at once | `EndpointMode=lambda` 80 pictures/s, 0 lost" in text

@@ -1,0 +1,156 @@
+"""The same network inside classify_image and behind an endpoint, on the same cores.
+
+Both are trained on the same drawings by the stack itself, one with EndpointMode=lambda, one with a
+serverless endpoint, whose container runs beside the function here.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.classify import pictures
+from benchmarks.classify.cloud import SIDE, STACK, Cloud, eventually
+from benchmarks.classify.flood import answered, await_answers, drop
+from benchmarks.harness import ROOT, quartiles
+from droplens.aws.s3 import Bucket
+from droplens.state.cards import Cards
+
+LAMBDA_PYTHON = ROOT / ".local" / "venv" / "lambda" / "bin" / "python"
+MODES = Path(__file__).resolve().parent / "modes.py"
+INSIDE, BEHIND = "inside", "behind"
+ENDPOINT_MODES = {INSIDE: "lambda", BEHIND: "serverless"}
+PER_CLASS = 30
+TRAINING_SECONDS = 900.0
+WARMUP = 2
+
+
+def modes(
+    cloud: Cloud, environment: Mapping[str, str], batches: int, starts: int, flooded: int
+) -> dict[str, Any]:
+    """Time a picture, memory, cold start to the first result, and a flood, of both.
+
+    environment: of a process that stands for a Lambda worker.
+    """
+    for way, mode in ENDPOINT_MODES.items():
+        _train(cloud, way, mode)
+    in_batches = _handlers(cloud, environment, batches, 10)
+    alone = _handlers(cloud, environment, batches, 1)
+    return {
+        "in_batches": in_batches,
+        "alone": alone,
+        "cold_start": {
+            way: _cold_starts(cloud, environment, way, starts) for way in (INSIDE, BEHIND)
+        },
+        "floods": {way: _flood(cloud, way, flooded) for way in (BEHIND, INSIDE)},
+    }
+
+
+def _train(cloud: Cloud, classifier: str, mode: str) -> None:
+    """Train a classifier of two classes on drawings, deployed in this EndpointMode."""
+    functions, name = cloud.client("lambda"), f"{STACK}-deploy-endpoint"
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {**variables, "ENDPOINT_MODE": mode}}
+    )
+    s3 = cloud.client("s3")
+    for number, (label, body) in enumerate(pictures.labelled(2 * PER_CLASS, SIDE)):
+        key = f"datasets/{classifier}/{label}/{number:03}.jpg"
+        s3.put_object(Bucket=cloud.bucket, Key=key, Body=body)
+    s3.put_object(Bucket=cloud.bucket, Key=f"datasets/{classifier}/_READY", Body=b"")
+    cards = Cards(Bucket(s3, cloud.bucket))
+    eventually(
+        lambda: cards.live(classifier) is not None, f"a model of {classifier}", TRAINING_SECONDS
+    )
+
+
+def _messages(cloud: Cloud, way: str, name: str, count: int) -> list[dict[str, Any]]:
+    named = (
+        (f"input/{way}/{name}-{number:05}.jpg", body)
+        for number, body in enumerate(pictures.jpegs(count, SIDE))
+    )
+    return [picture.message for picture in drop(cloud, named)]
+
+
+def _handlers(
+    cloud: Cloud, environment: Mapping[str, str], batches: int, size: int
+) -> dict[str, Any]:
+    """Our handler on batches of `size` pictures of both classifiers alternately, in one process."""
+    count = (batches + WARMUP) * size
+    with cloud.nobody_listening():
+        plan: dict[str, Any] = {"warmup": WARMUP, "ways": {}}
+        for way in ENDPOINT_MODES:
+            found = _messages(cloud, way, f"batch-{size}", count)
+            plan["ways"][way] = [found[first : first + size] for first in range(0, count, size)]
+        rows = _run(cloud, environment, plan)["rows"]
+
+    def of(way: str, what: str) -> list[float]:
+        return [row[what] for row in rows if row["way"] == way]
+
+    pairs = [a / b for a, b in zip(of(INSIDE, "seconds"), of(BEHIND, "seconds"), strict=True)]
+    return {
+        "batch": size,
+        "batches": batches,
+        "ratio": quartiles(pairs),
+        "ms_per_picture": {
+            way: round(1000 * median(of(way, "seconds")) / size, 2) for way in ENDPOINT_MODES
+        },
+    }
+
+
+def _cold_starts(
+    cloud: Cloud, environment: Mapping[str, str], way: str, repeats: int
+) -> dict[str, Any]:
+    """From the start of a process to the end of its first batch, of one picture."""
+    with cloud.nobody_listening():
+        found = _messages(cloud, way, "start", repeats + 1)
+        samples = []
+        for number, message in enumerate(found):
+            started = time.time()
+            done = _run(cloud, environment, {"warmup": 0, "ways": {way: [[message]]}})
+            if number:  # the first compiles
+                samples.append((done["first"] - started, done["peak_mb"]))
+    return {
+        "seconds": round(median(seconds for seconds, _ in samples), 3),
+        "peak_mb": round(median(peak for _, peak in samples)),
+        "samples": [round(seconds, 3) for seconds, _ in samples],
+    }
+
+
+def _flood(cloud: Cloud, way: str, count: int) -> dict[str, Any]:
+    """Drop pictures at once: seconds from the first put to the last result."""
+    before = answered(cloud, way)
+    started = time.monotonic()
+    named = (
+        (f"input/{way}/flood-{number:05}.jpg", body)
+        for number, body in enumerate(pictures.jpegs(count, SIDE))
+    )
+    drop(cloud, named)
+    await_answers(cloud, way, before + count, 300 + count * 0.5)
+    seconds = time.monotonic() - started
+    found = answered(cloud, way) - before
+    return {
+        "pictures": count,
+        "seconds": round(seconds, 2),
+        "pictures_per_second": round(count / seconds, 1),
+        "lost": count - found,
+    }
+
+
+def _run(cloud: Cloud, environment: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
+    file = cloud.folder / "modes.json"
+    file.write_text(json.dumps(plan), "utf-8")
+    done = subprocess.run(
+        [str(LAMBDA_PYTHON), str(MODES), str(file)],
+        env={**environment, "PYTHONPATH": f"{environment['PYTHONPATH']}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"modes.py failed:\n{done.stderr[-4000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
