@@ -1,10 +1,13 @@
 """Fixtures of all tests: no AWS account, and the real photographs."""
 
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.support")  # before any module of it is imported
@@ -69,6 +72,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Order the tests as `Files` does."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: [not item.nodeid.startswith(first) for first in _FIRST])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keys_are_made_once() -> Iterator[None]:
+    """moto makes a key of RSA for each account that notifies, and has no use for another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rsa, "generate_private_key", functools.cache(rsa.generate_private_key))
+        yield
 
 
 @pytest.fixture(scope="session")
