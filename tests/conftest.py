@@ -25,8 +25,8 @@ _TORCH = tuple(
     f"tests/integration/test_trainer_{name}.py"
     for name in ("finetune", "network", "timm", "together")
 )
-# The longest, which start first.
-_FIRST = (_END_TO_END, "tests/containers/", *_TORCH)
+# The longest, which start first: of the others, one of a minute could be the last that runs.
+_FIRST = (_END_TO_END, "tests/containers/", *_TORCH, "tests/integration/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
