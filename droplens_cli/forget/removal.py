@@ -112,7 +112,7 @@ def remove(
         return outcome
     for kind, those in {**copies, "pictures": traces.own}.items():
         outcome.add(kind, those, stored.remove(bucket, those))
-    late = [one.key for key in keys for one in stored.versions_of(bucket, key)]
+    late = [one.key for one in stored.versions_of_each(bucket, keys)]
     outcome.left += [f"{key} was uploaded meanwhile" for key in dict.fromkeys(late)]
     return outcome
 

@@ -123,7 +123,7 @@ class Finder:
 
     def find(self, keys: Sequence[str]) -> Traces:
         """What there is of these images now."""
-        own = [one for key in keys for one in stored.versions_of(self.bucket, key)]
+        own = stored.versions_of_each(self.bucket, keys)
         runs = self.runs()
         results = self._results(keys, {run.key.classifier for run in runs})
         digests = frozenset(stored.sha256_of_each(self.bucket, own).values())

@@ -58,6 +58,13 @@ def versions_of(bucket: Bucket, key: str) -> list[Version]:
     return list(takewhile(lambda one: one.key == key, versions(bucket, key)))
 
 
+def versions_of_each(bucket: Bucket, keys: Iterable[str]) -> list[Version]:
+    """All versions and delete markers of these keys."""
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        found = threads.map(lambda key: versions_of(bucket, key), keys)
+        return [version for those in found for version in those]
+
+
 def parts(bucket: Bucket, version: Version) -> Iterator[bytes] | None:
     """The bytes of a version, in parts; None if it is gone."""
     client: Any = bucket.client

@@ -137,12 +137,19 @@ class SuspectDesk:
             for one in map(_suspect, (body or b"").decode().splitlines())
             if not one.name.startswith(layout.CORRECTIONS)
         }
+        try:
+            spans = find_spans(self._bucket, prefix, TRAIN, suspects)
+            typical = self._typical(run, {one.likely for one in suspects.values()})
+        except ObjectMissing:
+            raise NoSuspects(
+                f"the packed pictures of run {run_id} were removed, as `droplens forget` does"
+            ) from None
         return _OfRun(
             dataset=DatasetSource(classifier, run.dataset["key"]),
             suspects=suspects,
             classes=manifest["classes"],
-            spans=find_spans(self._bucket, prefix, TRAIN, suspects),
-            typical=self._typical(run, {one.likely for one in suspects.values()}),
+            spans=spans,
+            typical=typical,
         )
 
     def _typical(self, run: Run, labels: set[str]) -> dict[str, Span]:

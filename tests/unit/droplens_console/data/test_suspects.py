@@ -198,3 +198,10 @@ def test_what_cannot_be_decided_says_why(stack: Deployed) -> None:
 def test_a_run_without_a_list_has_none(deployed: Deployed) -> None:  # noqa: F811
     with pytest.raises(NoSuspects, match="no list"):
         SuspectDesk(deployed.bucket).open(FOLDER)
+
+
+def test_a_run_whose_records_were_forgotten_has_none(stack: Deployed) -> None:
+    records = f"packed/{CLASSIFIER}/{RUN_ID}/train/train.rec"
+    stack.s3.delete_object(Bucket=stack.bucket.name, Key=records)
+    with pytest.raises(NoSuspects, match="were removed"):
+        SuspectDesk(stack.bucket).open(FOLDER)
