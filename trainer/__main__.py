@@ -1,4 +1,4 @@
-"""The container's entry point: `python -m trainer train` and `python -m trainer serve`."""
+"""The container's entry point: `python -m trainer train`, `serve` or `classify`."""
 
 import argparse
 import logging
@@ -20,8 +20,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 def main() -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
-    parser.add_argument("command", choices=("train", "serve"), help="as SageMaker calls it")
-    command = parser.parse_args().command
+    parser.add_argument(
+        "command",
+        choices=("train", "serve", "classify"),
+        help="train and serve as SageMaker calls them, classify as AWS Batch does",
+    )
+    parser.add_argument("--job", default="", help="of classify: the address of job.json")
+    options = parser.parse_args()
+    command = options.command
     log_to_stdout()
     # Imported by command: a server starts without the training libraries.
     if command == "train":
@@ -30,6 +36,10 @@ def main() -> int:
             arguments = [sys.executable, "-m", "trainer", command]
             os.execve(sys.executable, arguments, environment)  # noqa: S606
         return supervised(_train, _killed)
+    if command == "classify":
+        from trainer.inference.job import main as classify
+
+        return classify(options.job)
     from trainer.serving.app import main as serve
 
     return serve()

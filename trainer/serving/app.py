@@ -84,15 +84,16 @@ class Model:
     decoding: DecodingMemory
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, threads: int | None = None) -> Self:
         """Load and run once, so that the first request is not slower. Raises ValueError.
 
         Takes the int8 variant where there is one: training keeps it only where it is better.
+        threads: of one run; None: as many as there are cores.
         """
         resize = Resize.read(folder)
         path = served(folder)
         try:
-            network = Network.load(path, cores(), (resize.height, resize.width))
+            network = Network.load(path, threads or cores(), (resize.height, resize.width))
         except ValueError as error:
             raise ValueError(f"{path} {error}") from error
         classes = read_classes(folder / CLASSES_FILE)

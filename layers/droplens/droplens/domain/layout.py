@@ -13,6 +13,7 @@ packed/<classifier>/<run>/...        RecordIO channels, classes.json, dataset.js
 training/<classifier>/<run>/...      what SageMaker writes
 models/<classifier>/...              model cards; live.json is that of the live model
 reports/<classifier>/<run>/...       a model's evaluation: evaluation.json, answers/, index.html
+inference/<classifier>/<job>/...     a batch inference job; rows/ are its results
 build/<image>/<tag>.zip              a container image's sources; build/asked/: requests for it
 """
 
@@ -28,6 +29,7 @@ PACKED = "packed/"
 TRAINING = "training/"
 MODELS = "models/"
 REPORTS = "reports/"
+INFERENCE = "inference/"
 BUILD = "build/"
 
 READY_MARKER = "_READY"

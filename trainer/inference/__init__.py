@@ -1,0 +1,1 @@
+"""Batch inference: a model classifies objects of any bucket, by AWS Batch (`classify`)."""
