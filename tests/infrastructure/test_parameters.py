@@ -51,6 +51,7 @@ PARAMETERS = {
     "Reclassify": "none",
     "ResultSchema": "v2",
     "StopIdleEndpointHours": 0,
+    "InferenceSources": "",
     "InputRetentionDays": 0,
     "ResultsRetentionDays": 0,
     "ReviewsRetentionDays": 0,
@@ -78,6 +79,8 @@ OUTPUTS = {
     "RollbackFunctionName",
     "ResumeFunctionName",
     "JobQueueArn",
+    "InferenceQueueArn",
+    "InferenceDefinitionArn",
     "BatchPrepRepositoryUri",
     "TrainerRepositoryUri",
 }
