@@ -286,6 +286,16 @@ bench-trust: venvs-dev ## what a model does not know: calibration, foreign pictu
 	$(LAYER) $(call bin,dev)/python -m benchmarks.trust \
 		$${REPEATS:+--repeats "$$REPEATS"}
 
+.PHONY: bench-inference
+bench-inference: venvs-dev ## batch inference of 10,000 images with an interruption, and a listing of a million keys; IMAGES=1000 for a quick look
+	$(LAYER) $(call bin,dev)/python -m benchmarks.inference \
+		$${IMAGES:+--images "$$IMAGES"} $${KEYS:+--keys "$$KEYS"}
+
+.PHONY: bench-review
+bench-review: venvs-dev ## labels that people have to give, by the order of the review queue; SPLITS=1 for a quick look
+	@$(PYTHON) tools/venvs.py demo
+	$(LAYER) $(call bin,dev)/python -m benchmarks.review $${SPLITS:+--splits "$$SPLITS"}
+
 .PHONY: bench-probe
 bench-probe: python ## recipe probe on 196 car models, on the CPU, next to baselines; SPLITS=1 PICTURES=600 for a quick look
 	@$(PYTHON) tools/venvs.py dev mxnet

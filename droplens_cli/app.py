@@ -274,7 +274,9 @@ def show_status(
 @app.command()
 def classify(
     context: typer.Context,
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="files, or folders")],
+    photos: Annotated[
+        list[Path] | None, typer.Argument(metavar="PHOTO...", help="files, or folders")
+    ] = None,
     classifier: Annotated[
         str, typer.Option("--as", help="the classifier; else the default one")
     ] = "",
@@ -282,8 +284,30 @@ def classify(
     timeout: Annotated[
         float, typer.Option("--timeout", help="seconds without a new result, before it gives up")
     ] = 120.0,
+    prefix: Annotated[
+        str,
+        typer.Option("--prefix", help="in place of photos: s3://bucket/prefix, what is in S3"),
+    ] = "",
+    resume: Annotated[
+        str, typer.Option("--resume", metavar="JOB", help="go on with a job of --prefix")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="a file for the rows of --prefix")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--format", help="csv, jsonl or parquet; else by the file's ending")
+    ] = "",
+    yes: Yes = False,
 ) -> None:
-    """Drop photos into the bucket, wait for their results, and print them."""
+    """Drop photos into the bucket, wait for their results, and print them.
+
+    With --prefix, classify what is in any bucket of InferenceSources, by AWS Batch.
+    """
+    if sum(map(bool, (photos, prefix, resume))) != 1:
+        raise CommandError("name photos, or --prefix, or --resume", code=ExitCode.USAGE)
+    if photos is None or not photos:
+        _infer(_stack(context), prefix, resume, classifier, _format(output, kind), output, yes)
+        return
     from droplens_cli import classify as classifying
     from droplens_cli import report
 
@@ -320,6 +344,84 @@ def classify(
         )
 
 
+def _infer(
+    stack: Any,
+    prefix: str,
+    resume: str,
+    classifier: str,
+    kind: str,
+    output: Path | None,
+    yes: bool,
+) -> None:
+    from droplens_cli import inference, report
+    from droplens_cli import results as reading
+
+    if resume:
+        job = inference.stored_job(stack.bucket, resume)
+    else:
+        job = _listed_job(stack, prefix, classifier, yes)
+    name = f"{job.classifier}/{job.job_id}"
+    print(
+        f"{name}: {job.images:,} pictures of s3://{job.bucket}/{job.source}; "
+        f"`droplens classify --resume {name}` goes on where it stands",
+        file=sys.stderr,
+    )
+    with report.progress(Console(stderr=True)) as progress:
+        step, shown = progress.counting("parts", job.parts), 0
+        for done in inference.work(stack, job):
+            for _ in range(done - shown):
+                step()
+            shown = done
+    if kind:
+        count = reading.write(inference.rows(stack.bucket, job), kind, output)
+        print(f"{count:,} rows" + (f" in {output}" if output else ""), file=sys.stderr)
+    else:
+        place = inference.rows_place(stack.bucket, job)
+        print(f"the rows are in {place}; -o FILE writes them into one")
+
+
+def _listed_job(stack: Any, prefix: str, classifier: str, yes: bool) -> Any:
+    """A job of what is below the prefix, stored once its cost is confirmed."""
+    import tempfile
+
+    from droplens_cli import classify as classifying
+    from droplens_cli import cost, inference, report
+
+    bucket, below = inference.located(prefix)
+    inference.check_offered(stack, bucket, below)
+    inference.check_region(stack, bucket)
+    name = classifying.answering_classifier(stack, classifier)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = inference.Listing(Path(folder))
+        with report.progress(Console(stderr=True)) as progress:
+            listing.list(stack.client("s3"), bucket, below, progress.counting("listing", None))
+        job = inference.new_job(stack, name, bucket, below, listing.images)
+        lines = inference.cost_of(job, stack.parameters, listing.requests)
+        price = sum(map(cost.Prices().listed, lines))
+        left = f", {listing.archived:,} archived ones left out" if listing.archived else ""
+        print(
+            f"{listing.images:,} objects of {listing.bytes / 1e9:,.1f} GB{left}; about "
+            f"{cost.dollars(price)} by the list prices of {cost.Prices().region}",
+            file=sys.stderr,
+        )
+        if not yes and not typer.confirm("Classify them?", err=True):
+            raise CommandError("nothing was started")
+        with report.progress(Console(stderr=True)) as progress:
+            stored = progress.counting("lists", job.parts)
+            inference.prepare(stack.bucket, job, Path(folder), stored)
+    return job
+
+
+def _format(output: Path | None, kind: str) -> str:
+    """The chosen format of an output, or "" for none."""
+    from droplens_cli import results as reading
+
+    chosen = kind or (reading.format_of(output) if output else "")
+    if chosen not in ("", "csv", "jsonl", "parquet"):
+        raise CommandError(f"--format {chosen}: csv, jsonl or parquet", code=ExitCode.USAGE)
+    return chosen
+
+
 @app.command("results")
 def show_results(
     context: typer.Context,
@@ -353,9 +455,7 @@ def show_results(
 
     if state not in ("", "classified", "rejected"):
         raise CommandError(f"--status {state}: classified or rejected", code=ExitCode.USAGE)
-    chosen = kind or (reading.format_of(output) if output else "")
-    if chosen not in ("", "csv", "jsonl", "parquet"):
-        raise CommandError(f"--format {chosen}: csv, jsonl or parquet", code=ExitCode.USAGE)
+    chosen = _format(output, kind)
     wanted = reading.Filter(
         below=below,
         label=label,

@@ -17,6 +17,7 @@ from droplens_cli.repository_files import repository_file
 HOURS_A_MONTH = 730
 PRICES = Path(__file__).parent / "prices.json"
 PACKING = repository_file("benchmarks/results/packing.json")
+INFERENCE = repository_file("benchmarks/results/inference.json")
 
 # Metrics of alarms, by which these are billed, and dashboards, by the template's parameter
 # Monitoring: PicturesUnfamiliar has three metrics, every other alarm one.
@@ -176,6 +177,24 @@ def thousand(usage: Usage, *, inside: bool = False) -> Iterator[Line]:
     yield Line("GB of logs", usage.log_kb / 1000, "log_ingestion")
     yield Line("traces, at most", 1000, "trace")
     yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")
+
+
+def inference(
+    *, images: int, parts: int, children: int, vcpus: int, gb: float, requests: int
+) -> Iterator[Line]:
+    """A job of batch inference, in the images' own region.
+
+    parts: each has a list and rows; children: containers of `vcpus` vCPUs and `gb` GB; requests:
+    that the listing took.
+    """
+    a_second = json.loads(INFERENCE.read_text("utf-8"))["images_per_second_of_a_vcpu"]
+    # A minute to start; AWS Batch adds nothing to the price of Fargate.
+    hours = (images / (a_second * vcpus) + 60 * children) / 3600
+    yield Line("Fargate vCPU hours", hours * vcpus, "fargate_vcpu_hour")
+    yield Line("Fargate GB hours", hours * gb, "fargate_gb_hour")
+    yield Line("public address hours", hours, "public_ip_hour")
+    yield Line("pictures read", images + parts, "s3_get")
+    yield Line("lists and rows written, pages listed", 3 * parts + requests, "s3_put")
 
 
 def realtime(usage: Usage) -> Iterator[Line]:

@@ -40,8 +40,8 @@ class Shown:
         with self._lock:
             self._set({"reading": "reading", "packing": "checking"}.get(stage, stage), done, total)
 
-    def counting(self, what: str, total: int) -> Callable[[], None]:
-        """A bar that counts; call the returned function for each."""
+    def counting(self, what: str, total: int | None) -> Callable[[], None]:
+        """A bar that counts; call the returned function for each. total: None if not known."""
         self._set(what, 0, total)
         return lambda: self._advance(what, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from localcloud.ports import free_port
-from tests.support.deployed_cloud import CLASSES, KEY, Cloud
+from tests.support.deployed_cloud import CLASSES, KEY, READABLE, Cloud
 from tests.support.drawn_images import drawing
 
 
@@ -79,7 +79,7 @@ def clouds(
 @pytest.fixture(scope="session")
 def cloud(clouds: Callable[..., Cloud]) -> Cloud:
     """A local cloud that delivers each event once, and evaluates every function's own role."""
-    return clouds(DROPLENS_AUTH="true")
+    return clouds(DROPLENS_AUTH="true", PARAMETERS=f"InferenceSources={READABLE}")
 
 
 @pytest.fixture(scope="session")

@@ -106,3 +106,26 @@ def test_the_next_run_takes_the_corrections(
     assert [entry["name"] for entry in packed["overruled"]] == [f"{CLASSES[1]}/mistaken.jpg"]
     codes = {entry["code"] for entry in packed["skipped"]}
     assert codes == {"correction.label", "correction.unreadable"}
+
+
+def test_pictures_of_another_bucket_are_classified_where_they_are(
+    cloud: Cloud, droplens: Command, live_patterns: dict[str, Any], tmp_path: Path
+) -> None:
+    bucket, out = "photographs", tmp_path / "rows.jsonl"
+    cloud.client("s3").create_bucket(Bucket=bucket)
+    pictures = {f"2026/{label} +{n}.jpg": label for n, label in enumerate(CLASSES)}
+    for seed, (key, label) in enumerate(pictures.items()):
+        cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=drawing(label, 8000 + seed))
+    cloud.client("s3").put_object(Bucket=bucket, Key="2026/torn.jpg", Body=b"torn")
+
+    droplens("classify", "--prefix", f"s3://{bucket}/2025/", "--as", "patterns", "--yes", code=3)
+    classify = ("classify", "--prefix", f"s3://{bucket}/2026/", "--as", "patterns", "--yes")
+    said = droplens(*classify, "-o", str(out)).stderr
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert {row["key"]: row["label"] for row in rows} == {**pictures, "2026/torn.jpg": None}
+    assert {row["run_id"] for row in rows} == {live_patterns["run_id"]}
+    # Once more costs no container: every part has its rows.
+    job = said.split("--resume ")[1].split("`")[0]
+    again = droplens("classify", "--resume", job, "-o", str(tmp_path / "again.jsonl"))
+    assert "4 rows" in again.stderr
+    assert (tmp_path / "again.jsonl").read_bytes() == out.read_bytes()

@@ -27,6 +27,10 @@ ENDS = {"live", "failed", "refused", "superseded", "replaced"}
 KEY = "arn:aws:kms:us-east-1:000000000000:key/1a2b3c4d-0000-4000-8000-123456789abc"
 
 
+# Objects that batch inference may read.
+READABLE = "arn:aws:s3:::photographs/2026/*"
+
+
 PATIENCE = 240  # seconds; these machines are noisy
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.backbones.table import markdown as backbones_table
 from benchmarks.classify.table import markdown as classify_table
+from benchmarks.inference.table import markdown as inference_table
 from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
@@ -31,6 +32,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "packing_arithmetic": arithmetic(results.packing),
         "classify": classify_table(results.classify).strip(),
         "serving": serving_table(results.serving).strip(),
+        "inference": inference_table(results.inference).strip(),
         "backbones": backbones_table(results.backbones).strip(),
         "probe": probe_table(results.training["probe"]).strip(),
         "growth": growth_table(results.growth).strip(),
