@@ -29,7 +29,16 @@ from ministack.core import (
     router,
 )
 from ministack.core.responses import error_response_json, json_response, request_scope
-from ministack.services import cloudwatch, codebuild, eventbridge, lambda_svc, s3, sns, sqs
+from ministack.services import (
+    cloudwatch,
+    codebuild,
+    dynamodb,
+    eventbridge,
+    lambda_svc,
+    s3,
+    sns,
+    sqs,
+)
 from ministack.services.cloudformation import (
     changesets,
     engine,
@@ -100,6 +109,28 @@ def convert_numeric_parameters() -> None:
         return update(physical_id, numbers(old), numbers(new), stack)
 
     mapping.update(create=create_mapping, update=update_mapping)
+
+
+def apply_time_to_live() -> None:
+    """CloudFormation turns on the expiry of a table's items; MiniStack leaves the property out, and
+    would keep them for ever."""
+    tables = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
+    create, update = tables["create"], tables["update"]
+
+    def applied(made: Any, properties: Json) -> Any:
+        if wanted := properties.get("TimeToLiveSpecification"):
+            dynamodb._update_ttl({"TableName": made[0], "TimeToLiveSpecification": wanted})
+        return made
+
+    def create_table(logical_id: str, properties: Json, stack: str) -> Any:
+        return applied(create(logical_id, properties, stack), properties)
+
+    def update_table(
+        physical_id: str, old: Json, new: Json, stack: str, logical_id: str | None = None
+    ) -> Any:
+        return applied(update(physical_id, old, new, stack, logical_id), new)
+
+    tables.update(create=create_table, update=update_table)
 
 
 def put_event(event: Event) -> None:

@@ -146,6 +146,7 @@ def serve(settings: Settings) -> None:
     patches.run_builds_with(codebuild.build, codebuild.start_error, TOKEN_SECONDS)
     install_batch_types(batch, patches.provide_resource_type)
     patches.convert_numeric_parameters()
+    patches.apply_time_to_live()
     patches.evaluate_functions_in_conditions()
     patches.provide_message_move_task()
     patches.provide_metric_math_alarms()

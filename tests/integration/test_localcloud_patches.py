@@ -37,6 +37,41 @@ def test_a_service_of_ours_is_routed_without_reading_all_of_botocore() -> None:
     """)
 
 
+def test_a_table_of_a_stack_lets_its_items_expire() -> None:
+    run_in_cloud_environment("""
+        import json
+
+        from localcloud.emulator import ministack_patches as patches
+        from ministack.core.responses import request_scope
+        from ministack.services import dynamodb
+        from ministack.services.cloudformation import provisioners
+
+        patches.apply_time_to_live()
+        table = {
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{"AttributeName": "a", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}],
+        }
+        expiring = {**table, "TimeToLiveSpecification": {"AttributeName": "e", "Enabled": True}}
+        handler = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
+
+        def status(name):
+            _, _, body = dynamodb._describe_ttl({"TableName": name})
+            return json.loads(body)["TimeToLiveDescription"]
+
+        with request_scope("000000000000", "us-east-1"):
+            kept, _ = handler["create"]("Kept", table, "stack")
+            expires, _ = handler["create"]("Expires", expiring, "stack")
+            assert status(kept) == {"TimeToLiveStatus": "DISABLED"}
+            assert status(expires) == {"TimeToLiveStatus": "ENABLED", "AttributeName": "e"}
+            updated, _ = provisioners._update_resource(
+                "AWS::DynamoDB::Table", kept, table, expiring, "stack", "Kept")
+            assert set(dynamodb._tables.keys()) == {kept, expires}
+            assert updated == kept
+            assert status(kept) == {"TimeToLiveStatus": "ENABLED", "AttributeName": "e"}
+    """)
+
+
 def test_every_patched_function_has_the_expected_signature() -> None:
     run_in_cloud_environment("""
         import inspect
