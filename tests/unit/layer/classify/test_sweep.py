@@ -410,6 +410,16 @@ def test_a_new_model_answers_again_what_it_is_asked_to(
     assert found == sorted(f"input/{name}" for name in again)
 
 
+@pytest.mark.parametrize("reclassify", ["none", "unsure", "all"])
+def test_results_of_pictures_that_have_expired_are_passed_over(
+    cloud: Cloud, reclassify: str
+) -> None:
+    for name in ("a", "b", "d"):
+        judged(cloud, f"input/cars/{name}.jpg", confident=False)
+    cloud.put("input/cars/c.jpg", b"x")
+    assert swept(cloud, reclassify=reclassify) == ["input/cars/c.jpg"]
+
+
 def test_a_picture_that_has_no_result_is_not_asked_for_one_again(cloud: Cloud) -> None:
     class Unread(Bucket):
         """A bucket whose listings tell all that is needed."""
