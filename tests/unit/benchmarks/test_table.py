@@ -45,7 +45,12 @@ def test_a_report_is_a_table_of_its_figures() -> None:
 
 def test_a_real_model_in_both_modes_has_rows_of_its_own() -> None:
     both = {"inside": 9.04, "behind": 20.0}
-    found = {"batch": 10, "ratio": SPREAD, "ms_per_picture": both}
+    found = {
+        "batch": 10,
+        "ratio": SPREAD,
+        "ms_per_picture": both,
+        "cpu_ms_per_picture": {"inside": 8.0, "behind": 25.0},
+    }
     modes = {
         "in_batches": found,
         "alone": {**found, "batch": 1},
@@ -54,5 +59,6 @@ def test_a_real_model_in_both_modes_has_rows_of_its_own() -> None:
     }
     text = markdown({**REPORT, "modes": modes})
     assert "9.0 ms; an endpoint 20.0 ms; 1.10x (1.05 to 1.20)" in text
+    assert text.count("`EndpointMode=lambda` 8.0 ms; an endpoint 25.0 ms |") == 2
     assert "`EndpointMode=lambda` 1.23 s, 210 MB; an endpoint 1.23 s, 210 MB" in text
     assert "1,000 pictures dropped at once | `EndpointMode=lambda` 80 pictures/s, 0 lost" in text
