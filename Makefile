@@ -291,10 +291,11 @@ bench-inference: venvs-dev ## batch inference of 10,000 images with an interrupt
 	$(LAYER) $(call bin,dev)/python -m benchmarks.inference \
 		$${IMAGES:+--images "$$IMAGES"} $${KEYS:+--keys "$$KEYS"}
 
+# BLAS has one thread, as in the trainer: several wait for each other on matrices of this size.
 .PHONY: bench-review
 bench-review: venvs-dev ## labels that people have to give, by the order of the review queue; SPLITS=1 for a quick look
 	@$(PYTHON) tools/venvs.py demo
-	$(LAYER) $(call bin,dev)/python -m benchmarks.review $${SPLITS:+--splits "$$SPLITS"}
+	OPENBLAS_NUM_THREADS=1 $(LAYER) $(call bin,dev)/python -m benchmarks.review $${SPLITS:+--splits "$$SPLITS"}
 
 .PHONY: bench-probe
 bench-probe: python ## recipe probe on 196 car models, on the CPU, next to baselines; SPLITS=1 PICTURES=600 for a quick look
