@@ -125,7 +125,7 @@ deploy: venvs-tools venvs-cli ## build and deploy to your AWS account; asks for 
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
 	[ -f "$$config" ] || $(LAYER) $(call bin,cli)/python -m droplens_cli.account "$$config"
 	$(DROPLENS) --config "$$config" preflight
-	runtime=$$(grep -Eo 'PythonRuntime[^p]{1,4}python3\.[0-9]+' "$$config" | grep -Eo 'python3\.[0-9]+' || true)
+	runtime=$$(grep -m 1 -Eo 'PythonRuntime[^p]{1,4}python3\.[0-9]+' "$$config" | grep -Eo 'python3\.[0-9]+' || true)
 	[ -z "$$runtime" ] || export PYTHON_RUNTIME="$$runtime"
 	mkdir -p "$(DROPLENS_LOCAL)/account"
 	cd "$(DROPLENS_LOCAL)/account"
