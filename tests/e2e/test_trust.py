@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from droplens.domain import layout
+from droplens.domain.review import Review
 from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
 
@@ -66,6 +68,31 @@ def test_a_candidate_that_learned_nonsense_is_refused_and_the_live_one_goes_on(
 
     assert cloud.eventually(removed, "the removal of the candidate's endpoint")
     assert answered_by(cloud, "after the refusal", two_runs[1])
+
+
+def test_what_a_model_is_unsure_of_waits_for_one_person(
+    cloud: Cloud, two_runs: list[dict[str, Any]]
+) -> None:
+    """Nine validation pictures prove no threshold, so that no prediction is confident."""
+    key, picture = "input/guarded/for a person.jpg", drawing("rings", 71)
+    cloud.put(key, picture)
+    assert (
+        cloud.result(f"{key.replace('input', 'results')}.json")["prediction"]["confident"] is False
+    )
+    reviews = cloud.reviews
+
+    def claimed() -> Review | None:
+        return next((one for one in reviews.claim("guarded", "ann", 100) if one.key == key), None)
+
+    review = cloud.eventually(claimed, "the review of the picture")
+    assert review.model == two_runs[1]["run_id"]
+    assert reviews.claim("guarded", "bob", 100) == []
+    decided = reviews.decide(review, "stripes", "ann")
+    correction = layout.correction_key("guarded", "stripes", key)
+    assert cloud.get(correction) == picture
+    assert reviews.decisions("guarded").reviews == [decided]
+    reviews.undo(decided, "ann")
+    assert cloud.get(correction) is None
 
 
 def test_an_earlier_model_comes_back_by_one_command(

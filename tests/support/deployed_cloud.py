@@ -14,6 +14,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from droplens.aws.s3 import Bucket
+from droplens.state.reviews import Reviews
 from tests.support.drawn_images import drawing
 from tools.contract import validate_named
 
@@ -127,16 +129,21 @@ class Cloud:
 
     def runs(self, classifier: str) -> list[dict[str, Any]]:
         """The classifier's runs, oldest first."""
-        table = self._session.resource("dynamodb", endpoint_url=self.url).Table(
-            self.outputs["RunsTableName"]
-        )
-        answer = table.query(
+        answer = self._table("RunsTableName").query(
             KeyConditionExpression="classifier = :c",
             ExpressionAttributeValues={":c": classifier},
             ConsistentRead=True,
         )
         items: list[dict[str, Any]] = answer["Items"]
         return items
+
+    @property
+    def reviews(self) -> Reviews:
+        """The stack's reviews."""
+        return Reviews(self._table("ReviewsTableName"), Bucket(self.client("s3"), self.bucket))
+
+    def _table(self, output: str) -> Any:
+        return self._session.resource("dynamodb", endpoint_url=self.url).Table(self.outputs[output])
 
     def ended_run(self, classifier: str, count: int = 1) -> dict[str, Any]:
         """Wait until the classifier has `count` runs and the newest has ended."""
