@@ -45,13 +45,15 @@ QUEUES = (
 
 @dataclass(slots=True)
 class Classifier:
-    """One classifier. live: its live card, or None; run: its newest run's item, or None; reviews:
-    how many wait, by reason; live_accuracy: of the live model, or None; both by `add_reviews`."""
+    """One classifier. live: its live card, or None; run: its newest run's item, or None; awaiting:
+    the items of its runs whose models await approval; reviews: how many wait, by reason;
+    live_accuracy: of the live model, or None; both by `add_reviews`."""
 
     name: str
     live: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
     runs: int = 0
+    awaiting: list[Mapping[str, Any]] = field(default_factory=list)
     reviews: Mapping[Reason, int] = field(default_factory=dict)
     live_accuracy: LiveAccuracy | None = None
 
@@ -128,6 +130,8 @@ def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str,
     for item in runs:
         entry = known.setdefault(item["classifier"], Classifier(item["classifier"]))
         entry.runs += 1
+        if item["status"] == Status.AWAITING:
+            entry.awaiting.append(item)
         if entry.run is None or item["run_id"] > entry.run["run_id"]:
             entry.run = item
     for name in bucket.level(layout.MODELS):

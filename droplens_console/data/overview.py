@@ -86,7 +86,7 @@ def _reviewed(stack: ConsoleStack, cache: TimedCache, classifier: Classifier) ->
 
 
 def _to_do(found: Found, runs: list[Run], reviewed: Mapping[str, Reviewed]) -> list[ToDo]:
-    awaiting = [run for run in runs if run.status is Status.AWAITING]
+    awaiting = [Run.from_record(item) for one in found.classifiers for item in one.awaiting]
     ended = [run for run in runs if run.status in (Status.FAILED, Status.REFUSED)]
     tasks = [
         *(

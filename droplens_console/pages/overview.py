@@ -15,6 +15,9 @@ from droplens_console.pages.link import Link
 from droplens_console.rendering import fragment, page, readers_of, stack_of
 
 LINK = Link("Overview", "/")
+# It takes a scan of the Runs table, and a few requests for each classifier. The newest run, which
+# is followed, is read each time.
+_OVERVIEW_SECONDS = 5.0
 # A listing of results takes a request of S3 for each 1,000 of them.
 _COUNT_SECONDS = 30.0
 
@@ -31,11 +34,11 @@ def live(request: Request) -> Response:
 
 def _read(request: Request) -> dict[str, Any]:
     stack, readers = stack_of(request), readers_of(request)
-    found = readers.cache.get(
-        "overview", events.POLL_SECONDS / 2, lambda: overview(stack, readers.cache)
-    )
+    found = readers.cache.get("overview", _OVERVIEW_SECONDS, lambda: overview(stack, readers.cache))
     now = datetime.now(UTC)
     newest = found.newest
+    if newest is not None and newest.status in IN_PROGRESS:
+        newest = readers.runs.get(newest.key.classifier, newest.key.run_id)
     counts = {name: _stored_today(request, prefix) for name, prefix in TODAY}
     training = None
     if newest is not None and newest.status in IN_PROGRESS:
@@ -44,6 +47,7 @@ def _read(request: Request) -> dict[str, Any]:
         "overview": found,
         "begun": begun(newest.record) if newest else "",
         "counts": counts,
+        "newest": newest,
         "now": now,
         "steps": steps(newest, now, training) if newest else [],
     }

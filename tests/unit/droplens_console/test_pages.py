@@ -26,6 +26,7 @@ from tests.support.reviews import review
 OLD, NEW = "20261122-120000-1a2b3c", "20261123-120000-1a2b3c"
 # But for the one that is no UTF-8, which no class can have.
 NAMES = [name for name in class_names(13) if name.isprintable() or "\ud800" not in name]
+NEWER = "20261124-120000-1a2b3c"
 PACKAGE = "arn:aws:sagemaker:us-east-1:000000000000:model-package/droplens--cars/2"
 
 
@@ -227,6 +228,7 @@ def test_a_model_is_promoted_or_rejected_once_with_the_person_s_reason(
 ) -> None:
     live(deployed, OLD, 90)
     awaiting(deployed)
+    deployed.runs.open(RunKey("cars", NEWER), {"version": "x"})  # a newer run hides none
     registry = Registry(monkeypatch)
     page = f"/models/cars/{NEW}/decision"
     assert f'href="{page}"' in console.get("/models/cars").text
