@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore.exceptions import ClientError
+
+from droplens.aws.errors import error_code
 from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
 from droplens.domain.run import Run, RunKey, Stage
@@ -15,6 +18,7 @@ from droplens_console.stack import ConsoleStack
 # A manifest of thousands of classes has 1 MB; its long lists are in files of their own.
 MOST_MANIFEST = 16 * 1024 * 1024
 _MOST_LOGS = 50
+_DENIED = {"AccessDenied", "AccessDeniedException"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class RunReader:
         return self._stack.runs.of(classifier)[::-1]
 
     def training(self, run: Run) -> Training | None:
-        """The progress of the run's training, from its log; None before it has a job."""
+        """The progress of the run's training, from its log; None before it has a job, and for users
+        who may not read logs, as reviewers."""
         if not run.training_job or f"claim_{Stage.TRAIN}" not in run.record:
             return None
         with self._lock:  # a log is read from where the last read ended, by one thread
@@ -57,7 +62,12 @@ class RunReader:
                 self._logs[run.training_job] = log
                 if len(self._logs) > _MOST_LOGS:
                     del self._logs[next(iter(self._logs))]
-            log.look()
+            try:
+                log.look()
+            except ClientError as error:
+                if error_code(error) in _DENIED:
+                    return None
+                raise
             epochs = {epoch: dict(shares) for epoch, shares in log.epochs.items()}
             return Training(log.done, log.total, log.said, epochs)
 

@@ -17,6 +17,7 @@ from droplens_cli.target import Target
 from droplens_cli.training_log import GROUP
 from droplens_console.data.readers import Readers
 from droplens_console.stack import ConsoleStack
+from tests.support.aws_fakes import refusal
 from tests.support.builders import card, go_live
 from tests.support.console import console, deployed  # noqa: F401  fixtures
 from tests.support.deployed_stack import ROLLBACK, Deployed
@@ -178,6 +179,28 @@ def test_a_run_has_its_stages_with_times_dataset_and_curves(
     assert "12 classes" in text
     assert SCRIPT not in text
     assert "validation accuracy 90.0 %" in text
+
+
+def test_who_may_not_read_logs_sees_a_run_without_its_training(
+    deployed: Deployed,  # noqa: F811
+    console: TestClient,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = RunKey("cars", OLD)
+    deployed.runs.open(key, {"version": "v"})
+    assert deployed.runs.claim(key, Stage.TRAIN, training_job="droplens--cars-1")
+
+    class Logs:
+        def describe_log_streams(self, **_: str) -> None:
+            raise refusal("AccessDeniedException", "DescribeLogStreams")
+
+    others = Stack.client
+    monkeypatch.setattr(
+        Stack, "client", lambda stack, name: Logs() if name == "logs" else others(stack, name)
+    )
+    for path in ("/", f"/runs/cars/{OLD}"):
+        answer = console.get(path)
+        assert (answer.status_code, "training" in answer.text) == (200, True)
 
 
 def test_a_failed_run_says_why_and_what_to_do_and_can_be_retried(
