@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, ViewportSize, expect
 from tests.support import console_in_browser
 from tests.support.console_in_browser import DESKTOP, SEEN_AS, Scheme, Seen, tab
 from tests.support.deployed_cloud import Cloud
+from tests.support.drawn_images import drawing
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,8 @@ def test_the_overview_follows_the_cloud_without_a_reload(cloud: Cloud, seen: See
     cloud.put("input/nobody-knows-this/a.jpg", b"x")
     waits = page.locator("#to-do li", has_text="input/nobody-knows-this/")
     expect(waits).to_contain_text("no classifier has this name", timeout=30_000)
+    cloud.client("s3").delete_object(Bucket=cloud.bucket, Key="input/nobody-knows-this/a.jpg")
+    expect(waits).to_have_count(0, timeout=30_000)
     assert page.evaluate("window.loadedOnce")
 
 
@@ -129,6 +132,8 @@ def test_screenshots_of_a_run_as_it_happens(
     scheme: Scheme,
 ) -> None:
     with tab(browser, address, scheme, DESKTOP) as seen:
+        cloud.put("input/patterns/plain.jpg", drawing("rings", 901))
+        cloud.result("results/patterns/plain.jpg.json")
         page = seen.open("/")
         cloud.upload_dataset(f"shapes-{scheme}")
         newest = page.locator("#newest", has_text=f"shapes-{scheme}")
