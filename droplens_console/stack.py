@@ -4,13 +4,11 @@ import threading
 from typing import Any
 
 from droplens.state.cards import Cards
-from droplens.state.reviews import Reviews
 from droplens.state.runs import Runs
 from droplens_cli.stack import Stack
 from droplens_cli.target import Target
 
 OWNER = "droplens_console"
-_REVIEWS = "ReviewsTableName"
 
 
 class ConsoleStack(Stack):
@@ -37,25 +35,16 @@ class ConsoleStack(Stack):
         known: dict[str, Any] = self._tables.__dict__
         if output not in known:
             with self._lock:
-                known[output] = self._table(output)
+                known[output] = super()._table(output)
         return known[output]
 
-    @property
-    def runs_table(self) -> Any:
-        """The Runs table."""
-        return self.table("RunsTableName")
+    def _table(self, output: str) -> Any:
+        return self.table(output)
 
     @property
     def runs(self) -> Runs:
         """The runs, for this thread."""
         return Runs(self.runs_table, owner=OWNER)
-
-    @property
-    def reviews(self) -> Reviews | None:
-        """The reviews, for this thread; None where an earlier version deployed the stack."""
-        if _REVIEWS not in self.outputs:
-            return None
-        return Reviews(self.table(_REVIEWS), self.bucket)
 
     @property
     def cards(self) -> Cards:
