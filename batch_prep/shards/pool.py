@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self, TypeVar
@@ -153,10 +153,10 @@ class _Worker:
         self._process = context.Process(
             target=_serve, args=(worker_items, worker_results, work, copied, core), daemon=True
         )
-        with worker_items, worker_results:
+        with worker_items, worker_results, _held(signal.SIGTERM):
             self._process.start()
-        stack.callback(self._process.join)
-        stack.callback(self._process.terminate)
+            stack.callback(self._process.join)
+            stack.callback(self._process.terminate)
 
     def send(self, items: Sequence[Any]) -> None:
         """Raises _WorkerEnded."""
@@ -181,6 +181,20 @@ class _Worker:
         return _WorkerEnded(f"exit code {code}", killed=code == -signal.SIGKILL)
 
 
+@contextmanager
+def _held(number: signal.Signals) -> Iterator[None]:
+    """Keep a signal until the end of the context, also from processes that are started in it.
+
+    The job's handler of SIGTERM raises. What is raised in a callback of fork is lost, and logging's
+    leaves its lock locked: the job would go on, until a thread that logs waits forever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(
     items: Connection,
     results: Connection,
@@ -196,6 +210,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A forked process would inherit the job's handler of SIGTERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         while True:
             for result in work(items.recv()):

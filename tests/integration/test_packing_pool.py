@@ -52,6 +52,20 @@ with WorkerPool(squares if "squares" in sys.argv else large, 2, forked=True) as 
         time.sleep(60)
 print(json.dumps(pids()))
 """
+# Is stopped while it forks, by a handler that raises as that of the job does.
+STOPPED = """
+import os, signal
+from batch_prep.shards.pool import WorkerPool
+from tests.support.pool_work import squares
+
+def stop(*_):
+    raise SystemExit(143)
+
+signal.signal(signal.SIGTERM, stop)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+with WorkerPool(squares, 2, forked=True) as pool:
+    pool.start()
+"""
 linux = needs.only_with("linux", sys.platform == "linux", "jobs fork on Linux only")
 
 
@@ -202,3 +216,16 @@ def test_forked_processes_end_with_a_job_that_is_killed(doing: str) -> None:
     while any(map(is_running, pids)) and time.monotonic() < end:
         time.sleep(0.05)
     assert not any(map(is_running, pids))
+
+
+@linux
+def test_a_stop_in_the_midst_of_a_fork_is_not_lost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers/droplens'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (143, "")
