@@ -46,6 +46,7 @@ def application(stack: ConsoleStack, access: Access) -> Starlette:
         max_body_size=MOST_SENT,
     )
     app.state.stack = stack
+    app.state.ends = lambda: False
     app.state.readers = Readers.of(stack)
     app.state.navigation = [module.LINK for module in MODULES]
     app.state.thumbnails = thumbnails.Thumbnails()

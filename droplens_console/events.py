@@ -28,7 +28,7 @@ def live(request: Request, read: Callable[[], str]) -> StreamingResponse:
 
 async def _changes(request: Request, read: Callable[[], str]) -> AsyncIterator[str]:
     last, sent = "", 0.0
-    while not await request.is_disconnected():
+    while not (_ends(request) or await request.is_disconnected()):
         event = await run_in_threadpool(_event, read)
         if event != last:
             last, sent = event, time.monotonic()
@@ -37,6 +37,12 @@ async def _changes(request: Request, read: Callable[[], str]) -> AsyncIterator[s
             sent = time.monotonic()
             yield ": unchanged\n\n"
         await anyio.sleep(POLL_SECONDS)
+
+
+def _ends(request: Request) -> bool:
+    """Whether the server ends, which waits for streams of events to end first."""
+    app = request.scope.get("app")
+    return app is not None and app.state.ends()
 
 
 def _event(read: Callable[[], str]) -> str:

@@ -13,8 +13,8 @@ from droplens_console.security import Access
 from droplens_console.stack import ConsoleStack
 
 HOST = "127.0.0.1"
-# Streams of events that are open must not keep the program from ending.
-_LAST_SECONDS = 1
+# Streams of events end within POLL_SECONDS and the time that their last reading takes.
+_LAST_SECONDS = 8
 _MOST_CONNECTIONS = 100
 
 
@@ -36,8 +36,9 @@ def serve(target: Target, port: int, *, browser: bool) -> None:
             ) from None
         access = Access(listening.getsockname()[1])
         # The address has a token: no log of requests.
+        app = application(stack, access)
         config = uvicorn.Config(
-            application(stack, access),
+            app,
             access_log=False,
             limit_concurrency=_MOST_CONNECTIONS,
             log_level="warning",
@@ -46,6 +47,8 @@ def serve(target: Target, port: int, *, browser: bool) -> None:
             timeout_graceful_shutdown=_LAST_SECONDS,
             ws="none",
         )
+        server = uvicorn.Server(config)
+        app.state.ends = lambda: server.should_exit
         listening.listen()
         print(f"Console of {target}:\n\n  {access.address}\n\nCtrl-C ends it.", flush=True)
         if browser:
@@ -53,6 +56,6 @@ def serve(target: Target, port: int, *, browser: bool) -> None:
             address = access.address_once()
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         except KeyboardInterrupt:
             return

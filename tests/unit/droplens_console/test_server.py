@@ -54,6 +54,8 @@ def test_it_prints_its_address_serves_and_ends_by_an_interrupt(repo_root: Path) 
             assert "uvicorn" not in str(answer.headers).lower()
         with urlopen(Request(here, headers={"Cookie": cookie})) as answer:
             assert answer.status == 200
+        stream = urlopen(Request(f"{here}/overview/live", headers={"Cookie": cookie}))
+        assert stream.readline() == b"event: message\n"
         if sys.platform == "linux":
             assert list(listeners({process.pid})) == [f"0100007F:{int(port):04X}"]  # 127.0.0.1
     finally:
@@ -61,6 +63,7 @@ def test_it_prints_its_address_serves_and_ends_by_an_interrupt(repo_root: Path) 
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0, rest
     assert "token" not in rest
+    assert "Traceback" not in rest, "a stream that was open ends before the server"
 
 
 def test_a_port_that_is_taken_is_an_error(deployed: Deployed) -> None:  # noqa: F811
