@@ -46,6 +46,7 @@ def test_the_table_names_every_page_that_was_timed() -> None:
             "results": 100_000,
             "pages_ms": {"the newest": spread, "rejected": spread},
             "read_per_second": 145.0,
+            "listed": 10_000,
             "listing_seconds": 12.34,
             "index_bytes_per_result": 450,
         },
