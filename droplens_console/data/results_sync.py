@@ -68,8 +68,8 @@ class ResultsSync:
         threading.Thread(target=self._pass, name="results-sync", daemon=True).start()
 
     def wait(self) -> None:
-        """Wait for the end of a pass, if it is a short one, as that of a small bucket."""
-        if self._listing_seconds < _SHORT_SECONDS:
+        """Wait for the end of a running pass, if it is a short one, as that of a small bucket."""
+        if self._running and self._listing_seconds < _SHORT_SECONDS:
             self._ended.wait(2 * _SHORT_SECONDS)
 
     def stop(self) -> None:
