@@ -29,7 +29,8 @@ def main() -> int:
     chromium = next(filter(None, found), None)
     if chromium is None:
         parser.error("there is no Chromium: name its path in DROPLENS_CHROMIUM")
-    report = {**stored("console"), **provenance(packages=versions("starlette", "playwright"))}
+    origin = provenance(packages=versions("starlette", "playwright"))
+    report = {**stored("console"), **origin}
     with TemporaryDirectory(prefix="droplens-") as name:
         folder = Path(name)
         if options.images:
@@ -38,11 +39,11 @@ def main() -> int:
                 print(f"{options.images} images wait", file=sys.stderr)
                 pace = review.Pace(THINKING_SECONDS, options.images)
                 with stack.console() as address:
-                    report["review"] = review.measure(address, chromium, pace)
+                    report["review"] = origin | review.measure(address, chromium, pace)
         if options.results:
             os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
             (folder / "s3").mkdir()
-            report["gallery"] = gallery.measure(
+            report["gallery"] = origin | gallery.measure(
                 options.results, folder / "s3", lambda words: print(words, file=sys.stderr)
             )
     print(markdown(report))

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.backbones.table import markdown as backbones_table
 from benchmarks.classify.table import markdown as classify_table
+from benchmarks.console import table as console_tables
 from benchmarks.inference.table import markdown as inference_table
 from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
@@ -31,6 +32,8 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "packing_memory": memory_table(results.packing["memory"]),
         "packing_arithmetic": arithmetic(results.packing),
         "classify": classify_table(results.classify).strip(),
+        "console_review": console_tables.review(results.console["review"]).strip(),
+        "console_gallery": console_tables.gallery(results.console["gallery"]).strip(),
         "serving": serving_table(results.serving).strip(),
         "inference": inference_table(results.inference).strip(),
         "backbones": backbones_table(results.backbones).strip(),
