@@ -122,22 +122,24 @@ def test_without_the_address_a_browser_sees_nothing(browser: Browser, address: s
     context.close()
 
 
-@pytest.mark.skipif("DROPLENS_SCREENSHOTS" not in os.environ, reason="make screenshots makes these")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screenshots_of_a_run_as_it_happens(
-    cloud: Cloud,
-    browser: Browser,
-    address: str,
-    live_patterns: dict[str, Any],
-    scheme: Scheme,
-) -> None:
-    with tab(browser, address, scheme, DESKTOP) as seen:
-        cloud.put("input/patterns/plain.jpg", drawing("rings", 901))
-        cloud.result("results/patterns/plain.jpg.json")
-        page = seen.open("/")
-        cloud.upload_dataset(f"shapes-{scheme}")
-        newest = page.locator("#newest", has_text=f"shapes-{scheme}")
-        training = newest.locator(".stage.now", has_text="Training")
-        expect(training).to_be_visible(timeout=120_000)
-        seen.screenshot(f"overview-{scheme}", whole=False)
-    cloud.ended_run(f"shapes-{scheme}")
+# Only for `make screenshots`: a test that is skipped without a need would fail under CI.
+if "DROPLENS_SCREENSHOTS" in os.environ:
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_screenshots_of_a_run_as_it_happens(
+        cloud: Cloud,
+        browser: Browser,
+        address: str,
+        live_patterns: dict[str, Any],
+        scheme: Scheme,
+    ) -> None:
+        with tab(browser, address, scheme, DESKTOP) as seen:
+            cloud.put("input/patterns/plain.jpg", drawing("rings", 901))
+            cloud.result("results/patterns/plain.jpg.json")
+            page = seen.open("/")
+            cloud.upload_dataset(f"shapes-{scheme}")
+            newest = page.locator("#newest", has_text=f"shapes-{scheme}")
+            training = newest.locator(".stage.now", has_text="Training")
+            expect(training).to_be_visible(timeout=120_000)
+            seen.screenshot(f"overview-{scheme}", whole=False)
+        cloud.ended_run(f"shapes-{scheme}")
