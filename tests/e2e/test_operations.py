@@ -74,7 +74,7 @@ def test_alarms_and_dashboard_are_deployed(cloud: Cloud) -> None:
     found = cloud.client("cloudwatch").get_dashboard(DashboardName="droplens-us-east-1")
     queue = cloud.outputs["PictureQueueUrl"].rpartition("/")[2]
     assert f'"QueueName", "{queue}"' in found["DashboardBody"]
-    assert len(json.loads(found["DashboardBody"])["widgets"]) == 8
+    assert len(json.loads(found["DashboardBody"])["widgets"]) == 9
 
 
 @pytest.mark.usefixtures("live_patterns", "no_faults_after")
