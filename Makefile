@@ -62,7 +62,7 @@ demo: $(if $(ACCOUNT),venvs-account,venvs-cloud) ## run the whole journey here, 
 # All environments first, since pip takes one core for each. The first listing of the tests writes their
 # bytecode and that of all that they import, which each process would write by itself.
 .PHONY: test
-test: venvs-test lint $(REFERENCE) ## every check and every test, as CI runs them
+test: venvs-test lint $(REFERENCE) ## every check, and every test but the longest, as CI runs them
 	@make types & checks=($$!)
 	make check-template & checks+=($$!)
 	$(call bin,dev)/python -m pytest --collect-only --quiet > /dev/null || true
@@ -72,6 +72,10 @@ test: venvs-test lint $(REFERENCE) ## every check and every test, as CI runs the
 	$(call bin,dev)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope \
 		--no-loadscope-reorder $(JUNIT)
 	if [ -n "$${RECORD:-}" ]; then $(PYTHON) -m tools.tried tests $(patsubst --junitxml=%,--junit %,$(JUNIT)); fi
+
+.PHONY: test-long
+test-long: venvs-test ## the tests that take a minute and more each, which make test leaves out
+	@$(call bin,dev)/python -m pytest -m long
 
 # --- The local cloud ---
 

@@ -201,7 +201,7 @@ def in_training(_: Cloud, running: Demo) -> None:
     running.until("Training:")
 
 
-@pytest.mark.parametrize("moment", [being_made, in_training])
+@pytest.mark.parametrize("moment", [being_made, pytest.param(in_training, marks=pytest.mark.long)])
 def test_ctrl_c_removes_all_and_a_second_one_only_warns(
     account: Cloud, shapes: Path, moment: Callable[[Cloud, Demo], None]
 ) -> None:
@@ -222,6 +222,7 @@ def test_ctrl_c_removes_all_and_a_second_one_only_warns(
     assert_nothing_is_left(account, running.stack)
 
 
+@pytest.mark.long
 def test_a_deployment_that_fails_says_why_and_is_removed(
     clouds: Callable[..., Cloud], shapes: Path, tmp_path: Path
 ) -> None:

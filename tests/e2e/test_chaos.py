@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.classify.chaos import ROUGH, chaos
 from benchmarks.classify.cloud import deployed
 
-PICTURES = 150
+PICTURES = 80
 
 
 def test_every_picture_has_one_right_answer_whatever_happens(

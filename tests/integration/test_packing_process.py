@@ -134,6 +134,7 @@ def test_a_picture_that_pillow_suspects_is_packed_without_its_warning(
     assert "bomb" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_ten_times_as_many_pictures_take_no_more_memory(
     s3: Any, bucket: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
