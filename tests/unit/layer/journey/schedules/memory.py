@@ -120,7 +120,12 @@ class MemoryS3:
         answer: dict[str, Any] = {"IsTruncated": len(found) > MaxKeys}
         if keys:
             answer["Contents"] = [
-                {"Key": key, "ETag": self.objects[key].etag, "Size": len(self.objects[key].body)}
+                {
+                    "Key": key,
+                    "ETag": self.objects[key].etag,
+                    "Size": len(self.objects[key].body),
+                    "LastModified": STORED_AT,
+                }
                 for key in keys
             ]
         if folders:
@@ -146,6 +151,8 @@ def _told(stored: Stored) -> dict[str, Any]:
 
 _MISSING = object()
 _CLAUSE = re.compile(r"\b(SET|REMOVE|ADD|DELETE)\b")
+# Of a clause: a name, and in some a value, which may be for an attribute that is not there only.
+_ACTION = re.compile(r"(?P<name>[#\w]+)(?: = | |)(?P<once>if_not_exists\(#\w+, )?(?P<value>:\w+)?")
 
 
 @dataclass
@@ -183,16 +190,17 @@ class MemoryTable:
         names, values = ExpressionAttributeNames, ExpressionAttributeValues
         parts = _CLAUSE.split(UpdateExpression)
         for verb, text in zip(parts[1::2], parts[2::2], strict=True):
-            for action in text.split(","):
-                words = action.replace("=", " ").split()
-                name = names.get(words[0], words[0])
+            for action in _ACTION.finditer(text):
+                name = names.get(action["name"], action["name"])
+                if verb == "SET" and action["once"] and name in item:
+                    continue
                 if verb == "SET":
-                    item[name] = values[words[1]]
+                    item[name] = values[action["value"]]
                 elif verb == "REMOVE":
                     item.pop(name, None)
                 elif verb == "ADD":
-                    item[name] = set(item.get(name, ())) | values[words[1]]
-                elif left := set(item.get(name, ())) - values[words[1]]:
+                    item[name] = set(item.get(name, ())) | values[action["value"]]
+                elif left := set(item.get(name, ())) - values[action["value"]]:
                     item[name] = left
                 else:
                     item.pop(name, None)  # DynamoDB keeps no empty set
