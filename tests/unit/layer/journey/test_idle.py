@@ -19,6 +19,7 @@ from droplens.imaging.weighted_semaphore import WeightedSemaphore
 from droplens.journey import deploy
 from droplens.journey.deploy import Artefact
 from droplens.journey.idle import IdleEndpoints
+from droplens.prediction.loaded_models import LoadedModels
 from droplens.state.cards import CachedCards, Cards
 from tests.support.aws_account import BUCKET, Cloud
 from tests.support.aws_fakes import FakeRuntime, check_request, refusal
@@ -241,6 +242,7 @@ def classification(cloud: Cloud, runtime: FakeRuntime, **more: Any) -> Classific
         runtime=runtime,  # type: ignore[arg-type]
         decoding=WeightedSemaphore(10**8),
         endpoint_calls=WeightedSemaphore(10),
+        models=LoadedModels(cloud.bucket),
         **more,
     )
 

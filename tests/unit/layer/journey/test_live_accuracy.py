@@ -77,6 +77,7 @@ def test_a_model_as_good_as_promised_is_seldom_said_to_be_worse_however_often_on
 @pytest.fixture
 def live(cloud: Cloud, cards: Cards) -> Iterator[Cloud]:
     metrics.clear_metrics()
+    flush_of_classifiers()  # of tests that ran before in this process
     go_live(cards, measured(0.9, 500))
     yield cloud
     metrics.clear_metrics()
