@@ -36,10 +36,14 @@ def supervised(work: Callable[[], int], killed: Callable[[], None]) -> int:
             os.kill(worker, signum)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A signal that comes between the fork and its result would be forwarded to nobody.
+    signal.pthread_sigmask(signal.SIG_BLOCK, before)
     worker = os.fork()
     if not worker:
         for number, handler in before.items():
             signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
+    if not worker:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the parent
         return work()
     ended = 0

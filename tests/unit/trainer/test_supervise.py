@@ -54,6 +54,26 @@ def test_a_signal_is_passed_on() -> None:
         assert process.wait(60) == 143
 
 
+def test_a_signal_that_comes_while_the_process_forks_is_passed_on() -> None:
+    """Sent before `fork` has returned to the parent."""
+    program = PROGRAM.replace(
+        "from trainer.supervise import supervised",
+        "from trainer.supervise import supervised\n"
+        "fork = os.fork\n"
+        "def slow():\n"
+        "    child = fork()\n"
+        "    if child:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.1)\n"
+        "    else:\n"
+        "        signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "    return child\n"
+        "os.fork = slow",
+    )
+    with subprocess.Popen([sys.executable, "-c", program, "waiting"], cwd=ROOT) as process:
+        assert process.wait(30) == 128 + signal.SIGTERM
+
+
 def test_the_work_ends_with_whoever_watches_it() -> None:
     with start("waiting") as process:
         assert process.stdout is not None
