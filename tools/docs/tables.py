@@ -11,6 +11,7 @@ from benchmarks.inference.table import markdown as inference_table
 from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
+from benchmarks.review.table import markdown as review_table
 from benchmarks.serving.table import markdown as serving_table
 from benchmarks.training.table import comparison as comparison_table
 from benchmarks.training.table import growth as growth_table
@@ -34,6 +35,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "classify": classify_table(results.classify).strip(),
         "console_review": console_tables.review(results.console["review"]).strip(),
         "console_gallery": console_tables.gallery(results.console["gallery"]).strip(),
+        "review": review_table(results.review["sets"]).strip(),
         "serving": serving_table(results.serving).strip(),
         "inference": inference_table(results.inference).strip(),
         "backbones": backbones_table(results.backbones).strip(),
