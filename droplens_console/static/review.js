@@ -1,14 +1,14 @@
 // The review page: keys decide, the next images are loaded already, and each decision is sent while
 // the next image is looked at. A decision counts as saved once the server has written it.
 
+import { at, notSaved, onSingleKeys, percent, picture, post, remember, say, shown } from "./decisions.js";
+
 const AHEAD = 12; // images claimed at a time
 const REFILL = 6; // with fewer left, more are claimed
 const AGAIN = 5000; // milliseconds until an empty queue is asked again
 const FOUND = 8; // classes shown of a search
-const REMEMBERED = 20; // decisions that can be undone
 
 const panel = document.querySelector("#review");
-const at = (id) => document.getElementById(id);
 const photo = at("photo");
 const find = at("find");
 const found = at("found");
@@ -24,27 +24,8 @@ let left = 0;
 let classes = [];
 let again = 0;
 
-class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-async function post(action, body) {
-  const response = await fetch(`/review/${action}`, {
-    method: "POST",
-    headers: { Accept: "application/json", "Content-Type": "application/json" },
-    body: JSON.stringify({ page, classifier, ...body }),
-    keepalive: true, // a request goes on where the page is left
-  });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Refused(response.status, answer.error ?? `status ${response.status}`);
-  return answer;
-}
-
-function say(text) {
-  at("said").textContent = text;
+function send(action, fields) {
+  return post(`/review/${action}`, { page, classifier, ...fields });
 }
 
 // So many decisions more are saved.
@@ -56,19 +37,8 @@ function count(more) {
   at("left").textContent = left.toLocaleString("en");
 }
 
-function percent(probability) {
-  return probability === null ? "" : `${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)} %`;
-}
-
 function withImage(item) {
-  const image = new Image();
-  image.alt = `Image to review: ${item.key}`;
-  image.src = item.image;
-  const loaded = image.decode().then(
-    () => image,
-    () => null,
-  );
-  return { ...item, loaded };
+  return { ...item, loaded: picture(item.image, `Image to review: ${item.key}`) };
 }
 
 async function claim() {
@@ -76,7 +46,7 @@ async function claim() {
   claiming = true;
   clearTimeout(again);
   try {
-    const answer = await post("claim", { count: String(AHEAD - waiting.length) });
+    const answer = await send("claim", { count: String(AHEAD - waiting.length) });
     waiting.push(...answer.items.map(withImage));
     left = answer.waiting;
     count(0);
@@ -149,7 +119,7 @@ function candidate({ label, probability }, index) {
   name.textContent = label;
   const share = document.createElement("span");
   share.className = "share-of";
-  share.textContent = percent(probability);
+  share.textContent = probability === null ? "" : percent(probability);
   button.append(key, name, share);
   button.addEventListener("click", () => decide(label));
   const item = document.createElement("li");
@@ -160,34 +130,23 @@ function candidate({ label, probability }, index) {
 function decide(label) {
   if (!current) return;
   const entry = { item: current, label, line: document.createElement("li") };
+  entry.line.textContent = `${shown(label, none)}: ${entry.item.key}, being saved`;
   entry.saved = save(entry);
-  decided.push(entry);
-  if (decided.length > REMEMBERED) decided.shift();
-  const line = entry.line;
-  line.textContent = `${shown(label)}: ${entry.item.key}, being saved`;
-  at("decided").prepend(line);
-  while (at("decided").children.length > REMEMBERED) at("decided").lastChild.remove();
+  remember(decided, entry);
   current = null;
   show();
-}
-
-function shown(label) {
-  return label === none ? "none of these" : label;
 }
 
 async function save(entry) {
   const { item, label, line } = entry;
   try {
-    await post("decide", { item: item.name, label });
-    line.textContent = `${shown(label)}: ${item.key}`;
+    await send("decide", { item: item.name, label });
+    line.textContent = `${shown(label, none)}: ${item.key}`;
     count(1);
-    say(`Saved: ${shown(label)}.`);
+    say(`Saved: ${shown(label, none)}.`);
     return true;
   } catch (error) {
-    line.textContent = `Not saved: ${item.key}: ${error.message}`;
-    line.classList.add("is-wrong");
-    decided.splice(decided.indexOf(entry), 1);
-    say(`Not saved: ${error.message}`);
+    notSaved(decided, entry, item.key, error);
     // 409: another person has decided it. Anything else is for the reviewer to do once more.
     if (error.status !== 409) waiting.unshift(item);
     if (!current && !showing) show();
@@ -204,7 +163,7 @@ async function undo() {
   enable();
   if (!(await entry.saved)) return restore(before);
   try {
-    await post("undo", { item: entry.item.name });
+    await send("undo", { item: entry.item.name });
   } catch (error) {
     say(`Not undone: ${error.message}`);
     return restore(before);
@@ -213,7 +172,7 @@ async function undo() {
   count(-1);
   if (before) waiting.unshift(before);
   waiting.unshift(entry.item);
-  say(`Undone: ${shown(entry.label)}.`);
+  say(`Undone: ${shown(entry.label, none)}.`);
   show();
 }
 
@@ -228,7 +187,7 @@ async function skip() {
   current = null;
   show();
   try {
-    await post("skip", { item: item.name });
+    await send("skip", { item: item.name });
     say("Skipped.");
   } catch (error) {
     say(`Not skipped: ${error.message}`);
@@ -295,18 +254,8 @@ find.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// Single keys, which can be switched off (WCAG 2.2, success criterion 2.1.4).
-
-const keys = at("keys");
-keys.checked = localStorage.getItem("single-keys") !== "off";
-keys.addEventListener("change", () => {
-  localStorage.setItem("single-keys", keys.checked ? "on" : "off");
-});
-
-document.addEventListener("keydown", (event) => {
-  const { key, target } = event;
-  if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !keys.checked) return;
-  if (target === find || /^(SELECT|TEXTAREA)$/.test(target.tagName)) return;
+onSingleKeys(({ key, target }) => {
+  if (target === find) return false;
   if (key >= "1" && key <= "9") {
     const button = at("candidates").children[Number(key) - 1]?.querySelector("button");
     if (button) button.click();
@@ -315,10 +264,10 @@ document.addEventListener("keydown", (event) => {
   else if (key === "u") undo();
   else if ((key === "/" || /^\p{L}$/u.test(key)) && current) {
     find.focus();
-    if (key === "/") find.value = "";
-    else return; // the letter goes into the search
-  } else return;
-  event.preventDefault();
+    if (key !== "/") return false; // the letter goes into the search
+    find.value = "";
+  } else return false;
+  return true;
 });
 
 at("none").addEventListener("click", () => decide(none));
@@ -327,7 +276,7 @@ at("undo").addEventListener("click", undo);
 addEventListener("beforeunload", (event) => {
   if (at("decided").textContent.includes("being saved")) event.preventDefault();
 });
-addEventListener("pagehide", () => post("leave", {}).catch(() => {}));
+addEventListener("pagehide", () => send("leave", {}).catch(() => {}));
 
 blank();
 claim();

@@ -1,11 +1,11 @@
 // The page of suspects: keys decide, the next pictures are loaded already, and each decision is sent
 // while the next pair is looked at.
 
+import { at, notSaved, onSingleKeys, percent, picture, post, remember, say, shown } from "./decisions.js";
+
 const AHEAD = 5; // pairs whose pictures are loaded
-const REMEMBERED = 20; // decisions that can be undone
 
 const panel = document.querySelector("#review");
-const at = (id) => document.getElementById(id);
 const { address, none } = panel.dataset;
 
 let waiting = []; // items not shown yet
@@ -17,31 +17,6 @@ let current = null; // the item that is seen, null while none is
 let showing = false;
 let loading = false;
 let saved = 0;
-
-function say(text) {
-  at("said").textContent = text;
-}
-
-async function post(action, fields) {
-  const response = await fetch(`${address}/${action}`, {
-    method: "POST",
-    headers: { Accept: "application/json", "Content-Type": "application/json" },
-    body: JSON.stringify(fields),
-    keepalive: true, // a request goes on where the page is left
-  });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `status ${response.status}`);
-}
-
-function picture(source, alt) {
-  const image = new Image();
-  image.alt = alt;
-  image.src = source;
-  return image.decode().then(
-    () => image,
-    () => null,
-  );
-}
 
 function load(item) {
   item.loaded ??= Promise.all([
@@ -84,8 +59,8 @@ async function show() {
   at("photo").replaceChildren(image ?? "cannot be shown");
   at("typical").replaceChildren(typical ?? "no picture of it was predicted correctly");
   for (const name of ["label", "likely", "file"]) at(name).textContent = item[name];
-  at("probability").textContent = percent(item.probability);
-  at("likely-probability").textContent = percent(item.likely_probability);
+  at("probability").textContent = `(${percent(item.probability)})`;
+  at("likely-probability").textContent = `(${percent(item.likely_probability)})`;
   panel.dataset.item = item.name;
   panel.classList.remove("empty");
   current = item;
@@ -105,10 +80,6 @@ function blank() {
   if (left > decided.filter((entry) => !entry.done).length + skipped.size) more();
 }
 
-function percent(probability) {
-  return `(${(100 * probability).toFixed(probability < 0.1 ? 1 : 0)} %)`;
-}
-
 function enable() {
   for (const name of ["keep", "relabel", "drop", "skip", "class"]) at(name).disabled = !current;
   at("undo").disabled = !decided.length;
@@ -126,36 +97,26 @@ function count(more) {
 function decide(label) {
   if (!current || !label) return;
   const entry = { item: current, label, done: false, line: document.createElement("li") };
-  entry.line.textContent = `${shown(label)}: ${current.file}, being saved`;
+  entry.line.textContent = `${shown(label, none)}: ${current.file}, being saved`;
   entry.saved = save(entry);
-  decided.push(entry);
-  if (decided.length > REMEMBERED) decided.shift();
-  at("decided").prepend(entry.line);
-  while (at("decided").children.length > REMEMBERED) at("decided").lastChild.remove();
+  remember(decided, entry);
   current = null;
   show();
 }
 
-function shown(label) {
-  return label === none ? "none of these" : label;
-}
-
 async function save(entry) {
   try {
-    await post("decide", { item: entry.item.name, label: entry.label });
+    await post(`${address}/decide`, { item: entry.item.name, label: entry.label });
   } catch (error) {
-    entry.line.textContent = `Not saved: ${entry.item.file}: ${error.message}`;
-    entry.line.classList.add("is-wrong");
-    decided.splice(decided.indexOf(entry), 1);
+    notSaved(decided, entry, entry.item.file, error);
     skipped.add(entry.item.name);
-    say(`Not saved: ${error.message}`);
     enable();
     return false;
   }
   entry.done = true;
-  entry.line.textContent = `${shown(entry.label)}: ${entry.item.file}`;
+  entry.line.textContent = `${shown(entry.label, none)}: ${entry.item.file}`;
   count(1);
-  say(`Saved: ${shown(entry.label)}.`);
+  say(`Saved: ${shown(entry.label, none)}.`);
   return true;
 }
 
@@ -167,7 +128,7 @@ async function undo() {
   enable();
   let undone = await entry.saved;
   try {
-    if (undone) await post("undo", { item: entry.item.name });
+    if (undone) await post(`${address}/undo`, { item: entry.item.name });
   } catch (error) {
     undone = false;
     say(`Not undone: ${error.message}`);
@@ -177,7 +138,7 @@ async function undo() {
     entry.line.remove();
     waiting.unshift(entry.item);
     count(-1);
-    say(`Undone: ${shown(entry.label)}.`);
+    say(`Undone: ${shown(entry.label, none)}.`);
   }
   show();
 }
@@ -204,18 +165,10 @@ at("class").addEventListener("change", (event) => {
   panel.focus();
 });
 
-// Single keys, which can be switched off (WCAG 2.2, success criterion 2.1.4).
-const keys = at("keys");
-keys.checked = localStorage.getItem("single-keys") !== "off";
-keys.addEventListener("change", () => {
-  localStorage.setItem("single-keys", keys.checked ? "on" : "off");
-});
-document.addEventListener("keydown", (event) => {
-  const { key, target } = event;
-  if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || !keys.checked) return;
-  if (target.tagName === "SELECT" || !(key in actions)) return;
-  event.preventDefault();
+onSingleKeys(({ key }) => {
+  if (!(key in actions)) return false;
   actions[key][1]();
+  return true;
 });
 addEventListener("beforeunload", (event) => {
   if (decided.some((entry) => !entry.done)) event.preventDefault();
