@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from localcloud.ports import free_port
+from tests.support.browser import chromium
+from tests.support.console_in_browser import Seen, tab
 from tests.support.deployed_cloud import CLASSES, KEY, READABLE, Cloud
 from tests.support.drawn_images import drawing
 
@@ -113,3 +116,16 @@ def account(clouds: Callable[..., Cloud], tmp_path_factory: pytest.TempPathFacto
     answers = tmp_path_factory.mktemp("saved answers") / "account.toml"
     cloud.environment |= cloud.keys | {"ACCOUNT_CONFIG": str(answers)}
     return cloud
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def seen(browser: Browser, address: str) -> Iterator[Seen]:
+    """A tab of the console at the module's own fixture `address`."""
+    with tab(browser, address) as found:
+        yield found

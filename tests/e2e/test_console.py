@@ -11,26 +11,15 @@ import pytest
 from playwright.sync_api import Browser, ViewportSize, expect
 
 from tests.support import console_in_browser
-from tests.support.console_in_browser import DESKTOP, SEEN_AS, Scheme, Seen, tab
+from tests.support.browser import DESKTOP, SEEN_AS, Scheme
+from tests.support.console_in_browser import Seen, tab
 from tests.support.deployed_cloud import Cloud
 from tests.support.drawn_images import drawing
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with console_in_browser.chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def address(cloud: Cloud) -> Iterator[str]:
     with console_in_browser.served(cloud) as found:
-        yield found
-
-
-@pytest.fixture
-def seen(browser: Browser, address: str) -> Iterator[Seen]:
-    with tab(browser, address) as found:
         yield found
 
 

@@ -17,7 +17,8 @@ from droplens.domain import layout
 from droplens.domain.review import NONE, review_of
 from droplens.state.reviews import Reviews
 from tests.support import console_in_browser
-from tests.support.console_in_browser import SEEN_AS, Scheme, Seen, tab
+from tests.support.browser import SEEN_AS, Scheme
+from tests.support.console_in_browser import Seen, tab
 from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
 
@@ -31,12 +32,6 @@ FOLDER = "input/patterns/reviewed/"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with console_in_browser.chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def address(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         cache = str(tmp_path_factory.mktemp("cache"))
@@ -44,12 +39,6 @@ def address(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setitem(cloud.environment, "DROPLENS_REVIEWER", "ada")
         with console_in_browser.served(cloud) as found:
             yield found
-
-
-@pytest.fixture
-def seen(browser: Browser, address: str) -> Iterator[Seen]:
-    with tab(browser, address) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -190,5 +179,6 @@ def test_pages_can_be_read_in_every_light_and_width(
             page = seen.open(path)
             expect(page.locator("h1")).to_be_visible()
             seen.screenshot(f"{name}-{scheme}-{viewport['width']}")
+            # The browser says so of the page of a run without suspects.
             seen.complaints[:] = [one for one in seen.complaints if "404" not in one]
             seen.check()

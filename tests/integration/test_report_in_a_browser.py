@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from droplens.report.class_map import ClassMap
 from droplens.report.gallery import thumbnail, wanted
 from droplens.report.page import render
 from droplens.report.suspects import PAIR_SIDE, SHOWN, Suspects
-from tests.support import needs
+from tests.support.browser import DESKTOP, PHONE, SEEN_AS, Scheme, chromium
 from tests.support.drawn_images import drawing
 from tests.support.evaluations import (
     PROBE,
@@ -30,14 +30,6 @@ from tests.support.evaluations import (
     suspects,
 )
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-DESKTOP, PHONE = ViewportSize(width=1200, height=900), ViewportSize(width=360, height=740)
-SEEN_AS: list[tuple[Literal["light", "dark"], ViewportSize]] = [
-    ("light", DESKTOP),
-    ("dark", DESKTOP),
-    ("light", PHONE),
-    ("dark", PHONE),
-]
 SIZES = (3, 24, 196)
 # Of 9 by 12 cells, with one region that speaks for the class and one against it.
 CLASS_MAP = ClassMap(
@@ -101,12 +93,8 @@ Open = Callable[..., Opened]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = needs.chromium()
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox cannot be set up by root, and the page is ours.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +141,7 @@ def open_report(browser: Browser, reports: dict[int, Path]) -> Iterator[Open]:
 
     def opened(
         size: int,
-        scheme: Literal["light", "dark"] = "light",
+        scheme: Scheme = "light",
         viewport: ViewportSize = DESKTOP,
     ) -> Opened:
         context = browser.new_context(color_scheme=scheme, viewport=viewport)
@@ -173,7 +161,7 @@ def open_report(browser: Browser, reports: dict[int, Path]) -> Iterator[Open]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("scheme", "viewport"), SEEN_AS)
 def test_it_can_be_read_in_every_light_and_width(
-    open_report: Open, size: int, scheme: Literal["light", "dark"], viewport: ViewportSize
+    open_report: Open, size: int, scheme: Scheme, viewport: ViewportSize
 ) -> None:
     seen = open_report(size, scheme, viewport)
     if folder := os.environ.get("DROPLENS_SCREENSHOTS"):

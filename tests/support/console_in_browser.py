@@ -11,22 +11,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize
 
-from tests.support import needs
+from tests.support.browser import DESKTOP, Scheme
 from tests.support.deployed_cloud import Cloud
-
-Scheme = Literal["light", "dark"]
-DESKTOP, PHONE = ViewportSize(width=1200, height=900), ViewportSize(width=360, height=740)
-SEEN_AS: tuple[tuple[Scheme, ViewportSize], ...] = (
-    ("light", DESKTOP),
-    ("dark", DESKTOP),
-    ("light", PHONE),
-    ("dark", PHONE),
-)
 
 
 @contextlib.contextmanager
@@ -57,23 +48,12 @@ def served(cloud: Cloud) -> Iterator[str]:
     assert "Traceback" not in rest, rest
 
 
-@contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser; without one the test is skipped."""
-    found = needs.chromium()
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox cannot be set up by root, and the page is ours.
-        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 @dataclass(slots=True)
 class Seen:
     """A tab of the console.
 
-    complaints: what the browser said in its console, but for pages that are not there, which tests
-    open on purpose; requests: all addresses that it requested.
+    complaints: what the browser said in its console, also of pages that are not there; requests:
+    all addresses that it requested.
     """
 
     page: Page
