@@ -68,11 +68,12 @@ def sqs_event(messages: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    # classify_image as it was built, which is on the path of this process only.
+def our_handler() -> Callable[[dict[str, Any]], None]:
+    """classify_image as it was built, which is on the path of a process of its own only.
+
+    What it is called with must succeed.
+    """
     app: Any = importlib.import_module("app")
-    plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     context = SimpleNamespace(
         function_name="droplens-classify-image",
         memory_limit_in_mb=2048,
@@ -81,12 +82,19 @@ def main() -> None:
         get_remaining_time_in_millis=lambda: 120_000,
     )
 
-    def ours(event: dict[str, Any]) -> None:
+    def call(event: dict[str, Any]) -> None:
         # Metrics and log lines go to standard output, which here belongs to the measurements.
         with contextlib.redirect_stdout(sys.stderr):
             answer = app.handler(event, context)
         assert answer == {"batchItemFailures": []}, answer
 
+    return call
+
+
+def main() -> None:
+    """Measure and print."""
+    ours = our_handler()
+    plan = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     ways: dict[str, Callable[[dict[str, Any]], None]] = {
         "droplens": ours,
         "bare": lambda event: bare_handler(plan["endpoint"], event),
