@@ -99,7 +99,8 @@ def _model(data: memoryview) -> _Graph:
     for number, value in _fields(data):
         match number:
             case 7:
-                graph = _Graph()
+                # Protocol Buffers merges the occurrences of a message.
+                graph = graph or _Graph()
                 _read_graph(_bytes(value), graph, depth=0)
             case 8:
                 domain, version = "", 0
@@ -149,6 +150,8 @@ def _read_node(data: memoryview, into: _Graph, depth: int) -> None:
                         _check_tensor(_bytes(content))
                     elif part in (6, 11):
                         _read_graph(_bytes(content), into, depth + 1)
+                    elif part in (22, 23):
+                        raise UnknownNetwork("it has sparse weights")
             case 7 if (domain := _text(value)) not in _DEFAULT_DOMAINS:
                 raise UnknownNetwork(f"it uses operators of {domain[:60]}")
 

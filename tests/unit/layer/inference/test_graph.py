@@ -52,6 +52,17 @@ def _elsewhere(model: onnx.ModelProto) -> None:
     entry.key, entry.value = "location", "/etc/passwd"
 
 
+def _sparse(model: onnx.ModelProto) -> None:
+    node = helper.make_node("Constant", [], ["x"])
+    attribute = node.attribute.add()
+    attribute.name, attribute.type = "sparse_value", onnx.AttributeProto.SPARSE_TENSOR
+    weights = attribute.sparse_tensor.values
+    weights.data_location = TensorProto.EXTERNAL
+    entry = weights.external_data.add()
+    entry.key, entry.value = "location", "/etc/passwd"
+    model.graph.node.append(node)
+
+
 def _function(model: onnx.ModelProto) -> None:
     model.functions.add().name = "own"
 
@@ -87,6 +98,7 @@ def _opset(version: int) -> Callable[[onnx.ModelProto], None]:
         (_in_a_branch, "Scan"),
         (_nested, "nested too deeply"),
         (_elsewhere, "in other files"),
+        (_sparse, "sparse weights"),
         (_function, "functions"),
         (_input("picture", TensorProto.UINT8, ["N", 8, 8, 3]), "its inputs are picture"),
         (_input("image", TensorProto.FLOAT, ["N", 8, 8, 3]), "shape"),
@@ -104,6 +116,17 @@ def test_any_other_network_is_refused_with_its_reason(change: Any, what: str) ->
     change(model)
     with pytest.raises(UnknownNetwork, match=what):
         signature(model.SerializeToString())
+
+
+def test_a_graph_that_another_one_is_merged_with_is_checked_too() -> None:
+    """Protocol Buffers reads two messages in one file as one: "Last One Wins", but for messages."""
+    bad = onnx.ModelProto()
+    _operator(bad)
+    data = bad.SerializeToString() + colours().SerializeToString()
+    merged = onnx.ModelProto.FromString(data)
+    assert "Loop" in [node.op_type for node in merged.graph.node]
+    with pytest.raises(UnknownNetwork, match="Loop"):
+        signature(data)
 
 
 def test_another_output_is_refused() -> None:
