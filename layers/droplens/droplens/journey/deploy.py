@@ -10,6 +10,7 @@ from droplens.aws.sagemaker import create_once, run_of_resource
 from droplens.aws.sagemaker_volumes import volume_key
 from droplens.aws.tags import tag_list
 from droplens.domain import choices
+from droplens.domain.errors import UserError
 from droplens.domain.run import RunKey, Stage
 from droplens.journey.invocation import Invocation
 from droplens.journey.model_object import TooSlow, publish_model
@@ -42,7 +43,7 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """Creates the endpoints of trained runs; in EndpointMode=lambda, publishes their models."""
+    """Creates the endpoints of trained runs, or publishes models that are run inside Lambda."""
 
     sagemaker: "SageMakerClient"
     bucket: Bucket
@@ -110,21 +111,22 @@ class Deployment:
     def _host(self, name: str, artefact: Artefact, run: RunKey, invocation: Invocation) -> None:
         settings = self.settings
         mode = choices.endpoint_mode(settings.endpoint_mode, artefact.trainer, settings.aws_region)
-        if mode != choices.LAMBDA:
-            create_endpoint(self.sagemaker, name, artefact, run, settings)
-            logger.info("endpoint is being created", endpoint=name)
-            return
-        auto = settings.endpoint_mode == choices.AUTO
-        try:
-            model = publish_model(
-                self.bucket, artefact.model_data, MOST_MS_OF_AUTO if auto else math.inf
-            )
-        except TooSlow as slow:
-            logger.warning("model is not run inside Lambda", reason=str(slow))
-            create_endpoint(self.sagemaker, name, artefact, run, settings)
-            return
-        invocation.runs.note(run, model=model.to_dict())
-        invocation.invoke(deployed_event(run))
+        if mode == choices.LAMBDA:
+            auto = settings.endpoint_mode == choices.AUTO
+            try:
+                model = publish_model(
+                    self.bucket, artefact.model_data, MOST_MS_OF_AUTO if auto else math.inf
+                )
+            except (TooSlow, UserError) as unfit:
+                if not auto:
+                    raise
+                logger.warning("model is not run inside Lambda", reason=str(unfit))
+            else:
+                invocation.runs.note(run, model=model.to_dict())
+                invocation.invoke(deployed_event(run))
+                return
+        create_endpoint(self.sagemaker, name, artefact, run, settings)
+        logger.info("endpoint is being created", endpoint=name)
 
 
 def create_endpoint(
@@ -171,10 +173,10 @@ def create_endpoint(
 
 def production_variant(name: str, trainer: str, settings: HostingSettings) -> dict[str, Any]:
     """The endpoint's only variant: serverless, or on one instance."""
-    asked = settings.endpoint_mode
+    setting = settings.endpoint_mode
     # Of a run that was deployed in another mode, a rollback makes the endpoint again.
-    asked = choices.AUTO if asked == choices.LAMBDA else asked
-    mode = choices.endpoint_mode(asked, trainer, settings.aws_region)
+    setting = choices.AUTO if setting == choices.LAMBDA else setting
+    mode = choices.endpoint_mode(setting, trainer, settings.aws_region)
     if mode == choices.LAMBDA:
         logger.warning(
             "serverless inference is not known to be offered here: the endpoint is an instance, "

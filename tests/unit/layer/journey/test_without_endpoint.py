@@ -231,3 +231,15 @@ def test_where_serverless_is_not_offered_auto_takes_lambda_for_fast_models(
     assert ["InstanceType" in one["ProductionVariants"][0] for one in configs] == [True] * (
         not inside
     )
+
+
+def test_auto_gives_a_network_that_cannot_be_run_inside_lambda_an_endpoint(cloud: Cloud) -> None:
+    settings = dataclasses.replace(HOSTING, endpoint_mode="auto", aws_region="cn-north-1")
+    model = colours()
+    model.graph.node[0].op_type = "Loop"
+    event = trained(cloud, content=archive(model))
+    step = Deployment(sagemaker=cloud.sagemaker, bucket=cloud.bucket, settings=settings)
+    step.start(event, cloud.invocation("deploy", lambda _: None))
+    assert known(cloud).model is None
+    [config] = cloud.sagemaker.made["EndpointConfig"].values()
+    assert "InstanceType" in config["ProductionVariants"][0]
