@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from benchmarks.backbones.table import markdown
 from benchmarks.harness import keep, provenance, versions
 from benchmarks.trust.pictures import Pictures, all_sets
+from droplens.inference.cores import cores
 from droplens.inference.network import open_session
 from droplens.statistics.intervals import mcnemar
-from trainer.cpu import cores
 from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import build_backbone, read_weights

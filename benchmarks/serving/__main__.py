@@ -32,6 +32,7 @@ from benchmarks.harness import CARS24, keep, provenance, quartiles, versions
 from benchmarks.serving.server import Client, Server, bare_start, serving
 from benchmarks.serving.table import markdown
 from droplens.imaging.prepare import Preprocessing, prepare
+from droplens.inference.cores import cores
 from droplens.inference.network import open_session
 from droplens.journey.pack import with_margin
 from localcloud.ports import free_port
@@ -46,7 +47,6 @@ from trainer.artefact import (
     PROBABILITIES,
     write_json,
 )
-from trainer.cpu import cores
 from trainer.data.preprocess import Resize
 from trainer.nets.assemble import assemble
 from trainer.nets.convert import build_backbone, read_weights

@@ -23,7 +23,7 @@ from benchmarks.harness import provenance, versions
 from benchmarks.training.__main__ import parse_shape, write_settings
 from benchmarks.training.results import COMPARISON, keep_named
 from benchmarks.training.stanford import pack
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 from trainer.data.decode import decode
 from trainer.job import Job
 from trainer.nets.backbone import load_backbone

@@ -8,7 +8,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 from trainer.data.decode import decode
 from trainer.recipes.finetune.device import find_device, prepare_device
 from trainer.recipes.finetune.fitting import Fitting

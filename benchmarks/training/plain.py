@@ -18,8 +18,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from droplens.inference.cores import cores
 from droplens.records.recordio import read_records
-from trainer.cpu import cores
 from trainer.nets.backbone import load_backbone
 from trainer.nets.specification import LITE0
 from trainer.recipes.finetune.network import Network

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
+from droplens.inference.cores import cores
 from droplens.records.recordio import Record
-from trainer.cpu import cores
 from trainer.data.features import Channel, DatasetError, read_channel
 from trainer.data.preprocess import Resize
 from trainer.supervise import end_with_parent

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
+from droplens.inference.cores import cores
 from droplens.records.recordio import Record, RecordIOError, read_records
-from trainer.cpu import cores
 from trainer.data.preprocess import Resize
 
 log = logging.getLogger(__name__)

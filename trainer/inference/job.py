@@ -31,7 +31,7 @@ from droplens.domain.inference_job import (
 )
 from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import ImageError, Limits
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 from trainer.inference.objects import READERS, Objects, StorageError, Unreadable
 from trainer.inference.rows import OBJECT_UNREADABLE, Row, classified, rejected
 from trainer.serving.app import Model

@@ -34,10 +34,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from droplens.inference.cores import cores
 from droplens.inference.network import open_session
 from droplens.statistics.intervals import mcnemar
 from trainer.artefact import INT8_FILE, MODEL_FILE, PROBABILITIES
-from trainer.cpu import cores
 from trainer.data.features import pixels_of
 from trainer.job import Job
 from trainer.nets.specification import PACKAGED

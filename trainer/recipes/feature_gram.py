@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 
 # Rows and columns of one product.
 BLOCK = 512

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 from trainer.recipes.feature_gram import Moments
 from trainer.recipes.temperature import (
     Temperature,

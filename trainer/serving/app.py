@@ -42,9 +42,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droplens.imaging import prepare
+from droplens.inference.cores import cores
 from droplens.inference.network import Explanation, Network, Prediction
 from trainer.artefact import CLASSES_FILE, read_classes, served
-from trainer.cpu import cores
 from trainer.data.preprocess import Resize
 from trainer.serving.memory import DecodingMemory
 from trainer.serving.response import (

@@ -16,7 +16,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
-from trainer.cpu import cores
+from droplens.inference.cores import cores
 from trainer.serving.response import RequestError
 
 # The most that SageMaker sends, by Batch Transform. The application accepts less, but a client that

@@ -27,8 +27,8 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from droplens.inference.cores import cores
 from trainer.cluster import Cluster, PeerLost
-from trainer.cpu import cores
 from trainer.data.decode import decode_into
 from trainer.data.features import Channel
 from trainer.data.preprocess import Resize

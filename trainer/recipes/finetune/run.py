@@ -9,8 +9,8 @@ import logging
 import numpy as np
 import torch
 
+from droplens.inference.cores import cores
 from trainer.cluster import Cluster
-from trainer.cpu import cores
 from trainer.data.decode import decode
 from trainer.job import Job, Outcome
 from trainer.nets.assemble import assemble

@@ -14,24 +14,27 @@ from typing import Any, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.aws.s3 import Bucket
-from droplens.domain import layout
 from droplens.domain.card import ModelObject
 from droplens.domain.errors import ObjectMissing, RetryLater, UserError
+from droplens.domain.layout import MODEL_FILE
+from droplens.evaluation.artefact import (
+    MAX_ARCHIVE_BYTES,
+    MAX_BYTES,
+    MAX_FILES,
+    TRAINING_FILE,
+)
 from droplens.inference.graph import Signature, UnknownNetwork, signature
 from droplens.prediction.loaded_models import MOST_BYTES
 from droplens.runtime.telemetry import logger
 
 # Of trainer/artefact.py, which says what is in them.
-MODEL_FILE, INT8_FILE, PREPROCESSING_FILE = "model.onnx", "model.int8.onnx", "preprocessing.json"
-TRAINING_FILE = "training.json"
+INT8_FILE, PREPROCESSING_FILE = "model.int8.onnx", "preprocessing.json"
 _MAX_BYTES = {
     MODEL_FILE: MOST_BYTES,
     INT8_FILE: MOST_BYTES,
     PREPROCESSING_FILE: 64 * 1024,
-    TRAINING_FILE: 16 * 1024 * 1024,
+    TRAINING_FILE: MAX_BYTES[TRAINING_FILE],
 }
-_MAX_FILES = 100
-_MAX_ARCHIVE_BYTES = 4 * 1024**3
 # How classify_image makes the network's input, as trainer/data/preprocess.py did in training.
 _PREPROCESSING = {"resize": "squash", "filter": "bilinear", "input": "uint8 NHWC RGB"}
 
@@ -59,7 +62,7 @@ def publish_model(bucket: Bucket, model_data: str, most_ms: float = math.inf) ->
         if not (took := _milliseconds(files.get(TRAINING_FILE))) <= most_ms:
             raise TooSlow(f"a prediction takes {took:g} ms, more than {most_ms:g}")
         model = ModelObject(
-            key=str(PurePosixPath(archive).with_name(layout.MODEL_FILE)),
+            key=str(PurePosixPath(archive).with_name(MODEL_FILE)),
             sha256=hashlib.sha256(network).hexdigest(),
             bytes=len(network),
             height=found.height,
@@ -98,7 +101,7 @@ def _files(bucket: Bucket, archive: str) -> dict[str, bytes]:
         ):
             for number, member in enumerate(tar):
                 total += member.size
-                if number == _MAX_FILES or total > _MAX_ARCHIVE_BYTES:
+                if number == MAX_FILES or total > MAX_ARCHIVE_BYTES:
                     raise UserError("model.refused", f"{archive} has too many files, or too large")
                 name = PurePosixPath(member.name).name
                 if name not in _MAX_BYTES or name in found or not member.isfile():

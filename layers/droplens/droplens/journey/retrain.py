@@ -86,7 +86,7 @@ def stored_after(
 ) -> str | None:
     """The key of an object below `prefix` that was stored after `moment`, or None.
 
-    moment: seconds since 1970, whole ones as S3 tells them. After LOOKING_SECONDS the rest is
+    moment: seconds since 1970, whole ones as S3 returns them. After LOOKING_SECONDS the rest is
     taken to be older.
     """
     until = clock() + LOOKING_SECONDS

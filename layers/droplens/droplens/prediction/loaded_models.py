@@ -11,8 +11,8 @@ from droplens.domain.card import ModelObject
 from droplens.domain.errors import ObjectMissing, RetryLater
 from droplens.imaging.prepare import Preprocessing
 from droplens.imaging.weighted_semaphore import WeightedSemaphore
+from droplens.inference.cores import cores
 from droplens.prediction.predictor import InProcessPredictor
-from droplens.runtime.cores import cores
 from droplens.runtime.telemetry import logger
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ModelUnusable(RetryLater):
 
 @dataclass(slots=True)
 class _Loaded:
-    """used: when it was last asked for, in monotonic seconds."""
+    """used: when it was last used, in monotonic seconds."""
 
     model: ModelObject
     network: "Network"
@@ -46,8 +46,8 @@ class _Loaded:
 class LoadedModels:
     """The models that this process has loaded; thread-safe.
 
-    most_bytes: of their objects together. A model that no classifier asks for any more leaves
-    first, then the least recently used one; one that is in use stays until its image is done.
+    most_bytes: of their objects together. A model that no classifier uses any more is evicted
+    first, then the least recently used one; memory is freed once no image needs it.
     """
 
     def __init__(self, bucket: Bucket, most_bytes: int = MOST_BYTES) -> None:
@@ -73,22 +73,22 @@ class LoadedModels:
             self._of_classifiers[classifier] = model.sha256
             found = self._loaded.get(model.sha256)
             if found is None:
-                self._make_room(model.bytes)
+                self._evict_for(model.bytes)
                 found = _Loaded(model, self._load(model), 0.0)
                 self._loaded[model.sha256] = found
             found.used = time.monotonic()
             return found.network
 
-    def _make_room(self, needed: int) -> None:
-        asked_for = set(self._of_classifiers.values())
+    def _evict_for(self, needed: int) -> None:
+        in_use = set(self._of_classifiers.values())
         by_use = sorted(
-            self._loaded, key=lambda digest: (digest in asked_for, self._loaded[digest].used)
+            self._loaded, key=lambda digest: (digest in in_use, self._loaded[digest].used)
         )
         for digest in by_use:
             total = needed + sum(one.model.bytes for one in self._loaded.values())
-            if digest in asked_for and total <= self.most_bytes:
+            if digest in in_use and total <= self.most_bytes:
                 return
-            logger.info("model leaves memory", key=self._loaded.pop(digest).model.key)
+            logger.info("model is evicted", key=self._loaded.pop(digest).model.key)
 
     def _load(self, model: ModelObject) -> "Network":
         began = time.monotonic()

@@ -112,8 +112,8 @@ class Reviews:
     def claim(self, classifier: str, reviewer: str, count: int) -> list[Review]:
         """The next `count` reviews for `reviewer`, in the queue's order, leased to nobody else.
 
-        Those that the reviewer holds already come first among equals, with a new lease, and those
-        that the reviewer has released come last. Fewer where the queue has no more.
+        Those that the reviewer holds already are among them, with a new lease, and those that the
+        reviewer has released come last. Fewer where the queue has no more.
         """
         claimed: list[Review] = []
         images: set[tuple[str, str]] = set()
@@ -256,7 +256,7 @@ class Reviews:
         )
         if item is not None and ("decided" in item or "former" in item):
             item = self._settle(item)
-        if item is None or "decided" in item or item["lease_owner"] != reviewer:
+        if item is None or "decided" in item or item.get("lease_owner") != reviewer:
             return None
         review = _from_item(item)
         return review if self._is_wanted(review) else None
