@@ -65,11 +65,7 @@ def decode(
 
     Raises ImageError for anything that is not a complete image within `limits`.
     """
-    structure = _checked(data, limits)
-    if isolated or not structure.plain:
-        return sandbox.decode(structure, limits, shorter_side)
-    with decoding.decoder_errors_as_image_errors(), decoding.opened(structure, limits) as image:
-        return decoding.decoded(image, structure, shorter_side)
+    return _decoded(_checked(data, limits), limits, shorter_side, isolated)
 
 
 def prepare(
@@ -146,12 +142,17 @@ def prepare_pixels(
             structure, preprocessing, limits
         )
         side = longer_side if prepared else preprocessing.shorter_side
-        if isolated or not structure.plain:
-            decoded, info = sandbox.decode(structure, limits, side)
-        else:
-            with decoding.opened(structure, limits) as image:
-                decoded, info = decoding.decoded(image, structure, side)
+        decoded, info = _decoded(structure, limits, side, isolated)
         return decoded if prepared else resized(decoded, preprocessing, resize), info
+
+
+def _decoded(
+    structure: Structure, limits: Limits, shorter_side: int | None, isolated: bool
+) -> tuple[Image.Image, ImageInfo]:
+    if isolated or not structure.plain:
+        return sandbox.decode(structure, limits, shorter_side)
+    with decoding.decoder_errors_as_image_errors(), decoding.opened(structure, limits) as image:
+        return decoding.decoded(image, structure, shorter_side)
 
 
 def _is_upright_and_prepared(
