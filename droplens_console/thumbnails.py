@@ -45,8 +45,7 @@ class Thumbnails:
             if (key, side) in self._kept:
                 self._kept.move_to_end((key, side))
                 return self._kept[key, side]
-        with self._decoding:
-            made = thumbnail(read(), side)
+        made = self.made(side, read)
         with self._lock:
             if (key, side) not in self._kept:
                 self._kept[key, side] = made
@@ -54,6 +53,11 @@ class Thumbnails:
             while self._bytes > _MOST_KEPT:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return made
+
+    def made(self, side: int, read: Callable[[], bytes]) -> bytes:
+        """A new one, not kept, of which _AT_ONCE are decoded at a time. Raises ImageError."""
+        with self._decoding:
+            return thumbnail(read(), side)
 
 
 def thumbnail(data: bytes, side: int) -> bytes:
@@ -87,7 +91,9 @@ def of_object(request: Request) -> Response:
 
     thumbnails: Thumbnails = request.app.state.thumbnails
     try:
-        made = thumbnails.get((key, version), side, read) if version else thumbnail(read(), side)
+        made = (
+            thumbnails.get((key, version), side, read) if version else thumbnails.made(side, read)
+        )
     except ImageError as error:
         raise HTTPException(415, str(error)) from None
     return jpeg(made, for_ever=bool(version))
