@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from droplens.domain.errors import DroplensError
 from droplens_cli.aws_errors import explained
 from droplens_cli.errors import CommandError
 
@@ -50,6 +51,8 @@ def _event(read: Callable[[], str]) -> str:
         return _encoded("message", read())
     except CommandError as error:
         return _encoded("problem", error.sentence)
+    except DroplensError as error:
+        return _encoded("problem", str(error))
     except (BotoCoreError, ClientError) as error:
         return _encoded("problem", explained(error)[0])
 

@@ -28,7 +28,6 @@ from droplens_console.stack import ConsoleStack
 _LEFT_FREE = 2 * 1024**3
 # Files beside the pictures: lists and what systems write.
 _FURTHER_FILES = 1000
-_PART = 1024 * 1024
 
 
 class Step(StrEnum):
@@ -152,6 +151,9 @@ class DatasetDrop:
             self._note(step=Step.FAILED, error=sentence, next_step=next_step)
         except OSError as error:
             self._note(step=Step.FAILED, error=str(error))
+        except Exception as error:  # else no other dataset could be dropped
+            self._note(step=Step.FAILED, error=str(error) or type(error).__name__)
+            raise
 
     def _note(self, **changes: Any) -> None:
         with self._lock:

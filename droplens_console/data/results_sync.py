@@ -6,12 +6,12 @@ next: what was read is in the index.
 """
 
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -100,7 +100,7 @@ class ResultsSync:
     def _pass(self) -> None:
         try:
             self.run()
-        except (ClientError, BotoCoreError) as error:
+        except (ClientError, BotoCoreError, sqlite3.Error) as error:
             self._next = time.monotonic() + _LEAST_PAUSE
             self._note(listed=self.progress.listed, waiting=self.progress.waiting, error=str(error))
         finally:
@@ -118,15 +118,9 @@ class ResultsSync:
 
     def listed(self) -> Iterator[Indexed]:
         """The objects that may be results, in the order of their keys."""
-        client: Any = self._bucket.client
-        pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket.name, Prefix=f"{layout.RESULTS}{self._classifier}/"
-        )
-        for page in pages:
-            for entry in page.get("Contents", []):
-                if entry["Key"].endswith(".json"):
-                    etag, stored = entry["ETag"].strip('"'), entry["LastModified"].timestamp()
-                    yield Indexed(entry["Key"], etag, stored)
+        for entry in self._bucket.entries(f"{layout.RESULTS}{self._classifier}/"):
+            if entry.key.endswith(".json"):
+                yield Indexed(entry.key, entry.etag, entry.stored_at.timestamp())
 
     def _read(self, one: Indexed) -> tuple[Indexed, Row | None]:
         """The columns of a result; None where it is none, or is gone by now."""
