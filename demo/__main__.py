@@ -71,13 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print_report(console, outcome)
     answered = sum(answer.result is not None for answer in outcome.answers)
+    is_complete = answered == len(outcome.answers)
+    if is_complete:
+        version = ".".join(map(str, sys.version_info[:3]))
+        _record("journey", f"{answered} of {answered} images answered, Python {version}")
     if _wanted("CONSOLE"):
         cloud.become_console()
-    if answered < len(outcome.answers):
-        return 1
-    version = ".".join(map(str, sys.version_info[:3]))
-    _record("journey", f"{answered} of {len(outcome.answers)} images answered, Python {version}")
-    return 0
+    return 0 if is_complete else 1
 
 
 def _wanted(variable: str) -> bool:
