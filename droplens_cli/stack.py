@@ -1,6 +1,7 @@
 """A deployed stack, for commands: its outputs, parameters, clients and functions."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -67,29 +68,33 @@ class Stack:
     @property
     def runs_table(self) -> Any:
         """The Runs table."""
-        return self._table("RunsTableName")
+        return self.table("RunsTableName")
 
     @property
     def reviews(self) -> Reviews | None:
         """The Reviews table; None where an earlier version deployed the stack."""
         if "ReviewsTableName" not in self.outputs:
             return None
-        return Reviews(self._table("ReviewsTableName"), self.bucket)
+        return Reviews(self.table("ReviewsTableName"), self.bucket)
 
-    def _table(self, output: str) -> Any:
+    def table(self, output: str) -> Any:
+        """The table that an output names."""
         make: Any = self.session.resource
         return make("dynamodb", config=CONFIG).Table(self.output(output))
 
+    def run_items(self) -> Iterator[Mapping[str, Any]]:
+        """The items of all runs of all classifiers."""
+        table, more = self.runs_table, dict[str, Any]()
+        while True:
+            page = table.scan(ConsistentRead=True, **more)
+            yield from page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
     def all_runs(self) -> list[Run]:
         """All runs of all classifiers."""
-        found: list[Run] = []
-        more: dict[str, Any] = {}
-        while True:
-            page = self.runs_table.scan(ConsistentRead=True, **more)
-            found += map(Run.from_record, page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return found
-            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        return [Run.from_record(item) for item in self.run_items()]
 
     def call_function(self, output: str, command: str, request: dict[str, str]) -> dict[str, Any]:
         """Invoke the function that an output names; returns its result.

@@ -84,7 +84,7 @@ class Found:
 def collect(stack: Stack) -> Found:
     """Read the status of the stack."""
     bucket = stack.bucket
-    known = _classifiers(bucket, _runs(stack.runs_table))
+    known = _classifiers(bucket, stack.run_items())
     default = _json(bucket, layout.DEFAULT_CLASSIFIER_KEY)
     found = Found(default=default["classifier"] if default else None)
     found.classifiers = [known[name] for name in sorted(known)]
@@ -113,16 +113,6 @@ def add_reviews(stack: Stack, found: Found) -> None:
         one.reviews = reviews.waiting(one.name)
         if one.live is not None:
             one.live_accuracy = live_accuracy(reviews.sample(one.name, one.live["run_id"]))
-
-
-def _runs(table_of_runs: Any) -> Iterator[Mapping[str, Any]]:
-    more: dict[str, Any] = {}
-    while True:
-        page = table_of_runs.scan(ConsistentRead=True, **more)
-        yield from page["Items"]
-        if "LastEvaluatedKey" not in page:
-            return
-        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
 def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str, Classifier]:

@@ -35,11 +35,8 @@ class ConsoleStack(Stack):
         known: dict[str, Any] = self._tables.__dict__
         if output not in known:
             with self._lock:
-                known[output] = super()._table(output)
+                known[output] = super().table(output)
         return known[output]
-
-    def _table(self, output: str) -> Any:
-        return self.table(output)
 
     @property
     def runs(self) -> Runs:

@@ -89,19 +89,8 @@ class Models:
 
 def classifiers(stack: ConsoleStack) -> list[str]:
     """The names of all classifiers that have a run or a model."""
-    found = {item["classifier"] for item in _keys(stack.runs_table)}
+    found = {item["classifier"] for item in stack.run_items()}
     return sorted(found | stack.cards.classifiers())
-
-
-def _keys(table: Any) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    more: dict[str, Any] = {}
-    while True:
-        response = table.scan(ProjectionExpression="classifier", **more)
-        found += response["Items"]
-        if "LastEvaluatedKey" not in response:
-            return found
-        more = {"ExclusiveStartKey": response["LastEvaluatedKey"]}
 
 
 def models_of(stack: ConsoleStack, classifier: str) -> Models:

@@ -11,7 +11,7 @@ from droplens_cli.errors import CommandError
 from droplens_console.data import models as data
 from droplens_console.data.models import Model, Models
 from droplens_console.pages.link import Link
-from droplens_console.rendering import page, stack_of, with_fields
+from droplens_console.rendering import page, readers_of, stack_of, with_fields
 
 LINK = Link("Models", "/models")
 # A report is a page of its own with scripts of its own. Its data come from untrusted files, so it
@@ -71,16 +71,17 @@ def ask_decision(request: Request) -> Response:
 
 def decide(request: Request, fields: Mapping[str, str]) -> Response:
     """Promote or reject it."""
-    _, model = _model(request)
+    key = _key(request)
+    run = readers_of(request).runs.get(key.classifier, key.run_id)
     if fields.get("decision") not in ("promote", "reject"):
         raise CommandError("promote or reject?")
     data.decide(
         stack_of(request),
-        model.run,
+        run,
         promote=fields["decision"] == "promote",
         reason=fields.get("reason", ""),
     )
-    return _to_run(model)
+    return _to_run(key)
 
 
 def ask_rollback(request: Request) -> Response:
@@ -96,7 +97,7 @@ def roll_back(request: Request, fields: Mapping[str, str]) -> Response:
     if reclassify not in _RECLASSIFY:
         raise CommandError("which pictures are to be classified again: all, unsure or none?")
     data.roll_back(stack_of(request), model.run.key, reclassify)
-    return _to_run(model)
+    return _to_run(model.run.key)
 
 
 def _models(request: Request, classifier: str) -> Models:
@@ -113,8 +114,7 @@ def _key(request: Request) -> RunKey:
     return RunKey(request.path_params["classifier"], request.path_params["run_id"])
 
 
-def _to_run(model: Model) -> Response:
-    key = model.run.key
+def _to_run(key: RunKey) -> Response:
     return JSONResponse({"location": f"/runs/{key.classifier}/{key.run_id}"})
 
 

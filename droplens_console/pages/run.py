@@ -16,7 +16,6 @@ from droplens_console import events
 from droplens_console.data.advice import advice, may_resume
 from droplens_console.data.curves import learning_curves
 from droplens_console.data.journey import begun, steps
-from droplens_console.data.models import classifiers
 from droplens_console.pages.link import Link
 from droplens_console.rendering import fragment, page, readers_of, stack_of, to_markup, with_fields
 
@@ -26,10 +25,7 @@ _MOST_LISTED = 200
 
 def show_all(request: Request) -> Response:
     """The runs of all classifiers, the newest first."""
-    runs = [
-        run for name in classifiers(stack_of(request)) for run in readers_of(request).runs.of(name)
-    ]
-    runs.sort(key=lambda run: run.key.run_id, reverse=True)
+    runs = sorted(stack_of(request).all_runs(), key=lambda run: run.key.run_id, reverse=True)
     return page(
         request,
         "runs.html",
