@@ -305,7 +305,7 @@ def classify(
     """
     if sum(map(bool, (photos, prefix, resume))) != 1:
         raise CommandError("name photos, or --prefix, or --resume", code=ExitCode.USAGE)
-    if photos is None or not photos:
+    if not photos:
         _infer(_stack(context), prefix, resume, classifier, _format(output, kind), output, yes)
         return
     from droplens_cli import classify as classifying

@@ -30,8 +30,6 @@ from droplens_cli.stack import Stack
 from droplens_cli.upload import THREADS
 
 POLL_SECONDS = 5.0
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
-_KEYS_PER_REQUEST = 1000
 # Storage classes whose objects have to be restored before they can be read; of INTELLIGENT_TIERING
 # a listing does not say which are archived.
 _ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
@@ -214,9 +212,7 @@ def start(stack: Stack, job: InferenceJob) -> str:
 def done_parts(bucket: Bucket, job: InferenceJob) -> list[str]:
     """The keys of the rows that are there."""
     place = inference_job.rows_prefix(job.classifier, job.job_id)
-    client: Any = bucket.client
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix=place)
-    return [one["Key"] for page in pages for one in page.get("Contents", [])]
+    return [one.key for one in bucket.entries(place)]
 
 
 def work(stack: Stack, job: InferenceJob) -> Iterator[int]:

@@ -107,14 +107,14 @@ class ResultsReader:
             raise NoClassMap("models of the built-in algorithm have no class maps")
         if card.model is not None:
             raise NoClassMap(
-                f"model {run_id} has no endpoint that could be asked: its report has class maps"
+                f"model {run_id} has no endpoint to compute a class map: its report has class maps"
             )
         try:
             found = self._explained(result, card.endpoint, card.preprocessing)
         except EndpointMissing:
             raise NoClassMap(f"the endpoint of model {run_id} is not in service") from None
         except RetryLater as error:
-            raise NoClassMap(f"the endpoint does not answer now: {error.message}") from None
+            raise NoClassMap(f"the endpoint does not respond now: {error.message}") from None
         except (ValueError, ImageError) as error:
             raise NoClassMap(str(error)) from None
         if found is None or found.label >= len(card.classes):

@@ -1,8 +1,8 @@
 """An index of a stack's results in SQLite, from which the gallery reads its pages.
 
-The results in S3 hold; the index is a copy of their columns that can be deleted at any time, and
-`results_sync` brings it up to date. Pages are found by the last row of the page before (keyset
-pagination), so that a late page takes no longer than the first.
+The results in S3 are authoritative; the index is a copy of their columns that can be deleted at any
+time, and `results_sync` brings it up to date. Pages are found by the last row of the page before
+(keyset pagination), so that a late page takes no longer than the first.
 """
 
 import re

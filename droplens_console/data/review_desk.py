@@ -1,6 +1,7 @@
 """Images to review, for the pages of one reviewer: what is shown of each, and what was decided.
 
-The table Reviews holds: a decision is written there, and as a correction, before `decide` returns.
+The table Reviews is authoritative: a decision is written there, and as a correction, before
+`decide` returns.
 The desk only remembers which review a page's name for it stands for, and which page has which, as
 two pages of one reviewer share the reviewer's leases.
 """
@@ -44,7 +45,7 @@ class UnknownClass(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A class that the model holds possible. probability: calibrated, in [0, 1]."""
+    """A class that the model considers possible. probability: calibrated, in [0, 1]."""
 
     label: str
     probability: float

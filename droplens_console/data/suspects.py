@@ -131,7 +131,10 @@ class SuspectDesk:
             )
             manifest = json.loads(self._bucket.read(f"{prefix}dataset.json")[0])
         except ObjectMissing:
-            raise NoSuspects(f"run {run_id} has no list of suspects") from None
+            raise NoSuspects(
+                f"run {run_id} has no list of suspects: its training has named no picture whose "
+                "label may be wrong, or does not look for them"
+            ) from None
         suspects = {
             one.record: one
             for one in map(_suspect, (body or b"").decode().splitlines())

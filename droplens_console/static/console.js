@@ -52,8 +52,8 @@ function follow(place) {
     source.addEventListener("error", () => {
       report(
         source?.readyState === EventSource.CLOSED
-          ? "The console does not answer any more: start it again, and open its new address."
-          : "The console does not answer; trying again.",
+          ? "The console does not respond any more: start it again, and open its new address."
+          : "The console does not respond; trying again.",
       );
     });
   };
@@ -66,16 +66,16 @@ document.querySelectorAll("[data-live]").forEach(follow);
 // --- Requests that change something.
 
 // The fields of `body` as JSON; resolves to the response's JSON. Throws an Error with a sentence.
-async function send(address, body = {}, method = "POST") {
+async function send(address, body = {}) {
   let response;
   try {
     response = await fetch(address, {
-      method,
+      method: "POST",
       headers: { Accept: "application/json", "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
   } catch {
-    throw new Error("The console does not answer.");
+    throw new Error("The console does not respond.");
   }
   const text = await response.text();
   let found;
