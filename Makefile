@@ -268,7 +268,7 @@ MINUTES ?= 10
 # FUZZ="--target tar --start 100000" for one target and other mutants.
 FUZZ ?=
 .PHONY: fuzz
-fuzz: venvs-dev ## fuzz the parsers of untrusted bytes, for longer than make test's minute: MINUTES=10
+fuzz: venvs-dev ## fuzz the parsers of untrusted bytes, for longer than make test does: MINUTES=10
 	@$(LAYER) $(call bin,dev)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
 # --- Benchmarks ---
