@@ -1,10 +1,11 @@
 """People label images of a stream in an order, and the model learns from each batch of labels.
 
 A classifier begins with few labelled images. The images of the stream arrive at once, unlabelled,
-and the live model classifies them. Those that are unsure or unfamiliar wait for a person, and by
-chance a few of the others, as in the product. Each batch of labels is followed by a training of
-recipe `probe`, whose labels from people are trained on and never validated on, and by an
-evaluation that makes the next model card. Each model is judged on images that nothing has seen.
+and the live model classifies them. Those that are unsure or unfamiliar wait for a person, as in the
+product, and by chance a few of the others, in the same order; in the product their place is random.
+Each batch of labels is followed by a training of recipe `probe`, whose labels from people are
+trained on and never validated on, and by an evaluation that makes the next model card. Each model
+is judged on images that nothing has seen.
 """
 
 from collections.abc import Callable

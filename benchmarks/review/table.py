@@ -26,3 +26,15 @@ def _cell(one: Mapping[str, Any]) -> str:
         return "not reached"
     high = "…" if one["high"] is None else f"{one['high']:.2f}"
     return f"{one['labels']:.0f} ({one['ratio']:.2f}; {one['low']:.2f} to {high})"
+
+
+def worst(judged: Mapping[str, float | None]) -> str:
+    """The largest ratio of the sets that judge, by the share of the gain. judged: of the report."""
+    parts = [
+        f"{'not reached' if ratio is None else f'{ratio:.2f}'} to {float(share):.0%}"
+        for share, ratio in judged.items()
+    ]
+    return (
+        "The largest ratios of the sets that the order was not chosen on, by margin: "
+        f"{', '.join(parts)} of the gain."
+    )

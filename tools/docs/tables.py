@@ -12,6 +12,7 @@ from benchmarks.packing import join_memory
 from benchmarks.packing.__main__ import arithmetic, memory_table
 from benchmarks.packing.__main__ import table as packing_table
 from benchmarks.review.table import markdown as review_table
+from benchmarks.review.table import worst as review_worst
 from benchmarks.serving.table import markdown as serving_table
 from benchmarks.training.table import comparison as comparison_table
 from benchmarks.training.table import growth as growth_table
@@ -36,6 +37,7 @@ def tables(facts: Mapping[str, Any]) -> dict[str, str]:
         "console_review": console_tables.review(results.console["review"]).strip(),
         "console_gallery": console_tables.gallery(results.console["gallery"]).strip(),
         "review": review_table(results.review["sets"]).strip(),
+        "review_worst": review_worst(results.review["judged"]),
         "serving": serving_table(results.serving).strip(),
         "inference": inference_table(results.inference).strip(),
         "backbones": backbones_table(results.backbones).strip(),

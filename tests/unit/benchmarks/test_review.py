@@ -9,6 +9,7 @@ from benchmarks.review import orders, protocol
 from benchmarks.review.pictures import half_without, of_classes, turned
 from benchmarks.review.protocol import Curve, Split, Waiting, Way, review, split_of
 from benchmarks.review.summary import labels_needed, on_grid, summary
+from benchmarks.review.table import worst
 from benchmarks.trust.pictures import Pictures
 from trainer.nets.specification import HEAD_CHANNELS
 from trainer.recipes.ridge_head import fit_head
@@ -150,3 +151,8 @@ def test_only_what_waits_for_a_person_is_labelled(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(protocol, "SPOT_CHECKS", 0.25)
     curve = review(pictures, split, Way(orders.margin, queue=True), 0)
     assert 0 < curve.labels[-1] < len(split.stream) / 2
+
+
+def test_the_worst_ratios_are_told_by_the_share_of_the_gain() -> None:
+    text = worst({"0.5": 0.764, "0.9": None})
+    assert text.endswith("by margin: 0.76 to 50%, not reached to 90% of the gain.")
