@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.classify import imports, pictures
 from benchmarks.classify.chaos import ROUGH, chaos
 from benchmarks.classify.cloud import SIDE, Cloud, deployed
-from benchmarks.classify.flood import await_answers, drop, find_faults
+from benchmarks.classify.flood import await_answers, drop, find_faults, patience
 from benchmarks.classify.inside import LAMBDA_PYTHON, modes
 from benchmarks.classify.table import markdown
 from benchmarks.harness import ROOT, keep, provenance, quartiles, stored
@@ -163,11 +163,6 @@ def sweeping(cloud: Cloud, count: int) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "ms_each": round(1e3 * seconds / count, 3),
     }
-
-
-def patience(count: int) -> float:
-    """Seconds to wait for `count` answers; far more than a noisy machine takes."""
-    return 300 + count * 0.5
 
 
 def measured_modes(cloud: Cloud, options: argparse.Namespace) -> dict[str, Any]:

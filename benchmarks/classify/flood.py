@@ -79,12 +79,17 @@ def answered(cloud: Cloud, classifier: str) -> int:
     return sum(page["KeyCount"] for page in pages.paginate(Bucket=cloud.bucket, Prefix=prefix))
 
 
-def await_answers(cloud: Cloud, classifier: str, count: int, patience: float) -> None:
+def patience(count: int) -> float:
+    """Seconds to wait for `count` answers; far more than a noisy machine takes."""
+    return 300 + count * 0.5
+
+
+def await_answers(cloud: Cloud, classifier: str, count: int, seconds: float) -> None:
     """Wait until `count` results of the classifier stand and nothing is on its way any more."""
     eventually(
         lambda: cloud.waiting() == (0, 0) and answered(cloud, classifier) >= count,
         f"{count} results of {classifier}",
-        patience,
+        seconds,
         every=0.2 if count < 1000 else 1.0,  # looking costs the local cloud more, the more wait
     )
 

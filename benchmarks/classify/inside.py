@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.classify import pictures
 from benchmarks.classify.cloud import SIDE, STACK, Cloud, eventually
-from benchmarks.classify.flood import answered, await_answers, drop
+from benchmarks.classify.flood import answered, await_answers, drop, patience
 from benchmarks.harness import ROOT, quartiles
 from droplens.aws.s3 import Bucket
 from droplens.state.cards import Cards
@@ -69,6 +69,7 @@ def _train(cloud: Cloud, classifier: str, mode: str) -> None:
 
 
 def _messages(cloud: Cloud, way: str, name: str, count: int) -> list[dict[str, Any]]:
+    """Drop so many pictures of a classifier; S3's events of them."""
     named = (
         (f"input/{way}/{name}-{number:05}.jpg", body)
         for number, body in enumerate(pictures.jpegs(count, SIDE))
@@ -149,12 +150,8 @@ def _flood(cloud: Cloud, way: str, count: int) -> dict[str, Any]:
     """Drop pictures at once: seconds from the first put to the last result."""
     before = answered(cloud, way)
     started = time.monotonic()
-    named = (
-        (f"input/{way}/flood-{number:05}.jpg", body)
-        for number, body in enumerate(pictures.jpegs(count, SIDE))
-    )
-    drop(cloud, named)
-    await_answers(cloud, way, before + count, 300 + count * 0.5)
+    _messages(cloud, way, "flood", count)
+    await_answers(cloud, way, before + count, patience(count))
     seconds = time.monotonic() - started
     found = answered(cloud, way) - before
     return {

@@ -78,6 +78,9 @@ def main() -> None:
         listing = listed(Path(work) / "lists", options.keys)
         print(json.dumps(listing, indent=1), flush=True)
     result = {**measured, "versions": versions(*PACKAGES), **found, "listing": listing}
+    if (options.images, options.keys) != (IMAGES, KEYS):
+        print("Not written: these are not all images and keys.")
+        return
     keep("inference", result)
     print("make docs shows it in docs/classifying.md")
 

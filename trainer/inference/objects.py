@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.domain.inference_job import Image
 from droplens.domain.stored_object import ObjectInfo
@@ -70,7 +70,7 @@ class Objects:
             if code in _ARCHIVED:
                 raise Unreadable("the object is archived, and has to be restored first") from None
             raise StorageError(f"s3://{bucket}/{image.key} cannot be read: {error}") from error
-        except (BotoCoreError, HTTPClientError) as error:
+        except BotoCoreError as error:
             raise StorageError(f"s3://{bucket}/{image.key} cannot be read: {error}") from error
         found = ObjectInfo(
             key=image.key,
