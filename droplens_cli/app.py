@@ -288,11 +288,16 @@ def classify(
         str,
         typer.Option("--prefix", help="in place of photos: s3://bucket/prefix, what is in S3"),
     ] = "",
+    manifest: Annotated[
+        str,
+        typer.Option("--manifest", help="what an S3 Inventory lists: s3://bucket/…/manifest.json"),
+    ] = "",
     resume: Annotated[
-        str, typer.Option("--resume", metavar="JOB", help="go on with a job of --prefix")
+        str,
+        typer.Option("--resume", metavar="JOB", help="go on with a job of --prefix or --manifest"),
     ] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="a file for the rows of --prefix")
+        Path | None, typer.Option("--output", "-o", help="a file for the rows of such a job")
     ] = None,
     kind: Annotated[
         str, typer.Option("--format", help="csv, jsonl or parquet; else by the file's ending")
@@ -301,12 +306,17 @@ def classify(
 ) -> None:
     """Drop photos into the bucket, wait for their results, and print them.
 
-    With --prefix, classify what is in any bucket of InferenceSources, by AWS Batch.
+    With --prefix or --manifest, classify what is in any bucket of InferenceSources, by AWS Batch.
+    With both, what the inventory lists below the prefix.
     """
-    if sum(map(bool, (photos, prefix, resume))) != 1:
-        raise CommandError("name photos, or --prefix, or --resume", code=ExitCode.USAGE)
+    if sum(map(bool, (photos, prefix or manifest, resume))) != 1:
+        raise CommandError(
+            "name photos, or --prefix or --manifest, or --resume", code=ExitCode.USAGE
+        )
     if not photos:
-        _infer(_stack(context), prefix, resume, classifier, _format(output, kind), output, yes)
+        stack, into = _stack(context), _format(output, kind)
+        job = _stored_job(stack, resume, prefix, manifest, classifier, yes)
+        _infer(stack, job, into, output)
         return
     from droplens_cli import classify as classifying
     from droplens_cli import report
@@ -344,22 +354,11 @@ def classify(
         )
 
 
-def _infer(
-    stack: Any,
-    prefix: str,
-    resume: str,
-    classifier: str,
-    kind: str,
-    output: Path | None,
-    yes: bool,
-) -> None:
+def _infer(stack: Any, job: Any, kind: str, output: Path | None) -> None:
+    """Have a job done, and write its rows."""
     from droplens_cli import inference, report
     from droplens_cli import results as reading
 
-    if resume:
-        job = inference.stored_job(stack.bucket, resume)
-    else:
-        job = _listed_job(stack, prefix, classifier, yes)
     name = f"{job.classifier}/{job.job_id}"
     print(
         f"{name}: {job.images:,} pictures of s3://{job.bucket}/{job.source}; "
@@ -380,22 +379,35 @@ def _infer(
         print(f"the rows are in {place}; -o FILE writes them into one")
 
 
-def _listed_job(stack: Any, prefix: str, classifier: str, yes: bool) -> Any:
-    """A job of what is below the prefix, stored once its cost is confirmed."""
+def _stored_job(
+    stack: Any, resume: str, prefix: str, manifest: str, classifier: str, yes: bool
+) -> Any:
+    """The job to resume; else a new one of what is listed, stored once its cost is confirmed."""
     import tempfile
 
     from droplens_cli import classify as classifying
     from droplens_cli import cost, inference, report
 
-    bucket, below = inference.located(prefix)
-    inference.check_offered(stack, bucket, below)
+    if resume:
+        return inference.stored_job(stack.bucket, resume)
+    bucket, below = inference.located(prefix, "--prefix") if prefix else ("", "")
+    inventory = inference.inventory_of(stack, manifest, bucket) if manifest else None
+    if inventory is not None:
+        bucket = inventory.bucket
+    if inventory is None or below or not inference.readable(stack, bucket):
+        inference.check_offered(stack, bucket, below)
     inference.check_region(stack, bucket)
     name = classifying.answering_classifier(stack, classifier)
     with tempfile.TemporaryDirectory() as folder:
         listing = inference.Listing(Path(folder))
         with report.progress(Console(stderr=True)) as progress:
-            listing.list(stack.client("s3"), bucket, below, progress.counting("listing", None))
-        job = inference.new_job(stack, name, bucket, below, listing.images)
+            step = progress.counting("listing", None)
+            if inventory is None:
+                listing.list(stack.client("s3"), bucket, below, step)
+            else:
+                readable = inference.readable(stack, bucket)
+                listing.read(stack.client("s3"), inventory, below, readable, step)
+        job = inference.new_job(stack, name, bucket, below, listing.images, manifest)
         lines = inference.cost_of(job, stack.parameters, listing.requests)
         price = sum(map(cost.Prices().listed, lines))
         left = f", {listing.archived:,} archived ones left out" if listing.archived else ""

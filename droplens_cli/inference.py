@@ -1,7 +1,8 @@
-"""Batch inference: the live model classifies the objects below a prefix of any bucket.
+"""Batch inference: the live model classifies objects of any bucket.
 
-The user's own credentials list the prefix and submit the job; its containers read the images by the
-stack's role. The list is kept on this machine until the cost is confirmed.
+The user's own credentials list a prefix, or read an S3 Inventory, and submit the job; its
+containers read the images by the stack's role. The list is kept on this machine until the cost is
+confirmed.
 """
 
 import json
@@ -12,9 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import inference_job, layout
@@ -25,6 +29,7 @@ from droplens.domain.inference_job import IMAGES_PER_PART, InferenceJob, from_li
 from droplens.domain.naming import SEPARATOR
 from droplens_cli import cost
 from droplens_cli.errors import CommandError, ExitCode
+from droplens_cli.inventory import Inventory, entries, opened
 from droplens_cli.results import COLUMNS
 from droplens_cli.stack import Stack
 from droplens_cli.upload import THREADS
@@ -38,9 +43,10 @@ _ENDED = ("SUCCEEDED", "FAILED")
 
 @dataclass(slots=True)
 class Listing:
-    """The objects below a prefix, listed into files of a folder, one for each part.
+    """Objects of a bucket, listed into files of a folder, one for each part.
 
-    images, bytes: of the objects that can be read; archived: of the others.
+    images, bytes: of the objects that can be read; archived: of the others; requests: for pages of
+    the bucket's listing.
     """
 
     folder: Path
@@ -52,8 +58,27 @@ class Listing:
     def list(
         self, client: Any, bucket: str, prefix: str, listed: Callable[[], None] = lambda: None
     ) -> None:
-        """List everything. listed: called after each object. Raises CommandError."""
-        found = self._objects(client, bucket, prefix)
+        """List everything below a prefix. listed: called after each object. Raises CommandError."""
+        self._write(self._below(client, bucket, prefix), f"s3://{bucket}/{prefix}", listed)
+
+    def read(
+        self,
+        client: Any,
+        inventory: Inventory,
+        prefix: str,
+        readable: tuple[str, ...],
+        listed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """List what an inventory has below a prefix. Raises CommandError.
+
+        readable: the prefixes of the bucket that the stack may read; listed: as of `list`.
+        """
+        found = self._of_inventory(client, inventory, prefix, readable)
+        self._write(found, f"s3://{inventory.bucket}/{prefix} in {inventory.address}", listed)
+
+    def _write(
+        self, found: Iterator[dict[str, Any]], place: str, listed: Callable[[], None]
+    ) -> None:
         part = 0
         while lines := list(islice(found, IMAGES_PER_PART)):
             (self.folder / f"{part:05}").write_bytes(to_lines(lines))
@@ -64,58 +89,109 @@ class Listing:
                 listed()
             if self.images > inference_job.MOST_IMAGES:
                 raise CommandError(
-                    f"s3://{bucket}/{prefix} has more than {inference_job.MOST_IMAGES:,} objects",
+                    f"{place}: more than {inference_job.MOST_IMAGES:,} objects",
                     "classify it in several jobs, each with a longer prefix",
                     ExitCode.BAD_INPUT,
                 )
         if not self.images:
             raise CommandError(
-                f"there is no object to classify below s3://{bucket}/{prefix}",
+                f"there is no object to classify below {place}",
                 f"{self.archived:,} are archived and have to be restored" if self.archived else "",
                 ExitCode.BAD_INPUT,
             )
 
-    def _objects(self, client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    def _below(self, client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         for page in pages:
             self.requests += 1
             for one in page.get("Contents", []):
-                if one["Key"].endswith("/"):
-                    continue
-                if one.get("StorageClass") in _ARCHIVED:
-                    self.archived += 1
-                    continue
-                yield {"key": one["Key"], "bytes": one["Size"]}
+                if self._is_image(one["Key"], one.get("StorageClass")):
+                    yield {"key": one["Key"], "bytes": one["Size"]}
+
+    def _of_inventory(
+        self, client: Any, inventory: Inventory, prefix: str, readable: tuple[str, ...]
+    ) -> Iterator[dict[str, Any]]:
+        for one in entries(client, inventory, self.folder):
+            if not one.key.startswith(prefix) or not self._is_image(one.key, one.storage_class):
+                continue
+            if not one.key.startswith(readable):
+                raise CommandError(
+                    f"the stack may not read s3://{inventory.bucket}/{one.key}, which is in "
+                    f"{inventory.address}",
+                    "name what it may read by --prefix beside --manifest, or deploy it with more "
+                    "in the parameter InferenceSources",
+                    ExitCode.NO_TARGET,
+                )
+            etag = {"etag": one.etag} if one.etag else {}
+            yield {"key": one.key, "bytes": one.bytes, **etag}
+
+    def _is_image(self, key: str, storage_class: str | None) -> bool:
+        """Whether an object may be one; counts those that are archived."""
+        if storage_class in _ARCHIVED:
+            self.archived += 1
+            return False
+        return not key.endswith("/")
 
 
-def located(url: str) -> tuple[str, str]:
-    """Bucket and prefix of an s3:// address. Raises CommandError for another text."""
+def located(url: str, option: str) -> tuple[str, str]:
+    """Bucket and prefix, or key, of an option's s3:// address. Raises CommandError for another."""
     found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{2,62})(?:/(.*))?", url, re.DOTALL)
     if found is None:
+        last = option.removeprefix("--")
         raise CommandError(
-            f"--prefix {url}: it has the form s3://bucket/prefix", "", ExitCode.USAGE
+            f"{option} {url}: it has the form s3://bucket/{last}", "", ExitCode.USAGE
         )
     return found[1], found[2] or ""
 
 
+def readable(stack: Stack, bucket: str) -> tuple[str, ...]:
+    """The prefixes of keys of a bucket that the stack's containers may read."""
+    parts = [arn.split(":::", 1)[-1].partition("/") for arn in _sources(stack)]
+    return tuple(keys.removesuffix("*") for name, slash, keys in parts if name == bucket and slash)
+
+
+def _sources(stack: Stack) -> list[str]:
+    return [one for one in stack.parameters.get("InferenceSources", "").split(",") if one]
+
+
 def check_offered(stack: Stack, bucket: str, prefix: str) -> None:
     """Raise CommandError where the stack has no batch inference, or may not read there."""
-    allowed = [one for one in stack.parameters.get("InferenceSources", "").split(",") if one]
+    if prefix.startswith(readable(stack, bucket)):
+        return
     wanted = f"{bucket}/{prefix}"
-    for arn in allowed:
-        if wanted.startswith(arn.split(":::", 1)[-1].removesuffix("*")):
-            return
     raise CommandError(
         f"stack {stack.name} may not read s3://{wanted}",
         "deploy it with the parameter InferenceSources="
-        + ",".join([*allowed, f"arn:aws:s3:::{wanted.rpartition('/')[0]}/*"]),
+        + ",".join([*_sources(stack), f"arn:aws:s3:::{wanted.rpartition('/')[0]}/*"]),
         ExitCode.NO_TARGET,
     )
 
 
+def inventory_of(stack: Stack, manifest: str, bucket: str) -> Inventory:
+    """The inventory of a manifest's address. Raises CommandError.
+
+    bucket: of --prefix, which it has to be of too; "" for any.
+    """
+    place, key = located(manifest, "--manifest")
+    found = opened(stack.client("s3"), place, key)
+    if bucket not in ("", found.bucket):
+        raise CommandError(
+            f"{manifest} lists bucket {found.bucket}, and --prefix names {bucket}",
+            code=ExitCode.USAGE,
+        )
+    return found
+
+
 def check_region(stack: Stack, bucket: str) -> None:
     """Raise CommandError where the bucket is in another region, from which reading costs more."""
-    found = stack.client("s3").head_bucket(Bucket=bucket)
+    try:
+        found: Any = stack.client("s3").head_bucket(Bucket=bucket)
+    except ClientError as error:
+        # The region is named to those, too, who may not list the bucket.
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
+        found = error.response
+        if found["ResponseMetadata"]["HTTPStatusCode"] != HTTPStatus.FORBIDDEN:
+            raise
     region = found["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
     own = stack.session.region_name
     if region and own and region != own:
@@ -127,7 +203,9 @@ def check_region(stack: Stack, bucket: str) -> None:
         )
 
 
-def new_job(stack: Stack, classifier: str, bucket: str, prefix: str, images: int) -> InferenceJob:
+def new_job(
+    stack: Stack, classifier: str, bucket: str, prefix: str, images: int, manifest: str = ""
+) -> InferenceJob:
     """A job of the classifier's live model. Raises CommandError where that cannot be used."""
     try:
         text, _ = stack.bucket.read(layout.live_card_key(classifier))
@@ -154,6 +232,7 @@ def new_job(stack: Stack, classifier: str, bucket: str, prefix: str, images: int
         bucket=bucket,
         source=prefix,
         images=images,
+        manifest=manifest,
     )
 
 

@@ -87,6 +87,8 @@ def test_s3_writes_and_reads_on_condition(cloud: Cloud, bucket: str) -> None:
     with pytest.raises(ClientError) as unchanged:
         s3.get_object(**target, IfNoneMatch=first["ETag"])
     assert unchanged.value.response["ResponseMetadata"]["HTTPStatusCode"] == 304
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        s3.get_object(**target, IfMatch='"0123456789abcdef0123456789abcdef"')
     part = s3.get_object(**target, Range="bytes=2-4")
     assert part["Body"].read() == b"234"
     assert part["ContentRange"] == "bytes 2-4/10"

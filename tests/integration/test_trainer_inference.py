@@ -13,6 +13,7 @@ import pytest
 
 from droplens.domain.inference_job import (
     IMAGES_PER_PART,
+    Image,
     InferenceJob,
     from_lines,
     job_key,
@@ -20,11 +21,12 @@ from droplens.domain.inference_job import (
 )
 from droplens.domain.result import Response, classified
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import ImageInfo
+from droplens.imaging.prepare import ImageError, ImageInfo, Limits
 from tests.support.builders import card
 from tests.support.drawn_images import drawing
 from tests.support.trainer import LABELS
 from trainer.inference import job as running
+from trainer.inference.objects import Objects
 from trainer.serving.app import Model
 
 CARD = card(classes=LABELS)
@@ -98,7 +100,13 @@ def test_every_object_has_a_row_as_its_result_would_be(
     for key, body in bodies.items():
         s3.put_object(Bucket=others, Key=key, Body=body)
     keys = [{"key": key, "bytes": len(body)} for key, body in bodies.items()]
-    keys += [{"key": "gone.jpg", "bytes": 5}, {"key": "huge.tif", "bytes": 10**9}]
+    etag = s3.head_object(Bucket=others, Key="empty.jpg")["ETag"].strip('"')
+    keys[-1]["etag"] = etag
+    keys += [
+        {"key": "gone.jpg", "bytes": 5, "etag": etag},
+        {"key": "notes.txt", "bytes": 0, "etag": etag},
+        {"key": "huge.tif", "bytes": 10**9},
+    ]
     assert running.main(store(s3, buckets, job_id, keys), {}) == 0
 
     rows = written(s3, own, job_id)
@@ -117,9 +125,18 @@ def test_every_object_has_a_row_as_its_result_would_be(
         ("rejected", "image.unreadable"),
         ("rejected", "image.empty"),
         ("rejected", "object.unreadable"),
+        ("rejected", "object.changed"),
         ("rejected", "image.too_large"),
     ]
     assert rows[-2]["label"] is None
+
+
+def test_an_object_that_has_grown_since_it_was_listed_is_not_read(
+    s3: Any, buckets: tuple[str, str]
+) -> None:
+    s3.put_object(Bucket=buckets[1], Key="grown.tif", Body=bytes(Limits().max_bytes + 1))
+    with pytest.raises(ImageError, match="more than"):
+        Objects.connected().image(buckets[1], Image("grown.tif", 1))
 
 
 def test_a_part_that_is_done_is_not_done_again(

@@ -30,10 +30,16 @@ from droplens.domain.inference_job import (
     to_lines,
 )
 from droplens.domain.stored_object import ObjectInfo
-from droplens.imaging.prepare import ImageError, Limits
+from droplens.imaging.prepare import ImageError
 from droplens.inference.cores import cores
-from trainer.inference.objects import READERS, Objects, StorageError, Unreadable
-from trainer.inference.rows import OBJECT_UNREADABLE, Row, classified, rejected
+from trainer.inference.objects import (
+    READERS,
+    Objects,
+    StorageError,
+    Unreadable,
+    check_size,
+)
+from trainer.inference.rows import Row, classified, rejected
 from trainer.serving.app import Model
 
 log = logging.getLogger(__name__)
@@ -44,7 +50,6 @@ FAILED, TEMPORARY = 1, 75
 INDEX = "AWS_BATCH_JOB_ARRAY_INDEX"
 # An artefact of ours has 8 files; of the largest networks, 0.5 GB.
 MAX_FILES, MAX_MODEL_BYTES = 100, 4 * 1024**3
-_MAX_BYTES = Limits().max_bytes
 
 
 class JobError(Exception):
@@ -128,16 +133,13 @@ class Classifier:
         computing = threading.BoundedSemaphore(cores())
 
         def row(image: Image) -> tuple[Row, bool]:
-            if image.bytes > _MAX_BYTES:
-                problem = ImageError(
-                    "image.too_large",
-                    f"the file has {image.bytes:,} bytes, more than {_MAX_BYTES:,}",
-                )
-                return rejected(_listed(image), problem, self.card), False
             try:
+                check_size(image.bytes)
                 data, found = self.objects.image(self.job.bucket, image)
+            except ImageError as error:
+                return rejected(_listed(image), error, self.card), False
             except Unreadable as error:
-                problem = ImageError(OBJECT_UNREADABLE, f"{error}")
+                problem = ImageError(error.code, f"{error}")
                 return rejected(_listed(image), problem, self.card), error.denied
             with computing:
                 try:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from droplens.domain.inference_job import Image
 from droplens.domain.stored_object import ObjectInfo
+from droplens.imaging.prepare import ImageError, Limits
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -21,17 +22,24 @@ _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}  # 405: a d
 _DENIED = {"AccessDenied", "403", "AllAccessDisabled"}
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html: in an archive storage class.
 _ARCHIVED = {"InvalidObjectState"}
+_CHANGED = {"PreconditionFailed", "412"}
+_MAX_BYTES = Limits().max_bytes
 
 
 class StorageError(Exception):
     """S3 failed; another attempt may not."""
 
 
+# In place of a code of imaging.limits.CODES: the object cannot be read, or is not what was listed.
+UNREADABLE, CHANGED = "object.unreadable", "object.changed"
+
+
 class Unreadable(Exception):
     """One object cannot be read, at the next attempt neither. denied: for lack of permission."""
 
-    def __init__(self, reason: str, *, denied: bool = False) -> None:
+    def __init__(self, reason: str, code: str = UNREADABLE, *, denied: bool = False) -> None:
         super().__init__(reason)
+        self.code = code
         self.denied = denied
 
 
@@ -54,15 +62,24 @@ class Objects:
         return cls(boto3.client("s3", region_name=region, config=config))
 
     def image(self, bucket: str, image: Image) -> tuple[bytes, ObjectInfo]:
-        """An image of any bucket, as it is now or in its version. Raises Unreadable."""
-        version: Any = {"VersionId": image.version_id} if image.version_id else {}
+        """An image of any bucket: as it is now, in its version or with its ETag.
+
+        Raises Unreadable; ImageError where it has more bytes than an image may.
+        """
+        wanted: dict[str, Any] = {"VersionId": image.version_id} if image.version_id else {}
+        if image.etag:
+            wanted["IfMatch"] = f'"{image.etag}"'
         try:
-            got = self._client.get_object(Bucket=bucket, Key=image.key, **version)
-            data = got["Body"].read()
+            got = self._client.get_object(Bucket=bucket, Key=image.key, **wanted)
+            with closing(got["Body"]) as body:
+                check_size(got["ContentLength"])
+                data = body.read()
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in _MISSING:
                 raise Unreadable("the object is not there any more") from None
+            if code in _CHANGED:
+                raise Unreadable("the object has changed since the inventory", CHANGED) from None
             if code in _DENIED:
                 raise Unreadable(
                     "the stack may not read the object, or it is not there any more", denied=True
@@ -97,6 +114,14 @@ class Objects:
         """Write an object, as a whole or not at all."""
         with _explained(bucket, key):
             self._client.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def check_size(size: int) -> None:
+    """Raise ImageError for an object of more bytes than an image may have."""
+    if size > _MAX_BYTES:
+        raise ImageError(
+            "image.too_large", f"the file has {size:,} bytes, more than {_MAX_BYTES:,}"
+        )
 
 
 @contextmanager

@@ -9,9 +9,6 @@ from droplens.domain.stored_object import ObjectInfo
 from droplens.imaging.prepare import ImageError, ImageInfo
 from droplens.inference.network import Prediction
 
-# In place of a code of imaging.limits.CODES: the object could not be read as the job found it.
-OBJECT_UNREADABLE = "object.unreadable"
-
 Row = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from pyarrow import parquet
 
 from droplens.domain import layout
@@ -26,6 +27,7 @@ from tests.support.aws_fakes import check_request
 from tests.support.builders import RUN, card, go_live
 from tests.support.command import run
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
+from tests.support.inventories import csv_file, row, store
 
 SOURCE = "photographs"
 QUEUE, DEFINITION = "arn:of:queue", "arn:of:definition:3"
@@ -192,6 +194,61 @@ def test_many_images_are_an_array_and_its_first_failed_child_says_why(batch: Bat
         list(inference.follow(stack, job, "job-0"))
 
 
+def inventory(stack: Deployed, *keys: str) -> str:
+    """An inventory of the photographs with these keys, in a bucket of its own."""
+    stack.s3.create_bucket(Bucket="inventories")
+    rows = [row(SOURCE, key, etag="e", StorageClass="STANDARD") for key in keys]
+    rows.append(row(SOURCE, "2026/old.jpg", StorageClass="GLACIER"))
+    return store(stack.s3, "inventories", SOURCE, csv_file(rows))
+
+
+def test_what_an_inventory_lists_has_a_row_each(
+    batch: Batch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = inventory(batch.stack, "2026/z +é.jpg", "2026/c/", "2026/a.jpg", "2026/b.jpg")
+    out = tmp_path / "out.csv"
+    assert classify("--manifest", address, "--yes", "-o", str(out)) == 0
+    with out.open(encoding="utf-8") as file:
+        keys = [row["key"] for row in csv.DictReader(file)]
+    assert keys == ["2026/z +é.jpg", "2026/a.jpg", "2026/b.jpg"]
+    assert "3 objects of 0.0 GB, 1 archived ones left out; about $" in capsys.readouterr().err
+    [submitted] = batch.jobs.values()
+    own = batch.stack.bucket
+    key = submitted["parameters"]["job"].removeprefix(f"s3://{own.name}/")
+    job = InferenceJob.from_json(own.read(key)[0])
+    assert (job.bucket, job.source, job.manifest) == (SOURCE, "", address)
+    first = next(from_lines(own.read(job.images_key(0))[0]))
+    assert first == {"key": "2026/z +é.jpg", "bytes": 2, "etag": "e"}
+
+
+def test_of_an_inventory_only_what_is_below_the_prefix_or_may_be_read(batch: Batch) -> None:
+    address = inventory(batch.stack, "2025/a.jpg", "2026/a.jpg")
+    with pytest.raises(CommandError, match=r"may not read s3://photographs/2025/a\.jpg, which"):
+        classify("--manifest", address, "--yes")
+    assert not batch.jobs
+    assert classify("--manifest", address, "--prefix", f"s3://{SOURCE}/2026/", "--yes") == 0
+    with pytest.raises(CommandError, match="lists bucket photographs, and --prefix names scans"):
+        classify("--manifest", address, "--prefix", "s3://scans/", "--yes")
+
+
+def test_a_bucket_that_may_not_be_listed_still_names_its_region(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs(batch.stack, "a.jpg")
+    stack = Stack(Target(stack="droplens"))
+    s3 = stack.client("s3")
+
+    def forbidden(**_: Any) -> None:
+        headers = {"x-amz-bucket-region": "eu-west-1"}
+        metadata = {"HTTPStatusCode": 403, "HTTPHeaders": headers}
+        raise ClientError({"Error": {"Code": "403"}, "ResponseMetadata": metadata}, "HeadBucket")  # type: ignore[typeddict-item]
+
+    monkeypatch.setattr(s3, "head_bucket", forbidden)
+    monkeypatch.setattr(stack, "client", lambda _: s3)
+    with pytest.raises(CommandError, match="is in eu-west-1"):
+        inference.check_region(stack, SOURCE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
@@ -199,6 +256,8 @@ def test_many_images_are_an_array_and_its_first_failed_child_says_why(batch: Bat
         (["--prefix", "s3://photographs/2025/"], "may not read", ExitCode.NO_TARGET),
         (["--prefix", "s3://photographs/20"], "may not read", ExitCode.NO_TARGET),
         (["--prefix", "s3://photographs/2026/none"], "there is no object", ExitCode.BAD_INPUT),
+        (["--manifest", "manifest.json"], "s3://bucket/manifest", ExitCode.USAGE),
+        (["--manifest", "s3://photographs/2026/none"], "no such object", ExitCode.BAD_INPUT),
         (["--resume", "cars"], "classifier/job", ExitCode.USAGE),
         (["--resume", "cars/20261127-120000-1a2b3c"], "there is no job", ExitCode.BAD_INPUT),
         ([], "name photos", ExitCode.USAGE),

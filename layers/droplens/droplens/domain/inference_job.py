@@ -34,11 +34,16 @@ class InvalidJob(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An object to classify. version_id: None for the newest at the time when it is read."""
+    """An object to classify.
+
+    version_id: None for the newest at the time when it is read; etag: without quotes, of the only
+    content that is wanted, None for any.
+    """
 
     key: str
     bytes: int
     version_id: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,8 @@ class InferenceJob:
     """A job.
 
     model: key of the model's artefact in the stack's bucket; card: its model card, as JSON; bucket:
-    that of the images, source: where they were listed; images: their number.
+    that of the images, source: the prefix of their keys; images: their number; manifest: address of
+    the S3 Inventory that lists them, "" where the bucket was listed.
     """
 
     classifier: str
@@ -56,6 +62,7 @@ class InferenceJob:
     bucket: str
     source: str
     images: int
+    manifest: str = ""
 
     @property
     def parts(self) -> int:
