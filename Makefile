@@ -35,6 +35,9 @@ REFERENCE := .local/reference/image-classification.json
 ACCOUNT_CONFIG ?= samconfig.account.toml
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Container images often set it: then every process that the tests and the local cloud start compiles all
+# that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
