@@ -94,7 +94,7 @@ def test_a_channel_without_objects_fails_the_job_and_names_it(sagemaker: SageMak
 
 
 def test_training_past_its_time_is_stopped_and_keeps_what_it_made(sagemaker: SageMaker) -> None:
-    condition = {"MaxRuntimeInSeconds": 1}
+    condition = {"MaxRuntimeInSeconds": 5}  # of which a busy machine starts Python in some
     name = sagemaker.train("train-long", {"sleep": "60"}, StoppingCondition=condition)
     job = sagemaker.trained(name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
