@@ -102,7 +102,6 @@ deploy-local: up venvs-cli ## build the template and deploy it to the local clou
 	@eval "$$($(LOCALCLOUD) env)"
 	export PATH="$(CURDIR)/$(call bin,tools):$$PATH"
 	runtime=$$(python -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-	export PYTHON_RUNTIME="$$runtime" # for layers/inference/Makefile
 	local=(--config-file "$(CURDIR)/samconfig.toml" --config-env local --parameter-overrides \
 		"TrainerImage=droplens Recipe=probe UseSpot=false PythonRuntime=$$runtime $(PARAMETERS)")
 	home="$(DROPLENS_LOCAL)/sam"
@@ -132,8 +131,6 @@ deploy: venvs-tools venvs-cli ## build and deploy to your AWS account; asks for 
 	config=$$(realpath -m -- "$(ACCOUNT_CONFIG)")
 	[ -f "$$config" ] || $(LAYER) $(call bin,cli)/python -m droplens_cli.account "$$config"
 	$(DROPLENS) --config "$$config" preflight
-	runtime=$$(grep -m 1 -Eo 'PythonRuntime[^p]{1,4}python3\.[0-9]+' "$$config" | grep -Eo 'python3\.[0-9]+' || true)
-	[ -z "$$runtime" ] || export PYTHON_RUNTIME="$$runtime"
 	mkdir -p "$(DROPLENS_LOCAL)/account"
 	cd "$(DROPLENS_LOCAL)/account"
 	sam build --template-file "$(CURDIR)/template.yaml" --cache-dir "$(SAM_CACHE)" --config-file "$$config"

@@ -222,11 +222,7 @@ class AccountStack:
         signal.setitimer(signal.ITIMER_REAL, self.plan.minutes * 60)
         signal.signal(signal.SIGALRM, self._too_long)
         own, config = self.plan.own_folder, ["--config-file", str(self.plan.config)]
-        path = {
-            "PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}",
-            # For layers/inference/Makefile.
-            "PYTHON_RUNTIME": self.plan.parameters.get("PythonRuntime") or lambda_python(),
-        }
+        path = {"PATH": f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}"}
         template = ["--template-file", str(ROOT / "template.yaml")]
         # What sam has built before, for the local cloud and for other stacks: as the Makefile.
         shared = os.environ.get("SAM_CACHE") or str(self.folder.parent / "sam/.aws-sam/cache")

@@ -1,7 +1,7 @@
 """Removes what no function uses from the packages of the layer: two thirds of ONNX Runtime's files.
 
 python slim.py FOLDER. It imports the standard library only, since sam build copies this folder and
-calls the Makefile within. tests/integration/test_inference_layer.py runs a network with the rest.
+calls the Makefile within. tests/e2e/test_without_endpoint.py runs a network with the rest.
 """
 
 import shutil
