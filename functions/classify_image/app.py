@@ -23,6 +23,7 @@ from droplens.aws.events import object_created
 from droplens.aws.s3 import Bucket
 from droplens.aws.sqs import RECEIVES_BESIDE_OTHERS, VisibilityBackoff, grouped
 from droplens.classify.classify import CALL_SECONDS, CONNECT_SECONDS, READ_SECONDS, Classification
+from droplens.classify.review_entries import ReviewEntries
 from droplens.classify.routing import Router
 from droplens.domain.errors import NotBegun
 from droplens.imaging.prepare import Limits
@@ -45,11 +46,13 @@ SETTINGS = ClassificationSettings.from_environment()
 BUCKET = Bucket(boto3.client("s3"), SETTINGS.bucket)
 DYNAMODB = boto3.resource("dynamodb")
 RUNS = Runs(DYNAMODB.Table(SETTINGS.runs_table), owner="classify_image")
+THREADS = ThreadPoolExecutor(BATCH)
 REVIEWS = Reviews(
     DYNAMODB.Table(SETTINGS.reviews_table),
     BUCKET,
     retention_days=SETTINGS.reviews_retention_days,
 )
+ENTRIES = ReviewEntries(REVIEWS.enter, THREADS)
 CARDS = CachedCards(Cards(BUCKET))
 PUBLISHER = EventPublisher(boto3.client("events"), SETTINGS.event_bus)
 CLASSIFICATION = Classification(
@@ -63,11 +66,10 @@ CLASSIFICATION = Classification(
     models=LoadedModels(BUCKET),
     request_endpoint=PUBLISHER.request_endpoint if SETTINGS.stop_idle_endpoint_hours else None,
     result_schema=SETTINGS.result_schema,
-    enter_review=REVIEWS.enter,
+    enter_review=ENTRIES.start,
     spot_check_share=SETTINGS.spot_check_share,
 )
 BACKOFF = VisibilityBackoff(boto3.client("sqs"), SETTINGS.picture_queue_url)
-THREADS = ThreadPoolExecutor(BATCH)
 # If the whole batch fails, its messages still fail one by one, each with its own delay.
 PROCESSOR = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
@@ -90,7 +92,7 @@ def classify_record(record: SQSRecord, seconds_left: Callable[[], float]) -> dic
 def classify_together(
     records: Sequence[Mapping[str, Any]], context: LambdaContext
 ) -> tuple[set[str], set[str]]:
-    """Classify these messages concurrently, and publish their events.
+    """Classify these messages concurrently, publish their events and enter their reviews.
 
     Returns the ids of those that failed, and of those among them that were not begun.
     """
@@ -118,7 +120,10 @@ def classify_together(
         context=context,
     )
     failed = {str(failure["itemIdentifier"]) for failure in response["batchItemFailures"]}
-    return failed | PUBLISHER.publish(classified), not_begun
+    failed |= PUBLISHER.publish(classified)
+    keys = ENTRIES.failed()
+    failed |= {message for message, one in classified.items() if one["image"]["key"] in keys}
+    return failed, not_begun
 
 
 @logger.inject_lambda_context(clear_state=True)

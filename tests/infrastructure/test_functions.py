@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from droplens.aws.sqs import VISIBILITY_TIMEOUT_SECONDS
 from droplens.aws.tags import tag_list
@@ -622,6 +623,37 @@ def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
     failed = announced[1].removeprefix("input/cars/").removesuffix(".jpg")
     assert answer == {"batchItemFailures": [{"itemIdentifier": failed}]}
     assert len(deployed.keys("results/")) == 3
+
+
+def test_a_picture_whose_review_was_not_entered_comes_again_and_no_other(
+    deployed: Cloud, classify_image: ModuleType, events: dict[str, Any]
+) -> None:
+    put = classify_image.REVIEWS.table.put_item
+
+    def put_all_but_one(**request: Any) -> Any:
+        if request["Item"]["image"] == "input/cars/1.jpg":
+            raise EndpointConnectionError(endpoint_url="https://dynamodb.us-east-1.amazonaws.com")
+        return put(**request)
+
+    go_live(classify_image.CARDS.cards, card("20261123-120000-000001", confident_from=1.0))
+    [message] = events["sqs-picture-batch"]["Records"]
+    records = [
+        {
+            **message,
+            "messageId": str(number),
+            "body": json.dumps(
+                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
+            ),
+        }
+        for number in range(3)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classify_image.REVIEWS.table, "put_item", put_all_but_one)
+        answer = classify_image.handler({"Records": records}, Context("request"))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    answer = classify_image.handler({"Records": records[1:2]}, Context("request"))
+    assert answer == {"batchItemFailures": []}
+    assert [len(deployed.reviews().of_image(f"input/cars/{n}.jpg")) for n in range(3)] == [1, 1, 1]
 
 
 def test_an_alarm_is_told(

@@ -72,7 +72,8 @@ class Classification:
         where idle endpoints are not removed.
     result_schema: the version of results and events, "v1" or "v2".
     enter_review: called with the review that a stored result calls for, also where it was called
-        before; None where nothing is reviewed. spot_check_share: of all images, to be reviewed.
+        before, and may return before it is entered; None where nothing is reviewed.
+    spot_check_share: of all images, to be reviewed.
     """
 
     bucket: Bucket
