@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 # 115 MB, of 19 and 28 MB at 384 x 384 pixels), of the 350 MB that classify_image has left beside
 # the largest images within the limits.
 MOST_BYTES = 80 * 1024 * 1024
-# For one image. Lambda's functions with up to 3,538 MB have less than two cores, and images of a
-# batch run beside each other.
-THREADS = 1
 
 
 class ModelUnusable(RetryLater):
@@ -56,6 +53,8 @@ class LoadedModels:
         self._loaded: dict[str, _Loaded] = {}
         self._of_classifiers: dict[str, str] = {}
         self._lock = Lock()
+        # As in the container of an endpoint: as many runs at once as cores, each by all cores, so
+        # that an image that is alone takes half as long.
         self._runs = WeightedSemaphore(cores())
 
     def predictor(
@@ -102,7 +101,7 @@ class LoadedModels:
         try:
             from droplens.inference.network import Network
 
-            network = Network.load(body, THREADS, (model.height, model.width))
+            network = Network.load(body, cores(), (model.height, model.width))
         except Exception as error:
             raise ModelUnusable(model, f"it cannot be loaded: {error}") from error
         logger.info(
