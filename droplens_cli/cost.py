@@ -171,11 +171,10 @@ def thousand(usage: Usage, *, inside: bool = False) -> Iterator[Line]:
     yield Line("queue requests", 1000 * REQUESTS_A_PICTURE, "sqs_request")
     yield Line("Lambda requests", 1000, "lambda_request")
     yield Line("Lambda GB seconds", lambda_ms * usage.lambda_gb, "lambda_gb_second")
-    yield Line("pictures read", 1000, "s3_get")
+    yield Line("pictures and model cards read", 2000, "s3_get")
     yield Line("results written", 1000, "s3_put")
     yield Line("endpoint GB seconds", waits * usage.endpoint_gb, "serverless_gb_second")
     yield Line("GB of logs", usage.log_kb / 1000, "log_ingestion")
-    yield Line("traces, at most", 1000, "trace")
     yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")
 
 

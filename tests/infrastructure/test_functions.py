@@ -90,7 +90,9 @@ def test_a_function_s_log_is_kept_for_a_while(stack: Stack, name: str) -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_is_traced_and_has_the_layer(stack: Stack, name: str) -> None:
     function = stack.properties(name)
-    assert function["TracingConfig"] == {"Mode": "Active"}
+    # A trace of each picture would cost as much as its result, and hold what the log line holds.
+    traced = name != "ClassifyImage"
+    assert function["TracingConfig"] == {"Mode": "Active" if traced else "PassThrough"}
     has_two = name in ("BuildImages", "PromoteEndpoint", "ClassifyImage")
     assert len(function["Layers"]) == (2 if has_two else 1)
     assert function["Handler"] == "app.handler"
