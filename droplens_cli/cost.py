@@ -25,6 +25,8 @@ MONITORING = {"all": (16, 1), "essential": (7, 0)}
 # Lambda polls an empty queue by five pollers, 20 seconds each.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 POLLS_A_MONTH = 5 * 3 * 60 * HOURS_A_MONTH
+# Pictures of the sums of classification.
+PICTURES_OF_A_SUM = 1000
 # S3's events for the picture and for its result, and Droplens' own for the result.
 EVENTS_A_PICTURE = 3
 # SendMessage by EventBridge, ReceiveMessage and DeleteMessage by Lambda, without batches.
@@ -167,12 +169,13 @@ def thousand(usage: Usage, *, inside: bool = False) -> Iterator[Line]:
     """
     waits = 0 if inside else usage.endpoint_ms
     lambda_ms = usage.lambda_ms - usage.endpoint_ms + (usage.inside_ms if inside else waits)
-    yield Line("events", 1000 * EVENTS_A_PICTURE, "event")
-    yield Line("queue requests", 1000 * REQUESTS_A_PICTURE, "sqs_request")
-    yield Line("Lambda requests", 1000, "lambda_request")
+    pictures = PICTURES_OF_A_SUM
+    yield Line("events", pictures * EVENTS_A_PICTURE, "event")
+    yield Line("queue requests", pictures * REQUESTS_A_PICTURE, "sqs_request")
+    yield Line("Lambda requests", pictures, "lambda_request")
     yield Line("Lambda GB seconds", lambda_ms * usage.lambda_gb, "lambda_gb_second")
-    yield Line("pictures and model cards read", 2000, "s3_get")
-    yield Line("results written", 1000, "s3_put")
+    yield Line("pictures and model cards read", 2 * pictures, "s3_get")
+    yield Line("results written", pictures, "s3_put")
     yield Line("endpoint GB seconds", waits * usage.endpoint_gb, "serverless_gb_second")
     yield Line("GB of logs", usage.log_kb / 1000, "log_ingestion")
     yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")

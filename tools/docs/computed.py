@@ -151,7 +151,7 @@ def schedule(template: Mapping[str, Any]) -> dict[str, float]:
 
 
 def sums() -> dict[str, dict[str, float]]:
-    """The sums of `make cost`, in dollars."""
+    """The sums of `make cost`, in dollars, and in cents what is listed."""
     usage, prices = cost.Usage(), cost.Prices()
     packing = json.loads(cost.PACKING.read_text("utf-8"))
     lines = {
@@ -160,11 +160,15 @@ def sums() -> dict[str, dict[str, float]]:
         "thousand": cost.thousand(usage),
         "inside": cost.thousand(usage, inside=True),
         "realtime": cost.realtime(usage),
+        "beside_instance": (
+            line for line in cost.thousand(usage) if line.price != "serverless_gb_second"
+        ),
     }
     every = {name: list(of) for name, of in lines.items()}
     return {
         name: {
             "listed": sum(map(prices.listed, of)),
+            "cents": 100 * sum(map(prices.listed, of)),
             "beyond": sum(map(prices.beyond_free, of)),
         }
         for name, of in every.items()
