@@ -168,9 +168,20 @@ def sweeping(cloud: Cloud, count: int) -> dict[str, Any]:
 def measured_modes(cloud: Cloud, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of inside.py, with their own origin."""
     origin = provenance()
-    flooded = max(100, options.pictures // 10)
+    sizes = _sizes(options.pictures)[-2:]
     environment = function_process(cloud)
-    return {**origin, **modes(cloud, environment, options.batches, options.cold_starts, flooded)}
+    return {**origin, **modes(cloud, environment, options.batches, options.cold_starts, sizes)}
+
+
+def chaos_inside(options: argparse.Namespace) -> dict[str, Any]:
+    """The run with faults injected, with EndpointMode=lambda."""
+    with deployed(CHAOS_WORK, **ROUGH) as cloud:
+        return chaos(cloud, options.pictures, patience(options.pictures), inside=True)
+
+
+def _sizes(pictures: int) -> list[int]:
+    """The sizes of the floods, up to so many pictures."""
+    return sorted({size for size in (100, 1000) if size < pictures} | {pictures})
 
 
 def versions(cloud: Cloud) -> dict[str, str]:
@@ -206,19 +217,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.modes_only:
         with deployed(WORK) as cloud:
-            keep("classify", {**stored("classify"), "modes": measured_modes(cloud, options)})
+            found = measured_modes(cloud, options)
+        found["chaos"] = chaos_inside(options)
+        keep("classify", {**stored("classify"), "modes": found})
         return
     report = provenance()
     with deployed(CHAOS_WORK, **ROUGH) as cloud:
         report["chaos"] = chaos(cloud, options.pictures, patience(options.pictures))
-    sizes = sorted({size for size in (100, 1000) if size < options.pictures} | {options.pictures})
+    with_faults_inside = chaos_inside(options)
+    sizes = _sizes(options.pictures)
     with deployed(WORK) as cloud:
         report["versions"] = versions(cloud)
         report["handlers"] = [ratios(cloud, options.batches, size) for size in (BATCH, 1)]
         report["cold_start"] = imports.cold_starts(
             LAMBDA_PYTHON, function_process(cloud), options.cold_starts
         )
-        report["modes"] = measured_modes(cloud, options)
+        report["modes"] = {**measured_modes(cloud, options), "chaos": with_faults_inside}
         report["sweeps"] = [sweeping(cloud, size) for size in sizes]
         report["floods"] = [flood(cloud, size) for size in sizes]
     in_batches, alone = report["handlers"]

@@ -3,18 +3,22 @@
 Images are uploaded as fast as the local cloud accepts them, S3 events are delivered one to three
 times and in any order, the endpoint throttles, fails and is killed, Lambda workers are killed
 within their batches, and half-way a second model with another order of classes is promoted.
+Or, with EndpointMode=lambda, workers run the models themselves, and the second one's object is
+missing for a while.
 """
 
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from benchmarks.classify import pictures
 from benchmarks.classify.cloud import SIDE, Cloud, eventually
-from benchmarks.classify.flood import answered, await_answers, drop, find_faults
+from benchmarks.classify.flood import answered, await_answers, drop, find_faults, foretold_top
+from benchmarks.classify.reference import Reference
+from droplens.domain.card import ModelCard
 from droplens.domain.run import RunKey
 from localcloud.settings import ACCOUNT, REGION
 
@@ -27,21 +31,28 @@ NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 # seconds, so that some are also received again while a worker still processes them.
 VISIBILITY_SECONDS = 10
 OUTAGE_SECONDS = 4.0
-KINDS = ("workers", "endpoints")
 LONGEST_INJECTION_SECONDS = 30.0
 FAULTS = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
 
 
-def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
+def chaos(cloud: Cloud, count: int, patience: float, *, inside: bool = False) -> dict[str, Any]:
     """Upload `count` images while faults are injected; counts of faults, once all have a result.
 
     Injection lasts until half of them have one and a process of each kind was killed, or
     LONGEST_INJECTION_SECONDS after the last upload.
-    patience: seconds to wait for the others; raises TimeoutError.
+    patience: seconds to wait for the others; raises TimeoutError. inside: with
+    EndpointMode=lambda.
     """
-    older = cloud.new_model(RunKey(CLASSIFIER, OLDER), NAMES)
-    newer = cloud.new_model(RunKey(CLASSIFIER, NEWER), tuple(reversed(NAMES)))
-    cloud.make_live(older)
+    older, newer = RunKey(CLASSIFIER, OLDER), RunKey(CLASSIFIER, NEWER)
+    if inside:
+        cards = [
+            cloud.new_network(older, NAMES, seed=1),
+            cloud.new_network(newer, tuple(reversed(NAMES)), seed=2),
+        ]
+    else:
+        cards = [cloud.new_model(older, NAMES), cloud.new_model(newer, tuple(reversed(NAMES)))]
+    killed = ("workers",) if inside else ("workers", "endpoints")
+    cloud.make_live(cards[0])
     cloud.client("sqs").set_queue_attributes(
         QueueUrl=cloud.outputs["PictureQueueUrl"],
         Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)},
@@ -54,15 +65,17 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
     with _listening(cloud) as details:
         cloud.localcloud("faults", *FAULTS)
         dropped = drop(cloud, named[: count // 2])
-        cloud.make_live(newer)
-        cloud.localcloud("faults", "--throttle=1")
-        time.sleep(OUTAGE_SECONDS)
-        cloud.localcloud("faults", *FAULTS)
+        with _outage(cloud, cards[1]):
+            cloud.make_live(cards[1])
+            time.sleep(OUTAGE_SECONDS)
         dropped += drop(cloud, named[count // 2 :])
         # If workers start more slowly than they are killed, half is never reached.
         with suppress(TimeoutError):
             eventually(
-                lambda: answered(cloud, CLASSIFIER) >= count // 2 and all(_killed(cloud).values()),
+                lambda: (
+                    answered(cloud, CLASSIFIER) >= count // 2
+                    and all(_killed(cloud, killed).values())
+                ),
                 "half of the answers, in spite of those killed",
                 LONGEST_INJECTION_SECONDS,
             )
@@ -73,10 +86,27 @@ def chaos(cloud: Cloud, count: int, patience: float) -> dict[str, Any]:
         "pictures": count,
         "seconds": round(seconds, 1),
         "events": len(details),
-        **_killed(cloud),
+        **_killed(cloud, killed),
         "dead_letters": _dead_letters(cloud),
-        **find_faults(cloud, dropped, [older, newer], details).counts(),
+        **find_faults(
+            cloud, dropped, cards, details, Reference(cloud) if inside else foretold_top
+        ).counts(),
     }
+
+
+@contextmanager
+def _outage(cloud: Cloud, card: ModelCard) -> Iterator[None]:
+    """Within, a model cannot be used: its object is missing, or all endpoints are throttled."""
+    if card.model is None:
+        cloud.localcloud("faults", "--throttle=1")
+        yield
+        cloud.localcloud("faults", *FAULTS)
+        return
+    s3, place = cloud.client("s3"), {"Bucket": cloud.bucket, "Key": card.model.key}
+    body = s3.get_object(**place)["Body"].read()
+    s3.delete_object(**place)
+    yield
+    s3.put_object(**place, Body=body)
 
 
 @contextmanager
@@ -132,7 +162,7 @@ def _dead_letters(cloud: Cloud) -> int:
     )
 
 
-def _killed(cloud: Cloud) -> dict[str, int]:
+def _killed(cloud: Cloud, kinds: Iterable[str]) -> dict[str, int]:
     """How many of each kind, by the local cloud's own log."""
     log = (cloud.folder / "cloud" / "server.log").read_text("utf-8", "replace")
-    return {f"{kind}_killed": log.count(f"fault injection: kill_{kind}\n") for kind in KINDS}
+    return {f"{kind}_killed": log.count(f"fault injection: kill_{kind}\n") for kind in kinds}

@@ -1,5 +1,6 @@
 """A local cloud with the real template, and models whose answers can be foretold."""
 
+import hashlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from benchmarks.classify import network
 from benchmarks.harness import ROOT
 from droplens.aws.s3 import Bucket
-from droplens.domain.card import Measurement, ModelCard
+from droplens.domain.card import Measurement, ModelCard, ModelObject
 from droplens.domain.naming import resource_name
 from droplens.domain.run import RunKey
 from droplens.imaging.prepare import Preprocessing
@@ -141,24 +143,22 @@ class Cloud:
             return bool(status == "InService")
 
         eventually(serves, f"endpoint {name}")
-        return ModelCard(
-            classifier=run.classifier,
-            run_id=run.run_id,
-            endpoint=name,
-            trainer="droplens",
-            classes=tuple(names),
-            preprocessing=Preprocessing(SIDE, SIDE),
-            measured=Measurement(
-                pictures=100,
-                available=100,
-                accuracy=1.0,
-                top5=1.0,
-                latency_ms_p50=1.0,
-                latency_ms_p95=1.0,
-            ),
-            confident_from=0.5,
-            promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        return _card(run, name, names)
+
+    def new_network(self, run: RunKey, names: Sequence[str], seed: int) -> ModelCard:
+        """Publish a network for classify_image, as deploy_endpoint does with EndpointMode=lambda;
+        its card, not live. seed: of its weights."""
+        body = network.network(names, seed)
+        model = ModelObject(
+            key=f"training/{run.classifier}/{run.run_id}/output/model.onnx",
+            sha256=hashlib.sha256(body).hexdigest(),
+            bytes=len(body),
+            height=network.SIDE,
+            width=network.SIDE,
         )
+        self.client("s3").put_object(Bucket=self.bucket, Key=model.key, Body=body)
+        name = resource_name(STACK, run.classifier, run.run_id)
+        return replace(_card(run, name, names), model=model)
 
     def make_live(self, card: ModelCard) -> None:
         """Promote the card as promote_endpoint does."""
@@ -215,6 +215,27 @@ class Cloud:
             PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [may_read]}),
         )
         return f"arn:aws:iam::{ACCOUNT}:role/oracle"
+
+
+def _card(run: RunKey, endpoint: str, names: Sequence[str]) -> ModelCard:
+    return ModelCard(
+        classifier=run.classifier,
+        run_id=run.run_id,
+        endpoint=endpoint,
+        trainer="droplens",
+        classes=tuple(names),
+        preprocessing=Preprocessing(SIDE, SIDE),
+        measured=Measurement(
+            pictures=100,
+            available=100,
+            accuracy=1.0,
+            top5=1.0,
+            latency_ms_p50=1.0,
+            latency_ms_p95=1.0,
+        ),
+        confident_from=0.5,
+        promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,10 @@ from droplens.domain.result import TOP
 from tools.contract import validate_named
 
 THREADS = 8
+
+# The classes that a model gives for a picture's bytes, best first, with their probabilities.
+Top = list[tuple[str, float]]
+Expected = Callable[[ModelCard, bytes], Top]
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,34 @@ def await_answers(cloud: Cloud, classifier: str, count: int, seconds: float) -> 
     )
 
 
+def foretold_top(card: ModelCard, picture: bytes) -> Top:
+    """What an oracle that serves the card's classes gives."""
+    expected = foretold(bare(picture), card.classes)
+    best = sorted(expected, key=lambda name: -expected[name])[:TOP]
+    return [(name, round(expected[name], 6)) for name in best]
+
+
 def find_faults(
     cloud: Cloud,
     dropped: Iterable[Dropped],
     cards: Iterable[ModelCard],
     told: Iterable[Mapping[str, Any]] | None = None,
+    expected: Expected = foretold_top,
 ) -> Faults:
     """Compare every version of every result of one classifier with the contract.
 
     Raises jsonschema.ValidationError for one that is not as the published schema says.
 
-    told: the details of all "Image Classified" events received; None: there was no listener.
+    dropped: all pictures of the classifier. told: the details of all "Image Classified" events
+    received; None: there was no listener.
     """
     models = {card.run_id: card for card in cards}
     [classifier] = {card.classifier for card in models.values()}
+
+    def right(one: Mapping[str, Any], picture: Dropped) -> bool:
+        card = models.get(one["model"]["run_id"])
+        return card is not None and _right(one, picture, card, expected)
+
     pictures = {layout.result_key(one.key, classifier): one for one in dropped}
     faults = Faults()
     stored = _versions(cloud, f"{layout.RESULTS}{classifier}/")
@@ -119,7 +137,7 @@ def find_faults(
         if (
             picture is None
             or results[0]["model"]["run_id"] != max(runs)
-            or not all(_right(one, picture, models.get(one["model"]["run_id"])) for one in results)
+            or not all(right(one, picture) for one in results)
         ):
             faults.wrong.append(key)
     faults.lost.extend(picture.key for picture in pictures.values())
@@ -128,16 +146,16 @@ def find_faults(
     return faults
 
 
-def _right(result: Mapping[str, Any], picture: Dropped, card: ModelCard | None) -> bool:
+def _right(
+    result: Mapping[str, Any], picture: Dropped, card: ModelCard, expected: Expected
+) -> bool:
     """Whether the result is that of this very picture by the model and classes that it names."""
-    if card is None or result["status"] != "classified":
+    if result["status"] != "classified":
         return False
-    expected = foretold(bare(picture.body), card.classes)
-    best = sorted(expected, key=lambda name: -expected[name])[:TOP]
-    top = [(entry["label"], entry["probability"]) for entry in result["top"]]
+    top = expected(card, picture.body)
     return (
-        top == [(name, round(expected[name], 6)) for name in best]
-        and result["prediction"]["label"] == best[0]
+        [(entry["label"], entry["probability"]) for entry in result["top"]] == top
+        and result["prediction"]["label"] == top[0][0]
         and result["model"]["endpoint"] == card.endpoint
         and result["image"]["etag"] == picture.message["detail"]["object"]["etag"]
     )

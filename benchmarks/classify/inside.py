@@ -1,21 +1,32 @@
 """The same network inside classify_image and behind an endpoint, on the same cores.
 
 Both are trained on the same drawings by the stack itself, one with EndpointMode=lambda, one with a
-serverless endpoint, whose container runs beside the function here.
+serverless endpoint, whose container runs beside the function here. In the end every result is
+compared with what its model gives for the picture alone (reference.py).
 """
 
 import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.classify import pictures
 from benchmarks.classify.cloud import SIDE, STACK, Cloud, eventually
-from benchmarks.classify.flood import answered, await_answers, drop, patience
+from benchmarks.classify.flood import (
+    Dropped,
+    answered,
+    await_answers,
+    drop,
+    find_faults,
+    patience,
+)
+from benchmarks.classify.reference import Reference
 from benchmarks.harness import ROOT, quartiles
 from droplens.aws.s3 import Bucket
 from droplens.state.cards import Cards
@@ -29,24 +40,40 @@ TRAINING_SECONDS = 900.0
 WARMUP = 2
 
 
-def modes(
-    cloud: Cloud, environment: Mapping[str, str], batches: int, starts: int, flooded: int
-) -> dict[str, Any]:
-    """Time a picture, memory, cold start to the first result, and a flood, of both.
+@dataclass(frozen=True)
+class _Bench:
+    """environment: of a process that stands for a Lambda worker; dropped: pictures, by way."""
 
-    environment: of a process that stands for a Lambda worker.
+    cloud: Cloud
+    environment: Mapping[str, str]
+    dropped: dict[str, list[Dropped]] = field(default_factory=lambda: defaultdict(list))
+
+
+def modes(
+    cloud: Cloud,
+    environment: Mapping[str, str],
+    batches: int,
+    starts: int,
+    flooded: Sequence[int],
+) -> dict[str, Any]:
+    """Time a picture, memory, cold start to the first result, and floods, of both.
+
+    environment: of a process that stands for a Lambda worker; flooded: sizes of the floods, in
+    ascending order.
     """
     for way, mode in ENDPOINT_MODES.items():
         _train(cloud, way, mode)
-    in_batches = _handlers(cloud, environment, batches, 10)
-    alone = _handlers(cloud, environment, batches, 1)
+    bench = _Bench(cloud, environment)
+    in_batches, alone = (_handlers(bench, batches, size) for size in (10, 1))
+    cold = {way: _cold_starts(bench, way, starts) for way in (INSIDE, BEHIND)}
+    floods = {way: [_flood(bench, way, size) for size in flooded] for way in (BEHIND, INSIDE)}
     return {
         "in_batches": in_batches,
         "alone": alone,
-        "cold_start": {
-            way: _cold_starts(cloud, environment, way, starts) for way in (INSIDE, BEHIND)
-        },
-        "floods": {way: _flood(cloud, way, flooded) for way in (BEHIND, INSIDE)},
+        "cold_start": cold,
+        "floods": {way: rows[-1] for way, rows in floods.items()},
+        "growth": {way: [_growth(row) for row in rows] for way, rows in floods.items()},
+        "faults": {way: _faults(bench, way) for way in (INSIDE, BEHIND)},
     }
 
 
@@ -68,28 +95,28 @@ def _train(cloud: Cloud, classifier: str, mode: str) -> None:
     )
 
 
-def _messages(cloud: Cloud, way: str, name: str, count: int) -> list[dict[str, Any]]:
+def _messages(bench: _Bench, way: str, name: str, count: int) -> list[dict[str, Any]]:
     """Drop so many pictures of a classifier; S3's events of them."""
     named = (
         (f"input/{way}/{name}-{number:05}.jpg", body)
         for number, body in enumerate(pictures.jpegs(count, SIDE))
     )
-    return [picture.message for picture in drop(cloud, named)]
+    dropped = drop(bench.cloud, named)
+    bench.dropped[way] += dropped
+    return [picture.message for picture in dropped]
 
 
-def _handlers(
-    cloud: Cloud, environment: Mapping[str, str], batches: int, size: int
-) -> dict[str, Any]:
+def _handlers(bench: _Bench, batches: int, size: int) -> dict[str, Any]:
     """Our handler on batches of `size` pictures of both classifiers alternately, in one process."""
     count = (batches + WARMUP) * size
-    with cloud.nobody_listening():
+    with bench.cloud.nobody_listening():
         plan: dict[str, Any] = {"warmup": WARMUP, "ways": {}}
         for way in ENDPOINT_MODES:
-            found = _messages(cloud, way, f"batch-{size}", count)
+            found = _messages(bench, way, f"batch-{size}", count)
             plan["ways"][way] = [found[first : first + size] for first in range(0, count, size)]
-        before = _server_seconds(cloud)
-        rows = _run(cloud, environment, plan)["rows"]
-        served = 1000 * (_server_seconds(cloud) - before) / count
+        before = _server_seconds(bench.cloud)
+        rows = _run(bench, plan)["rows"]
+        served = 1000 * (_server_seconds(bench.cloud) - before) / count
 
     def of(way: str, what: str) -> list[float]:
         return [row[what] for row in rows if row["way"] == way]
@@ -118,7 +145,10 @@ def _server_seconds(cloud: Cloud) -> float:
         try:
             command = (folder / "cmdline").read_bytes().split(b"\0")
             environment = (folder / "environ").read_bytes()
-            if b"serve" in command and str(cloud.folder).encode() in environment:
+            if (
+                command[-3:-1] == [b"trainer", b"serve"]
+                and str(cloud.folder).encode() in environment
+            ):
                 fields = (folder / "stat").read_text("ascii").rpartition(") ")[2].split()
                 seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError):  # it has ended meanwhile
@@ -126,16 +156,14 @@ def _server_seconds(cloud: Cloud) -> float:
     return seconds
 
 
-def _cold_starts(
-    cloud: Cloud, environment: Mapping[str, str], way: str, repeats: int
-) -> dict[str, Any]:
+def _cold_starts(bench: _Bench, way: str, repeats: int) -> dict[str, Any]:
     """From the start of a process to the end of its first batch, of one picture."""
-    with cloud.nobody_listening():
-        found = _messages(cloud, way, "start", repeats + 1)
+    with bench.cloud.nobody_listening():
+        found = _messages(bench, way, "start", repeats + 1)
         samples = []
         for number, message in enumerate(found):
             started = time.time()
-            done = _run(cloud, environment, {"warmup": 0, "ways": {way: [[message]]}})
+            done = _run(bench, {"warmup": 0, "ways": {way: [[message]]}})
             if number:  # the first compiles
                 samples.append((done["first"] - started, done["first_cpu"], done["peak_mb"]))
     return {
@@ -146,28 +174,40 @@ def _cold_starts(
     }
 
 
-def _flood(cloud: Cloud, way: str, count: int) -> dict[str, Any]:
+def _flood(bench: _Bench, way: str, count: int) -> dict[str, Any]:
     """Drop pictures at once: seconds from the first put to the last result."""
-    before = answered(cloud, way)
+    before = answered(bench.cloud, way)
     started = time.monotonic()
-    _messages(cloud, way, "flood", count)
-    await_answers(cloud, way, before + count, patience(count))
+    _messages(bench, way, f"flood-{count}", count)
+    await_answers(bench.cloud, way, before + count, patience(count))
     seconds = time.monotonic() - started
-    found = answered(cloud, way) - before
     return {
         "pictures": count,
         "seconds": round(seconds, 2),
         "pictures_per_second": round(count / seconds, 1),
-        "lost": count - found,
     }
 
 
-def _run(cloud: Cloud, environment: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
-    file = cloud.folder / "modes.json"
+def _growth(flood: Mapping[str, Any]) -> dict[str, Any]:
+    each = 1000 * flood["seconds"] / flood["pictures"]
+    return {"pictures": flood["pictures"], "ms_each": round(each, 2)}
+
+
+def _faults(bench: _Bench, way: str) -> dict[str, int]:
+    """What is wrong with the results of all pictures that were dropped, floods and batches."""
+    card = Cards(Bucket(bench.cloud.client("s3"), bench.cloud.bucket)).live(way)
+    assert card is not None
+    reference = Reference(bench.cloud)
+    faults = find_faults(bench.cloud, bench.dropped[way], [card], expected=reference)
+    return {"pictures": len(bench.dropped[way]), **faults.counts()}
+
+
+def _run(bench: _Bench, plan: Mapping[str, Any]) -> dict[str, Any]:
+    file = bench.cloud.folder / "modes.json"
     file.write_text(json.dumps(plan), "utf-8")
     done = subprocess.run(
         [str(LAMBDA_PYTHON), str(MODES), str(file)],
-        env={**environment, "PYTHONPATH": f"{environment['PYTHONPATH']}:{ROOT}"},
+        env={**bench.environment, "PYTHONPATH": f"{bench.environment['PYTHONPATH']}:{ROOT}"},
         capture_output=True,
         text=True,
         check=False,

@@ -34,9 +34,7 @@ def markdown(report: dict[str, Any]) -> str:
         ),
         f"{chaos['pictures']:,} pictures, each event one to three times and shuffled, "
         f"{chaos['workers_killed']} workers and {chaos['endpoints_killed']} endpoint processes "
-        "killed, endpoint throttling and failing": (
-            f"{chaos['lost']} lost, {chaos['doubled']} doubled, {chaos['wrong']} wrong"
-        ),
+        "killed, endpoint throttling and failing": _faults(chaos),
     }
     if modes := report.get("modes"):
         lines |= _of_modes(modes)
@@ -74,12 +72,28 @@ def _of_modes(modes: dict[str, Any]) -> dict[str, str]:
             f"{modes['cold_start'][way]['seconds']:.2f} s, {modes['cold_start'][way]['peak_mb']} MB"
         )
     )
-    lines[f"a real model, {modes['floods']['inside']['pictures']:,} pictures dropped at once"] = (
-        each(
-            lambda way: (
-                f"{modes['floods'][way]['pictures_per_second']:.0f} pictures/s, "
-                f"{modes['floods'][way]['lost']} lost"
+    floods = modes["floods"]
+    lines[f"a real model, {floods['inside']['pictures']:,} pictures dropped at once"] = each(
+        lambda way: f"{floods[way]['pictures_per_second']:.0f} pictures/s"
+    )
+    if growth := modes.get("growth"):
+        lines["a real model, time per picture as more are dropped"] = each(
+            lambda way: ", ".join(
+                f"{row['ms_each']:.1f} ms of {row['pictures']:,}" for row in growth[way]
             )
         )
-    )
+    if faults := modes.get("faults"):
+        lines[
+            f"a real model, all {faults['inside']['pictures']:,} results of each mode against what "
+            "the model gives for the picture alone"
+        ] = each(lambda way: _faults(faults[way]))
+    if chaos := modes.get("chaos"):
+        lines[
+            f"`EndpointMode=lambda`, {chaos['pictures']:,} pictures, events as above, "
+            f"{chaos['workers_killed']} workers killed, a model's object missing for a while"
+        ] = _faults(chaos)
     return lines
+
+
+def _faults(found: dict[str, Any]) -> str:
+    return f"{found['lost']} lost, {found['doubled']} doubled, {found['wrong']} wrong"

@@ -55,10 +55,20 @@ def test_a_real_model_in_both_modes_has_rows_of_its_own() -> None:
         "in_batches": found,
         "alone": {**found, "batch": 1},
         "cold_start": {way: {"seconds": 1.234, "peak_mb": 210} for way in both},
-        "floods": {way: {"pictures": 1000, "pictures_per_second": 80.4, "lost": 0} for way in both},
+        "floods": {way: {"pictures": 1000, "pictures_per_second": 80.4} for way in both},
+        "growth": {way: [{"pictures": 100, "ms_each": 12.3}] for way in both},
+        "faults": {
+            way: {"pictures": 2016, "lost": 0, "doubled": number, "wrong": 0}
+            for number, way in enumerate(both)
+        },
+        "chaos": {"pictures": 400, "workers_killed": 7, "lost": 0, "doubled": 0, "wrong": 3},
     }
     text = markdown({**REPORT, "modes": modes})
     assert "9.0 ms; an endpoint 20.0 ms; 1.10x (1.05 to 1.20)" in text
     assert text.count("`EndpointMode=lambda` 8.0 ms; an endpoint 25.0 ms |") == 2
     assert "`EndpointMode=lambda` 1.23 s, 210 MB; an endpoint 1.23 s, 210 MB" in text
-    assert "1,000 pictures dropped at once | `EndpointMode=lambda` 80 pictures/s, 0 lost" in text
+    assert "1,000 pictures dropped at once | `EndpointMode=lambda` 80 pictures/s; an" in text
+    assert "`EndpointMode=lambda` 12.3 ms of 100; an endpoint 12.3 ms of 100" in text
+    assert "0 lost, 0 doubled, 0 wrong; an endpoint 0 lost, 1 doubled, 0 wrong" in text
+    assert "400 pictures, events as above, 7 workers killed" in text
+    assert "| 0 lost, 0 doubled, 3 wrong |" in text
