@@ -43,19 +43,27 @@ QUEUES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """The reviews of one classifier. waiting: how many wait, by reason; accuracy: of the live model
+    on the images that it classifies, None where too little of it is known."""
+
+    waiting: Mapping[Reason, int] = field(default_factory=dict)
+    accuracy: LiveAccuracy | None = None
+
+
 @dataclass(slots=True)
 class Classifier:
     """One classifier. live: its live card, or None; run: its newest run's item, or None; awaiting:
-    the items of its runs whose models await approval; reviews: how many wait, by reason;
-    live_accuracy: of the live model, or None; both by `add_reviews`."""
+    the items of its runs whose models await approval; reviewed: empty until `reviewed`
+    is called for it."""
 
     name: str
     live: Mapping[str, Any] | None = None
     run: Mapping[str, Any] | None = None
     runs: int = 0
     awaiting: list[Mapping[str, Any]] = field(default_factory=list)
-    reviews: Mapping[Reason, int] = field(default_factory=dict)
-    live_accuracy: LiveAccuracy | None = None
+    reviewed: Reviewed = Reviewed()
 
 
 @dataclass(slots=True)
@@ -104,15 +112,20 @@ def collect(stack: Stack) -> Found:
     return found
 
 
-def add_reviews(stack: Stack, found: Found) -> None:
-    """Read what waits for a person, and the live accuracy of each live model."""
-    reviews = stack.reviews
+def reviewed(stack: Stack, classifier: Classifier) -> Reviewed:
+    """Read the reviews of a classifier, some hundred by one request."""
+    reviews, live = stack.reviews, classifier.live
     if reviews is None:
-        return
+        return Reviewed()
+    sample = reviews.sample(classifier.name, live["run_id"]) if live else []
+    return Reviewed(reviews.waiting(classifier.name), live_accuracy(sample))
+
+
+def _collect_with_reviews(stack: Stack) -> Found:
+    found = collect(stack)
     for one in found.classifiers:
-        one.reviews = reviews.waiting(one.name)
-        if one.live is not None:
-            one.live_accuracy = live_accuracy(reviews.sample(one.name, one.live["run_id"]))
+        one.reviewed = reviewed(stack, one)
+    return found
 
 
 def _classifiers(bucket: Bucket, runs: Iterator[Mapping[str, Any]]) -> dict[str, Classifier]:
@@ -257,9 +270,13 @@ def rendered(found: Found, now: datetime, redrive: str) -> str:
         parts.append(table(("pictures waiting in", "count", "for"), rows))
         if found.more_folders:
             parts.append(f"… and in more folders than these {MOST_FOLDERS}.")
-    reviewed = [one for one in found.classifiers if one.live_accuracy or any(one.reviews.values())]
-    if reviewed:
-        parts.append(table(*_reviews(reviewed)))
+    have_reviews = [
+        one
+        for one in found.classifiers
+        if one.reviewed.accuracy or any(one.reviewed.waiting.values())
+    ]
+    if have_reviews:
+        parts.append(table(*_reviews(have_reviews)))
     queued = [(label, *(f"{count:,}" for count in counts)) for label, *counts in found.queues]
     parts.append(table(("queue", "visible", "in flight", "delayed"), queued))
     visible = {label: count for label, count, _, _ in found.queues}
@@ -307,14 +324,14 @@ def _newest(
 
 def _reviews(classifiers: list[Classifier]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = [
-        (one.name, _live_accuracy(one.live_accuracy), *map(_counted, _by_reason(one)))
+        (one.name, _live_accuracy(one.reviewed.accuracy), *map(_counted, _by_reason(one)))
         for one in classifiers
     ]
     return ("reviews of", "live accuracy", "unsure", "unfamiliar", "spot checks"), rows
 
 
 def _by_reason(one: Classifier) -> list[int]:
-    return [one.reviews.get(reason, 0) for reason in Reason]
+    return [one.reviewed.waiting.get(reason, 0) for reason in Reason]
 
 
 def _counted(count: int) -> str:
@@ -330,16 +347,14 @@ def _live_accuracy(found: LiveAccuracy | None) -> str:
 
 def page(stack: Stack, now: datetime) -> str:
     """The whole page as text."""
-    found = collect(stack)
-    add_reviews(stack, found)
+    found = _collect_with_reviews(stack)
     shown = rendered(found, now, stack.command("redrive"))
     return f"stack {stack.name}: {stack.status}\n\n{shown}"
 
 
 def document(stack: Stack) -> dict[str, Any]:
     """The same as the page, for programs: JSON values only."""
-    found = collect(stack)
-    add_reviews(stack, found)
+    found = _collect_with_reviews(stack)
     return {
         "stack": stack.name,
         "status": stack.status,
@@ -356,8 +371,8 @@ def document(stack: Stack) -> dict[str, Any]:
                     "stages": stages(one.run),
                     "reason": reason(one.run),
                 },
-                "reviews": {reason.value: count for reason, count in one.reviews.items()},
-                "live_accuracy": one.live_accuracy and asdict(one.live_accuracy),
+                "reviews": {reason.value: count for reason, count in one.reviewed.waiting.items()},
+                "live_accuracy": one.reviewed.accuracy and asdict(one.reviewed.accuracy),
             }
             for one in found.classifiers
         ],

@@ -15,6 +15,7 @@ from droplens.report.page import HERE as REPORT
 from droplens_cli.aws_errors import explained
 from droplens_cli.errors import CommandError
 from droplens_console import thumbnails
+from droplens_console.data.errors import NotFound
 from droplens_console.data.readers import Readers
 from droplens_console.pages import MODULES
 from droplens_console.rendering import TEMPLATES, problem
@@ -39,6 +40,7 @@ def application(stack: ConsoleStack, access: Access) -> Starlette:
             HTTPException: _http_error,
             CommandError: _command_error,
             DroplensError: _layer_error,
+            NotFound: _missing,
             ObjectMissing: _missing,
             BotoCoreError: _aws_error,
             ClientError: _aws_error,

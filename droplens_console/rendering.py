@@ -19,6 +19,7 @@ from droplens.domain.text import one_line
 from droplens.report.formatting import points
 from droplens.report.markup import Child, element
 from droplens_cli.table import measured, when
+from droplens_console.addresses import run_address
 from droplens_console.data.readers import Readers
 from droplens_console.stack import ConsoleStack
 
@@ -125,6 +126,7 @@ _environment.filters |= {
     "number": lambda count: f"{int(count):,}",
     "percent": percent,
     "points": points,
+    "run_address": run_address,
     "status": lambda status: Status(status).value.replace("_", " "),
     "when": when,
 }

@@ -9,7 +9,6 @@ from typing import Any
 
 from droplens.domain import layout
 from droplens.domain.card import CardError, ModelCard
-from droplens.domain.errors import ObjectMissing
 from droplens.domain.figures import counted
 from droplens.domain.review import live_accuracy
 from droplens.domain.rollback_target import to_go_back_to
@@ -18,6 +17,7 @@ from droplens.domain.text import one_line
 from droplens.evaluation.comparison import Comparison, compare
 from droplens.statistics.live_accuracy import LiveAccuracy
 from droplens_cli.errors import CommandError
+from droplens_console.data.errors import NotFound
 from droplens_console.stack import ConsoleStack
 
 MOST_SHOWN = 30
@@ -70,7 +70,6 @@ class Models:
 
     classifier: str
     models: Sequence[Model]
-    live: ModelCard | None
     back_to: str | None
     left_out: int
 
@@ -79,12 +78,15 @@ class Models:
         """Those that a person has to promote or reject."""
         return [model for model in self.models if model.run.status is Status.AWAITING]
 
-    def get(self, run_id: str) -> Model:
-        """The model of a run. Raises ObjectMissing."""
-        for model in self.models:
-            if model.run.key.run_id == run_id:
-                return model
-        raise ObjectMissing(f"a model of run {run_id} of {self.classifier}")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A model about which a person decides. live: the card of the live model; back_to: as in
+    `Models`."""
+
+    model: Model
+    live: ModelCard | None
+    back_to: str | None
 
 
 def classifiers(stack: ConsoleStack) -> list[str]:
@@ -94,34 +96,59 @@ def classifiers(stack: ConsoleStack) -> list[str]:
 
 
 def models_of(stack: ConsoleStack, classifier: str) -> Models:
-    """The models of a classifier. Raises ObjectMissing where it has no run."""
+    """The models of a classifier. Raises NotFound where it has no run."""
     runs = stack.runs.of(classifier)[::-1]
     if not runs:
-        raise ObjectMissing(f"a run of {classifier}")
+        raise NotFound(f"there is no run of {classifier}")
     live = stack.cards.live(classifier)
-    evaluated = [run for run in runs if run.accuracy is not None or run.record.get("report")]
+    evaluated = [run for run in runs if _is_evaluated(run)]
+    shown = evaluated[:MOST_SHOWN]
     with ThreadPoolExecutor(_THREADS) as threads:
-        cards = list(threads.map(lambda run: card_of(stack, run.key), evaluated[:MOST_SHOWN]))
-    earlier = {
-        run.key.run_id: run
-        for run in runs
-        if run.status in MAY_RETURN and (live is None or run.key.run_id != live.run_id)
-    }
+        cards = list(threads.map(lambda run: card_of(stack, run.key), shown))
     return Models(
         classifier=classifier,
-        models=[
-            Model(
-                run=run,
-                card=card,
-                live=live is not None and run.key.run_id == live.run_id,
-                on_live=_live_accuracy(stack, run),
-            )
-            for run, card in zip(evaluated, cards, strict=False)
-        ],
-        live=live,
-        back_to=to_go_back_to(live.run_id, live.way_back, live.replaces, earlier) if live else None,
-        left_out=max(0, len(evaluated) - MOST_SHOWN),
+        models=[_model(stack, run, card, live) for run, card in zip(shown, cards, strict=True)],
+        back_to=_back_to(runs, live),
+        left_out=len(evaluated) - len(shown),
     )
+
+
+def model_of(stack: ConsoleStack, run: Run, live: ModelCard | None) -> Model:
+    """The model of a run. live: the card of the live model.
+
+    Raises NotFound where the run was not evaluated.
+    """
+    if not _is_evaluated(run):
+        raise NotFound(f"run {run.key.run_id} of {run.key.classifier} has no evaluated model")
+    return _model(stack, run, card_of(stack, run.key), live)
+
+
+def choice_of(stack: ConsoleStack, run: Run) -> Choice:
+    """The choice about a run's model. Raises NotFound where it was not evaluated."""
+    live = stack.cards.live(run.key.classifier)
+    runs = stack.runs.of(run.key.classifier)
+    return Choice(model=model_of(stack, run, live), live=live, back_to=_back_to(runs, live))
+
+
+def _model(stack: ConsoleStack, run: Run, card: ModelCard | None, live: ModelCard | None) -> Model:
+    return Model(run=run, card=card, live=_is_live(run, live), on_live=_live_accuracy(stack, run))
+
+
+def _is_evaluated(run: Run) -> bool:
+    return run.accuracy is not None or bool(run.record.get("report"))
+
+
+def _is_live(run: Run, live: ModelCard | None) -> bool:
+    return live is not None and run.key.run_id == live.run_id
+
+
+def _back_to(runs: Sequence[Run], live: ModelCard | None) -> str | None:
+    if live is None:
+        return None
+    earlier = {
+        run.key.run_id for run in runs if run.status in MAY_RETURN and not _is_live(run, live)
+    }
+    return to_go_back_to(live.run_id, live.way_back, live.replaces, earlier)
 
 
 def _live_accuracy(stack: ConsoleStack, run: Run) -> LiveAccuracy | None:
@@ -161,10 +188,10 @@ def report_of(stack: ConsoleStack, key: RunKey) -> tuple[bytes, list[str]]:
 def compared(stack: ConsoleStack, before: Model, after: Model) -> Comparison:
     """The comparison of two models by their stored predictions, as a promotion compares.
 
-    Raises ObjectMissing where an evaluation is gone, CommandError.
+    Raises NotFound without a card, ObjectMissing where an evaluation is gone, CommandError.
     """
     if before.card is None:
-        raise ObjectMissing(f"the model card of run {before.run.key.run_id}")
+        raise NotFound(f"run {before.run.key.run_id} has no model card that can be read")
     evaluations = [evaluation_of(stack, model.run.key) for model in (after, before)]
     return compare(evaluations[0], before.card, evaluations[1])
 

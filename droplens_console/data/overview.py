@@ -1,16 +1,14 @@
 """What the overview shows: classifiers, the newest run, today's counts, what waits for a person."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from droplens.domain import layout
-from droplens.domain.review import live_accuracy
 from droplens.domain.run import IN_PROGRESS, Run, Status
-from droplens.statistics.live_accuracy import LiveAccuracy
 from droplens_cli import status
-from droplens_cli.status import Classifier, Found
+from droplens_cli.status import Classifier, Found, Reviewed
+from droplens_console.addresses import models_address, run_address
 from droplens_console.data.timed_cache import TimedCache
 from droplens_console.stack import ConsoleStack
 
@@ -37,22 +35,12 @@ class ToDo:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """Of a classifier's reviews: how many wait, and the accuracy of the live model on the images
-    that it classifies, None where too little of it is known."""
-
-    waiting: int = 0
-    accuracy: LiveAccuracy | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class Overview:
-    """newest: the newest run of all; found: as `droplens status` has it; reviewed: by name."""
+    """newest: the newest run of all; found: as `droplens status` has it."""
 
     found: Found
     newest: Run | None
-    reviewed: Mapping[str, Reviewed]
     to_do: list[ToDo] = field(default_factory=list)
 
     @property
@@ -66,39 +54,38 @@ def overview(stack: ConsoleStack, cache: TimedCache) -> Overview:
     found = status.collect(stack)
     runs = [Run.from_record(one.run) for one in found.classifiers if one.run is not None]
     newest = max(runs, key=lambda run: run.key.run_id, default=None)
-    reviewed = {one.name: _reviewed(stack, cache, one) for one in found.classifiers}
-    return Overview(
-        found=found, newest=newest, reviewed=reviewed, to_do=_to_do(found, runs, reviewed)
-    )
+    for one in found.classifiers:
+        one.reviewed = _reviewed(stack, cache, one)
+    return Overview(found=found, newest=newest, to_do=_to_do(found, runs))
 
 
 def _reviewed(stack: ConsoleStack, cache: TimedCache, classifier: Classifier) -> Reviewed:
-    name, live = classifier.name, classifier.live
-
-    def read() -> Reviewed:
-        reviews = stack.reviews
-        if reviews is None:
-            return Reviewed()
-        sample = reviews.sample(name, live["run_id"]) if live else []
-        return Reviewed(sum(reviews.waiting(name).values()), live_accuracy(sample))
-
-    return cache.get(("reviewed", name, live and live["run_id"]), REVIEWS_SECONDS, read)
+    live = classifier.live and classifier.live["run_id"]
+    key = "reviewed", classifier.name, live
+    return cache.get(key, REVIEWS_SECONDS, lambda: status.reviewed(stack, classifier))
 
 
-def _to_do(found: Found, runs: list[Run], reviewed: Mapping[str, Reviewed]) -> list[ToDo]:
+def _to_do(found: Found, runs: list[Run]) -> list[ToDo]:
     awaiting = [Run.from_record(item) for one in found.classifiers for item in one.awaiting]
     ended = [run for run in runs if run.status in (Status.FAILED, Status.REFUSED)]
     tasks = [
         *(
-            ToDo(one.waiting, f"pictures of {name} to review", f"/review/{name}")
-            for name, one in reviewed.items()
-            if one.waiting
+            ToDo(waiting, f"pictures of {one.name} to review", f"/review/{one.name}")
+            for one in found.classifiers
+            if (waiting := sum(one.reviewed.waiting.values()))
         ),
         *(
-            ToDo(1, f"model of {run.key.classifier} to promote or reject", _models(run))
+            ToDo(
+                1,
+                f"model of {run.key.classifier} to promote or reject",
+                models_address(run.key.classifier),
+            )
             for run in awaiting
         ),
-        *(ToDo(1, f"run of {run.key.classifier} {run.status.value}", _run(run)) for run in ended),
+        *(
+            ToDo(1, f"run of {run.key.classifier} {run.status.value}", run_address(run.key))
+            for run in ended
+        ),
     ]
     visible = {label: count for label, count, _, _ in found.queues}
     if dead := visible.get(status.DEAD_PICTURES, 0):
@@ -112,14 +99,6 @@ def _to_do(found: Found, runs: list[Run], reviewed: Mapping[str, Reviewed]) -> l
         where = f"input/{one.folder}/" if one.folder else "input/"
         tasks.append(ToDo(one.pictures, f"pictures wait in {where}: {one.why}"))
     return tasks
-
-
-def _models(run: Run) -> str:
-    return f"/models/{run.key.classifier}"
-
-
-def _run(run: Run) -> str:
-    return f"/runs/{run.key.classifier}/{run.key.run_id}"
 
 
 def stored_today(stack: ConsoleStack, prefix: str, now: datetime) -> Count:

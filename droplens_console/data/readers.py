@@ -31,10 +31,11 @@ class Readers:
         def reviews() -> Reviews:
             return Reviews(stack.table("ReviewsTableName"), stack.bucket)
 
+        runs = RunReader(stack)
         return cls(
-            runs=RunReader(stack),
+            runs=runs,
             reviews=ReviewDesk(stack.bucket, reviews, reviewer_name()),
             results=ResultsReader(stack),
-            suspects=SuspectDesk(stack.bucket),
+            suspects=SuspectDesk(stack.bucket, runs.get),
             drops=DatasetDrops(stack),
         )

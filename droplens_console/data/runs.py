@@ -13,6 +13,7 @@ from droplens.domain import layout
 from droplens.domain.errors import ObjectMissing
 from droplens.domain.run import Run, RunKey, Stage
 from droplens_cli.training_log import TrainingLog
+from droplens_console.data.errors import NotFound
 from droplens_console.stack import ConsoleStack
 
 # A manifest of thousands of classes has 1 MB; its long lists are in files of their own.
@@ -39,11 +40,11 @@ class RunReader:
         self._logs: dict[str, TrainingLog] = {}
         self._lock = threading.Lock()
 
-    def get(self, classifier: str, run_id: str) -> Run:
-        """The run. Raises ObjectMissing."""
-        run = self._stack.runs.get(RunKey(classifier, run_id))
+    def get(self, key: RunKey) -> Run:
+        """The run. Raises NotFound."""
+        run = self._stack.runs.get(key)
         if run is None:
-            raise ObjectMissing(f"run {run_id} of {classifier}")
+            raise NotFound(f"there is no run {key.run_id} of {key.classifier}")
         return run
 
     def of(self, classifier: str) -> list[Run]:

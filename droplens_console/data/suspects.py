@@ -6,7 +6,7 @@ asked again, and the next run takes it. Images that a correction has labelled ar
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,41 +57,46 @@ class _OfRun:
 
 
 class SuspectDesk:
-    """The suspects of runs in one bucket. Thread-safe."""
+    """The suspects of runs in one bucket. Thread-safe.
 
-    def __init__(self, bucket: Bucket) -> None:
+    Every method raises NoSuspects for a run without suspects, and what `run` raises.
+    """
+
+    def __init__(self, bucket: Bucket, run: Callable[[RunKey], Run]) -> None:
+        """run: reads a run's record."""
         self._bucket = bucket
+        self._run = run
         self._lock = threading.Lock()
         self._runs: dict[RunKey, _OfRun] = {}
 
-    def open(self, run: Run) -> tuple[list[Suspect], int]:
+    def open(self, run: RunKey) -> tuple[list[Suspect], int]:
         """The suspects of the run that nobody has decided, the most suspicious first, and how many
         were decided. Raises NoSuspects."""
         found = self._of(run)
-        decided = self._decided(run.key.classifier)
+        decided = self._decided(run.classifier)
         left = [
             one
             for one in found.suspects.values()
-            if self._file(found, run.key.classifier, one) not in decided
+            if self._file(found, run.classifier, one) not in decided
         ]
         return left, len(found.suspects) - len(left)
 
-    def classes(self, run: Run) -> list[str]:
+    def classes(self, run: RunKey) -> list[str]:
         """The classes of the run's dataset, in alphabetical order. Raises NoSuspects."""
         return sorted(self._of(run).classes)
 
-    def image(self, run: Run, record: int) -> bytes:
+    def image(self, run: RunKey, record: int) -> bytes:
         """The suspect's packed image, a JPEG. Raises NoSuspects."""
         return self._packed(run, TRAIN, self._of(run).spans.get(record))
 
-    def typical(self, run: Run, label: str) -> bytes:
+    def typical(self, run: RunKey, label: str) -> bytes:
         """A typical image of a class: of those validated, the one predicted best.
 
         Raises NoSuspects where no image of the class was predicted correctly.
         """
         return self._packed(run, VALIDATION, self._of(run).typical.get(label))
 
-    def decide(self, run: Run, record: int, label: str) -> None:
+    def decide(self, run: RunKey, record: int, label: str) -> None:
         """Keep that the image shows `label`: a class, or layout.NONE_CLASS.
 
         Raises NoSuspects, ValueError for another label, and OriginalMissing.
@@ -99,31 +104,29 @@ class SuspectDesk:
         found, suspect = self._of(run), self._suspect(run, record)
         if label not in (*found.classes, layout.NONE_CLASS):
             raise ValueError(f"the dataset has no class {label!r}")
-        classifier = run.key.classifier
+        classifier = run.classifier
         identity = identity_of(found.dataset, suspect.name)
         key = layout.correction_key(classifier, label, identity)
         copy_original(self._bucket, found.dataset, suspect.name, key)
         self._remove(classifier, self._file(found, classifier, suspect), but=key)
 
-    def undo(self, run: Run, record: int) -> None:
+    def undo(self, run: RunKey, record: int) -> None:
         """Take the decision back: its correction is removed. Raises NoSuspects."""
         found, suspect = self._of(run), self._suspect(run, record)
-        classifier = run.key.classifier
+        classifier = run.classifier
         self._remove(classifier, self._file(found, classifier, suspect), but=None)
 
-    def _of(self, run: Run) -> _OfRun:
-        with self._lock:
-            if run.key in self._runs:
-                return self._runs[run.key]
-        found = self._read(run)
-        with self._lock:
-            self._runs[run.key] = found
-            while len(self._runs) > _RUNS_KEPT:
-                del self._runs[next(iter(self._runs))]
-        return found
+    def _of(self, run: RunKey) -> _OfRun:
+        with self._lock:  # the images of a page are requested at the same time
+            if run not in self._runs:
+                self._runs[run] = self._read(run)
+                while len(self._runs) > _RUNS_KEPT:
+                    del self._runs[next(iter(self._runs))]
+            return self._runs[run]
 
-    def _read(self, run: Run) -> _OfRun:
-        classifier, run_id = run.key.classifier, run.key.run_id
+    def _read(self, run: RunKey) -> _OfRun:
+        dataset = DatasetSource(run.classifier, self._run(run).dataset["key"])
+        classifier, run_id = run.classifier, run.run_id
         prefix = layout.packed_prefix(classifier, run_id)
         try:
             body, _ = self._bucket.read_at_most(
@@ -148,15 +151,15 @@ class SuspectDesk:
                 f"the packed pictures of run {run_id} were removed, as `droplens forget` does"
             ) from None
         return _OfRun(
-            dataset=DatasetSource(classifier, run.dataset["key"]),
+            dataset=dataset,
             suspects=suspects,
             classes=manifest["classes"],
             spans=spans,
             typical=typical,
         )
 
-    def _typical(self, run: Run, labels: set[str]) -> dict[str, Span]:
-        classifier, run_id = run.key.classifier, run.key.run_id
+    def _typical(self, run: RunKey, labels: set[str]) -> dict[str, Span]:
+        classifier, run_id = run.classifier, run.run_id
         prefix = layout.packed_prefix(classifier, run_id)
         try:
             body, _ = self._bucket.read_at_most(
@@ -168,17 +171,17 @@ class SuspectDesk:
         spans = find_spans(self._bucket, prefix, VALIDATION, set(records.values()))
         return {label: spans[record] for label, record in records.items() if record in spans}
 
-    def _packed(self, run: Run, channel: str, span: Span | None) -> bytes:
+    def _packed(self, run: RunKey, channel: str, span: Span | None) -> bytes:
         if span is None:
-            raise NoSuspects(f"run {run.key.run_id} has no such image")
-        prefix = layout.packed_prefix(run.key.classifier, run.key.run_id)
+            raise NoSuspects(f"run {run.run_id} has no such image")
+        prefix = layout.packed_prefix(run.classifier, run.run_id)
         return read_image(self._bucket, prefix, channel, span)
 
-    def _suspect(self, run: Run, record: int) -> Suspect:
+    def _suspect(self, run: RunKey, record: int) -> Suspect:
         try:
             return self._of(run).suspects[record]
         except KeyError:
-            raise NoSuspects(f"run {run.key.run_id} has no suspect {record}") from None
+            raise NoSuspects(f"run {run.run_id} has no suspect {record}") from None
 
     def _file(self, found: _OfRun, classifier: str, suspect: Suspect) -> str:
         """The file name of the suspect's correction, in whichever class."""

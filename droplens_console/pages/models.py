@@ -6,11 +6,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from droplens.domain.run import RunKey
+from droplens.domain.run import Run, RunKey
 from droplens_cli.errors import CommandError
+from droplens_console.addresses import run_address
 from droplens_console.data import models as data
-from droplens_console.data.models import Model, Models
+from droplens_console.data.models import Choice, Models
 from droplens_console.pages.link import Link
+from droplens_console.pages.parameters import classifier_of, run_key_of
 from droplens_console.rendering import page, readers_of, stack_of, with_fields
 
 LINK = Link("Models", "/models")
@@ -36,43 +38,45 @@ def show_all(request: Request) -> Response:
 
 def show(request: Request) -> Response:
     """The models of one classifier."""
-    name = request.path_params["classifier"]
+    name = classifier_of(request)
     return page(request, "models.html", found=[_models(request, name)], one=name)
 
 
 def report(request: Request) -> Response:
     """The report on a model."""
-    body, digests = data.report_of(stack_of(request), _key(request))
+    body, digests = data.report_of(stack_of(request), run_key_of(request))
     policy = _SANDBOX.format(" ".join(digests) or "'none'")
     return Response(body, headers={"Content-Security-Policy": policy}, media_type="text/html")
 
 
 def compare(request: Request) -> Response:
     """Two models next to each other, a and b."""
-    found = _models(request, request.path_params["classifier"])
-    names = [request.query_params.get(name, "") for name in ("a", "b")]
+    stack, classifier = stack_of(request), classifier_of(request)
+    names = sorted(request.query_params.get(name, "") for name in ("a", "b"))
     if "" in names or names[0] == names[1]:
         raise CommandError("choose two models to compare")
-    older, newer = sorted((found.get(name) for name in names), key=lambda one: one.run.key.run_id)
+    live = stack.cards.live(classifier)
+    older, newer = (
+        data.model_of(stack, readers_of(request).runs.get(RunKey(classifier, name)), live)
+        for name in names
+    )
     return page(
         request,
         "models_compare.html",
-        classifier=found.classifier,
+        classifier=classifier,
         models=[older, newer],
-        comparison=data.compared(stack_of(request), older, newer),
+        comparison=data.compared(stack, older, newer),
     )
 
 
 def ask_decision(request: Request) -> Response:
     """The question whether to promote or reject a model."""
-    found, model = _model(request)
-    return page(request, "models_decide.html", found=found, model=model)
+    return page(request, "models_decide.html", choice=_choice(request))
 
 
 def decide(request: Request, fields: Mapping[str, str]) -> Response:
     """Promote or reject it."""
-    key = _key(request)
-    run = readers_of(request).runs.get(key.classifier, key.run_id)
+    run = _run(request)
     if fields.get("decision") not in ("promote", "reject"):
         raise CommandError("promote or reject?")
     data.decide(
@@ -81,41 +85,37 @@ def decide(request: Request, fields: Mapping[str, str]) -> Response:
         promote=fields["decision"] == "promote",
         reason=fields.get("reason", ""),
     )
-    return _to_run(key)
+    return _to_run(run)
 
 
 def ask_rollback(request: Request) -> Response:
     """What a rollback to a model does, and whether to."""
-    found, model = _model(request)
-    return page(request, "models_rollback.html", found=found, model=model)
+    return page(request, "models_rollback.html", choice=_choice(request))
 
 
 def roll_back(request: Request, fields: Mapping[str, str]) -> Response:
     """Roll back to it."""
-    _, model = _model(request)
-    reclassify = fields.get("reclassify", "")
+    run, reclassify = _run(request), fields.get("reclassify", "")
     if reclassify not in _RECLASSIFY:
         raise CommandError("which pictures are to be classified again: all, unsure or none?")
-    data.roll_back(stack_of(request), model.run.key, reclassify)
-    return _to_run(model.run.key)
+    data.roll_back(stack_of(request), run.key, reclassify)
+    return _to_run(run)
 
 
 def _models(request: Request, classifier: str) -> Models:
     return data.models_of(stack_of(request), classifier)
 
 
-def _model(request: Request) -> tuple[Models, Model]:
-    key = _key(request)
-    found = _models(request, key.classifier)
-    return found, found.get(key.run_id)
+def _run(request: Request) -> Run:
+    return readers_of(request).runs.get(run_key_of(request))
 
 
-def _key(request: Request) -> RunKey:
-    return RunKey(request.path_params["classifier"], request.path_params["run_id"])
+def _choice(request: Request) -> Choice:
+    return data.choice_of(stack_of(request), _run(request))
 
 
-def _to_run(key: RunKey) -> Response:
-    return JSONResponse({"location": f"/runs/{key.classifier}/{key.run_id}"})
+def _to_run(run: Run) -> Response:
+    return JSONResponse({"location": run_address(run.key)})
 
 
 _ONE = "/models/{classifier}/{run_id}"

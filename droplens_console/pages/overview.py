@@ -38,7 +38,7 @@ def _read(request: Request) -> dict[str, Any]:
     now = datetime.now(UTC)
     newest = found.newest
     if newest is not None and newest.status in IN_PROGRESS:
-        newest = readers.runs.get(newest.key.classifier, newest.key.run_id)
+        newest = readers.runs.get(newest.key)
     counts = {name: _stored_today(request, prefix) for name, prefix in TODAY}
     training = None
     if newest is not None and newest.status in IN_PROGRESS:

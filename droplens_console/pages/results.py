@@ -12,9 +12,11 @@ from starlette.routing import Route
 
 from droplens.domain.layout import RESULTS, is_classifier_name
 from droplens_console import events
+from droplens_console.addresses import thumbnail_address
 from droplens_console.data.results import NoClassMap, NoResult
-from droplens_console.data.results_index import Found, Place, Wanted
+from droplens_console.data.results_index import Place, Wanted
 from droplens_console.pages.link import Link
+from droplens_console.pages.parameters import classifier_of
 from droplens_console.rendering import fragment, page, readers_of, stack_of
 
 LINK = Link("Results", "/results")
@@ -36,7 +38,7 @@ def overview(request: Request) -> Response:
 
 def gallery(request: Request) -> Response:
     """Results as thumbnails, the newest first."""
-    classifier, reader = _classifier(request), readers_of(request).results
+    classifier, reader = classifier_of(request), readers_of(request).results
     sync = reader.sync(classifier)
     sync.wake()
     sync.wait()
@@ -55,7 +57,7 @@ def gallery(request: Request) -> Response:
         count=reader.index.count(classifier, wanted),
         filters=given,
         first=not after,
-        found=[(one, _tile(one)) for one in found.rows],
+        found=[(one, thumbnail_address(one.image, one.version_id, _TILE)) for one in found.rows],
         labels=reader.index.labels(classifier),
         more=found.after and urlencode({**kept, "after": str(found.after)}),
         newest=urlencode(kept),
@@ -65,7 +67,7 @@ def gallery(request: Request) -> Response:
 
 def progress(request: Request) -> Response:
     """How far the index is, whenever that has changed."""
-    classifier = _classifier(request)
+    classifier = classifier_of(request)
     sync = readers_of(request).results.sync(classifier)
 
     def read() -> str:
@@ -77,7 +79,7 @@ def progress(request: Request) -> Response:
 
 def one(request: Request) -> Response:
     """One result; with map=1 its class map, for which the endpoint is called."""
-    classifier, key = _classifier(request), request.query_params.get("key", "")
+    classifier, key = classifier_of(request), request.query_params.get("key", "")
     result = _document(request, classifier, key)
     drawn, no_map = None, ""
     if request.query_params.get("map"):
@@ -93,7 +95,7 @@ def one(request: Request) -> Response:
         key=key,
         result=result,
         json=json.dumps(result, ensure_ascii=False, indent=1),
-        image=_thumbnail(image["key"], image["version_id"], _WHOLE),
+        image=thumbnail_address(image["key"], image["version_id"], _WHOLE),
         itself=urlencode({"key": key}),
         drawn=drawn,
         map_address=drawn and f"/results/{classifier}/map?{urlencode({'key': key})}",
@@ -103,7 +105,7 @@ def one(request: Request) -> Response:
 
 def class_map(request: Request) -> Response:
     """The class map of a result as a PNG."""
-    result = _document(request, _classifier(request), request.query_params.get("key", ""))
+    result = _document(request, classifier_of(request), request.query_params.get("key", ""))
     try:
         drawn = readers_of(request).results.class_map(result)
     except NoClassMap as error:
@@ -113,7 +115,7 @@ def class_map(request: Request) -> Response:
 
 def whole(request: Request) -> Response:
     """The result itself."""
-    result = _document(request, _classifier(request), request.query_params.get("key", ""))
+    result = _document(request, classifier_of(request), request.query_params.get("key", ""))
     body = json.dumps(result, ensure_ascii=False, indent=1)
     return Response(body, media_type="application/json")
 
@@ -148,21 +150,6 @@ def _time(text: str) -> datetime | None:
     except ValueError:
         raise HTTPException(400, f"{text!r} is no time: use 2026-11-22T12:00") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _tile(found: Found) -> str:
-    return _thumbnail(found.image, found.version_id, _TILE)
-
-
-def _thumbnail(key: str, version: str | None, side: int) -> str:
-    return f"/thumbnail?{urlencode({'key': key, 'version': version or '', 'side': side})}"
-
-
-def _classifier(request: Request) -> str:
-    name: str = request.path_params["classifier"]
-    if not is_classifier_name(name):
-        raise HTTPException(404, "there is no such classifier")
-    return name
 
 
 ROUTES = [

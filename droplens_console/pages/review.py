@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from droplens.domain.errors import DroplensError, UserError
-from droplens.domain.layout import is_classifier_name
 from droplens.domain.review import NONE, Reason
+from droplens_console.addresses import thumbnail_address
 from droplens_console.data.review_desk import (
     MOST_CLAIMED,
     Item,
@@ -21,6 +21,7 @@ from droplens_console.data.review_desk import (
     UnknownReview,
 )
 from droplens_console.pages.link import Link
+from droplens_console.pages.parameters import checked_classifier, classifier_of
 from droplens_console.rendering import page, readers_of, stack_of, with_fields
 
 Fields = Mapping[str, str]
@@ -52,7 +53,7 @@ def overview(request: Request) -> Response:
 
 def review(request: Request) -> Response:
     """The page on which decisions are made."""
-    classifier, desk = _classifier(request.path_params["classifier"]), _desk(request)
+    classifier, desk = classifier_of(request), _desk(request)
     return page(
         request,
         "review.html",
@@ -65,7 +66,7 @@ def review(request: Request) -> Response:
 
 def decisions(request: Request) -> Response:
     """What was decided by whom, newest first."""
-    classifier = _classifier(request.path_params["classifier"])
+    classifier = classifier_of(request)
     try:
         found = _desk(request).decisions(classifier, request.query_params.get("after") or None)
     except ValueError:
@@ -83,13 +84,13 @@ def decisions(request: Request) -> Response:
 
 def classes(request: Request) -> Response:
     """The classes that an image can be decided to have."""
-    classifier = _classifier(request.path_params["classifier"])
+    classifier = classifier_of(request)
     return JSONResponse({"classes": _desk(request).classes(classifier)})
 
 
 def claim(request: Request, fields: Fields) -> Response:
     """The next images, as many as `count`, and how many wait."""
-    classifier, count = _classifier(_text(fields, "classifier")), _text(fields, "count")
+    classifier, count = checked_classifier(_text(fields, "classifier")), _text(fields, "count")
     if not count.isdecimal() or not 0 < int(count[:4]) <= MOST_CLAIMED:
         raise HTTPException(400, "count is no number of images")
     with _refusals_as_responses():
@@ -140,11 +141,10 @@ def _refusals_as_responses() -> Iterator[None]:
 
 def _shown(item: Item) -> dict[str, Any]:
     review = item.review
-    image = {"key": review.key, "version": review.version, "side": SIDE}
     return {
         "name": item.name,
         "key": review.key,
-        "image": f"/thumbnail?{urlencode(image)}",
+        "image": thumbnail_address(review.key, review.version, SIDE),
         "reason": REASONS[review.reason],
         "candidates": [
             {"label": one.label, "probability": one.probability} for one in item.candidates
@@ -157,12 +157,6 @@ def _text(fields: Fields, name: str) -> str:
     if not 0 < len(value) <= _LONGEST:
         raise HTTPException(400, f"{name} is missing")
     return value
-
-
-def _classifier(name: str) -> str:
-    if not is_classifier_name(name):
-        raise HTTPException(404, "there is no such classifier")
-    return name
 
 
 ROUTES = [

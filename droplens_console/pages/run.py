@@ -13,10 +13,12 @@ from droplens.report.health import health
 from droplens_cli import status
 from droplens_cli.resume import resume
 from droplens_console import events
+from droplens_console.addresses import run_address
 from droplens_console.data.advice import advice, may_resume
 from droplens_console.data.curves import learning_curves
 from droplens_console.data.journey import begun, steps
 from droplens_console.pages.link import Link
+from droplens_console.pages.parameters import run_key_of
 from droplens_console.rendering import fragment, page, readers_of, stack_of, to_markup, with_fields
 
 LINK = Link("Runs", "/runs")
@@ -53,12 +55,11 @@ def retry(request: Request, _: Mapping[str, str]) -> Response:
     """Retry the run now."""
     run = _run(request)
     resume(stack_of(request), run.key.classifier, run.key.run_id)
-    return JSONResponse({"location": f"/runs/{run.key.classifier}/{run.key.run_id}"})
+    return JSONResponse({"location": run_address(run.key)})
 
 
 def _run(request: Request) -> Run:
-    parameters = request.path_params
-    return readers_of(request).runs.get(parameters["classifier"], parameters["run_id"])
+    return readers_of(request).runs.get(run_key_of(request))
 
 
 def _read(request: Request, run: Run) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from droplens.domain.layout import NONE_CLASS
-from droplens.domain.run import Run
+from droplens.domain.run import RunKey
 from droplens_console.data.suspects import NoSuspects, Suspect
 from droplens_console.data.training_images import OriginalMissing
 from droplens_console.pages.link import Link
+from droplens_console.pages.parameters import run_key_of
 from droplens_console.rendering import page, readers_of, stack_of, with_fields
 from droplens_console.thumbnails import Thumbnails, jpeg, side_of
 
@@ -35,7 +36,7 @@ def overview(request: Request) -> Response:
 
 def show(request: Request) -> Response:
     """The page on which labels are decided."""
-    run, desk = _run(request), readers_of(request).suspects
+    run, desk = run_key_of(request), readers_of(request).suspects
     try:
         left, decided = desk.open(run)
     except NoSuspects as error:
@@ -47,7 +48,7 @@ def show(request: Request) -> Response:
 
 def undecided(request: Request) -> Response:
     """What is still to be decided, and the classes."""
-    run, desk = _run(request), readers_of(request).suspects
+    run, desk = run_key_of(request), readers_of(request).suspects
     with _refusals_as_responses():
         left, _ = desk.open(run)
         classes = desk.classes(run)
@@ -57,10 +58,10 @@ def undecided(request: Request) -> Response:
 
 def image(request: Request) -> Response:
     """The thumbnail of a suspect, or, with `label`, of a typical image of a class."""
-    run, desk, side = _run(request), readers_of(request).suspects, side_of(request)
+    run, desk, side = run_key_of(request), readers_of(request).suspects, side_of(request)
     thumbnails: Thumbnails = request.app.state.thumbnails
     given = request.query_params
-    key = (run.key.classifier, run.key.run_id, given.get("record"), given.get("label"))
+    key = (run, given.get("record"), given.get("label"))
 
     def read() -> bytes:
         if "label" in given:
@@ -74,7 +75,7 @@ def image(request: Request) -> Response:
 
 def decide(request: Request, fields: Mapping[str, str]) -> Response:
     """Keep a decision as a correction; the response says that it is written."""
-    run, desk = _run(request), readers_of(request).suspects
+    run, desk = run_key_of(request), readers_of(request).suspects
     with _refusals_as_responses():
         desk.decide(run, _record(fields.get("item", "")), fields.get("label", ""))
     return JSONResponse({})
@@ -82,7 +83,7 @@ def decide(request: Request, fields: Mapping[str, str]) -> Response:
 
 def undo(request: Request, fields: Mapping[str, str]) -> Response:
     """Take a decision back."""
-    run, desk = _run(request), readers_of(request).suspects
+    run, desk = run_key_of(request), readers_of(request).suspects
     with _refusals_as_responses():
         desk.undo(run, _record(fields.get("item", "")))
     return JSONResponse({})
@@ -100,8 +101,8 @@ def _refusals_as_responses() -> Iterator[None]:
         raise HTTPException(400, str(error)) from None
 
 
-def _shown(run: Run, suspect: Suspect) -> dict[str, Any]:
-    base = f"/suspects/{run.key.classifier}/{run.key.run_id}/image"
+def _shown(run: RunKey, suspect: Suspect) -> dict[str, Any]:
+    base = f"/suspects/{run.classifier}/{run.run_id}/image"
     given = urlencode({"record": suspect.record, "side": SIDE})
     typical = urlencode({"label": suspect.likely, "side": SIDE})
     return {
@@ -114,11 +115,6 @@ def _shown(run: Run, suspect: Suspect) -> dict[str, Any]:
         "image": f"{base}?{given}",
         "typical": f"{base}?{typical}",
     }
-
-
-def _run(request: Request) -> Run:
-    parameters = request.path_params
-    return readers_of(request).runs.get(parameters["classifier"], parameters["run_id"])
 
 
 def _record(text: str) -> int:

@@ -22,6 +22,7 @@ from droplens.imaging.limits import Limits
 from droplens_cli import classify
 from droplens_cli.errors import CommandError
 from droplens_cli.folder_check import unreadable
+from droplens_console.addresses import run_address, thumbnail_address
 from droplens_console.data.dataset_drop import DatasetDrop
 from droplens_console.pages.link import Link
 from droplens_console.rendering import page, readers_of, stack_of, with_fields
@@ -66,11 +67,10 @@ def answer(request: Request) -> Response:
         return JSONResponse({"result": None})
     result = found[1]
     image = result["image"]
-    thumbnail = {"key": image["key"], "version": image["version_id"] or "", "side": _SIDE}
     return JSONResponse(
         {
             "result": result,
-            "image": f"/thumbnail?{urlencode(thumbnail)}",
+            "image": thumbnail_address(image["key"], image["version_id"], _SIDE),
             "page": f"/results/{result['classifier']}/one?{urlencode({'key': result_key})}",
         }
     )
@@ -123,7 +123,7 @@ def _shown(drop: DatasetDrop) -> dict[str, Any]:
         "next": found.next_step,
         "others": found.others,
         "is_new": found.is_new,
-        "run": found.run and f"/runs/{found.run.classifier}/{found.run.run_id}",
+        "run": found.run and run_address(found.run),
     }
     if found.manifest is not None:
         manifest, counts = found.manifest, found.manifest["counts"]

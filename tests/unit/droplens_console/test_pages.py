@@ -229,6 +229,23 @@ def test_a_failed_run_says_why_and_what_to_do_and_can_be_retried(
     assert (answer.status_code, answer.json()["error"]) == (409, "resume: it would fail again")
 
 
+def test_a_run_that_does_not_exist_is_named(
+    deployed: Deployed,  # noqa: F811
+    console: TestClient,  # noqa: F811
+) -> None:
+    sentence = f"there is no run {OLD} of cars"
+    for path in ("runs/cars/{}", "suspects/cars/{}", "models/cars/{}/rollback"):
+        answer = console.get(path.format(OLD))
+        assert (answer.status_code, sentence in answer.text) == (404, True)
+    answer = console.post(f"/models/cars/{OLD}/rollback", json={"reclassify": "all"})
+    assert (answer.status_code, sentence in answer.text) == (404, True)
+    answer = console.get("/models/cars")
+    assert (answer.status_code, "there is no run of cars" in answer.text) == (404, True)
+    deployed.runs.open(RunKey("cars", OLD), {"version": "v"})
+    answer = console.get(f"/models/cars/{OLD}/decision")
+    assert (answer.status_code, "has no evaluated model" in answer.text) == (404, True)
+
+
 def test_what_a_page_shows_is_text_and_never_markup(
     deployed: Deployed,  # noqa: F811
     console: TestClient,  # noqa: F811

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,32 @@ from PIL import Image
 
 from batch_prep.storage.locate import folder_at
 from droplens.domain.layout import NONE_CLASS
-from droplens.domain.run import Run
+from droplens.domain.run import Run, RunKey
 from droplens_console.data.suspects import NoSuspects, SuspectDesk
 from droplens_console.data.training_images import OriginalMissing
 from tests.support.deployed_stack import Deployed, deployed  # noqa: F401  a fixture
 from tests.support.packing import good, job, manifest, put, tarred, zipped
 
-CLASSIFIER, RUN_ID = "letters", "20261122-120000-1a2b3c"
+RUN = RunKey("letters", "20261122-120000-1a2b3c")
+CLASSIFIER, RUN_ID = RUN.classifier, RUN.run_id
 FILES = good("abc")
 
 
-def run_of(dataset_key: str) -> Run:
+def run_of(dataset: str = f"datasets/{CLASSIFIER}/") -> Run:
     return Run.from_record(
         {
-            "classifier": CLASSIFIER,
-            "run_id": RUN_ID,
+            **RUN.as_key(),
             "status": "live",
-            "dataset": {"key": dataset_key, "version": "v", "etag": "e"},
+            "dataset": {"key": dataset, "version": "v", "etag": "e"},
             "created_at": "2026-11-22T12:00:00+00:00",
             "updated_at": "2026-11-22T12:00:00+00:00",
         }
     )
+
+
+def desk_of(stack: Deployed, dataset: str = f"datasets/{CLASSIFIER}/") -> SuspectDesk:
+    """A desk of a console that was just started."""
+    return SuspectDesk(stack.bucket, {RUN: run_of(dataset)}.__getitem__)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +86,6 @@ def stack(deployed: Deployed, packed: Path, rows: list[dict[str, Any]]) -> Deplo
     return deployed
 
 
-FOLDER = run_of(f"datasets/{CLASSIFIER}/")
-
-
 def corrections(stack: Deployed) -> dict[str, bytes]:
     """The corrections' bytes by class; at most one in each."""
     prefix = f"corrections/{CLASSIFIER}/"
@@ -97,12 +100,12 @@ def corrections(stack: Deployed) -> dict[str, bytes]:
 def test_what_no_correction_has_labelled_is_asked_about(
     stack: Deployed, rows: list[dict[str, Any]]
 ) -> None:
-    desk = SuspectDesk(stack.bucket)
-    left, decided = desk.open(FOLDER)
+    desk = desk_of(stack)
+    left, decided = desk.open(RUN)
     assert [one.record for one in left] == [row["record"] for row in rows]
     assert decided == 0
     assert (left[0].label, left[0].likely, left[0].probability) == ("a", "b", 0.1)
-    assert desk.classes(FOLDER) == ["a", "b", "c"]
+    assert desk.classes(RUN) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -115,28 +118,28 @@ def test_what_no_correction_has_labelled_is_asked_about(
     ],
 )
 def test_a_decision_is_a_correction_of_the_original_file(stack: Deployed, dataset: str) -> None:
-    desk, run = SuspectDesk(stack.bucket), run_of(dataset)
-    first = desk.open(run)[0][0]
-    desk.decide(run, first.record, "b")
+    desk = desk_of(stack, dataset)
+    first = desk.open(RUN)[0][0]
+    desk.decide(RUN, first.record, "b")
     assert corrections(stack) == {"b": FILES[first.name]}
-    left, decided = SuspectDesk(stack.bucket).open(run)  # remembered by nothing but the bucket
+    left, decided = desk_of(stack, dataset).open(RUN)  # remembered by nothing but the bucket
     assert decided == 1
     assert first.record not in [one.record for one in left]
-    desk.decide(run, first.record, NONE_CLASS)  # a later decision replaces the earlier one
+    desk.decide(RUN, first.record, NONE_CLASS)  # a later decision replaces the earlier one
     assert corrections(stack) == {NONE_CLASS: FILES[first.name]}
-    desk.undo(run, first.record)
+    desk.undo(RUN, first.record)
     assert corrections(stack) == {}
-    assert desk.open(run)[1] == 0
+    assert desk.open(RUN)[1] == 0
 
 
 def test_the_next_packing_follows_the_decisions(
     stack: Deployed, rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    desk = SuspectDesk(stack.bucket)
+    desk = desk_of(stack)
     kept, moved, dropped = (row["record"] for row in rows[:3])
-    desk.decide(FOLDER, kept, "a")
-    desk.decide(FOLDER, moved, "c")
-    desk.decide(FOLDER, dropped, NONE_CLASS)
+    desk.decide(RUN, kept, "a")
+    desk.decide(RUN, moved, "c")
+    desk.decide(RUN, dropped, NONE_CLASS)
     corrected = tmp_path / "corrections"
     for entry in stack.bucket.entries(f"corrections/{CLASSIFIER}/"):
         name = entry.key.removeprefix(f"corrections/{CLASSIFIER}/")
@@ -159,6 +162,23 @@ def test_the_next_packing_follows_the_decisions(
     assert counts["overruled"] == 2
 
 
+def test_a_run_is_read_once_for_all_images_of_a_page(
+    stack: Deployed, rows: list[dict[str, Any]]
+) -> None:
+    asked: list[RunKey] = []
+
+    def read(key: RunKey) -> Run:
+        asked.append(key)
+        return run_of()
+
+    desk = SuspectDesk(stack.bucket, read)
+    records = [row["record"] for row in rows[:4]]
+    with ThreadPoolExecutor(len(records)) as threads:
+        images = list(threads.map(lambda record: desk.image(RUN, record), records))
+    assert len(set(images)) == len(records)
+    assert asked == [RUN]
+
+
 def test_both_images_are_shown(stack: Deployed, rows: list[dict[str, Any]]) -> None:
     evaluation = {
         "classes": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
@@ -168,40 +188,40 @@ def test_both_images_are_shown(stack: Deployed, rows: list[dict[str, Any]]) -> N
         ],
     }
     stack.put(f"reports/{CLASSIFIER}/{RUN_ID}/evaluation.json", json.dumps(evaluation).encode())
-    desk = SuspectDesk(stack.bucket)
-    images = [desk.image(FOLDER, rows[0]["record"]), desk.image(FOLDER, rows[1]["record"])]
-    images.append(desk.typical(FOLDER, "b"))
+    desk = desk_of(stack)
+    images = [desk.image(RUN, rows[0]["record"]), desk.image(RUN, rows[1]["record"])]
+    images.append(desk.typical(RUN, "b"))
     assert len({hashlib.sha256(image).digest() for image in images}) == 3
     assert {Image.open(BytesIO(image)).format for image in images} == {"JPEG"}
     with pytest.raises(NoSuspects):
-        desk.typical(FOLDER, "c")
+        desk.typical(RUN, "c")
     with pytest.raises(NoSuspects):
-        desk.image(FOLDER, 12345)
+        desk.image(RUN, 12345)
 
 
 def test_what_cannot_be_decided_says_why(stack: Deployed) -> None:
-    desk = SuspectDesk(stack.bucket)
-    first = desk.open(FOLDER)[0][0]
+    desk = desk_of(stack)
+    first = desk.open(RUN)[0][0]
     with pytest.raises(ValueError, match="no class 'z'"):
-        desk.decide(FOLDER, first.record, "z")
+        desk.decide(RUN, first.record, "z")
     with pytest.raises(NoSuspects):
-        desk.decide(FOLDER, 12345, "b")
+        desk.decide(RUN, 12345, "b")
     stack.s3.delete_object(Bucket=stack.bucket.name, Key=f"datasets/{CLASSIFIER}/{first.name}")
     stack.put(f"datasets/{CLASSIFIER}.zip", b"PK torn")
     stack.put(f"datasets/{CLASSIFIER}.tgz", tarred({"a/other.jpg": b"x"}, "w:gz"))
-    for run in (FOLDER, *(run_of(f"datasets/{CLASSIFIER}{end}") for end in (".zip", ".tgz"))):
+    for end in ("/", ".zip", ".tgz"):
         with pytest.raises(OriginalMissing):
-            SuspectDesk(stack.bucket).decide(run, first.record, "b")
+            desk_of(stack, f"datasets/{CLASSIFIER}{end}").decide(RUN, first.record, "b")
     assert corrections(stack) == {}
 
 
 def test_a_run_without_a_list_has_none(deployed: Deployed) -> None:  # noqa: F811
     with pytest.raises(NoSuspects, match="no list"):
-        SuspectDesk(deployed.bucket).open(FOLDER)
+        desk_of(deployed).open(RUN)
 
 
 def test_a_run_whose_records_were_forgotten_has_none(stack: Deployed) -> None:
     records = f"packed/{CLASSIFIER}/{RUN_ID}/train/train.rec"
     stack.s3.delete_object(Bucket=stack.bucket.name, Key=records)
     with pytest.raises(NoSuspects, match="were removed"):
-        SuspectDesk(stack.bucket).open(FOLDER)
+        desk_of(stack).open(RUN)
