@@ -5,7 +5,6 @@ python -m benchmarks.console [--images 100] [--results 100000]
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +13,9 @@ from benchmarks.console import gallery, review
 from benchmarks.console.stack import served
 from benchmarks.console.table import markdown
 from benchmarks.harness import keep, provenance, stored, versions
+from tools import chromium
 
 THINKING_SECONDS = 1.2
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> int:
@@ -25,9 +24,8 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100, help="to review; 0: none")
     parser.add_argument("--results", type=int, default=100_000, help="in the gallery; 0: none")
     options = parser.parse_args()
-    found = [os.environ.get("DROPLENS_CHROMIUM"), *map(shutil.which, _BROWSERS)]
-    chromium = next(filter(None, found), None)
-    if chromium is None:
+    browser = chromium.find()
+    if browser is None:
         parser.error("there is no Chromium: name its path in DROPLENS_CHROMIUM")
     origin = provenance(packages=versions("starlette", "playwright"))
     report = {**stored("console"), **origin}
@@ -39,7 +37,7 @@ def main() -> int:
                 print(f"{options.images} images wait", file=sys.stderr)
                 pace = review.Pace(THINKING_SECONDS, options.images)
                 with stack.console() as address:
-                    report["review"] = origin | review.measure(address, chromium, pace)
+                    report["review"] = origin | review.measure(address, browser, pace)
         if options.results:
             os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
             (folder / "s3").mkdir()

@@ -22,10 +22,10 @@ import pytest
 
 from tests.support import container_engine, container_standin
 from tests.support.repository import ROOT
+from tools.chromium import find as find_chromium
 from tools.venvs import ONLY_ON, absence
 
 _PREFIX = "without "
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _not_installable(*packages: str) -> str | None:
 
 
 def _no_chromium() -> str | None:
-    return None if _browser() else _not_installable("chromium")
+    return None if find_chromium() else _not_installable("chromium")
 
 
 def _no_containers() -> str | None:
@@ -120,7 +120,7 @@ def environment(name: str) -> Path:
 
 def chromium() -> str:
     """The path of Chromium or Chrome; without one the test is skipped."""
-    found = _browser()
+    found = find_chromium()
     if found is None:
         skip("chromium", "no Chromium or Chrome is on the PATH or named in DROPLENS_CHROMIUM")
     return found
@@ -129,11 +129,6 @@ def chromium() -> str:
 def _reason(need: str, lacking: str) -> str:
     assert need in NEEDS, need
     return f"{_PREFIX}{need}: {lacking}"
-
-
-def _browser() -> str | None:
-    named = os.environ.get("DROPLENS_CHROMIUM")
-    return named or next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
 def _strict() -> bool:
