@@ -48,9 +48,9 @@ class Traces:
     """What there is of some images, and of what was made from them.
 
     own: versions of the keys themselves; reviews: rows of the review queue; datasets: equal files
-    below datasets/ under other keys; records, reports: of runs that have ended; packed: all runs
-    that have it; unsearched: runs that an earlier version packed, whose records cannot be searched;
-    packing: runs in progress that may be packing it, without records yet.
+    below datasets/ under other keys; records: of runs that have ended; reports: those that show it;
+    packed: all runs that have it; unsearched: runs that an earlier version packed, whose records
+    cannot be searched; packing: runs in progress that may be packing it, without records yet.
     """
 
     own: list[Version]
@@ -110,23 +110,26 @@ def keys_of(bucket: Bucket, wanted_key: str) -> list[str]:
     return keys
 
 
-@dataclass(frozen=True, slots=True)
 class Finder:
     """Finds traces in a stack.
 
     reviews: None where it has none; runs: all of its runs, read anew at every call.
     """
 
-    bucket: Bucket
-    reviews: Reviews | None
-    runs: Callable[[], list[Run]]
+    def __init__(
+        self, bucket: Bucket, reviews: Reviews | None, runs: Callable[[], list[Run]]
+    ) -> None:
+        self.bucket = bucket
+        self.reviews = reviews
+        self.runs = runs
+        self._digests = stored.Digests(bucket)
 
     def find(self, keys: Sequence[str]) -> Traces:
         """What there is of these images now."""
         own = stored.versions_of_each(self.bucket, keys)
         runs = self.runs()
         results = self._results(keys, {run.key.classifier for run in runs})
-        digests = frozenset(stored.sha256_of_each(self.bucket, own).values())
+        digests = frozenset(self._digests.of_each(own).values())
         sizes = frozenset(one.bytes for one in own if not one.is_marker)
         marks = frozenset(map(layout.correction_mark, keys))
 
@@ -220,7 +223,7 @@ class Finder:
                 chosen.add(one)
             elif one.bytes in sizes:
                 by_size.append(one)
-        for one, digest in stored.sha256_of_each(self.bucket, by_size).items():
+        for one, digest in self._digests.of_each(by_size).items():
             if digest in digests:
                 chosen.add(one)
         there = [v for key in {o.key for o in chosen} for v in stored.versions_of(self.bucket, key)]

@@ -77,8 +77,32 @@ def parts(bucket: Bucket, version: Version) -> Iterator[bytes] | None:
     return iter(found["Body"].iter_chunks(_READ_AT_ONCE))
 
 
-def sha256(bucket: Bucket, version: Version) -> str | None:
-    """The SHA-256 of a version's bytes in hexadecimal digits; None if it is gone."""
+class Digests:
+    """The SHA-256 of versions in hexadecimal digits; each version is read once."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        # With the ETag: the version "null" of a key may be replaced.
+        self._known: dict[tuple[str, str, str], str] = {}
+
+    def of_each(self, those: Iterable[Version]) -> dict[Version, str]:
+        """The digests of those versions that are still there; delete markers have none."""
+        wanted = [one for one in those if not one.is_marker]
+        unknown = [one for one in wanted if _identity(one) not in self._known]
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            read = threads.map(lambda one: _sha256(self._bucket, one), unknown)
+            for one, digest in zip(unknown, read, strict=True):
+                if digest is not None:
+                    self._known[_identity(one)] = digest
+        return {one: self._known[_identity(one)] for one in wanted if _identity(one) in self._known}
+
+
+def _identity(version: Version) -> tuple[str, str, str]:
+    return version.key, version.version_id, version.etag
+
+
+def _sha256(bucket: Bucket, version: Version) -> str | None:
+    """None if the version is gone."""
     found = parts(bucket, version)
     if found is None:
         return None
@@ -86,16 +110,6 @@ def sha256(bucket: Bucket, version: Version) -> str | None:
     for part in found:
         digest.update(part)
     return digest.hexdigest()
-
-
-def sha256_of_each(bucket: Bucket, those: Iterable[Version]) -> dict[Version, str]:
-    """The digests of those versions that are still there; delete markers have none."""
-    wanted = [one for one in those if not one.is_marker]
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        found = threads.map(lambda one: sha256(bucket, one), wanted)
-        return {
-            one: digest for one, digest in zip(wanted, found, strict=True) if digest is not None
-        }
 
 
 def with_markers(there: Iterable[Version], chosen: Set[Version]) -> list[Version]:

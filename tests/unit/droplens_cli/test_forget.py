@@ -285,6 +285,23 @@ def test_a_version_that_arrives_meanwhile_goes_with_what_was_made_from_it(
     assert (outcome.left, bucket.all()) == ([], {})
 
 
+def test_a_version_is_read_once_however_often_all_is_looked_for(
+    bucket: Bucket, put: Callable[..., None]
+) -> None:
+    of_the_same_size = "corrections/cars/audi/other.jpg"
+    put(KEY, ONE)
+    put(of_the_same_size, OTHER)
+    finder, read = bucket.finder(), list[str]()
+    finder.bucket.client.meta.events.register(
+        "provide-client-params.s3.GetObject", lambda params, **_: read.append(params["Key"])
+    )
+    first = finder.find([KEY])
+    assert (finder.find([KEY]), sorted(read)) == (first, [of_the_same_size, KEY])
+    put(KEY, b"a newer version")
+    assert len(finder.find([KEY]).own) == 2
+    assert read[2:] == [KEY]
+
+
 def test_a_sender_that_does_not_stop_is_named(bucket: Bucket, put: Callable[..., None]) -> None:
     put(KEY, ONE)
     outcome = bucket.forget(lambda: put(KEY, ONE))
