@@ -94,6 +94,7 @@ class DatasetDrop:
         with self._lock:
             if self.state.step not in (Step.RECEIVING, Step.CHECKED, Step.FAILED):
                 raise _bad(f"the dataset is {self.state.step}: no file can be added")
+            self.state = replace(self.state, step=Step.RECEIVING)  # what was checked is not all
             self._files += 1
             if self._files > most + _FURTHER_FILES:
                 raise _bad(f"more than {most:,} files")

@@ -100,6 +100,10 @@ def test_a_dataset_is_checked_then_uploaded_with_its_marker_last(
     assert [one["name"] for one in checked["check"]["classes"]] == ["b", "a"]
     assert checked["check"]["unreadable_count"] == 1
     assert keys(deployed, "datasets/") == [], "nothing is sent before a person says so"
+    send(browser, dataset, {"b/late.jpg": b"not checked"})
+    assert browser.post(f"{dataset}/upload", json={}, headers=JSON).status_code == 409
+    browser.post(f"{dataset}/check", json={"classifier": "letters"})
+    assert ended(browser, dataset)["check"]["unreadable_count"] == 2
     browser.post(f"{dataset}/upload", json={})
     outcome = ended(browser, dataset)
     assert (outcome["step"], outcome["is_new"]) == ("uploaded", True)
