@@ -112,7 +112,9 @@ class ReviewDesk:
             with self._lock:
                 for item in found:
                     self._remember(item)
-                    self._pages[page].names.add(item.name)
+                # The page may have been closed meanwhile: its images are the next page's.
+                if page in self._pages:
+                    self._pages[page].names.update(item.name for item in found)
         return found
 
     def decide(self, page: str, name: str, label: str) -> Review:

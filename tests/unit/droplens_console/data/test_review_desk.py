@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from droplens.domain.review import NONE
-from droplens.state.reviews import LEASE, AlreadyDecided
+from droplens.state.reviews import LEASE, AlreadyDecided, Reviews
 from droplens_console.data.review_desk import (
     Item,
     ReviewDesk,
@@ -69,6 +69,18 @@ def test_a_closed_page_s_images_are_for_the_next_page(desk: Desk) -> None:
     ada.leave("one")
     assert names(bob.claim("b", "cars", 8)) == NAMES[3:]
     assert names(ada.claim("two", "cars", 3)) == had
+
+
+def test_a_page_that_is_closed_while_it_claims_leaves_its_images_to_the_next(
+    stack: Deployed,
+) -> None:
+    def closed_meanwhile() -> Reviews:
+        ada.leave("one")
+        return reviews_of(stack)
+
+    ada = ReviewDesk(stack.bucket, closed_meanwhile, "ada")
+    assert names(ada.claim("one", "cars", 3)) == NAMES[:3]
+    assert names(ada.claim("two", "cars", 3)) == NAMES[:3]
 
 
 def test_a_page_that_has_ended_without_notice_holds_nothing_for_ever(stack: Deployed) -> None:
