@@ -5,15 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from batch_prep.sources.labels import Labels
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens.domain.errors import ObjectMissing
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.upload import THREADS
-
-_GONE = {"NoSuchKey", "404", "NoSuchVersion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +51,8 @@ def import_labels(
         client: Any = bucket.client
         key = wanted[source]
         try:
-            client.copy_object(
-                Bucket=bucket.name, Key=key, CopySource={"Bucket": bucket.name, "Key": source}
-            )
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _GONE:
-                raise
+            bucket.copy(source, key)
+        except ObjectMissing:
             missing.append(source)
             return
         for former in before.get(key.rpartition("/")[2], []):

@@ -39,15 +39,9 @@ def copy_original(bucket: Bucket, dataset: DatasetSource, name: str, key: str) -
         return
     source = identity_of(dataset, name)
     try:
-        bucket.head(source)
+        bucket.copy(source, key)
     except ObjectMissing:
         raise OriginalMissing(f"{source} is not in the bucket any more") from None
-    bucket.client.copy_object(
-        Bucket=bucket.name,
-        Key=key,
-        CopySource={"Bucket": bucket.name, "Key": source},
-        TaggingDirective="REPLACE",  # to copy tags takes further permissions
-    )
 
 
 def _member(bucket: Bucket, archive: str, name: str) -> bytes:

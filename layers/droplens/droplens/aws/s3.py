@@ -112,6 +112,19 @@ class Bucket:
             raise
         return True
 
+    def copy(self, source: str, key: str, version_id: str | None = None) -> None:
+        """Copy `source`, or a version of it, to `key`, without its tags. Raises ObjectMissing."""
+        version = {"VersionId": version_id} if version_id else {}
+        try:
+            self.client.copy_object(
+                Bucket=self.name,
+                Key=key,
+                CopySource={"Bucket": self.name, "Key": source, **version},  # type: ignore[arg-type]
+                TaggingDirective="REPLACE",  # to copy tags takes further permissions
+            )
+        except ClientError as error:
+            raise self._named(error, source) from error
+
     def entries(self, prefix: str, start_after: str = "") -> Iterator[ListedObject]:
         """Everything below `prefix` in S3's order (UTF-8 bytes of the key), after `start_after`."""
         more = True

@@ -16,6 +16,7 @@ and whoever finds it there completes it.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -363,17 +364,8 @@ class Reviews:
 
     def _copy(self, review: Review, label: str) -> None:
         """Copy the version of the image; does nothing where it does not exist any more."""
-        source = {"Bucket": self.bucket.name, "Key": review.key, "VersionId": review.version}
-        try:
-            self.bucket.client.copy_object(
-                Bucket=self.bucket.name,
-                Key=_correction(review, label),
-                CopySource=source,  # type: ignore[arg-type]
-                TaggingDirective="REPLACE",  # to copy tags takes further permissions
-            )
-        except ClientError as error:
-            if error_code(error) not in ("NoSuchKey", "NoSuchVersion", "404"):
-                raise
+        with suppress(ObjectMissing):
+            self.bucket.copy(review.key, _correction(review, label), review.version)
 
     def _get(self, review: Review) -> dict[str, Any]:
         found = self.table.get_item(Key=_key(review), ConsistentRead=True).get("Item")

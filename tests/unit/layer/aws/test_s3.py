@@ -49,6 +49,23 @@ def test_an_older_version_is_still_there_by_its_id(cloud: Cloud) -> None:
     assert cloud.bucket.head("a", first["VersionId"]).bytes == 1
 
 
+def test_a_version_is_copied_without_its_tags(cloud: Cloud) -> None:
+    first = cloud.put("a", b"first")["VersionId"]
+    cloud.s3.put_object_tagging(
+        Bucket=BUCKET, Key="a", Tagging={"TagSet": [{"Key": "who", "Value": "ann"}]}
+    )
+    cloud.put("a", b"second")
+    bucket = cloud.bucket
+    bucket.copy("a", "copies/first", first)
+    bucket.copy("a", "copies/newest")
+    assert bucket.read("copies/first")[0] == b"first"
+    assert bucket.read("copies/newest")[0] == b"second"
+    tags = cloud.s3.get_object_tagging(Bucket=BUCKET, Key="copies/first")
+    assert tags["TagSet"] == []
+    with pytest.raises(ObjectMissing, match=r"none\.jpg"):
+        bucket.copy("none.jpg", "copies/none")
+
+
 def test_other_errors_keep_theirs(cloud: Cloud) -> None:
     stranger = Bucket(cloud.s3, "no-such-bucket")
     with pytest.raises(ClientError, match="NoSuchBucket"):
