@@ -145,13 +145,7 @@ class Reviews:
         cannot be a class.
         """
         _check_label(review, label)
-        decided = self._decide(review, label, reviewer, self.clock())
-        if decided is None:
-            standing = self._get(review)
-            found = _from_item(standing)
-            if (found.label, found.reviewer) != (label, reviewer):
-                raise AlreadyDecided(found)
-            decided = standing
+        decided = self._decided(review, label, reviewer)
         self._settle(decided)
         found = _from_item(decided)
         for other in self._others(found):
@@ -295,6 +289,20 @@ class Reviews:
             if (other.version, other.classifier) == (review.version, review.classifier)
             and other.model != review.model
         ]
+
+    def _decided(self, review: Review, label: str, reviewer: str) -> dict[str, Any]:
+        """The item with this decision, made now or before. Raises AlreadyDecided, ReviewMissing."""
+        while True:
+            decided = self._decide(review, label, reviewer, self.clock())
+            if decided is not None:
+                return decided
+            standing = self._get(review)
+            found = _from_item(standing)
+            if (found.label, found.reviewer) == (label, reviewer):
+                return standing
+            if found.decided is not None:
+                raise AlreadyDecided(found)
+            # Another decision was undone between the two requests.
 
     def _decide(
         self, review: Review, label: str, reviewer: str, now: datetime

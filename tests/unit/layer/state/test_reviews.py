@@ -319,6 +319,25 @@ def test_who_settles_a_decision_that_is_undone_meanwhile_leaves_no_correction(
     assert reviews.claim("cars", "ann", 1) == [entered]
 
 
+def test_a_decision_is_made_where_the_one_before_is_undone_meanwhile(
+    cloud: Cloud, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bob undoes his decision after it has kept Ann's from being made, and before she reads it."""
+    entered = enter(cloud, 0)
+    of_bob = reviews.decide(entered, "blue", "bob")
+    get = cloud.reviews_table.get_item
+
+    def undone_meanwhile(**request: Any) -> Any:
+        monkeypatch.setattr(cloud.reviews_table, "get_item", get)
+        cloud.reviews().undo(of_bob, "bob")
+        return get(**request)
+
+    monkeypatch.setattr(cloud.reviews_table, "get_item", undone_meanwhile)
+    decided = reviews.decide(entered, "red", "ann")
+    assert (decided.label, decided.reviewer) == ("red", "ann")
+    assert cloud.keys("corrections/") == [correction(entered, "red")]
+
+
 def test_a_decision_holds_for_every_model_that_waits_for_it(cloud: Cloud, reviews: Reviews) -> None:
     entered = enter(cloud, 0)
     older = replace(entered, model=OLDER, predicted="blue")
