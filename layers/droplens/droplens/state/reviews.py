@@ -179,7 +179,13 @@ class Reviews:
     def waiting(self, classifier: str) -> Mapping[Reason, int]:
         """The reviews that wait, by reason; at most MOST_REVIEWS_COUNTED are counted."""
         counts = dict.fromkeys(Reason, 0)
-        for item in self._index(QUEUE_INDEX, f"{classifier}/{_WAITING}", most=MOST_REVIEWS_COUNTED):
+        items = self._index(
+            QUEUE_INDEX,
+            f"{classifier}/{_WAITING}",
+            attributes="#reason, #decided",
+            most=MOST_REVIEWS_COUNTED,
+        )
+        for item in items:
             if "decided" not in item:
                 counts[Reason(item["reason"])] += 1
         return counts
@@ -388,21 +394,25 @@ class Reviews:
         *,
         unless: str | None = None,
         values: Mapping[str, Any] | None = None,
+        attributes: str | None = None,
         most: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The items of an index with this partition key, in order.
 
-        unless: a filter on them, of which `values` are the values; most: to read.
+        unless: a filter on them, of which `values` are the values; attributes: that are returned,
+        None for all; most: to read.
         """
         text = f"#{index} = :index"
         query: dict[str, Any] = {
             "IndexName": index,
             "KeyConditionExpression": text,
-            "ExpressionAttributeNames": _names(f"{text} {unless or ''}"),
+            "ExpressionAttributeNames": _names(f"{text} {unless or ''} {attributes or ''}"),
             "ExpressionAttributeValues": {":index": value, **(values or {})},
         }
         if unless:
             query |= {"FilterExpression": unless, "Limit": _PAGE}
+        if attributes:
+            query["ProjectionExpression"] = attributes
         yield from islice(self._pages(**query), most)
 
     def _pages(self, **query: Any) -> Iterator[dict[str, Any]]:
