@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ METRICS_OF_PICTURES = 8
 # Images that promote_endpoint sends to a candidate at most; twice as many with a test split.
 MEASURED_AT_MOST = 4000
 PART_BYTES = 8 * 2**20
+# Of a review in the index of a model's sample, with its keys, and of a read request unit of an
+# index, which is eventually consistent.
+SAMPLED_BYTES, READ_BYTES = 300, 2 * 4096
+# LiveAccuracy of one classifier, LiveAccuracyShortfall of all.
+METRICS_OF_REVIEWS = 2
 # What the demo uses in an account, by recipe; estimates, not measured. Minutes of the two image
 # builds together, minutes of training, GB of images; below, hours from deployment to removal.
 DEMO = {"probe": (10.0, 8.0, 0.5), "finetune": (30.0, 20.0, 3.5)}
@@ -54,7 +60,8 @@ class Usage:
 
     lambda_ms, endpoint_ms, log_kb: of a picture in its own invocation, whose Lambda waits for the
     endpoint; inside_ms: of the prediction with EndpointMode=lambda. pictures: of the dataset.
-    images_gb: compressed; 3 of them PyTorch with CUDA, which only recipe finetune has.
+    images_gb: compressed; 3 of them PyTorch with CUDA, which only recipe finetune has. spot_checks:
+    of one live model, reviewed or not.
     """
 
     monitoring: str = "all"
@@ -76,6 +83,7 @@ class Usage:
     inside_ms: float = 60.0
     log_kb: float = 3.0
     endpoint_instance: str = "ml.m5.large"
+    spot_checks: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,13 @@ def thousand(usage: Usage, *, inside: bool = False) -> Iterator[Line]:
     yield Line("metrics, for an hour", METRICS_OF_PICTURES / HOURS_A_MONTH, "metric")
 
 
+def live_accuracy(usage: Usage) -> Iterator[Line]:
+    """A month of one classifier's live accuracy, published every hour."""
+    yield Line("metrics of reviews", METRICS_OF_REVIEWS, "metric")
+    units = ceil(usage.spot_checks * SAMPLED_BYTES / READ_BYTES)
+    yield Line("reads of spot checks", HOURS_A_MONTH * units, "dynamodb_read")
+
+
 def inference(
     *, images: int, parts: int, children: int, vcpus: int, gb: float, requests: int
 ) -> Iterator[Line]:
@@ -268,6 +283,7 @@ def table(usage: Usage, prices: Prices) -> str:
         ),
         "**1,000 pictures**": thousand(usage),
         "**1,000 pictures**, `EndpointMode=lambda`": thousand(usage, inside=True),
+        f"**A month of live accuracy**, {usage.spot_checks:,} spot checks": live_accuracy(usage),
         "**A month of a realtime endpoint**": realtime(usage),
     }
     rows = ["| | amount | list price | beyond what is free |", "|---|--:|--:|--:|"]

@@ -1,6 +1,6 @@
 """Runs wait for a quota or for capacity: retry them, on a schedule or on request.
 
-On its schedule it also publishes the live accuracy of each live model.
+Another schedule has it publish the live accuracy of each live model.
 """
 
 from typing import Any
@@ -42,16 +42,16 @@ LIVE_ACCURACIES = LiveAccuracies(
 @tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Handle {"classifier": name}, with "run_id" for another run than the newest that waits, or a
-    scheduled event, which retries all waiting runs and publishes metrics."""
+    """Handle {"classifier": name}, with "run_id" for another run than the newest that waits;
+    {"publish": "live accuracy"} of a schedule; or a scheduled event, which retries all waiting
+    runs."""
+    if "publish" in event:
+        LIVE_ACCURACIES.publish()
+        flush_of_classifiers()
+        return {}
     invocation = Invocation.of(context, TABLE, SNS, SETTINGS.failure_topic)
     if "classifier" in event:
         request = ResumeRequest(classifier=event["classifier"], run_id=event.get("run_id") or None)
         run, stage = RESUMPTION.resume(request, invocation)
         return {"run": run.as_key(), "stage": stage}
-    try:
-        tried = RESUMPTION.resume_due(invocation)
-    finally:
-        LIVE_ACCURACIES.publish()
-        flush_of_classifiers()
-    return {"tried": [run.as_key() for run in tried]}
+    return {"tried": [run.as_key() for run in RESUMPTION.resume_due(invocation)]}

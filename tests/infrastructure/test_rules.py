@@ -36,7 +36,11 @@ FOR = {
     "ReportFailureEndpointFailed": {"endpoint-failed"},
     "PauseEndpointMissing": {"endpoint-missing"},
 }
-BY_THE_CLOCK = {"PauseEndpointHourly", "ResumeRunsEveryQuarterHour"}
+BY_THE_CLOCK = {
+    "PauseEndpointHourly",
+    "ResumeRunsEveryQuarterHour",
+    "ResumeRunsLiveAccuracy",
+}
 
 
 @pytest.fixture
@@ -91,6 +95,15 @@ def test_runs_that_wait_are_always_looked_after(rules: dict[str, dict[str, Any]]
     clock = rules["ResumeRunsEveryQuarterHour"]
     assert clock["ScheduleExpression"] == "rate(15 minutes)"
     assert clock.get("State", "ENABLED") == "ENABLED"
+
+
+def test_the_live_accuracy_is_published_once_in_each_period_of_its_alarm(
+    stack: Stack, rules: dict[str, dict[str, Any]]
+) -> None:
+    clock = rules["ResumeRunsLiveAccuracy"]
+    assert clock["ScheduleExpression"] == "cron(30 * * * ? *)"
+    assert clock.get("State", "ENABLED") == "ENABLED"
+    assert stack.properties("LiveAccuracyLow")["Period"] == 3600
 
 
 @pytest.mark.parametrize("rule", FOR)

@@ -316,7 +316,8 @@ def test_a_model_that_people_find_less_accurate_than_promised(
     app = load("ResumeRuns")
     metrics.clear_metrics()
     capsys.readouterr()
-    app.handler({"detail-type": "Scheduled Event"}, Context("request"))
+    [target] = stack.properties("ResumeRunsLiveAccuracy")["Targets"]
+    app.handler(json.loads(target["Input"]), Context("request"))
     counted = printed(capsys.readouterr().out)
     own_metric = (("classifier", "cars"), ("service", STACK))
     assert counted["Droplens", "LiveAccuracy", own_metric] == [100.0 if label == "red" else 0.0]

@@ -11,7 +11,7 @@ from droplens.classify.classify import META_IMAGE_ETAG
 from droplens.domain import layout
 from droplens.journey.failures import Failures
 from droplens.journey.invocation import Invocation
-from droplens.state.reviews import QUEUE_INDEX, SAMPLE_INDEX, Reviews
+from droplens.state.reviews import QUEUE_INDEX, SAMPLE_ATTRIBUTES, SAMPLE_INDEX, Reviews
 from droplens.state.runs import Runs
 from tests.support.aws_fakes import FakeBatch, FakeFunctions, FakeSageMaker, nobody
 
@@ -47,7 +47,10 @@ REVIEWS_TABLE: dict[str, Any] = {
         {
             "IndexName": SAMPLE_INDEX,
             "KeySchema": [{"AttributeName": SAMPLE_INDEX, "KeyType": "HASH"}],
-            "Projection": {"ProjectionType": "ALL"},
+            "Projection": {
+                "ProjectionType": "INCLUDE",
+                "NonKeyAttributes": list(SAMPLE_ATTRIBUTES),
+            },
         },
     ],
 }

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from droplens.domain.review import Reason, Review
+from droplens.domain.review import Reason, Review, SampledReview
 from tests.support.builders import RUN
 
 
@@ -16,7 +16,6 @@ def review(number: int = 0, **changes: Any) -> Review:
         "version": "v1",
         "model": RUN.run_id,
         "reason": Reason.SPOT_CHECK,
-        "inclusion": 0.01,
         "sampled": None,
         "predicted": "red",
         "probability": 0.75,
@@ -25,3 +24,9 @@ def review(number: int = 0, **changes: Any) -> Review:
         "entered": datetime(2026, 11, 22, 12, tzinfo=UTC),
     }
     return Review(**{**values, **changes})
+
+
+def sampled_review(**changes: Any) -> SampledReview:
+    """A spot check of the prediction red, which was drawn with a probability of 1 %."""
+    values: dict[str, Any] = {"reason": Reason.SPOT_CHECK, "sampled": 0.01, "predicted": "red"}
+    return SampledReview(**{**values, **changes})

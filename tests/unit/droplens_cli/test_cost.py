@@ -92,7 +92,7 @@ def test_every_price_has_its_unit_and_its_source() -> None:
         assert entry["per"], name
         assert entry["source"].startswith("https://aws.amazon.com/"), name
     every = [*cost.idle(Usage(kms_keys=1)), *cost.run(Usage(), 200, 50_000)]
-    every += [*cost.thousand(Usage()), *cost.realtime(Usage())]
+    every += [*cost.thousand(Usage()), *cost.realtime(Usage()), *cost.live_accuracy(Usage())]
     assert {line.price for line in every} <= told["prices"].keys()
 
 
@@ -115,6 +115,16 @@ def test_a_run_grows_with_its_pictures_and_its_minutes() -> None:
     assert more == pytest.approx(1.37 + 4 + 0.6 + 0.07 + 0.1, abs=0.2)
     hour = costs(training_minutes=60) - costs(training_minutes=0)
     assert hour == pytest.approx(1.408)
+
+
+def test_the_live_accuracy_costs_its_metrics_and_hourly_reads_of_the_sample() -> None:
+    # A million reviews are 300 MB an hour, and one read unit of an index is of 8 KiB.
+    of_none, of_many = (
+        sum(map(Prices().listed, cost.live_accuracy(Usage(spot_checks=count))))
+        for count in (0, 1_000_000)
+    )
+    assert of_none == pytest.approx(0.60)
+    assert of_many - of_none == pytest.approx(730 * 36_622 * 0.125e-6)
 
 
 def test_options_change_the_sums(capsys: pytest.CaptureFixture[str]) -> None:

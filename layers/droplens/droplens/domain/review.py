@@ -38,11 +38,10 @@ class Reason(StrEnum):
 class Review:
     """The review of one model's prediction for one version of an image.
 
-    key, version: of the image, below input/; model: the run that trained it; inclusion: the
-    probability with which such an image enters the queue; sampled: the share of all images that was
-    drawn at random when this one was drawn too, None where it was not; predicted, probability: the
-    best class; result: the result's key; order: the least is shown first, in [0, 1]; entered: when
-    it was classified.
+    key, version: of the image, below input/; model: the run that trained it; sampled: the share of
+    all images that was drawn at random when this one was drawn too, None where it was not;
+    predicted, probability: the best class; result: the result's key; order: the least is shown
+    first, in [0, 1]; entered: when it was classified.
 
     reviewer, label, decided: of the decision, None before it; label: a class, or NONE.
     """
@@ -52,7 +51,6 @@ class Review:
     version: str
     model: str
     reason: Reason
-    inclusion: float
     sampled: float | None
     predicted: str
     probability: float
@@ -62,6 +60,16 @@ class Review:
     reviewer: str | None = None
     label: str | None = None
     decided: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledReview:
+    """What the live accuracy needs of a review that was drawn; all as `Review` has it."""
+
+    reason: Reason
+    sampled: float
+    predicted: str
+    label: str | None = None
 
 
 def review_of(result: Mapping[str, Any], key: str, share: float) -> Review | None:
@@ -75,14 +83,12 @@ def review_of(result: Mapping[str, Any], key: str, share: float) -> Review | Non
     sampled = share if chance < share else None
     if prediction["confident"] and sampled is None:
         return None
-    reason = _reason(prediction)
     return Review(
         classifier=result["classifier"],
         key=image["key"],
         version=version,
         model=result["model"]["run_id"],
-        reason=reason,
-        inclusion=share if reason is Reason.SPOT_CHECK else 1.0,
+        reason=_reason(prediction),
         sampled=sampled,
         predicted=prediction["label"],
         probability=prediction["probability"],
@@ -110,28 +116,27 @@ def draw(key: str, version: str) -> float:
     return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
 
-def live_accuracy(reviews: Iterable[Review], z: float = Z95_TWO_SIDED) -> LiveAccuracy | None:
+def live_accuracy(sample: Iterable[SampledReview], z: float = Z95_TWO_SIDED) -> LiveAccuracy | None:
     """The accuracy of a model on the images that it classifies; None where it is not known.
 
-    reviews: of the model's random sample, all of them, decided or not; z: of the interval.
+    sample: the model's random sample, all of it, decided or not; z: of the interval.
 
     An image of none of the classes counts as wrong where the prediction was confident. Where it was
     not, there is no right answer that the model could have given, and the image does not count.
     """
-    sample = (
+    images = (
         statistics.Sampled(
             share=review.sampled,
             stratum="confident" if _is_confident(review) else "for a person",
             correct=None if review.label is None else review.label == review.predicted,
             counted=review.label != NONE or _is_confident(review),
         )
-        for review in reviews
-        if review.sampled is not None
+        for review in sample
     )
-    return statistics.live_accuracy(sample, z)
+    return statistics.live_accuracy(images, z)
 
 
-def _is_confident(review: Review) -> bool:
+def _is_confident(review: SampledReview) -> bool:
     return review.reason is Reason.SPOT_CHECK
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aws_lambda_powertools.metrics import MetricUnit
 
 from droplens.domain.card import ModelCard
-from droplens.domain.review import Review, live_accuracy
+from droplens.domain.review import SampledReview, live_accuracy
 from droplens.runtime.telemetry import count, count_of_classifier, logger
 from droplens.state.cards import Cards
 from droplens.state.reviews import Reviews
@@ -53,7 +53,7 @@ class LiveAccuracies:
             )
 
 
-def shortfall(sample: list[Review], card: ModelCard) -> float:
+def shortfall(sample: list[SampledReview], card: ModelCard) -> float:
     """How far the live accuracy is below what the model's evaluation promised, in [0, 1].
 
     From the lower end of the measured accuracy's 95 % interval to the upper end of the live one's

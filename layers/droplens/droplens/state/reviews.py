@@ -2,7 +2,8 @@
 
 Its partition key is the image's key, its sort key names classifier, model and version, so that a
 conditional put enters a review once. The index `queue` has for each classifier what waits, by
-order, and what is decided, by time. The index `sample` has for each model its sample of all images.
+order, and what is decided, by time. The index `sample` has for each model its sample of all images,
+with SAMPLE_ATTRIBUTES only: it is always read whole.
 
 Reads of an index are eventually consistent, always: "DynamoDB read consistency", Amazon DynamoDB
 Developer Guide. An index therefore only proposes: a review is leased, decided and undone by a
@@ -29,7 +30,7 @@ from droplens.aws.errors import error_code
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
 from droplens.domain.errors import DroplensError, ObjectMissing, UserError
-from droplens.domain.review import Reason, Review
+from droplens.domain.review import Reason, Review, SampledReview
 from droplens.domain.stored_object import NO_VERSION
 from droplens.domain.text import class_name_problem
 from droplens.state.runs import utc_now
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.service_resource import Table
 
 QUEUE_INDEX, SAMPLE_INDEX = "queue", "sample"
+# What the index `sample` has of an item beside its keys.
+SAMPLE_ATTRIBUTES = ("label", "predicted", "reason", "sampled")
 # The attribute by which DynamoDB deletes an item, in seconds since 1970.
 EXPIRES = "expires"
 # How long a claimed review is offered to nobody else.
@@ -208,9 +211,17 @@ class Reviews:
         more = response.get("LastEvaluatedKey")
         return Page(reviews, json.dumps(more) if more else None)
 
-    def sample(self, classifier: str, model: str) -> list[Review]:
+    def sample(self, classifier: str, model: str) -> list[SampledReview]:
         """The random sample of a model's images, decided or not."""
-        return [_from_item(item) for item in self._index(SAMPLE_INDEX, f"{classifier}/{model}")]
+        return [
+            SampledReview(
+                reason=Reason(item["reason"]),
+                sampled=float(item["sampled"]),
+                predicted=item["predicted"],
+                label=item.get("label"),
+            )
+            for item in self._index(SAMPLE_INDEX, f"{classifier}/{model}")
+        ]
 
     def of_image(self, key: str) -> list[Review]:
         """Every review of the image, of all versions and models, read consistently."""
@@ -504,7 +515,6 @@ def _to_item(review: Review) -> dict[str, Any]:
         "version": review.version,
         "model": review.model,
         "reason": review.reason.value,
-        "inclusion": _decimal(review.inclusion),
         "predicted": review.predicted,
         "probability": _decimal(review.probability),
         "result": review.result,
@@ -534,7 +544,6 @@ def _from_item(item: Mapping[str, Any]) -> Review:
         version=item["version"],
         model=item["model"],
         reason=Reason(item["reason"]),
-        inclusion=float(item["inclusion"]),
         sampled=None if sampled is None else float(sampled),
         predicted=item["predicted"],
         probability=float(item["probability"]),

@@ -62,7 +62,7 @@ def test_an_unsure_prediction_is_entered_as_its_result_has_it(unsure: Cloud) -> 
         result["prediction"]["label"],
         result["prediction"]["probability"],
     )
-    assert (review.reason, review.inclusion, review.sampled) == (Reason.UNSURE, 1.0, None)
+    assert (review.reason, review.sampled) == (Reason.UNSURE, None)
     assert unsure.reviews().claim("cars", "ann", 1) == [review]
 
 

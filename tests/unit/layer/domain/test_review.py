@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droplens.domain.review import NONE, Reason, Review, draw, live_accuracy, review_of
-from tests.support.reviews import review
+from tests.support.reviews import sampled_review
 
 KEY = "input/cars/a.jpg"
 
@@ -39,7 +39,6 @@ def test_a_spot_check_is_entered_with_the_share_of_all() -> None:
         version="v1",
         model="20261122-120000-1a2b3c",
         reason=Reason.SPOT_CHECK,
-        inclusion=share,
         sampled=share,
         predicted="red",
         probability=0.7,
@@ -62,14 +61,14 @@ def test_what_a_model_leaves_to_a_person_is_entered_always(
 ) -> None:
     found = review_of(a_result(**prediction), "r", 0.0)
     assert found is not None
-    assert (found.reason, found.inclusion, found.sampled, found.order) == (reason, 1.0, None, 0.45)
+    assert (found.reason, found.sampled, found.order) == (reason, None, 0.45)
 
 
 def test_an_unsure_one_that_is_drawn_is_in_the_sample_and_at_its_place() -> None:
     share = draw(KEY, "v1") * 4
     found = review_of(a_result(confident=False), "r", share)
     assert found is not None
-    assert (found.reason, found.inclusion, found.sampled) == (Reason.UNSURE, 1.0, share)
+    assert (found.reason, found.sampled) == (Reason.UNSURE, share)
     assert found.order == 0.25
 
 
@@ -111,11 +110,10 @@ def test_draws_are_uniform_over_versions_and_keys() -> None:
         assert distance < 1.95 / math.sqrt(5000)
 
 
-def test_what_is_not_drawn_says_nothing_of_the_accuracy() -> None:
-    unsure = [review(number, reason=Reason.UNSURE, label="blue") for number in range(9)]
-    assert live_accuracy(unsure) is None
-    right = [review(number, sampled=0.01, label="red") for number in range(3)]
-    found = live_accuracy([*unsure, *right])
+def test_images_that_nobody_has_reviewed_say_nothing_of_the_accuracy() -> None:
+    waits = [sampled_review()] * 9
+    assert live_accuracy(waits) is None
+    found = live_accuracy([*waits, *[sampled_review(label="red")] * 3])
     assert found is not None
     assert (found.value, found.count) == (1.0, 3)
 
@@ -123,12 +121,12 @@ def test_what_is_not_drawn_says_nothing_of_the_accuracy() -> None:
 def test_none_of_the_classes_is_wrong_where_the_model_was_confident_and_else_does_not_count() -> (
     None
 ):
-    right = [review(number, sampled=0.01, label="red") for number in range(4)]
-    confident = review(5, sampled=0.01, reason=Reason.SPOT_CHECK, label=NONE)
+    right = [sampled_review(label="red")] * 4
+    confident = sampled_review(label=NONE)
     found = live_accuracy([*right, confident])
     assert found is not None
     assert (found.value, found.count) == (0.8, 5)
     for reason in (Reason.UNSURE, Reason.UNFAMILIAR):
-        found = live_accuracy([*right, review(6, sampled=0.01, reason=reason, label=NONE)])
+        found = live_accuracy([*right, sampled_review(reason=reason, label=NONE)])
         assert found is not None
         assert (found.value, found.count) == (1.0, 4)

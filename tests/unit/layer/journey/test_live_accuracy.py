@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from droplens.domain.card import Measurement, ModelCard
-from droplens.domain.review import Reason, Review
+from droplens.domain.review import Reason, SampledReview
 from droplens.journey.live_accuracy import ALARM_Z, FEWEST_REVIEWS, LiveAccuracies, shortfall
 from droplens.runtime.telemetry import flush_of_classifiers, metrics
 from droplens.state.cards import Cards
@@ -14,7 +14,7 @@ from droplens.statistics.intervals import wilson, wilson_of_share
 from tests.support.aws_account import Cloud
 from tests.support.builders import card, go_live
 from tests.support.cloudwatch import printed
-from tests.support.reviews import review
+from tests.support.reviews import review, sampled_review
 
 
 def measured(accuracy: float, pictures: int) -> ModelCard:
@@ -30,10 +30,10 @@ def measured(accuracy: float, pictures: int) -> ModelCard:
     )
 
 
-def sample(right: int, wrong: int) -> list[Review]:
+def sample(right: int, wrong: int) -> list[SampledReview]:
     """Spot checks of a model that said "red", all reviewed."""
     labels = ["red"] * right + ["blue"] * wrong
-    return [review(number, sampled=0.01, label=label) for number, label in enumerate(labels)]
+    return [sampled_review(label=label) for label in labels]
 
 
 def test_nothing_is_missing_where_the_intervals_overlap() -> None:
@@ -49,8 +49,7 @@ def test_what_is_missing_is_the_distance_of_the_intervals() -> None:
 
 
 def test_without_a_review_nothing_is_missing() -> None:
-    waits = [review(number, sampled=0.01) for number in range(30)]
-    assert shortfall(waits, measured(0.9, 500)) == 0
+    assert shortfall([sampled_review()] * 30, measured(0.9, 500)) == 0
 
 
 @pytest.mark.parametrize(("accuracy", "pictures"), [(0.7, 100), (0.9, 2000), (0.97, 500)])

@@ -15,7 +15,7 @@ from droplens.domain.review import NONE, Reason, Review
 from droplens.state.reviews import LEASE, AlreadyDecided, ReviewMissing, Reviews
 from tests.support.aws_account import Cloud
 from tests.support.aws_fakes import refusal
-from tests.support.reviews import review
+from tests.support.reviews import review, sampled_review
 
 OLDER = "20261121-120000-1a2b3c"
 
@@ -419,8 +419,12 @@ def test_the_sample_of_a_model_is_what_was_drawn_decided_or_not(
     cloud: Cloud, reviews: Reviews
 ) -> None:
     enter(cloud, 0)
-    waits, decided = enter(cloud, 1, sampled=0.01), enter(cloud, 2, sampled=0.01)
+    enter(cloud, 1, sampled=0.01, reason=Reason.UNFAMILIAR, predicted="green")
+    decided = enter(cloud, 2, sampled=0.5)
     enter(cloud, 3, sampled=0.01, model=OLDER)
-    decided = reviews.decide(decided, "red", "ann")
-    sample = reviews.sample("cars", review().model)
-    assert sorted(sample, key=lambda one: one.key) == [waits, decided]
+    reviews.decide(decided, "blue", "ann")
+    found = sorted(reviews.sample("cars", review().model), key=lambda one: one.sampled)
+    assert found == [
+        sampled_review(reason=Reason.UNFAMILIAR, predicted="green"),
+        sampled_review(sampled=0.5, label="blue"),
+    ]
