@@ -10,6 +10,7 @@ from droplens.classify.sweep import Progress as SweepProgress
 from droplens.classify.sweep import Sweep
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.layout import DatasetSource, NearMiss
+from droplens.domain.review import Review, SampledReview
 from droplens.domain.run import Progress, Run, RunKey
 from droplens.evaluation.calibrated import Calibrated
 from droplens.evaluation.comparison import Comparison
@@ -19,6 +20,7 @@ from droplens.journey.deploy import Deployment
 from droplens.journey.failure_reasons import FailureReporter
 from droplens.journey.idle import IdleEndpoints
 from droplens.journey.invocation import Invocation
+from droplens.journey.live_accuracy import LiveAccuracies
 from droplens.journey.pack import Packing
 from droplens.journey.promote import Promotion
 from droplens.journey.resume import ResumeRequest, Resumption
@@ -26,7 +28,9 @@ from droplens.journey.retire import Retirement
 from droplens.journey.rollback import Restoration, Rollback, RollbackRequest
 from droplens.journey.train import Training
 from droplens.state.cards import _Known
+from droplens.state.reviews import Page
 from droplens.statistics.calibration import Bin, Calibration
+from droplens.statistics.live_accuracy import LiveAccuracy, Sampled
 
 BY_NAME = [
     Prediction,
@@ -37,6 +41,7 @@ BY_NAME = [
     FailureReporter,
     IdleEndpoints,
     Invocation,
+    LiveAccuracies,
     Measurement,
     ModelCard,
     Packing,
@@ -45,8 +50,10 @@ BY_NAME = [
     ResumeRequest,
     Resumption,
     Retirement,
+    Review,
     Rollback,
     RollbackRequest,
+    SampledReview,
     Sweep,
     Training,
 ]
@@ -54,6 +61,9 @@ BY_PLACE = [
     Bin,
     Calibration,
     DatasetSource,
+    LiveAccuracy,
+    Page,
+    Sampled,
     TopPrediction,
     NearMiss,
     Progress,
