@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -39,16 +40,20 @@ def show_all(request: Request) -> Response:
 def show(request: Request) -> Response:
     """The page of one run."""
     run = _run(request)
-    manifest = readers_of(request).runs.manifest(run)
-    dataset = to_markup(health(manifest)) if manifest else None
-    return page(request, "run.html", **_read(request, run), dataset=dataset)
+    return page(request, "run.html", **_read(request, run), dataset=_dataset(request, run))
 
 
 def live(request: Request) -> Response:
     """What changes of it, whenever it has changed."""
-    return events.live(
-        request, lambda: fragment("pages/run_live.html", **_read(request, _run(request)))
-    )
+    dataset: Markup | None = None
+
+    def read() -> str:
+        nonlocal dataset
+        run = _run(request)
+        dataset = dataset or _dataset(request, run)  # it is written once
+        return fragment("pages/run_live.html", **_read(request, run), dataset=dataset)
+
+    return events.live(request, read)
 
 
 def retry(request: Request, _: Mapping[str, str]) -> Response:
@@ -60,6 +65,12 @@ def retry(request: Request, _: Mapping[str, str]) -> Response:
 
 def _run(request: Request) -> Run:
     return readers_of(request).runs.get(run_key_of(request))
+
+
+def _dataset(request: Request, run: Run) -> Markup | None:
+    """The description of the packed dataset; None before it is packed."""
+    manifest = readers_of(request).runs.manifest(run)
+    return to_markup(health(manifest)) if manifest else None
 
 
 def _read(request: Request, run: Run) -> dict[str, Any]:
