@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from localcloud.ports import free_port
 from tests.support.browser import chromium
 from tests.support.console_in_browser import Seen, tab
-from tests.support.deployed_cloud import CLASSES, KEY, READABLE, Cloud
+from tests.support.deployed_cloud import CLASSES, ENOUGH_CORRECTIONS, KEY, READABLE, Cloud
 from tests.support.drawn_images import drawing
 
 
@@ -82,7 +82,8 @@ def clouds(
 @pytest.fixture(scope="session")
 def cloud(clouds: Callable[..., Cloud]) -> Cloud:
     """A local cloud that delivers each event once, and evaluates every function's own role."""
-    return clouds(DROPLENS_AUTH="true", PARAMETERS=f"InferenceSources={READABLE}")
+    parameters = f"InferenceSources={READABLE} RetrainAfterCorrections={ENOUGH_CORRECTIONS}"
+    return clouds(DROPLENS_AUTH="true", PARAMETERS=parameters)
 
 
 @pytest.fixture(scope="session")

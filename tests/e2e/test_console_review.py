@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
@@ -18,15 +18,11 @@ from droplens.domain.review import NONE, review_of
 from droplens.state.reviews import Reviews
 from tests.support import console_in_browser
 from tests.support.browser import SEEN_AS, Scheme
-from tests.support.console_in_browser import Seen, tab
+from tests.support.console_in_browser import Seen, decide, next_image, tab
 from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
 
 IMAGES = 10
-NEXT = """(before) => {
-  const { item } = document.querySelector("#review").dataset;
-  return item && item !== before;
-}"""
 AGAIN = "(item) => document.querySelector('#review').dataset.item === item"
 FOLDER = "input/patterns/reviewed/"
 
@@ -69,20 +65,12 @@ def waiting(cloud: Cloud, live_patterns: dict[str, Any]) -> Iterator[Reviews]:
         cloud.client("s3").delete_object(Bucket=cloud.bucket, Key=entry.key)
 
 
-def answer(page: Page, label: str) -> None:
-    """Decide by the digit of the candidate."""
-    candidates = page.locator("#candidates bdi").all_inner_texts()
-    page.keyboard.press(str(candidates.index(label) + 1))
-
-
 def test_ten_images_are_reviewed_by_single_keys(cloud: Cloud, seen: Seen, waiting: Reviews) -> None:
     page = seen.open("/review/patterns")
     before = ""
     decided: dict[str, str] = {}
     while len(decided) < IMAGES:
-        page.wait_for_function(NEXT, arg=before)
-        expect(page.locator("#photo img")).to_be_visible()
-        before = page.locator("#review").get_attribute("data-item") or ""
+        before = next_image(page, before)
         key = page.locator("#caption").inner_text()
         if not key.startswith(FOLDER):  # another test's
             page.keyboard.press("s")
@@ -94,15 +82,15 @@ def test_ten_images_are_reviewed_by_single_keys(cloud: Cloud, seen: Seen, waitin
             page.keyboard.press("Enter")
         elif number == 5:  # a slip of the finger, undone
             page.keyboard.press("0")
-            page.wait_for_function(NEXT, arg=before)
+            next_image(page, before)
             page.keyboard.press("u")
             page.wait_for_function(AGAIN, arg=before)
-            answer(page, label)
+            decide(page, label)
         elif number == 7:
             page.keyboard.press("0")
             label = NONE
         else:
-            answer(page, label)
+            decide(page, label)
         decided[key] = label
     expect(page.locator("#count")).to_have_text(str(IMAGES), timeout=30_000)
     assert seen.complaints == []

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.support.browser import DESKTOP, Scheme
 from tests.support.deployed_cloud import Cloud
+
+_ANOTHER = """(before) => {
+  const { item } = document.querySelector("#review").dataset;
+  return item && item !== before;
+}"""
 
 
 @contextlib.contextmanager
@@ -108,3 +113,16 @@ def tab(
     seen.page.wait_for_url(f"{here}/")
     yield seen
     context.close()
+
+
+def next_image(page: Page, before: str) -> str:
+    """Wait until the page of reviews shows another image than `before`; returns its name."""
+    page.wait_for_function(_ANOTHER, arg=before)
+    expect(page.locator("#photo img")).to_be_visible()
+    return page.locator("#review").get_attribute("data-item") or ""
+
+
+def decide(page: Page, label: str) -> None:
+    """Decide the image to review by the digit of its candidate."""
+    candidates = page.locator("#candidates bdi").all_inner_texts()
+    page.keyboard.press(str(candidates.index(label) + 1))

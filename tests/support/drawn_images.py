@@ -1,4 +1,4 @@
-"""Generated images: three textures that a pretrained network distinguishes."""
+"""Generated images: textures that a pretrained network distinguishes."""
 
 import io
 import random
@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw
 
 
 def drawing(label: str, seed: int, size: tuple[int, int] = (360, 300)) -> bytes:
-    """A JPEG of checks, rings or stripes in colours, sizes and places that `seed` chooses."""
+    """A JPEG of checks, rings, stripes or squares within one another, in colours, sizes and places
+    that `seed` chooses."""
     choose = random.Random(f"{label} {seed}")
     paper = tuple(choose.randrange(150, 256) for _ in range(3))
     ink = tuple(choose.randrange(0, 110) for _ in range(3))
@@ -23,6 +24,10 @@ def drawing(label: str, seed: int, size: tuple[int, int] = (360, 300)) -> bytes:
         x, y = choose.randrange(across // 3, across), choose.randrange(down // 3, down)
         for radius in range(step, across + down, step):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ink, width=6)
+    elif label == "squares":
+        x, y = choose.randrange(across // 3, across), choose.randrange(down // 3, down)
+        for radius in range(step, across + down, step):
+            draw.rectangle((x - radius, y - radius, x + radius, y + radius), outline=ink, width=6)
     elif label == "stripes":
         for left in range(-down, across, step):
             draw.line((left, down, left + down // 2, 0), fill=ink, width=step // 2)
