@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.support import console_in_browser
+from tests.support.console_in_browser import Seen
 from tests.support.deployed_cloud import CLASSES, KEY, Cloud
 from tests.support.drawn_images import drawing
 
@@ -127,36 +130,87 @@ def test_with_a_key_of_the_user_s_a_model_is_written_with_it(
     assert job["OutputDataConfig"]["KmsKeyId"] == KEY
 
 
-def test_a_deployment_with_other_settings_keeps_everything_and_they_count_from_now_on(
-    rough_cloud: Cloud, run: dict[str, Any]
+@pytest.fixture(scope="module")
+def with_approval(rough_cloud: Cloud, run: dict[str, Any]) -> Cloud:
+    """The same cloud, deployed anew with models that wait for a person."""
+    assert run["status"] == "live"
+    live_card, stack = "models/twice/live.json", rough_cloud.outputs
+    before = rough_cloud.get(live_card)
+    rough_cloud.deploy(PARAMETERS=rough_cloud.environment["PARAMETERS"] + " Approval=manual")
+    assert rough_cloud.outputs == stack
+    assert rough_cloud.get(live_card) == before
+    assert [one["run_id"] for one in rough_cloud.runs("twice")] == [run["run_id"]]
+    return rough_cloud
+
+
+def test_a_deployment_with_other_settings_keeps_everything(
+    with_approval: Cloud, run: dict[str, Any]
 ) -> None:
-    cloud, live_card = rough_cloud, "models/twice/live.json"
-    before = cloud.get(live_card), cloud.runs("twice")
-    stack = cloud.outputs
-    cloud.deploy(PARAMETERS=cloud.environment["PARAMETERS"] + " Approval=manual")
-    assert cloud.outputs == stack
-    assert (cloud.get(live_card), cloud.runs("twice")) == before
-    label, seed = PICTURES[0]
+    cloud, (label, seed) = with_approval, PICTURES[0]
     assert cloud.versions(f"results/twice/{label}-{seed}.jpg.json") == 1
     cloud.put("input/twice/afterwards.jpg", drawing(label, seed))
     answer = cloud.result("results/twice/afterwards.jpg.json")
     assert answer["model"]["run_id"] == run["run_id"]
 
+
+@pytest.fixture
+def address(with_approval: Cloud) -> Iterator[str]:
+    with console_in_browser.served(with_approval) as found:
+        yield found
+
+
+def test_models_wait_for_a_person_who_promotes_one_and_rejects_the_next(
+    with_approval: Cloud, seen: Seen
+) -> None:
+    cloud, sagemaker = with_approval, with_approval.client("sagemaker")
+
+    def waiting(count: int) -> dict[str, Any]:
+        """The run of the dataset that was uploaded last, whose model waits, on its page."""
+
+        def newest() -> dict[str, Any] | None:
+            runs = cloud.runs("asked")
+            waits = len(runs) == count and runs[-1]["status"] == "awaiting_approval"
+            return runs[-1] if waits else None
+
+        found: dict[str, Any] = cloud.eventually(newest, "a run that awaits approval")
+        page = seen.open("/")
+        page.get_by_role("link", name="model of asked to promote or reject").click()
+        page.get_by_role("link", name=f"the model of run {found['run_id']}").click()
+        return found
+
+    def decided(run: dict[str, Any], button: str, status: str, mark: str) -> None:
+        page = seen.page
+        page.get_by_label("Reason").fill(f"{button}, by ann")
+        seen.screenshot(f"decision-{button}")
+        page.get_by_role("button", name=button).click()
+        page.wait_for_url(f"**/runs/asked/{run['run_id']}")
+        expect(page.locator("#stages .mark")).to_have_text(mark, timeout=120_000)
+        seen.screenshot(f"decided-{button}")
+        package = sagemaker.describe_model_package(ModelPackageName=run["model_package"])
+        kept = package["ModelApprovalStatus"], package["ApprovalDescription"]
+        assert kept == (status, f"{button}, by ann")
+
     cloud.put("input/asked/early.jpg", drawing("checks", 900))
     cloud.upload_dataset("asked")
-
-    def waiting() -> dict[str, Any] | None:
-        runs = cloud.runs("asked")
-        return runs[0] if runs and runs[0]["status"] == "awaiting_approval" else None
-
-    asked = cloud.eventually(waiting, "a run that awaits approval")
+    first = waiting(1)
     assert cloud.get("models/asked/live.json") is None
-    cloud.client("sagemaker").update_model_package(
-        ModelPackageArn=asked["model_package"], ModelApprovalStatus="Approved"
-    )
-    assert cloud.ended_run("asked")["status"] == "live"
+    decided(first, "Promote", "Approved", "live")
     answer = cloud.result("results/asked/early.jpg.json")
-    assert answer["model"]["run_id"] == asked["run_id"]
+    assert answer["model"]["run_id"] == first["run_id"]
+
+    cloud.upload_dataset("asked", seed=1)
+    second = waiting(2)
+    decided(second, "Reject", "Rejected", "refused")
+    refused = cloud.runs("asked")[-1]
+    assert "Reject, by ann" in refused["error"]["message"]
+    assert json.loads(cloud.get("models/asked/live.json") or b"")["run_id"] == first["run_id"]
+
+    def removed() -> bool | None:  # deleting an endpoint takes a while
+        found = sagemaker.list_endpoints()["Endpoints"]
+        return second["endpoint"] not in [one["EndpointName"] for one in found] or None
+
+    cloud.eventually(removed, "the removal of the rejected model's endpoint")
+    assert seen.complaints == []
 
 
 def what_there_is(cloud: Cloud) -> dict[str, list[str]]:
