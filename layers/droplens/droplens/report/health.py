@@ -23,6 +23,9 @@ def health(dataset: Document | None) -> list[Child]:
         ("duplicates", "duplicates, not used"),
         ("conflicts", "under two labels, not used"),
         ("skipped", "unusable files"),
+        ("corrections", "corrections, counted above"),
+        ("none", "corrections to none of the classes"),
+        ("overruled", "labels that a correction replaced"),
         ("upscaled", "smaller than the model's input"),
     )
     facts = [
