@@ -16,17 +16,27 @@ from tests.support.photographs import draw  # noqa: E402
 from tests.support.repository import ROOT  # noqa: E402
 
 _END_TO_END = "tests/e2e/"
-# Those of them that need none of the clouds that the others share.
-_CLOUDS_OF_THEIR_OWN = tuple(
-    f"{_END_TO_END}test_{name}.py" for name in ("account_demo", "chaos", "deploy_command")
-)
-# Those that have one process with PyTorch in memory in common.
-_TORCH = tuple(
-    f"tests/integration/test_trainer_{name}.py"
-    for name in ("finetune", "network", "timm", "together")
-)
+# Files of one process, which makes once what they share: an account's local cloud, one with rough
+# delivery, PyTorch in memory. All other end-to-end tests share one more deployed cloud.
+_TOGETHER = {
+    f"tests/{name}.py": scope
+    for scope, names in {
+        "an account": ("e2e/test_account_demo", "e2e/test_deploy_command"),
+        "rough delivery": ("e2e/test_chaos", "e2e/test_rough_delivery"),
+        "PyTorch": tuple(
+            f"integration/test_trainer_{name}"
+            for name in ("finetune", "network", "timm", "together")
+        ),
+    }.items()
+    for name in names
+}
 # The longest, which start first: of the others, one of a minute could be the last that runs.
-_FIRST = (_END_TO_END, "tests/containers/", *_TORCH, "tests/integration/")
+_FIRST = (
+    _END_TO_END,
+    "tests/containers/",
+    *(file for file, scope in _TOGETHER.items() if scope == "PyTorch"),
+    "tests/integration/",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,16 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
 class Files(LoadScopeScheduling):
     """Distributes tests to processes by file, since a file's tests share their fixtures.
 
-    Tests on the same deployed clouds stay together too, as do those with PyTorch. The longest start
-    first.
+    Files that share more than that stay together too (_TOGETHER). The longest start first.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith(_CLOUDS_OF_THEIR_OWN):
-            return f"{_END_TO_END} on clouds of their own"
-        if nodeid.startswith(_TORCH):
-            return "PyTorch"
-        return _END_TO_END if nodeid.startswith(_END_TO_END) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return _TOGETHER.get(file, _END_TO_END if file.startswith(_END_TO_END) else file)
 
 
 @pytest.hookimpl(optionalhook=True)
