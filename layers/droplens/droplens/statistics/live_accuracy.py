@@ -64,7 +64,7 @@ def live_accuracy(sample: Iterable[Sampled], z: float = Z95_TWO_SIDED) -> LiveAc
     if not (count := sum(stratum.count for stratum in known)):
         return None
     value = _ratio([(one.weight_of_counted, one.accuracy) for one in known])
-    lower, upper = wilson_of_share(min(1.0, value), _effective_size(known), z)
+    lower, upper = wilson_of_share(value, _effective_size(known), z)
     return LiveAccuracy(value, lower, upper, count)
 
 

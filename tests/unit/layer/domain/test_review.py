@@ -20,14 +20,19 @@ def a_result(version: str | None = "v1", **prediction: Any) -> dict[str, Any]:
         "image": {"key": KEY, "version_id": version},
         "classifier": "cars",
         "prediction": {**told, **prediction},
-        "top": [{"label": "red", "probability": 0.7}, {"label": "blue", "probability": 0.25}],
+        "top": [
+            {"label": "red", "probability": 0.7},
+            {"label": "blue", "probability": 0.25},
+            {"label": "green", "probability": 0.05},
+        ],
         "model": {"run_id": "20261122-120000-1a2b3c"},
         "classified_at": "2026-11-22T12:00:00Z",
     }
 
 
 def test_a_confident_prediction_needs_no_review() -> None:
-    assert review_of(a_result(), "results/cars/a.jpg.json", 0.0) is None
+    for share in (0.0, draw(KEY, "v1")):
+        assert review_of(a_result(), "results/cars/a.jpg.json", share) is None
 
 
 def test_a_spot_check_is_entered_with_the_share_of_all() -> None:
@@ -72,9 +77,17 @@ def test_an_unsure_one_that_is_drawn_is_in_the_sample_and_at_its_place() -> None
     assert found.order == 0.25
 
 
+def test_the_order_has_as_many_digits_as_the_queue_tells_apart() -> None:
+    result = a_result(confident=False)
+    result["top"][0]["probability"] = 0.7000014
+    found = review_of(result, "r", 0.0)
+    assert found is not None
+    assert found.order == 0.450001
+
+
 def test_of_one_class_there_is_no_second_to_be_close_to() -> None:
     result = a_result(confident=False)
-    del result["top"][1]
+    del result["top"][1:]
     found = review_of(result, "r", 0.0)
     assert found is not None
     assert found.order == 1.0

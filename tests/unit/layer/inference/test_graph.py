@@ -16,10 +16,12 @@ from droplens.inference.graph import Signature, UnknownNetwork, signature
 from tests.support.networks import HEIGHT, WIDTH, colours
 from trainer import artefact
 
+WHOLE = colours().SerializeToString()
+OUTPUTS = ("probabilities", "novelty")
+
 
 def test_the_signature_of_a_network() -> None:
-    outputs = ("probabilities", "novelty")
-    assert signature(colours().SerializeToString()) == Signature(HEIGHT, WIDTH, 2, outputs)
+    assert signature(WHOLE) == Signature(HEIGHT, WIDTH, 2, OUTPUTS)
 
 
 def test_trainer_and_functions_name_inputs_and_outputs_alike() -> None:
@@ -63,8 +65,21 @@ def _sparse(model: onnx.ModelProto) -> None:
     model.graph.node.append(node)
 
 
+def _sparse_initializer(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add().values.name = "weights"
+
+
 def _function(model: onnx.ModelProto) -> None:
     model.functions.add().name = "own"
+
+
+def _training(model: onnx.ModelProto) -> None:
+    model.training_info.add().algorithm.name = "step"
+
+
+def _many(model: onnx.ModelProto) -> None:
+    for letter in "fedcba":
+        _operator(model, letter * 100)
 
 
 def _input(name: str, kind: int, shape: list[Any]) -> Callable[[onnx.ModelProto], None]:
@@ -79,6 +94,13 @@ def _output(name: str, shape: list[Any]) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         output = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         model.graph.output[0].CopyFrom(output)
+
+    return change
+
+
+def _explain(kind: int, shape: list[Any]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input.append(helper.make_tensor_value_info("explain", kind, shape))
 
     return change
 
@@ -99,16 +121,25 @@ def _opset(version: int) -> Callable[[onnx.ModelProto], None]:
         (_nested, "nested too deeply"),
         (_elsewhere, "in other files"),
         (_sparse, "sparse weights"),
+        (_sparse_initializer, "sparse weights"),
         (_function, "functions"),
+        (_training, "training steps"),
+        (_many, ": " + ", ".join(letter * 60 for letter in "abcde") + "$"),
         (_input("picture", TensorProto.UINT8, ["N", 8, 8, 3]), "its inputs are picture"),
         (_input("image", TensorProto.FLOAT, ["N", 8, 8, 3]), "shape"),
         (_input("image", TensorProto.UINT8, ["N", 3, 8, 8]), "shape"),
         (_input("image", TensorProto.UINT8, ["N", 8, "w", 3]), "0 x 8 pixels"),
-        (_input("image", TensorProto.UINT8, ["N", 8, 5000, 3]), "5000 x 8 pixels"),
+        (_input("image", TensorProto.UINT8, ["N", "h", 8, 3]), "8 x 0 pixels"),
+        (_input("image", TensorProto.UINT8, ["N", 8, 1025, 3]), "1025 x 8 pixels"),
+        (_input("image", TensorProto.UINT8, ["N", 1025, 8, 3]), "8 x 1025 pixels"),
+        (_input("image", TensorProto.UINT8, ["N", 8, 8]), "shape"),
+        (_explain(TensorProto.BOOL, [1]), "truth value"),
+        (_explain(TensorProto.FLOAT, []), "truth value"),
         (_output("scores", ["N", 2]), "without probabilities"),
         (_output("probabilities", ["N", "n"]), "shape"),
-        (_opset(9), "operator set 9"),
-        (_opset(99), "operator set 99"),
+        (_output("probabilities", ["N"]), "shape"),
+        (_opset(16), "operator set 16, expected 17 to 21"),
+        (_opset(22), "operator set 22"),
     ],
 )
 def test_any_other_network_is_refused_with_its_reason(change: Any, what: str) -> None:
@@ -116,6 +147,47 @@ def test_any_other_network_is_refused_with_its_reason(change: Any, what: str) ->
     change(model)
     with pytest.raises(UnknownNetwork, match=what):
         signature(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (_input("image", TensorProto.UINT8, ["N", 1, 1024, 3]), Signature(1, 1024, 2, OUTPUTS)),
+        (_input("image", TensorProto.UINT8, ["N", 1024, 1, 3]), Signature(1024, 1, 2, OUTPUTS)),
+        (_output("probabilities", ["N", 1]), Signature(HEIGHT, WIDTH, 1, OUTPUTS)),
+        (_explain(TensorProto.BOOL, []), Signature(HEIGHT, WIDTH, 2, OUTPUTS)),
+        (_opset(17), Signature(HEIGHT, WIDTH, 2, OUTPUTS)),
+        (_opset(21), Signature(HEIGHT, WIDTH, 2, OUTPUTS)),
+    ],
+)
+def test_the_least_and_the_most_that_a_network_may_have(change: Any, expected: Signature) -> None:
+    model = colours()
+    change(model)
+    assert signature(model.SerializeToString()) == expected
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+def test_branches_are_read_up_to_their_deepest(depth: int) -> None:
+    model, inner = colours(), helper.make_graph([helper.make_node("Scan", [], ["x"])], "g", [], [])
+    for _ in range(depth):
+        node = helper.make_node("If", [], ["y"], then_branch=inner)
+        inner = helper.make_graph([node], "g", [], [])
+    model.graph.node.extend(inner.node)
+    with pytest.raises(UnknownNetwork, match="Scan"):
+        signature(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        b"\xa0\x06\x01",  # field 100: a number,
+        b"\xa1\x06" + bytes(8),  # eight bytes,
+        b"\xa2\x06\x80\x01" + bytes(128),  # 128 bytes, whose length takes two
+        b"\xa5\x06" + bytes(4),  # four bytes
+    ],
+)
+def test_fields_that_are_not_known_are_skipped(unknown: bytes) -> None:
+    assert signature(unknown + WHOLE) == Signature(HEIGHT, WIDTH, 2, OUTPUTS)
 
 
 def test_a_graph_that_another_one_is_merged_with_is_checked_too() -> None:
@@ -140,9 +212,6 @@ def test_another_output_is_refused() -> None:
 def test_what_is_no_network_is_refused(data: bytes) -> None:
     with pytest.raises(UnknownNetwork, match="it is no"):
         signature(data)
-
-
-WHOLE = colours().SerializeToString()
 
 
 @settings(max_examples=200, deadline=None)

@@ -65,13 +65,15 @@ def test_a_model_is_read_once_by_all_threads(cloud: Cloud) -> None:
 
 def test_another_model_of_the_classifier_takes_the_place_of_the_first(cloud: Cloud) -> None:
     first, second = published(cloud, "a"), published(cloud, "b", swapped=True)
-    bucket = Reads(cloud)
+    other, bucket = published(cloud, "other"), Reads(cloud)
     models = LoadedModels(bucket)  # type: ignore[arg-type]
+    redness(models, other, "bikes")
     assert redness(models, first) > 0.99
     assert redness(models, second) < 0.01
     assert redness(models, second) < 0.01
     assert redness(models, first) > 0.99
-    assert bucket.keys == [first.key, second.key, first.key]
+    redness(models, other, "bikes")
+    assert bucket.keys == [other.key, first.key, second.key, first.key]
 
 
 def test_the_least_recently_used_model_leaves_where_memory_is_short(cloud: Cloud) -> None:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from droplens.statistics.intervals import Z95_TWO_SIDED, wilson, wilson_of_share
@@ -76,6 +77,56 @@ def test_of_one_weight_it_is_wilson_s_interval() -> None:
     assert found.value == pytest.approx(83 / 91)
     assert [found.lower, found.upper] == pytest.approx([low, high])
     assert found.count == 91
+
+
+def effective_size(strata: list[list[Sampled]]) -> float:
+    """The number of images that the module's docstring defines, by arrays of single images."""
+    drawn = [np.array([1 / one.share for one in stratum]) for stratum in strata]
+    totals = np.array([weights.sum() for weights in drawn])
+    parts = totals / totals.sum()
+    sizes, counted, accuracies = [], [], []
+    for stratum in strata:
+        known = [one for one in stratum if one.correct is not None]
+        weights = np.array([1 / one.share for one in known])
+        sizes.append(weights.sum() ** 2 / (weights**2).sum())
+        counted.append(np.average([one.counted for one in known], weights=weights))
+        own = [one for one in known if one.counted]
+        accuracy = np.average(
+            [bool(one.correct) for one in own], weights=[1 / one.share for one in own]
+        )
+        size = sizes[-1] * counted[-1]
+        accuracies.append((size * accuracy + 1) / (size + 2))
+    mean = np.average(accuracies, weights=totals * counted)
+    variance = 0.0
+    everything = np.concatenate(drawn)
+    for part, size, share, accuracy in zip(parts, sizes, counted, accuracies, strict=True):
+        # The residual of an image: correct, wrong, or not counted, with these probabilities.
+        residuals = np.array([1 - mean, -mean, 0.0])
+        chances = [share * accuracy, share * (1 - accuracy), 1 - share]
+        center = np.average(residuals, weights=chances)
+        variance += part**2 * np.average((residuals - center) ** 2, weights=chances) / size
+        variance += part * center**2 * (everything**2).sum() / everything.sum() ** 2
+    counts = float(parts @ counted)
+    return float(mean * (1 - mean) * counts**2 / variance)
+
+
+def test_the_interval_is_that_of_the_linearized_ratio() -> None:
+    confident = [
+        *[Sampled(0.05, CONFIDENT, True)] * 30,
+        *[Sampled(0.02, CONFIDENT, True)] * 12,
+        *[Sampled(0.02, CONFIDENT, False)] * 3,
+        *[Sampled(0.05, CONFIDENT, None)] * 9,
+    ]
+    unsure = [
+        *[Sampled(0.05, UNSURE, True)] * 5,
+        *[Sampled(0.02, UNSURE, False)] * 7,
+        *[Sampled(0.05, UNSURE, False, counted=False)] * 4,
+        *[Sampled(0.02, UNSURE, None)] * 20,
+    ]
+    found = live_accuracy([*unsure, *confident])
+    assert found is not None
+    ends = wilson_of_share(found.value, effective_size([confident, unsure]), Z95_TWO_SIDED)
+    assert [found.lower, found.upper] == pytest.approx(ends)
 
 
 def test_without_a_review_nothing_is_known() -> None:
