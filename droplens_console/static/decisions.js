@@ -60,7 +60,8 @@ export function remember(decided, entry) {
 export function notSaved(decided, entry, name, error) {
   entry.line.textContent = `Not saved: ${name}: ${error.message}`;
   entry.line.classList.add("is-wrong");
-  decided.splice(decided.indexOf(entry), 1);
+  const place = decided.indexOf(entry);
+  if (place >= 0) decided.splice(place, 1); // it is not there while it is being undone
   say(`Not saved: ${error.message}`);
 }
 

@@ -156,8 +156,8 @@ async function save(entry) {
 }
 
 async function undo() {
+  if (showing || !decided.length) return;
   const entry = decided.pop();
-  if (!entry || showing) return;
   const before = current;
   current = null; // no key decides the image that is about to leave
   enable();
@@ -170,6 +170,7 @@ async function undo() {
   }
   entry.line.remove();
   count(-1);
+  if (current) waiting.unshift(current); // shown while the request was under way
   if (before) waiting.unshift(before);
   waiting.unshift(entry.item);
   say(`Undone: ${shown(entry.label, none)}.`);
@@ -191,12 +192,25 @@ async function skip() {
     say("Skipped.");
   } catch (error) {
     say(`Not skipped: ${error.message}`);
+    waiting.unshift(item);
+    if (!current && !showing) show();
   }
 }
 
 // The search for another class: a combobox with a list below (WAI-ARIA Authoring Practices).
 
 let marked = -1;
+
+async function readClasses() {
+  try {
+    const response = await fetch(`/review/${classifier}/classes`, { headers: { Accept: "application/json" } });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.error);
+    classes = answer.classes;
+  } catch (error) {
+    say(`The classes cannot be read: ${error.message}`);
+  }
+}
 
 function search() {
   const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -280,8 +294,4 @@ addEventListener("pagehide", () => send("leave", {}).catch(() => {}));
 
 blank();
 claim();
-fetch(`/review/${classifier}/classes`)
-  .then((response) => response.json())
-  .then((answer) => {
-    classes = answer.classes;
-  });
+readClasses();
