@@ -54,6 +54,29 @@ def _elsewhere(model: onnx.ModelProto) -> None:
     entry.key, entry.value = "location", "/etc/passwd"
 
 
+def _set_elsewhere(weights: onnx.TensorProto) -> None:
+    weights.data_location = TensorProto.EXTERNAL
+
+
+def _somewhere(model: onnx.ModelProto) -> None:
+    _set_elsewhere(model.graph.initializer.add())
+
+
+def _in_an_attribute(change: Callable[[onnx.AttributeProto], Any]) -> Any:
+    """A known operator with an attribute that `change` fills."""
+
+    def changed(model: onnx.ModelProto) -> None:
+        node = helper.make_node("Identity", [], ["x"])
+        change(node.attribute.add())
+        model.graph.node.append(node)
+
+    return changed
+
+
+def _scan(into: onnx.GraphProto) -> None:
+    into.node.append(helper.make_node("Scan", [], ["x"]))
+
+
 def _sparse(model: onnx.ModelProto) -> None:
     node = helper.make_node("Constant", [], ["x"])
     attribute = node.attribute.add()
@@ -119,7 +142,13 @@ def _opset(version: int) -> Callable[[onnx.ModelProto], None]:
         (lambda model: _operator(model, "Own", "com.example"), "operators of com.example"),
         (_in_a_branch, "Scan"),
         (_nested, "nested too deeply"),
+        (_in_an_attribute(lambda one: _scan(one.g)), "Scan"),
+        (_in_an_attribute(lambda one: _scan(one.graphs.add())), "Scan"),
         (_elsewhere, "in other files"),
+        (_somewhere, "in other files"),
+        (_in_an_attribute(lambda one: _set_elsewhere(one.t)), "in other files"),
+        (_in_an_attribute(lambda one: _set_elsewhere(one.tensors.add())), "in other files"),
+        (_in_an_attribute(lambda one: one.sparse_tensors.add()), "sparse weights"),
         (_sparse, "sparse weights"),
         (_sparse_initializer, "sparse weights"),
         (_function, "functions"),
@@ -181,6 +210,7 @@ def test_branches_are_read_up_to_their_deepest(depth: int) -> None:
     "unknown",
     [
         b"\xa0\x06\x01",  # field 100: a number,
+        b"\xa0\x06" + b"\xff" * 9 + b"\x01",  # the largest one,
         b"\xa1\x06" + bytes(8),  # eight bytes,
         b"\xa2\x06\x80\x01" + bytes(128),  # 128 bytes, whose length takes two
         b"\xa5\x06" + bytes(4),  # four bytes

@@ -353,6 +353,7 @@ def test_a_decision_holds_for_every_model_that_waits_for_it(cloud: Cloud, review
     assert len(reviews.decisions("cars").reviews) == 2
     reviews.undo(decided, "ann")
     assert [one.label for one in reviews.of_image(entered.key)] == [None] * 3
+    assert all("former" not in one for one in cloud.reviews_table.scan()["Items"])
     assert cloud.keys("corrections/") == []
 
 
