@@ -31,6 +31,8 @@ NAMES = tuple(f"class {letter}" for letter in "abcdefg")
 # seconds, so that some are also received again while a worker still processes them.
 VISIBILITY_SECONDS = 10
 OUTAGE_SECONDS = 4.0
+# Until every worker knows that another model is live: CachedCards keeps a card for five.
+KNOWN_SECONDS = 6.0
 LONGEST_INJECTION_SECONDS = 30.0
 FAULTS = ("--throttle=0.15", "--fail=0.15", "--kill-workers=2", "--kill-endpoints=5")
 
@@ -64,11 +66,15 @@ def chaos(cloud: Cloud, count: int, patience: float, *, inside: bool = False) ->
     started = time.monotonic()
     with _listening(cloud) as details:
         cloud.localcloud("faults", *FAULTS)
-        dropped = drop(cloud, named[: count // 2])
+        half, later = count // 2, count // 2 + max(1, count // 20)
+        dropped = drop(cloud, named[:half])
         with _outage(cloud, cards[1]):
             cloud.make_live(cards[1])
+            if inside:
+                time.sleep(KNOWN_SECONDS)
+            dropped += drop(cloud, named[half:later])
             time.sleep(OUTAGE_SECONDS)
-        dropped += drop(cloud, named[count // 2 :])
+        dropped += drop(cloud, named[later:])
         # If workers start more slowly than they are killed, half is never reached.
         with suppress(TimeoutError):
             eventually(
@@ -100,13 +106,14 @@ def _outage(cloud: Cloud, card: ModelCard) -> Iterator[None]:
     if card.model is None:
         cloud.localcloud("faults", "--throttle=1")
         yield
-        cloud.localcloud("faults", *FAULTS)
-        return
-    s3, place = cloud.client("s3"), {"Bucket": cloud.bucket, "Key": card.model.key}
-    body = s3.get_object(**place)["Body"].read()
-    s3.delete_object(**place)
-    yield
-    s3.put_object(**place, Body=body)
+    else:
+        cloud.localcloud("faults")
+        s3, place = cloud.client("s3"), {"Bucket": cloud.bucket, "Key": card.model.key}
+        body = s3.get_object(**place)["Body"].read()
+        s3.delete_object(**place)
+        yield
+        s3.put_object(**place, Body=body)
+    cloud.localcloud("faults", *FAULTS)
 
 
 @contextmanager
