@@ -63,10 +63,10 @@ def _of_modes(modes: dict[str, Any]) -> dict[str, str]:
             each(lambda way: f"{found['ms_per_picture'][way]:.1f} ms")  # noqa: B023
             + f"; {spread['median']:.2f}x ({spread['low']:.2f} to {spread['high']:.2f})"
         )
-        used = found["cpu_ms_per_picture"]
-        lines[f"CPU time of function and endpoint together, per picture {size}"] = each(
-            lambda way: f"{used[way]:.1f} ms"  # noqa: B023
-        )
+        if used := found.get("cpu_ms_per_picture"):
+            lines[f"CPU time of function and endpoint together, per picture {size}"] = each(
+                lambda way: f"{used[way]:.1f} ms"
+            )
     lines["a real model, cold start to the first result, and memory"] = each(
         lambda way: (
             f"{modes['cold_start'][way]['seconds']:.2f} s, {modes['cold_start'][way]['peak_mb']} MB"
