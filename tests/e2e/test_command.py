@@ -3,7 +3,8 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.deployed_cloud import CLASSES, Cloud
 from tests.support.drawn_images import drawing
+from tests.support.inventories import csv_file, row, store
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,11 +39,14 @@ def droplens(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Command:
     }
     python = str(cloud.root / ".local/venv/cli/bin/python")
 
-    def droplens(*words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    def droplens(
+        *words: str, code: int = 0, given: str = "", **changed: str
+    ) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [python, "-m", "droplens_cli", *words],
             cwd=target.parent,
-            env=environment,
+            env=environment | changed,
+            input=given,
             capture_output=True,
             text=True,
             check=False,
@@ -108,10 +113,41 @@ def test_the_next_run_takes_the_corrections(
     assert codes == {"correction.label", "correction.unreadable"}
 
 
+@pytest.fixture
+def operator(cloud: Cloud, droplens: Command) -> Iterator[Callable[..., Command]]:
+    """Calls the command as a user with the managed policies that the outputs name."""
+    iam, name = cloud.client("iam"), "operator"
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    environment = {
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        "AWS_DEFAULT_REGION": cloud.keys["AWS_REGION"],
+    }
+    attached = []
+
+    def operator(*outputs: str) -> Command:
+        for output in outputs:
+            attached.append(cloud.outputs[output])
+            iam.attach_user_policy(UserName=name, PolicyArn=attached[-1])
+        return partial(droplens, "--stack", "droplens", **environment)
+
+    yield operator
+    for arn in attached:
+        iam.detach_user_policy(UserName=name, PolicyArn=arn)
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName=name)
+
+
 def test_pictures_of_another_bucket_are_classified_where_they_are(
-    cloud: Cloud, droplens: Command, live_patterns: dict[str, Any], tmp_path: Path
+    cloud: Cloud,
+    operator: Callable[..., Command],
+    live_patterns: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     bucket, out = "photographs", tmp_path / "rows.jsonl"
+    droplens = operator("OperatorPolicyArn")
     cloud.client("s3").create_bucket(Bucket=bucket)
     pictures = {f"2026/{label} +{n}.jpg": label for n, label in enumerate(CLASSES)}
     for seed, (key, label) in enumerate(pictures.items()):
@@ -120,6 +156,13 @@ def test_pictures_of_another_bucket_are_classified_where_they_are(
 
     droplens("classify", "--prefix", f"s3://{bucket}/2025/", "--as", "patterns", "--yes", code=3)
     classify = ("classify", "--prefix", f"s3://{bucket}/2026/", "--as", "patterns", "--yes")
+    assert "AWS does not allow it" in droplens(*classify, code=1).stderr
+    droplens = operator("InferencePolicyArn")
+    cloud.client("s3").create_bucket(Bucket="inventories")
+    file = csv_file([row(bucket, key) for key in pictures])
+    listed = store(cloud.client("s3"), "inventories", bucket, file)
+    wants = ("classify", "--manifest", listed, "--as", "patterns")
+    assert f"{len(pictures)} objects" in droplens(*wants, given="n\n", code=1).stderr
     said = droplens(*classify, "-o", str(out)).stderr
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert {row["key"]: row["label"] for row in rows} == {**pictures, "2026/torn.jpg": None}

@@ -13,6 +13,7 @@ from tests.infrastructure.roles import (
     CORRECTION,
     CORRECTIONS_LIST,
     DATASET,
+    JOB_DEFINITION,
     LIST,
     LOGS,
     PACKED,
@@ -30,6 +31,7 @@ from tests.infrastructure.roles import (
 )
 
 STACK = f"arn:${{AWS::Partition}}:cloudformation:{AT}:stack/${{AWS::StackName}}/1a2b"
+LISTED = f"${{Bucket.Arn}}/inference/cars/{RUN}/images/00000.jsonl.gz"
 PEOPLE = ("OperatorPolicy", "ReviewerPolicy")
 
 REVIEWER: list[Call] = table(
@@ -75,6 +77,8 @@ MAY: dict[str, list[Call]] = {
         # upload, classify
         calls("s3:PutObject AbortMultipartUpload", DATASET, PICTURE),
         calls("s3:GetObject", DATASET),
+        # classify --prefix, and what forget rewrites of it
+        calls("s3:GetObject PutObject", LISTED),
         # forget
         calls(
             "s3:GetObjectVersion DeleteObject DeleteObjectVersion",
@@ -84,6 +88,7 @@ MAY: dict[str, list[Call]] = {
             CORRECTION,
             PACKED,
             DATASET,
+            LISTED,
         ),
         calls("s3:ListBucketVersions", "${Bucket.Arn}"),
     ),
@@ -126,6 +131,7 @@ NOBODY_MAY: list[Call] = table(
     calls("sagemaker:CreateTrainingJob StopTrainingJob", *sagemaker("training-job")),
     calls("sagemaker:DeleteModelPackage CreateModelPackage", *sagemaker("model-package")),
     calls("sns:Publish Subscribe", "${Failures}"),
+    calls("batch:SubmitJob", "${JobQueue}", JOB_DEFINITION),
     calls("dynamodb:PutItem Scan BatchWriteItem DeleteTable", "${Reviews.Arn}"),
     calls(
         "logs:GetLogEvents",

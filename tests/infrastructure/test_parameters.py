@@ -76,6 +76,7 @@ OUTPUTS = {
     "FailureTopicArn",
     "ReviewerPolicyArn",
     "OperatorPolicyArn",
+    "InferencePolicyArn",
     "RollbackFunctionName",
     "ResumeFunctionName",
     "JobQueueArn",

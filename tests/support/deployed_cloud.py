@@ -29,8 +29,8 @@ ENDS = {"live", "failed", "refused", "superseded", "replaced"}
 KEY = "arn:aws:kms:us-east-1:000000000000:key/1a2b3c4d-0000-4000-8000-123456789abc"
 
 
-# Objects that batch inference may read.
-READABLE = "arn:aws:s3:::photographs/2026/*"
+# What batch inference may read and list.
+READABLE = "arn:aws:s3:::photographs/2026/*,arn:aws:s3:::photographs,arn:aws:s3:::inventories/*"
 
 
 # Corrections that start a run of the shared cloud: more than tests store that want none.
