@@ -1,7 +1,7 @@
 """Removes images and what was made from them, in an order that bears interruption and late work.
 
 1. Delete markers hide the images and their copies: nothing begins to classify or to pack them.
-2. What was made from them is removed.
+2. What was made from them is removed; lists and rows of batch inference are written anew.
 3. Classifications that had read an image may store their results: they are waited for.
 4. All is looked for again, until a look finds nothing.
 5. While a run is in progress that may have an image, the hidden versions stay: by their bytes it is
@@ -19,6 +19,7 @@ from typing import Any
 
 from droplens.aws.s3 import Bucket
 from droplens.domain import layout
+from droplens_cli.forget import inferred
 from droplens_cli.forget import versions as stored
 from droplens_cli.forget.traces import Finder, Traces
 from droplens_cli.forget.versions import Version
@@ -89,6 +90,7 @@ def remove(
     for _ in range(_MOST_LOOKS):
         copies = traces.copies(with_datasets=with_datasets)
         hidden = _hide(bucket, [*traces.own, *chain(*copies.values())])
+        relisted = inferred.rewrite(bucket, traces.inferred, keys)
         for kind, those in traces.made.items():
             outcome.add(kind, those, stored.remove(bucket, those))
         finder.remove_reviews(traces.reviews)
@@ -97,7 +99,7 @@ def remove(
             return outcome
         if not hidden and not traces.reviews and not any(traces.made.values()):
             break
-        if any(key.startswith(layout.INPUT) for key in hidden):
+        if relisted or any(key.startswith(layout.INPUT) for key in hidden):
             settle()
         traces = finder.find(keys)
     else:

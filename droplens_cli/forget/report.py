@@ -26,6 +26,7 @@ WORDS = {
     "datasets": "equal files of datasets",
     "records": "packed records, all pictures in them",
     "reports": "report pages that show it",
+    "inferred": "lists and rows of batch inference, written anew without it",
 }
 
 

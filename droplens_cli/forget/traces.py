@@ -1,4 +1,4 @@
-"""Finds what was made from an image: results, corrections, copies, records, report pages.
+"""Finds what was made from an image: results, corrections, copies, records, rows, report pages.
 
 Copies are found by their bytes, whatever their names are. A file of the same size is read and
 compared by its SHA-256, since an ETag is no digest of the content where a key encrypts the bucket
@@ -23,6 +23,7 @@ from droplens.report.gallery import wanted
 from droplens.report.suspects import SHOWN, typical_records
 from droplens.state.reviews import Reviews
 from droplens_cli.errors import CommandError, ExitCode
+from droplens_cli.forget import inferred
 from droplens_cli.forget import versions as stored
 from droplens_cli.forget.versions import Version
 from droplens_cli.session import CONNECTIONS
@@ -50,7 +51,8 @@ class Traces:
     own: versions of the keys themselves; reviews: rows of the review queue; datasets: equal files
     below datasets/ under other keys; records: of runs that have ended; reports: those that show it;
     packed: all runs that have it; unsearched: runs that an earlier version packed, whose records
-    cannot be searched; packing: runs in progress that may be packing it, without records yet.
+    cannot be searched; packing: runs in progress that may be packing it, without records yet;
+    inferred: lists and rows of batch inference that name it.
     """
 
     own: list[Version]
@@ -63,11 +65,17 @@ class Traces:
     packed: list[Packed] = field(default_factory=list)
     unsearched: list[RunKey] = field(default_factory=list)
     packing: list[RunKey] = field(default_factory=list)
+    inferred: list[Version] = field(default_factory=list)
 
     @property
     def made(self) -> dict[str, list[Version]]:
         """What was made from the images and can be removed now, by kind; without copies."""
-        return {"results": self.results, "records": self.records, "reports": self.reports}
+        return {
+            "results": self.results,
+            "records": self.records,
+            "reports": self.reports,
+            "inferred": self.inferred,
+        }
 
     def copies(self, *, with_datasets: bool) -> dict[str, list[Version]]:
         """Copies that are to be removed with the images, by kind."""
@@ -157,6 +165,7 @@ class Finder:
             packed=packed,
             unsearched=unsearched,
             packing=packing,
+            inferred=inferred.find(self.bucket, keys),
         )
 
     def _results(self, keys: Sequence[str], classifiers: set[str]) -> list[Version]:

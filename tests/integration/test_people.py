@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from droplens.domain import layout
+from droplens.domain.inference_job import InferenceJob, from_lines, job_key, to_lines
 from droplens.state.reviews import Reviews
 from droplens_cli.errors import CommandError
 from droplens_cli.stack import Stack
@@ -162,6 +163,18 @@ def test_each_command_needs_the_policy_that_is_documented(
         "classified_at": "2026-11-22T12:00:00Z",
     }
     put(strict, outputs, layout.result_key(KEY, "cars"), json.dumps(result).encode())
+    job = InferenceJob(
+        classifier="cars",
+        job_id="20261127-120000-1a2b3c",
+        model="m",
+        card={},
+        bucket=bucket,
+        source="input/",
+        images=1,
+    )
+    put(strict, outputs, job_key("cars", job.job_id), job.to_json())
+    for listed in (job.images_key(0), job.rows_key(0)):
+        put(strict, outputs, listed, to_lines([{"key": KEY}]))
     labels, dataset = tmp_path / "labels.jsonl", tmp_path / "dataset"
     labels.write_text(json.dumps({"source-ref": f"s3://{bucket}/{KEY}", "class": "rings"}), "utf-8")
     for label in ("checks", "rings"):
@@ -189,7 +202,11 @@ def test_each_command_needs_the_policy_that_is_documented(
     assert [words for words in [*reviewing, *running] if refused(*words)] == []
     left = strict.client("s3").list_object_versions(Bucket=bucket)
     there = {one["Key"] for kind in ("Versions", "DeleteMarkers") for one in left.get(kind, [])}
-    assert {key for key in there if not key.startswith(layout.DATASETS)} == set()
+    assert {
+        key for key in there if not key.startswith((layout.DATASETS, layout.INFERENCE))
+    } == set()
+    rows = strict.client("s3").get_object(Bucket=bucket, Key=job.rows_key(0))["Body"].read()
+    assert list(from_lines(rows)) == []
 
 
 def test_a_reviewer_reviews_and_nobody_else_who_has_no_policy(

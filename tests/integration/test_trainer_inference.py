@@ -27,6 +27,7 @@ from tests.support.drawn_images import drawing
 from tests.support.trainer import LABELS
 from trainer.inference import job as running
 from trainer.inference.objects import Objects
+from trainer.inference.rows import Row
 from trainer.serving.app import Model
 
 CARD = card(classes=LABELS)
@@ -150,6 +151,26 @@ def test_a_part_that_is_done_is_not_done_again(
     s3.put_object(Bucket=own, Key=f"inference/cars/{job_id}/rows/00000.jsonl.gz", Body=done)
     assert running.main(address, {}) == 0
     assert [row["key"] for row in written(s3, own, job_id)] == ["earlier", "a.jpg"]
+
+
+def test_an_image_that_was_forgotten_meanwhile_has_no_row(
+    s3: Any, buckets: tuple[str, str], job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, others = buckets
+    s3.put_object(Bucket=others, Key="a.jpg", Body=drawing("rings", 1))
+    keys = [{"key": "gone.jpg", "bytes": 9}, {"key": "a.jpg", "bytes": 9}]
+    address = store(s3, buckets, job_id, keys)
+    classify = running.Classifier.rows
+
+    def forgetting(classifier: running.Classifier, images: list[Image]) -> list[Row]:
+        rows = classify(classifier, images)
+        listed = f"inference/cars/{job_id}/images/00000.jsonl.gz"
+        s3.put_object(Bucket=own, Key=listed, Body=to_lines(keys[:1]))
+        return rows
+
+    monkeypatch.setattr(running.Classifier, "rows", forgetting)
+    assert running.main(address, {}) == 0
+    assert [row["key"] for row in written(s3, own, job_id)] == ["gone.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,11 @@ def _run(job_url: str, child: int, objects: Objects) -> None:
                 log.info("part=%d of=%d done by an earlier attempt", part, job.parts)
                 continue
             begun = time.monotonic()
-            images = [
-                Image(**one) for one in from_lines(objects.read(bucket, job.images_key(part)))
-            ]
+            images = _listed_in(objects, bucket, job.images_key(part))
             rows = classifier.rows(images)
+            # `droplens forget` takes an image out of the list, then out of rows that are there.
+            still = {image.key for image in _listed_in(objects, bucket, job.images_key(part))}
+            rows = [row for row in rows if row["key"] in still]
             objects.write(bucket, job.rows_key(part), to_lines(rows))
             refused = sum(row["status"] == "rejected" for row in rows)
             seconds = time.monotonic() - begun
@@ -100,6 +101,10 @@ def _run(job_url: str, child: int, objects: Objects) -> None:
                 "part=%d of=%d images=%d rejected=%d seconds=%.1f",
                 *(part, job.parts, len(rows), refused, seconds),
             )
+
+
+def _listed_in(objects: Objects, bucket: str, key: str) -> list[Image]:
+    return [Image(**one) for one in from_lines(objects.read(bucket, key))]
 
 
 def _unpack(archive: bytes, folder: Path) -> None:

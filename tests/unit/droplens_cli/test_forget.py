@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from droplens.domain import layout
+from droplens.domain.inference_job import InferenceJob, from_lines, job_key, to_lines
 from droplens.domain.run import RunKey, Status
 from droplens.records.digests import digest_line
 from droplens_cli.errors import CommandError, ExitCode
-from droplens_cli.forget import removal, versions
+from droplens_cli.forget import inferred, removal, versions
 from droplens_cli.forget.traces import Finder
 from droplens_cli.stack import Stack
 from droplens_cli.target import Target
@@ -27,6 +28,7 @@ RUN = RunKey("cars", "20261122-120000-1a2b3c")
 LATER = RunKey("cars", "20261123-120000-1a2b3c")
 RECORDS = f"packed/cars/{RUN.run_id}/train/train.rec"
 PAGE = layout.report_key("cars", RUN.run_id)
+JOB_ID = "20261127-120000-1a2b3c"
 ONE, OTHER = b"the picture's bytes", b"another one's bytes"
 
 
@@ -69,6 +71,29 @@ class Bucket:
             self.deployed.put(f"{prefix}{channel}/{channel}.rec", b"records")
         if status is not None:
             self.deployed.runs.end(key, status)
+
+    def inferred(self, *images: str, source: str = "", job_id: str = JOB_ID) -> InferenceJob:
+        """A job of batch inference over these objects, of which the first part has its rows."""
+        job = InferenceJob(
+            classifier="cars",
+            job_id=job_id,
+            model="training/cars/model.tar.gz",
+            card={},
+            bucket=source or self.name,
+            source="input/",
+            images=len(images),
+        )
+        lines = [{"key": image, "bytes": 1} for image in images]
+        self.deployed.put(job_key("cars", job_id), job.to_json())
+        for key in (job.images_key(0), job.images_key(1), job.rows_key(0)):
+            self.deployed.put(key, to_lines(lines))
+        return job
+
+    def named_in(self, key: str) -> list[list[str]]:
+        """The images that each version of a list or of rows names."""
+        found = versions.versions_of(self.deployed.bucket, key)
+        bodies = [b"".join(versions.parts(self.deployed.bucket, one) or ()) for one in found]
+        return [[line["key"] for line in from_lines(body)] for body in bodies]
 
     def all(self) -> dict[str, int]:
         """The number of versions and delete markers by key."""
@@ -354,6 +379,64 @@ def test_a_folder_goes_once_its_name_is_typed(
     assert run("forget", "input/cars/ada/", "--no-wait") == ExitCode.OK
     assert set(bucket.all()) == {"input/cars/adam.jpg"}
     assert "pictures: 2 keys" in capsys.readouterr().out
+
+
+def test_lists_and_rows_of_batch_inference_are_written_anew_without_it(
+    bucket: Bucket, put: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(KEY, ONE)
+    other = bucket.inferred(KEY, source="photographs", job_id="20261127-130000-1a2b3c")
+    put("inference/cars/20261127-140000-1a2b3c/notes.txt", b"of somebody's")
+    job = bucket.inferred("input/cars/b.jpg", KEY, "input/cars/c.jpg")
+    put(job.rows_key(0), to_lines([{"key": KEY}]))  # of an attempt that was thought lost
+    forget(KEY)
+    rest = ["input/cars/b.jpg", "input/cars/c.jpg"]
+    assert bucket.named_in(job.images_key(0)) == bucket.named_in(job.images_key(1)) == [rest]
+    assert bucket.named_in(job.rows_key(0)) == [[]]
+    assert bucket.named_in(other.rows_key(0)) == [[KEY]]
+    assert "written anew without it: 3 keys, 4 with all" in capsys.readouterr().out
+    before = bucket.all()
+    forget(KEY)
+    assert bucket.all() == before
+
+
+def test_rows_that_a_container_stores_late_go_too(bucket: Bucket, put: Callable[..., None]) -> None:
+    put(KEY, ONE)
+    job = bucket.inferred(KEY, "input/cars/b.jpg")
+
+    def settle() -> None:
+        put(job.rows_key(1), to_lines([{"key": KEY}]))
+
+    assert bucket.forget(settle).left == []
+    assert bucket.named_in(job.rows_key(1)) == [[]]
+
+
+def test_a_list_that_another_command_rewrites_meanwhile_is_looked_at_again(
+    bucket: Bucket, put: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(KEY, ONE)
+    job = bucket.inferred(KEY, "input/cars/b.jpg", "input/cars/c.jpg")
+    rewrite, others = inferred.rewrite, ["input/cars/b.jpg"]
+
+    def late(*given: Any) -> bool:
+        if others:
+            bucket.inferred(KEY, *others, job_id=JOB_ID)
+            others.clear()
+        return rewrite(*given)
+
+    monkeypatch.setattr(inferred, "rewrite", late)
+    assert bucket.forget(lambda: None).left == []
+    for key in (job.images_key(0), job.rows_key(0)):
+        assert KEY not in [image for version in bucket.named_in(key) for image in version]
+        assert bucket.named_in(key)[0] == ["input/cars/b.jpg"]
+
+
+def test_a_file_that_cannot_be_searched_is_named(bucket: Bucket, put: Callable[..., None]) -> None:
+    put(KEY, ONE)
+    job = bucket.inferred(KEY)
+    put(job.rows_key(0), b"no gzip")
+    with pytest.raises(CommandError, match=rf"{job.rows_key(0)}, version .* cannot be searched"):
+        forget(KEY)
 
 
 def test_programs_get_json(
