@@ -5,7 +5,8 @@
 The container's own entry point runs as a process, with an S3 server beside it on the same cores, so
 its CPU time counts and not the clock. Photographs of cars24 are stored under as many keys as asked;
 the process is killed in the middle and started again, and every key must have one row. Then the
-command's listing reads the pages of a server that has a million keys and nothing else.
+command's listing reads the pages of a server that has a million keys and nothing else, and their
+S3 Inventory.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import boto3
 from botocore.config import Config
 
 from benchmarks.harness import CARS24, ROOT, keep, provenance, versions
-from benchmarks.inference.keys import serving_keys
+from benchmarks.inference.keys import MANIFEST, serving_keys
 from benchmarks.serving.__main__ import RESIZE, write_model
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.choices import DROPLENS
@@ -43,6 +44,7 @@ from droplens.domain.inference_job import (
 )
 from droplens.imaging.prepare import Preprocessing
 from droplens_cli.inference import Listing
+from droplens_cli.inventory import opened
 from tools.s3_server import seaweedfs
 from trainer.artefact import CLASSES_FILE
 
@@ -74,10 +76,9 @@ def main() -> None:
         with seaweedfs(Path(work) / "s3") as url:
             found = classified(url, Path(work), options.images)
         print(json.dumps(found, indent=1), flush=True)
-        (Path(work) / "lists").mkdir()
-        listing = listed(Path(work) / "lists", options.keys)
-        print(json.dumps(listing, indent=1), flush=True)
-    result = {**measured, "versions": versions(*PACKAGES), **found, "listing": listing}
+        lists = listed(Path(work), options.keys)
+        print(json.dumps(lists, indent=1), flush=True)
+    result = {**measured, "versions": versions(*PACKAGES), **found, **lists}
     if (options.images, options.keys) != (IMAGES, KEYS):
         print("Not written: these are not all images and keys.")
         return
@@ -241,25 +242,35 @@ def size(s3: Any, key: str) -> int:
     return int(s3.head_object(Bucket=OWN, Key=key)["ContentLength"])
 
 
-def listed(folder: Path, keys: int) -> dict[str, float]:
-    """The listing of a prefix with so many keys by the command's own code."""
-    with serving_keys(keys) as url:
-        listing, begun, cpu = Listing(folder), time.monotonic(), time.process_time()
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        listing.list(client(url), OTHERS, "")
-    assert listing.images == keys
-    return {
-        "keys": keys,
-        "requests": listing.requests,
-        "seconds": round(time.monotonic() - begun, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        "list_bytes_per_key": round(
-            sum(file.stat().st_size for file in folder.iterdir()) / keys, 1
-        ),
-        "memory_growth_mb": round(
-            (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-        ),
-    }
+def listed(work: Path, keys: int) -> dict[str, dict[str, float]]:
+    """So many keys by the command's own code, from the bucket's listing and from its inventory."""
+
+    def by_listing(listing: Listing, s3: Any) -> None:
+        listing.list(s3, OTHERS, "")
+
+    def by_inventory(listing: Listing, s3: Any) -> None:
+        listing.read(s3, opened(s3, OWN, MANIFEST), "", ("",))
+
+    found = {}
+    with serving_keys(keys, OTHERS, OWN) as url:
+        for name, read_keys in (("listing", by_listing), ("inventory", by_inventory)):
+            folder = work / name
+            folder.mkdir()
+            listing, begun, cpu = Listing(folder), time.monotonic(), time.process_time()
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            read_keys(listing, client(url))
+            assert listing.images == keys
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+            lists = sum(file.stat().st_size for file in folder.iterdir())
+            found[name] = {
+                "keys": keys,
+                "requests": listing.requests,
+                "seconds": round(time.monotonic() - begun, 1),
+                "cpu_seconds": round(time.process_time() - cpu, 1),
+                "list_bytes_per_key": round(lists / keys, 1),
+                "memory_growth_mb": round(grown / 1024),
+            }
+    return found
 
 
 if __name__ == "__main__":

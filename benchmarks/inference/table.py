@@ -18,4 +18,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"listing of {listing['keys']:,} keys": f"{listing['cpu_seconds']:.0f} s of CPU time, "
         f"{listing['requests']:,} requests, memory grew by {listing['memory_growth_mb']} MB",
     }
+    if inventory := result.get("inventory"):
+        rows[f"S3 Inventory of {inventory['keys']:,} keys"] = (
+            f"{inventory['cpu_seconds']:.0f} s of CPU time, memory grew by "
+            f"{inventory['memory_growth_mb']} MB"
+        )
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {row} |" for name, row in rows.items())])
