@@ -291,7 +291,7 @@ bench-trust: venvs-dev ## what a model does not know: calibration, foreign pictu
 		$${REPEATS:+--repeats "$$REPEATS"}
 
 .PHONY: bench-inference
-bench-inference: venvs-dev ## batch inference of 10,000 images with an interruption, and a listing of a million keys; IMAGES=1000 for a quick look
+bench-inference: venvs-dev ## batch inference of 10,000 images with an interruption, and a listing of a million keys; IMAGES=3000 for a quick look
 	$(LAYER) $(call bin,dev)/python -m benchmarks.inference \
 		$${IMAGES:+--images "$$IMAGES"} $${KEYS:+--keys "$$KEYS"}
 
