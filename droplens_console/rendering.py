@@ -18,6 +18,7 @@ from droplens.domain.run import Status
 from droplens.domain.text import one_line
 from droplens.report.formatting import points
 from droplens.report.markup import Child, element
+from droplens.state.reviews import MOST_REVIEWS_COUNTED
 from droplens_cli.table import measured, when
 from droplens_console.addresses import run_address
 from droplens_console.data.readers import Readers
@@ -101,6 +102,11 @@ def _ago(time: datetime | str, now: datetime) -> str:
     return duration((now - then).total_seconds())
 
 
+def counted_reviews(count: int) -> str:
+    """How many reviews wait, of which MOST_REVIEWS_COUNTED are counted."""
+    return f"{count:,} or more" if count >= MOST_REVIEWS_COUNTED else f"{count:,}"
+
+
 def duration(seconds: float) -> str:
     """A length of time: "42 s", "5 min", "3 h", "4 days"."""
     whole = max(0, round(seconds))
@@ -127,6 +133,7 @@ _environment.filters |= {
     "percent": percent,
     "points": points,
     "run_address": run_address,
+    "reviews": counted_reviews,
     "status": lambda status: Status(status).value.replace("_", " "),
     "when": when,
 }

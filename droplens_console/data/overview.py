@@ -6,6 +6,7 @@ from typing import Any
 
 from droplens.domain import layout
 from droplens.domain.run import IN_PROGRESS, Run, Status
+from droplens.state.reviews import MOST_REVIEWS_COUNTED
 from droplens_cli import status
 from droplens_cli.status import Classifier, Found, Reviewed
 from droplens_console.addresses import models_address, run_address
@@ -70,7 +71,9 @@ def _to_do(found: Found, runs: list[Run]) -> list[ToDo]:
     ended = [run for run in runs if run.status in (Status.FAILED, Status.REFUSED)]
     tasks = [
         *(
-            ToDo(waiting, f"pictures of {one.name} to review", f"/review/{one.name}")
+            ToDo(
+                waiting, f"{_more(waiting)}pictures of {one.name} to review", f"/review/{one.name}"
+            )
             for one in found.classifiers
             if (waiting := sum(one.reviewed.waiting.values()))
         ),
@@ -99,6 +102,10 @@ def _to_do(found: Found, runs: list[Run]) -> list[ToDo]:
         where = f"input/{one.folder}/" if one.folder else "input/"
         tasks.append(ToDo(one.pictures, f"pictures wait in {where}: {one.why}"))
     return tasks
+
+
+def _more(reviews: int) -> str:
+    return "or more " if reviews >= MOST_REVIEWS_COUNTED else ""
 
 
 def stored_today(stack: ConsoleStack, prefix: str, now: datetime) -> Count:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from droplens.domain.errors import DroplensError, UserError
 from droplens.domain.review import NONE, Reason
+from droplens.state.reviews import MOST_REVIEWS_COUNTED
 from droplens_console.addresses import thumbnail_address
 from droplens_console.data.review_desk import (
     MOST_CLAIMED,
@@ -29,6 +30,8 @@ Fields = Mapping[str, str]
 LINK = Link("Review", "/review")
 # Pixels of the longer side of an image to review.
 SIDE = 768
+# Seconds in which a queue is counted once, for all pages.
+_COUNTED_FOR = 5.0
 _LONGEST = 1024  # of a field: a class name has at most 255 bytes
 REASONS = {
     Reason.UNSURE: "not confident",
@@ -47,8 +50,8 @@ def overview(request: Request) -> Response:
     names = [card.classifier for card in stack_of(request).cards.all_live()]
     if len(names) == 1:
         return RedirectResponse(f"/review/{names[0]}", 303)
-    waiting = {name: sum(desk.waiting(name).values()) for name in names}
-    return page(request, "review_overview.html", waiting=waiting)
+    counts = {name: sum(desk.waiting(name).values()) for name in names}
+    return page(request, "review_overview.html", waiting=counts)
 
 
 def review(request: Request) -> Response:
@@ -58,7 +61,7 @@ def review(request: Request) -> Response:
         request,
         "review.html",
         classifier=classifier,
-        waiting=sum(desk.waiting(classifier).values()),
+        most_counted=MOST_REVIEWS_COUNTED,
         reviewer=desk.reviewer,
         none_class=NONE,
     )
@@ -88,15 +91,23 @@ def classes(request: Request) -> Response:
     return JSONResponse({"classes": _desk(request).classes(classifier)})
 
 
+def waiting(request: Request) -> Response:
+    """How many images wait, at most MOST_REVIEWS_COUNTED: apart, since a long queue takes long."""
+    classifier, desk = classifier_of(request), _desk(request)
+    count = readers_of(request).cache.get(
+        ("waiting", classifier), _COUNTED_FOR, lambda: sum(desk.waiting(classifier).values())
+    )
+    return JSONResponse({"waiting": count})
+
+
 def claim(request: Request, fields: Fields) -> Response:
-    """The next images, as many as `count`, and how many wait."""
+    """The next images, as many as `count`."""
     classifier, count = checked_classifier(_text(fields, "classifier")), _text(fields, "count")
     if not count.isdecimal() or not 0 < int(count[:4]) <= MOST_CLAIMED:
         raise HTTPException(400, "count is no number of images")
     with _refusals_as_responses():
         items = _desk(request).claim(_text(fields, "page"), classifier, int(count))
-    waiting = sum(_desk(request).waiting(classifier).values())
-    return JSONResponse({"items": [_shown(item) for item in items], "waiting": waiting})
+    return JSONResponse({"items": [_shown(item) for item in items]})
 
 
 def decide(request: Request, fields: Fields) -> Response:
@@ -169,4 +180,5 @@ ROUTES = [
     Route("/review/{classifier}", review),
     Route("/review/{classifier}/classes", classes),
     Route("/review/{classifier}/decisions", decisions),
+    Route("/review/{classifier}/waiting", waiting),
 ]

@@ -6,6 +6,7 @@ import { at, notSaved, onSingleKeys, percent, picture, post, remember, say, show
 const AHEAD = 12; // images claimed at a time
 const REFILL = 6; // with fewer left, more are claimed
 const AGAIN = 5000; // milliseconds until an empty queue is asked again
+const COUNT_AGAIN = 15000; // milliseconds until the queue is counted again
 const FOUND = 8; // classes shown of a search
 
 const panel = document.querySelector("#review");
@@ -13,6 +14,7 @@ const photo = at("photo");
 const find = at("find");
 const found = at("found");
 const { classifier, none } = panel.dataset;
+const most = Number(at("left").dataset.most); // images that are counted
 const page = crypto.randomUUID();
 
 const waiting = []; // items not shown yet, with their images
@@ -20,7 +22,7 @@ const decided = []; // entries, the last decision last
 let current = null; // the item that is seen, null while none is
 let claiming = false;
 let saved = 0;
-let left = 0;
+let left = NaN; // images that wait, once they are counted
 let classes = [];
 let again = 0;
 
@@ -31,10 +33,27 @@ function send(action, fields) {
 // So many decisions more are saved.
 function count(more) {
   saved += more;
-  left = Math.max(0, left - more);
   panel.dataset.saved = saved;
   at("count").textContent = saved;
-  at("left").textContent = left.toLocaleString("en");
+  if (left < most) showLeft(Math.max(0, left - more));
+}
+
+// `most` stands for so many or more.
+function showLeft(count) {
+  left = count;
+  at("left").textContent = left.toLocaleString("en") + (left < most ? "" : " or more");
+}
+
+async function countQueue() {
+  try {
+    if (!document.hidden) {
+      const response = await fetch(`/review/${classifier}/waiting`);
+      if (response.ok) showLeft((await response.json()).waiting);
+    }
+  } catch {
+    // The console does not respond, which the next claim says.
+  }
+  setTimeout(countQueue, COUNT_AGAIN);
 }
 
 function withImage(item) {
@@ -48,8 +67,6 @@ async function claim() {
   try {
     const answer = await send("claim", { count: String(AHEAD - waiting.length) });
     waiting.push(...answer.items.map(withImage));
-    left = answer.waiting;
-    count(0);
     if (!current && !waiting.length) {
       say("Nothing waits for review now.");
       again = setTimeout(claim, AGAIN);
@@ -294,4 +311,5 @@ addEventListener("pagehide", () => send("leave", {}).catch(() => {}));
 
 blank();
 claim();
+countQueue();
 readClasses();

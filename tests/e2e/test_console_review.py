@@ -3,6 +3,7 @@
 With DROPLENS_SCREENSHOTS naming a folder, every page is kept there.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,7 @@ def test_ten_images_are_reviewed_by_single_keys(cloud: Cloud, seen: Seen, waitin
             decide(page, label)
         decided[key] = label
     expect(page.locator("#count")).to_have_text(str(IMAGES), timeout=30_000)
+    expect(page.locator("#left")).to_have_text(re.compile("^[0-9]+$"))
     assert seen.complaints == []
     kept = {review.key: review for review in waiting.decisions("patterns").reviews}
     assert {key: kept[key].label for key in decided} == decided

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from starlette.testclient import TestClient
 
-from droplens.state.reviews import Reviews
+from droplens.state.reviews import MOST_REVIEWS_COUNTED, Reviews
+from droplens_console.rendering import counted_reviews
 from tests.support.console import console, deployed  # noqa: F401  fixtures
 from tests.support.deployed_stack import Deployed
 from tests.support.reviewing import CLASSES, corrections, reviews_of, waiting, with_versions
@@ -72,6 +73,15 @@ def test_decisions_are_kept_when_the_response_comes(browser: TestClient, stack: 
     assert "<c>" not in page
     assert page.count("<tr>") == 3
     assert [item["key"] for item in claimed(browser)] == ["input/cars/b.jpg"]
+
+
+def test_what_waits_is_counted_apart_from_the_page(browser: TestClient) -> None:
+    assert browser.get("/review/cars/waiting").json() == {"waiting": 3}
+
+
+def test_a_count_that_ended_early_says_so() -> None:
+    assert counted_reviews(MOST_REVIEWS_COUNTED - 1) == "9,999"
+    assert counted_reviews(MOST_REVIEWS_COUNTED) == "10,000 or more"
 
 
 def test_decisions_have_pages(browser: TestClient) -> None:
