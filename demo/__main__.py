@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "that was to stay up."
         )
         return 130
-    print_report(console, outcome)
+    print_report(console, outcome, opens_console=_wanted("CONSOLE"))
     answered = sum(answer.result is not None for answer in outcome.answers)
     is_complete = answered == len(outcome.answers)
     if is_complete:

@@ -104,10 +104,13 @@ def accuracy_line(answers: Sequence[Answer]) -> str:
     return counted(sum(answer.right for answer in answers), len(answers))
 
 
-def print_report(console: Console, outcome: Outcome) -> None:
-    """The table, the accuracy, the times, the places, and what to try next."""
+def print_report(console: Console, outcome: Outcome, *, opens_console: bool = False) -> None:
+    """The table, the accuracy, the times, the places, and what to try next.
+
+    opens_console: whether `droplens console` follows.
+    """
     print_answers(console, outcome)
-    for title, commands in _what_next(outcome):
+    for title, commands in _what_next(outcome, opens_console):
         console.print(f"\n[bold]{title}[/bold]")
         for command in commands:
             console.print(
@@ -196,7 +199,7 @@ def _shown_line(shown: Sequence[Answer], answers: Sequence[Answer]) -> str:
     return f"{len(shown)} of {len(answers)} predictions shown{first}."
 
 
-def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
+def _what_next(outcome: Outcome, opens_console: bool) -> list[tuple[str, list[str]]]:
     aws = "aws" if shutil.which("aws") else _short(ROOT / ".local/venv/tools/bin/aws")
     copy = f"{aws} --endpoint-url {outcome.endpoint_url} s3 cp"
     answers_uri = outcome.results_uri.rstrip("/").rpartition("/")[0]
@@ -209,14 +212,21 @@ def _what_next(outcome: Outcome) -> list[tuple[str, list[str]]]:
         ask.insert(
             0, "make up    # the local cloud was stopped; this brings it back, model and all"
         )
-    console = ["make console-local"] if outcome.stays_up else ["make up", "make console-local"]
     return [
-        ("See it in the browser: the run, the model, pictures to review", console),
+        _console(outcome, opens_console),
         ("Classify a picture of your own", ask),
         ("Train it on classes of your own", ["make demo DATASET=folder-of-class-folders"]),
         ("See the logs of functions, jobs and endpoints, and stop it", ["make logs", "make down"]),
         ("The same in an AWS account: README.md", []),
     ]
+
+
+def _console(outcome: Outcome, opens: bool) -> tuple[str, list[str]]:
+    what = "the run, the model, pictures to review"
+    if opens:
+        return f"The console, below, shows {what}; the local cloud stays up after it", []
+    up = [] if outcome.stays_up else ["make up"]
+    return f"See it in the browser: {what}", [*up, "make console-local"]
 
 
 def _short(path: Path) -> str:

@@ -169,6 +169,14 @@ def test_the_report_says_how_to_bring_a_stopped_cloud_back() -> None:
     assert "make console-local" in printed(running)
 
 
+def test_the_report_names_no_command_for_a_console_that_follows() -> None:
+    on = console()
+    print_report(on, outcome([answer("a", "a")], stays_up=True), opens_console=True)
+    assert "The console, below, shows" in printed(on)
+    assert "make console-local" not in printed(on)
+    assert "make down" in printed(on)
+
+
 def test_the_report_tells_the_measured_accuracy_the_times_and_what_it_left_out() -> None:
     on = console()
     print_report(on, outcome([answer("a", "a", f"{n}.png") for n in range(50)]))
