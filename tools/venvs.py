@@ -35,6 +35,9 @@ LOCKS = {
     "tools": "requirements/tools.txt",
     "torch": "tests/requirements-torch.txt",
 }
+# Those in which `python -m pip` is run, as sam build does. One pip installs into all others: to put
+# pip into an environment takes 5 s of a core.
+WITH_PIP = ("cli", "dev", "tools")
 # MXNet's last release works only with a NumPy whose last wheels are for this Python.
 # The lock of PyTorch's CPU build has the hash of the wheel for this Python only.
 ONLY_ON = {"im2rec": (3, 11), "mxnet": (3, 11), "torch": (3, 11)}
@@ -46,6 +49,7 @@ OPTIONAL = {
         "pip finds PyTorch's CPU build nowhere: tell it by PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL",
     )
 }
+_VENV = [sys.executable, "-m", "venv", "--clear"]
 # pip warns for each package about a local index that lacks it: nothing to act on.
 IGNORED_LINES = re.compile(r"^(WARNING: Location .* is ignored|Looking in |\[notice\])")
 # pip's own number of retries takes minutes where no index responds.
@@ -155,13 +159,31 @@ def make(name: str, progress: Progress) -> None:
         progress.line(name, f"installing at most {total} packages from {LOCKS[name]}")
         stamp.unlink(missing_ok=True)
         _absence(name).unlink(missing_ok=True)
-        _run(name, [sys.executable, "-m", "venv", "--clear", str(venv)], progress, total)
-        pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        python = venv / "bin" / "python"
+        if name in WITH_PIP:
+            _run(name, [*_VENV, str(venv)], progress, total)
+            pip = [str(python), "-m", "pip"]
+        else:
+            _run(name, [*_VENV, "--without-pip", str(venv)], progress, total)
+            pip = [str(_pip(name, progress)), "-m", "pip", "--python", str(python)]
         # The lock is complete: pip need not resolve it (and would fail at extras in it).
         install = ["install", "--no-input", "--progress-bar", "off", "--no-compile", "--no-deps"]
-        _run(name, [*pip, *install, "--require-hashes", "-r", str(lock)], progress, total)
+        options = ["--disable-pip-version-check", *install, "--require-hashes"]
+        _run(name, [*pip, *options, "-r", str(lock)], progress, total)
         stamp.write_text(wanted)
         progress.line(name, f"ready after {time.monotonic() - started:.0f} s")
+
+
+def _pip(name: str, progress: Progress) -> Path:
+    """The interpreter whose pip installs into the environments that have none."""
+    venv = VENVS / "pip"
+    stamp, wanted = venv / ".complete", f"{sys.version}\n{venv}"
+    with (VENVS / "pip.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not stamp.is_file() or stamp.read_text() != wanted:
+            _run(name, [*_VENV, str(venv)], progress, 0)
+            stamp.write_text(wanted)
+    return venv / "bin" / "python"
 
 
 def _run(name: str, command: list[str], progress: Progress, total: int) -> None:

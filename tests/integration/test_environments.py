@@ -1,6 +1,7 @@
 """Environments are made once, and anew after a change or an interruption."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,13 +12,20 @@ import pytest
 from tools import venvs
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of all environments of these tests, which are made by the same pip."""
+    return tmp_path_factory.mktemp("venv")
+
+
 @pytest.fixture
-def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty lock for the environment "dev", which is made below tmp_path, with no index."""
-    lock = tmp_path / "dev.txt"
+def lock(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty lock for the environment "cloud", of which there is none yet, with no index."""
+    lock = tmp_path / "cloud.txt"
     lock.write_text("# nothing\n")
-    monkeypatch.setattr(venvs, "VENVS", tmp_path / "venv")
-    monkeypatch.setitem(venvs.LOCKS, "dev", str(lock))
+    shutil.rmtree(folder / "cloud", ignore_errors=True)
+    monkeypatch.setattr(venvs, "VENVS", folder)
+    monkeypatch.setitem(venvs.LOCKS, "cloud", str(lock))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     return lock
 
@@ -25,18 +33,20 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_environment_is_made_once_and_again_where_its_lock_changed(
     lock: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    venvs.make("dev", venvs.Progress())
-    python = venvs.VENVS / "dev" / "bin" / "python"
+    venvs.make("cloud", venvs.Progress())
+    python = venvs.VENVS / "cloud" / "bin" / "python"
     prefix = subprocess.check_output([python, "-c", "import sys; print(sys.prefix)"], text=True)
-    assert prefix.strip() == str(venvs.VENVS / "dev")
-    assert "dev: ready after" in capfd.readouterr().err
+    assert prefix.strip() == str(venvs.VENVS / "cloud")
+    pip = subprocess.run([python, "-m", "pip"], capture_output=True, text=True, check=False)
+    assert "No module named pip" in pip.stderr
+    assert "cloud: ready after" in capfd.readouterr().err
 
-    venvs.make("dev", venvs.Progress())
+    venvs.make("cloud", venvs.Progress())
     assert capfd.readouterr().err == ""
 
     lock.write_text("# another\n")
-    venvs.make("dev", venvs.Progress())
-    assert "dev: ready after" in capfd.readouterr().err
+    venvs.make("cloud", venvs.Progress())
+    assert "cloud: ready after" in capfd.readouterr().err
 
 
 def test_a_failed_installation_tells_pips_reason_and_is_tried_again(
@@ -44,20 +54,20 @@ def test_a_failed_installation_tells_pips_reason_and_is_tried_again(
 ) -> None:
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(venvs.InstallError, match="No matching distribution found"):
-        venvs.make("dev", venvs.Progress())
+        venvs.make("cloud", venvs.Progress())
     with pytest.raises(venvs.InstallError):
-        venvs.make("dev", venvs.Progress())
+        venvs.make("cloud", venvs.Progress())
     assert "ready" not in capfd.readouterr().err
 
 
 def test_an_environment_for_another_python_is_left_out_and_said_so(
     lock: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["venvs.py", "dev"])
-    monkeypatch.setitem(venvs.ONLY_ON, "dev", (3, 9))
+    monkeypatch.setattr(sys, "argv", ["venvs.py", "cloud"])
+    monkeypatch.setitem(venvs.ONLY_ON, "cloud", (3, 9))
     assert venvs.main() == 0
     assert "left out, it exists for Python 3.9 only" in capfd.readouterr().err
-    assert not venvs.VENVS.exists()
+    assert not (venvs.VENVS / "cloud").exists()
 
 
 def test_an_environment_that_can_be_done_without_is_left_out_where_its_package_is_nowhere(
@@ -96,8 +106,8 @@ def test_a_dead_index_ends_in_one_sentence_with_the_next_step(
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n")
     other = tmp_path / "other.txt"
     other.write_text(lock.read_text())
-    monkeypatch.setitem(venvs.LOCKS, "tools", str(other))
-    monkeypatch.setattr(sys, "argv", ["venvs.py", "dev", "tools"])
+    monkeypatch.setitem(venvs.LOCKS, "lambda", str(other))
+    monkeypatch.setattr(sys, "argv", ["venvs.py", "cloud", "lambda"])
 
     assert venvs.main() == 1
     said = capfd.readouterr().err.splitlines()
