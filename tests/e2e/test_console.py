@@ -111,6 +111,19 @@ def test_without_the_address_a_browser_sees_nothing(browser: Browser, address: s
     context.close()
 
 
+def test_the_demo_becomes_the_console_of_the_cloud_that_it_has_left_up(
+    cloud: Cloud, browser: Browser, live_patterns: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cloud.environment, "BROWSER", "true")  # the program that does nothing
+    become = "from demo.machine import LocalCloud; LocalCloud(keep=True).become_console()"
+    with (
+        console_in_browser.served(cloud, ("demo", "-c", become)) as address,
+        tab(browser, address) as seen,
+    ):
+        run = seen.page.get_by_role("link", name=str(live_patterns["run_id"]))
+        expect(run.first).to_be_visible()
+
+
 # Only for `make screenshots`: a test that is skipped without a need would fail under CI.
 if "DROPLENS_SCREENSHOTS" in os.environ:
 

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,18 @@ _ANOTHER = """(before) => {
 }"""
 
 
+CONSOLE = ("cli", "-m", "droplens_cli", "--local", "console", "--no-browser")
+
+
 @contextlib.contextmanager
-def served(cloud: Cloud) -> Iterator[str]:
-    """`droplens console` as a process of its own; its address with the token."""
+def served(cloud: Cloud, command: Sequence[str] = CONSOLE) -> Iterator[str]:
+    """`droplens console` as a process of its own; its address with the token.
+
+    command: the environment whose Python is started, and its arguments.
+    """
+    venv, *arguments = command
     process = subprocess.Popen(
-        [
-            str(cloud.root / ".local/venv/cli/bin/python"),
-            *("-m", "droplens_cli", "--local", "console", "--no-browser"),
-        ],
+        [str(cloud.root / ".local" / "venv" / venv / "bin" / "python"), *arguments],
         cwd=cloud.root,
         env=cloud.environment | {"PYTHONPATH": f"{cloud.root}:{cloud.root / 'layers/droplens'}"},
         stdout=subprocess.PIPE,
