@@ -30,11 +30,16 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A container engine's command line. command: how it is called; environment: with what."""
+    """A container engine's command line.
+
+    command: how it is called; environment: with what; folder: where, since Podman leaves a file
+    "oom" there when a container runs out of memory.
+    """
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str]
+    folder: Path
 
     def call(
         self, *arguments: str, seconds: float = RUN_SECONDS, check: bool = True
@@ -43,6 +48,7 @@ class Engine:
         done = subprocess.run(
             [*self.command, *arguments],
             env=self.environment,
+            cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
@@ -95,11 +101,11 @@ def find(storage: Path) -> Engine | None:
 
     storage: a folder where Podman keeps images and containers apart from the machine's own.
     """
+    storage.mkdir(parents=True, exist_ok=True)
     if _answers(["docker", "info"], dict(os.environ)):
-        return Engine("docker", ("docker",), dict(os.environ))
+        return Engine("docker", ("docker",), dict(os.environ), storage)
     if shutil.which("podman") is None:
         return None
-    storage.mkdir(parents=True, exist_ok=True)
     settings = storage / "storage.conf"
     lines = ("[storage]", 'driver = "overlay"', f'graphroot = "{storage}/images"',
              f'runroot = "{storage}/run"', "")  # fmt: skip
@@ -112,7 +118,7 @@ def find(storage: Path) -> Engine | None:
         command.append("--runtime=runc")
     if not _answers([*command, "info"], environment):
         return None
-    return Engine("podman", tuple(command), environment)
+    return Engine("podman", tuple(command), environment, storage)
 
 
 def _answers(command: list[str], environment: dict[str, str]) -> bool:
