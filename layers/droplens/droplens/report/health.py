@@ -40,14 +40,7 @@ def health(dataset: Document | None) -> list[Child]:
     if per_class:
         most = max(per_class, key=lambda each: each["train"])
         least = min(per_class, key=lambda each: each["train"])
-        balance = element(
-            "p",
-            f"{len(per_class)} classes. The largest, ",
-            name(most["name"]),
-            f", has {most['train']:,} training pictures; the smallest, ",
-            name(least["name"]),
-            f", {least['train']:,}.",
-        )
+        balance = element("p", f"{len(per_class)} classes. ", *_sizes(most, least))
         append(
             balance,
             " The classes are imbalanced: a model favours those with more pictures."
@@ -71,6 +64,19 @@ def health(dataset: Document | None) -> list[Child]:
             summary = element("summary", f"{title}: {total:,}{more}")
             found.append(element("details", summary, table(title, columns, rows)))
     return found
+
+
+def _sizes(most: Document, least: Document) -> list[Child]:
+    """The training pictures of the largest and of the smallest class."""
+    if most["train"] == least["train"]:
+        return [f"Each has {most['train']:,} training pictures."]
+    return [
+        "The largest, ",
+        name(most["name"]),
+        f", has {most['train']:,} training pictures; the smallest, ",
+        name(least["name"]),
+        f", {least['train']:,}.",
+    ]
 
 
 def _dataset_row(key: str, entry: Any) -> list[Child | list[Child]]:

@@ -25,3 +25,22 @@ def test_corrections_are_counted_where_a_run_took_some() -> None:
         "corrections to none of the classes": "3",
         "labels that a correction replaced": "2",
     }
+
+
+def balance(**classes: int) -> str:
+    """The sentence on classes of so many training pictures."""
+    described = dataset(["audi", "bmw"])
+    described["per_class"] = [
+        {"name": label, "train": count, "validation": 1, "skipped": 0}
+        for label, count in classes.items()
+    ]
+    paragraphs = element("div", health(described)).iterfind("p")
+    return "".join(list(paragraphs)[-1].itertext())
+
+
+def test_the_largest_and_the_smallest_class_are_named_where_they_differ() -> None:
+    assert balance(audi=11, bmw=11) == "2 classes. Each has 11 training pictures."
+    assert balance(audi=11, bmw=1200) == (
+        "2 classes. The largest, bmw, has 1,200 training pictures; the smallest, audi, 11. "
+        "The classes are imbalanced: a model favours those with more pictures."
+    )
