@@ -324,18 +324,16 @@ def _newest(
 
 def _reviews(classifiers: list[Classifier]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = [
-        (one.name, _live_accuracy(one.reviewed.accuracy), *map(_counted, _by_reason(one)))
+        (one.name, _live_accuracy(one.reviewed.accuracy), *_waiting_by_reason(one))
         for one in classifiers
     ]
     return ("reviews of", "live accuracy", "unsure", "unfamiliar", "spot checks"), rows
 
 
-def _by_reason(one: Classifier) -> list[int]:
-    return [one.reviewed.waiting.get(reason, 0) for reason in Reason]
-
-
-def _counted(count: int) -> str:
-    return f"{count:,}{' or more' if count == MOST_REVIEWS_COUNTED else ''}"
+def _waiting_by_reason(one: Classifier) -> list[str]:
+    counts = [one.reviewed.waiting.get(reason, 0) for reason in Reason]
+    more = " or more" if sum(counts) >= MOST_REVIEWS_COUNTED else ""
+    return [f"{count:,}{more}" for count in counts]
 
 
 def _live_accuracy(found: LiveAccuracy | None) -> str:

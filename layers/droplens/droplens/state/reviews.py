@@ -45,8 +45,8 @@ SAMPLE_ATTRIBUTES = ("label", "predicted", "reason", "sampled")
 EXPIRES = "expires"
 # How long a claimed review is offered to nobody else.
 LEASE = timedelta(minutes=10)
-# Reviews that are counted of a classifier's queue.
-MOST_REVIEWS_COUNTED = 10_000
+# Reviews that are counted of a classifier's queue: one request reads them.
+MOST_REVIEWS_COUNTED = 1_000
 
 _WAITING, _DECIDED = "waiting", "decided"
 _PAGE = 100
@@ -424,6 +424,8 @@ class Reviews:
             query |= {"FilterExpression": unless, "Limit": _PAGE}
         if attributes:
             query["ProjectionExpression"] = attributes
+        if most:
+            query["Limit"] = most
         yield from islice(self._pages(**query), most)
 
     def _pages(self, **query: Any) -> Iterator[dict[str, Any]]:
