@@ -357,6 +357,30 @@ def test_a_decision_holds_for_every_model_that_waits_for_it(cloud: Cloud, review
     assert cloud.keys("corrections/") == []
 
 
+def test_a_decision_looks_at_items_as_they_are_where_reads_are_late(
+    cloud: Cloud, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = enter(cloud, 0)
+    assert reviews.enter(replace(entered, model=OLDER))
+    query = cloud.reviews_table.query
+
+    def late(**request: Any) -> Any:
+        return query(**request) if request.get("ConsistentRead") else {"Items": []}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud.reviews_table, "query", late)
+        reviews.decide(entered, "blue", "ann")
+        get = cloud.reviews_table.get_item
+
+        def late_item(**request: Any) -> Any:
+            return get(**request) if request.get("ConsistentRead") else {}
+
+        patch.setattr(cloud.reviews_table, "get_item", late_item)
+        with pytest.raises(AlreadyDecided):
+            reviews.decide(entered, "red", "bob")
+    assert {one.label for one in reviews.of_image(entered.key)} == {"blue"}
+
+
 def test_of_two_predictions_that_wait_the_later_one_is_shown(
     cloud: Cloud, reviews: Reviews
 ) -> None:
