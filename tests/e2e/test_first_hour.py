@@ -52,7 +52,9 @@ def copied(source: Path, target: Path) -> None:
             except OSError:  # another file system
                 shutil.copy2(one, other)
 
-        shutil.copytree(here, venvs / name, symlinks=True, copy_function=linked)
+        # Bytecode that another process writes just now has such a name until it is complete.
+        half = shutil.ignore_patterns("*.pyc.*")
+        shutil.copytree(here, venvs / name, symlinks=True, ignore=half, copy_function=linked)
         stamp = (here / ".complete").read_text().replace(str(here), str(venvs / name))
         (venvs / name / ".complete").unlink()
         (venvs / name / ".complete").write_text(stamp)
