@@ -20,13 +20,23 @@ _OVER = {Status.LIVE, Status.REPLACED, Status.RESTORING}
 
 
 class State(StrEnum):
-    """The state of a stage."""
+    """The state of a stage. refused: its model, by the gate or by a person; superseded: its run, by
+    a newer one."""
 
     TO_COME = "to come"
     NOW = "now"
     WAITS = "waits"
     DONE = "done"
     FAILED = "failed"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+
+
+_ENDED = {
+    Status.FAILED: State.FAILED,
+    Status.REFUSED: State.REFUSED,
+    Status.SUPERSEDED: State.SUPERSEDED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +115,7 @@ def _state(run: Run, number: int, at: int) -> State:
         return State.TO_COME
     if run.status in (Status.WAITING, Status.AWAITING):
         return State.WAITS
-    if run.status in (Status.FAILED, Status.REFUSED, Status.SUPERSEDED):
-        return State.FAILED
-    return State.NOW
+    return _ENDED.get(run.status, State.NOW)
 
 
 def _progress(

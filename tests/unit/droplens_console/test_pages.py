@@ -293,6 +293,7 @@ def test_a_model_is_promoted_or_rejected_once_with_the_person_s_reason(
     deployed.runs.end(RunKey("cars", NEW), Status.REFUSED)
     assert console.post(page, json={"decision": "promote"}).status_code == 409
     assert len(registry.updated) == 2
+    assert '<span class="stage-state">refused</span>' in console.get(f"/runs/cars/{NEW}").text
 
 
 def test_a_rollback_says_what_it_does_and_calls_the_function(
