@@ -89,6 +89,11 @@ def test_a_manifest_that_cannot_be_used_is_refused(
     assert refused.value.code == ExitCode.BAD_INPUT
 
 
+def named(value: bytes | str) -> str:
+    """A parameter's part of a test's name: a gzip file's bytes have the time of its making."""
+    return value if isinstance(value, str) else "file"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -105,6 +110,7 @@ def test_a_manifest_that_cannot_be_used_is_refused(
         (csv_file([{"Bucket": SOURCE, "Key": "a", "Size": "-1"}]), "'a' has no size"),
         (csv_file([{"Bucket": SOURCE, "Key": "a", "Size": "x"}]), "is not as the manifest says"),
     ],
+    ids=named,
 )
 def test_a_damaged_or_hostile_file_is_refused_by_its_name(
     s3: Any, tmp_path: Path, body: bytes, said: str
@@ -124,6 +130,7 @@ def test_a_damaged_or_hostile_file_is_refused_by_its_name(
         (parquet_file([{"Bucket": SOURCE, "Key": "a", "Size": "1", "ETag": ""}]), "of type string"),
         (parquet_file([row(SOURCE, "a", None)]), "column size is of type null"),  # type: ignore[arg-type]
     ],
+    ids=named,
 )
 def test_a_damaged_or_hostile_file_of_parquet_too(
     s3: Any, tmp_path: Path, body: bytes, said: str
