@@ -15,6 +15,8 @@ from tests.support.expanded_template import listed
 # Keys of every request, in no service's list.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 GLOBAL_KEYS = {"aws:SecureTransport", "aws:SourceAccount", "aws:SourceArn"}
+# IAM and STS quotas: a managed policy's size without white space.
+LARGEST = 6144
 POLICIES = ("PolicyDocument", "AssumeRolePolicyDocument", "RepositoryPolicyText")
 
 

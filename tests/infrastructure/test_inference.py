@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.infrastructure.policies import LARGEST
 from tests.infrastructure.roles import (
     ARTEFACT,
     AT,
@@ -17,7 +18,6 @@ from tests.infrastructure.roles import (
     calls,
     unused,
 )
-from tests.infrastructure.test_people import LARGEST
 from tests.support.expanded_template import Stack, listed, with_parameters
 
 SOURCES = "arn:aws:s3:::photographs/2026/*,arn:aws:s3:::scans/*,arn:aws:s3:::scans"

@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.infrastructure.people import MAY, NOBODY_MAY, PEOPLE, mine
+from tests.infrastructure.policies import LARGEST
 from tests.infrastructure.roles import KEY, NOBODY_MAY_WITH_KEY, unused
 from tests.support.expanded_template import Stack, expanded_in, listed
-
-# IAM and STS quotas: a managed policy's size without white space.
-LARGEST = 6144
 
 
 @pytest.fixture(scope="module", params=["", KEY], ids=["AWS's keys", "the user's key"])
