@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -29,30 +28,34 @@ def supervised(work: Callable[[], int], killed: Callable[[], None]) -> int:
     """
     if sys.platform != "linux":
         return work()
-    worker = 0
-
-    def forward(signum: int, _: FrameType | None) -> None:
-        if worker:
-            os.kill(worker, signum)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    # A signal that comes between the fork and its result would be forwarded to nobody.
-    signal.pthread_sigmask(signal.SIG_BLOCK, before)
+    # Blocked, they stay pending until they are waited for: a handler in Python would run late for
+    # one that comes between the fork and its result, or just before this process waits.
+    awaited = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     worker = os.fork()
     if not worker:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
-    if not worker:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the parent
         return work()
-    ended = 0
-    while ended != worker:  # PID 1 of a container also reaps orphans
-        ended, status = os.wait()
-    code = os.waitstatus_to_exitcode(status)
+    code = _forward_until_ended(worker, awaited)
     if code == -signal.SIGKILL:
         killed()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return code if code >= 0 else 128 - code
+
+
+def _forward_until_ended(worker: int, awaited: set[signal.Signals]) -> int:
+    """Forward signals to the process. Returns its exit code, or the negative of its signal."""
+    while True:
+        if (number := signal.sigwait(awaited)) != signal.SIGCHLD:
+            os.kill(worker, number)
+            continue
+        # One SIGCHLD may stand for several; PID 1 of a container also reaps orphans.
+        ended = -1
+        while ended:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == worker:
+                return os.waitstatus_to_exitcode(status)
 
 
 def end_with_parent() -> None:

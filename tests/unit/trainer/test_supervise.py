@@ -22,9 +22,10 @@ def work():
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "waiting":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         print(os.getpid(), flush=True)
-        time.sleep(60)
+        if signal.sigtimedwait([signal.SIGTERM], 60):
+            sys.exit(143)
     return int(how)
 
 sys.exit(supervised(work, lambda: print("for memory")))
