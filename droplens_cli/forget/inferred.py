@@ -11,9 +11,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from droplens.aws.errors import error_code
 from droplens.aws.s3 import Bucket
 from droplens.domain import inference_job, layout
 from droplens.domain.errors import ObjectMissing
@@ -24,8 +21,6 @@ from droplens_cli.forget.versions import Version
 from droplens_cli.session import CONNECTIONS
 
 _FILE = re.compile(r"(images|rows)/[0-9]{5,}\.jsonl\.gz")
-# Another write was first, or the object is gone.
-_LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"}
 
 
 def find(bucket: Bucket, keys: Sequence[str]) -> list[Version]:
@@ -50,18 +45,11 @@ def rewrite(bucket: Bucket, those: Sequence[Version], keys: Sequence[str]) -> bo
     One that has changed meanwhile is left as it is, for the next look. Returns whether a list is
     among them, which a container may have read before.
     """
-    client: Any = bucket.client
     wanted = frozenset(keys)
     current = [one for one in those if one.is_latest]
     for one in current:
         kept = [line for line in _lines(bucket, one) if line["key"] not in wanted]
-        try:
-            client.put_object(
-                Bucket=bucket.name, Key=one.key, Body=to_lines(kept), IfMatch=f'"{one.etag}"'
-            )
-        except ClientError as error:
-            if error_code(error) not in _LOST_RACE:
-                raise
+        bucket.replace(one.key, to_lines(kept), one.etag)
     return any("/images/" in one.key for one in current)
 
 

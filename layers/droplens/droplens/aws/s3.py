@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -96,21 +96,12 @@ class Bucket:
         replacing: the ETag that the object must still have; None: it must not exist.
         """
         condition = {"IfNoneMatch": "*"} if replacing is None else {"IfMatch": replacing}
-        try:
-            self.client.put_object(
-                Bucket=self.name,
-                Key=key,
-                Body=body,
-                ContentType="application/json",
-                Metadata=metadata or {},
-                **condition,  # type: ignore[arg-type]
-            )
-        except ClientError as error:
-            # If-Match on an object that was deleted returns NoSuchKey.
-            if error_code(error) in _LOST_RACE | _MISSING:
-                return False
-            raise
-        return True
+        described = {"ContentType": "application/json", "Metadata": metadata or {}}
+        return self._put(key, body, **described, **condition)
+
+    def replace(self, key: str, body: bytes, etag: str) -> bool:
+        """Write `body` if the object still has this ETag; False if another write was first."""
+        return self._put(key, body, IfMatch=etag)
 
     def copy(self, source: str, key: str, version_id: str | None = None) -> None:
         """Copy `source`, or a version of it, to `key`, without its tags. Raises ObjectMissing."""
@@ -190,6 +181,16 @@ class Bucket:
                 raise ClientError({"Error": dict(refused)}, "DeleteObjects")  # type: ignore[typeddict-item]
             deleted += len(batch)
         return deleted
+
+    def _put(self, key: str, body: bytes, **given: Any) -> bool:
+        try:
+            self.client.put_object(Bucket=self.name, Key=key, Body=body, **given)
+        except ClientError as error:
+            # If-Match on an object that was deleted returns NoSuchKey.
+            if error_code(error) in _LOST_RACE | _MISSING:
+                return False
+            raise
+        return True
 
     def _opened(
         self, key: str, version_id: str | None = None
