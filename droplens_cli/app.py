@@ -394,7 +394,8 @@ def _stored_job(
     inventory = inference.inventory_of(stack, manifest, bucket) if manifest else None
     if inventory is not None:
         bucket = inventory.bucket
-    if inventory is None or below or not inference.readable(stack, bucket):
+    readable = inference.readable(stack, bucket)
+    if inventory is None or below or not readable:
         inference.check_offered(stack, bucket, below)
     inference.check_region(stack, bucket)
     name = classifying.answering_classifier(stack, classifier)
@@ -405,8 +406,7 @@ def _stored_job(
             if inventory is None:
                 listing.list(stack.client("s3"), bucket, below, step)
             else:
-                readable = inference.readable(stack, bucket)
-                listing.read(stack.client("s3"), inventory, below, readable, step)
+                listing.read(inventory, below, readable, step)
         job = inference.new_job(stack, name, bucket, below, listing.images, manifest)
         lines = inference.cost_of(job, stack.parameters, listing.requests)
         price = sum(map(cost.Prices().listed, lines))

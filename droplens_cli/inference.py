@@ -63,7 +63,6 @@ class Listing:
 
     def read(
         self,
-        client: Any,
         inventory: Inventory,
         prefix: str,
         readable: tuple[str, ...],
@@ -73,7 +72,7 @@ class Listing:
 
         readable: the prefixes of the bucket that the stack may read; listed: as of `list`.
         """
-        found = self._of_inventory(client, inventory, prefix, readable)
+        found = self._of_inventory(inventory, prefix, readable)
         self._write(found, f"s3://{inventory.bucket}/{prefix} in {inventory.address}", listed)
 
     def _write(
@@ -109,9 +108,9 @@ class Listing:
                     yield {"key": one["Key"], "bytes": one["Size"]}
 
     def _of_inventory(
-        self, client: Any, inventory: Inventory, prefix: str, readable: tuple[str, ...]
+        self, inventory: Inventory, prefix: str, readable: tuple[str, ...]
     ) -> Iterator[dict[str, Any]]:
-        for one in entries(client, inventory, self.folder):
+        for one in entries(inventory, self.folder):
             if not one.key.startswith(prefix) or not self._is_image(one.key, one.storage_class):
                 continue
             if not one.key.startswith(readable):
@@ -173,7 +172,7 @@ def inventory_of(stack: Stack, manifest: str, bucket: str) -> Inventory:
     bucket: of --prefix, which it has to be of too; "" for any.
     """
     place, key = located(manifest, "--manifest")
-    found = opened(stack.client("s3"), place, key)
+    found = opened(Bucket(stack.client("s3"), place), key)
     if bucket not in ("", found.bucket):
         raise CommandError(
             f"{manifest} lists bucket {found.bucket}, and --prefix names {bucket}",

@@ -13,14 +13,14 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-from botocore.exceptions import ClientError
-
+from droplens.aws.s3 import Bucket
+from droplens.domain.errors import ObjectMissing
 from droplens.domain.inference_job import MOST_IMAGES
 from droplens_cli.errors import CommandError, ExitCode
 
@@ -37,7 +37,6 @@ MOST_ROWS = 10 * MOST_IMAGES
 MOST_GROUP_BYTES = 1024**3
 _READ_AT_ONCE = 1024**2
 _ROWS_AT_ONCE = 10_000
-_MISSING = {"NoSuchKey", "404"}
 # The columns that are read, as CSV and as Parquet name them. The first three are needed.
 _COLUMNS = {
     "Bucket": "bucket",
@@ -72,7 +71,7 @@ class Inventory:
     """
 
     address: str
-    place: str
+    place: Bucket
     bucket: str
     format: str
     columns: tuple[str, ...]
@@ -92,12 +91,12 @@ class Entry:
     storage_class: str | None
 
 
-def opened(client: Any, place: str, key: str) -> Inventory:
-    """Read the manifest `key` of bucket `place`. Raises CommandError."""
-    address = f"s3://{place}/{key}"
-    text = _read(client, place, key, MOST_MANIFEST_BYTES)
+def opened(place: Bucket, key: str) -> Inventory:
+    """Read the manifest `key` of a bucket. Raises CommandError."""
+    address = _address(place, key)
+    text = _read(place, key, MOST_MANIFEST_BYTES)
     checksum_key = f"{key.rpartition('/')[0]}/manifest.checksum".removeprefix("/")
-    checksum = _read(client, place, checksum_key, MOST_LINE_BYTES)
+    checksum = _read(place, checksum_key, MOST_LINE_BYTES)
     if hashlib.md5(text, usedforsecurity=False).hexdigest().encode() != checksum.strip().lower():
         raise _refusal(address, "it has another MD5 than manifest.checksum beside it says")
     try:
@@ -116,7 +115,7 @@ def opened(client: Any, place: str, key: str) -> Inventory:
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _refusal(address, f"it is no manifest of an S3 Inventory: {error!r}") from None
-    if destination != place:
+    if destination != place.name:
         raise _refusal(address, f"its files are in another bucket, {destination}")
     if found.format not in (CSV, PARQUET):
         raise _refusal(
@@ -125,19 +124,19 @@ def opened(client: Any, place: str, key: str) -> Inventory:
             "configure the inventory to be delivered as CSV or Parquet",
         )
     if found.format == CSV:
-        _check_columns(address, found.columns, _NEEDED)
+        _check_columns(address, found.columns)
     return found
 
 
-def entries(client: Any, inventory: Inventory, folder: Path) -> Iterator[Entry]:
+def entries(inventory: Inventory, folder: Path) -> Iterator[Entry]:
     """The current objects that the inventory lists; old versions and delete markers are left out.
 
     folder: where one file at a time is kept while it is read. Raises CommandError.
     """
     path, rows = folder / "inventory", 0
     for file in inventory.files:
-        address = f"s3://{inventory.place}/{file.key}"
-        _download(client, inventory.place, file, path)
+        address = _address(inventory.place, file.key)
+        _download(inventory.place, file, path)
         found = (
             _csv_rows(path, address, inventory.columns)
             if inventory.format == CSV
@@ -209,7 +208,7 @@ def _parquet_rows(path: Path, address: str) -> Iterator[Row]:
         metadata = parquet.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
         names = [name for name, own in _COLUMNS.items() if own in schema.names]
-        _check_columns(address, names, _NEEDED)
+        _check_columns(address, names)
         wanted = [_COLUMNS[name] for name in names]
         for own in wanted:
             kind = schema.field(own).type
@@ -233,8 +232,8 @@ def _parquet_rows(path: Path, address: str) -> Iterator[Row]:
         raise _refusal(address, f"it is no file of Parquet, or damaged: {error}") from None
 
 
-def _check_columns(address: str, columns: Sequence[str], needed: Sequence[str]) -> None:
-    if missing := [name for name in needed if name not in columns]:
+def _check_columns(address: str, columns: Sequence[str]) -> None:
+    if missing := [name for name in _NEEDED if name not in columns]:
         raise _refusal(
             address,
             f"it has no column {', '.join(missing)}",
@@ -242,12 +241,14 @@ def _check_columns(address: str, columns: Sequence[str], needed: Sequence[str]) 
         )
 
 
-def _download(client: Any, place: str, file: DataFile, path: Path) -> None:
+def _download(place: Bucket, file: DataFile, path: Path) -> None:
     """Store a file of the list, once its size and its MD5 are those of the manifest."""
-    address, digest, size = f"s3://{place}/{file.key}", hashlib.md5(usedforsecurity=False), 0
+    address, digest, size = _address(place, file.key), hashlib.md5(usedforsecurity=False), 0
     if file.bytes > MOST_FILE_BYTES:
         raise _refusal(address, f"it has more than {MOST_FILE_BYTES:,} bytes")
-    with closing(_body(client, place, file.key)) as body, path.open("wb") as target:
+    with _missing_refused(address):
+        body = place.stream(file.key)
+    with closing(body), path.open("wb") as target:
         for part in body.iter_chunks(_READ_AT_ONCE):
             size += len(part)
             if size > file.bytes:
@@ -258,26 +259,30 @@ def _download(client: Any, place: str, file: DataFile, path: Path) -> None:
         raise _refusal(address, "it has another size or MD5 than the manifest says")
 
 
-def _read(client: Any, place: str, key: str, most: int) -> bytes:
-    with closing(_body(client, place, key)) as body:
-        text: bytes = body.read(most + 1)
-    if len(text) > most:
-        raise _refusal(f"s3://{place}/{key}", f"it has more than {most:,} bytes")
+def _read(place: Bucket, key: str, most: int) -> bytes:
+    address = _address(place, key)
+    with _missing_refused(address):
+        text, _ = place.read_at_most(key, most)
+    if text is None:
+        raise _refusal(address, f"it has more than {most:,} bytes")
     return text
 
 
-def _body(client: Any, place: str, key: str) -> Any:
+@contextmanager
+def _missing_refused(address: str) -> Iterator[None]:
     try:
-        return client.get_object(Bucket=place, Key=key)["Body"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _MISSING:
-            raise
+        yield
+    except ObjectMissing:
         raise _refusal(
-            f"s3://{place}/{key}",
+            address,
             "there is no such object",
             "name the manifest.json of an inventory that is complete: manifest.checksum is beside "
             "it, and its files are still there",
         ) from None
+
+
+def _address(place: Bucket, key: str) -> str:
+    return f"s3://{place.name}/{key}"
 
 
 def _refusal(address: str, reason: str, next_step: str = "") -> CommandError:

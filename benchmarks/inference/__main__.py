@@ -33,6 +33,7 @@ from botocore.config import Config
 from benchmarks.harness import CARS24, ROOT, keep, provenance, versions
 from benchmarks.inference.keys import MANIFEST, serving_keys
 from benchmarks.serving.__main__ import RESIZE, write_model
+from droplens.aws.s3 import Bucket
 from droplens.domain.card import Measurement, ModelCard
 from droplens.domain.choices import DROPLENS
 from droplens.domain.inference_job import (
@@ -251,7 +252,7 @@ def listed(work: Path, keys: int) -> dict[str, dict[str, float]]:
         listing.list(s3, OTHERS, "")
 
     def by_inventory(listing: Listing, s3: Any) -> None:
-        listing.read(s3, opened(s3, OWN, MANIFEST), "", ("",))
+        listing.read(opened(Bucket(s3, OWN), MANIFEST), "", ("",))
 
     found = {}
     with serving_keys(keys, OTHERS, OWN) as url:

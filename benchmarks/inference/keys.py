@@ -43,6 +43,8 @@ def serving_keys(count: int, bucket: str, place: str) -> Iterator[str]:
             self.send_response(200)
             self.send_header("Content-Type", "application/xml")
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", '"0"')
+            self.send_header("Last-Modified", "Fri, 27 Nov 2026 12:00:00 GMT")
             self.end_headers()
             self.wfile.write(body)
 

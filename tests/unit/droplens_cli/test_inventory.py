@@ -9,6 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from droplens.aws.s3 import Bucket
 from droplens_cli import inventory
 from droplens_cli.errors import CommandError, ExitCode
 from droplens_cli.inventory import MOST_LINE_BYTES, Entry
@@ -33,8 +34,8 @@ def s3() -> Iterator[Any]:
 
 
 def read(s3: Any, folder: Path) -> list[Entry]:
-    found = inventory.opened(s3, PLACE, MANIFEST)
-    return list(inventory.entries(s3, found, folder))
+    found = inventory.opened(Bucket(s3, PLACE), MANIFEST)
+    return list(inventory.entries(found, folder))
 
 
 def test_the_objects_of_all_files_in_their_order_with_decoded_keys(s3: Any, tmp_path: Path) -> None:
