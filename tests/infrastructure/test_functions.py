@@ -594,6 +594,21 @@ def test_messages_that_are_handled_alone_and_find_no_time_come_again_soon(
     assert left_on_the_queue(deployed) == 2
 
 
+def three_messages(deployed: Cloud, events: dict[str, Any]) -> list[dict[str, Any]]:
+    """Messages of three stored images, input/cars/0.jpg and so on, by ids of the same numbers."""
+    [message] = events["sqs-picture-batch"]["Records"]
+    return [
+        {
+            **message,
+            "messageId": str(number),
+            "body": json.dumps(
+                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
+            ),
+        }
+        for number in range(3)
+    ]
+
+
 def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
     deployed: Cloud,
     classify_image: ModuleType,
@@ -608,17 +623,7 @@ def test_a_picture_whose_event_was_not_taken_comes_again_and_no_other(
         return {"FailedEntryCount": 1, "Entries": answers}
 
     monkeypatch.setattr(classify_image.PUBLISHER.events, "put_events", take_all_but_the_second)
-    [message] = events["sqs-picture-batch"]["Records"]
-    records = [
-        {
-            **message,
-            "messageId": str(number),
-            "body": json.dumps(
-                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
-            ),
-        }
-        for number in range(3)
-    ]
+    records = three_messages(deployed, events)
     answer = classify_image.handler({"Records": records}, Context("request"))
 
     [announced] = calls
@@ -638,17 +643,7 @@ def test_a_picture_whose_review_was_not_entered_comes_again_and_no_other(
         return put(**request)
 
     go_live(classify_image.CARDS.cards, card("20261123-120000-000001", confident_from=1.0))
-    [message] = events["sqs-picture-batch"]["Records"]
-    records = [
-        {
-            **message,
-            "messageId": str(number),
-            "body": json.dumps(
-                stored_picture(deployed, events["s3-picture"], f"input/cars/{number}.jpg", jpeg())
-            ),
-        }
-        for number in range(3)
-    ]
+    records = three_messages(deployed, events)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classify_image.REVIEWS.table, "put_item", put_all_but_one)
         answer = classify_image.handler({"Records": records}, Context("request"))
