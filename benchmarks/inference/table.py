@@ -6,7 +6,7 @@ from typing import Any
 
 def markdown(result: Mapping[str, Any]) -> str:
     """What `make bench-inference` has measured."""
-    model, listing = result["model"], result["listing"]
+    model, listing, inventory = result["model"], result["listing"], result["inventory"]
     kept = f"{result['parts_kept_by_the_interruption']} of {result['parts']} parts kept"
     rows = {
         "images": f"{result['images']:,}, of {result['photographs']} photographs",
@@ -17,10 +17,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['doubled']} doubled",
         f"listing of {listing['keys']:,} keys": f"{listing['cpu_seconds']:.0f} s of CPU time, "
         f"{listing['requests']:,} requests, memory grew by {listing['memory_growth_mb']} MB",
+        f"S3 Inventory of {inventory['keys']:,} keys": f"{inventory['cpu_seconds']:.0f} s of CPU "
+        f"time, memory grew by {inventory['memory_growth_mb']} MB",
     }
-    if inventory := result.get("inventory"):
-        rows[f"S3 Inventory of {inventory['keys']:,} keys"] = (
-            f"{inventory['cpu_seconds']:.0f} s of CPU time, memory grew by "
-            f"{inventory['memory_growth_mb']} MB"
-        )
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {row} |" for name, row in rows.items())])
